@@ -1,0 +1,2 @@
+//! The plugin's process.
+fn main() {}
