@@ -1,1 +1,106 @@
-//! (being built)
+//! The OpenRouter secrets engine. This page is its table of contents.
+//!
+//! - [`connection`]: the management keys that the engine works with. Paths `config`, `config/:name`.
+//! - [`role`]: what keys to hand out, and the keys there are. Path `roles/:name`.
+//! - [`credentials`]: handing the current key out. Paths `creds/:name`, `static-creds/:name`.
+//! - [`rotation`]: how keys are made, replaced and revoked. Path `rotate-role/:name`.
+//! - [`keeper`]: does what is due, on time.
+//!
+//! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
+//! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside), [`error`]
+//! and [`events`].
+
+pub mod clock;
+mod connection;
+mod credentials;
+mod error;
+mod events;
+mod keeper;
+pub mod nonce;
+mod role;
+mod rotation;
+mod state;
+mod stored;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use clock::Clock;
+use nonce::Randomness;
+use role::RoleName;
+use state::Engine;
+
+use crate::framework::{Backend, Blueprint, Lifecycle, wal};
+use crate::logical::{self, Error, Factory, SpecialPaths};
+
+/// Makes engines, one for each mount, that live by this time and this randomness.
+pub fn factory(clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>) -> Factory {
+    Arc::new(move |mount| {
+        let system = Arc::clone(&mount.system);
+        let engine = Engine::new(mount, Arc::clone(&clock), Arc::clone(&randomness));
+        Arc::new(Backend::new(blueprint(), Arc::new(engine), system)) as Arc<dyn logical::Backend>
+    })
+}
+
+fn blueprint() -> Blueprint<Engine> {
+    let mut paths = connection::paths();
+    paths.extend(role::paths());
+    paths.extend(credentials::paths());
+    paths.push(rotation::path());
+    Blueprint {
+        title: "OpenRouter secrets engine",
+        description: DESCRIPTION,
+        version: env!("CARGO_PKG_VERSION"),
+        prefix: "open-router",
+        paths,
+        secrets: vec![credentials::rotating_key()],
+        special_paths: SpecialPaths {
+            // The write-ahead log belongs to the cluster that made the request.
+            local_storage: vec![wal::PREFIX.to_owned()],
+            // Whatever holds a key.
+            seal_wrap_storage: vec![connection::PREFIX.to_owned(), role::PREFIX.to_owned()],
+            ..SpecialPaths::default()
+        },
+        lifecycle: Arc::new(Life),
+    }
+}
+
+/// What happens besides requests.
+struct Life;
+
+#[async_trait]
+impl Lifecycle<Engine> for Life {
+    async fn initialize(&self, engine: &Arc<Engine>) -> Result<(), Error> {
+        // The same as the server's periodic call: begin to look after things, if this node may.
+        self.periodic(engine).await
+    }
+
+    async fn periodic(&self, engine: &Arc<Engine>) -> Result<(), Error> {
+        if engine.system.may_write().await? {
+            engine.keeper.start(engine);
+        }
+        Ok(())
+    }
+
+    async fn invalidate(&self, engine: &Arc<Engine>, key: &str) {
+        if let Some(name) = key.strip_prefix(connection::PREFIX) {
+            if let Ok(name) = connection::ConnectionName::parse(name) {
+                engine.links.forget(&name).await;
+            }
+        } else if let Some(name) = key.strip_prefix(role::PREFIX).and_then(RoleName::new) {
+            engine.schedule(&name).await;
+        }
+    }
+
+    async fn cleanup(&self, engine: &Arc<Engine>) {
+        engine.keeper.stop().await;
+    }
+}
+
+const DESCRIPTION: &str = "\
+The openrouter secrets engine keeps OpenRouter API keys: it makes them with a management key, hands
+them out under leases, rotates them without downtime, and revokes them.
+
+Write a management key to `config`, describe a key in `roles/<name>`, and read it from
+`creds/<name>`.";

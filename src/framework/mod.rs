@@ -1,1 +1,26 @@
-//! (being built)
+//! What Vault's Go SDK gives an engine, in Rust: a table of paths with typed fields, help and
+//! OpenAPI made from that table, secret types with their leases, a write-ahead log, and locks.
+//!
+//! An engine describes itself with [`Blueprint`] and is served as [`Backend`], which implements
+//! [`crate::logical::Backend`]. Nothing here knows what the engine is about, or how the host's
+//! calls arrive.
+
+mod backend;
+pub mod duration;
+mod field;
+mod fields;
+mod help;
+mod locks;
+mod openapi;
+mod path;
+mod pattern;
+mod secret;
+pub mod wal;
+
+pub use backend::{Backend, Blueprint, Lifecycle};
+pub use field::{Field, FieldKind, FieldValue};
+pub use fields::{Fields, InvalidField};
+pub use locks::{Held, Locks};
+pub use path::{Call, Endpoint, Outcome, Path};
+pub use pattern::{Pattern, is_name};
+pub use secret::{SecretType, leased};

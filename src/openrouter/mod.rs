@@ -1,1 +1,28 @@
-//! (being built)
+//! The part of OpenRouter's API that is used, and what each failure means.
+//!
+//! Five calls of the key-management API and one listing: describe a bearer (`GET /key`), create,
+//! read, change and delete a key (`/keys`, `/keys/{hash}`), find keys by the end of their name.
+//! The engine calls it through [`Client`]; every failure comes back as an [`Error`] that says
+//! whether the request may have taken effect. Nothing here repeats a request, reads the clock or
+//! the environment, or knows of Vault.
+//!
+//! Source of the protocol facts: OpenRouter's OpenAPI document (`openapi/openapi.yaml` in the
+//! repository OpenRouterTeam/docs) and its published SDKs. OpenRouter adds fields and enum
+//! values unannounced, so unknown fields are ignored and missing ones get a default.
+
+mod answer;
+mod client;
+mod error;
+mod identifiers;
+mod keys;
+mod limits;
+mod listing;
+mod settings;
+mod transport;
+
+pub use client::Client;
+pub use error::{Bearer, Error, Invalid};
+pub use identifiers::{KeyHash, WorkspaceId};
+pub use keys::{CreatedKey, CurrentKey, Deletion, Key, NewKey};
+pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
+pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};

@@ -1,0 +1,126 @@
+# What the scripts beside this file share. Sourced, never run.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+[[ $target == /* ]] || target=$root/$target
+
+# Filled in by the scripts that start a server.
+vault='' vault_pid=''
+
+# shellcheck disable=SC2034 # the scripts that source this file use them
+bold='' dim='' green='' red='' plain=''
+if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
+  # shellcheck disable=SC2034
+  bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+fi
+
+# note TEXT…: what is going on, on stderr so that it never mixes with an answer on stdout.
+note() { printf '%s\n' "$*" >&2; }
+
+# die TEXT…: the one sentence a person needs, then the end.
+die() {
+  printf '%s%s%s\n' "$red" "$*" "$plain" >&2
+  exit 1
+}
+
+# have COMMAND: whether the command can be run.
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# need_rust: ends with one sentence that names everything missing for a build.
+need_rust() {
+  local missing=()
+  have cargo || missing+=('cargo (install Rust from https://rustup.rs)')
+  have cc || have gcc || have clang || missing+=('a C compiler (cc, gcc or clang)')
+  case ${#missing[@]} in
+    0) ;;
+    1) die "Missing: ${missing[0]}." ;;
+    *) die "Missing: ${missing[0]} and ${missing[1]}." ;;
+  esac
+}
+
+# milliseconds: a clock for measuring, from bash itself.
+milliseconds() {
+  local now=${EPOCHREALTIME/[.,]/}
+  printf '%s\n' "$((now / 1000))"
+}
+
+# wait_until SECONDS COMMAND…: repeats the command until it succeeds; fails after the time is over.
+wait_until() {
+  local deadline=$(($(milliseconds) + $1 * 1000))
+  shift
+  until "$@"; do
+    (($(milliseconds) < deadline)) || return 1
+    sleep 0.1
+  done
+}
+
+# alive PID: whether the process exists and has not ended yet.
+alive() { kill -0 "$1" 2>/dev/null && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
+
+ended() { ! alive "$1"; }
+
+# stop PID: asks the process to end, insists after ten seconds, and waits for it.
+stop() {
+  alive "$1" || return 0
+  kill -TERM "$1" 2>/dev/null || true
+  wait_until 10 ended "$1" || kill -KILL "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+}
+
+# children PID: the process ids of its children.
+children() { cat "/proc/$1/task/"*/children 2>/dev/null || true; }
+
+# start LOG COMMAND…: runs the command in the background, out of reach of the terminal's Ctrl-C, so
+# that this script decides in which order things end. Sets `started` to its process id.
+start() {
+  local log=$1
+  shift
+  set -m
+  "$@" </dev/null >"$log" 2>&1 &
+  started=$!
+  set +m
+}
+
+# unset_vault_settings: what a person has set for their own Vault must not reach the throwaway one.
+unset_vault_settings() {
+  local name
+  for name in "${!VAULT_@}"; do
+    [[ $name == VAULT_BIN ]] || unset "$name"
+  done
+}
+
+server_answers() { VAULT_ADDR=$1 "$vault" status >/dev/null 2>&1; }
+
+# answers_or_ended PID ADDRESS: whether there is anything left to wait for.
+answers_or_ended() { ended "$1" || server_answers "$2"; }
+
+# start_vault PLUGIN DIRECTORY: starts a dev server that offers the plugin, with everything it writes
+# under DIRECTORY, on a loopback port that is free. Expects `vault`; sets `vault_pid`, VAULT_ADDR and
+# VAULT_TOKEN. DIRECTORY has to be short: a unix socket's path may have 107 bytes.
+start_vault() {
+  local plugin=$1 directory=$2 attempt port
+  mkdir -p "$directory/plugins" "$directory/tmp"
+  cp "$plugin" "$directory/plugins/"
+  for attempt in 1 2 3 4 5; do
+    # The server cannot be asked which port the system gave it, so one is drawn below the range that
+    # the system itself hands out, and another one if somebody was faster.
+    port=$((20000 + RANDOM % 12000))
+    HOME=$directory TMPDIR=$directory/tmp start "$directory/vault.log" \
+      "$vault" server -dev -dev-no-store-token -dev-root-token-id=root \
+      -dev-listen-address="127.0.0.1:$port" -dev-plugin-dir="$directory/plugins"
+    vault_pid=$started
+    wait_until 30 answers_or_ended "$vault_pid" "http://127.0.0.1:$port" || true
+    if alive "$vault_pid"; then
+      export VAULT_ADDR=http://127.0.0.1:$port VAULT_TOKEN=root
+      server_answers "$VAULT_ADDR" && return 0
+      stop "$vault_pid"
+      break
+    fi
+    grep -q 'address already in use' "$directory/vault.log" || break
+    note "Port $port was taken, trying another one (attempt $attempt)."
+  done
+  vault_pid=''
+  tail -n 20 "$directory/vault.log" >&2
+  die "The Vault server did not start; its last lines are above."
+}

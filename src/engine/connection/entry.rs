@@ -1,0 +1,117 @@
+//! A connection as it is stored: one OpenRouter management key, and how to reach the API with it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::error::Error;
+use crate::engine::stored;
+use crate::framework::is_name;
+use crate::logical::Storage;
+use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings};
+
+/// A connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Connection {
+    /// The key that manages keys. Never leaves the engine.
+    #[serde(serialize_with = "stored::exposed")]
+    pub management_key: SecretString,
+    /// Where the API is.
+    pub api_url: ApiUrl,
+    /// The operator's words.
+    pub description: String,
+    /// The time limit of one request, in seconds.
+    pub request_timeout: u64,
+    /// Roots to trust besides the system's.
+    pub ca_certificate: Option<CaBundle>,
+    /// The proxy to go through.
+    pub proxy_url: Option<ProxyUrl>,
+    /// What OpenRouter said of the management key when it was proved; `None` if it never was.
+    pub proof: Option<Proof>,
+}
+
+/// What OpenRouter said of a management key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The key with most of it left out.
+    pub label: String,
+    /// When it stops working; `None` is never.
+    pub expires_at: Option<Timestamp>,
+    /// When OpenRouter said so.
+    pub verified_at: Timestamp,
+}
+
+impl Connection {
+    /// What an API client is made from.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            api_url: self.api_url.clone(),
+            management_key: self.management_key.clone(),
+            request_timeout: Duration::from_secs(self.request_timeout),
+            ca_certificate: self.ca_certificate.clone(),
+            proxy_url: self.proxy_url.clone(),
+        }
+    }
+
+    /// Reads a connection: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn load(storage: &dyn Storage, name: &ConnectionName) -> Result<Option<Self>, Error> {
+        Ok(stored::load(storage, &name.key()).await?)
+    }
+
+    /// Writes it: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn store(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<(), Error> {
+        Ok(stored::store(storage, &name.key(), self).await?)
+    }
+}
+
+/// A connection's name, a segment of its path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ConnectionName(String);
+
+impl ConnectionName {
+    /// A name that came as a segment of a path, or as a field.
+    ///
+    /// # Errors
+    /// When it could not be a segment of a path.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        if is_name(name) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(Error::invalid(
+                "connection must be the name of a connection: letters, digits and _, with - and . \
+                 inside",
+            ))
+        }
+    }
+
+    /// Where it is stored.
+    pub fn key(&self) -> String {
+        format!("{PREFIX}{self}")
+    }
+}
+
+impl Default for ConnectionName {
+    /// The connection behind the bare path `config`.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl fmt::Display for ConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where connections are stored.
+pub const PREFIX: &str = "config/";

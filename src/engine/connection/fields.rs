@@ -1,0 +1,120 @@
+//! The fields of a connection, and how a write changes one.
+
+use secrecy::ExposeSecret;
+
+use super::entry::Connection;
+use crate::engine::error::Error;
+use crate::framework::{Field, Fields};
+use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl};
+
+/// What a write takes.
+pub(super) const WRITE: &[Field] = &[
+    Field::secret(
+        "management_key",
+        "The OpenRouter management key. Never returned.",
+    )
+    .required(),
+    Field::text(
+        "api_url",
+        "Where OpenRouter's API is. Plain http only towards a loopback address.",
+    )
+    .default(API_URL),
+    Field::text("description", "Your words, shown on read."),
+    Field::duration(
+        "request_timeout",
+        "The time limit of one request to OpenRouter, 1 to 60 seconds.",
+    )
+    .default("30s"),
+    Field::lines(
+        "ca_certificate",
+        "Certificates in PEM form to trust besides the system's, for an egress proxy that opens\n\
+         TLS. An empty value clears it.",
+    )
+    .nullable(),
+    Field::secret(
+        "proxy_url",
+        "The proxy to reach OpenRouter through, http:// or https://, with credentials if it wants\n\
+         some. An empty value clears it. No proxy is taken from the environment.",
+    )
+    .nullable(),
+    Field::switch(
+        "verify_connection",
+        "Whether to prove the management key with OpenRouter before anything is stored.",
+    )
+    .default("true"),
+    Field::switch(
+        "force",
+        "Replace the management key although it does not see the keys that this engine manages.\n\
+         They could then not be revoked any more.",
+    )
+    .default("false"),
+];
+
+/// What a delete takes.
+pub(super) const DELETE: &[Field] = &[Field::switch(
+    "force",
+    "Delete the connection although roles use it. Their keys stay alive at OpenRouter until they\n\
+     expire, or the connection is written again.",
+)
+.default("false")
+.query()];
+
+/// The connection that a write makes of `before`: what it does not name stays.
+pub(super) fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
+    let management_key = match (fields.secret("management_key"), before) {
+        (Some(key), _) if key.expose_secret().is_empty() => return Err(no_key()),
+        (Some(key), _) => key.clone(),
+        (None, Some(before)) => before.management_key.clone(),
+        (None, None) => return Err(no_key()),
+    };
+    let request_timeout = match (fields.seconds("request_timeout"), before) {
+        // An HTTP request to Vault lives for 90 seconds; a rotation needs two of OpenRouter's.
+        (Some(seconds), _) if !(1..=60).contains(&seconds) => {
+            return Err(Error::invalid(
+                "request_timeout must be between 1 and 60 seconds",
+            ));
+        }
+        (Some(seconds), _) => seconds,
+        (None, Some(before)) => before.request_timeout,
+        (None, None) => REQUEST_TIMEOUT,
+    };
+    let api_url = match (fields.text("api_url"), before) {
+        (Some(url), _) => ApiUrl::parse(url).map_err(|e| naming("api_url", &e))?,
+        (None, Some(before)) => before.api_url.clone(),
+        (None, None) => ApiUrl::parse(API_URL)?,
+    };
+    Ok(Connection {
+        management_key,
+        api_url,
+        request_timeout,
+        description: match fields.text("description") {
+            Some(text) => text.to_owned(),
+            None => before.map(|b| b.description.clone()).unwrap_or_default(),
+        },
+        ca_certificate: match fields.text("ca_certificate") {
+            Some(pem) => Some(CaBundle::parse(pem).map_err(|e| naming("ca_certificate", &e))?),
+            None if fields.is_null("ca_certificate") => None,
+            None => before.and_then(|b| b.ca_certificate.clone()),
+        },
+        proxy_url: match fields.secret("proxy_url") {
+            Some(url) => {
+                let url = ProxyUrl::parse(url.expose_secret());
+                Some(url.map_err(|e| naming("proxy_url", &e))?)
+            }
+            None if fields.is_null("proxy_url") => None,
+            None => before.and_then(|b| b.proxy_url.clone()),
+        },
+        proof: before.and_then(|b| b.proof.clone()),
+    })
+}
+
+fn no_key() -> Error {
+    Error::invalid("management_key is required: an OpenRouter management key")
+}
+
+fn naming(field: &str, reason: &impl std::fmt::Display) -> Error {
+    Error::Invalid(format!("{field}: {reason}"))
+}
+
+const API_URL: &str = "https://openrouter.ai/api/v1";
+const REQUEST_TIMEOUT: u64 = 30;

@@ -1,0 +1,125 @@
+//! The live side of connections: an API client for each, kept while its entry stays the same, and
+//! the rule that OpenRouter sees at most eight requests of a connection at a time.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::entry::{Connection, ConnectionName};
+use crate::engine::error::Error;
+use crate::framework::Locks;
+use crate::logical::Storage;
+use crate::openrouter::Client;
+
+/// The clients of a mount's connections.
+#[derive(Default)]
+pub struct Links {
+    // Plain mutexes: neither is ever held across an await.
+    clients: Mutex<HashMap<ConnectionName, Client>>,
+    permits: Mutex<HashMap<ConnectionName, Arc<Semaphore>>>,
+    loading: Locks,
+}
+
+impl Links {
+    /// The link of a connection. Reads its entry when no client is at hand.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when there is no such connection, with the path to write.
+    pub async fn open(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<Link, Error> {
+        // One loader at a time, or a slow one could bring back a client that was just dropped.
+        let _loading = self.loading.lock(&name.key()).await;
+        let known = lock(&self.clients).get(name).cloned();
+        let client = match known {
+            Some(client) => client,
+            None => {
+                let connection = Connection::load(storage, name)
+                    .await?
+                    .ok_or_else(|| missing(name))?;
+                let client = Client::new(&connection.settings())?;
+                lock(&self.clients).insert(name.clone(), client.clone());
+                client
+            }
+        };
+        Ok(self.through(name, client))
+    }
+
+    /// A link with settings that are not stored yet, under the same limit.
+    ///
+    /// # Errors
+    /// When no client can be made from them.
+    pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
+        Ok(self.through(name, Client::new(&connection.settings())?))
+    }
+
+    /// The entry has changed, or is gone. Requests under way end with the old client.
+    pub async fn forget(&self, name: &ConnectionName) {
+        let _loading = self.loading.lock(&name.key()).await;
+        lock(&self.clients).remove(name);
+    }
+
+    fn through(&self, name: &ConnectionName, client: Client) -> Link {
+        let mut permits = lock(&self.permits);
+        let permits = permits
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_AT_A_TIME)));
+        Link {
+            client,
+            permits: Arc::clone(permits),
+        }
+    }
+}
+
+/// A way to OpenRouter.
+#[derive(Clone)]
+pub struct Link {
+    client: Client,
+    permits: Arc<Semaphore>,
+}
+
+impl Link {
+    /// The client, for one request: wait for a turn, and give it back by dropping the result.
+    pub async fn client(&self) -> Turn {
+        Turn {
+            client: self.client.clone(),
+            // Fails only for a closed semaphore, and nothing here closes one.
+            _permit: Arc::clone(&self.permits).acquire_owned().await.ok(),
+        }
+    }
+}
+
+/// A client that may make a request now.
+pub struct Turn {
+    client: Client,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Turn {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// What to do about a connection that is not there.
+pub fn missing(name: &ConnectionName) -> Error {
+    let path = if *name == ConnectionName::default() {
+        "config".to_owned()
+    } else {
+        name.key()
+    };
+    Error::Missing(format!(
+        "there is no connection {:?}; write one to the path {path:?} of this mount, with a \
+         management_key",
+        name.to_string()
+    ))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Across all roles of a connection.
+const REQUESTS_AT_A_TIME: usize = 8;

@@ -1,0 +1,95 @@
+//! Why the engine did not do what it was asked, and the answer that the user gets for it.
+
+use crate::logical::{self, StorageError, SystemViewError};
+use crate::openrouter;
+
+/// What went wrong, by what it means to whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The user's mistake: a field, and what it allows.
+    #[error("{0}")]
+    Invalid(String),
+    /// Something that the request names does not exist, or was never written.
+    #[error("{0}")]
+    Missing(String),
+    /// The request contradicts something else that is going on; it may be made again.
+    #[error("{0}")]
+    Conflict(String),
+    /// OpenRouter did not do its part.
+    #[error("{doing}: {reason}")]
+    OpenRouter {
+        /// What the engine wanted of it, as the beginning of a sentence.
+        doing: String,
+        /// What came of it.
+        reason: openrouter::Error,
+    },
+    /// A new key did not prove itself, so it was not taken into service.
+    #[error("the new key was refused: {0}")]
+    Unproven(String),
+    /// Part of what was asked is done, and the rest is not.
+    #[error("{0}")]
+    Incomplete(String),
+    /// The current key cannot be handed out.
+    #[error("{0}")]
+    Unusable(String),
+    /// The server's storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The server could not be asked about the mount.
+    #[error(transparent)]
+    System(#[from] SystemViewError),
+}
+
+impl Error {
+    /// The user's mistake.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    /// For `map_err`: OpenRouter failed while the engine was `doing` something.
+    pub fn while_doing(doing: impl Into<String>) -> impl FnOnce(openrouter::Error) -> Self {
+        let doing = doing.into();
+        move |reason| Self::OpenRouter { doing, reason }
+    }
+
+    /// How long OpenRouter asked to be left alone, if it did.
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::OpenRouter { reason, .. } => reason.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+impl From<openrouter::Invalid> for Error {
+    fn from(reason: openrouter::Invalid) -> Self {
+        Self::Invalid(reason.to_string())
+    }
+}
+
+impl From<Error> for logical::Error {
+    /// The one place that decides on statuses. Where OpenRouter has refused for good, the request
+    /// was at fault (400); where it could not answer, a gateway would say 502 or 503, which Vault's
+    /// clients try again by themselves. What must not be repeated blindly is a 4xx.
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Invalid(_) | Error::Missing(_) | Error::Unusable(_) => Self::Invalid(text),
+            Error::Conflict(_) => Self::status(409, text),
+            Error::Incomplete(_) => Self::status(424, text),
+            Error::Unproven(_) => Self::status(502, text),
+            Error::Storage(reason) => reason.into(),
+            Error::System(reason) => reason.into(),
+            Error::OpenRouter { reason, .. } => match reason {
+                openrouter::Error::Refused { .. }
+                | openrouter::Error::Unauthorized { .. }
+                | openrouter::Error::NotFound { .. }
+                | openrouter::Error::UnusableKey => Self::Invalid(text),
+                openrouter::Error::RateLimited { .. } => Self::status(503, text),
+                openrouter::Error::Unreachable { .. } | openrouter::Error::Unclear { .. } => {
+                    Self::status(502, text)
+                }
+            },
+        }
+    }
+}

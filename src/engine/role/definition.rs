@@ -1,0 +1,160 @@
+//! What a role describes: the keys that it wants, and how they are rotated.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::clock::after;
+use crate::engine::connection::ConnectionName;
+use crate::engine::error::Error;
+use crate::openrouter::{Limits, WorkspaceId};
+use crate::schedule::Schedule;
+
+/// A role's definition. What exists has been checked: see [`Definition::check`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// With whose management key the keys are made.
+    pub connection: ConnectionName,
+    /// What the keys' names begin with.
+    pub key_name: String,
+    /// What each key may spend.
+    pub limits: Limits,
+    /// Where the keys are made; `None` is the account's default workspace.
+    pub workspace_id: Option<WorkspaceId>,
+    /// The operator's words.
+    pub description: String,
+    /// How the current key is replaced.
+    pub rotation: RotationPolicy,
+}
+
+/// How a rotating role's current key is replaced. Durations are seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RotationPolicy {
+    /// When.
+    pub schedule: Schedule,
+    /// Whether the schedule is followed; if not, only `rotate-role` rotates.
+    pub automated: bool,
+    /// How long a superseded key keeps working.
+    pub grace: u64,
+    /// The lease that a reader of the key gets.
+    pub ttl: u64,
+    /// How long a key lives at OpenRouter if nobody revokes it.
+    pub key_lifetime: KeyLifetime,
+}
+
+/// How long a key lives at OpenRouter if nobody revokes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyLifetime {
+    /// Two rotation periods and the grace period when rotation is automatic, else for ever.
+    Default,
+    /// For ever.
+    Unlimited,
+    /// This many seconds.
+    Seconds(u64),
+}
+
+impl Definition {
+    /// Refuses what contradicts itself.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the field and what it allows.
+    pub fn check(&self, now: Timestamp) -> Result<(), Error> {
+        if self.limits.reset.is_some() && self.limits.limit.is_none() {
+            return Err(Error::invalid("limit_reset needs a limit to reset"));
+        }
+        self.rotation.check(now)
+    }
+}
+
+impl RotationPolicy {
+    /// The longest time between two rotations that go to plan, in seconds.
+    pub fn longest_interval(&self, from: Timestamp) -> u64 {
+        let window = self
+            .schedule
+            .window()
+            .map_or(0, |window| window.as_duration().as_secs());
+        self.schedule
+            .longest_interval(from)
+            .map_or(u64::MAX, |longest| longest.as_secs())
+            .saturating_add(window)
+    }
+
+    /// How long a key made at `now` lives at OpenRouter, in seconds; `None` is for ever.
+    pub fn lifetime(&self, now: Timestamp) -> Option<u64> {
+        match self.key_lifetime {
+            KeyLifetime::Unlimited => None,
+            KeyLifetime::Seconds(seconds) => Some(seconds),
+            KeyLifetime::Default if !self.automated => None,
+            KeyLifetime::Default => Some(
+                self.longest_interval(now)
+                    .saturating_mul(2)
+                    .saturating_add(self.grace),
+            ),
+        }
+    }
+
+    /// The `expires_at` of a key made at `now`.
+    pub fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        self.lifetime(now).map(|seconds| after(now, seconds))
+    }
+
+    /// The shortest grace period that outlives every lease on a key, in seconds.
+    ///
+    /// One tenth more than the lease: a reader may have got it a moment before the rotation, and
+    /// clients re-read a little before their lease ends, not after it.
+    pub fn shortest_grace(&self) -> u64 {
+        self.ttl.saturating_mul(10).div_ceil(9)
+    }
+
+    fn check(&self, now: Timestamp) -> Result<(), Error> {
+        if self.ttl == 0 {
+            return Err(Error::invalid("ttl must be at least 1 second"));
+        }
+        if self.shortest_grace() > self.grace {
+            return Err(Error::Invalid(format!(
+                "ttl must be at most nine tenths of rotation_grace_period, so that every lease on \
+                 a superseded key ends before the key does: at most {} seconds with a grace period \
+                 of {} seconds, not {}",
+                self.grace / 10 * 9 + self.grace % 10 * 9 / 10,
+                self.grace,
+                self.ttl
+            )));
+        }
+        if let Some(period) = self.schedule.period()
+            && period.as_duration().as_secs() < SHORTEST_PERIOD
+        {
+            return Err(Error::Invalid(format!(
+                "rotation_period must be at least {SHORTEST_PERIOD} seconds"
+            )));
+        }
+        if self.grace > LONGEST || self.ttl > LONGEST {
+            return Err(Error::invalid(
+                "ttl and rotation_grace_period must be at most 10 years",
+            ));
+        }
+        self.check_lifetime(now)
+    }
+
+    fn check_lifetime(&self, now: Timestamp) -> Result<(), Error> {
+        let KeyLifetime::Seconds(lifetime) = self.key_lifetime else {
+            return Ok(());
+        };
+        let needed = if self.automated {
+            self.longest_interval(now).saturating_add(self.grace)
+        } else {
+            self.grace
+        };
+        if lifetime < needed {
+            return Err(Error::Invalid(format!(
+                "key_max_lifetime must be 0 (none) or at least {needed} seconds here: a key has to \
+                 outlive the time until its rotation and the grace period after it"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// As Vault's own database engine has it, in seconds.
+const SHORTEST_PERIOD: u64 = 5;
+/// In seconds. Longer is a mistake in the unit.
+const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;

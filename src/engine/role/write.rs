@@ -1,0 +1,203 @@
+//! Creating and changing a role.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::definition::Definition;
+use super::entry::{Role, RoleName};
+use super::fields;
+use super::paths::name_of;
+use crate::engine::clock::after;
+use crate::engine::error::Error;
+use crate::engine::rotation::{Order, apply_limits, mint, rotation_due, strike};
+use crate::engine::state::Engine;
+use crate::framework::{Call, Outcome};
+use crate::logical::{Operation, Response};
+use crate::schedule::Due;
+
+pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = name_of(call.fields.text("name"))?;
+    let _held = engine.role_locks.lock(&name.key()).await;
+    let before = Role::load(&*engine.storage, &name).await?;
+    let warnings = match before {
+        None if call.request.operation == Operation::Patch => {
+            return Err(Role::missing(&name).into());
+        }
+        None => create(&engine, &name, &call).await?,
+        Some(role) => update(&engine, &name, role, &call).await?,
+    };
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
+}
+
+/// Makes the role's first key, and only then the role: if that fails there is none.
+async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<String>, Error> {
+    let definition = fields::apply(name, None, &call.fields)?;
+    definition.check(engine.clock.now())?;
+    let order = Order {
+        role: name,
+        definition: &definition,
+        version: 1,
+        manual: true,
+    };
+    let minted = mint(engine, order).await?;
+    let warnings = of_creation(&definition);
+    let role = Role {
+        definition,
+        last_attempt: minted.key.since,
+        current: minted.key,
+        superseded: Vec::new(),
+        rotation_failure: None,
+        limits_failure: None,
+        deletion: None,
+    };
+    // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
+    role.store(&*engine.storage, name).await?;
+    strike(engine, &minted.in_flight).await;
+    engine.plan(name, &role);
+    Ok(warnings)
+}
+
+async fn update(
+    engine: &Engine,
+    name: &RoleName,
+    before: Role,
+    call: &Call,
+) -> Result<Vec<String>, Error> {
+    if before.deletion.is_some() {
+        return Err(Error::Conflict(format!(
+            "role {:?} is being deleted",
+            name.to_string()
+        )));
+    }
+    let now = engine.clock.now();
+    let definition = fields::apply(name, Some(&before.definition), &call.fields)?;
+    if definition == before.definition {
+        return Ok(Vec::new());
+    }
+    definition.check(now)?;
+    if definition.connection != before.definition.connection {
+        engine.require_connection(&definition.connection).await?;
+    }
+    let role = redefined(before.clone(), definition, now);
+    let mut warnings = of_update(&before, &role, now);
+    // The wish is stored before the live key is touched: should the process die in between, the
+    // key gets its limits later.
+    role.store(&*engine.storage, name).await?;
+    let role = if role.current.limits == role.definition.limits {
+        role
+    } else {
+        match apply_limits(engine, name, role).await? {
+            (role, None) => role,
+            (_, Some(reason)) if nothing_was_done(&reason) => {
+                before.store(&*engine.storage, name).await?;
+                return Err(reason);
+            }
+            (role, Some(reason)) => {
+                warnings.push(format!(
+                    "the role is changed, but {reason}; this is tried again until it is clear"
+                ));
+                role
+            }
+        }
+    };
+    engine.plan(name, &role);
+    Ok(warnings)
+}
+
+/// The role with another definition. Leases that were handed out under a longer `ttl` keep their
+/// promise.
+fn redefined(mut role: Role, definition: Definition, now: Timestamp) -> Role {
+    let (old, new) = (role.definition.rotation.ttl, definition.rotation.ttl);
+    if new < old {
+        let promised = after(now, old);
+        let before = role.current.promised_until;
+        role.current.promised_until = Some(before.map_or(promised, |b| b.max(promised)));
+    }
+    // A failure of the old terms says nothing about the new ones.
+    role.limits_failure = None;
+    role.rotation_failure = None;
+    role.definition = definition;
+    role
+}
+
+fn nothing_was_done(reason: &Error) -> bool {
+    match reason {
+        Error::OpenRouter { reason, .. } => reason.is_definite(),
+        _ => true,
+    }
+}
+
+fn of_creation(definition: &Definition) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if definition.limits.limit.is_some() {
+        warnings.push(LIMIT_IS_PER_KEY.to_owned());
+    }
+    warnings.extend(short_lived(definition));
+    warnings
+}
+
+fn of_update(before: &Role, after: &Role, now: Timestamp) -> Vec<String> {
+    let (old, new) = (&before.definition, &after.definition);
+    let waits: Vec<&str> = [
+        ("key_name", old.key_name != new.key_name),
+        ("workspace_id", old.workspace_id != new.workspace_id),
+        ("connection", old.connection != new.connection),
+        (
+            "key_max_lifetime",
+            old.rotation.lifetime(now) != new.rotation.lifetime(now),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(field, changed)| changed.then_some(field))
+    .collect();
+    let mut warnings = Vec::new();
+    if !waits.is_empty() {
+        warnings.push(format!(
+            "{} cannot be changed on the live key; what was written takes effect at the next \
+             rotation",
+            waits.join(", ")
+        ));
+    }
+    if old.limits.limit != new.limits.limit && new.limits.limit.is_some() {
+        warnings.push(LIMIT_IS_PER_KEY.to_owned());
+    }
+    if old.limits.reset.is_some() && new.limits.limit.is_none() {
+        warnings.push("limit_reset is cleared together with limit".to_owned());
+    }
+    warnings.extend(by_expiry(after, now));
+    warnings.extend(short_lived(new));
+    warnings
+}
+
+/// The current key's expiry was fixed by the terms that it was made under.
+fn by_expiry(role: &Role, now: Timestamp) -> Option<String> {
+    let planned = role
+        .definition
+        .rotation
+        .schedule
+        .due(role.current.anchor, now);
+    let (Due::At(planned), Due::At(due)) = (planned, rotation_due(role, now)) else {
+        return None;
+    };
+    (due < planned).then(|| {
+        format!(
+            "the current key was made to expire at {}, so its rotation comes at {due}, before the \
+             schedule would have it",
+            role.current.expires_at.unwrap_or(due)
+        )
+    })
+}
+
+fn short_lived(definition: &Definition) -> Option<String> {
+    let policy = &definition.rotation;
+    (!policy.automated && matches!(policy.key_lifetime, super::KeyLifetime::Seconds(_))).then(|| {
+        "rotation is not automated, but key_max_lifetime is set: readers are left without a key \
+         unless rotate-role is called before it is over"
+            .to_owned()
+    })
+}
+
+const LIMIT_IS_PER_KEY: &str = "\
+    limit is a limit of each key: a rotation starts a new key with the full amount, while the \
+    superseded one can still spend what it has left until its grace period is over";

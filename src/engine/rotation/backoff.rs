@@ -1,0 +1,90 @@
+//! When something that failed is tried again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::engine::clock::after;
+use crate::engine::error::Error;
+use crate::engine::nonce::Randomness;
+use crate::engine::role::Failure;
+
+/// The record of a failure after `previous`, and the time of the next try: a second, doubled with
+/// every failure in a row up to an hour, less a random half, so that roles that failed together do
+/// not come back together; later if OpenRouter asked for that.
+pub fn failed(
+    previous: Option<&Failure>,
+    reason: &Error,
+    now: Timestamp,
+    randomness: &dyn Randomness,
+) -> Failure {
+    let attempts = previous
+        .map_or(0, |failure| failure.attempts)
+        .saturating_add(1);
+    let asked = reason
+        .retry_after()
+        .unwrap_or(Duration::ZERO)
+        .min(LONGEST_ASKED);
+    let wait = delay(attempts, randomness).max(asked);
+    Failure {
+        attempts,
+        at: now,
+        message: reason.to_string(),
+        retry_at: now
+            .checked_add(jiff::SignedDuration::try_from(wait).unwrap_or_default())
+            .unwrap_or_else(|_| after(now, LONGEST.as_secs())),
+    }
+}
+
+/// How long to wait after so many failures in a row.
+pub fn delay(attempts: u32, randomness: &dyn Randomness) -> Duration {
+    let doubled = FIRST.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
+    let longest = doubled.min(LONGEST);
+    let [a, b, ..] = randomness.bytes();
+    let random = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
+    longest.mul_f64(1.0 - random / 2.0)
+}
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// Longer is taken for a mistake of whoever asks.
+const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openrouter;
+
+    struct Always(u8);
+
+    impl Randomness for Always {
+        fn bytes(&self) -> [u8; 16] {
+            [self.0; 16]
+        }
+    }
+
+    #[test]
+    fn the_wait_doubles_from_a_second_to_an_hour_less_a_random_half() {
+        for (attempts, seconds) in [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (400, 3600)] {
+            let longest = Duration::from_secs(seconds);
+            assert_eq!(delay(attempts, &Always(0)), longest, "{attempts}");
+            assert_eq!(delay(attempts, &Always(255)), longest / 2, "{attempts}");
+        }
+    }
+
+    #[test]
+    fn openrouters_own_wish_is_honoured_when_it_is_longer() {
+        let asked = |seconds| Error::OpenRouter {
+            doing: String::new(),
+            reason: openrouter::Error::RateLimited {
+                retry_after: Some(Duration::from_secs(seconds)),
+                message: String::new(),
+            },
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let wait = |reason: &Error| failed(None, reason, now, &Always(0)).retry_at.as_second();
+        assert_eq!(wait(&asked(30)), 30);
+        assert_eq!(wait(&asked(0)), 1);
+        assert_eq!(wait(&asked(10_000_000)), 24 * 60 * 60);
+    }
+}

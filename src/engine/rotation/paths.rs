@@ -1,0 +1,156 @@
+//! The path `rotate-role/:name`: rotate now.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::perform::{Trigger, revoke_all, rotate};
+use super::step::{MOST_SUPERSEDED, rotation_due};
+use crate::engine::error::Error;
+use crate::engine::role::{Grace, Role, RoleName, RotationPolicy, name_of};
+use crate::engine::state::Engine;
+use crate::framework::{Call, Endpoint, Field, Outcome, Path};
+use crate::logical::{Data, Operation, Response};
+use crate::schedule::Due;
+
+/// The path.
+pub fn path() -> Path<Engine> {
+    Path::new("rotate-role/:name", "role")
+        .parameter("name", "The role's name.")
+        .on(
+            Operation::Update,
+            Endpoint::new("Replace a role's key now.", rotate_now)
+                .takes(FIELDS.iter().cloned())
+                .verb("rotate")
+                .active_only(),
+        )
+        .help("Rotate a role's key now.", DESCRIPTION)
+}
+
+async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = name_of(call.fields.text("name"))?;
+    let asked_at = engine.clock.now();
+    let _held = engine.role_locks.lock(&name.key()).await;
+    let role = Role::load(&*engine.storage, &name).await?;
+    let role = role.ok_or_else(|| Role::missing(&name))?;
+    let policy = &role.definition.rotation;
+    let grace = grace(policy, call.fields.seconds("rotation_grace_period"))?;
+    permit(&name, &role, grace, asked_at)?;
+    let (role, unrevoked) = match rotate(&engine, &name, role, Trigger::Person(grace)).await? {
+        Err((role, reason)) => {
+            engine.plan(&name, &role);
+            return Err(reason.into());
+        }
+        Ok(role) if grace == Grace::Emergency => revoke_all(&engine, &name, role).await?,
+        Ok(role) => (role, None),
+    };
+    engine.plan(&name, &role);
+    if let Some(reason) = unrevoked {
+        return Err(Error::Incomplete(format!(
+            "role {:?} has a new key, version {}, but an old one may still work: {reason}; its \
+             revocation is tried again until OpenRouter confirms it, see superseded_keys of the \
+             role",
+            name.to_string(),
+            role.current.version
+        ))
+        .into());
+    }
+    Ok(Some(answer(&engine, &role)))
+}
+
+fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
+    match asked {
+        None => Ok(Grace::Seconds(policy.grace)),
+        Some(0) => Ok(Grace::Emergency),
+        Some(seconds) if seconds < policy.shortest_grace() => Err(Error::Invalid(format!(
+            "rotation_grace_period must be 0, to revoke the old key at once, or at least {} \
+             seconds, since readers hold leases of up to {} seconds",
+            policy.shortest_grace(),
+            policy.ttl
+        ))),
+        Some(seconds) => Ok(Grace::Seconds(seconds)),
+    }
+}
+
+fn permit(
+    name: &RoleName,
+    role: &Role,
+    grace: Grace,
+    asked_at: jiff::Timestamp,
+) -> Result<(), Error> {
+    let conflict = |text: String| {
+        Err(Error::Conflict(format!(
+            "role {:?} {text}",
+            name.to_string()
+        )))
+    };
+    if role.deletion.is_some() {
+        return conflict("is being deleted".to_owned());
+    }
+    // Whoever has to be rid of a key is not told that somebody else was faster.
+    if grace == Grace::Emergency {
+        return Ok(());
+    }
+    if role.current.since > asked_at {
+        return conflict(format!(
+            "was rotated at {} while this request waited for its turn",
+            role.current.since
+        ));
+    }
+    if role.superseded.len() >= MOST_SUPERSEDED {
+        return conflict(format!(
+            "has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one of them to \
+             be revoked, or give rotation_grace_period=0 to revoke them all"
+        ));
+    }
+    Ok(())
+}
+
+fn answer(engine: &Engine, role: &Role) -> Response {
+    let key = &role.current;
+    let next = match rotation_due(role, engine.clock.now()) {
+        Due::At(at) | Due::Now { since: at } | Due::Missed { next: at, .. } => Some(at),
+        Due::Never => None,
+    };
+    let superseded: Vec<Value> = role
+        .superseded
+        .iter()
+        .map(|key| json!({ "hash": key.hash, "version": key.version, "revoke_at": key.revoke_at.to_string() }))
+        .collect();
+    Response::with_data(Data::from_iter([
+        ("key_hash".to_owned(), key.hash.to_string().into()),
+        ("key_label".to_owned(), key.label.clone().into()),
+        ("key_name".to_owned(), key.name.clone().into()),
+        ("key_version".to_owned(), key.version.into()),
+        (
+            "last_vault_rotation".to_owned(),
+            key.since.to_string().into(),
+        ),
+        (
+            "next_vault_rotation".to_owned(),
+            next.map(|at| at.to_string()).into(),
+        ),
+        (
+            "expires_at".to_owned(),
+            key.expires_at.map(|at| at.to_string()).into(),
+        ),
+        ("superseded_keys".to_owned(), superseded.into()),
+    ]))
+}
+
+const FIELDS: &[Field] = &[Field::duration(
+    "rotation_grace_period",
+    "How long the old key keeps working this time. 0 is the emergency: every older key of the role\n\
+     is revoked before the answer.",
+)
+.default("the role's own")];
+
+const DESCRIPTION: &str = "\
+Makes a new key, hands it out from now on, and counts the next automatic rotation from now. The old
+key keeps working for rotation_grace_period, by default the role's own.
+
+When a key has leaked, give rotation_grace_period=0: every older key of the role is revoked before
+the answer comes, and readers hold a dead key until they read again.
+
+Returns the new key's metadata, and when the keys before it die; never a secret. A role with
+disable_automated_rotation rotates only here.";

@@ -1,0 +1,102 @@
+//! How the engine's entries are stored: JSON with a version, so that an older engine refuses what
+//! a newer one wrote instead of losing part of it.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+
+use crate::logical::{Entry, Storage, StorageError};
+
+/// Reads the entry under `key`: one storage call.
+///
+/// # Errors
+/// Storage's own, and [`StorageError::Malformed`] when the entry is not a `T`, or was written by a
+/// newer version.
+pub async fn load<T: DeserializeOwned>(
+    storage: &dyn Storage,
+    key: &str,
+) -> Result<Option<T>, StorageError> {
+    let Some(value) = storage.get(key).await? else {
+        return Ok(None);
+    };
+    let envelope: Envelope = Entry::parse(key, &value)?;
+    if envelope.version > VERSION {
+        return Err(StorageError::Malformed {
+            key: key.to_owned(),
+            reason: format!(
+                "it was written by a newer version of this engine, in format {}",
+                envelope.version
+            ),
+        });
+    }
+    Entry::parse(key, &value).map(Some)
+}
+
+/// Writes the entry under `key`: one storage call, atomic.
+///
+/// # Errors
+/// Storage's own. Unless it is [`StorageError::ReadOnly`], the entry may have been written.
+pub async fn store<T: Serialize>(
+    storage: &dyn Storage,
+    key: &str,
+    entry: &T,
+) -> Result<(), StorageError> {
+    let versioned = Versioned {
+        version: VERSION,
+        entry,
+    };
+    storage.put(Entry::json(key, &versioned)?).await
+}
+
+/// For `#[serde(serialize_with)]`: a secret goes into storage as it is. The server encrypts it.
+pub fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    version: u32,
+}
+
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    entry: &'a T,
+}
+
+/// The format of every entry that this build writes.
+const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logical::MemoryStorage;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Thing {
+        name: String,
+    }
+
+    #[tokio::test]
+    async fn an_entry_comes_back_as_it_was_stored() {
+        let storage = MemoryStorage::default();
+        let thing = Thing {
+            name: "a".to_owned(),
+        };
+        store(&storage, "things/a", &thing).await.unwrap();
+        assert_eq!(load(&storage, "things/a").await.unwrap(), Some(thing));
+        assert_eq!(load::<Thing>(&storage, "things/b").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_version_wrote_is_refused() {
+        let storage = MemoryStorage::default();
+        let entry = Entry {
+            key: "things/a".to_owned(),
+            value: br#"{"version": 2, "name": "a"}"#.to_vec(),
+        };
+        storage.put(entry).await.unwrap();
+        let refusal = load::<Thing>(&storage, "things/a").await.unwrap_err();
+        assert!(refusal.to_string().contains("newer version"), "{refusal}");
+    }
+}

@@ -1,0 +1,195 @@
+//! An engine made from its description: routing, parsing, help, leases, and the server's own calls.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+
+use super::path::{Call, Endpoint, Outcome, Path};
+use super::secret::{self, SecretType};
+use super::{Fields, InvalidField, help, openapi};
+use crate::logical::{
+    self, Data, Error, Existence, Operation, Request, Response, SpecialPaths, SystemView,
+};
+
+/// What an engine consists of.
+pub struct Blueprint<E> {
+    /// For OpenAPI.
+    pub title: &'static str,
+    /// What the engine is, for help and OpenAPI.
+    pub description: &'static str,
+    /// The engine's version, for OpenAPI.
+    pub version: &'static str,
+    /// What the names of its operations begin with, for instance `open-router`.
+    pub prefix: &'static str,
+    /// Its paths; the first that matches is taken.
+    pub paths: Vec<Path<E>>,
+    /// What it puts under leases.
+    pub secrets: Vec<SecretType<E>>,
+    /// Paths that the server treats differently.
+    pub special_paths: SpecialPaths,
+    /// What happens besides requests.
+    pub lifecycle: Arc<dyn Lifecycle<E>>,
+}
+
+/// What an engine does besides answering requests.
+#[async_trait]
+pub trait Lifecycle<E>: Send + Sync {
+    /// Storage may be used from now on. See [`logical::Backend::initialize`].
+    async fn initialize(&self, engine: &Arc<E>) -> Result<(), Error>;
+
+    /// The server's call, about once a minute. It holds a lock that sealing needs: start work, do
+    /// not wait for it.
+    async fn periodic(&self, engine: &Arc<E>) -> Result<(), Error>;
+
+    /// Another node changed this storage key.
+    async fn invalidate(&self, engine: &Arc<E>, key: &str);
+
+    /// The mount goes away from this process. See [`logical::Backend::cleanup`].
+    async fn cleanup(&self, engine: &Arc<E>);
+}
+
+/// An engine on one mount, as the host calls it.
+pub struct Backend<E> {
+    blueprint: Blueprint<E>,
+    engine: Arc<E>,
+    system: Arc<dyn SystemView>,
+}
+
+impl<E: Send + Sync + 'static> Backend<E> {
+    /// `engine`, as `blueprint` describes it.
+    pub fn new(blueprint: Blueprint<E>, engine: Arc<E>, system: Arc<dyn SystemView>) -> Self {
+        Self {
+            blueprint,
+            engine,
+            system,
+        }
+    }
+
+    fn route<'a>(&self, path: &'a str) -> Option<(&Path<E>, Vec<(&'static str, &'a str)>)> {
+        self.blueprint.paths.iter().find_map(|candidate| {
+            let captured = candidate.pattern.matches(path)?;
+            Some((candidate, captured))
+        })
+    }
+
+    async fn call(&self, request: Request) -> Outcome {
+        let (path, captured) = self.route(&request.path).ok_or(Error::UnsupportedPath)?;
+        let endpoint = path
+            .endpoints
+            .get(&request.operation)
+            .ok_or(Error::UnsupportedOperation)?;
+        let fields = parse(path, endpoint, &captured, &request)?;
+        if endpoint.active_only && !self.system.may_write().await? {
+            return Err(Error::ReadOnly);
+        }
+        let handler = Arc::clone(&endpoint.handler);
+        handler(Arc::clone(&self.engine), Call { fields, request }).await
+    }
+
+    fn help(&self, request: &Request) -> Outcome {
+        let (text, document) = if request.path.is_empty() {
+            let all: Vec<&Path<E>> = self.blueprint.paths.iter().collect();
+            let document = openapi::document(&self.blueprint, &all);
+            (help::of_backend(&self.blueprint), document)
+        } else {
+            let (path, _) = self.route(&request.path).ok_or(Error::UnsupportedPath)?;
+            let document = openapi::document(&self.blueprint, &[path]);
+            (help::of_path(path, &request.path), document)
+        };
+        let data = Data::from_iter([
+            ("help".to_owned(), text.into()),
+            ("see_also".to_owned(), serde_json::Value::Null),
+            ("openapi".to_owned(), document),
+        ]);
+        Ok(Some(Response::with_data(data)))
+    }
+
+    fn lease(&self, request: Request) -> Result<BoxFuture<'static, Outcome>, Error> {
+        let operation = request.operation;
+        let (name, secret) = secret::of(request)?;
+        let kind = self
+            .blueprint
+            .secrets
+            .iter()
+            .find(|kind| kind.name == name)
+            .ok_or_else(|| Error::internal(format!("unknown kind of lease {name:?}")))?;
+        let handler = match operation {
+            Operation::Revoke => &kind.revoke,
+            _ => kind.renew.as_ref().ok_or_else(|| {
+                Error::invalid("this lease cannot be renewed; read again instead")
+            })?,
+        };
+        Ok(handler(Arc::clone(&self.engine), secret))
+    }
+}
+
+#[async_trait]
+impl<E: Send + Sync + 'static> logical::Backend for Backend<E> {
+    fn special_paths(&self) -> SpecialPaths {
+        self.blueprint.special_paths.clone()
+    }
+
+    async fn initialize(&self) -> Result<(), Error> {
+        self.blueprint.lifecycle.initialize(&self.engine).await
+    }
+
+    async fn handle_request(&self, request: Request) -> Outcome {
+        match request.operation {
+            Operation::Help => self.help(&request),
+            Operation::Renew | Operation::Revoke => self.lease(request)?.await,
+            Operation::Rollback => {
+                self.blueprint.lifecycle.periodic(&self.engine).await?;
+                Ok(None)
+            }
+            _ => self.call(request).await,
+        }
+    }
+
+    async fn existence_check(&self, request: Request) -> Result<Existence, Error> {
+        let Some((path, captured)) = self.route(&request.path) else {
+            return Ok(Existence::Unknown);
+        };
+        let Some(check) = &path.exists else {
+            return Ok(Existence::Unknown);
+        };
+        // Only what the path says: the body is judged later, when the caller's rights are known.
+        let fields = Fields::parse(&path.parameters, &captured, &Data::new(), false);
+        let fields = fields.map_err(refusal)?;
+        Ok(if check(Arc::clone(&self.engine), fields).await? {
+            Existence::Exists
+        } else {
+            Existence::Absent
+        })
+    }
+
+    async fn invalidate(&self, key: &str) {
+        self.blueprint.lifecycle.invalidate(&self.engine, key).await;
+    }
+
+    async fn cleanup(&self) {
+        self.blueprint.lifecycle.cleanup(&self.engine).await;
+    }
+}
+
+/// Reads and lists pass over query parameters that they do not know, since proxies and clients add
+/// some of their own; whatever changes something refuses them.
+fn parse<E>(
+    path: &Path<E>,
+    endpoint: &Endpoint<E>,
+    captured: &[(&'static str, &str)],
+    request: &Request,
+) -> Result<Fields, Error> {
+    let schema: Vec<_> = path
+        .parameters
+        .iter()
+        .chain(&endpoint.fields)
+        .cloned()
+        .collect();
+    let strict = !matches!(request.operation, Operation::Read | Operation::List);
+    Fields::parse(&schema, captured, &request.data, strict).map_err(refusal)
+}
+
+fn refusal(reason: InvalidField) -> Error {
+    Error::invalid(reason.to_string())
+}

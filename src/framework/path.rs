@@ -1,0 +1,155 @@
+//! One path of an engine: its shape, what can be done on it, and what help says of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::{Field, Fields, Pattern};
+use crate::logical::{Error, Operation, Request, Response};
+
+/// What a handler answers.
+pub type Outcome = Result<Option<Response>, Error>;
+
+/// A request that was routed and parsed.
+#[derive(Debug)]
+pub struct Call {
+    /// The fields, from the path and the body.
+    pub fields: Fields,
+    /// The request as it came.
+    pub request: Request,
+}
+
+impl Call {
+    /// The captured name. Empty only when the path has none, which its table would show.
+    pub fn name(&self) -> &str {
+        self.fields.text("name").unwrap_or_default()
+    }
+}
+
+/// A path of an engine `E`.
+pub struct Path<E> {
+    pub(super) pattern: Pattern,
+    pub(super) suffix: &'static str,
+    pub(super) parameters: Vec<Field>,
+    pub(super) endpoints: BTreeMap<Operation, Endpoint<E>>,
+    pub(super) exists: Option<ExistenceCheck<E>>,
+    pub(super) synopsis: &'static str,
+    pub(super) description: &'static str,
+}
+
+impl<E: Send + Sync + 'static> Path<E> {
+    /// A path of this shape, such as `roles/:name`. `suffix` is what its operations are about, for
+    /// their names in OpenAPI.
+    pub fn new(pattern: &'static str, suffix: &'static str) -> Self {
+        Self {
+            pattern: Pattern::new(pattern),
+            suffix,
+            parameters: Vec::new(),
+            endpoints: BTreeMap::new(),
+            exists: None,
+            synopsis: "",
+            description: "",
+        }
+    }
+
+    /// Describes a captured segment.
+    pub fn parameter(mut self, name: &'static str, description: &'static str) -> Self {
+        self.parameters.push(Field::name(name, description));
+        self
+    }
+
+    /// What `operation` does here.
+    pub fn on(mut self, operation: Operation, endpoint: Endpoint<E>) -> Self {
+        self.endpoints.insert(operation, endpoint);
+        self
+    }
+
+    /// Writes to something that exists, and to something that does not. Needs
+    /// [`exists`](Self::exists) to tell them apart.
+    pub fn on_write(self, endpoint: Endpoint<E>) -> Self {
+        self.on(Operation::Create, endpoint.clone())
+            .on(Operation::Update, endpoint)
+    }
+
+    /// How the server learns whether a write creates, which policies tell apart from an update.
+    pub fn exists<F, Fut>(mut self, check: F) -> Self
+    where
+        F: Fn(Arc<E>, Fields) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, Error>> + Send + 'static,
+    {
+        self.exists = Some(Arc::new(move |engine, fields| {
+            Box::pin(check(engine, fields))
+        }));
+        self
+    }
+
+    /// The text of `vault path-help`: a line, and the manual page.
+    pub fn help(mut self, synopsis: &'static str, description: &'static str) -> Self {
+        self.synopsis = synopsis;
+        self.description = description;
+        self
+    }
+}
+
+/// What an operation does on a path.
+pub struct Endpoint<E> {
+    pub(super) handler: Handler<E>,
+    pub(super) summary: &'static str,
+    pub(super) fields: Vec<Field>,
+    pub(super) verb: Option<&'static str>,
+    pub(super) active_only: bool,
+}
+
+impl<E: Send + Sync + 'static> Endpoint<E> {
+    /// Carried out by `handler`; `summary` is a short sentence for OpenAPI.
+    pub fn new<F, Fut>(summary: &'static str, handler: F) -> Self
+    where
+        F: Fn(Arc<E>, Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        Self {
+            handler: Arc::new(move |engine, call| Box::pin(handler(engine, call))),
+            summary,
+            fields: Vec::new(),
+            verb: None,
+            active_only: false,
+        }
+    }
+
+    /// The fields it takes besides those in the path.
+    pub fn takes(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
+        self.fields.extend(fields);
+        self
+    }
+
+    /// Its verb in OpenAPI, where that is not the operation's own.
+    pub fn verb(mut self, verb: &'static str) -> Self {
+        self.verb = Some(verb);
+        self
+    }
+
+    /// Writes, or acts on the outside world: a node that may not do so forwards the request to one
+    /// that may, before anything has happened.
+    pub fn active_only(mut self) -> Self {
+        self.active_only = true;
+        self
+    }
+}
+
+impl<E> Clone for Endpoint<E> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: Arc::clone(&self.handler),
+            summary: self.summary,
+            fields: self.fields.clone(),
+            verb: self.verb,
+            active_only: self.active_only,
+        }
+    }
+}
+
+pub(super) type Handler<E> = Arc<dyn Fn(Arc<E>, Call) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+pub(super) type ExistenceCheck<E> =
+    Arc<dyn Fn(Arc<E>, Fields) -> BoxFuture<'static, Result<bool, Error>> + Send + Sync>;

@@ -1,0 +1,73 @@
+//! What an engine puts under a lease, and what becomes of it when the lease is renewed or ends.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::path::Outcome;
+use crate::logical::{Data, Error, Lease, LeasedSecret, Request, Secret};
+
+/// A kind of leased secret of an engine `E`.
+pub struct SecretType<E> {
+    pub(super) name: &'static str,
+    pub(super) renew: Option<LeaseHandler<E>>,
+    pub(super) revoke: LeaseHandler<E>,
+}
+
+impl<E: Send + Sync + 'static> SecretType<E> {
+    /// A kind that cannot be renewed. `revoke` must succeed when there is nothing left to revoke.
+    pub fn new<F, Fut>(name: &'static str, revoke: F) -> Self
+    where
+        F: Fn(Arc<E>, LeasedSecret) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        Self {
+            name,
+            renew: None,
+            revoke: Arc::new(move |engine, secret| Box::pin(revoke(engine, secret))),
+        }
+    }
+
+    /// The same kind, renewed by `renew`. Its answer must carry the secret with its internal data,
+    /// since the server stores what it gets.
+    pub fn renewed_by<F, Fut>(mut self, renew: F) -> Self
+    where
+        F: Fn(Arc<E>, LeasedSecret) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.renew = Some(Arc::new(move |engine, secret| {
+            Box::pin(renew(engine, secret))
+        }));
+        self
+    }
+}
+
+/// A secret of the kind `name`, to be put into a response.
+pub fn leased(name: &'static str, lease: Lease, mut internal_data: Data) -> Secret {
+    internal_data.insert(SECRET_TYPE.to_owned(), name.into());
+    Secret {
+        lease,
+        internal_data,
+    }
+}
+
+/// The lease of a renewal or revocation, and the name of its kind.
+pub(super) fn of(request: Request) -> Result<(String, LeasedSecret), Error> {
+    let secret = request
+        .secret
+        .ok_or_else(|| Error::internal("the request carries no lease"))?;
+    match secret
+        .internal_data
+        .get(SECRET_TYPE)
+        .and_then(|name| name.as_str())
+    {
+        Some(name) => Ok((name.to_owned(), secret)),
+        None => Err(Error::internal("the lease does not say what it is on")),
+    }
+}
+
+pub(super) type LeaseHandler<E> =
+    Arc<dyn Fn(Arc<E>, LeasedSecret) -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+/// The key by which Vault's own framework finds the kind of a lease.
+const SECRET_TYPE: &str = "secret_type";

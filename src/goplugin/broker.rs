@@ -1,0 +1,277 @@
+//! Connections from the plugin to services of the host.
+//!
+//! The host gives each set of services that it offers a number, tells the plugin the number in
+//! some call of its own, and tells the broker where the number is to be found. The two arrive in
+//! either order, so [`Broker::dial`] waits. This side never offers services of its own.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Response, Status, Streaming};
+use tower::service_fn;
+
+use super::pb::ConnInfo;
+use super::pb::grpc_broker_server::GrpcBroker;
+use super::tls::Tls;
+use super::transport::{Address, ByteStream};
+
+/// Reaches the services that the host offers. Clones share what the host has announced.
+#[derive(Clone)]
+pub struct Broker {
+    announced: Arc<Announcements>,
+    tls: Option<Tls>,
+}
+
+impl Broker {
+    /// A broker that secures its connections with `tls`, if the host speaks it.
+    pub(super) fn new(tls: Option<Tls>) -> Self {
+        Self {
+            announced: Arc::default(),
+            tls,
+        }
+    }
+
+    /// Connects to the services that the host offers under `service_id`.
+    ///
+    /// Waits up to five seconds for the host's announcement, as go-plugin does, and as long again
+    /// for the connection. An announcement is good for one call. Limits on the size of messages
+    /// are set on the generated clients, and the connection closes with the last of them.
+    ///
+    /// Should the connection break while the host's listener lives, the channel connects to the
+    /// same place again when it is next used; once the listener is gone that fails at once.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotAnnounced`] if the announcement does not come,
+    /// [`BrokerError::UnsupportedNetwork`] if it is of no use, and
+    /// [`BrokerError::Unreachable`] if nobody answers there, or not the host.
+    pub async fn dial(&self, service_id: u32) -> Result<Channel, BrokerError> {
+        let info = timeout(ANNOUNCEMENT_WAIT, self.announced.take(service_id))
+            .await
+            .map_err(|_| BrokerError::NotAnnounced { service_id })?;
+        let address = Arc::new(Address::try_from(info)?);
+        let tls = self.tls.clone();
+        let connector = service_fn(move |_: Uri| {
+            let (address, tls) = (Arc::clone(&address), tls.clone());
+            async move { connect(&address, tls.as_ref()).await.map(TokioIo::new) }
+        });
+        // The scheme must be http, or tonic would want a TLS of its own. Keep-alive stays off:
+        // gRPC for Go ends connections that ping more than once in five minutes.
+        Endpoint::from_static("http://localhost")
+            .connect_with_connector(connector)
+            .await
+            .map_err(|source| BrokerError::Unreachable { service_id, source })
+    }
+
+    /// The service through which the host announces. Its streams end when `stop` is cancelled.
+    pub(super) fn service(&self, stop: CancellationToken) -> BrokerService {
+        BrokerService {
+            announced: Arc::clone(&self.announced),
+            stop,
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("announced", &self.announced)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the host's services could not be reached.
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    /// The host has not said in time where the services are, or somebody else has taken the word.
+    #[error("timeout waiting for connection info of brokered service {service_id}")]
+    NotAnnounced {
+        /// The number that was asked for.
+        service_id: u32,
+    },
+    /// The host offers its services over something that is neither a unix socket nor TCP.
+    #[error("the host offers a service over {network:?}; only unix and tcp are known")]
+    UnsupportedNetwork {
+        /// What the host said.
+        network: String,
+    },
+    /// No connection came about: nobody listens, too slow, or not the host.
+    #[error("cannot connect to brokered service {service_id}")]
+    Unreachable {
+        /// The number that was asked for.
+        service_id: u32,
+        /// What went wrong.
+        source: tonic::transport::Error,
+    },
+}
+
+/// `plugin.GRPCBroker`: the stream on which the host announces its services.
+#[derive(Debug)]
+pub(super) struct BrokerService {
+    announced: Arc<Announcements>,
+    stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl GrpcBroker for BrokerService {
+    type StartStreamStream = BoxStream<'static, Result<ConnInfo, Status>>;
+
+    async fn start_stream(
+        &self,
+        request: Request<Streaming<ConnInfo>>,
+    ) -> Result<Response<Self::StartStreamStream>, Status> {
+        let announced = Arc::clone(&self.announced);
+        let stop = self.stop.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(listen(request.into_inner(), announced)));
+        // Nothing is announced in this direction, but a host takes the stream's end for ours.
+        let ended = self.stop.clone().cancelled_owned();
+        Ok(Response::new(stream::pending().take_until(ended).boxed()))
+    }
+}
+
+/// What the host has announced and nobody has asked for yet.
+#[derive(Debug, Default)]
+struct Announcements {
+    // Never held across an await, so not tokio's.
+    waiting: Mutex<HashMap<u32, Announcement>>,
+    arrived: Notify,
+}
+
+impl Announcements {
+    /// Keeps an announcement until it is taken or [`ANNOUNCEMENT_LIFE`] is over.
+    fn put(&self, info: ConnInfo) {
+        let now = Instant::now();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, announcement| now < announcement.expires);
+        let expires = now + ANNOUNCEMENT_LIFE;
+        waiting.insert(info.service_id, Announcement { info, expires });
+        drop(waiting);
+        self.arrived.notify_waiters();
+    }
+
+    /// Takes the announcement of `service_id`, waiting for it without limit.
+    async fn take(&self, service_id: u32) -> ConnInfo {
+        loop {
+            // Before looking, so that an arrival after the look is not missed.
+            let arrived = self.arrived.notified();
+            if let Some(info) = self.take_waiting(service_id) {
+                return info;
+            }
+            arrived.await;
+        }
+    }
+
+    fn take_waiting(&self, service_id: u32) -> Option<ConnInfo> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let announcement = waiting.remove(&service_id)?;
+        (Instant::now() < announcement.expires).then_some(announcement.info)
+    }
+}
+
+#[derive(Debug)]
+struct Announcement {
+    info: ConnInfo,
+    expires: Instant,
+}
+
+/// Collects announcements until the host ends the stream.
+async fn listen(mut stream: Streaming<ConnInfo>, announced: Arc<Announcements>) {
+    while let Some(Ok(info)) = stream.next().await {
+        tracing::trace!(
+            service_id = info.service_id,
+            network = info.network,
+            "announced"
+        );
+        announced.put(info);
+    }
+    tracing::debug!("the host has ended its broker stream");
+}
+
+/// Opens a connection and secures it, within [`CONNECT_LIMIT`].
+async fn connect(address: &Address, tls: Option<&Tls>) -> io::Result<ByteStream> {
+    let secured = async {
+        let stream = address.connect().await?;
+        match tls {
+            Some(tls) => tls.connect(stream).await,
+            None => Ok(stream),
+        }
+    };
+    timeout(CONNECT_LIMIT, secured).await?
+}
+
+/// How long `dial` waits for an announcement. go-plugin's value.
+const ANNOUNCEMENT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long an announcement is kept for somebody to ask. go-plugin gives it five seconds; the
+/// host's listener stays open for much longer, and a busy machine may need more.
+const ANNOUNCEMENT_LIFE: Duration = Duration::from_secs(60);
+
+/// Limit for socket and TLS together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announcement(service_id: u32, address: &str) -> ConnInfo {
+        ConnInfo {
+            service_id,
+            address: address.into(),
+            ..ConnInfo::default()
+        }
+    }
+
+    async fn take(announced: &Announcements, service_id: u32) -> Option<String> {
+        let taken = timeout(ANNOUNCEMENT_WAIT, announced.take(service_id)).await;
+        taken.ok().map(|info| info.address)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announcement_goes_to_whoever_asked_for_its_number() {
+        let announced = Announcements::default();
+        let (first, second, ()) = tokio::join!(take(&announced, 1), take(&announced, 2), async {
+            announced.put(announcement(2, "two"));
+            announced.put(announcement(1, "one"));
+        });
+        assert_eq!(
+            (first.as_deref(), second.as_deref()),
+            (Some("one"), Some("two"))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announcement_is_taken_once() {
+        let announced = Announcements::default();
+        announced.put(announcement(7, "here"));
+        assert_eq!(take(&announced, 7).await.as_deref(), Some("here"));
+        assert_eq!(take(&announced, 7).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announcement_that_nobody_takes_expires_and_is_forgotten() {
+        let announced = Announcements::default();
+        announced.put(announcement(7, "here"));
+        tokio::time::advance(ANNOUNCEMENT_LIFE).await;
+        announced.put(announcement(8, "there"));
+        assert_eq!(take(&announced, 7).await, None);
+        assert_eq!(announced.waiting.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_up_leaves_nothing_behind() {
+        let announced = Announcements::default();
+        assert_eq!(take(&announced, 7).await, None);
+        announced.put(announcement(7, "late"));
+        assert_eq!(take(&announced, 7).await.as_deref(), Some("late"));
+    }
+}

@@ -1,0 +1,254 @@
+//! The socket that the host connects to, and the connections accepted on it.
+//!
+//! Called by `serve`. Every connection does its TLS handshake in a task of its own, so that a
+//! silent or slow peer holds up nobody else; what comes out is the host and nobody else.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::host_watch::HostWatch;
+use super::serve::ServeError;
+use super::tls::Tls;
+use super::transport::ByteStream;
+
+/// A unix socket that listens, and is removed from the file system when this is dropped.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Arc<UnixListener>,
+    path: SocketPath,
+}
+
+impl Listener {
+    /// Listens on a new socket in `dir`, open to its owner only, or also to `group`, which is a
+    /// name or a number.
+    pub(super) fn bind(dir: &Path, group: Option<&str>) -> Result<Self, ServeError> {
+        let path = SocketPath::new(dir)?;
+        let socket = listen(&path.0, group).map_err(|source| ServeError::Socket {
+            path: path.0.clone(),
+            source,
+        })?;
+        Ok(Self {
+            socket: Arc::new(socket),
+            path,
+        })
+    }
+
+    /// Where the host finds the socket, as the handshake line puts it.
+    pub(super) fn address(&self) -> Result<&str, ServeError> {
+        let SocketPath(path) = &self.path;
+        // The line's fields are separated by pipe signs, and there is no way to escape one.
+        path.to_str()
+            .filter(|text| !text.contains(['|', '\n']))
+            .ok_or_else(|| ServeError::SocketName { path: path.clone() })
+    }
+
+    /// Accepts connections until `stop` is cancelled.
+    pub(super) fn connections(
+        &self,
+        tls: Option<Tls>,
+        watch: HostWatch,
+        stop: CancellationToken,
+    ) -> ReceiverStream<io::Result<ByteStream>> {
+        let (accepted, connections) = mpsc::channel(1);
+        let door = Arc::new(Door {
+            tls,
+            watch,
+            accepted,
+        });
+        let socket = Arc::clone(&self.socket);
+        tokio::spawn(async move {
+            stop.run_until_cancelled(accept(&socket, &door)).await;
+        });
+        ReceiverStream::new(connections)
+    }
+}
+
+/// The name of a socket in the file system. Removed on drop.
+#[derive(Debug)]
+struct SocketPath(PathBuf);
+
+impl SocketPath {
+    /// A new name in `dir`, short because a socket's path may have 107 bytes.
+    fn new(dir: &Path) -> Result<Self, ServeError> {
+        let random = getrandom::u64().map_err(|error| ServeError::Socket {
+            path: dir.into(),
+            source: io::Error::other(error.to_string()),
+        })?;
+        Ok(Self(dir.join(format!("plugin{random:016x}"))))
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        // Best effort: the directory may be gone already, and nobody could act on the error.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What stands between a connection and the server.
+struct Door {
+    tls: Option<Tls>,
+    watch: HostWatch,
+    accepted: mpsc::Sender<io::Result<ByteStream>>,
+}
+
+impl Door {
+    /// Lets one connection in if it is the host's. The permit is a place among the handshakes in
+    /// flight, and is free again when this returns.
+    async fn admit(self: Arc<Self>, stream: UnixStream, _place: OwnedSemaphorePermit) {
+        let handshake = async {
+            let stream = ByteStream::new(stream);
+            match &self.tls {
+                Some(tls) => tls.accept(stream).await,
+                None => Ok(stream),
+            }
+        };
+        match timeout(HANDSHAKE_LIMIT, handshake)
+            .await
+            .map_err(io::Error::from)
+            .flatten()
+        {
+            Ok(stream) => {
+                let stream = stream.with_presence(self.watch.connected());
+                // Fails only when the server has ended.
+                let _ = self.accepted.send(Ok(stream)).await;
+            }
+            Err(error) => tracing::warn!(%error, "refused a connection"),
+        }
+    }
+}
+
+/// Binds and listens. The rights are set between the two: before it listens, nobody can connect.
+fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    match group {
+        None => fs::set_permissions(path, Permissions::from_mode(0o600))?,
+        Some(group) => {
+            chown(path, None, Some(group_id(group)?))?;
+            fs::set_permissions(path, Permissions::from_mode(0o660))?;
+        }
+    }
+    socket.listen(BACKLOG)
+}
+
+/// The number of a group that is given by number or by name.
+fn group_id(group: &str) -> io::Result<u32> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    find_group(&fs::read_to_string(GROUP_FILE)?, group).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no group {group:?} in {GROUP_FILE}"),
+        )
+    })
+}
+
+/// Finds a group's number in the text of a group file: lines of `name:password:id:members`.
+fn find_group(file: &str, name: &str) -> Option<u32> {
+    file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
+/// Accepts for ever. With all places taken the next peers wait in the socket's queue.
+async fn accept(socket: &UnixListener, door: &Arc<Door>) {
+    let places = Arc::new(Semaphore::new(HANDSHAKES_IN_FLIGHT));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(Arc::clone(door).admit(stream, place));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: others have to end first.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A host opens one connection; the rest is for reconnects and for whoever keeps silent.
+const HANDSHAKES_IN_FLIGHT: usize = 64;
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const BACKLOG: u32 = 128;
+
+const GROUP_FILE: &str = "/etc/group";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_its_owners_alone_and_goes_with_the_listener() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(dir.path(), None).unwrap();
+        let path = PathBuf::from(listener.address().unwrap());
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_group_may_open_the_socket_when_the_host_names_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let own_group = rustix::process::getgid().as_raw().to_string();
+        let listener = Listener::bind(dir.path(), Some(&own_group)).unwrap();
+        let mode = fs::metadata(listener.address().unwrap())
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o660);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_group_is_an_error_that_names_it_and_leaves_no_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Listener::bind(dir.path(), Some("no such group")).unwrap_err();
+        let ServeError::Socket { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(source.to_string().contains("no such group"), "{source}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_the_handshake_line_cannot_name_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a|b");
+        fs::create_dir(&dir).unwrap();
+        let error = Listener::bind(&dir, None)
+            .unwrap()
+            .address()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("a|b"), "{error}");
+    }
+
+    #[test]
+    fn groups_are_found_by_whole_name() {
+        let file = "root:x:0:\nplugins:x:1234:vault,me\nbroken\n:x:5:\n";
+        assert_eq!(find_group(file, "plugins"), Some(1234));
+        assert_eq!(find_group(file, "plugin"), None);
+        assert_eq!(find_group(file, "broken"), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! What the host asks of an engine.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Data;
+
+/// One request on a mount.
+#[derive(Clone)]
+pub struct Request {
+    /// The host's id of the request, for logs. Empty for the host's own requests.
+    pub id: String,
+    /// What is to be done.
+    pub operation: Operation,
+    /// Where, relative to the mount; no leading slash.
+    pub path: String,
+    /// The fields that came with it; the response data of the lease for renew and revoke.
+    pub data: Data,
+    /// The lease that is to be renewed or revoked.
+    pub secret: Option<LeasedSecret>,
+    /// Who asks, as the token's display name tells it. Empty for the host's own requests.
+    pub display_name: String,
+    /// The identity entity of who asks; empty when there is none.
+    pub entity_id: String,
+    /// Where the engine is mounted, with a trailing slash.
+    pub mount_point: String,
+    /// Cancelled when the caller has gone away. The handler runs on nevertheless, as Go's do.
+    pub caller_gone: CancellationToken,
+}
+
+impl Request {
+    /// A request without data, as the host's own are.
+    pub fn new(operation: Operation, path: impl Into<String>) -> Self {
+        Self {
+            id: String::new(),
+            operation,
+            path: path.into(),
+            data: Data::new(),
+            secret: None,
+            display_name: String::new(),
+            entity_id: String::new(),
+            mount_point: String::new(),
+            caller_gone: CancellationToken::new(),
+        }
+    }
+
+    /// The same request with these fields.
+    pub fn with_data(mut self, data: Data) -> Self {
+        self.data = data;
+        self
+    }
+}
+
+impl std::fmt::Debug for Request {
+    /// Shows no data: it may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("id", &self.id)
+            .field("operation", &self.operation)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A lease as the host remembers it.
+#[derive(Clone)]
+pub struct LeasedSecret {
+    /// What the engine stored in the lease when it was issued.
+    pub internal_data: Data,
+    /// When the lease was issued, in seconds since 1970.
+    pub issued_at: i64,
+    /// The lease's duration.
+    pub ttl: Duration,
+    /// How much longer the client would like it; zero when it did not say.
+    pub increment: Duration,
+}
+
+impl std::fmt::Debug for LeasedSecret {
+    /// Shows no internal data: it may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeasedSecret")
+            .field("issued_at", &self.issued_at)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is to be done on a path; the strings of `logical.Operation` in Vault's SDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Write to something that does not exist; only on paths with an existence check.
+    Create,
+    /// Read.
+    Read,
+    /// Write.
+    Update,
+    /// Change only what is named.
+    Patch,
+    /// Delete.
+    Delete,
+    /// Name what is below the path.
+    List,
+    /// Describe the path.
+    Help,
+    /// Renew a lease.
+    Renew,
+    /// Revoke a lease.
+    Revoke,
+    /// The server's periodic call; undo what was left half done.
+    Rollback,
+}
+
+impl FromStr for Operation {
+    type Err = UnknownOperation;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "create" => Self::Create,
+            "read" => Self::Read,
+            "update" => Self::Update,
+            "patch" => Self::Patch,
+            "delete" => Self::Delete,
+            "list" => Self::List,
+            "help" => Self::Help,
+            "renew" => Self::Renew,
+            "revoke" => Self::Revoke,
+            "rollback" => Self::Rollback,
+            other => return Err(UnknownOperation(other.to_owned())),
+        })
+    }
+}
+
+/// An operation that engines here have no answer to, such as `header` or `alias-lookahead`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unsupported operation {0:?}")]
+pub struct UnknownOperation(pub String);

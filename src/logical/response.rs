@@ -1,0 +1,82 @@
+//! What an engine answers.
+
+use std::time::Duration;
+
+use super::Data;
+
+/// The answer to a request. No answer at all means 404 to a read, and 204 to a write.
+#[derive(Clone, Default, PartialEq)]
+pub struct Response {
+    /// The fields. A lone field `error` would make it a refusal; use [`super::Error::Invalid`].
+    pub data: Data,
+    /// A lease on what is in `data`; the server stores both.
+    pub secret: Option<Secret>,
+    /// Shown to the user as they are.
+    pub warnings: Vec<String>,
+}
+
+impl Response {
+    /// An answer with these fields.
+    pub fn with_data(data: Data) -> Self {
+        Self {
+            data,
+            ..Self::default()
+        }
+    }
+
+    /// The answer to a list. An empty one carries no `keys`, which Vault turns into a 404 as it
+    /// does for its own engines.
+    pub fn list(names: Vec<String>) -> Self {
+        let mut data = Data::new();
+        if !names.is_empty() {
+            data.insert("keys".to_owned(), names.into());
+        }
+        Self::with_data(data)
+    }
+
+    /// The same answer with a warning more.
+    pub fn with_warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+}
+
+impl std::fmt::Debug for Response {
+    /// Shows the fields' names only: their values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("fields", &self.data.keys().collect::<Vec<_>>())
+            .field("secret", &self.secret)
+            .field("warnings", &self.warnings)
+            .finish()
+    }
+}
+
+/// Something the server is to hold a lease on.
+#[derive(Clone, PartialEq)]
+pub struct Secret {
+    /// For how long.
+    pub lease: Lease,
+    /// What the engine wants to see again at renewal and revocation.
+    pub internal_data: Data,
+}
+
+impl std::fmt::Debug for Secret {
+    /// Shows no internal data: it may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret")
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The terms of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// How long; zero means the mount's default.
+    pub ttl: Duration,
+    /// The longest it may become by renewal; zero means the mount's maximum.
+    pub max_ttl: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+}

@@ -1,0 +1,213 @@
+//! The gRPC services that a Vault plugin offers besides go-plugin's own: the backend, its version,
+//! and the word that one process may serve many mounts.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+use tonic::{Request, Response, Status};
+
+use super::instances::{Instances, MultiplexId};
+use super::pb::backend as pb;
+use super::pb::backend::backend_server::BackendServer;
+use super::pb::logical::VersionReply;
+use super::pb::logical::plugin_version_server::{PluginVersion, PluginVersionServer};
+use super::pb::multiplexing::plugin_multiplexing_server::{
+    PluginMultiplexing, PluginMultiplexingServer,
+};
+use super::pb::multiplexing::{MultiplexingSupportRequest, MultiplexingSupportResponse};
+use super::remote::{RemoteEvents, RemoteStorage, RemoteSystemView};
+use super::{Error, Existence, Factory, Mount, convert};
+use crate::goplugin::Broker;
+
+/// Every mount of this process.
+#[derive(Clone)]
+pub struct Plugin {
+    factory: Factory,
+    broker: Broker,
+    instances: Instances,
+    version: &'static str,
+}
+
+impl Plugin {
+    /// A plugin that serves instances made by `factory`, and calls itself `version`: `v` and a
+    /// semantic version, as the server's catalog wants it.
+    pub fn new(factory: Factory, version: &'static str, broker: Broker) -> Self {
+        Self {
+            factory,
+            broker,
+            instances: Instances::default(),
+            version,
+        }
+    }
+
+    /// Adds the services to a server.
+    pub fn register(&self, routes: &mut RoutesBuilder) {
+        let backend = BackendServer::new(self.clone())
+            // go-plugin has no limit; Vault's HTTP API has one of its own, of 32 MiB by default.
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX);
+        routes
+            .add_service(backend)
+            .add_service(PluginVersionServer::new(self.clone()))
+            .add_service(PluginMultiplexingServer::new(self.clone()));
+    }
+
+    /// Ends every instance, for the case that the host goes without a word.
+    pub async fn shutdown(&self) {
+        for backend in self.instances.drain() {
+            backend.cleanup().await;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::backend_server::Backend for Plugin {
+    async fn setup(
+        &self,
+        request: Request<pb::SetupArgs>,
+    ) -> Result<Response<pb::SetupReply>, Status> {
+        let id = MultiplexId::of(request.metadata())?;
+        let args = request.into_inner();
+        let channel = match self.broker.dial(args.broker_id).await {
+            Ok(channel) => channel,
+            Err(reason) => {
+                let err = format!("the host's storage cannot be reached: {reason}");
+                return Ok(Response::new(pb::SetupReply { err }));
+            }
+        };
+        let backend = (self.factory)(Mount {
+            storage: Arc::new(RemoteStorage::new(channel.clone())),
+            system: Arc::new(RemoteSystemView::new(channel.clone())),
+            events: Arc::new(RemoteEvents::new(channel)),
+            config: args.config,
+            backend_uuid: args.backend_uuid,
+        });
+        if let Some(replaced) = self.instances.insert(id, backend) {
+            replaced.cleanup().await;
+        }
+        Ok(Response::new(pb::SetupReply::default()))
+    }
+
+    async fn initialize(
+        &self,
+        request: Request<pb::InitializeArgs>,
+    ) -> Result<Response<pb::InitializeReply>, Status> {
+        let backend = self.instances.of(request.metadata())?;
+        let err = match backend.initialize().await {
+            // A standby that cannot write has nothing to prepare.
+            Ok(()) | Err(Error::ReadOnly) => None,
+            Err(error) => Some(convert::error(&error)),
+        };
+        Ok(Response::new(pb::InitializeReply { err }))
+    }
+
+    async fn handle_request(
+        &self,
+        request: Request<pb::HandleRequestArgs>,
+    ) -> Result<Response<pb::HandleRequestReply>, Status> {
+        let backend = self.instances.of(request.metadata())?;
+        let caller_gone = CancellationToken::new();
+        let _abandoned = caller_gone.clone().drop_guard();
+        let outcome = match convert::request(request.into_inner().request, caller_gone) {
+            Ok(request) => to_its_end(async move { backend.handle_request(request).await }).await,
+            Err(reason) => Err(reason.into()),
+        };
+        Ok(Response::new(convert::reply(outcome)))
+    }
+
+    async fn handle_existence_check(
+        &self,
+        request: Request<pb::HandleExistenceCheckArgs>,
+    ) -> Result<Response<pb::HandleExistenceCheckReply>, Status> {
+        let backend = self.instances.of(request.metadata())?;
+        let request = convert::request(request.into_inner().request, CancellationToken::new());
+        let outcome = match request {
+            Ok(request) => backend.existence_check(request).await,
+            Err(reason) => Err(reason.into()),
+        };
+        Ok(Response::new(match outcome {
+            Ok(existence) => pb::HandleExistenceCheckReply {
+                check_found: existence != Existence::Unknown,
+                exists: existence == Existence::Exists,
+                err: None,
+            },
+            Err(error) => pb::HandleExistenceCheckReply {
+                err: Some(convert::error(&error)),
+                ..pb::HandleExistenceCheckReply::default()
+            },
+        }))
+    }
+
+    async fn special_paths(
+        &self,
+        request: Request<pb::Empty>,
+    ) -> Result<Response<pb::SpecialPathsReply>, Status> {
+        let paths = self.instances.of(request.metadata())?.special_paths();
+        Ok(Response::new(pb::SpecialPathsReply {
+            paths: Some(convert::special_paths(paths)),
+        }))
+    }
+
+    async fn r#type(&self, _: Request<pb::Empty>) -> Result<Response<pb::TypeReply>, Status> {
+        Ok(Response::new(pb::TypeReply {
+            r#type: SECRETS_ENGINE,
+        }))
+    }
+
+    async fn invalidate_key(
+        &self,
+        request: Request<pb::InvalidateKeyArgs>,
+    ) -> Result<Response<pb::Empty>, Status> {
+        let backend = self.instances.of(request.metadata())?;
+        backend.invalidate(&request.into_inner().key).await;
+        Ok(Response::new(pb::Empty {}))
+    }
+
+    async fn cleanup(&self, request: Request<pb::Empty>) -> Result<Response<pb::Empty>, Status> {
+        if let Some(backend) = self.instances.remove(request.metadata())? {
+            backend.cleanup().await;
+        }
+        Ok(Response::new(pb::Empty {}))
+    }
+}
+
+#[tonic::async_trait]
+impl PluginVersion for Plugin {
+    async fn version(
+        &self,
+        _: Request<super::pb::logical::Empty>,
+    ) -> Result<Response<VersionReply>, Status> {
+        Ok(Response::new(VersionReply {
+            plugin_version: self.version.to_owned(),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl PluginMultiplexing for Plugin {
+    async fn multiplexing_support(
+        &self,
+        _: Request<MultiplexingSupportRequest>,
+    ) -> Result<Response<MultiplexingSupportResponse>, Status> {
+        Ok(Response::new(MultiplexingSupportResponse {
+            supported: true,
+        }))
+    }
+}
+
+/// Runs a handler in a task of its own. tonic drops a call's future when the caller hangs up or a
+/// deadline passes; half a handler is what loses keys, so it runs to its end, as Go's do. A panic
+/// fails this one request and leaves the other mounts alone.
+async fn to_its_end<T: Send + 'static>(
+    handler: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(handler).await.unwrap_or_else(|_| {
+        Err(Error::internal(
+            "the plugin met an internal fault; the server's log says where",
+        ))
+    })
+}
+
+/// `logical.TypeLogical` of Vault's SDK.
+const SECRETS_ENGINE: u32 = 1;

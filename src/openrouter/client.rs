@@ -1,0 +1,150 @@
+//! The calls that the engine makes, one request each.
+//!
+//! None of them is ever repeated here: whether a failure may be tried again, and what has to be
+//! looked up first, is for the engine to decide from the [`Error`].
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::error::{Bearer, Error, Invalid};
+use super::identifiers::KeyHash;
+use super::keys::{CreateAnswer, CreateBody, CreatedKey, CurrentKey, Deletion, Key, NewKey};
+use super::limits::Limits;
+use super::settings::Settings;
+use super::transport::{Credential, Transport};
+
+/// A client of OpenRouter's key-management API with one management key. Clones share its
+/// connections; make one for each set of [`Settings`] and keep it.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) transport: Arc<Transport>,
+}
+
+impl Client {
+    /// Reads the system's CA certificates, and opens no connection.
+    ///
+    /// # Errors
+    /// [`Invalid`] if no request could be made with these settings.
+    pub fn new(settings: &Settings) -> Result<Self, Invalid> {
+        let transport = Arc::new(Transport::new(settings)?);
+        Ok(Self { transport })
+    }
+
+    /// Asks what a key is, by that key itself (`GET /key`). Success proves that the key works.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] with [`Bearer::ApiKey`] if it does not work (any more, or yet).
+    pub async fn current_key(&self, secret: &SecretString) -> Result<CurrentKey, Error> {
+        let credential =
+            Credential::new(secret.clone(), Bearer::ApiKey).ok_or(Error::UnusableKey)?;
+        self.describe(&credential).await
+    }
+
+    /// Asks what the management key is (`GET /key`). It need not be a management key for that:
+    /// look at [`CurrentKey::is_management_key`].
+    ///
+    /// # Errors
+    /// Every variant of [`Error`] but `UnusableKey`.
+    pub async fn current_management_key(&self) -> Result<CurrentKey, Error> {
+        self.describe(self.transport.management_key()).await
+    }
+
+    /// Creates a key (`POST /keys`). OpenRouter has no idempotency key and tells the secret once.
+    ///
+    /// # Errors
+    /// After [`Error::Unclear`] there may be a key whose secret nobody knows: find it with
+    /// [`find_by_nonce`](Self::find_by_nonce). After any other error there is none.
+    pub async fn create_key(&self, new: &NewKey) -> Result<CreatedKey, Error> {
+        let credential = self.transport.management_key();
+        let body = CreateBody::from(new);
+        self.transport
+            .send(Method::POST, "/keys", credential, Some(&body))
+            .await?
+            .read::<CreateAnswer>()?
+            .into_created_key()
+            .ok_or_else(|| Error::unclear("the answer to a creation contains no usable key"))
+    }
+
+    /// Reads what OpenRouter knows of a key (`GET /keys/{hash}`).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this management key does not see such a key.
+    pub async fn key(&self, hash: &KeyHash) -> Result<Key, Error> {
+        let credential = self.transport.management_key();
+        let answer = self
+            .transport
+            .send(Method::GET, &key_path(hash), credential, NO_BODY)
+            .await?;
+        Ok(answer.read::<Enveloped<Key>>()?.data)
+    }
+
+    /// Gives a key other limits (`PATCH /keys/{hash}`); what is `None` is cleared. What has been
+    /// spent stays spent, and name and secret stay as they are. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this management key does not see such a key.
+    pub async fn update_limits(&self, hash: &KeyHash, limits: &Limits) -> Result<Key, Error> {
+        let credential = self.transport.management_key();
+        let answer = self
+            .transport
+            .send(Method::PATCH, &key_path(hash), credential, Some(limits))
+            .await?;
+        Ok(answer.read::<Enveloped<Key>>()?.data)
+    }
+
+    /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
+    ///
+    /// # Errors
+    /// After [`Error::Unclear`] the key may be gone or not. A 404 that is not in OpenRouter's own
+    /// form is unclear too: a proxy's "not found" must not make a live key forgotten.
+    pub async fn delete_key(&self, hash: &KeyHash) -> Result<Deletion, Error> {
+        let credential = self.transport.management_key();
+        let answer = self
+            .transport
+            .send(Method::DELETE, &key_path(hash), credential, NO_BODY)
+            .await?;
+        match answer.read() {
+            Ok(Deleted { deleted: true }) => Ok(Deletion::Deleted),
+            Ok(Deleted { deleted: false }) => Err(Error::unclear(
+                "the answer to a deletion says that nothing was deleted",
+            )),
+            Err(Error::NotFound { .. }) => Ok(Deletion::AlreadyGone),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn describe(&self, credential: &Credential) -> Result<CurrentKey, Error> {
+        let answer = self
+            .transport
+            .send(Method::GET, "/key", credential, NO_BODY)
+            .await?;
+        Ok(answer.read::<Enveloped<CurrentKey>>()?.data)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// Every answer wraps what it has to say.
+#[derive(Deserialize)]
+pub(super) struct Enveloped<T> {
+    pub(super) data: T,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    deleted: bool,
+}
+
+/// No trailing slash: whether OpenRouter redirects one is not documented.
+fn key_path(hash: &KeyHash) -> String {
+    format!("/keys/{hash}")
+}
+
+pub(super) const NO_BODY: Option<&()> = None;

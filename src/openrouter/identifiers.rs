@@ -1,0 +1,166 @@
+//! What keys and workspaces are called in the API: the types that go into its paths and queries.
+//!
+//! The engine stores them. Each holds nothing that would have to be escaped in a URL.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::error::Invalid;
+
+/// What identifies a key in the API's paths: the SHA-256 of its secret, in lowercase hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyHash(String);
+
+impl KeyHash {
+    /// The hash of a key whose secret is known.
+    #[must_use]
+    pub fn of(secret: &SecretString) -> Self {
+        let digest = Sha256::digest(secret.expose_secret());
+        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Takes a hash as the API writes it.
+    ///
+    /// # Errors
+    /// [`Invalid::KeyHash`] unless it is 64 lowercase hexadecimal digits.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 64 && text.bytes().all(hexadecimal) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::KeyHash)
+        }
+    }
+
+    /// The 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for KeyHash {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<KeyHash> for String {
+    fn from(hash: KeyHash) -> Self {
+        hash.0
+    }
+}
+
+/// The UUID of a workspace, in lowercase.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkspaceId(String);
+
+impl WorkspaceId {
+    /// Takes a UUID in its usual form of five groups; upper case is accepted.
+    ///
+    /// # Errors
+    /// [`Invalid::WorkspaceId`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let groups = text.split('-').map(str::len);
+        let digits = |byte: u8| byte == b'-' || byte.is_ascii_hexdigit();
+        if groups.eq([8, 4, 4, 4, 12]) && text.bytes().all(digits) {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(Invalid::WorkspaceId)
+        }
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WorkspaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for WorkspaceId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<WorkspaceId> for String {
+    fn from(id: WorkspaceId) -> Self {
+        id.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "8b2ab1b1c1a8f4a5b7d7e6f5a4b3c2d1e0f9e8d7c6b5a4938271605f4e3d2c1b";
+    const UUID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+    #[test]
+    fn a_hash_is_the_sha_256_of_the_secret() {
+        let hash = KeyHash::of(&SecretString::from("abc"));
+        // FIPS 180-2, appendix B.1.
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash.as_str(), known);
+        assert_eq!(KeyHash::parse(known), Ok(hash));
+    }
+
+    #[test]
+    fn a_hash_is_64_lowercase_hexadecimal_digits() {
+        for text in [
+            "",
+            "../keys",
+            &HASH[1..],
+            &HASH.to_uppercase(),
+            &format!("{HASH}0"),
+        ] {
+            assert_eq!(KeyHash::parse(text), Err(Invalid::KeyHash), "{text}");
+        }
+        let json = format!("\"{HASH}\"");
+        let hash = serde_json::from_str::<KeyHash>(&json).unwrap();
+        assert_eq!(serde_json::to_string(&hash).unwrap(), json);
+        assert!(serde_json::from_str::<KeyHash>("\"x\"").is_err());
+    }
+
+    #[test]
+    fn a_workspace_id_is_a_uuid() {
+        assert_eq!(
+            WorkspaceId::parse(&UUID.to_uppercase()).unwrap().as_str(),
+            UUID
+        );
+        for text in [
+            "",
+            "default",
+            &UUID.replace('-', ""),
+            &UUID.replace('f', "g"),
+            "a&b=c",
+        ] {
+            assert_eq!(
+                WorkspaceId::parse(text),
+                Err(Invalid::WorkspaceId),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What a key may spend: as we ask for it, and as OpenRouter reports it.
+//!
+//! The two differ in type on purpose. What we ask for can only be right ([`Limits`]); what is
+//! reported ([`ReportedLimits`]) may be a limit of 0 or a reset that did not exist when this was
+//! written, and must not be mistaken for "no limit".
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::error::Invalid;
+use super::keys::null_as_default;
+
+/// The spending limits to give to a key. Serialised as the API's fields, nulls included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How much the key may spend; `None` is without limit.
+    #[serde(default)]
+    pub limit: Option<Usd>,
+    /// When the spending starts at zero again; `None` is never.
+    #[serde(default, rename = "limit_reset")]
+    pub reset: Option<LimitReset>,
+    /// Whether spending on the account's own provider keys counts as well.
+    #[serde(default, rename = "include_byok_in_limit")]
+    pub include_byok: bool,
+}
+
+/// An amount of US dollars: finite and greater than 0.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Usd(f64);
+
+impl Usd {
+    /// Takes an amount of US dollars.
+    ///
+    /// # Errors
+    /// [`Invalid::Limit`] unless it is finite and greater than 0.
+    pub fn new(amount: f64) -> Result<Self, Invalid> {
+        if amount.is_finite() && amount > 0.0 {
+            Ok(Self(amount))
+        } else {
+            Err(Invalid::Limit)
+        }
+    }
+
+    /// The amount in US dollars.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.0
+    }
+}
+
+// NaN, the reason why f64 is not Eq, is not an amount.
+impl Eq for Usd {}
+
+impl TryFrom<f64> for Usd {
+    type Error = Invalid;
+
+    fn try_from(amount: f64) -> Result<Self, Invalid> {
+        Self::new(amount)
+    }
+}
+
+impl Serialize for Usd {
+    /// Writes whole dollars as an integer, since `25.0` is not how people write 25.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.fract() == 0.0 && self.0 <= MAX_EXACT_INTEGER {
+            serializer.serialize_u64(self.0 as u64)
+        } else {
+            serializer.serialize_f64(self.0)
+        }
+    }
+}
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// When a limit starts anew, always at 00:00 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitReset {
+    /// Every day.
+    Daily,
+    /// Every Monday.
+    Weekly,
+    /// On the first of every month.
+    Monthly,
+}
+
+impl LimitReset {
+    /// The API's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        }
+    }
+}
+
+impl FromStr for LimitReset {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        [Self::Daily, Self::Weekly, Self::Monthly]
+            .into_iter()
+            .find(|reset| reset.as_str() == text)
+            .ok_or(Invalid::LimitReset)
+    }
+}
+
+impl fmt::Display for LimitReset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The limits of a key as OpenRouter reports them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct ReportedLimits {
+    /// US dollars; `None` is without limit. Can be 0, which [`Usd`] cannot.
+    #[serde(default)]
+    pub limit: Option<f64>,
+    /// `daily`, `weekly`, `monthly`, or a word that OpenRouter has added since.
+    #[serde(default, rename = "limit_reset")]
+    pub reset: Option<String>,
+    /// Whether spending on the account's own provider keys counts as well.
+    #[serde(
+        default,
+        rename = "include_byok_in_limit",
+        deserialize_with = "null_as_default"
+    )]
+    pub include_byok: bool,
+}
+
+impl ReportedLimits {
+    /// Whether these are the limits that were asked for, to a millionth of a dollar: how many
+    /// digits OpenRouter keeps is not documented.
+    #[must_use]
+    pub fn agree_with(&self, asked: &Limits) -> bool {
+        let same_limit = match (self.limit, asked.limit) {
+            (None, None) => true,
+            (Some(reported), Some(asked)) => (reported - asked.as_f64()).abs() < 1e-6,
+            _ => false,
+        };
+        same_limit
+            && self.reset.as_deref() == asked.reset.map(LimitReset::as_str)
+            && self.include_byok == asked.include_byok
+    }
+}
+
+/// Up to here every whole f64 is a different integer (2^53).
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_finite_and_greater_than_zero() {
+        for amount in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Usd::new(amount), Err(Invalid::Limit), "{amount}");
+        }
+        assert_eq!(Usd::new(0.01).unwrap().as_f64(), 0.01);
+        assert!(serde_json::from_str::<Usd>("0").is_err());
+    }
+
+    #[test]
+    fn whole_dollars_are_written_as_integers() {
+        for (amount, text) in [
+            (25.0, "25"),
+            (12.5, "12.5"),
+            (0.1, "0.1"),
+            (1e300, "1e+300"),
+        ] {
+            let amount = Usd::new(amount).unwrap();
+            assert_eq!(serde_json::to_string(&amount).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Usd>(text).unwrap(), amount);
+        }
+        assert_eq!(Usd::new(25.0).unwrap().to_string(), "25");
+    }
+
+    #[test]
+    fn limits_are_written_in_full_so_that_a_change_can_clear_them() {
+        let none = serde_json::to_value(Limits::default()).unwrap();
+        let expected = serde_json::json!({
+            "limit": null, "limit_reset": null, "include_byok_in_limit": false
+        });
+        assert_eq!(none, expected);
+        assert_eq!(
+            serde_json::from_str::<Limits>("{}").unwrap(),
+            Limits::default()
+        );
+    }
+
+    #[test]
+    fn a_limit_reset_is_one_of_three_words() {
+        for word in ["daily", "weekly", "monthly"] {
+            assert_eq!(word.parse::<LimitReset>().unwrap().to_string(), word);
+            let json = format!("\"{word}\"");
+            let reset = serde_json::from_str::<LimitReset>(&json).unwrap();
+            assert_eq!(serde_json::to_string(&reset).unwrap(), json);
+        }
+        assert_eq!("Daily".parse::<LimitReset>(), Err(Invalid::LimitReset));
+    }
+
+    #[test]
+    fn reported_limits_agree_only_with_what_was_asked_for() {
+        let asked = Limits {
+            limit: Some(Usd::new(0.3).unwrap()),
+            reset: Some(LimitReset::Daily),
+            include_byok: true,
+        };
+        let reported = ReportedLimits {
+            limit: Some(0.1 + 0.2),
+            reset: Some("daily".into()),
+            include_byok: true,
+        };
+        assert!(reported.agree_with(&asked));
+        assert!(!reported.agree_with(&Limits {
+            include_byok: false,
+            ..asked
+        }));
+        assert!(!reported.agree_with(&Limits {
+            reset: None,
+            ..asked
+        }));
+        assert!(!reported.agree_with(&Limits {
+            limit: None,
+            ..asked
+        }));
+        assert!(ReportedLimits::default().agree_with(&Limits::default()));
+    }
+
+    #[test]
+    fn a_reported_limit_of_zero_is_not_taken_for_no_limit() {
+        let reported: ReportedLimits =
+            serde_json::from_str(r#"{"limit":0,"limit_reset":"yearly"}"#).unwrap();
+        assert_eq!(reported.limit, Some(0.0));
+        assert_eq!(reported.reset.as_deref(), Some("yearly"));
+        assert!(!reported.agree_with(&Limits::default()));
+    }
+}

@@ -1,0 +1,199 @@
+//! Finding keys by the end of their name, over all pages of a listing.
+//!
+//! The engine comes here after a create whose outcome is unclear. To overlook a key would leave it
+//! spendable for ever, so whatever casts doubt on completeness is an error, not an end.
+
+use std::collections::HashSet;
+
+use reqwest::Method;
+
+use super::client::{Client, Enveloped, NO_BODY};
+use super::error::Error;
+use super::identifiers::{KeyHash, WorkspaceId};
+use super::keys::Key;
+
+impl Client {
+    /// All keys of a workspace (`None`: the default one) whose name's last word is `nonce`, such as
+    /// `vault-5k2j9x`; disabled and expired ones included (`GET /keys`).
+    ///
+    /// # Errors
+    /// Those of any page, and [`Error::Unclear`] if the pages do not come to an end.
+    pub async fn find_by_nonce(
+        &self,
+        nonce: &str,
+        workspace: Option<&WorkspaceId>,
+    ) -> Result<Vec<Key>, Error> {
+        let mut search = Search::new(nonce);
+        loop {
+            let page = self.page(search.received, workspace).await?;
+            if let Progress::Ended = search.take(page)? {
+                return Ok(search.found);
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        offset: usize,
+        workspace: Option<&WorkspaceId>,
+    ) -> Result<Vec<Key>, Error> {
+        let mut path = format!("/keys?include_disabled=true&include_expired=true&offset={offset}");
+        if let Some(workspace) = workspace {
+            path.push_str("&workspace_id=");
+            path.push_str(workspace.as_str());
+        }
+        let credential = self.transport.management_key();
+        let answer = self
+            .transport
+            .send(Method::GET, &path, credential, NO_BODY)
+            .await?;
+        Ok(answer.read::<Enveloped<Vec<Key>>>()?.data)
+    }
+}
+
+/// What the pages so far have brought.
+struct Search<'a> {
+    nonce: &'a str,
+    seen: HashSet<KeyHash>,
+    found: Vec<Key>,
+    pages: usize,
+    /// How many keys the pages held, repeated ones included: where the next page starts.
+    received: usize,
+}
+
+#[derive(Debug, PartialEq)]
+enum Progress {
+    MoreToCome,
+    Ended,
+}
+
+impl<'a> Search<'a> {
+    fn new(nonce: &'a str) -> Self {
+        Self {
+            nonce,
+            seen: HashSet::new(),
+            found: Vec::new(),
+            pages: 0,
+            received: 0,
+        }
+    }
+
+    fn take(&mut self, page: Vec<Key>) -> Result<Progress, Error> {
+        let (length, known) = (page.len(), self.seen.len());
+        for key in page {
+            // A key created meanwhile shifts the others to the next page, where they reappear.
+            if self.seen.insert(key.hash.clone()) && ends_with_word(&key.name, self.nonce) {
+                self.found.push(key);
+            }
+        }
+        self.pages += 1;
+        self.received += length;
+        if length < FULL_PAGE {
+            Ok(Progress::Ended)
+        } else if self.seen.len() == known {
+            Err(Error::unclear(
+                "a page of the key listing only repeats earlier ones",
+            ))
+        } else if self.pages == MAX_PAGES {
+            let reason = format!("the key listing has not ended after {MAX_PAGES} pages");
+            Err(Error::unclear(reason))
+        } else {
+            Ok(Progress::MoreToCome)
+        }
+    }
+}
+
+/// What is found will be deleted, so neither an empty nonce nor the end of a longer word counts.
+fn ends_with_word(name: &str, word: &str) -> bool {
+    !word.is_empty() && name.rsplit(' ').next() == Some(word)
+}
+
+/// OpenRouter's page size; it cannot be chosen.
+const FULL_PAGE: usize = 100;
+
+const MAX_PAGES: usize = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<Key> {
+        let key = |number| {
+            let name = format!("app vault-{number}");
+            serde_json::from_value(json!({"hash": format!("{number:064x}"), "name": name})).unwrap()
+        };
+        numbers.into_iter().map(key).collect()
+    }
+
+    fn names(search: &Search<'_>) -> Vec<String> {
+        search.found.iter().map(|key| key.name.clone()).collect()
+    }
+
+    #[test]
+    fn a_page_that_is_not_full_is_the_last() {
+        let mut search = Search::new("vault-7");
+        assert_eq!(search.take(keys(0..99)), Ok(Progress::Ended));
+        assert_eq!(names(&search), ["app vault-7"]);
+    }
+
+    #[test]
+    fn a_full_page_is_followed_by_another_even_if_that_is_empty() {
+        let mut search = Search::new("vault-99");
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(search.take(keys([])), Ok(Progress::Ended));
+        assert_eq!(names(&search), ["app vault-99"]);
+    }
+
+    #[test]
+    fn a_key_that_appears_on_two_pages_is_found_once_and_counted_twice() {
+        let mut search = Search::new("vault-99");
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(search.take(keys(99..199)), Ok(Progress::MoreToCome));
+        assert_eq!((names(&search).len(), search.received), (1, 200));
+    }
+
+    #[test]
+    fn a_full_page_without_anything_new_is_an_error() {
+        let mut search = Search::new("vault-0");
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        let error = search.take(keys((0..100).rev())).unwrap_err();
+        assert!(
+            error.to_string().ends_with("only repeats earlier ones"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_listing_without_end_is_an_error() {
+        let mut search = Search::new("vault-0");
+        for page in 1..MAX_PAGES {
+            let progress = search.take(keys(page * 100..page * 100 + 100));
+            assert_eq!(progress, Ok(Progress::MoreToCome));
+        }
+        let error = search.take(keys(0..100)).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("has not ended after 2000 pages"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_the_whole_last_word_of_a_name_counts() {
+        assert!(ends_with_word("app 2026-11-20 vault-abc", "vault-abc"));
+        assert!(ends_with_word("vault-abc", "vault-abc"));
+        for name in [
+            "",
+            "app vault-abc ",
+            "app vault-abc x",
+            "app my-vault-abc",
+            "vault-abcd",
+        ] {
+            assert!(!ends_with_word(name, "vault-abc"), "{name}");
+        }
+        assert!(!ends_with_word("", "") && !ends_with_word("app ", ""));
+    }
+}

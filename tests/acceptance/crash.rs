@@ -1,0 +1,90 @@
+//! The plugin process killed with `kill -9`, idle and in the middle of things.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Mount, SOON, Vault, eventually};
+
+#[tokio::test]
+async fn the_next_request_after_a_kill_works() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    let key = mount.key("app").await;
+    for _ in 0..3 {
+        kill_plugin(&vault).await;
+        assert_eq!(mount.key("app").await, key);
+    }
+    kill_plugin(&vault).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn every_mount_of_a_killed_process_comes_back() {
+    let vault = Vault::dev().await;
+    let one = Mount::on(vault.client()).await;
+    let two = Mount::on(vault.client()).await;
+    one.role("app", json!({})).await;
+    two.role("app", json!({})).await;
+    let keys = (one.key("app").await, two.key("app").await);
+    kill_plugin(&vault).await;
+    assert_eq!((one.key("app").await, two.key("app").await), keys);
+    assert_eq!(vault.plugin_processes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_rotation_that_became_due_meanwhile_is_done_by_the_next_process() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    mount
+        .role(
+            "app",
+            json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30}),
+        )
+        .await;
+    let first = mount.key("app").await;
+    kill_plugin(&vault).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let rotated = async || (mount.key("app").await != first).then_some(());
+    eventually("the overdue rotation is done", SOON, rotated).await;
+    mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn a_kill_between_the_request_for_a_key_and_its_reply_leaves_no_unknown_key() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    let first = mount.key("app").await;
+    // The key is made at once, and its reply held back for longer than the plugin will live.
+    let slow = openrouter_simulator::Fault::Slow {
+        milliseconds: 20_000,
+        after_effect: true,
+    };
+    mount.openrouter.faults().add(slow.on("POST", "/keys"));
+    let rotation = mount.write("rotate-role/app", json!({}));
+    let kill = async {
+        let made = async || (mount.openrouter.hashes().len() == 2).then_some(());
+        eventually("the second key is made", SOON, made).await;
+        kill_plugin(&vault).await;
+    };
+    // The server repeats the request in a new process, or fails it; both may be.
+    let (_, ()) = tokio::join!(rotation, kill);
+    assert!(mount.openrouter.accepts(&first).await);
+    mount.read("roles/app").await.ok();
+    mount.knows_every_key().await;
+}
+
+/// Kills the plugin and waits until the server has seen it: a request in the very same moment may
+/// still be sent to the dead process, and fails.
+async fn kill_plugin(vault: &Vault) {
+    let exits = || vault.log().matches("plugin process exited").count();
+    let before = exits();
+    let plugins = vault.plugin_processes();
+    assert_eq!(plugins.len(), 1);
+    plugins[0].kill();
+    let seen = async || (plugins[0].has_ended() && exits() > before).then_some(());
+    eventually("the server sees the plugin's end", SOON, seen).await;
+}

@@ -1,0 +1,66 @@
+//! The directory of one server: its plugin directory, its home, its log, its storage.
+//!
+//! Everything that a server or a plugin writes goes below it, and it goes away with the server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::program::{self, PLUGIN_NAME};
+
+/// A server's files. Removed when dropped.
+pub(crate) struct Directory {
+    root: TempDir,
+}
+
+impl Directory {
+    /// Makes the directory, with the plugin in its plugin directory.
+    pub(crate) fn new() -> Self {
+        // Directly below /tmp: a unix socket's path may have 107 bytes, and the plugin's sockets go
+        // below this one.
+        let root = tempfile::Builder::new()
+            .prefix("accept-")
+            .tempdir_in("/tmp")
+            .expect("a directory can be made in /tmp");
+        let directory = Self { root };
+        for name in ["plugins", "tmp", "home"] {
+            fs::create_dir(directory.path(name)).expect("a subdirectory can be made");
+        }
+        directory.add_plugin(PLUGIN_NAME);
+        directory
+    }
+
+    /// The path of a file or directory in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// The server's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path("server.log")
+    }
+
+    /// Puts the plugin's executable into the plugin directory under `name`.
+    pub(crate) fn add_plugin(&self, name: &str) {
+        let to = self.path("plugins").join(name);
+        // A copy only where a link cannot be: the binary is large, the servers are many.
+        fs::hard_link(program::plugin(), &to)
+            .or_else(|_| fs::copy(program::plugin(), &to).map(drop))
+            .expect("the plugin can be put into the plugin directory");
+    }
+
+    /// A command whose whole environment is this directory, so that nothing of the developer's own
+    /// Vault, proxy or OpenRouter settings reaches the server, its plugin or its CLI.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(self.root.path());
+        command
+    }
+}

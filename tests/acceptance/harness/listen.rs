@@ -1,0 +1,64 @@
+//! Where a server listens, and waiting until it does.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use super::client::Client;
+use super::process::ServerProcess;
+use super::wait::eventually;
+
+/// How often a server is started anew because somebody else was faster to take its port.
+pub(crate) const ATTEMPTS: u32 = 5;
+
+/// A loopback address whose port, and the next one for the server's cluster listener, are free. The
+/// server cannot be given port 0: it does not tell which port it has got.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        let next = address.port().checked_add(1);
+        if next.is_some_and(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
+            return address;
+        }
+    }
+}
+
+/// Waits until the server answers a read of `path` with success. `false` if its port was taken before
+/// it could listen; panics if it does not come up for another reason.
+pub(crate) async fn answers(process: &mut ServerProcess, client: &Client, path: &str) -> bool {
+    let state = eventually("the server answers", START_TIME, async || {
+        if process.has_ended() {
+            return Some(false);
+        }
+        client
+            .try_read(path)
+            .await
+            .filter(|reply| reply.status() == 200)
+            .map(|_| true)
+    });
+    if state.await {
+        return true;
+    }
+    let log = process.log_tail();
+    assert!(
+        log.contains("address already in use"),
+        "the server did not start"
+    );
+    false
+}
+
+/// Waits until a server that is up answers a read of `path` with success.
+pub(crate) async fn serves(client: &Client, path: &str) {
+    let answered = async || {
+        client
+            .try_read(path)
+            .await
+            .filter(|reply| reply.status() == 200)
+    };
+    eventually("the server serves requests", START_TIME, answered).await;
+}
+
+/// How long a server may take to start on a busy machine.
+const START_TIME: Duration = Duration::from_secs(60);

@@ -1,0 +1,25 @@
+//! The harness: a real server with the built plugin, a simulated OpenRouter, and what a test says to
+//! both.
+//!
+//! A test starts at [`Mount`] (the engine, mounted for this test alone) or, where it kills, seals or
+//! restarts things, at [`Vault`] or [`RaftVault`]. Nothing here knows the plugin's code: the server is
+//! asked over HTTP or through its CLI.
+
+mod cli;
+mod client;
+mod directory;
+mod listen;
+mod mount;
+mod openrouter;
+mod process;
+mod program;
+mod raft;
+mod vault;
+mod wait;
+
+pub(crate) use client::{Client, Reply};
+pub(crate) use mount::Mount;
+pub(crate) use program::{PLUGIN_NAME, VERSION, catalog_entry};
+pub(crate) use raft::RaftVault;
+pub(crate) use vault::Vault;
+pub(crate) use wait::{SOON, eventually};

@@ -1,0 +1,208 @@
+//! One running server process: started, watched, ended by its id, together with the plugin processes
+//! under it.
+//!
+//! A server never outlives its test: dropping ends it, and if the test process itself is killed, a
+//! small guard process ends it instead.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A server process. Ended when dropped; if a test is failing, the end of its log is printed then.
+pub(crate) struct ServerProcess {
+    child: Child,
+    guard: Child,
+    log: PathBuf,
+}
+
+impl ServerProcess {
+    /// Starts the command with its output appended to the log.
+    pub(crate) fn start(mut command: Command, log: &Path) -> Self {
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle of the log file"))
+            .stderr(output)
+            .spawn()
+            .expect("the server's executable can be started");
+        let guard = guard(child.id());
+        Self {
+            child,
+            guard,
+            log: log.to_owned(),
+        }
+    }
+
+    /// The plugin processes that live under it now.
+    pub(crate) fn plugins(&self) -> Vec<PluginProcess> {
+        PluginProcess::under(self.child.id())
+    }
+
+    /// The last lines of what it has printed.
+    pub(crate) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines
+            .split_at(lines.len().saturating_sub(LOG_LINES))
+            .1
+            .join("\n")
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_some()
+    }
+
+    /// Ends the server with SIGTERM, or SIGKILL if it does not listen, and sees to it that no plugin
+    /// of it is left. Returns the plugins that had to be killed because they outlived it.
+    pub(crate) fn stop(&mut self) -> Vec<PluginProcess> {
+        let plugins = self.plugins();
+        if !self.has_ended() {
+            signal(self.child.id(), Signal::TERM);
+            if !within(STOP_TIME, || self.has_ended()) {
+                signal(self.child.id(), Signal::KILL);
+            }
+            self.child.wait().expect("a child can be waited for");
+        }
+        self.guard
+            .kill()
+            .and_then(|()| self.guard.wait())
+            .expect("the guard can be ended");
+        let outliving: Vec<_> = plugins
+            .into_iter()
+            .filter(|plugin| !within(PLUGIN_TIME, || plugin.has_ended()))
+            .collect();
+        for plugin in &outliving {
+            plugin.kill();
+        }
+        outliving
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "--- the end of {}:\n{}",
+                self.log.display(),
+                self.log_tail()
+            );
+        }
+        self.stop();
+    }
+}
+
+/// A plugin process under a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PluginProcess {
+    pid: u32,
+    /// In clock ticks since boot; with the id it names a process for good, even after the id is
+    /// given to another one.
+    started: u64,
+}
+
+impl PluginProcess {
+    /// The live child processes of a server; a server starts nothing but plugins.
+    pub(crate) fn under(server: u32) -> Vec<Self> {
+        let processes = fs::read_dir("/proc").expect("/proc can be listed");
+        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let stats = pids.filter_map(|pid: u32| Some((pid, Stat::of(pid)?)));
+        stats
+            .filter(|(_, stat)| stat.parent == server)
+            .map(|(pid, stat)| Self {
+                pid,
+                started: stat.started,
+            })
+            .collect()
+    }
+
+    /// Ends it as a crash would, with SIGKILL.
+    pub(crate) fn kill(&self) {
+        if !self.has_ended() {
+            signal(self.pid, Signal::KILL);
+        }
+    }
+
+    /// Whether it is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        Stat::of(self.pid).is_none_or(|stat| stat.started != self.started)
+    }
+}
+
+/// What `/proc/<pid>/stat` says of a process that is not a zombie.
+struct Stat {
+    parent: u32,
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the program's name in parentheses and may contain anything.
+        let (_, rest) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split(' ').collect();
+        let (state, parent, started) = (fields.first()?, fields.get(1)?, fields.get(19)?);
+        (*state != "Z").then_some(())?;
+        Some(Self {
+            parent: parent.parse().ok()?,
+            started: started.parse().ok()?,
+        })
+    }
+}
+
+/// A process that ends the server when the test process dies without having done so: the guard's
+/// standard input is a pipe whose other end only the test process holds.
+fn guard(server: u32) -> Child {
+    Command::new("sh")
+        .args([
+            "-c",
+            "read -r _; kill -TERM \"$1\"",
+            "guard",
+            &server.to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh can be started")
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
+    // It may have ended in this very moment; then there is nothing left to do.
+    let _ = kill_process(pid, signal);
+}
+
+fn within(time: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// How much of the log a failing test prints.
+const LOG_LINES: usize = 40;
+
+/// How long a server may take to shut down.
+const STOP_TIME: Duration = Duration::from_secs(10);
+
+/// How long a plugin may take to notice that its server is gone.
+const PLUGIN_TIME: Duration = Duration::from_secs(3);

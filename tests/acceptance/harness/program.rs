@@ -1,0 +1,69 @@
+//! Which programs the suite runs: the server under test and the plugin that Cargo has just built.
+//!
+//! The server is Vault as `scripts/vault-server` finds or builds it, or OpenBao where
+//! `ACCEPTANCE_SERVER=openbao` asks for it; then it is `$BAO_BIN` or `bao` on the PATH.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// The plugin's name in the catalog of a dev server: its file name.
+pub(crate) const PLUGIN_NAME: &str = "vault-plugin-secrets-openrouter";
+
+/// The version that the plugin reports.
+pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
+/// The server's executable, found once per test binary.
+pub(crate) fn server() -> &'static Path {
+    static SERVER: OnceLock<PathBuf> = OnceLock::new();
+    SERVER.get_or_init(|| match env::var("ACCEPTANCE_SERVER").as_deref() {
+        Err(_) | Ok("vault") => vault(),
+        Ok("openbao") => env::var_os("BAO_BIN").map_or_else(|| "bao".into(), PathBuf::from),
+        Ok(other) => panic!("ACCEPTANCE_SERVER is `{other}`; it can be `vault` or `openbao`"),
+    })
+}
+
+/// The plugin's executable.
+pub(crate) fn plugin() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter"))
+}
+
+/// The plugin's entry for the catalog, as `vault plugin register` makes it.
+pub(crate) fn catalog_entry(version: Option<&str>) -> Value {
+    json!({"sha256": plugin_sha256(), "command": PLUGIN_NAME, "version": version})
+}
+
+/// In hexadecimal.
+fn plugin_sha256() -> &'static str {
+    static SUM: OnceLock<String> = OnceLock::new();
+    SUM.get_or_init(|| {
+        let binary = fs::read(plugin()).expect("the plugin's executable can be read");
+        Sha256::digest(binary)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    })
+}
+
+fn vault() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/vault-server");
+    // Its stderr stays ours: it says in one sentence what is missing, or what takes so long.
+    let output = Command::new(script)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("scripts/vault-server runs");
+    assert!(
+        output.status.success(),
+        "there is no Vault server to test with, see above"
+    );
+    PathBuf::from(
+        String::from_utf8(output.stdout)
+            .expect("a path in UTF-8")
+            .trim_end(),
+    )
+}

@@ -1,0 +1,22 @@
+//! Waiting for something that happens by itself: looked at again and again until a deadline.
+
+use std::time::{Duration, Instant};
+
+/// For what should happen at once, with room for a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Asks until the answer is `Some`, and panics with `what` if it is not before the time is over.
+pub(crate) async fn eventually<T>(
+    what: &str,
+    time: Duration,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + time;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {time:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

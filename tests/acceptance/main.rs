@@ -1,0 +1,32 @@
+//! The acceptance suite: a real server with the built plugin, asked through its HTTP API and its CLI.
+//!
+//! Every module is one subject of the contract; `harness` is what they say it with. OpenRouter is the
+//! simulator, inside the test process, so that a test can count its requests and script its failures.
+
+// Everything is test code; saying so lets clippy allow what it allows in tests.
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod credentials;
+#[cfg(test)]
+mod deletion;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod help;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod policies;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod roles;
+#[cfg(test)]
+mod rotation;
+#[cfg(test)]
+mod servers;

@@ -1,0 +1,108 @@
+//! ACL policies: what the server lets the holder of a token do with the engine's paths.
+
+use serde_json::json;
+
+use crate::harness::{Client, Mount};
+
+#[tokio::test]
+async fn a_token_that_may_read_one_roles_credentials_can_do_just_that() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    mount.role("other", json!({})).await;
+    let reader = holder(&mount, "creds/app", r#"["read"]"#).await;
+    reader.read(&mount.at("creds/app")).await.ok();
+    for path in ["creds/other", "static-creds/app", "roles/app", "config"] {
+        reader
+            .read(&mount.at(path))
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    for path in ["creds/app", "roles/app", "config", "rotate-role/app"] {
+        reader
+            .write(&mount.at(path), json!({}))
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    reader
+        .list(&mount.at("roles"))
+        .await
+        .refused(403, &["permission denied"]);
+    reader
+        .delete(&mount.at("roles/app"))
+        .await
+        .refused(403, &["permission denied"]);
+}
+
+#[tokio::test]
+async fn to_create_and_to_update_a_role_are_two_capabilities() {
+    let mount = Mount::new().await;
+    mount.role("old", json!({})).await;
+    let creator = holder(&mount, "roles/*", r#"["create"]"#).await;
+    let updater = holder(&mount, "roles/*", r#"["update"]"#).await;
+    let body = json!({"description": "new"});
+    creator
+        .write(&mount.at("roles/old"), body.clone())
+        .await
+        .refused(403, &["permission denied"]);
+    updater
+        .write(&mount.at("roles/new"), body.clone())
+        .await
+        .refused(403, &["permission denied"]);
+    creator
+        .write(&mount.at("roles/new"), body.clone())
+        .await
+        .ok();
+    updater.write(&mount.at("roles/old"), body).await.ok();
+}
+
+#[tokio::test]
+async fn to_patch_is_a_capability_of_its_own() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let patcher = holder(&mount, "roles/app", r#"["patch"]"#).await;
+    patcher
+        .patch(&mount.at("roles/app"), json!({"ttl": "30m"}))
+        .await
+        .ok();
+    let whole = patcher
+        .write(&mount.at("roles/app"), json!({"ttl": "20m"}))
+        .await;
+    whole.refused(403, &["permission denied"]);
+}
+
+#[tokio::test]
+async fn a_token_that_may_only_rotate_can_do_just_that() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let operator = holder(&mount, "rotate-role/app", r#"["update"]"#).await;
+    operator
+        .write(&mount.at("rotate-role/app"), json!({}))
+        .await
+        .ok();
+    operator
+        .read(&mount.at("static-creds/app"))
+        .await
+        .refused(403, &["permission denied"]);
+}
+
+/// The holder of a token that has these capabilities on one path of the mount.
+async fn holder(mount: &Mount, path: &str, capabilities: &str) -> Client {
+    let path = mount.at(path);
+    let name = format!("{path}-{capabilities}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let policy = format!("path \"{path}\" {{ capabilities = {capabilities} }}");
+    let policies = format!("sys/policies/acl/{name}");
+    mount
+        .client()
+        .write(&policies, json!({"policy": policy}))
+        .await
+        .ok();
+    let request = json!({"policies": [name], "no_default_policy": true});
+    let token = mount
+        .client()
+        .write("auth/token/create", request)
+        .await
+        .ok();
+    mount
+        .client()
+        .with_token(token.json()["auth"]["client_token"].as_str().unwrap())
+}

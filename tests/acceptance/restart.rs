@@ -1,0 +1,93 @@
+//! A server on Raft storage that is sealed, unsealed, stopped and started again.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::json;
+
+use crate::harness::{Mount, RaftVault, eventually};
+
+#[tokio::test]
+async fn sealing_ends_the_plugin_and_unsealing_brings_everything_back() {
+    let vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    let key = mount.key("app").await;
+    vault.seal().await;
+    let ended = async || vault.plugin_processes().is_empty().then_some(());
+    eventually("the plugin process ends", Duration::from_secs(5), ended).await;
+    vault.unseal().await;
+    assert_eq!(mount.key("app").await, key);
+    mount.write("rotate-role/app", json!({})).await.ok();
+    mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn after_a_restart_a_hundred_roles_are_read_without_a_call_to_openrouter() {
+    let mut vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    let names: Vec<String> = (0..100).map(|number| format!("app-{number}")).collect();
+    let keys = |names: Vec<String>| {
+        let reads = names.into_iter().map(async |name| mount.key(&name).await);
+        futures::stream::iter(reads)
+            .buffered(16)
+            .collect::<Vec<String>>()
+    };
+    let created = names.iter().map(|name| mount.role(name, json!({})));
+    futures::stream::iter(created)
+        .buffered(16)
+        .collect::<Vec<_>>()
+        .await;
+    let before = keys(names.clone()).await;
+    assert_eq!(vault.stop(), []);
+    mount.openrouter.requests().reset();
+    vault.start().await;
+    assert_eq!(keys(names).await, before);
+    assert_eq!(mount.openrouter.requests().all(), []);
+    mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn what_became_due_while_the_server_was_down_is_done_when_it_is_back() {
+    let mut vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    mount
+        .role(
+            "scheduled",
+            json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30}),
+        )
+        .await;
+    mount
+        .role("manual", json!({"rotation_grace_period": 4, "ttl": 3}))
+        .await;
+    let superseded = mount.key("manual").await;
+    mount.write("rotate-role/manual", json!({})).await.ok();
+    let overdue = mount.key("scheduled").await;
+    vault.stop();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(
+        mount.openrouter.accepts(&superseded).await,
+        "nobody has revoked it yet"
+    );
+    vault.start().await;
+    let done = async || {
+        let rotated = mount.key("scheduled").await != overdue;
+        let revoked = !mount.openrouter.accepts(&superseded).await;
+        (rotated && revoked).then_some(())
+    };
+    eventually("what is overdue is done", Duration::from_secs(15), done).await;
+    mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn leases_survive_a_restart() {
+    let mut vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    let reply = mount.read("creds/app").await.ok();
+    vault.stop();
+    vault.start().await;
+    let lease = json!({"lease_id": reply.lease_id(), "sync": true});
+    mount.client().write("sys/leases/revoke", lease).await.ok();
+    assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
+}

@@ -1,0 +1,112 @@
+//! Proxies: the one that is configured is used, and no other.
+
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use vault_plugin_secrets_openrouter::openrouter::{Client, Error, Invalid, ProxyUrl};
+
+use crate::stub::{Part, Stub, reply};
+use crate::tls::tls_stub;
+use crate::{MANAGEMENT_KEY, assert_no_secret, assert_unreachable, client, new_key, settings};
+
+const REFUSAL: &str = r#"{"error":{"code":402,"message":"Insufficient credits"}}"#;
+
+async fn proxy() -> Stub {
+    let authorization = format!("Basic {}", STANDARD.encode("vault:pl@nted"));
+    Stub::start(Part::Tunnel { authorization }).await
+}
+
+#[tokio::test]
+async fn a_configured_proxy_is_used_with_its_credentials_and_sees_no_key() {
+    let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
+    let proxy = proxy().await;
+    let mut settings = settings(&format!("https://127.0.0.1:{}", stub.port()));
+    settings.ca_certificate = Some(bundle);
+    let url = format!("http://vault:pl%40nted@127.0.0.1:{}", proxy.port());
+    settings.proxy_url = Some(ProxyUrl::parse(&url).unwrap());
+    let client = Client::new(&settings).unwrap();
+
+    let error = client.create_key(&new_key("app")).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Refused { status: 402, .. }),
+        "{error:?}"
+    );
+    assert!(stub.received()[0].contains(MANAGEMENT_KEY));
+    let seen = proxy.received();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].starts_with("CONNECT 127.0.0.1:") && !seen[0].contains(MANAGEMENT_KEY));
+}
+
+#[tokio::test]
+async fn a_proxy_that_wants_other_credentials_means_that_nothing_was_sent() {
+    let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
+    let proxy = proxy().await;
+    let mut settings = settings(&format!("https://127.0.0.1:{}", stub.port()));
+    settings.ca_certificate = Some(bundle);
+    let url = format!("http://vault:planted-password@127.0.0.1:{}", proxy.port());
+    settings.proxy_url = Some(ProxyUrl::parse(&url).unwrap());
+    let client = Client::new(&settings).unwrap();
+
+    let error = client.create_key(&new_key("app")).await.unwrap_err();
+    assert_unreachable(&error, "proxy authorization required");
+    let through = format!(
+        "through the proxy http://127.0.0.1:{}, nothing",
+        proxy.port()
+    );
+    assert!(error.to_string().contains(&through), "{error}");
+    assert!(stub.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_on_another_host_must_not_read_plain_requests() {
+    let mut settings = settings("http://127.0.0.1:1");
+    settings.proxy_url = Some(ProxyUrl::parse("http://planted@proxy.example:3128").unwrap());
+    let error = Client::new(&settings).unwrap_err();
+    assert_eq!(error, Invalid::PlainHttpThroughProxy);
+    settings.proxy_url = Some(ProxyUrl::parse("http://127.0.0.1:3128").unwrap());
+    assert!(Client::new(&settings).is_ok());
+}
+
+/// Runs itself again in an environment that names a proxy, as Vault's own may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_in_the_environment_is_ignored() {
+    if let Ok(url) = std::env::var(CHILD) {
+        let error = client(&url).create_key(&new_key("app")).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Refused { status: 402, .. }),
+            "{error:?}"
+        );
+        assert_no_secret(&error);
+        return;
+    }
+    let stub = Stub::start(reply("402 Payment Required", "", REFUSAL)).await;
+    let proxy = Stub::start(reply("500 Internal Server Error", "", "")).await;
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "proxy::a_proxy_in_the_environment_is_ignored"]);
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ] {
+        child.env(name, proxy.url());
+    }
+    child
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .env_remove("REQUEST_METHOD");
+    child.env(CHILD, stub.url());
+    let output = tokio::task::spawn_blocking(move || child.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && log.contains("1 passed"), "{log}");
+    assert_eq!((stub.received().len(), proxy.received().len()), (1, 0));
+}
+
+/// Where the second run finds the server.
+const CHILD: &str = "OPENROUTER_CLIENT_TEST_URL";

@@ -1,0 +1,97 @@
+//! OpenRouter's API: its routes and who may use them.
+//!
+//! One file per resource. The pipeline has already said who is asking and has kept the body; handlers
+//! check what was asked, act on the account and describe the outcome as OpenRouter would.
+
+mod chat;
+mod credits;
+pub(crate) mod error;
+mod key;
+mod keys;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::routing::{get, post};
+
+use crate::account::Account;
+use crate::api::error::ApiError;
+use crate::requests::Caller;
+use crate::state::{Identity, Shared};
+
+/// The routes below `/api/v1`. None ends with a slash, and none forgives one.
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/keys", get(keys::list).post(keys::create))
+        .route(
+            "/keys/{hash}",
+            get(keys::read).patch(keys::update).delete(keys::delete),
+        )
+        .route("/key", get(key::describe))
+        .route("/credits", get(credits::read))
+        .route("/chat/completions", post(chat::complete))
+        .method_not_allowed_fallback(error::method_not_allowed)
+}
+
+/// A request with a living management key, and the account that it manages.
+struct Management {
+    account: Account,
+    hash: String,
+}
+
+/// A request with a living API key, and the account that pays for it.
+struct Consumer {
+    account: Account,
+    hash: String,
+}
+
+impl FromRequestParts<Arc<Shared>> for Management {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Self::Rejection> {
+        match accepted(parts, shared)? {
+            (account, hash, Caller::Management { .. }) => Ok(Self { account, hash }),
+            _ => Err(ApiError::forbidden(
+                "Only management keys can perform this operation",
+            )),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Shared>> for Consumer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Self::Rejection> {
+        match accepted(parts, shared)? {
+            (account, hash, Caller::Key { .. }) => Ok(Self { account, hash }),
+            // What OpenRouter answers to a management key that asks for a completion.
+            _ => Err(ApiError::unauthorized("User not found.")),
+        }
+    }
+}
+
+/// The account, the hash and the kind of an accepted token of either kind.
+fn accepted(parts: &Parts, shared: &Arc<Shared>) -> Result<(Account, String, Caller), ApiError> {
+    let identity = parts.extensions.get::<Identity>().cloned();
+    match identity {
+        Some(Identity {
+            account: Some(id),
+            caller,
+            hash: Some(hash),
+        }) => Ok((Account::new(Arc::clone(shared), id), hash, caller)),
+        Some(Identity {
+            caller: Caller::Anonymous,
+            ..
+        })
+        | None => Err(ApiError::unauthorized("Missing Authentication header")),
+        Some(_) => Err(ApiError::unauthorized("User not found.")),
+    }
+}

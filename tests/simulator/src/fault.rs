@@ -1,0 +1,160 @@
+//! What can go wrong with a request.
+//!
+//! The vocabulary of the fault script, in Rust and in its JSON. What a fault does to a request is in
+//! `pipeline.rs` and, for faults of creation, in `api/keys.rs`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::limits::LimitReset;
+
+/// One thing that can go wrong. *Before the effect* leaves the account as it was; *after the effect*
+/// the request has been carried out, whatever the client is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Fault {
+    /// After the effect the connection is reset: the client never sees the reply.
+    LostReply,
+    /// The connection is reset before the effect.
+    ResetBeforeEffect,
+    /// An answer with this status and OpenRouter's error body.
+    Status {
+        /// The HTTP status; one that no answer can have is sent as 502.
+        status: u16,
+        /// `error.message`; the status's own words if absent.
+        #[serde(default)]
+        message: Option<String>,
+        /// Seconds, sent as `Retry-After`.
+        #[serde(default)]
+        retry_after: Option<u64>,
+        /// Whether the request is carried out all the same.
+        #[serde(default)]
+        after_effect: bool,
+    },
+    /// An answer as a proxy in between gives it: HTML with this status.
+    Html {
+        /// The HTTP status; one that no answer can have is sent as 502.
+        status: u16,
+        /// Whether the request is carried out all the same.
+        #[serde(default)]
+        after_effect: bool,
+    },
+    /// The right answer, late. The request is carried out even if the client stops waiting.
+    Slow {
+        /// The delay, in real time.
+        milliseconds: u64,
+        /// Whether the delay comes after the effect instead of before it.
+        #[serde(default)]
+        after_effect: bool,
+    },
+    /// After the effect: the reply's `Content-Length` promises more than is sent before the end.
+    TruncatedBody,
+    /// After the effect: the reply's status with JSON that has none of the documented fields.
+    NonsenseJson,
+    /// After the effect: the right reply, declared as `text/plain`.
+    WrongContentType,
+    /// A redirect before the effect (307, which asks for the same method and body again).
+    Redirect {
+        /// Where to.
+        location: String,
+    },
+    /// After the effect: the reply's status and a body that never ends.
+    EndlessBody,
+    /// A created key whose secret is not accepted.
+    CreatedKeyDoesNotAuthenticate {
+        /// How many uses of it fail; all of them if absent.
+        #[serde(default)]
+        uses: Option<u32>,
+    },
+    /// A created key that is not what was asked for; the reply and the account agree on that.
+    CreatedOtherwise(KeyChanges),
+}
+
+/// The parts of a key that are to be something else. What is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are those of the key itself")]
+pub struct KeyChanges {
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<bool>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Option<f64>>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub limit_reset: Option<Option<LimitReset>>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub include_byok_in_limit: Option<bool>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Option<Timestamp>>,
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub workspace_id: Option<String>,
+}
+
+impl Fault {
+    /// An error status with OpenRouter's error body, before the effect.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::Status {
+            status,
+            message: None,
+            retry_after: None,
+            after_effect: false,
+        }
+    }
+
+    /// A 429 that says how many seconds to wait.
+    #[must_use]
+    pub fn rate_limited(retry_after: u64) -> Self {
+        Self::Status {
+            status: 429,
+            message: None,
+            retry_after: Some(retry_after),
+            after_effect: false,
+        }
+    }
+
+    /// The same, but the request is carried out first. Changes only the faults that have a choice.
+    #[must_use]
+    pub fn after_the_effect(mut self) -> Self {
+        if let Self::Status { after_effect, .. }
+        | Self::Html { after_effect, .. }
+        | Self::Slow { after_effect, .. } = &mut self
+        {
+            *after_effect = true;
+        }
+        self
+    }
+
+    /// The word for it in the script's JSON.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LostReply => "lost_reply",
+            Self::ResetBeforeEffect => "reset_before_effect",
+            Self::Status { .. } => "status",
+            Self::Html { .. } => "html",
+            Self::Slow { .. } => "slow",
+            Self::TruncatedBody => "truncated_body",
+            Self::NonsenseJson => "nonsense_json",
+            Self::WrongContentType => "wrong_content_type",
+            Self::Redirect { .. } => "redirect",
+            Self::EndlessBody => "endless_body",
+            Self::CreatedKeyDoesNotAuthenticate { .. } => "created_key_does_not_authenticate",
+            Self::CreatedOtherwise(_) => "created_otherwise",
+        }
+    }
+}
+
+/// Tells a field that is `null` from one that is absent.
+pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}

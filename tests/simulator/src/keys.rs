@@ -1,0 +1,261 @@
+//! An API key as OpenRouter keeps it.
+//!
+//! The account creates and changes keys; this file knows what a key is at a given moment. It never
+//! decides whether a request is allowed.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::clock::later;
+use crate::fault::KeyChanges;
+use crate::limits::{LimitReset, Spending, remaining};
+use crate::randomness::hash_of;
+
+/// A key, living or deleted, at the moment it was looked at.
+#[derive(Clone)]
+pub struct Key {
+    /// The id: the SHA-256 of the secret in lowercase hexadecimal, unless a fault said otherwise.
+    pub hash: String,
+    /// The name given at creation or by the last update.
+    pub name: String,
+    /// The secret with its middle left out.
+    pub label: String,
+    /// The workspace it belongs to.
+    pub workspace_id: String,
+    /// The limit in US dollars.
+    pub limit: Option<f64>,
+    /// When the limit starts afresh; never if `None`.
+    pub limit_reset: Option<LimitReset>,
+    /// Whether spending through the owner's own provider keys counts towards the limit.
+    pub include_byok_in_limit: bool,
+    /// Whether it was switched off.
+    pub disabled: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed, if ever.
+    pub updated_at: Option<Timestamp>,
+    /// When it stops working by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was deleted; a deleted key is kept for inspection only.
+    pub deleted_at: Option<Timestamp>,
+    /// When it last paid for a completion.
+    pub last_used_at: Option<Timestamp>,
+    /// The user it was created for.
+    pub creator_user_id: Option<String>,
+    /// The partner's user it was created for.
+    pub external_user: Option<String>,
+    /// What it has spent of the account's credits.
+    pub usage: Spending,
+    /// What it has spent through the owner's own provider keys.
+    pub byok_usage: Spending,
+    pub(crate) authentication: Authentication,
+    pub(crate) hidden: Option<Hiding>,
+    secret: String,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the fields are those of the key itself")]
+pub struct NewKey {
+    pub name: String,
+    pub limit: Option<f64>,
+    pub limit_reset: Option<LimitReset>,
+    pub include_byok_in_limit: bool,
+    pub expires_at: Option<Timestamp>,
+    /// The account's default workspace if `None`.
+    pub workspace_id: Option<String>,
+    pub creator_user_id: Option<String>,
+    pub external_user: Option<String>,
+}
+
+/// How long a key exists before `GET /keys` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListDelay {
+    /// Until this much time has passed on the simulator's clock.
+    For(Duration),
+    /// Until this many requests to list keys would have shown it.
+    Listings(u32),
+}
+
+/// Whether the secret is accepted at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authentication {
+    Works,
+    FailsNext(u32),
+    Never,
+}
+
+/// A [`ListDelay`] that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hiding {
+    Until(Timestamp),
+    Listings(u32),
+}
+
+impl NewKey {
+    /// A key in the default workspace, without limit or expiry.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl ListDelay {
+    pub(crate) fn starting(self, now: Timestamp) -> Hiding {
+        match self {
+            Self::For(duration) => {
+                let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+                Hiding::Until(later(now, duration))
+            }
+            Self::Listings(count) => Hiding::Listings(count),
+        }
+    }
+}
+
+impl Key {
+    pub(crate) fn new(new: NewKey, workspace_id: String, secret: String, now: Timestamp) -> Self {
+        Self {
+            hash: hash_of(&secret),
+            label: masked(&secret),
+            name: new.name,
+            workspace_id,
+            limit: new.limit,
+            limit_reset: new.limit_reset,
+            include_byok_in_limit: new.include_byok_in_limit,
+            disabled: false,
+            created_at: now,
+            updated_at: None,
+            expires_at: new.expires_at,
+            deleted_at: None,
+            last_used_at: None,
+            creator_user_id: new.creator_user_id,
+            external_user: new.external_user,
+            usage: Spending::default(),
+            byok_usage: Spending::default(),
+            authentication: Authentication::Works,
+            hidden: None,
+            secret,
+        }
+    }
+
+    /// The key itself, which OpenRouter would not show again: for tests that search for leaks.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// Whether its expiry has passed.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expiry| expiry <= now)
+    }
+
+    /// Whether it exists, is enabled and has not expired. It may still be exhausted.
+    #[must_use]
+    pub fn is_usable(&self, now: Timestamp) -> bool {
+        self.deleted_at.is_none() && !self.disabled && !self.is_expired(now)
+    }
+
+    /// What is left of its limit; `None` without a limit.
+    #[must_use]
+    pub fn limit_remaining(&self, now: Timestamp) -> Option<f64> {
+        let byok = self.include_byok_in_limit.then_some(&self.byok_usage);
+        let counted: Vec<&Spending> = [Some(&self.usage), byok].into_iter().flatten().collect();
+        self.limit
+            .map(|limit| remaining(limit, self.limit_reset, &counted, now))
+    }
+
+    pub(crate) fn apply(&mut self, changes: &KeyChanges) {
+        let changes = changes.clone();
+        replace(&mut self.name, changes.name);
+        replace(&mut self.hash, changes.hash);
+        replace(&mut self.label, changes.label);
+        replace(&mut self.disabled, changes.disabled);
+        replace(&mut self.limit, changes.limit);
+        replace(&mut self.limit_reset, changes.limit_reset);
+        replace(
+            &mut self.include_byok_in_limit,
+            changes.include_byok_in_limit,
+        );
+        replace(&mut self.expires_at, changes.expires_at);
+        replace(&mut self.workspace_id, changes.workspace_id);
+    }
+}
+
+/// Leaves the secret out.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("hash", &self.hash)
+            .field("name", &self.name)
+            .field("workspace_id", &self.workspace_id)
+            .field("limit", &self.limit)
+            .field("disabled", &self.disabled)
+            .field("expires_at", &self.expires_at)
+            .field("deleted_at", &self.deleted_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The secret as OpenRouter shows it: `sk-or-v1-0e6...1c96`. Of a secret that is too short to be
+/// real, nothing is shown.
+pub(crate) fn masked(secret: &str) -> String {
+    let prefix = if secret.starts_with(KEY_PREFIX) {
+        KEY_PREFIX
+    } else {
+        "sk-or-"
+    };
+    let unique = secret.strip_prefix(prefix).unwrap_or(secret);
+    let ends = (
+        unique.get(..3),
+        unique.len().checked_sub(4).and_then(|at| unique.get(at..)),
+    );
+    match ends {
+        (Some(head), Some(tail)) if unique.len() >= 14 => format!("{prefix}{head}...{tail}"),
+        _ => format!("{prefix}..."),
+    }
+}
+
+fn replace<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+/// How every key begins that OpenRouter hands out today.
+const KEY_PREFIX: &str = "sk-or-v1-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_shows_the_ends_of_the_secret_only() {
+        let secret = format!("sk-or-v1-0e6{}1c96", "a".repeat(57));
+        assert_eq!(masked(&secret), "sk-or-v1-0e6...1c96");
+        assert_eq!(masked("sk-or-mgmt-0123456789abcdef"), "sk-or-mgm...cdef");
+        assert_eq!(masked("sk-or-v1-short"), "sk-or-v1-...");
+    }
+
+    #[test]
+    fn debugging_a_key_does_not_show_its_secret() {
+        let secret = format!("sk-or-v1-{}", "5".repeat(64));
+        let key = Key::new(
+            NewKey::named("k"),
+            "w".into(),
+            secret.clone(),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert!(!format!("{key:?}").contains(&secret));
+        assert!(
+            !key.to_json(Timestamp::UNIX_EPOCH)
+                .to_string()
+                .contains(&secret)
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! Starting and stopping: one simulator is one listening address and what is behind it.
+//!
+//! Tests hold a [`Simulator`] for as long as they need OpenRouter; the binary holds one until it is
+//! told to stop.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Router, middleware};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::account::Account;
+use crate::clock::Clock;
+use crate::pipeline::BASE_PATH;
+use crate::randomness::Randomness;
+use crate::requests::RequestLog;
+use crate::script::FaultScript;
+use crate::state::Shared;
+use crate::validation::is_uuid;
+use crate::{api, control, pipeline, server};
+
+/// How to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen: a loopback address; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The management keys of the first account. One is made up if there is none.
+    pub management_keys: Vec<String>,
+    /// Workspaces of the first account besides its default one: UUIDs.
+    pub workspaces: Vec<String>,
+    /// How long every request with a management key takes at least, in real time.
+    pub latency: Duration,
+    /// The present.
+    pub clock: Clock,
+    /// Makes every secret and id foretellable and the same in each run.
+    pub seed: Option<u64>,
+}
+
+/// Why a simulator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its control interface asks for no key, so it must not be within others' reach.
+    #[error("{0} is not a loopback address; the simulator listens on those only")]
+    NotLoopback(SocketAddr),
+    /// A management key must look like one, as clients may check that.
+    #[error("a management key must begin with sk-or- and hold visible ASCII characters only")]
+    NotAManagementKey,
+    /// The text is not a workspace id.
+    #[error("{0:?} is not a workspace id; those are UUIDs")]
+    NotAWorkspace(String),
+    /// The system refused the address.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+}
+
+/// A running simulator. It stops when dropped, at once and with all its connections.
+#[derive(Debug)]
+pub struct Simulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    management_key: String,
+    account: Account,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Simulator {
+    /// Starts a simulator with one account, on tasks of the current tokio runtime.
+    ///
+    /// # Errors
+    /// If an option is not acceptable or the address cannot be had.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        options.check()?;
+        let at = |error| StartError::Listen(options.listen, error);
+        let listener = TcpListener::bind(options.listen).await.map_err(at)?;
+        let address = listener.local_addr().map_err(at)?;
+
+        let randomness = Randomness::new(options.seed);
+        let shared = Arc::new(Shared::new(options.clock, randomness, options.latency));
+        let account = Account::new(Arc::clone(&shared), shared.add_account());
+        for id in &options.workspaces {
+            account.adopt_workspace(id);
+        }
+        for key in &options.management_keys {
+            account.adopt_management_key(key);
+        }
+        let first = options.management_keys.into_iter().next();
+        let management_key = first.unwrap_or_else(|| account.add_management_key());
+
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(server::serve(listener, app(Arc::clone(&shared)), stopped));
+        Ok(Self {
+            shared,
+            address,
+            management_key,
+            account,
+            stop,
+            server,
+        })
+    }
+
+    /// What a client calls the API's URL, ending in `/api/v1`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}{BASE_PATH}", self.address)
+    }
+
+    /// What the control interface lives below, ending in `/simulator`.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        format!("http://{}{CONTROL_PATH}", self.address)
+    }
+
+    /// The first management key of the first account.
+    #[must_use]
+    pub fn management_key(&self) -> &str {
+        &self.management_key
+    }
+
+    /// The first account.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Opens a further account, with a workspace of its own and no management key yet.
+    #[must_use]
+    pub fn add_account(&self) -> Account {
+        Account::new(Arc::clone(&self.shared), self.shared.add_account())
+    }
+
+    /// The clock that all expiries and limits are judged by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// The fault script.
+    #[must_use]
+    pub fn faults(&self) -> &FaultScript {
+        &self.shared.faults
+    }
+
+    /// The request log.
+    #[must_use]
+    pub fn requests(&self) -> &RequestLog {
+        &self.shared.requests
+    }
+
+    /// Changes [`Options::latency`] for the requests that come from now on.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.set_latency(latency);
+    }
+
+    /// Stops, and returns when the address is free and all connections are closed.
+    pub async fn shutdown(self) {
+        // The receiver is gone only if the server has ended already.
+        let _ = self.stop.send(());
+        let _ = self.server.await;
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), StartError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(self.listen));
+        }
+        if let Some(id) = self.workspaces.iter().find(|id| !is_uuid(id)) {
+            return Err(StartError::NotAWorkspace(id.clone()));
+        }
+        let acceptable = |key: &String| {
+            key.strip_prefix("sk-or-")
+                .is_some_and(|rest| !rest.is_empty())
+                && key.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if self.management_keys.iter().all(acceptable) {
+            Ok(())
+        } else {
+            Err(StartError::NotAManagementKey)
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            management_keys: Vec::new(),
+            workspaces: Vec::new(),
+            latency: Duration::ZERO,
+            clock: Clock::system(),
+            seed: None,
+        }
+    }
+}
+
+fn app(shared: Arc<Shared>) -> Router {
+    // The layer reaches the fallback too: a request to nowhere is logged like any other.
+    let openrouter = Router::new()
+        .nest(BASE_PATH, api::routes())
+        .fallback(api::error::no_such_path)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            pipeline::handle,
+        ));
+    Router::new()
+        .nest(CONTROL_PATH, control::routes())
+        .merge(openrouter)
+        .with_state(shared)
+}
+
+const CONTROL_PATH: &str = "/simulator";

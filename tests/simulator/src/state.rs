@@ -1,0 +1,282 @@
+//! Everything that the simulator remembers: the accounts, their keys and management keys.
+//!
+//! Handlers and account handles reach it through [`Shared`]. The rules that say who a token belongs to
+//! and which keys a list shows are here; HTTP is not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::keys::{Authentication, Hiding, Key, ListDelay, NewKey, masked};
+use crate::randomness::{Randomness, hash_of};
+use crate::requests::{Caller, RequestLog};
+use crate::script::FaultScript;
+
+/// What all requests, handles and tasks of one simulator have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) randomness: Randomness,
+    pub(crate) faults: FaultScript,
+    pub(crate) requests: RequestLog,
+    latency_ms: AtomicU64,
+    accounts: Mutex<Vec<AccountState>>,
+}
+
+/// One OpenRouter account.
+#[derive(Debug)]
+pub(crate) struct AccountState {
+    /// The first is the default workspace.
+    pub(crate) workspaces: Vec<String>,
+    pub(crate) management_keys: Vec<ManagementKey>,
+    /// Oldest first, deleted ones included.
+    pub(crate) keys: Vec<Key>,
+    pub(crate) new_keys_hidden: Option<ListDelay>,
+}
+
+/// A key that manages keys and buys no completions.
+#[derive(Clone, Debug)]
+pub(crate) struct ManagementKey {
+    pub(crate) hash: String,
+    pub(crate) label: String,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) revoked: bool,
+}
+
+/// An account's place in the simulator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccountId(pub(crate) usize);
+
+/// Who a request comes from, and what the log may say about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) account: Option<AccountId>,
+    pub(crate) caller: Caller,
+    /// The hash of the accepted key or management key.
+    pub(crate) hash: Option<String>,
+}
+
+/// What `GET /keys` was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    pub(crate) workspace_id: String,
+    pub(crate) include_disabled: bool,
+    pub(crate) include_expired: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: Clock, randomness: Randomness, latency: Duration) -> Self {
+        let shared = Self {
+            clock,
+            randomness,
+            faults: FaultScript::default(),
+            requests: RequestLog::default(),
+            latency_ms: AtomicU64::new(0),
+            accounts: Mutex::default(),
+        };
+        shared.set_latency(latency);
+        shared
+    }
+
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_millis(self.latency_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        let milliseconds = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        self.latency_ms.store(milliseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_account(&self) -> AccountId {
+        let default_workspace = self.randomness.uuid();
+        self.accounts(|accounts| {
+            accounts.push(AccountState {
+                workspaces: vec![default_workspace],
+                management_keys: Vec::new(),
+                keys: Vec::new(),
+                new_keys_hidden: None,
+            });
+            AccountId(accounts.len() - 1)
+        })
+    }
+
+    pub(crate) fn account_ids(&self) -> Vec<AccountId> {
+        self.accounts(|accounts| (0..accounts.len()).map(AccountId).collect())
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "ids come from add_account and accounts are never removed"
+    )]
+    pub(crate) fn account<T>(&self, id: AccountId, act: impl FnOnce(&mut AccountState) -> T) -> T {
+        self.accounts(|accounts| {
+            act(accounts
+                .get_mut(id.0)
+                .expect("an account of this simulator"))
+        })
+    }
+
+    /// Who this bearer token belongs to. Looking counts as a use of a key that is to fail a few times.
+    pub(crate) fn identify(&self, token: Option<&str>) -> Identity {
+        let Some(token) = token else {
+            return Identity {
+                account: None,
+                caller: Caller::Anonymous,
+                hash: None,
+            };
+        };
+        let (digest, now) = (hash_of(token), self.clock.now());
+        self.accounts(|accounts| {
+            let claims = accounts
+                .iter_mut()
+                .enumerate()
+                .find_map(|(index, account)| {
+                    account
+                        .identify(&digest, token, now)
+                        .map(|claim| (AccountId(index), claim))
+                });
+            match claims {
+                Some((account, (caller, hash))) => Identity {
+                    account: hash.is_some().then_some(account),
+                    caller,
+                    hash,
+                },
+                None => Identity {
+                    account: None,
+                    caller: Caller::Unknown,
+                    hash: None,
+                },
+            }
+        })
+    }
+
+    fn accounts<T>(&self, act: impl FnOnce(&mut Vec<AccountState>) -> T) -> T {
+        act(&mut self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl AccountState {
+    /// The newest of several keys with one hash, which only a fault can bring about.
+    pub(crate) fn living(&mut self, hash: &str) -> Option<&mut Key> {
+        self.keys
+            .iter_mut()
+            .rev()
+            .find(|key| key.deleted_at.is_none() && key.hash == hash)
+    }
+
+    pub(crate) fn management_key(&mut self, hash: &str) -> Option<&mut ManagementKey> {
+        self.management_keys.iter_mut().find(|key| key.hash == hash)
+    }
+
+    pub(crate) fn default_workspace(&self) -> String {
+        self.workspaces.first().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn create(&mut self, new: NewKey, secret: String, now: Timestamp) -> &mut Key {
+        let workspace = new
+            .workspace_id
+            .clone()
+            .unwrap_or_else(|| self.default_workspace());
+        let mut key = Key::new(new, workspace, secret, now);
+        key.hidden = self.new_keys_hidden.map(|delay| delay.starting(now));
+        self.keys.push(key);
+        let last = self.keys.len() - 1;
+        #[expect(clippy::indexing_slicing, reason = "it was pushed two lines above")]
+        &mut self.keys[last]
+    }
+
+    /// The keys that a list shows, newest first; being asked brings hidden ones closer to showing.
+    pub(crate) fn select(&mut self, selection: &Selection, now: Timestamp) -> Vec<&Key> {
+        let mut selected = Vec::new();
+        for key in self.keys.iter_mut().rev() {
+            let is_selected = key.deleted_at.is_none()
+                && key.workspace_id == selection.workspace_id
+                && (selection.include_disabled || !key.disabled)
+                && (selection.include_expired || !key.is_expired(now));
+            if is_selected && !key.stays_hidden(now) {
+                selected.push(&*key);
+            }
+        }
+        selected
+    }
+
+    fn identify(
+        &mut self,
+        digest: &str,
+        token: &str,
+        now: Timestamp,
+    ) -> Option<(Caller, Option<String>)> {
+        let refused = |label: &str| {
+            (
+                Caller::Refused {
+                    label: label.to_owned(),
+                },
+                None,
+            )
+        };
+        if let Some(management_key) = self.management_key(digest) {
+            let label = management_key.label.clone();
+            return Some(match management_key.is_usable(now) {
+                true => (Caller::Management { label }, Some(digest.to_owned())),
+                false => refused(&label),
+            });
+        }
+        // By the secret and not by the hash, which a fault may have falsified.
+        let key = self
+            .keys
+            .iter_mut()
+            .rev()
+            .find(|key| key.secret() == token)?;
+        Some(match key.is_usable(now) && key.accepts_its_secret() {
+            true => (
+                Caller::Key {
+                    hash: key.hash.clone(),
+                },
+                Some(key.hash.clone()),
+            ),
+            false => refused(&key.label),
+        })
+    }
+}
+
+impl ManagementKey {
+    pub(crate) fn new(secret: &str) -> Self {
+        Self {
+            hash: hash_of(secret),
+            label: masked(secret),
+            expires_at: None,
+            revoked: false,
+        }
+    }
+
+    fn is_usable(&self, now: Timestamp) -> bool {
+        !self.revoked && self.expires_at.is_none_or(|expiry| expiry > now)
+    }
+}
+
+impl Key {
+    fn accepts_its_secret(&mut self) -> bool {
+        match &mut self.authentication {
+            Authentication::Works | Authentication::FailsNext(0) => true,
+            Authentication::FailsNext(uses) => {
+                *uses -= 1;
+                false
+            }
+            Authentication::Never => false,
+        }
+    }
+
+    fn stays_hidden(&mut self, now: Timestamp) -> bool {
+        match &mut self.hidden {
+            None | Some(Hiding::Listings(0)) => false,
+            Some(Hiding::Listings(listings)) => {
+                *listings -= 1;
+                true
+            }
+            Some(Hiding::Until(instant)) => *instant > now,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Every documented behaviour, asked for over HTTP as a client would.
+//!
+//! One program, so that it is linked once; one module per subject. `README.md` says which test shows
+//! which behaviour.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "in a test a failed step is a failed test"
+)]
+
+mod account;
+mod authentication;
+mod binary;
+mod client;
+mod control;
+mod creating;
+mod faults;
+mod limits;
+mod listing;
+mod log;
+mod updating;
