@@ -81,13 +81,12 @@ fn run() -> i32 {
         app_protocol: APP_PROTOCOL,
         plaintext: plaintext(),
     };
-    match runtime.block_on(serve(
-        &handshake,
-        &environment,
-        now(),
-        io::stdout(),
-        services,
-    )) {
+    let served = serve(&handshake, &environment, now(), io::stdout(), services);
+    let ended = runtime.block_on(served);
+    // A name lookup that hangs cannot be dropped, and must not hold up the end: hosts wait for two
+    // seconds before they kill.
+    runtime.shutdown_background();
+    match ended {
         Ok(ending) => {
             tracing::debug!(?ending, "ended");
             0

@@ -175,4 +175,6 @@ emergency rotation. The lease is not renewable: read again before it ends, which
 key in time. Revoking the lease does not revoke the key, since its other readers need it.";
 
 const UNLEASED_DESCRIPTION: &str = "\
-The same as creds, for clients that cannot use a lease. Read again within ttl seconds.";
+Returns the same as creds: api_key, key_hash, key_name, key_version, last_vault_rotation,
+rotation_period and ttl, without a lease, for clients that cannot use one. Read again within ttl
+seconds: so long the key works at least.";

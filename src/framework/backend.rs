@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 
 use super::path::{Call, Endpoint, Outcome, Path};
+use super::pattern::Captures;
 use super::secret::{self, SecretType};
 use super::{Fields, InvalidField, help, openapi};
 use crate::logical::{
@@ -66,7 +67,7 @@ impl<E: Send + Sync + 'static> Backend<E> {
         }
     }
 
-    fn route<'a>(&self, path: &'a str) -> Option<(&Path<E>, Vec<(&'static str, &'a str)>)> {
+    fn route<'a>(&self, path: &'a str) -> Option<(&Path<E>, Captures<'a>)> {
         self.blueprint.paths.iter().find_map(|candidate| {
             let captured = candidate.pattern.matches(path)?;
             Some((candidate, captured))

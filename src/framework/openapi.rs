@@ -53,38 +53,32 @@ fn path_item<E>(blueprint: &Blueprint<E>, path: &Path<E>) -> Value {
             Operation::Delete => ("delete", "delete"),
             _ => continue,
         };
-        item.insert(
-            method.to_owned(),
-            operation_object(blueprint, path, endpoint, verb, method),
-        );
+        let operation = operation_object(blueprint, path, endpoint, verb, method);
+        item.insert(method.to_owned(), operation.into());
     }
     item.into()
 }
 
 fn list_item<E>(blueprint: &Blueprint<E>, path: &Path<E>, endpoint: &Endpoint<E>) -> Value {
-    let mut item = shared(path);
     let mut get = operation_object(blueprint, path, endpoint, "list", "get");
-    get["parameters"] = json!([{
+    let switch = json!({
         "name": "list",
         "in": "query",
         "required": true,
         "description": "Must be set to `true`",
         "schema": { "type": "string", "enum": ["true"] },
-    }]);
-    item.insert("get".to_owned(), get);
+    });
+    get.insert("parameters".to_owned(), json!([switch]));
+    let mut item = shared(path);
+    item.insert("get".to_owned(), get.into());
     item.into()
 }
 
 fn shared<E>(path: &Path<E>) -> Data {
-    let parameters: Vec<Value> = path
-        .parameters
-        .iter()
-        .map(|field| parameter(field, "path"))
-        .collect();
-    let mut item = Data::new();
-    item.insert("description".to_owned(), path.synopsis.into());
-    if !parameters.is_empty() {
-        item.insert("parameters".to_owned(), parameters.into());
+    let mut item = object([("description", path.synopsis.into())]);
+    if !path.parameters.is_empty() {
+        let parameters = path.parameters.iter().map(|f| parameter(f, "path"));
+        item.insert("parameters".to_owned(), parameters.collect());
     }
     item
 }
@@ -95,23 +89,25 @@ fn operation_object<E>(
     endpoint: &Endpoint<E>,
     verb: &str,
     method: &str,
-) -> Value {
+) -> Data {
     let verb = endpoint.verb.unwrap_or(verb);
-    let mut object = json!({
-        "summary": endpoint.summary,
-        "operationId": format!("{}-{verb}-{}", blueprint.prefix, path.suffix),
-        "tags": ["secrets"],
-        "responses": { if method == "delete" { "204" } else { "200" }: { "description": "OK" } },
-    });
+    let success = if method == "delete" { "204" } else { "200" };
+    let mut operation = object([
+        ("summary", endpoint.summary.into()),
+        (
+            "operationId",
+            format!("{}-{verb}-{}", blueprint.prefix, path.suffix).into(),
+        ),
+        ("tags", json!(["secrets"])),
+        ("responses", json!({ success: { "description": "OK" } })),
+    ]);
     let (query, body): (Vec<&Field>, Vec<&Field>) = endpoint
         .fields
         .iter()
         .partition(|field| field.query || matches!(method, "get" | "delete"));
     if !query.is_empty() {
-        object["parameters"] = query
-            .iter()
-            .map(|field| parameter(field, "query"))
-            .collect();
+        let parameters = query.iter().map(|f| parameter(f, "query"));
+        operation.insert("parameters".to_owned(), parameters.collect());
     }
     if !body.is_empty() {
         let content = if method == "patch" {
@@ -119,56 +115,65 @@ fn operation_object<E>(
         } else {
             "application/json"
         };
-        object["requestBody"] = json!({
+        let body = json!({
             "required": true,
-            "content": { content: { "schema": object_schema(&body) } },
+            "content": { content: { "schema": body_schema(&body) } },
         });
+        operation.insert("requestBody".to_owned(), body);
     }
-    object
+    operation
 }
 
-fn object_schema(fields: &[&Field]) -> Value {
+fn body_schema(fields: &[&Field]) -> Value {
     let properties: Data = fields
         .iter()
         .map(|field| (field.name.to_owned(), schema(field)))
         .collect();
-    let required: Vec<&str> = fields
-        .iter()
-        .filter(|field| field.required)
-        .map(|field| field.name)
-        .collect();
-    let mut object = json!({ "type": "object", "properties": properties });
+    let mut body = object([("type", "object".into()), ("properties", properties.into())]);
+    let required = fields.iter().filter(|field| field.required);
+    let required: Vec<&str> = required.map(|field| field.name).collect();
     if !required.is_empty() {
-        object["required"] = required.into();
+        body.insert("required".to_owned(), required.into());
     }
-    object
+    body.into()
 }
 
 fn parameter(field: &Field, place: &str) -> Value {
-    let mut parameter = json!({
-        "name": field.name,
-        "in": place,
-        "description": field.description,
-        "schema": { "type": kind(field) },
-    });
+    let mut parameter = object([
+        ("name", field.name.into()),
+        ("in", place.into()),
+        ("description", field.description.into()),
+        ("schema", json!({ "type": kind(field) })),
+    ]);
     if place == "path" {
-        parameter["required"] = true.into();
+        parameter.insert("required".to_owned(), true.into());
     }
-    parameter
+    parameter.into()
 }
 
 fn schema(field: &Field) -> Value {
-    let mut schema = json!({ "type": kind(field), "description": field.description });
+    let mut schema = object([
+        ("type", kind(field).into()),
+        ("description", field.description.into()),
+    ]);
     if field.kind == FieldKind::Duration {
-        schema["format"] = "seconds".into();
+        schema.insert("format".to_owned(), "seconds".into());
     }
     if !field.allowed.is_empty() {
-        schema["enum"] = field.allowed.into();
+        schema.insert("enum".to_owned(), field.allowed.into());
     }
     if field.kind == FieldKind::Secret {
-        schema["x-vault-displayAttrs"] = json!({ "sensitive": true });
+        let sensitive = json!({ "sensitive": true });
+        schema.insert("x-vault-displayAttrs".to_owned(), sensitive);
     }
-    schema
+    schema.into()
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Data {
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 fn kind(field: &Field) -> &'static str {

@@ -12,6 +12,9 @@ enum Segment {
     Name(&'static str),
 }
 
+/// Segments of a path that were captured, each with the field that it goes into.
+pub(super) type Captures<'a> = Vec<(&'static str, &'a str)>;
+
 impl Pattern {
     /// Reads `roles/:name`: segments between slashes, those with a colon are captured.
     pub fn new(text: &'static str) -> Self {
@@ -28,7 +31,7 @@ impl Pattern {
     /// The captured fields when `path` has this shape.
     ///
     /// A path of literals also matches with a trailing slash, which Vault adds to every list.
-    pub fn matches<'a>(&self, path: &'a str) -> Option<Vec<(&'static str, &'a str)>> {
+    pub(super) fn matches<'a>(&self, path: &'a str) -> Option<Captures<'a>> {
         let path = match path.strip_suffix('/') {
             Some(list) if self.fields().next().is_none() => list,
             _ => path,

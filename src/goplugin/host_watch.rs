@@ -33,16 +33,8 @@ impl HostWatch {
         }
     }
 
-    /// Waits until the host is gone. `parent` names the parent of this process at any moment.
-    pub(super) async fn gone<P: PartialEq>(&self, parent: impl Fn() -> P) {
-        tokio::select! {
-            () = self.disconnected() => (),
-            () = orphaned(parent) => (),
-        }
-    }
-
     /// Waits until there was a connection, there is none, and no new one comes for [`GRACE`].
-    async fn disconnected(&self) {
+    pub(super) async fn disconnected(&self) {
         let mut open = self.open.subscribe();
         // The errors say that no sender is left, which cannot be while `self` is borrowed; if it
         // were so there would be no connection either.
@@ -70,16 +62,19 @@ impl Drop for Presence {
     }
 }
 
-/// Waits until the parent is another one than at the start.
+/// Waits until `parent` is another process than it was when this was called, and not only when
+/// it was first polled: a host may die while its plugin starts.
 ///
 /// The kernel's own signal for this, `PR_SET_PDEATHSIG`, follows the thread that forked and not
 /// the process; a Go host's threads come and go.
-async fn orphaned<P: PartialEq>(parent: impl Fn() -> P) {
+pub(super) fn orphaned<P: PartialEq>(parent: impl Fn() -> P) -> impl Future<Output = ()> {
     let first = parent();
-    let mut ticks = interval(PARENT_POLL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while parent() == first {
-        ticks.tick().await;
+    async move {
+        let mut ticks = interval(PARENT_POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while parent() == first {
+            ticks.tick().await;
+        }
     }
 }
 
@@ -100,7 +95,7 @@ mod tests {
     /// Whether `watch` holds the host for gone within a minute, and after how long.
     async fn gone_after(watch: &HostWatch) -> Option<Duration> {
         let start = Instant::now();
-        let gone = timeout(Duration::from_secs(60), watch.gone(|| 1)).await;
+        let gone = timeout(Duration::from_secs(60), watch.disconnected()).await;
         gone.is_ok().then(|| start.elapsed())
     }
 
@@ -152,18 +147,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_orphan_notices_although_its_connection_stays_open() {
-        let watch = HostWatch::new();
-        let _connection = watch.connected();
-        let polls = Cell::new(0);
-        let parent = || {
-            polls.set(polls.get() + 1);
-            if polls.get() < 5 { 4711 } else { 1 }
+    async fn an_orphan_notices_within_a_second_or_two() {
+        let parent = Cell::new(4711);
+        let orphaned = orphaned(|| parent.get());
+        let die = async {
+            sleep(Duration::from_secs(30)).await;
+            parent.set(1);
+            Instant::now()
         };
+        let ((), death) = tokio::join!(orphaned, die);
+        assert!(death.elapsed() <= Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_orphan_notices_that_its_parent_died_before_anybody_watched() {
+        let parent = Cell::new(4711);
+        let orphaned = orphaned(|| parent.get());
+        parent.set(1);
+        assert!(timeout(Duration::from_secs(2), orphaned).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_whose_parent_lives_is_no_orphan() {
         assert!(
-            timeout(Duration::from_secs(60), watch.gone(parent))
+            timeout(Duration::from_secs(600), orphaned(|| 4711))
                 .await
-                .is_ok()
+                .is_err()
         );
     }
 }

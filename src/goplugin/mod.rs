@@ -1,7 +1,7 @@
 //! go-plugin, plugin side: how a host starts this process, trusts it, talks to it and ends it.
 //!
 //! Written from go-plugin's behaviour as of its 1.7 and 1.8 releases, for the gRPC protocol with
-//! AutoMTLS over a unix socket. A program calls [`serve`] with its gRPC services and gets a
+//! AutoMTLS over a unix socket. A program calls [`serve()`] with its gRPC services and gets a
 //! [`Broker`] with which it reaches the services that the host offers back to it.
 //!
 //! | file | what it is |

@@ -19,7 +19,7 @@ use tonic_health::ServingStatus;
 use super::broker::Broker;
 use super::control::{Controller, Stdio};
 use super::handshake::{Environment, Handshake, HandshakeLine, Plaintext};
-use super::host_watch::HostWatch;
+use super::host_watch::{HostWatch, orphaned};
 use super::listener::Listener;
 use super::pb::grpc_broker_server::GrpcBrokerServer;
 use super::pb::grpc_controller_server::GrpcControllerServer;
@@ -48,6 +48,7 @@ pub async fn serve(
     stdout: impl Write,
     services: impl FnOnce(Broker) -> Routes,
 ) -> Result<Ending, ServeError> {
+    let orphaned = orphaned(rustix::process::getppid);
     let tls = security(handshake, environment, now)?;
     // Installed once, the handler stays; nobody asks what it has received.
     let _interrupts = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
@@ -78,7 +79,8 @@ pub async fn serve(
     let ending = tokio::select! {
         ended = &mut server => return ended.map(|()| Ending::Shutdown).map_err(ServeError::Server),
         () = stop.cancelled() => Ending::Shutdown,
-        () = watch.gone(rustix::process::getppid) => Ending::HostGone,
+        () = watch.disconnected() => Ending::HostGone,
+        () = orphaned => Ending::HostGone,
     };
     stop.cancel();
     // What does not end in time ends with the process.

@@ -130,7 +130,7 @@ fn secret(secret: Secret) -> pb::Secret {
 }
 
 fn leased_secret(message: &pb::Secret) -> Result<LeasedSecret, BadRequest> {
-    let options = message.lease_options.clone().unwrap_or_default();
+    let options = message.lease_options.unwrap_or_default();
     Ok(LeasedSecret {
         internal_data: object(&message.internal_data, "the lease's internal data")?,
         issued_at: options.issue_time.map_or(0, |time| time.seconds),

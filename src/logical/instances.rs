@@ -43,12 +43,6 @@ impl Instances {
         let mut live = self.0.write().unwrap_or_else(PoisonError::into_inner);
         Ok(live.remove(&id))
     }
-
-    /// Takes all of them out.
-    pub(super) fn drain(&self) -> Vec<Arc<dyn Backend>> {
-        let mut live = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        live.drain().map(|(_, backend)| backend).collect()
-    }
 }
 
 /// The value of the request metadata `multiplex_id`, which is there exactly once.

@@ -52,13 +52,6 @@ impl Plugin {
             .add_service(PluginVersionServer::new(self.clone()))
             .add_service(PluginMultiplexingServer::new(self.clone()));
     }
-
-    /// Ends every instance, for the case that the host goes without a word.
-    pub async fn shutdown(&self) {
-        for backend in self.instances.drain() {
-            backend.cleanup().await;
-        }
-    }
 }
 
 #[tonic::async_trait]

@@ -1,0 +1,140 @@
+//! Who is let in: the host that the plugin was started by, and nobody else.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustls::{AlertDescription, ClientConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use self::support::host::{Host, tls_stream};
+use self::support::identity::{Identity, anonymous_client};
+use self::support::process::PluginProcess;
+
+mod support;
+
+/// Connects and waits for the first byte of HTTP/2, which only those get who are let in: in TLS
+/// 1.3 a client has finished its handshake before the server has looked at its certificate.
+async fn first_byte(socket: &Path, tls: ClientConfig) -> io::Result<u8> {
+    let attempt = async { tls_stream(socket, tls).await?.read_u8().await };
+    timeout(Duration::from_secs(10), attempt).await.unwrap()
+}
+
+/// The alert with which an attempt was refused.
+fn alert(attempt: io::Result<u8>) -> AlertDescription {
+    let error = attempt.unwrap_err();
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(alert)) => *alert,
+        _ => panic!("refused without an alert: {error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_host_is_let_in() {
+    let host = Identity::new();
+    let plugin = PluginProcess::start(&host).await;
+    let stream = tls_stream(&plugin.line.socket, host.client(&plugin.line.certificate))
+        .await
+        .unwrap();
+    let (_, tls) = stream.get_ref();
+    assert_eq!(tls.alpn_protocol(), Some(b"h2".as_slice()));
+    assert_eq!(
+        tls.protocol_version(),
+        Some(rustls::ProtocolVersion::TLSv1_3)
+    );
+    assert!(
+        first_byte(&plugin.line.socket, host.client(&plugin.line.certificate))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn the_host_is_let_in_with_tls_1_2_too() {
+    let host = Identity::new();
+    let plugin = PluginProcess::start(&host).await;
+    let tls = host.client_of_tls12(&plugin.line.certificate);
+    assert!(first_byte(&plugin.line.socket, tls).await.is_ok());
+}
+
+#[tokio::test]
+async fn another_certificate_is_refused() {
+    let plugin = PluginProcess::start(&Identity::new()).await;
+    let stranger = Identity::new().client(&plugin.line.certificate);
+    let attempt = first_byte(&plugin.line.socket, stranger).await;
+    assert_eq!(alert(attempt), AlertDescription::AccessDenied);
+}
+
+#[tokio::test]
+async fn the_hosts_certificate_without_its_key_is_refused_for_its_signature() {
+    let host = Identity::new();
+    let plugin = PluginProcess::start(&host).await;
+    let forger = host.forged().client(&plugin.line.certificate);
+    let attempt = first_byte(&plugin.line.socket, forger).await;
+    assert_eq!(alert(attempt), AlertDescription::DecryptError);
+}
+
+#[tokio::test]
+async fn the_hosts_certificate_without_its_key_is_refused_in_tls_1_2_too() {
+    let host = Identity::new();
+    let plugin = PluginProcess::start(&host).await;
+    let forger = host.forged().client_of_tls12(&plugin.line.certificate);
+    let attempt = first_byte(&plugin.line.socket, forger).await;
+    assert_eq!(alert(attempt), AlertDescription::DecryptError);
+}
+
+#[tokio::test]
+async fn no_certificate_is_refused() {
+    let plugin = PluginProcess::start(&Identity::new()).await;
+    let nobody = anonymous_client(&plugin.line.certificate);
+    let attempt = first_byte(&plugin.line.socket, nobody).await;
+    assert_eq!(alert(attempt), AlertDescription::CertificateRequired);
+}
+
+#[tokio::test]
+async fn plaintext_is_refused() {
+    let plugin = PluginProcess::start(&Identity::new()).await;
+    let mut stream = UnixStream::connect(&plugin.line.socket).await.unwrap();
+    // The preface of HTTP/2 and an empty SETTINGS frame, which a plaintext server would answer.
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let end = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert!(
+        answer.first().is_none_or(|first| *first == TLS_ALERT),
+        "{end:?}: {answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn connections_that_keep_silent_hold_up_nobody() {
+    let identity = Identity::new();
+    let plugin = PluginProcess::start(&identity).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(UnixStream::connect(&plugin.line.socket).await.unwrap());
+    }
+    // Well below the ten seconds after which the silent ones are thrown out.
+    let host = timeout(
+        Duration::from_secs(5),
+        Host::connect(identity, &plugin.line),
+    )
+    .await;
+    assert_eq!(host.unwrap().ping().await, ServingStatus::Serving);
+}
+
+/// The type of the TLS record that an alert comes in.
+const TLS_ALERT: u8 = 21;

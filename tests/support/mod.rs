@@ -1,0 +1,13 @@
+//! What the tests of the built plugin stand on.
+
+#![expect(dead_code, reason = "every test file uses its own part of this")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+pub(crate) mod host;
+pub(crate) mod identity;
+pub(crate) mod process;

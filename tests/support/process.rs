@@ -1,0 +1,172 @@
+//! The built plugin as a process of its own, started as a host starts it.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::identity::Identity;
+
+/// The plugin's program in an empty environment, with its output piped. Killed when dropped.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter"));
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+/// Gives a command the variables that go-plugin and Vault set.
+pub(crate) fn set_environment(command: &mut Command, identity: &Identity, socket_dir: &Path) {
+    command
+        .env(
+            "VAULT_BACKEND_PLUGIN",
+            "6669da05-b1c8-4f49-97d9-c8e5bed98e20",
+        )
+        .env("VAULT_PLUGIN_AUTOMTLS_ENABLED", "true")
+        .env("VAULT_PLUGIN_METADATA_MODE", "false")
+        .env("PLUGIN_PROTOCOL_VERSIONS", "5")
+        .env("PLUGIN_MIN_PORT", "10000")
+        .env("PLUGIN_MAX_PORT", "25000")
+        .env("PLUGIN_CLIENT_CERT", identity.pem())
+        .env("TMPDIR", socket_dir);
+}
+
+/// A running plugin that has said its handshake line. Killed when dropped.
+pub(crate) struct PluginProcess {
+    /// What the plugin has answered to the handshake.
+    pub(crate) line: HandshakeLine,
+    /// What it prints after that.
+    pub(crate) stdout: Lines,
+    /// What it logs.
+    pub(crate) stderr: Lines,
+    child: Child,
+    socket_dir: TempDir,
+}
+
+impl PluginProcess {
+    /// Starts the plugin for a host with this identity.
+    pub(crate) async fn start(identity: &Identity) -> Self {
+        Self::start_with(identity, |_| ()).await
+    }
+
+    /// Starts the plugin, its command changed by `change` beforehand.
+    pub(crate) async fn start_with(identity: &Identity, change: impl FnOnce(&mut Command)) -> Self {
+        let socket_dir = tempfile::tempdir().unwrap();
+        let mut command = program();
+        set_environment(&mut command, identity, socket_dir.path());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let mut stdout = Lines::of(child.stdout.take().unwrap());
+        let stderr = Lines::of(child.stderr.take().unwrap());
+        let line = stdout
+            .next()
+            .await
+            .expect("the plugin ended without a handshake line");
+        Self {
+            line: HandshakeLine::parse(&line),
+            stdout,
+            stderr,
+            child,
+            socket_dir,
+        }
+    }
+
+    /// Where the plugin puts its sockets, and nobody else puts anything.
+    pub(crate) fn socket_dir(&self) -> &Path {
+        self.socket_dir.path()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let exit = timeout(PATIENCE, self.child.wait()).await;
+        exit.expect("the plugin does not end").unwrap()
+    }
+
+    /// Kills the process and waits until it is gone.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// The lines that a process writes to one of its outputs.
+pub(crate) struct Lines(mpsc::UnboundedReceiver<String>);
+
+impl Lines {
+    /// Reads lines until the end, so that the process never waits for a reader.
+    pub(crate) fn of(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let (read, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut output = BufReader::new(output).lines();
+            while let Ok(Some(line)) = output.next_line().await {
+                // A test that no longer listens still has to drain the pipe.
+                let _ = read.send(line);
+            }
+        });
+        Self(lines)
+    }
+
+    /// The next line, or nothing at the end of the output.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        timeout(PATIENCE, self.0.recv())
+            .await
+            .expect("no line comes")
+    }
+
+    /// All lines up to the end of the output.
+    pub(crate) async fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.next().await {
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+/// A handshake line, taken apart as strictly as by go-plugin.
+#[derive(Debug)]
+pub(crate) struct HandshakeLine {
+    pub(crate) app_protocol: u32,
+    pub(crate) socket: PathBuf,
+    /// The plugin's certificate as DER; empty without TLS.
+    pub(crate) certificate: Vec<u8>,
+    /// The answer to whether the broker can be multiplexed, if there is one.
+    pub(crate) multiplexed: Option<bool>,
+}
+
+impl HandshakeLine {
+    pub(crate) fn parse(line: &str) -> Self {
+        let fields: Vec<_> = line.split('|').collect();
+        let (["1", app_protocol, "unix", socket, "grpc", certificate], rest) =
+            fields.split_first_chunk().expect("six fields")
+        else {
+            panic!("not a handshake line: {line:?}");
+        };
+        Self {
+            app_protocol: app_protocol.parse().unwrap(),
+            socket: socket.into(),
+            certificate: BASE64_STANDARD_NO_PAD.decode(certificate).unwrap(),
+            multiplexed: rest.first().map(|answer| answer.parse().unwrap()),
+        }
+    }
+}
+
+/// How long anything may take before a test fails. Only a broken plugin comes near it.
+const PATIENCE: Duration = Duration::from_secs(20);
