@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::clock::seconds_until;
 use super::error::Error;
-use super::role::{Role, name_of};
+use super::role::{Role, RoleName};
 use super::state::Engine;
 use crate::framework::{Call, Endpoint, Outcome, Path, SecretType, leased};
 use crate::logical::{Data, Lease, LeasedSecret, Operation, Response};
@@ -45,7 +45,7 @@ pub fn rotating_key() -> SecretType<Engine> {
 }
 
 async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = name_of(call.fields.text("name"))?;
+    let name = RoleName::of_path(&call.fields)?;
     let (role, longest) = tokio::join!(
         Role::load(&*engine.storage, &name),
         engine.system.max_lease_ttl()
@@ -70,7 +70,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = name_of(call.fields.text("name"))?;
+    let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
     let role = role.ok_or_else(|| Role::missing(&name))?;
     let handout = Handout::of(&role, engine.clock.now(), None)?;

@@ -4,7 +4,7 @@
 //! - [`role`]: what keys to hand out, and the keys there are. Path `roles/:name`.
 //! - [`credentials`]: handing the current key out. Paths `creds/:name`, `static-creds/:name`.
 //! - [`rotation`]: how keys are made, replaced and revoked. Path `rotate-role/:name`.
-//! - [`keeper`]: does what is due, on time.
+//! - [`keeper`]: wakes what is due, on time; [`duties`]: what is then done.
 //!
 //! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
 //! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside), [`error`]
@@ -13,6 +13,7 @@
 pub mod clock;
 mod connection;
 mod credentials;
+mod duties;
 mod error;
 mod events;
 mod keeper;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use clock::Clock;
+use duties::EngineDuties;
 use nonce::Randomness;
 use role::RoleName;
 use state::Engine;
@@ -78,7 +80,8 @@ impl Lifecycle<Engine> for Life {
 
     async fn periodic(&self, engine: &Arc<Engine>) -> Result<(), Error> {
         if engine.system.may_write().await? {
-            engine.keeper.start(engine);
+            let duties = EngineDuties(Arc::clone(engine));
+            engine.keeper.start(Arc::new(duties));
         }
         Ok(())
     }

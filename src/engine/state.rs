@@ -9,7 +9,7 @@ use super::keeper::{Keeper, Task};
 use super::nonce::Randomness;
 use super::role::{Role, RoleName};
 use super::rotation::{Intents, Step, next_step};
-use crate::framework::Locks;
+use crate::framework::{Held, Locks};
 use crate::logical::{EventSink, Mount, Storage, SystemView};
 
 /// The engine of one mount.
@@ -56,25 +56,30 @@ impl Engine {
         }
     }
 
-    /// Puts a role on the keeper's timetable, by reading it. A role that cannot be read is left
-    /// alone, and named in the log.
-    pub async fn schedule(&self, name: &RoleName) {
-        match Role::load(&*self.storage, name).await {
-            Ok(Some(role)) => self.plan(name, &role),
-            Ok(None) => self.keeper.forget(&Task::Tend(name.clone())),
-            Err(reason) => {
-                tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
-            }
+    /// The sole right to change a role. When it is given back the keeper looks at the role, whatever
+    /// came of the change: even one that failed may have taken effect.
+    pub async fn change(self: &Arc<Self>, name: &RoleName) -> Changing {
+        Changing {
+            _held: self.role_locks.lock(&name.key()).await,
+            keeper: Arc::clone(&self.keeper),
+            name: name.clone(),
         }
     }
 
-    /// Puts a role that was just stored on the keeper's timetable.
-    pub fn plan(&self, name: &RoleName, role: &Role) {
+    /// Puts a role on the keeper's timetable, by reading it. A role that cannot be read is left
+    /// alone, and named in the log.
+    pub async fn schedule(&self, name: &RoleName) {
         let task = Task::Tend(name.clone());
-        match next_step(role, self.clock.now()) {
-            Step::Wait(None) => self.keeper.forget(&task),
-            Step::Wait(Some(at)) => self.keeper.plan(task, at),
-            _ => self.keeper.now(task),
+        match Role::load(&*self.storage, name).await {
+            Ok(Some(role)) => match next_step(&role, self.clock.now()) {
+                Step::Wait(None) => self.keeper.forget(&task),
+                Step::Wait(Some(at)) => self.keeper.plan(task, at),
+                _ => self.keeper.now(task),
+            },
+            Ok(None) => self.keeper.forget(&task),
+            Err(reason) => {
+                tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
+            }
         }
     }
 
@@ -91,5 +96,18 @@ impl Engine {
     /// [`Error::Missing`] when it does not.
     pub async fn require_connection(&self, name: &ConnectionName) -> Result<(), Error> {
         self.links.open(&*self.storage, name).await.map(|_| ())
+    }
+}
+
+/// A role is being changed; see [`Engine::change`].
+pub struct Changing {
+    keeper: Arc<Keeper>,
+    name: RoleName,
+    _held: Held,
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.keeper.now(Task::Tend(self.name.clone()));
     }
 }

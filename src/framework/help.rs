@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::backend::Blueprint;
+use super::blueprint::Blueprint;
 use super::field::{Field, FieldKind};
 use super::path::Path;
 use crate::logical::Operation;

@@ -6,6 +6,7 @@
 //! calls arrive.
 
 mod backend;
+mod blueprint;
 pub mod duration;
 mod field;
 mod fields;
@@ -17,7 +18,8 @@ mod pattern;
 mod secret;
 pub mod wal;
 
-pub use backend::{Backend, Blueprint, Lifecycle};
+pub use backend::Backend;
+pub use blueprint::{Blueprint, Lifecycle};
 pub use field::{Field, FieldKind, FieldValue};
 pub use fields::{Fields, InvalidField};
 pub use locks::{Held, Locks};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::backend::Blueprint;
+use super::blueprint::Blueprint;
 use super::field::{Field, FieldKind};
 use super::path::{Endpoint, Path};
 use crate::logical::{Data, Operation};

@@ -78,7 +78,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
     }
 
     /// Writes an entry down. Once this has returned `Ok`, whoever comes next will find it; if it
-    /// fails or never returns, the entry may or may not be there, and nothing must be done yet.
+    /// fails or never returns, the entry may or may not be there, and nothing must be done yet. On
+    /// a node that may not write it is certainly not there.
     ///
     /// # Errors
     /// When it cannot be stored.
@@ -94,11 +95,14 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
             data,
             created_at: now.as_second(),
         };
+        let entry = Entry::json(format!("{PREFIX}{id}"), &stored)?;
         // Known before it is stored: if the reply is lost it may be there all the same.
-        self.remember(id.to_owned(), stored.data.clone(), stored.created_at);
-        storage
-            .put(Entry::json(format!("{PREFIX}{id}"), &stored)?)
-            .await
+        self.remember(id.to_owned(), stored.data, stored.created_at);
+        let put = storage.put(entry).await;
+        if put == Err(StorageError::ReadOnly) {
+            self.known().remove(id);
+        }
+        put
     }
 
     /// Strikes an entry out: what it announced is done, or undone.
@@ -158,6 +162,32 @@ mod tests {
         later.delete(&storage, "n1").await.unwrap();
         assert!(later.entries().is_empty());
         assert!(storage.keys().is_empty());
+    }
+
+    struct ReadOnly;
+
+    #[async_trait::async_trait]
+    impl Storage for ReadOnly {
+        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, StorageError> {
+            Ok(None)
+        }
+        async fn put(&self, _: Entry) -> Result<(), StorageError> {
+            Err(StorageError::ReadOnly)
+        }
+        async fn delete(&self, _: &str) -> Result<(), StorageError> {
+            Err(StorageError::ReadOnly)
+        }
+        async fn list(&self, _: &str) -> Result<Vec<String>, StorageError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_node_that_may_not_write_announced_is_not_known() {
+        let log = Log::<String>::new("create");
+        let put = log.put(&ReadOnly, "n1", "app".to_owned(), at(1)).await;
+        assert_eq!(put, Err(StorageError::ReadOnly));
+        assert!(log.entries().is_empty());
     }
 
     #[tokio::test]

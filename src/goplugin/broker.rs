@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use hyper_util::rt::TokioIo;
-use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
+use super::error::BrokerError;
 use super::pb::ConnInfo;
 use super::pb::grpc_broker_server::GrpcBroker;
 use super::tls::Tls;
@@ -88,31 +88,6 @@ impl fmt::Debug for Broker {
             .field("announced", &self.announced)
             .finish_non_exhaustive()
     }
-}
-
-/// Why the host's services could not be reached.
-#[derive(Debug, Error)]
-pub enum BrokerError {
-    /// The host has not said in time where the services are, or somebody else has taken the word.
-    #[error("timeout waiting for connection info of brokered service {service_id}")]
-    NotAnnounced {
-        /// The number that was asked for.
-        service_id: u32,
-    },
-    /// The host offers its services over something that is neither a unix socket nor TCP.
-    #[error("the host offers a service over {network:?}; only unix and tcp are known")]
-    UnsupportedNetwork {
-        /// What the host said.
-        network: String,
-    },
-    /// No connection came about: nobody listens, too slow, or not the host.
-    #[error("cannot connect to brokered service {service_id}")]
-    Unreachable {
-        /// The number that was asked for.
-        service_id: u32,
-        /// What went wrong.
-        source: tonic::transport::Error,
-    },
 }
 
 /// `plugin.GRPCBroker`: the stream on which the host announces its services.

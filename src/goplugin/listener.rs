@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::error::ServeError;
 use super::host_watch::HostWatch;
-use super::serve::ServeError;
 use super::tls::Tls;
 use super::transport::ByteStream;
 

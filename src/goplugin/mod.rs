@@ -22,6 +22,7 @@
 
 mod broker;
 mod control;
+mod error;
 mod handshake;
 mod hclog;
 mod host_watch;
@@ -31,7 +32,8 @@ mod serve;
 mod tls;
 mod transport;
 
-pub use broker::{Broker, BrokerError};
+pub use broker::Broker;
+pub use error::{BrokerError, ServeError};
 pub use handshake::{Cookie, Environment, Handshake, Plaintext};
 pub use hclog::{Hclog, LogSource};
-pub use serve::{Ending, ServeError, serve};
+pub use serve::{Ending, serve};

@@ -4,11 +4,9 @@
 //! written once, with the handshake line, and never again.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +16,7 @@ use tonic_health::ServingStatus;
 
 use super::broker::Broker;
 use super::control::{Controller, Stdio};
+use super::error::ServeError;
 use super::handshake::{Environment, Handshake, HandshakeLine, Plaintext};
 use super::host_watch::{HostWatch, orphaned};
 use super::listener::Listener;
@@ -95,52 +94,6 @@ pub enum Ending {
     Shutdown,
     /// The host has gone away without a word.
     HostGone,
-}
-
-/// Why a plugin could not be served.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The cookie is missing or wrong: a person has started the program, not a host.
-    #[error("not started by a plugin host")]
-    NotAPlugin,
-    /// The host has sent no certificate, and [`Plaintext`] is refused.
-    #[error("the host sent no certificate in PLUGIN_CLIENT_CERT: it must use AutoMTLS")]
-    NoHostCertificate,
-    /// The host's certificate is not PEM.
-    #[error("PLUGIN_CLIENT_CERT holds no certificate in PEM form")]
-    HostCertificate {
-        /// What is wrong with it.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// No certificate or TLS configuration could be made.
-    #[error("cannot make a certificate for AutoMTLS")]
-    OwnCertificate {
-        /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The socket could not be created: no such directory, no right to write, path too long.
-    #[error("cannot listen on {}", path.display())]
-    Socket {
-        /// The socket's path.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// The socket's path has a character that the handshake line cannot carry.
-    #[error("the handshake line cannot carry the path {}", path.display())]
-    SocketName {
-        /// The socket's path.
-        path: PathBuf,
-    },
-    /// `SIGINT` could not be taken over.
-    #[error("cannot ignore SIGINT")]
-    Signal(#[source] std::io::Error),
-    /// The handshake line could not be written.
-    #[error("cannot write the handshake line to stdout")]
-    Announce(#[source] std::io::Error),
-    /// The gRPC server has failed.
-    #[error("the gRPC server failed")]
-    Server(#[source] tonic::transport::Error),
 }
 
 /// Checks who has started us, and settles how connections are secured.

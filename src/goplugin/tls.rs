@@ -30,7 +30,7 @@ use rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::serve::ServeError;
+use super::error::ServeError;
 use super::transport::ByteStream;
 
 /// Both directions of TLS between this plugin and the one host that started it.

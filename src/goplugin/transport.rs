@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::server::Connected;
 
-use super::broker::BrokerError;
+use super::error::BrokerError;
 use super::host_watch::Presence;
 use super::pb::ConnInfo;
 

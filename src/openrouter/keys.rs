@@ -5,9 +5,10 @@
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::identifiers::{KeyHash, WorkspaceId};
+use super::lenient::{null_as_default, timestamp, workspace_id};
 use super::limits::{LimitReset, Limits, ReportedLimits, Usd};
 
 /// A key to be created.
@@ -179,32 +180,6 @@ impl From<CurrentKeyReport> for CurrentKey {
 pub(super) fn is_usable(secret: &SecretString) -> bool {
     let secret = secret.expose_secret();
     !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// Reads an explicit null as if the field were missing.
-pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// RFC 3339 with any offset and fraction: OpenRouter writes `Z` as well as `+00:00` with
-/// microseconds.
-fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value.as_str().and_then(|text| text.parse().ok()))
-}
-
-fn workspace_id<'de, D>(deserializer: D) -> Result<Option<WorkspaceId>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value
-        .as_str()
-        .and_then(|text| WorkspaceId::parse(text).ok()))
 }
 
 /// The one form of `expires_at` that every version of OpenRouter's documentation allows. Rounds

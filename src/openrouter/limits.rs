@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::error::Invalid;
-use super::keys::null_as_default;
+use super::lenient::null_as_default;
 
 /// The spending limits to give to a key. Serialised as the API's fields, nulls included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ mod client;
 mod error;
 mod identifiers;
 mod keys;
+mod lenient;
 mod limits;
 mod listing;
 mod settings;

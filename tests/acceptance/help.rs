@@ -55,7 +55,7 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         ("roles", &["list"]),
         ("roles/app", &role),
         ("creds/app", &["lease", "api_key"]),
-        ("static-creds/app", &["lease", "api_key"]),
+        ("static-creds/app", &["lease", "creds"]),
         ("rotate-role/app", &["rotation_grace_period"]),
         ("roles/app", &["force"]),
     ];

@@ -2,7 +2,8 @@
 //!
 //! One task for each mount sleeps until the next thing is due. It keeps a time for each role and
 //! each intent that is adrift, so that idle roles cost neither storage calls nor work. Vault's
-//! periodic call, once a minute, only looks whether the keeper is at work.
+//! periodic call, once a minute, only looks whether the keeper is at work. What is done about a
+//! task is somebody else's: see [`Duties`].
 
 mod timetable;
 
@@ -10,18 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::{Clock, after};
-use super::error::Error;
 use super::nonce::Nonce;
-use super::role::{Role, RoleName};
-use super::rotation::{Recovery, recover, tend};
-use super::state::Engine;
-use crate::logical::StorageError;
+use super::role::RoleName;
 use timetable::Timetable;
 
 /// What the keeper looks after.
@@ -31,6 +29,16 @@ pub enum Task {
     Tend(RoleName),
     /// An intent that is adrift.
     Recover(Nonce),
+}
+
+/// What is to be done about a [`Task`], and which there are.
+#[async_trait]
+pub trait Duties: Send + Sync {
+    /// Puts everything there is on the timetable. `false` when that could not be found out yet.
+    async fn begin(&self) -> bool;
+
+    /// Does what is due, and says when to look again; `None` when there is nothing to wait for.
+    async fn look_after(&self, task: &Task) -> Option<Timestamp>;
 }
 
 /// The keeper of a mount.
@@ -61,20 +69,19 @@ impl Keeper {
         }
     }
 
-    /// Begins the work, unless it has begun: reads what there is to look after, in the background.
-    pub fn start(&self, engine: &Arc<Engine>) {
-        if self.at_work.swap(true, Ordering::AcqRel) || self.is_stopping() {
+    /// Begins the work, unless it has begun: finds out in the background what there is to do.
+    pub fn start(self: &Arc<Self>, duties: Arc<dyn Duties>) {
+        if self.is_stopping() || self.at_work.swap(true, Ordering::AcqRel) {
             return;
         }
-        let engine = Arc::clone(engine);
+        let keeper = Arc::clone(self);
         self.spawn(async move {
-            if let Err(reason) = load(&engine).await {
-                tracing::error!(mount = engine.mount, %reason, "roles cannot be looked after yet");
-                // The next periodic call tries again.
-                engine.keeper.at_work.store(false, Ordering::Release);
-                return;
+            if duties.begin().await {
+                keeper.run(&duties).await;
+            } else {
+                // The next call tries again.
+                keeper.at_work.store(false, Ordering::Release);
             }
-            engine.keeper.run(&engine).await;
         });
     }
 
@@ -114,16 +121,20 @@ impl Keeper {
         }
     }
 
-    async fn run(&self, engine: &Arc<Engine>) {
+    async fn run(self: &Arc<Self>, duties: &Arc<dyn Duties>) {
         while !self.is_stopping() {
             let now = self.clock.now();
             let due = self.timetable().due(now);
             for task in due {
-                // Should the task die of a fault of ours, it is begun anew; when it ends in good
-                // order, it sets its next time itself.
+                // Should a fault of ours end the work on it, it is begun anew.
                 self.plan(task.clone(), after(now, LOST_AFTER));
-                let engine = Arc::clone(engine);
-                self.spawn(async move { look_after(&engine, task).await });
+                let (keeper, duties) = (Arc::clone(self), Arc::clone(duties));
+                self.spawn(async move {
+                    match duties.look_after(&task).await {
+                        Some(at) => keeper.plan(task, at),
+                        None => keeper.forget(&task),
+                    }
+                });
             }
             let next = self.timetable().next().unwrap_or(Timestamp::MAX);
             tokio::select! {
@@ -151,49 +162,8 @@ impl Keeper {
     }
 }
 
-/// Reads every intent and every role once. An entry that cannot be read costs only itself.
-async fn load(engine: &Arc<Engine>) -> Result<(), Error> {
-    for reason in engine.intents.load(&*engine.storage).await? {
-        tracing::error!(mount = engine.mount, %reason, "an intent is left alone");
-    }
-    for intent in engine.intents.all() {
-        if engine.intents.adrift(&intent.nonce).is_some() {
-            engine.keeper.now(Task::Recover(intent.nonce));
-        }
-    }
-    for name in Role::names(&*engine.storage).await? {
-        engine.schedule(&name).await;
-    }
-    Ok(())
-}
-
-async fn look_after(engine: &Arc<Engine>, task: Task) {
-    let next = match &task {
-        Task::Tend(name) => tend(engine, name).await,
-        Task::Recover(nonce) => match recover(engine, nonce).await {
-            Ok(Recovery::Settled) => Ok(None),
-            Ok(Recovery::LookAgain(at)) => Ok(Some(at)),
-            Err(reason) => Err(reason),
-        },
-    };
-    match next {
-        Ok(Some(at)) => engine.keeper.plan(task, at),
-        Ok(None) => engine.keeper.forget(&task),
-        // This node has become one that may not write; its successor goes on.
-        Err(Error::Storage(StorageError::ReadOnly)) => engine.keeper.forget(&task),
-        Err(reason) => {
-            tracing::warn!(mount = engine.mount, ?task, %reason, "this is tried again");
-            let wait = reason.retry_after().unwrap_or_default().as_secs();
-            let again = after(engine.clock.now(), wait.clamp(AGAIN_AFTER, LOST_AFTER));
-            engine.keeper.plan(task, again);
-        }
-    }
-}
-
 /// What steps under way get to finish when the mount goes away; sealing waits for it.
 const LAST_STEPS: Duration = Duration::from_secs(1);
 /// In seconds: a task that neither ended nor failed by then is begun anew. Longer than any work
 /// under a role's lock takes.
 const LOST_AFTER: u64 = 15 * 60;
-/// In seconds: when storage failed, or a recovery could not reach OpenRouter.
-const AGAIN_AFTER: u64 = 15;

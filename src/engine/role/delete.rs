@@ -14,7 +14,6 @@
 use std::sync::Arc;
 
 use super::entry::{Deletion, Role, RoleName};
-use super::paths::name_of;
 use crate::engine::error::Error;
 use crate::engine::keeper::Task;
 use crate::engine::rotation::{delete_key, failed};
@@ -24,8 +23,8 @@ use crate::logical::{Data, Response};
 use crate::openrouter::KeyHash;
 
 pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = name_of(call.fields.text("name"))?;
-    let _held = engine.role_locks.lock(&name.key()).await;
+    let name = RoleName::of_path(&call.fields)?;
+    let _changing = engine.change(&name).await;
     let Some(mut role) = Role::load(&*engine.storage, &name).await? else {
         return Ok(None);
     };
@@ -48,7 +47,6 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
         Err(Stopped::CurrentLives(reason)) if !begun_before => {
             role.deletion = None;
             role.store(&*engine.storage, &name).await?;
-            engine.plan(&name, &role);
             Err(Error::Incomplete(format!(
                 "role {:?} stays as it was: {reason}; force=true forgets it and leaves its keys \
                  behind",
@@ -57,8 +55,7 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
             .into())
         }
         Err(Stopped::CurrentLives(reason) | Stopped::Unclear(reason)) => {
-            let role = not_yet(&engine, &name, role, &reason).await?;
-            engine.plan(&name, &role);
+            not_yet(&engine, &name, role, &reason).await?;
             Err(Error::Incomplete(format!(
                 "role {:?} hands out its key no more and its deletion goes on by itself, but is \
                  not over: {reason}; force=true forgets it and leaves its keys behind",

@@ -13,7 +13,7 @@ use crate::engine::connection::ConnectionName;
 use crate::engine::error::Error;
 use crate::engine::nonce::Nonce;
 use crate::engine::stored;
-use crate::framework::is_name;
+use crate::framework::{Fields, is_name};
 use crate::logical::Storage;
 use crate::openrouter::{KeyHash, Limits};
 
@@ -247,6 +247,17 @@ impl RoleName {
     /// A name that came as a segment of a path; `None` when it could not have.
     pub fn new(name: &str) -> Option<Self> {
         is_name(name).then(|| Self(name.to_owned()))
+    }
+
+    /// The role that a request's path names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the path captured no name.
+    pub fn of_path(fields: &Fields) -> Result<Self, Error> {
+        fields
+            .text("name")
+            .and_then(Self::new)
+            .ok_or_else(|| Error::invalid("the path must name a role"))
     }
 
     /// Where the role is stored.

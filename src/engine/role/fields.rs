@@ -253,3 +253,125 @@ const DEFAULT_PERIOD: u64 = 30 * 24 * 60 * 60;
 const DEFAULT_GRACE: u64 = 24 * 60 * 60;
 /// In seconds: 1 hour.
 const DEFAULT_TTL: u64 = 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn write(before: Option<&Definition>, body: Value) -> Result<Definition, String> {
+        let Value::Object(body) = body else {
+            panic!("not an object")
+        };
+        let fields = Fields::parse(WRITE, &[], &body, true).map_err(|e| e.to_string())?;
+        let name = RoleName::new("app").unwrap();
+        let definition = apply(&name, before, &fields).map_err(|e| e.to_string())?;
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        definition.check(now).map_err(|e| e.to_string())?;
+        Ok(definition)
+    }
+
+    fn schedule_of(definition: &Definition) -> schedule::Fields {
+        definition.rotation.schedule.clone().into()
+    }
+
+    #[test]
+    fn nothing_given_means_the_documented_defaults() {
+        let role = write(None, json!({})).unwrap();
+        assert_eq!(role.connection, ConnectionName::default());
+        assert_eq!(role.key_name, "app");
+        assert_eq!(role.limits, Limits::default());
+        let policy = &role.rotation;
+        assert_eq!((policy.grace, policy.ttl), (86_400, 3_600));
+        assert!(policy.automated);
+        let period = policy.schedule.period().unwrap();
+        assert_eq!(period.as_duration().as_secs(), 30 * 86_400);
+        let lifetime = policy.lifetime(jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(lifetime, Some(2 * 30 * 86_400 + 86_400));
+    }
+
+    #[test]
+    fn what_an_update_does_not_name_stays() {
+        let before = write(None, json!({"limit": 5, "limit_reset": "daily", "ttl": 60})).unwrap();
+        let after = write(Some(&before), json!({"description": "new"})).unwrap();
+        let expected = Definition {
+            description: "new".to_owned(),
+            ..before
+        };
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn period_and_cron_replace_each_other_and_exclude_each_other() {
+        let body = json!({"rotation_schedule": "0 3 * * 0", "rotation_window": "2h"});
+        let cron = write(None, body).unwrap();
+        assert!(schedule_of(&cron).rotation_period.is_none());
+        let period = write(Some(&cron), json!({"rotation_period": "1d"})).unwrap();
+        let schedule = schedule_of(&period);
+        assert!(schedule.rotation_schedule.is_none() && schedule.rotation_window.is_none());
+        let both = json!({"rotation_period": "1d", "rotation_schedule": "0 3 * * 0"});
+        let refusal = write(None, both).unwrap_err();
+        assert!(refusal.contains("only one of rotation_period"), "{refusal}");
+    }
+
+    #[test]
+    fn a_limit_that_is_taken_away_takes_its_reset_with_it() {
+        let before = write(None, json!({"limit": 5, "limit_reset": "daily"})).unwrap();
+        let after = write(Some(&before), json!({"limit": null})).unwrap();
+        assert_eq!(after.limits, Limits::default());
+        let by_hand = write(Some(&before), json!({"limit": ""})).unwrap();
+        assert_eq!(by_hand, after);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_the_field_that_is_wrong() {
+        let table = [
+            (json!({"limit": 0}), "limit must be"),
+            (json!({"limit_reset": "daily"}), "limit_reset needs a limit"),
+            (
+                json!({"limit_reset": "hourly", "limit": 1}),
+                "limit_reset must be one of",
+            ),
+            (json!({"key_name": " "}), "key_name must have"),
+            (json!({"key_name": "x".repeat(101)}), "key_name must have"),
+            (json!({"workspace_id": "main"}), "workspace_id: "),
+            (json!({"connection": "a/b"}), "connection must be"),
+            (json!({"ttl": 0}), "ttl must be at least"),
+            (json!({"ttl": "22h"}), "ttl must be at most nine tenths"),
+            (
+                json!({"rotation_period": 4}),
+                "rotation_period must be at least 5",
+            ),
+            (
+                json!({"rotation_period": "90m", "rotate_at": "03:00"}),
+                "rotate_at needs",
+            ),
+            (
+                json!({"rotation_schedule": "0 3 * * 0", "rotate_at": "03:00"}),
+                "rotate_at",
+            ),
+            (json!({"rotation_schedule": "@daily"}), "rotation_schedule"),
+            (
+                json!({"rotation_window": "2h"}),
+                "rotation_window goes only with",
+            ),
+            (
+                json!({"key_max_lifetime": "30d"}),
+                "key_max_lifetime must be 0",
+            ),
+            (
+                json!({"credential_type": "dynamic"}),
+                "credential_type=dynamic",
+            ),
+            (
+                json!({"credential_type": "static"}),
+                "credential_type must be",
+            ),
+        ];
+        for (body, reason) in table {
+            let refusal = write(None, body.clone()).unwrap_err();
+            assert!(refusal.contains(reason), "{body}: {refusal}");
+        }
+    }
+}

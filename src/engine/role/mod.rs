@@ -11,5 +11,4 @@ mod write;
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
 pub use delete::finish_deletion;
 pub use entry::{CurrentKey, Failure, Grace, PREFIX, Role, RoleName};
-pub(crate) use paths::name_of;
 pub use paths::paths;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::entry::{PREFIX, Role, RoleName};
 use super::{delete, fields, status, write};
-use crate::engine::error::Error;
 use crate::engine::state::Engine;
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Operation, Response};
@@ -38,22 +37,15 @@ pub fn paths() -> Vec<Path<Engine>> {
                 .active_only(),
         )
         .exists(|engine: Arc<Engine>, fields| async move {
-            let name = name_of(fields.text("name"))?;
+            let name = RoleName::of_path(&fields)?;
             Ok(Role::load(&*engine.storage, &name).await?.is_some())
         })
         .help(SYNOPSIS, DESCRIPTION);
     vec![role, list]
 }
 
-/// The role that a path names.
-pub(crate) fn name_of(captured: Option<&str>) -> Result<RoleName, Error> {
-    captured
-        .and_then(RoleName::new)
-        .ok_or_else(|| Error::invalid("the path must name a role"))
-}
-
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = name_of(call.fields.text("name"))?;
+    let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
     Ok(role.map(|role| status::of(&role, engine.clock.now())))
 }

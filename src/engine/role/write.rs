@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::definition::Definition;
 use super::entry::{Role, RoleName};
 use super::fields;
-use super::paths::name_of;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::rotation::{Order, apply_limits, mint, rotation_due, strike};
@@ -17,8 +16,8 @@ use crate::logical::{Operation, Response};
 use crate::schedule::Due;
 
 pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = name_of(call.fields.text("name"))?;
-    let _held = engine.role_locks.lock(&name.key()).await;
+    let name = RoleName::of_path(&call.fields)?;
+    let _changing = engine.change(&name).await;
     let before = Role::load(&*engine.storage, &name).await?;
     let warnings = match before {
         None if call.request.operation == Operation::Patch => {
@@ -54,7 +53,6 @@ async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<Str
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
     role.store(&*engine.storage, name).await?;
     strike(engine, &minted.in_flight).await;
-    engine.plan(name, &role);
     Ok(warnings)
 }
 
@@ -84,24 +82,18 @@ async fn update(
     // The wish is stored before the live key is touched: should the process die in between, the
     // key gets its limits later.
     role.store(&*engine.storage, name).await?;
-    let role = if role.current.limits == role.definition.limits {
-        role
-    } else {
-        match apply_limits(engine, name, role).await? {
-            (role, None) => role,
-            (_, Some(reason)) if nothing_was_done(&reason) => {
+    if role.current.limits != role.definition.limits {
+        match apply_limits(engine, name, role).await?.1 {
+            None => {}
+            Some(reason) if nothing_was_done(&reason) => {
                 before.store(&*engine.storage, name).await?;
                 return Err(reason);
             }
-            (role, Some(reason)) => {
-                warnings.push(format!(
-                    "the role is changed, but {reason}; this is tried again until it is clear"
-                ));
-                role
-            }
+            Some(reason) => warnings.push(format!(
+                "the role is changed, but {reason}; this is tried again until it is clear"
+            )),
         }
-    };
-    engine.plan(name, &role);
+    }
     Ok(warnings)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::perform::{Trigger, revoke_all, rotate};
 use super::step::{MOST_SUPERSEDED, rotation_due};
 use crate::engine::error::Error;
-use crate::engine::role::{Grace, Role, RoleName, RotationPolicy, name_of};
+use crate::engine::role::{Grace, Role, RoleName, RotationPolicy};
 use crate::engine::state::Engine;
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
@@ -28,32 +28,29 @@ pub fn path() -> Path<Engine> {
 }
 
 async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = name_of(call.fields.text("name"))?;
+    let name = RoleName::of_path(&call.fields)?;
     let asked_at = engine.clock.now();
-    let _held = engine.role_locks.lock(&name.key()).await;
+    let _changing = engine.change(&name).await;
     let role = Role::load(&*engine.storage, &name).await?;
     let role = role.ok_or_else(|| Role::missing(&name))?;
     let policy = &role.definition.rotation;
     let grace = grace(policy, call.fields.seconds("rotation_grace_period"))?;
     permit(&name, &role, grace, asked_at)?;
-    let (role, unrevoked) = match rotate(&engine, &name, role, Trigger::Person(grace)).await? {
-        Err((role, reason)) => {
-            engine.plan(&name, &role);
-            return Err(reason.into());
+    let role = rotate(&engine, &name, role, Trigger::Person(grace)).await?;
+    let mut role = role.map_err(|(_, reason)| reason)?;
+    if grace == Grace::Emergency {
+        let unrevoked;
+        (role, unrevoked) = revoke_all(&engine, &name, role).await?;
+        if let Some(reason) = unrevoked {
+            return Err(Error::Incomplete(format!(
+                "role {:?} has a new key, version {}, but an old one may still work: {reason}; its \
+                 revocation is tried again until OpenRouter confirms it, see superseded_keys of \
+                 the role",
+                name.to_string(),
+                role.current.version
+            ))
+            .into());
         }
-        Ok(role) if grace == Grace::Emergency => revoke_all(&engine, &name, role).await?,
-        Ok(role) => (role, None),
-    };
-    engine.plan(&name, &role);
-    if let Some(reason) = unrevoked {
-        return Err(Error::Incomplete(format!(
-            "role {:?} has a new key, version {}, but an old one may still work: {reason}; its \
-             revocation is tried again until OpenRouter confirms it, see superseded_keys of the \
-             role",
-            name.to_string(),
-            role.current.version
-        ))
-        .into());
     }
     Ok(Some(answer(&engine, &role)))
 }

@@ -5,6 +5,7 @@
 //! small guard process ends it instead.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -22,17 +23,27 @@ pub(crate) struct ServerProcess {
 impl ServerProcess {
     /// Starts the command with its output appended to the log.
     pub(crate) fn start(mut command: Command, log: &Path) -> Self {
-        let output = File::options()
+        // Through a pipe: the server syncs its stderr before it acts on the end of a plugin, and a
+        // file can take long over that.
+        let (mut output, server_side) = io::pipe().expect("a pipe");
+        let mut file = File::options()
             .create(true)
             .append(true)
             .open(log)
             .expect("a log file");
         let child = command
             .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a second handle of the log file"))
-            .stderr(output)
+            .stdout(
+                server_side
+                    .try_clone()
+                    .expect("a second handle of the pipe"),
+            )
+            .stderr(server_side)
             .spawn()
             .expect("the server's executable can be started");
+        // Ours of its handles go with the command, so that the copying ends with the server.
+        drop(command);
+        thread::spawn(move || io::copy(&mut output, &mut file));
         let guard = guard(child.id());
         Self {
             child,

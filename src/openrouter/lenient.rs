@@ -1,0 +1,36 @@
+//! Reading what OpenRouter sends with some leniency: it adds fields and forms unannounced, and a
+//! foreign key that looks odd must not keep the engine from its own.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::identifiers::WorkspaceId;
+
+/// Reads an explicit null as if the field were missing.
+pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// RFC 3339 with any offset and fraction: OpenRouter writes `Z` as well as `+00:00` with
+/// microseconds.
+pub(super) fn timestamp<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Timestamp>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().and_then(|text| text.parse().ok()))
+}
+
+/// A UUID; anything else reads as none, for a workspace is only compared.
+pub(super) fn workspace_id<'de, D>(deserializer: D) -> Result<Option<WorkspaceId>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value
+        .as_str()
+        .and_then(|text| WorkspaceId::parse(text).ok()))
+}
