@@ -58,11 +58,21 @@ impl Engine {
 
     /// The sole right to change a role. When it is given back the keeper looks at the role, whatever
     /// came of the change: even one that failed may have taken effect.
-    pub async fn change(self: &Arc<Self>, name: &RoleName) -> Changing {
+    pub async fn change(&self, name: &RoleName) -> Changing {
+        self.changing(name, self.role_locks.lock(&name.key()).await)
+    }
+
+    /// The same, if nobody has it.
+    pub fn try_change(&self, name: &RoleName) -> Option<Changing> {
+        let held = self.role_locks.try_lock(&name.key())?;
+        Some(self.changing(name, held))
+    }
+
+    fn changing(&self, name: &RoleName, held: Held) -> Changing {
         Changing {
-            _held: self.role_locks.lock(&name.key()).await,
             keeper: Arc::clone(&self.keeper),
             name: name.clone(),
+            _held: held,
         }
     }
 

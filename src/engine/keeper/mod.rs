@@ -102,6 +102,11 @@ impl Keeper {
         self.timetable().remove(task);
     }
 
+    /// Whether the work has begun.
+    pub fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::Acquire)
+    }
+
     /// Whether the mount is about to go away: finish the step under way, begin no other.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()

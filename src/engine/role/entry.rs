@@ -149,6 +149,21 @@ impl Role {
         ))
     }
 
+    /// Refuses to change a role whose deletion has begun.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] then.
+    pub fn require_lasting(&self, name: &RoleName) -> Result<(), Error> {
+        match &self.deletion {
+            None => Ok(()),
+            Some(deletion) => Err(Error::Conflict(format!(
+                "role {:?} is being deleted, since {}",
+                name.to_string(),
+                deletion.since
+            ))),
+        }
+    }
+
     /// This role with `new` as its current key. The one before is superseded and dies at the end
     /// of `grace`, but not before every lease on it has run out; with no grace at all, it and all
     /// that went before it die now.

@@ -62,12 +62,7 @@ async fn update(
     before: Role,
     call: &Call,
 ) -> Result<Vec<String>, Error> {
-    if before.deletion.is_some() {
-        return Err(Error::Conflict(format!(
-            "role {:?} is being deleted",
-            name.to_string()
-        )));
-    }
+    before.require_lasting(name)?;
     let now = engine.clock.now();
     let definition = fields::apply(name, Some(&before.definition), &call.fields)?;
     if definition == before.definition {

@@ -8,7 +8,7 @@ use super::perform::{Trigger, revoke_all, rotate};
 use super::step::{MOST_SUPERSEDED, rotation_due};
 use crate::engine::error::Error;
 use crate::engine::role::{Grace, Role, RoleName, RotationPolicy};
-use crate::engine::state::Engine;
+use crate::engine::state::{Changing, Engine};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
 use crate::schedule::Due;
@@ -29,13 +29,11 @@ pub fn path() -> Path<Engine> {
 
 async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    let asked_at = engine.clock.now();
-    let _changing = engine.change(&name).await;
-    let role = Role::load(&*engine.storage, &name).await?;
-    let role = role.ok_or_else(|| Role::missing(&name))?;
+    let asked_grace = call.fields.seconds("rotation_grace_period");
+    let (_changing, role) = take_turn(&engine, &name, asked_grace).await?;
     let policy = &role.definition.rotation;
-    let grace = grace(policy, call.fields.seconds("rotation_grace_period"))?;
-    permit(&name, &role, grace, asked_at)?;
+    let grace = grace(policy, asked_grace)?;
+    permit(&name, &role, grace)?;
     let role = rotate(&engine, &name, role, Trigger::Person(grace)).await?;
     let mut role = role.map_err(|(_, reason)| reason)?;
     if grace == Grace::Emergency {
@@ -55,6 +53,33 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     Ok(Some(answer(&engine, &role)))
 }
 
+/// Waits until nobody else changes the role. Whoever finds it rotated by then has what they asked
+/// for, unless they must be rid of a key: they are not told that somebody else was faster.
+async fn take_turn(
+    engine: &Engine,
+    name: &RoleName,
+    asked_grace: Option<u64>,
+) -> Result<(Changing, Role), Error> {
+    let load = async || {
+        let role = Role::load(&*engine.storage, name).await?;
+        role.ok_or_else(|| Role::missing(name))
+    };
+    if let Some(changing) = engine.try_change(name) {
+        return Ok((changing, load().await?));
+    }
+    let before = load().await?;
+    let changing = engine.change(name).await;
+    let role = load().await?;
+    if role.current.version != before.current.version && asked_grace != Some(0) {
+        return Err(Error::Conflict(format!(
+            "role {:?} was rotated at {} while this request waited for its turn",
+            name.to_string(),
+            role.current.since
+        )));
+    }
+    Ok((changing, role))
+}
+
 fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
     match asked {
         None => Ok(Grace::Seconds(policy.grace)),
@@ -69,36 +94,14 @@ fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
     }
 }
 
-fn permit(
-    name: &RoleName,
-    role: &Role,
-    grace: Grace,
-    asked_at: jiff::Timestamp,
-) -> Result<(), Error> {
-    let conflict = |text: String| {
-        Err(Error::Conflict(format!(
-            "role {:?} {text}",
+fn permit(name: &RoleName, role: &Role, grace: Grace) -> Result<(), Error> {
+    role.require_lasting(name)?;
+    if role.superseded.len() >= MOST_SUPERSEDED && grace != Grace::Emergency {
+        return Err(Error::Conflict(format!(
+            "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one \
+             of them to be revoked, or give rotation_grace_period=0 to revoke them all",
             name.to_string()
-        )))
-    };
-    if role.deletion.is_some() {
-        return conflict("is being deleted".to_owned());
-    }
-    // Whoever has to be rid of a key is not told that somebody else was faster.
-    if grace == Grace::Emergency {
-        return Ok(());
-    }
-    if role.current.since > asked_at {
-        return conflict(format!(
-            "was rotated at {} while this request waited for its turn",
-            role.current.since
-        ));
-    }
-    if role.superseded.len() >= MOST_SUPERSEDED {
-        return conflict(format!(
-            "has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one of them to \
-             be revoked, or give rotation_grace_period=0 to revoke them all"
-        ));
+        )));
     }
     Ok(())
 }
