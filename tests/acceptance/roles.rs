@@ -135,6 +135,30 @@ async fn the_status_after_creation_says_that_all_is_well() {
 }
 
 #[tokio::test]
+async fn a_cron_expression_or_a_time_of_day_decides_when_the_next_rotation_is() {
+    let mount = Mount::new().await;
+    let table = [
+        (
+            json!({"rotation_schedule": "30 4 * * *", "rotation_window": "2h"}),
+            "T04:30:00Z",
+        ),
+        (
+            json!({"rotation_period": "1d", "rotate_at": "12:34"}),
+            "T12:34:00Z",
+        ),
+    ];
+    for (fields, time) in table {
+        mount.role("app", fields).await;
+        let next = mount
+            .read("roles/app")
+            .await
+            .ok()
+            .text("next_vault_rotation");
+        assert!(next.ends_with(time), "{next}");
+    }
+}
+
+#[tokio::test]
 async fn no_read_of_a_role_shows_a_secret() {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;
@@ -191,6 +215,7 @@ async fn what_cannot_be_a_role_is_refused_with_the_field_that_is_wrong() {
         (json!({"rotation_grace_period": 0}), "ttl"),
         (json!({"ttl": 0}), "ttl"),
         (json!({"key_max_lifetime": "1h"}), "key_max_lifetime"),
+        (json!({"limti": 5}), "limti"),
     ];
     for (fields, word) in table {
         mount.write("roles/app", fields).await.refused(400, &[word]);

@@ -286,6 +286,18 @@ async fn two_rotations_of_a_role_at_once_are_done_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_grace_period_that_leases_would_outlive_is_refused() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({"ttl": "1h"})).await;
+    let short = json!({"rotation_grace_period": "1h"});
+    mount
+        .write("rotate-role/app", short)
+        .await
+        .refused(400, &["rotation_grace_period"]);
+    assert_eq!(mount.openrouter.requests().to("POST", "/keys").len(), 1);
+}
+
+#[tokio::test]
 async fn rotating_a_role_that_does_not_exist_is_refused() {
     let mount = Mount::new().await;
     mount

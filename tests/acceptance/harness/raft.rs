@@ -65,7 +65,8 @@ impl RaftVault {
             .write("sys/unseal", json!({"key": self.unseal_key}))
             .await
             .ok();
-        listen::serves(&self.client, "auth/token/lookup-self").await;
+        // Answers with success on the active node only.
+        listen::serves(&self.client, "sys/health").await;
     }
 
     /// Ends the server process; returns the plugins that outlived it.
