@@ -30,3 +30,5 @@ mod roles;
 mod rotation;
 #[cfg(test)]
 mod servers;
+#[cfg(test)]
+mod soak;

@@ -75,6 +75,12 @@ impl ServerProcess {
             .is_some()
     }
 
+    /// Ends the server with SIGKILL, without waiting for its plugins.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
     /// Ends the server with SIGTERM, or SIGKILL if it does not listen, and sees to it that no plugin
     /// of it is left. Returns the plugins that had to be killed because they outlived it.
     pub(crate) fn stop(&mut self) -> Vec<PluginProcess> {

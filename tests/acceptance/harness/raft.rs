@@ -74,6 +74,11 @@ impl RaftVault {
         self.process.stop()
     }
 
+    /// Ends the server process as a crash would. Its plugins notice by themselves.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// Starts the server again on the storage it has, and unseals it.
     pub(crate) async fn start(&mut self) {
         self.process = Self::spawn(&self.directory, self.address);
