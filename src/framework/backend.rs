@@ -156,3 +156,6 @@ fn parse<E>(
 fn refusal(reason: InvalidField) -> Error {
     Error::invalid(reason.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,3 +122,104 @@ fn indented(page: &mut String, text: &str, by: usize) {
         let _ = writeln!(page, "{:by$}{line}", "");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    fn page(path: usize) -> String {
+        of_path(&sample::blueprint().paths[path], "notes/old")
+    }
+
+    /// The part of a page under a heading.
+    fn section<'a>(page: &'a str, title: &str) -> &'a str {
+        let (_, rest) = page.split_once(&format!("\n## {title}\n\n")).unwrap();
+        rest.split("\n## ").next().unwrap()
+    }
+
+    #[test]
+    fn a_page_begins_with_the_request_the_route_and_a_line_about_it() {
+        let expected = "Request:        notes/old\n\
+                        Matching Route: ^notes/(?P<name>\\w(([\\w-.]+)?\\w)?)$\n\
+                        \n\
+                        A note.\n\
+                        \n\
+                        ## OPERATIONS\n";
+        assert!(page(1).starts_with(expected), "{}", page(1));
+    }
+
+    #[test]
+    fn a_create_and_an_update_are_one_operation_to_the_reader() {
+        assert_eq!(
+            section(&page(1), "OPERATIONS"),
+            "    read    Read a note.\n\
+             \x20   write   Write a note.\n\
+             \x20   patch   Change a note.\n\
+             \x20   delete  Delete a note.\n"
+        );
+    }
+
+    #[test]
+    fn every_field_is_there_once_with_what_it_takes() {
+        assert_eq!(
+            section(&page(1), "PARAMETERS"),
+            "    name (string)\n\
+             \x20       The note's name.\n\n\
+             \x20   text (string, required)\n\
+             \x20       What it says.\n\
+             \x20       One line.\n\n\
+             \x20   priority (integer, default 3)\n\
+             \x20       How urgent it is.\n\n\
+             \x20   colour (string or null)\n\
+             \x20       Its colour.\n\n\
+             \x20   pin (string, sensitive)\n\
+             \x20       What opens it.\n\n\
+             \x20   kept_for (duration)\n\
+             \x20       How long it is kept.\n\n\
+             \x20   shared (boolean)\n\
+             \x20       Whether others see it.\n\n\
+             \x20   weight (number)\n\
+             \x20       Its weight.\n\n\
+             \x20   force (boolean)\n\
+             \x20       Although it is shared.\n\n"
+        );
+    }
+
+    #[test]
+    fn a_page_ends_with_the_description() {
+        assert_eq!(
+            section(&page(1), "DESCRIPTION"),
+            "Notes are kept until they are deleted.\n"
+        );
+    }
+
+    #[test]
+    fn a_path_without_fields_has_no_section_for_them() {
+        assert!(!page(0).contains("PARAMETERS"));
+    }
+
+    #[test]
+    fn the_engines_page_lists_every_path_in_the_order_of_the_table() {
+        let page = of_backend(&sample::blueprint());
+        assert_eq!(
+            section(&page, "DESCRIPTION"),
+            "The notes engine keeps notes.\n"
+        );
+        let paths: Vec<&str> = section(&page, "PATHS")
+            .lines()
+            .filter(|line| line.starts_with("    ^"))
+            .map(str::trim)
+            .collect();
+        assert_eq!(
+            paths,
+            [
+                "^notes/pinned/?$",
+                r"^notes/(?P<name>\w(([\w-.]+)?\w)?)$",
+                "^notes/?$",
+                "^wipe/?$"
+            ]
+        );
+        assert!(page.contains("        Delete every note.\n"));
+    }
+}

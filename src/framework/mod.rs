@@ -15,6 +15,8 @@ mod locks;
 mod openapi;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod sample;
 mod secret;
 pub mod wal;
 

@@ -68,7 +68,11 @@ fn list_item<E>(blueprint: &Blueprint<E>, path: &Path<E>, endpoint: &Endpoint<E>
         "description": "Must be set to `true`",
         "schema": { "type": "string", "enum": ["true"] },
     });
-    get.insert("parameters".to_owned(), json!([switch]));
+    let mut parameters = vec![switch];
+    if let Some(Value::Array(own)) = get.remove("parameters") {
+        parameters.extend(own);
+    }
+    get.insert("parameters".to_owned(), parameters.into());
     let mut item = shared(path);
     item.insert("get".to_owned(), get.into());
     item.into()
@@ -186,5 +190,145 @@ fn kind(field: &Field) -> &'static str {
         FieldKind::Switch => "boolean",
         // Vault documents durations as text; it takes numbers too.
         FieldKind::Duration => "string",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::sample;
+    use super::*;
+
+    fn whole() -> Value {
+        let blueprint = sample::blueprint();
+        let paths: Vec<_> = blueprint.paths.iter().collect();
+        document(&blueprint, &paths)
+    }
+
+    fn operations(document: &Value) -> Vec<&Value> {
+        let items = document["paths"].as_object().unwrap().values();
+        items
+            .flat_map(|item| METHODS.iter().filter_map(|method| item.get(*method)))
+            .collect()
+    }
+
+    const METHODS: [&str; 4] = ["get", "post", "patch", "delete"];
+
+    #[test]
+    fn the_document_says_what_it_is_and_what_it_is_about() {
+        let document = whole();
+        assert_eq!(document["openapi"], "3.0.2");
+        let info = &document["info"];
+        assert_eq!(info["title"], "Notes");
+        assert_eq!(info["version"], "1.2.3");
+        assert_eq!(info["description"], "The notes engine keeps notes.");
+    }
+
+    #[test]
+    fn every_path_is_an_absolute_template_and_a_list_has_one_of_its_own() {
+        let document = whole();
+        let templates: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+        assert_eq!(
+            templates,
+            ["/notes/", "/notes/pinned", "/notes/{name}", "/wipe"]
+        );
+    }
+
+    #[test]
+    fn operations_are_named_by_what_they_do_and_each_differently() {
+        let document = whole();
+        let ids: Vec<&str> = operations(&document)
+            .iter()
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
+        for id in [
+            "notes-read-pinned-note",
+            "notes-write-note",
+            "notes-patch-note",
+            "notes-delete-note",
+            "notes-list-notes",
+            "notes-wipe-everything",
+        ] {
+            assert!(ids.contains(&id), "{id} in {ids:?}");
+        }
+    }
+
+    #[test]
+    fn responses_are_keyed_by_status() {
+        let document = whole();
+        for operation in operations(&document) {
+            for (code, response) in operation["responses"].as_object().unwrap() {
+                assert!(matches!(code.as_str(), "200" | "204"), "{code}");
+                assert!(response["description"].is_string());
+            }
+        }
+        let note = &document["paths"]["/notes/{name}"];
+        assert!(note["delete"]["responses"]["204"].is_object());
+    }
+
+    #[test]
+    fn a_captured_segment_is_a_parameter_of_the_path() {
+        let document = whole();
+        let note = &document["paths"]["/notes/{name}"];
+        assert_eq!(
+            note["parameters"],
+            json!([{
+                "name": "name",
+                "in": "path",
+                "required": true,
+                "description": "The note's name.",
+                "schema": { "type": "string" },
+            }])
+        );
+        assert_eq!(note["x-vault-createSupported"], true);
+        let list = &document["paths"]["/notes/"];
+        assert_eq!(list.get("parameters"), None);
+        assert_eq!(list.get("x-vault-createSupported"), None);
+    }
+
+    #[test]
+    fn the_fields_of_a_write_are_its_body() {
+        let document = whole();
+        let note = &document["paths"]["/notes/{name}"];
+        let body = &note["post"]["requestBody"];
+        assert_eq!(body["required"], true);
+        let schema = &body["content"]["application/json"]["schema"];
+        assert_eq!(schema["required"], json!(["text"]));
+        let properties = &schema["properties"];
+        for (field, expected) in [
+            ("text", "string"),
+            ("priority", "integer"),
+            ("pin", "string"),
+            ("kept_for", "string"),
+            ("shared", "boolean"),
+            ("weight", "number"),
+        ] {
+            assert_eq!(properties[field]["type"], expected, "{field}");
+            assert!(properties[field]["description"].is_string(), "{field}");
+        }
+        assert_eq!(properties["colour"]["enum"], json!(["red", "blue"]));
+        assert_eq!(properties["kept_for"]["format"], "seconds");
+        assert_eq!(properties["pin"]["x-vault-displayAttrs"]["sensitive"], true);
+        assert_eq!(properties.get("name"), None, "it is in the path");
+
+        let patch = &note["patch"]["requestBody"]["content"];
+        assert!(patch["application/merge-patch+json"].is_object());
+        for method in ["get", "delete"] {
+            assert_eq!(note[method].get("requestBody"), None, "{method}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_body_takes_its_fields_in_the_query() {
+        let document = whole();
+        let delete = &document["paths"]["/notes/{name}"]["delete"]["parameters"];
+        assert_eq!(delete[0]["name"], "force");
+        assert_eq!(delete[0]["in"], "query");
+        let list = &document["paths"]["/notes/"]["get"]["parameters"];
+        assert_eq!(list[0]["name"], "list");
+        assert_eq!(list[0]["schema"]["enum"], json!(["true"]));
+        assert_eq!(list[1]["name"], "starting");
     }
 }

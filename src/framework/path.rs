@@ -153,3 +153,54 @@ pub(super) type Handler<E> = Arc<dyn Fn(Arc<E>, Call) -> BoxFuture<'static, Outc
 
 pub(super) type ExistenceCheck<E> =
     Arc<dyn Fn(Arc<E>, Fields) -> BoxFuture<'static, Result<bool, Error>> + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logical::Data;
+
+    async fn nothing(_: Arc<()>, _: Call) -> Outcome {
+        Ok(None)
+    }
+
+    fn path() -> Path<()> {
+        Path::new("notes/:name", "note").parameter("name", "Its name.")
+    }
+
+    #[test]
+    fn a_write_is_a_create_and_an_update_with_the_same_fields() {
+        let endpoint = Endpoint::new("Write it.", nothing)
+            .takes([Field::text("text", "What it says.")])
+            .verb("put")
+            .active_only();
+        let path = path().on_write(endpoint);
+        for operation in [Operation::Create, Operation::Update] {
+            let endpoint = &path.endpoints[&operation];
+            assert_eq!(endpoint.fields[0].name, "text");
+            assert_eq!(
+                (endpoint.summary, endpoint.verb),
+                ("Write it.", Some("put"))
+            );
+            assert!(endpoint.active_only);
+        }
+        assert_eq!(path.endpoints.len(), 2);
+    }
+
+    #[test]
+    fn an_operation_is_free_to_any_node_and_without_fields_unless_it_says_otherwise() {
+        let path = path().on(Operation::Read, Endpoint::new("Read it.", nothing));
+        let endpoint = &path.endpoints[&Operation::Read];
+        assert!(!endpoint.active_only && endpoint.fields.is_empty());
+        assert!(path.exists.is_none());
+    }
+
+    #[test]
+    fn a_call_knows_the_name_in_its_path() {
+        let call = |captured: &[(&'static str, &str)]| Call {
+            fields: Fields::parse(&[], captured, &Data::new(), true).unwrap(),
+            request: Request::new(Operation::Read, "notes/old"),
+        };
+        assert_eq!(call(&[("name", "old")]).name(), "old");
+        assert_eq!(call(&[]).name(), "");
+    }
+}

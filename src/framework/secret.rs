@@ -71,3 +71,59 @@ pub(super) type LeaseHandler<E> =
 
 /// The key by which Vault's own framework finds the kind of a lease.
 const SECRET_TYPE: &str = "secret_type";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::sample::data;
+    use super::*;
+    use crate::logical::Operation;
+
+    const LEASE: Lease = Lease {
+        ttl: Duration::from_secs(60),
+        max_ttl: Duration::ZERO,
+        renewable: true,
+    };
+
+    fn revocation(internal_data: Option<Data>) -> Request {
+        let mut request = Request::new(Operation::Revoke, "notes/old");
+        request.secret = internal_data.map(|internal_data| LeasedSecret {
+            internal_data,
+            issued_at: 5,
+            ttl: LEASE.ttl,
+            increment: Duration::ZERO,
+        });
+        request
+    }
+
+    #[test]
+    fn a_lease_comes_back_to_the_kind_that_issued_it_with_its_data() {
+        let secret = leased("lent", LEASE, data(json!({ "note": "old" })));
+        assert_eq!(secret.lease, LEASE);
+        let (kind, returned) = of(revocation(Some(secret.internal_data))).unwrap();
+        assert_eq!(kind, "lent");
+        assert_eq!(returned.internal_data["note"], "old");
+        assert_eq!((returned.issued_at, returned.ttl), (5, LEASE.ttl));
+    }
+
+    #[test]
+    fn the_kind_is_kept_where_vaults_own_engines_keep_it() {
+        let secret = leased("lent", LEASE, Data::new());
+        assert_eq!(secret.internal_data["secret_type"], "lent");
+    }
+
+    #[test]
+    fn a_lease_that_does_not_say_its_kind_is_a_fault() {
+        for internal_data in [
+            None,
+            Some(Data::new()),
+            Some(data(json!({ "secret_type": null }))),
+        ] {
+            let refusal = of(revocation(internal_data)).unwrap_err();
+            assert!(matches!(refusal, Error::Internal(_)), "{refusal:?}");
+        }
+    }
+}

@@ -72,6 +72,9 @@ pub async fn serve(
 
     let mut server = std::pin::pin!(
         Server::builder()
+            // Calls that the host gives up before we have seen them are no attack by it: after a
+            // pause of this process there can be many, and the default ends the one connection.
+            .http2_max_pending_accept_reset_streams(Some(usize::MAX))
             .add_routes(routes)
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned())
     );

@@ -1,7 +1,10 @@
 //! The host's storage, system view and event bus, called over a mount's brokered connection.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use prost_types::{Struct, Value, value::Kind};
+use tokio::time::timeout;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -77,12 +80,12 @@ impl RemoteSystemView {
 
 #[async_trait]
 impl SystemView for RemoteSystemView {
-    async fn default_lease_ttl(&self) -> Result<std::time::Duration, SystemViewError> {
+    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         let reply = self.0.clone().default_lease_ttl(pb::Empty {}).await;
         Ok(duration(reply.map_err(unseen)?.into_inner().ttl))
     }
 
-    async fn max_lease_ttl(&self) -> Result<std::time::Duration, SystemViewError> {
+    async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         let reply = self.0.clone().max_lease_ttl(pb::Empty {}).await;
         Ok(duration(reply.map_err(unseen)?.into_inner().ttl))
     }
@@ -128,13 +131,17 @@ impl EventSink for RemoteEvents {
                 ..EventData::default()
             }),
         };
-        match self.0.clone().send_event(request).await {
-            Ok(_) => {}
+        let mut events = self.0.clone();
+        match timeout(EVENT_WAIT, events.send_event(request)).await {
+            Ok(Ok(_)) => {}
             // OpenBao, and Vault before 1.13.
-            Err(status) if status.code() == Code::Unimplemented => {
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
                 tracing::trace!("the server has no event bus");
             }
-            Err(status) => tracing::debug!(reason = status.message(), "an event was not taken"),
+            Ok(Err(status)) => {
+                tracing::debug!(reason = status.message(), "an event was not taken");
+            }
+            Err(_) => tracing::debug!("an event was not taken in time"),
         }
     }
 }
@@ -155,3 +162,7 @@ fn said(error: &str) -> Result<(), StorageError> {
 fn unseen(status: Status) -> SystemViewError {
     SystemViewError(status.message().to_owned())
 }
+
+/// Whoever sends holds locks and has a caller waiting, and news is not worth that. Not a task of
+/// its own, since that would keep the connection open when the mount goes away.
+const EVENT_WAIT: Duration = Duration::from_secs(2);

@@ -160,6 +160,11 @@ impl Offer {
         Self { path, stop, server }
     }
 
+    /// Where it is to be found.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes the offer back and waits until its last connection has closed.
     pub(crate) async fn withdraw(mut self) {
         self.stop.cancel();

@@ -11,3 +11,6 @@
 pub(crate) mod host;
 pub(crate) mod identity;
 pub(crate) mod process;
+pub(crate) mod relay;
+pub(crate) mod vault_host;
+pub(crate) mod vault_mount;
