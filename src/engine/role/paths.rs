@@ -72,5 +72,6 @@ Reading a role also shows its status: current_key and superseded_keys without th
 last_vault_rotation, next_vault_rotation, last_rotation_attempt, rotation_status (success, failed
 or pending), last_rotation_message and last_rotation_manual.
 
-Deleting a role revokes its keys first. If OpenRouter cannot be reached the role stays; force=true
-forgets it and names the keys that are left behind.";
+Deleting a role revokes its keys first. If OpenRouter cannot be reached the role stays; if it is
+unclear whether the current key was revoked, that key is handed out no more and the deletion goes on
+by itself. force=true forgets the role and names the keys that are left behind.";
