@@ -10,7 +10,7 @@ use super::nonce::Randomness;
 use super::role::{Role, RoleName};
 use super::rotation::{Intents, Step, next_step};
 use crate::framework::{Held, Locks};
-use crate::logical::{EventSink, Mount, Storage, SystemView};
+use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
 
 /// The engine of one mount.
 pub struct Engine {
@@ -76,7 +76,7 @@ impl Engine {
         }
     }
 
-    /// Puts a role on the keeper's timetable, by reading it. A role that cannot be read is left
+    /// Puts a role on the keeper's timetable, by reading it. A role whose entry makes no sense is left
     /// alone, and named in the log.
     pub async fn schedule(&self, name: &RoleName) {
         let task = Task::Tend(name.clone());
@@ -87,9 +87,11 @@ impl Engine {
                 _ => self.keeper.now(task),
             },
             Ok(None) => self.keeper.forget(&task),
-            Err(reason) => {
+            Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
             }
+            // Storage could not be asked, and will be again.
+            Err(_) => self.keeper.now(task),
         }
     }
 

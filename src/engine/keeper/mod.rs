@@ -132,13 +132,12 @@ impl Keeper {
             let due = self.timetable().due(now);
             for task in due {
                 // Should a fault of ours end the work on it, it is begun anew.
-                self.plan(task.clone(), after(now, LOST_AFTER));
+                let anew = after(now, LOST_AFTER);
+                self.plan(task.clone(), anew);
                 let (keeper, duties) = (Arc::clone(self), Arc::clone(duties));
                 self.spawn(async move {
-                    match duties.look_after(&task).await {
-                        Some(at) => keeper.plan(task, at),
-                        None => keeper.forget(&task),
-                    }
+                    let next = duties.look_after(&task).await;
+                    keeper.replan(task, anew, next);
                 });
             }
             let next = self.timetable().next().unwrap_or(Timestamp::MAX);
@@ -147,6 +146,20 @@ impl Keeper {
                 () = self.changed.notified() => {}
                 () = self.stopping.cancelled() => {}
             }
+        }
+    }
+
+    /// Sets the next time of a task that was looked after, unless its time is not `anew` any more:
+    /// then somebody has asked for another look meanwhile, and knows more than this one saw.
+    fn replan(&self, task: Task, anew: Timestamp, next: Option<Timestamp>) {
+        let mut timetable = self.timetable();
+        if timetable.time_of(&task) != Some(anew) {
+            return;
+        }
+        match next {
+            None => timetable.remove(&task),
+            Some(at) if timetable.set(task, at) => self.changed.notify_one(),
+            Some(_) => {}
         }
     }
 
@@ -172,3 +185,48 @@ const LAST_STEPS: Duration = Duration::from_secs(1);
 /// In seconds: a task that neither ended nor failed by then is begun anew. Longer than any work
 /// under a role's lock takes.
 const LOST_AFTER: u64 = 15 * 60;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::engine::clock::SystemClock;
+
+    /// While the first look at a role is about to end, somebody changes the role.
+    struct Overtaken {
+        keeper: Arc<Keeper>,
+        looks: AtomicUsize,
+        seen: Notify,
+    }
+
+    #[async_trait]
+    impl Duties for Overtaken {
+        async fn begin(&self) -> bool {
+            self.keeper.now(Task::Tend(RoleName::new("app").unwrap()));
+            true
+        }
+
+        async fn look_after(&self, task: &Task) -> Option<Timestamp> {
+            match self.looks.fetch_add(1, Ordering::Relaxed) {
+                0 => self.keeper.now(task.clone()),
+                _ => self.seen.notify_one(),
+            }
+            Some(Timestamp::MAX)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_that_was_asked_for_during_another_is_not_forgotten() {
+        let keeper = Arc::new(Keeper::new(Arc::new(SystemClock)));
+        let duties = Arc::new(Overtaken {
+            keeper: Arc::clone(&keeper),
+            looks: AtomicUsize::new(0),
+            seen: Notify::new(),
+        });
+        keeper.start(Arc::clone(&duties) as _);
+        let seen = tokio::time::timeout(Duration::from_secs(5), duties.seen.notified());
+        seen.await.expect("there is a second look");
+        keeper.stop().await;
+    }
+}

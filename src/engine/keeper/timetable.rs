@@ -21,6 +21,11 @@ impl<T: Clone + Ord + Hash> Timetable<T> {
         before.is_none_or(|before| at < before)
     }
 
+    /// The time of a task.
+    pub(super) fn time_of(&self, task: &T) -> Option<Timestamp> {
+        self.by_task.get(task).copied()
+    }
+
     /// Takes a task out.
     pub(super) fn remove(&mut self, task: &T) {
         if let Some(at) = self.by_task.remove(task) {
@@ -80,7 +85,9 @@ mod tests {
         table.set("a", at(10));
         table.set("a", at(50));
         assert_eq!(table.due(at(49)), [""; 0]);
+        assert_eq!(table.time_of(&"a"), Some(at(50)));
         table.remove(&"a");
+        assert_eq!(table.time_of(&"a"), None);
         assert_eq!(table.next(), None);
     }
 

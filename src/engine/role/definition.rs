@@ -158,3 +158,132 @@ impl RotationPolicy {
 const SHORTEST_PERIOD: u64 = 5;
 /// In seconds. Longer is a mistake in the unit.
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schedule::{Cron, Period, Window};
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    fn now() -> Timestamp {
+        "2026-11-20T12:00:00Z".parse().unwrap()
+    }
+
+    fn every(seconds: u64) -> Schedule {
+        Schedule::every(Period::new(Duration::from_secs(seconds)).unwrap())
+    }
+
+    fn policy() -> RotationPolicy {
+        RotationPolicy {
+            schedule: every(30 * DAY),
+            automated: true,
+            grace: DAY,
+            ttl: 3_600,
+            key_lifetime: KeyLifetime::Default,
+        }
+    }
+
+    fn refusal(policy: &RotationPolicy) -> String {
+        policy.check(now()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_key_lives_two_periods_and_the_grace_period_unless_it_is_told_otherwise() {
+        assert_eq!(policy().lifetime(now()), Some(61 * DAY));
+        assert_eq!(policy().expiry(now()), Some(after(now(), 61 * DAY)));
+        let by_hand = RotationPolicy {
+            automated: false,
+            ..policy()
+        };
+        assert_eq!(by_hand.lifetime(now()), None);
+        let unlimited = RotationPolicy {
+            key_lifetime: KeyLifetime::Unlimited,
+            ..policy()
+        };
+        assert_eq!(unlimited.expiry(now()), None);
+    }
+
+    #[test]
+    fn a_window_counts_towards_the_longest_interval() {
+        let window = Window::new(Duration::from_secs(7_200)).unwrap();
+        let schedule = Schedule::cron(Cron::parse("0 3 * * *").unwrap(), Some(window)).unwrap();
+        let policy = RotationPolicy {
+            schedule,
+            ..policy()
+        };
+        assert_eq!(policy.longest_interval(now()), DAY + 7_200);
+    }
+
+    #[test]
+    fn a_key_must_outlive_its_rotation_and_its_grace_period() {
+        let lived = |seconds| RotationPolicy {
+            key_lifetime: KeyLifetime::Seconds(seconds),
+            ..policy()
+        };
+        assert!(lived(31 * DAY).check(now()).is_ok());
+        let refusal = refusal(&lived(31 * DAY - 1));
+        assert!(refusal.contains(&(31 * DAY).to_string()), "{refusal}");
+        let by_hand = RotationPolicy {
+            automated: false,
+            ..lived(DAY)
+        };
+        assert!(by_hand.check(now()).is_ok());
+    }
+
+    #[test]
+    fn too_short_and_too_long_is_refused() {
+        let ttl = |ttl| RotationPolicy { ttl, ..policy() };
+        assert!(refusal(&ttl(0)).contains("ttl must be at least 1"));
+        let period = RotationPolicy {
+            schedule: every(4),
+            ..policy()
+        };
+        assert!(refusal(&period).contains("rotation_period must be at least 5"));
+        let grace = RotationPolicy {
+            grace: LONGEST + 1,
+            ..policy()
+        };
+        assert!(refusal(&grace).contains("at most 10 years"));
+    }
+
+    #[test]
+    fn a_reset_without_a_limit_is_refused() {
+        let definition = Definition {
+            connection: ConnectionName::default(),
+            key_name: "app".to_owned(),
+            limits: Limits {
+                reset: Some(crate::openrouter::LimitReset::Daily),
+                ..Limits::default()
+            },
+            workspace_id: None,
+            description: String::new(),
+            rotation: policy(),
+        };
+        let refusal = definition.check(now()).unwrap_err().to_string();
+        assert!(refusal.contains("limit_reset"), "{refusal}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_longest_ttl_that_a_refusal_names_is_the_longest_that_is_allowed(
+            grace in 2..LONGEST, ttl in 1..LONGEST,
+        ) {
+            let with = |ttl| RotationPolicy { grace, ttl, key_lifetime: KeyLifetime::Unlimited, ..policy() };
+            let policy = with(ttl);
+            if policy.check(now()).is_ok() {
+                prop_assert!(ttl < grace && policy.shortest_grace() <= grace);
+            } else {
+                let refusal = refusal(&policy);
+                let named = refusal.split("at most ").nth(2).unwrap().split(' ').next().unwrap();
+                let longest: u64 = named.parse().unwrap();
+                prop_assert!(longest == 0 || with(longest).check(now()).is_ok(), "{}", refusal);
+                prop_assert!(with(longest + 1).check(now()).is_err(), "{}", refusal);
+            }
+        }
+    }
+}

@@ -289,3 +289,6 @@ impl fmt::Display for RoleName {
 
 /// Where roles are stored.
 pub const PREFIX: &str = "roles/";
+
+#[cfg(test)]
+mod tests;

@@ -10,5 +10,7 @@ mod write;
 
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
 pub use delete::finish_deletion;
+#[cfg(test)]
+pub use entry::Deletion;
 pub use entry::{CurrentKey, Failure, Grace, PREFIX, Role, RoleName};
 pub use paths::paths;

@@ -73,13 +73,13 @@ fn outcome(role: &Role, due: Due) -> (&'static str, String) {
         return ("failed", format!("the role is being deleted{reason}"));
     }
     if let Some(failure) = &role.rotation_failure {
-        return (
-            "failed",
-            format!(
-                "{} (attempt {}, the next one at {})",
-                failure.message, failure.attempts, failure.retry_at
-            ),
-        );
+        // What a person asked for is not tried again before the role is due by itself.
+        let next = match due {
+            Due::Now { .. } => format!(", the next one at {}", failure.retry_at),
+            _ => String::new(),
+        };
+        let (message, attempts) = (&failure.message, failure.attempts);
+        return ("failed", format!("{message} (attempt {attempts}{next})"));
     }
     match due {
         Due::Now { .. } if role.superseded.len() >= MOST_SUPERSEDED => (

@@ -15,7 +15,8 @@
 //! - The same holds when the process dies at any point, or the task is dropped at any await.
 //!
 //! # Errors
-//! A definite refusal strikes the intent out at once; whatever is unclear leaves it adrift.
+//! A definite refusal strikes the intent out at once, and so does the deletion of a key that did not
+//! prove itself; whatever is unclear leaves it adrift.
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
@@ -25,7 +26,7 @@ use crate::engine::error::Error;
 use crate::engine::nonce::Nonce;
 use crate::engine::role::{CurrentKey, Definition, RoleName};
 use crate::engine::state::Engine;
-use crate::openrouter::{self, CreatedKey, KeyHash, NewKey};
+use crate::openrouter::{self, CreatedKey, Deletion, KeyHash, NewKey};
 
 /// The key that a role is to get next.
 pub struct Order<'a> {
@@ -93,8 +94,10 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
             });
         }
     };
-    // From here on every error leaves the intent adrift, and so the key deleted.
-    prove(engine, &link, &created, &new).await?;
+    if let Err(reason) = prove(engine, &link, &created, &new).await {
+        reject(engine, &link, &created, &in_flight).await;
+        return Err(reason);
+    }
 
     let since = engine.clock.now();
     let schedule = &definition.rotation.schedule;
@@ -119,6 +122,14 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
         },
         in_flight,
     })
+}
+
+/// Strikes out the intent of a key that is in service, or gone. If that fails the recovery will do it.
+pub async fn strike(engine: &Engine, in_flight: &InFlight) {
+    let struck = engine.intents.strike(&*engine.storage, in_flight.nonce());
+    if let Err(reason) = struck.await {
+        tracing::debug!(mount = engine.mount, %reason, "an intent stays until its recovery");
+    }
 }
 
 /// Proves a new key with what OpenRouter answered to the order, and with the key itself.
@@ -160,6 +171,17 @@ async fn prove(
         return unproven("another expiry than the key gives itself");
     }
     Ok(())
+}
+
+/// Deletes a key that did not prove itself, by the hash of its secret: it may have a name, or be in a
+/// workspace, by which the recovery would not find it. What does not succeed here leaves the intent
+/// adrift, and so the key to the recovery.
+async fn reject(engine: &Engine, link: &Link, created: &CreatedKey, in_flight: &InFlight) {
+    // Not by the hash that OpenRouter told: if that is wrong, it may be another key's.
+    let hash = KeyHash::of(&created.secret);
+    if let Ok(Deletion::Deleted) = link.client().await.delete_key(&hash).await {
+        strike(engine, in_flight).await;
+    }
 }
 
 /// Asks OpenRouter about the key, with the key. A new key may take a moment to be known everywhere,

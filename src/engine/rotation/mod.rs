@@ -24,11 +24,11 @@ mod perform;
 mod recover;
 mod step;
 
-pub use backoff::failed;
+pub use backoff::{delay, failed};
 pub use intent::Intents;
-pub use mint::{Order, mint};
+pub use mint::{Order, mint, strike};
 pub use paths::path;
+pub(crate) use perform::delete_key;
 pub use perform::{apply_limits, tend};
-pub(crate) use perform::{delete_key, strike};
 pub use recover::{Recovery, recover};
 pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};

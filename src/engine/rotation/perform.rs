@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 
 use super::backoff::failed;
-use super::mint::{Order, mint};
+use super::mint::{Order, mint, strike};
 use super::step::{Step, next_step};
 use crate::engine::error::Error;
 use crate::engine::events;
@@ -98,14 +98,6 @@ pub async fn rotate(
     );
     events::rotated(engine, name, &role).await;
     Ok(Ok(role))
-}
-
-/// Strikes out the intent of a key that is in service. If that fails the recovery will do it.
-pub(crate) async fn strike(engine: &Engine, in_flight: &super::intent::InFlight) {
-    let struck = engine.intents.strike(&*engine.storage, in_flight.nonce());
-    if let Err(reason) = struck.await {
-        tracing::debug!(mount = engine.mount, %reason, "an intent stays until its recovery");
-    }
 }
 
 /// Gives the current key the limits of the definition. The second result is why that failed, which

@@ -113,3 +113,6 @@ impl Wake {
 /// So many keys in their grace period at once, and no more: they are all in the role's entry,
 /// which storage limits, and each of them can spend.
 pub const MOST_SUPERSEDED: usize = 100;
+
+#[cfg(test)]
+mod tests;

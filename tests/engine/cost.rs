@@ -1,0 +1,66 @@
+//! What things cost: storage calls, and requests to OpenRouter.
+
+use std::time::Duration;
+
+use crate::harness::World;
+
+#[tokio::test]
+async fn a_read_of_a_key_is_one_storage_call_and_no_request() {
+    let world = World::with_role().await;
+    world.openrouter.requests().reset();
+    for path in ["creds/app", "static-creds/app", "roles/app"] {
+        let before = world.node().storage.calls();
+        world.read(path).await.unwrap().unwrap();
+        assert_eq!(world.node().storage.calls() - before, 1, "{path}");
+    }
+    assert!(world.openrouter.requests().all().is_empty());
+}
+
+#[tokio::test]
+async fn a_thousand_idle_roles_cost_nothing_at_all() {
+    let world = World::with_role().await;
+    world.copy_role(999).await;
+    world.restart().await;
+    world.quiet().await;
+    world.openrouter.requests().reset();
+    let before = world.node().storage.calls();
+    for _ in 0..50 {
+        world.time.set(world.after(60));
+        world.node().tick().await.unwrap();
+        world.quiet().await;
+    }
+    assert_eq!(world.node().storage.calls(), before);
+    assert!(world.openrouter.requests().all().is_empty());
+}
+
+#[tokio::test]
+async fn the_first_reads_after_a_restart_ask_openrouter_nothing() {
+    let world = World::with_role().await;
+    world.copy_role(100).await;
+    world.openrouter.requests().reset();
+    world.restart().await;
+    for number in 1..=100 {
+        world.key(&format!("copy-{number}")).await.unwrap();
+    }
+    world.quiet().await;
+    assert!(world.openrouter.requests().all().is_empty());
+}
+
+#[tokio::test]
+async fn what_became_overdue_is_made_up_for_eight_requests_at_a_time() {
+    let world = World::with_role().await;
+    world.copy_role(200).await;
+    world.node().life.end();
+    world.time.set(world.after(7_200));
+    world.openrouter.requests().reset();
+    world.openrouter.set_latency(Duration::from_millis(5));
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(world.orders(), 201);
+    assert_eq!(world.openrouter.requests().high_water_mark(), 8);
+    for number in 1..=200 {
+        let key = world.key(&format!("copy-{number}")).await.unwrap();
+        assert_eq!(key["key_version"], 2);
+    }
+    assert!(world.intents().is_empty());
+}

@@ -1,0 +1,89 @@
+//! Roles that are deleted while OpenRouter misbehaves.
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World, hashes};
+
+#[tokio::test]
+async fn a_deletion_by_force_names_exactly_the_keys_that_it_may_leave_behind() {
+    let world = World::with_role().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let known = hashes(&world.role("app").await.unwrap());
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(503).on("DELETE", "/keys/*").nth(2));
+    let answer = world
+        .delete(ROLE, json!({"force": true}))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer.data["keys_left_behind"], json!([known[1]]));
+    assert_eq!(answer.warnings.len(), 1);
+    let alive = world.openrouter.account().keys();
+    assert_eq!(alive.len(), 1);
+    assert_eq!(alive[0].hash, known[1]);
+    assert!(world.role("app").await.is_none());
+}
+
+#[tokio::test]
+async fn a_deletion_that_openrouter_refuses_leaves_the_role_in_service() {
+    let world = World::with_role().await;
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(403).on("DELETE", "/keys/*"));
+    world.delete(ROLE, json!({})).await.unwrap_err();
+    assert_eq!(world.version().await, 1);
+    assert_eq!(world.complaints().await, [""; 0]);
+    world.pass(3_600).await;
+    assert_eq!(world.version().await, 2);
+    world.delete(ROLE, json!({})).await.unwrap();
+    assert!(world.openrouter.account().keys().is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_unclear_goes_on_until_openrouter_has_confirmed_it() {
+    let world = World::with_role().await;
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(502).on("DELETE", "/keys/*").times(4));
+    world.delete(ROLE, json!({})).await.unwrap_err();
+    world.key("app").await.unwrap_err();
+    let complaints = world.complaints().await;
+    assert!(complaints[0].contains("being deleted"), "{complaints:?}");
+    world.pass(60).await;
+    assert!(world.role("app").await.is_none());
+    assert!(world.openrouter.account().keys().is_empty());
+}
+
+#[tokio::test]
+async fn a_role_that_is_being_deleted_is_neither_changed_nor_rotated() {
+    let world = World::with_role().await;
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(502).on("DELETE", "/keys/*").forever());
+    world.delete(ROLE, json!({})).await.unwrap_err();
+    world.write(ROLE, json!({"limit": 7})).await.unwrap_err();
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    assert_eq!(world.orders(), 1);
+    world.delete(ROLE, json!({"force": true})).await.unwrap();
+    assert!(world.role("app").await.is_none());
+}
+
+#[tokio::test]
+async fn a_connection_with_an_unconfirmed_creation_is_not_deleted() {
+    let world = World::connected().await;
+    world
+        .openrouter
+        .faults()
+        .add(Fault::ResetBeforeEffect.on("POST", "/keys"));
+    world.write(ROLE, json!({})).await.unwrap_err();
+    let refusal = world.delete("config", json!({})).await.unwrap_err();
+    assert!(refusal.to_string().contains("recovered"), "{refusal}");
+    world.pass(700).await;
+    world.delete("config", json!({})).await.unwrap();
+}

@@ -1,0 +1,85 @@
+//! Time in the test's hands: one present for the engine and for OpenRouter, which moves only when a
+//! test moves it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use vault_plugin_secrets_openrouter::engine::clock::Clock;
+
+use super::effects::Life;
+
+/// The present, for everybody in a world.
+pub(crate) struct Time {
+    now: watch::Sender<Timestamp>,
+    openrouter: openrouter_simulator::Clock,
+}
+
+impl Time {
+    /// The present of this simulator.
+    pub(crate) fn of(openrouter: openrouter_simulator::Clock) -> Arc<Self> {
+        let (now, _) = watch::channel(openrouter.now());
+        Arc::new(Self { now, openrouter })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        *self.now.borrow()
+    }
+
+    /// Moves the present, in either direction, and wakes who sleeps until then.
+    pub(crate) fn set(&self, now: Timestamp) {
+        self.openrouter.set(now);
+        self.now.send_replace(now);
+    }
+}
+
+/// The clock of one node: tells the world's time for as long as the node lives.
+pub(crate) struct NodeClock {
+    time: Arc<Time>,
+    life: Arc<Life>,
+    sleepers: Mutex<BTreeMap<u64, Timestamp>>,
+}
+
+impl NodeClock {
+    pub(crate) fn new(time: Arc<Time>, life: Arc<Life>) -> Arc<Self> {
+        Arc::new(Self {
+            time,
+            life,
+            sleepers: Mutex::default(),
+        })
+    }
+
+    /// When the next of those who sleep wants to be woken.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        self.sleepers.lock().unwrap().values().min().copied()
+    }
+}
+
+#[async_trait]
+impl Clock for NodeClock {
+    fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    /// Sleeps through without looking: the test's clock does not move unseen.
+    async fn sleep_until(&self, until: Timestamp) {
+        let id = self.life.act();
+        self.sleepers.lock().unwrap().insert(id, until);
+        let _asleep = Asleep(self, id);
+        let mut now = self.time.now.subscribe();
+        let woken = now.wait_for(|now| *now >= until).await;
+        woken.expect("the world outlives its nodes");
+        self.life.checkpoint().await;
+    }
+}
+
+/// Takes a sleeper off the list, however its sleep ends.
+struct Asleep<'a>(&'a NodeClock, u64);
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.sleepers.lock().unwrap().remove(&self.1);
+    }
+}

@@ -1,0 +1,181 @@
+//! What the engine does to the outside world, point by point, and the harm that strikes at one.
+//!
+//! Storage and the gate before OpenRouter come by here before and after each of their effects. The
+//! list of points is thus written by the run itself: a step that the engine learns later is on it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What strikes at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// The node is dead: whatever it was doing stops there, for good.
+    Crash,
+    /// This one call fails, and the node lives: storage reports an error, a connection is reset.
+    /// The effect before it, if there was one, stays.
+    Fault,
+}
+
+/// All effects of a world, whichever node has them.
+#[derive(Default)]
+pub(crate) struct Effects {
+    plan: Mutex<Plan>,
+    crashes: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Plan {
+    recording: Option<Recording>,
+    /// The name of a point to die at.
+    death: Option<String>,
+}
+
+struct Recording {
+    points: Vec<String>,
+    harm: Harm,
+    at: Option<usize>,
+}
+
+impl Effects {
+    /// Records the points at which `harm` could strike; it does so at the one with that number.
+    pub(crate) fn record(&self, harm: Harm, at: Option<usize>) {
+        let points = Vec::new();
+        self.plan.lock().unwrap().recording = Some(Recording { points, harm, at });
+    }
+
+    /// Ends the recording, and whatever harm was still to come; returns the points.
+    pub(crate) fn stop(&self) -> Vec<String> {
+        let recording = self.plan.lock().unwrap().recording.take();
+        recording.map_or_else(Vec::new, |recording| recording.points)
+    }
+
+    /// Does something that is not part of the recording. Nothing else may be going on.
+    pub(crate) async fn aside<T>(&self, something: impl Future<Output = T>) -> T {
+        let recording = self.plan.lock().unwrap().recording.take();
+        let result = something.await;
+        self.plan.lock().unwrap().recording = recording;
+        result
+    }
+
+    /// Lets the node die at the next point of that name.
+    pub(crate) fn die_at(&self, name: &str) {
+        self.plan.lock().unwrap().death = Some(name.to_owned());
+    }
+
+    /// Returns when a node crashes.
+    pub(crate) async fn crash(&self) {
+        let mut crashes = self.crashes.subscribe();
+        let crashed = crashes.changed().await;
+        crashed.expect("the world outlives its nodes");
+    }
+
+    /// A node has come to the point `name`, next to an effect. `Err` is a fault that the caller
+    /// reports in its own way.
+    pub(super) async fn reach(&self, life: &Life, name: String) -> Result<(), Struck> {
+        life.checkpoint().await;
+        life.act();
+        let harm = self.plan.lock().unwrap().harm_at(name);
+        if harm == Some(Harm::Crash) {
+            life.end();
+            self.crashes.send_modify(|crashes| *crashes += 1);
+        }
+        life.checkpoint().await;
+        match harm {
+            Some(Harm::Fault) => Err(Struck),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for something without an effect: to die there is to die after the effect before.
+    pub(super) async fn reach_harmless(&self, life: &Life, name: String) -> Result<(), Struck> {
+        let harm = self.plan.lock().unwrap().recording.as_ref().map(|r| r.harm);
+        match harm {
+            Some(Harm::Fault) => self.reach(life, name).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    fn harm_at(&mut self, name: String) -> Option<Harm> {
+        if self.death.as_ref() == Some(&name) {
+            self.death = None;
+            return Some(Harm::Crash);
+        }
+        let recording = self.recording.as_mut()?;
+        let strikes = recording.at == Some(recording.points.len());
+        recording.points.push(name);
+        strikes.then_some(recording.harm)
+    }
+}
+
+/// A fault has struck.
+#[derive(Debug)]
+pub(super) struct Struck;
+
+/// The life of one node, and whether it is doing something.
+#[derive(Default)]
+pub(crate) struct Life {
+    over: CancellationToken,
+    acts: AtomicU64,
+    busy: AtomicUsize,
+}
+
+impl Life {
+    /// Ends it.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Passes as long as the node lives. A dead one stops here for ever: that is what it is to be
+    /// dead, nothing is cleaned up and nobody is told.
+    pub(super) async fn checkpoint(&self) {
+        if self.over.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The node did something. Returns how often it has.
+    pub(super) fn act(&self) -> u64 {
+        self.acts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The node waits for somebody else until the result is dropped.
+    pub(super) fn busy(&self) -> Busy<'_> {
+        self.act();
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    /// Returns when the node has nothing to do before the clock moves. It and all that it talks to
+    /// run on one thread, so a few rounds in which nobody had anything to do are proof.
+    pub(crate) async fn quiet(&self) {
+        let mut calm = 0;
+        while calm < ROUNDS && !self.over.is_cancelled() {
+            let before = self.acts.load(Ordering::Relaxed);
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            for _ in 0..YIELDS {
+                tokio::task::yield_now().await;
+            }
+            let idle = self.busy.load(Ordering::Relaxed) == 0;
+            let unchanged = self.acts.load(Ordering::Relaxed) == before;
+            calm = if idle && unchanged { calm + 1 } else { 0 };
+        }
+    }
+}
+
+/// See [`Life::busy`].
+pub(super) struct Busy<'a>(&'a Life);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.act();
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+const ROUNDS: u32 = 2;
+const YIELDS: u32 = 30;

@@ -1,0 +1,155 @@
+//! The gate before OpenRouter: passes requests and answers on as they are, and is where a node's
+//! network ends when the node dies.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::effects::{Effects, Life};
+
+/// A gate, open until it is dropped.
+pub(crate) struct Gate {
+    address: SocketAddr,
+    state: Arc<State>,
+    listening: JoinHandle<()>,
+}
+
+struct State {
+    openrouter: SocketAddr,
+    effects: Arc<Effects>,
+    life: Mutex<Arc<Life>>,
+}
+
+impl Gate {
+    pub(crate) async fn before(base_url: &str, effects: Arc<Effects>) -> Self {
+        let authority = base_url.split('/').nth(2).expect("a URL with a host");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let state = Arc::new(State {
+            openrouter: authority.parse().unwrap(),
+            effects,
+            life: Mutex::default(),
+        });
+        Self {
+            address: listener.local_addr().unwrap(),
+            state: Arc::clone(&state),
+            listening: tokio::spawn(listen(listener, state)),
+        }
+    }
+
+    /// What a connection takes as `api_url`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/api/v1", self.address)
+    }
+
+    /// Who comes from now on belongs to this node.
+    pub(crate) fn serve(&self, life: Arc<Life>) {
+        *self.state.life.lock().unwrap() = life;
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+async fn listen(listener: TcpListener, state: Arc<State>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let life = Arc::clone(&state.life.lock().unwrap());
+        tokio::spawn(pass(stream, life, Arc::clone(&state)));
+    }
+}
+
+/// Passes one connection's requests on, one after the other, until one is not answered in full.
+async fn pass(mut client: TcpStream, life: Arc<Life>, state: Arc<State>) {
+    client.set_nodelay(true).unwrap();
+    while let Message::Whole(request) = read(&mut client).await {
+        let _busy = life.busy();
+        let name = name_of(&request);
+        let reached = state.effects.reach(&life, format!("before {name}"));
+        if reached.await.is_err() {
+            return reset(&client);
+        }
+        let answer = ask(state.openrouter, &request).await;
+        let reached = state.effects.reach(&life, format!("after {name}"));
+        if reached.await.is_err() {
+            return reset(&client);
+        }
+        match answer {
+            Message::Whole(answer) => {
+                if client.write_all(&answer).await.is_err() {
+                    return;
+                }
+            }
+            Message::Partial(part) if part.is_empty() => return reset(&client),
+            Message::Partial(part) => {
+                let _ = client.write_all(&part).await;
+                return;
+            }
+        }
+    }
+}
+
+async fn ask(openrouter: SocketAddr, request: &[u8]) -> Message {
+    let Ok(mut stream) = TcpStream::connect(openrouter).await else {
+        return Message::Partial(Vec::new());
+    };
+    match stream.write_all(request).await {
+        Ok(()) => read(&mut stream).await,
+        Err(_) => Message::Partial(Vec::new()),
+    }
+}
+
+/// A request or an answer as it came over the wire.
+enum Message {
+    Whole(Vec<u8>),
+    /// The connection ended before the message did.
+    Partial(Vec<u8>),
+}
+
+/// Reads up to the end of a body whose length the head tells; that is all there is here.
+async fn read(stream: &mut TcpStream) -> Message {
+    let mut message = Vec::new();
+    loop {
+        if length(&message).is_some_and(|length| message.len() >= length) {
+            return Message::Whole(message);
+        }
+        match stream.read_buf(&mut message).await {
+            Ok(0) | Err(_) => return Message::Partial(message),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// The length of the whole message, once its head is there.
+fn length(message: &[u8]) -> Option<usize> {
+    let head = message.windows(4).position(|end| end == b"\r\n\r\n")?;
+    let text = String::from_utf8_lossy(&message[..head]).to_ascii_lowercase();
+    let body = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .map_or(0, |value| value.trim().parse().unwrap());
+    Some(head + 4 + body)
+}
+
+/// Method and path without hash and query, such as `DELETE /keys/*`.
+fn name_of(request: &[u8]) -> String {
+    let text = String::from_utf8_lossy(request);
+    let mut words = text.split(' ');
+    let method = words.next().unwrap_or_default();
+    let target = words.next().unwrap_or_default();
+    let path = target.split('?').next().unwrap_or_default();
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    match path.strip_prefix("/keys/") {
+        Some(_) => format!("{method} /keys/*"),
+        None => format!("{method} {path}"),
+    }
+}
+
+/// With no time to linger, closing sends a reset instead of an orderly end.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}

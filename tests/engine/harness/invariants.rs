@@ -1,0 +1,133 @@
+//! What holds in a world that has come to rest, whatever happened before.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use vault_plugin_secrets_openrouter::logical::Storage;
+
+use super::world::World;
+
+/// A key was handed out, and works until then.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    pub(super) hash: String,
+    pub(super) until: Timestamp,
+}
+
+impl World {
+    /// What is wrong: nothing, if all is well.
+    pub(crate) async fn violations(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut believed = BTreeSet::new();
+        for name in self.storage.list("roles/").await.unwrap() {
+            match self.role(&name).await {
+                Some(role) => {
+                    self.judge_role(&name, &role, &mut wrong).await;
+                    believed.extend(hashes(&role));
+                }
+                None => wrong.push(format!("role {name} cannot be read")),
+            }
+        }
+        let alive = self.openrouter.account().keys();
+        let alive: BTreeSet<String> = alive.into_iter().map(|key| key.hash).collect();
+        for orphan in alive.difference(&believed) {
+            wrong.push(format!("nobody knows of the living key {orphan}"));
+        }
+        for dead in believed.difference(&alive) {
+            wrong.push(format!("the key {dead} is believed to live"));
+        }
+        let keys = self.storage.keys();
+        for left in keys.iter().filter(|key| key.starts_with("wal/")) {
+            wrong.push(format!("{left} is left behind"));
+        }
+        wrong
+    }
+
+    /// What the roles themselves say is wrong.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        for name in self.storage.list("roles/").await.unwrap() {
+            let answer = self.read(&format!("roles/{name}")).await.unwrap();
+            let answer = answer.expect("it is listed");
+            if answer.data["rotation_status"] != "success" {
+                complaints.push(format!("{name}: {}", answer.data["last_rotation_message"]));
+            }
+            complaints.extend(answer.warnings);
+        }
+        complaints
+    }
+
+    /// Keys that died although somebody still held a lease on them.
+    pub(crate) fn broken_promises(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        for promise in self.promises.lock().unwrap().iter() {
+            let key = self.openrouter.account().key(&promise.hash).unwrap();
+            let died = key.deleted_at.into_iter().chain(key.expires_at).min();
+            if let Some(died) = died.filter(|died| *died < promise.until) {
+                broken.push(format!("{promise:?} died at {died}"));
+            }
+        }
+        broken
+    }
+
+    async fn judge_role(
+        &self,
+        name: &str,
+        role: &serde_json::Map<String, Value>,
+        wrong: &mut Vec<String>,
+    ) {
+        let now = self.time.now();
+        for key in role["superseded_keys"].as_array().unwrap() {
+            let revoke_at: Timestamp = key["revoke_at"].as_str().unwrap().parse().unwrap();
+            if revoke_at <= now {
+                wrong.push(format!(
+                    "a superseded key of {name} outlives its time: {key}"
+                ));
+            }
+        }
+        match self.key(name).await {
+            Err(reason) => wrong.push(format!("role {name} serves no key: {reason}")),
+            Ok(data) => self.judge_key(role, &data, wrong),
+        }
+    }
+
+    fn judge_key(
+        &self,
+        role: &serde_json::Map<String, Value>,
+        data: &serde_json::Map<String, Value>,
+        wrong: &mut Vec<String>,
+    ) {
+        let hash = data["key_hash"].as_str().unwrap();
+        if hash_of(data["api_key"].as_str().unwrap()) != hash {
+            wrong.push(format!("{hash} is not the hash of the key"));
+        }
+        let Some(key) = self.openrouter.account().key(hash) else {
+            return wrong.push(format!("OpenRouter never had the key {hash}"));
+        };
+        let expired = key.expires_at.is_some_and(|at| at <= self.time.now());
+        if key.deleted_at.is_some() || key.disabled || expired {
+            wrong.push(format!("the current key does not work: {hash}"));
+        }
+        if role["limit"].as_f64() != key.limit {
+            let (wanted, has) = (&role["limit"], key.limit);
+            wrong.push(format!("the key's limit is {has:?}, the role's {wanted}"));
+        }
+    }
+}
+
+/// The hashes of the keys that a role shows.
+pub(crate) fn hashes(role: &serde_json::Map<String, Value>) -> Vec<String> {
+    let superseded = role["superseded_keys"].as_array().unwrap().iter();
+    superseded
+        .chain([&role["current_key"]])
+        .map(|key| key["hash"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// As OpenRouter makes it.
+pub(crate) fn hash_of(secret: &str) -> String {
+    let digest = Sha256::digest(secret);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

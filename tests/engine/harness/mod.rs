@@ -1,0 +1,14 @@
+//! The world that the tests play in. See [`World`].
+
+mod clock;
+mod effects;
+mod gate;
+mod invariants;
+mod node;
+mod storage;
+mod world;
+
+pub(crate) use effects::Harm;
+pub(crate) use invariants::{hash_of, hashes};
+pub(crate) use node::Answer;
+pub(crate) use world::{ROLE, ROTATE, World, role};

@@ -1,0 +1,98 @@
+//! A node: the engine on one mount, in one process, as the server calls it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use vault_plugin_secrets_openrouter::engine::factory;
+use vault_plugin_secrets_openrouter::engine::nonce::Randomness;
+use vault_plugin_secrets_openrouter::logical::{
+    Backend, Data, Error, Existence, Mount, NoEvents, Operation, Request, Response, SystemView,
+};
+
+use super::clock::NodeClock;
+use super::effects::Life;
+use super::storage::NodeStorage;
+
+/// What a call came to.
+pub(crate) type Answer = Result<Option<Response>, Error>;
+
+/// A node of the cluster.
+pub(crate) struct Node {
+    pub(crate) life: Arc<Life>,
+    pub(crate) clock: Arc<NodeClock>,
+    pub(crate) storage: Arc<NodeStorage>,
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+impl Node {
+    /// A node that was not told yet that it may use its storage.
+    pub(crate) fn new(
+        life: Arc<Life>,
+        clock: Arc<NodeClock>,
+        storage: Arc<NodeStorage>,
+        system: Arc<dyn SystemView>,
+        randomness: Arc<dyn Randomness>,
+    ) -> Self {
+        let make = factory(Arc::clone(&clock) as _, randomness);
+        let mount = Mount {
+            storage: Arc::clone(&storage) as _,
+            system,
+            events: Arc::new(NoEvents),
+            config: HashMap::new(),
+            backend_uuid: "test".to_owned(),
+        };
+        let backend = make(mount);
+        Self {
+            life,
+            clock,
+            storage,
+            backend,
+        }
+    }
+
+    pub(crate) async fn read(&self, path: &str) -> Answer {
+        self.call(Operation::Read, path, Value::Null).await
+    }
+
+    /// Writes as the server does: it first asks whether that is a creation.
+    pub(crate) async fn write(&self, path: &str, body: Value) -> Answer {
+        let request = Request::new(Operation::Update, path);
+        let operation = match self.backend.existence_check(request).await? {
+            Existence::Absent => Operation::Create,
+            Existence::Unknown | Existence::Exists => Operation::Update,
+        };
+        self.call(operation, path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, body: Value) -> Answer {
+        self.call(Operation::Delete, path, body).await
+    }
+
+    /// The server's call of every minute.
+    pub(crate) async fn tick(&self) -> Answer {
+        self.call(Operation::Rollback, "", Value::Null).await
+    }
+
+    async fn call(&self, operation: Operation, path: &str, body: Value) -> Answer {
+        let data = match body {
+            Value::Object(fields) => fields,
+            _ => Data::new(),
+        };
+        let request = Request::new(operation, path).with_data(data);
+        self.backend.handle_request(request).await
+    }
+}
+
+/// Randomness that is the same in every run, so that a failure can be repeated.
+#[derive(Default)]
+pub(crate) struct Foretellable(std::sync::atomic::AtomicU64);
+
+impl Randomness for Foretellable {
+    fn bytes(&self) -> [u8; 16] {
+        let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let digest: [u8; 32] = Sha256::digest(count.to_be_bytes()).into();
+        digest[..16].try_into().expect("sixteen bytes")
+    }
+}

@@ -1,0 +1,275 @@
+//! A world: one storage, one OpenRouter, one clock, and the node that is active now.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use jiff::{SignedDuration, Timestamp};
+use openrouter_simulator::{Options, Simulator};
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::{
+    Data, Entry, FixedSystemView, MemoryStorage, Storage, SystemView,
+};
+
+use super::clock::{NodeClock, Time};
+use super::effects::{Effects, Life};
+use super::gate::Gate;
+use super::invariants::Promise;
+use super::node::{Answer, Foretellable, Node};
+use super::storage::NodeStorage;
+
+/// The role that most tests are about.
+pub(crate) const ROLE: &str = "roles/app";
+/// Where it is rotated.
+pub(crate) const ROTATE: &str = "rotate-role/app";
+
+/// Everything there is.
+pub(crate) struct World {
+    pub(crate) openrouter: Simulator,
+    pub(crate) effects: Arc<Effects>,
+    pub(crate) storage: Arc<MemoryStorage>,
+    pub(crate) time: Arc<Time>,
+    pub(super) promises: Mutex<Vec<Promise>>,
+    gate: Gate,
+    node: Mutex<Arc<Node>>,
+    randomness: Arc<Foretellable>,
+}
+
+impl World {
+    /// A world with one active node, and nothing configured.
+    pub(crate) async fn empty() -> Self {
+        let present = "2026-11-20T12:00:00Z".parse().unwrap();
+        let options = Options {
+            clock: openrouter_simulator::Clock::standing_at(present),
+            seed: Some(1),
+            ..Options::default()
+        };
+        let openrouter = Simulator::start(options).await.unwrap();
+        let effects = Arc::new(Effects::default());
+        let gate = Gate::before(&openrouter.base_url(), Arc::clone(&effects)).await;
+        let time = Time::of(openrouter.clock().clone());
+        let storage = Arc::new(MemoryStorage::default());
+        let randomness = Arc::new(Foretellable::default());
+        let system = Arc::new(FixedSystemView::default());
+        let node = node(&gate, &effects, &storage, &time, system, &randomness);
+        let world = Self {
+            openrouter,
+            effects,
+            storage,
+            time,
+            promises: Mutex::default(),
+            gate,
+            node: Mutex::new(Arc::new(node)),
+            randomness,
+        };
+        world.node().backend.initialize().await.unwrap();
+        world.quiet().await;
+        world
+    }
+
+    /// The same, with a connection.
+    pub(crate) async fn connected() -> Self {
+        let world = Self::empty().await;
+        // Worlds differ in their gate's address only. What the first one stored is taken over, since
+        // each write makes an HTTP client, and that takes longer than most tests.
+        static STORED: OnceLock<String> = OnceLock::new();
+        let url = world.gate.url();
+        if let Some(stored) = STORED.get() {
+            let value = stored.replace("GATE", &url).into_bytes();
+            let key = "config/default".to_owned();
+            world.storage.put(Entry { key, value }).await.unwrap();
+            return world;
+        }
+        let management_key = world.openrouter.management_key();
+        let body = json!({"management_key": management_key, "api_url": url});
+        world.write("config", body).await.unwrap();
+        let stored = world.storage.get("config/default").await.unwrap();
+        let stored = String::from_utf8(stored.expect("it was written")).unwrap();
+        STORED.get_or_init(|| stored.replace(&url, "GATE"));
+        world
+    }
+
+    /// The same, with [`ROLE`] and a first reader of its key: a period of an hour, a grace period of
+    /// ten minutes, a lease of five.
+    pub(crate) async fn with_role() -> Self {
+        let world = Self::connected().await;
+        world.write(ROLE, role()).await.unwrap();
+        world.key("app").await.unwrap();
+        world.quiet().await;
+        world
+    }
+
+    /// Where the engine finds OpenRouter.
+    pub(crate) fn gate_url(&self) -> String {
+        self.gate.url()
+    }
+
+    /// The node that is active now.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node.lock().unwrap())
+    }
+
+    pub(crate) async fn read(&self, path: &str) -> Answer {
+        self.node().read(path).await
+    }
+
+    pub(crate) async fn write(&self, path: &str, body: Value) -> Answer {
+        let node = self.node();
+        self.while_time_passes(node.write(path, body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, body: Value) -> Answer {
+        let node = self.node();
+        self.while_time_passes(node.delete(path, body)).await
+    }
+
+    /// What a role's read shows; `None` when there is no such role.
+    pub(crate) async fn role(&self, name: &str) -> Option<Data> {
+        let answer = self.read(&format!("roles/{name}")).await.unwrap();
+        answer.map(|answer| answer.data)
+    }
+
+    /// Reads a role's key as an application does, which relies on it from then on.
+    pub(crate) async fn key(&self, role: &str) -> Result<Data, String> {
+        let answer = self.read(&format!("creds/{role}")).await;
+        let answer = answer.map_err(|reason| reason.to_string())?;
+        let data = answer.ok_or("there is no key")?.data;
+        let promise = Promise {
+            hash: data["key_hash"].as_str().unwrap().to_owned(),
+            until: self.after(data["ttl"].as_i64().unwrap()),
+        };
+        self.promises.lock().unwrap().push(promise);
+        Ok(data)
+    }
+
+    /// Which of its keys the role `app` hands out.
+    pub(crate) async fn version(&self) -> u64 {
+        let data = self.key("app").await.unwrap();
+        data["key_version"].as_u64().unwrap()
+    }
+
+    /// How many keys were ordered from OpenRouter.
+    pub(crate) fn orders(&self) -> usize {
+        self.openrouter.requests().to("POST", "/keys").len()
+    }
+
+    /// What is in the write-ahead log.
+    pub(crate) fn intents(&self) -> Vec<String> {
+        let mut keys = self.storage.keys();
+        keys.retain(|key| key.starts_with("wal/"));
+        keys
+    }
+
+    /// Roles named `copy-1` and so on, as many, that are as the role `app` is; for the next node.
+    pub(crate) async fn copy_role(&self, copies: usize) {
+        let value = self
+            .storage
+            .get(ROLE)
+            .await
+            .unwrap()
+            .expect("there is the role");
+        for number in 1..=copies {
+            let (key, value) = (format!("roles/copy-{number}"), value.clone());
+            self.storage.put(Entry { key, value }).await.unwrap();
+        }
+    }
+
+    /// Dies in the middle of a rotation, after this point of it.
+    pub(crate) async fn die_during_a_rotation(&self, point: &str) {
+        self.effects.die_at(point);
+        tokio::select! {
+            _ = self.write(ROTATE, Value::Null) => panic!("the rotation outlives the crash"),
+            () = self.effects.crash() => {}
+        }
+    }
+
+    /// So many seconds from now.
+    pub(crate) fn after(&self, seconds: i64) -> Timestamp {
+        let seconds = SignedDuration::from_secs(seconds);
+        self.time.now().checked_add(seconds).unwrap()
+    }
+
+    /// Lets this much time pass, stopping wherever the engine wants to be woken. At every stop the
+    /// server makes its periodic call and somebody reads the role's key.
+    pub(crate) async fn pass(&self, seconds: i64) {
+        let end = self.after(seconds);
+        let node = self.node();
+        loop {
+            node.tick().await.unwrap();
+            node.life.quiet().await;
+            if self.storage.keys().iter().any(|key| key == ROLE) {
+                // Not every scenario has a key to give at every time.
+                let _ = self.effects.aside(self.key("app")).await;
+            }
+            let now = self.time.now();
+            if now == end {
+                return;
+            }
+            let next = node.clock.next_wake().filter(|next| *next > now);
+            self.time.set(next.map_or(end, |next| next.min(end)));
+        }
+    }
+
+    /// Carries a request out. Where it waits for the clock, as between two tries, the clock moves.
+    async fn while_time_passes(&self, request: impl Future<Output = Answer>) -> Answer {
+        tokio::pin!(request);
+        loop {
+            tokio::select! {
+                answer = &mut request => return answer,
+                () = self.quiet() => {
+                    self.node().life.checkpoint().await;
+                    // What the keeper sleeps for is later, and not what the request waits for.
+                    let (now, soon) = (self.time.now(), self.after(2));
+                    let next = self.node().clock.next_wake();
+                    if let Some(next) = next.filter(|next| (now..soon).contains(next)) {
+                        self.time.set(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when nothing more happens before the clock moves.
+    pub(crate) async fn quiet(&self) {
+        self.node().life.quiet().await;
+    }
+
+    /// The node dies, if it is not dead yet, and another one takes over.
+    pub(crate) async fn restart(&self) {
+        self.fail_over(FixedSystemView::default()).await;
+    }
+
+    /// The same, with a node of this kind.
+    pub(crate) async fn fail_over(&self, system: impl SystemView + 'static) {
+        self.node().life.end();
+        let (gate, effects, storage) = (&self.gate, &self.effects, &self.storage);
+        let system = Arc::new(system);
+        let next = node(gate, effects, storage, &self.time, system, &self.randomness);
+        *self.node.lock().unwrap() = Arc::new(next);
+        self.node().backend.initialize().await.unwrap();
+        self.node().tick().await.unwrap();
+    }
+}
+
+/// What [`World::with_role`] writes.
+pub(crate) fn role() -> Value {
+    json!({
+        "rotation_period": 3600,
+        "rotation_grace_period": 600,
+        "ttl": 300,
+        "limit": 5,
+    })
+}
+
+fn node(
+    gate: &Gate,
+    effects: &Arc<Effects>,
+    storage: &Arc<MemoryStorage>,
+    time: &Arc<Time>,
+    system: Arc<dyn SystemView>,
+    randomness: &Arc<Foretellable>,
+) -> Node {
+    let life = Arc::new(Life::default());
+    gate.serve(Arc::clone(&life));
+    let clock = NodeClock::new(Arc::clone(time), Arc::clone(&life));
+    let storage = NodeStorage::new(Arc::clone(storage), Arc::clone(effects), Arc::clone(&life));
+    Node::new(life, clock, storage, system, Arc::clone(randomness) as _)
+}

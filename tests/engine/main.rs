@@ -1,0 +1,29 @@
+//! The engine from inside the process: what it promises when it dies, when OpenRouter or storage
+//! misbehave, and when many want something of it at once.
+//!
+//! Every module is one subject; `harness` is the world that they play in: storage in memory, a
+//! simulated OpenRouter, one clock for both, and a cut through all of it after any chosen effect.
+
+// Everything is test code; saying so lets clippy allow what it allows in tests.
+#[cfg(test)]
+mod concurrency;
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
+mod crash_matrix;
+#[cfg(test)]
+mod deletion;
+#[cfg(test)]
+mod hanging;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod proof;
+#[cfg(test)]
+mod standby;
+#[cfg(test)]
+mod timing;
+#[cfg(test)]
+mod unclear;

@@ -1,0 +1,138 @@
+//! A new key is proved before anybody gets it.
+
+use openrouter_simulator::{CallerKind, Fault, KeyChanges};
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World};
+
+/// What OpenRouter might make instead of what was ordered, and what the status then says.
+fn wrong_keys(workspace: &str) -> Vec<(Fault, &'static str)> {
+    let otherwise = |changes| Fault::CreatedOtherwise(changes);
+    let none = KeyChanges::default;
+    vec![
+        (
+            Fault::CreatedKeyDoesNotAuthenticate { uses: None },
+            "it does not authenticate",
+        ),
+        (
+            otherwise(KeyChanges {
+                limit: Some(None),
+                ..none()
+            }),
+            "other limits",
+        ),
+        (
+            otherwise(KeyChanges {
+                include_byok_in_limit: Some(true),
+                ..none()
+            }),
+            "other limits",
+        ),
+        (
+            otherwise(KeyChanges {
+                expires_at: Some(None),
+                ..none()
+            }),
+            "another expiry",
+        ),
+        (
+            otherwise(KeyChanges {
+                workspace_id: Some(workspace.to_owned()),
+                ..none()
+            }),
+            "another workspace",
+        ),
+        (
+            otherwise(KeyChanges {
+                hash: Some("0".repeat(64)),
+                ..none()
+            }),
+            "a hash that is not that of the key",
+        ),
+        (
+            otherwise(KeyChanges {
+                name: Some("something else".to_owned()),
+                ..none()
+            }),
+            "another name",
+        ),
+        (
+            otherwise(KeyChanges {
+                disabled: Some(true),
+                ..none()
+            }),
+            "a key that is disabled",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_what_was_ordered_never_becomes_current_and_is_deleted() {
+    let world = World::with_role().await;
+    let account = world.openrouter.account();
+    let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
+    world
+        .write(ROLE, json!({"workspace_id": home}))
+        .await
+        .unwrap();
+    for (fault, reason) in wrong_keys(&elsewhere) {
+        world
+            .openrouter
+            .faults()
+            .add(fault.clone().on("POST", "/keys"));
+        let refusal = world.write(ROTATE, Value::Null).await.unwrap_err();
+        assert!(refusal.to_string().contains(reason), "{fault:?}: {refusal}");
+        assert_eq!(world.version().await, 1, "{fault:?}");
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["rotation_status"], "failed");
+        let message = role["last_rotation_message"].as_str().unwrap();
+        assert!(message.contains(reason), "{fault:?}: {message}");
+        world.pass(5).await;
+        assert_eq!(world.violations().await, [""; 0], "{fault:?}");
+    }
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.version().await, 2);
+}
+
+#[tokio::test]
+async fn a_first_key_that_is_not_what_was_ordered_leaves_no_role() {
+    let world = World::connected().await;
+    for (fault, reason) in wrong_keys(&world.openrouter.account().add_workspace()) {
+        if reason == "another workspace" {
+            // Whoever names no workspace gets the one that OpenRouter takes for the default.
+            continue;
+        }
+        world
+            .openrouter
+            .faults()
+            .add(fault.clone().on("POST", "/keys"));
+        let body = json!({"limit": 5});
+        let refusal = world.write(ROLE, body).await.unwrap_err();
+        assert!(refusal.to_string().contains(reason), "{fault:?}: {refusal}");
+        assert!(world.role("app").await.is_none(), "{fault:?}");
+        world.pass(700).await;
+        assert_eq!(world.violations().await, [""; 0], "{fault:?}");
+        assert!(world.openrouter.account().keys().is_empty(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_everywhere_at_once_gets_a_few_tries() {
+    let world = World::with_role().await;
+    let late = Fault::CreatedKeyDoesNotAuthenticate { uses: Some(2) };
+    world.openrouter.faults().add(late.on("POST", "/keys"));
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.version().await, 2);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_proof_that_openrouter_cannot_give_is_no_proof() {
+    let world = World::with_role().await;
+    let broken = Fault::status(500).on("GET", "/key").by(CallerKind::Key);
+    world.openrouter.faults().add(broken.times(3));
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    assert_eq!(world.version().await, 1);
+    world.pass(5).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}
