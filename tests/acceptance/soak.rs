@@ -48,6 +48,7 @@ async fn fifty_roles_survive_faults_and_kills() {
     mount.openrouter.recover();
 
     let rotations = all_is_well(&mount).await;
+    // Panics if there is one key too many, or too few.
     mount.knows_every_key().await;
     soak.report(rotations);
     assert_eq!(soak.violations(), 0, "see the report");
@@ -165,7 +166,8 @@ impl Soak {
         println!("reads without an answer  {}", seen(&self.unanswered));
         println!("keys that died early     {}", seen(&self.early_deaths));
         println!("reads without a key      {}", seen(&self.without_a_key));
-        println!("keys nobody knows        0");
+        let living = self.mount.openrouter.hashes().len();
+        println!("keys at OpenRouter       {living}, all of them known");
         println!("violations               {}", self.violations());
         println!("requests to OpenRouter   {requests:?}");
     }

@@ -81,8 +81,8 @@ pub fn rotation_due(role: &Role, now: Timestamp) -> Due {
         .current
         .expires_at
         .and_then(|expiry| expiry.checked_sub(grace).ok())
-        // A key that is younger than its own schedule's first step is not due at once, however
-        // short its life: that would rotate without end.
+        // A key that was made under other terms may be due the moment they change, but not longer
+        // than it has been current. The next one is made under the new terms, which leave it time.
         .map(|latest| latest.max(role.current.since))
     else {
         return planned;
