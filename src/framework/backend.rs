@@ -143,14 +143,9 @@ fn parse<E>(
     captured: &[(&'static str, &str)],
     request: &Request,
 ) -> Result<Fields, Error> {
-    let schema: Vec<_> = path
-        .parameters
-        .iter()
-        .chain(&endpoint.fields)
-        .cloned()
-        .collect();
+    let schema = path.parameters.iter().chain(&endpoint.fields);
     let strict = !matches!(request.operation, Operation::Read | Operation::List);
-    Fields::parse(&schema, captured, &request.data, strict).map_err(refusal)
+    Fields::parse(schema, captured, &request.data, strict).map_err(refusal)
 }
 
 fn refusal(reason: InvalidField) -> Error {

@@ -40,14 +40,14 @@ impl Fields {
     ///
     /// # Errors
     /// The first field that is wrong.
-    pub fn parse(
-        schema: &[Field],
+    pub fn parse<'a>(
+        schema: impl IntoIterator<Item = &'a Field> + Clone,
         captured: &[(&'static str, &str)],
         data: &Data,
         strict: bool,
     ) -> Result<Self, InvalidField> {
         let mut fields = BTreeMap::new();
-        for field in schema {
+        for field in schema.clone() {
             if field.kind == FieldKind::Name {
                 continue;
             }
@@ -131,16 +131,24 @@ impl Fields {
     }
 }
 
-fn refuse_unknown(schema: &[Field], data: &Data) -> Result<(), InvalidField> {
+fn refuse_unknown<'a>(
+    schema: impl IntoIterator<Item = &'a Field> + Clone,
+    data: &Data,
+) -> Result<(), InvalidField> {
     let unknown: Vec<String> = data
         .keys()
-        .filter(|given| !schema.iter().any(|field| field.name == given.as_str()))
+        .filter(|given| {
+            !schema
+                .clone()
+                .into_iter()
+                .any(|field| field.name == given.as_str())
+        })
         .map(|given| shortened(given))
         .collect();
     if unknown.is_empty() {
         return Ok(());
     }
-    let known = schema.iter().map(|field| field.name).collect();
+    let known = schema.into_iter().map(|field| field.name).collect();
     Err(InvalidField::Unknown { unknown, known })
 }
 

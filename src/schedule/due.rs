@@ -31,6 +31,17 @@ pub enum Due {
     Never,
 }
 
+impl Due {
+    /// The time of the next run; in the past for one that is due now.
+    #[must_use]
+    pub const fn time(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) | Self::Now { since: at } | Self::Missed { next: at, .. } => Some(at),
+            Self::Never => None,
+        }
+    }
+}
+
 impl Schedule {
     /// Whether the next run is due at `now` if the last run was at `last`.
     ///

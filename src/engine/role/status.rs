@@ -46,16 +46,12 @@ fn define(data: &mut Data, role: &Role, now: Timestamp) {
 fn report(data: &mut Data, role: &Role, now: Timestamp) {
     let due = rotation_due(role, now);
     let (status, message) = outcome(role, due);
-    let next = match due {
-        Due::At(at) | Due::Now { since: at } | Due::Missed { next: at, .. } => Some(at),
-        Due::Never => None,
-    };
     let mut show = |field: &str, value: Value| data.insert(field.to_owned(), value);
     show("current_key", current(&role.current));
     let superseded: Vec<Value> = role.superseded.iter().map(superseded).collect();
     show("superseded_keys", superseded.into());
     show("last_vault_rotation", role.current.since.to_string().into());
-    show("next_vault_rotation", text(next));
+    show("next_vault_rotation", text(due.time()));
     show(
         "last_rotation_attempt",
         role.last_attempt.to_string().into(),

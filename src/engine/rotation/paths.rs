@@ -11,7 +11,6 @@ use crate::engine::role::{Grace, Role, RoleName, RotationPolicy};
 use crate::engine::state::{Changing, Engine};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
-use crate::schedule::Due;
 
 /// The path.
 pub fn path() -> Path<Engine> {
@@ -108,10 +107,7 @@ fn permit(name: &RoleName, role: &Role, grace: Grace) -> Result<(), Error> {
 
 fn answer(engine: &Engine, role: &Role) -> Response {
     let key = &role.current;
-    let next = match rotation_due(role, engine.clock.now()) {
-        Due::At(at) | Due::Now { since: at } | Due::Missed { next: at, .. } => Some(at),
-        Due::Never => None,
-    };
+    let next = rotation_due(role, engine.clock.now()).time();
     let superseded: Vec<Value> = role
         .superseded
         .iter()
