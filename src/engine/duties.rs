@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::clock::{after, seconds_until};
+use super::clock::after;
 use super::error::Error;
 use super::keeper::{Duties, Task};
+use super::minting::recover;
 use super::role::Role;
-use super::rotation::{Recovery, delay, recover, tend};
+use super::rotation::tend;
 use super::state::Engine;
 use crate::logical::StorageError;
 
@@ -50,29 +51,23 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
     }
     match task {
         Task::Tend(name) => tend(engine, name).await,
-        Task::Recover(nonce) => Ok(match recover(engine, nonce).await? {
-            Recovery::Settled => None,
-            Recovery::LookAgain(at) => Some(at),
-        }),
+        Task::Recover(place) => recover(engine, place).await,
     }
 }
 
-/// When something is tried again whose failure was not stored with a role: soon, but a recovery
-/// after about as long as it has been going on, up to an hour. Every try of a rotation in an outage
-/// may leave one behind, and together they must not be what keeps OpenRouter down.
+/// When something is tried again whose failure was not stored with a role: soon, or when OpenRouter
+/// asked for it; a recovery knows better itself.
 fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     let now = engine.clock.now();
     let asked = reason.retry_after().unwrap_or_default().as_secs();
-    let going_on = match task {
-        Task::Tend(_) => 0,
-        Task::Recover(nonce) => engine
-            .intents
-            .adrift(nonce)
-            .map_or(0, |intent| seconds_until(intent.at, now)),
-    };
-    let doublings = u64::BITS - going_on.leading_zeros();
-    let wait = delay(doublings + 1, &*engine.randomness).as_secs();
-    after(now, wait.max(asked.min(LONGEST_ASKED)).max(AGAIN_AFTER))
+    let soon = after(now, asked.clamp(AGAIN_AFTER, LONGEST_ASKED));
+    match task {
+        Task::Tend(_) => soon,
+        Task::Recover(place) => {
+            let next = engine.intents.next_look(place, now);
+            next.map_or(soon, |next| next.max(soon))
+        }
+    }
 }
 
 /// Reads every intent and every role once. An entry that cannot be read costs only itself.
@@ -80,10 +75,8 @@ async fn survey(engine: &Engine) -> Result<(), Error> {
     for reason in engine.intents.load(&*engine.storage).await? {
         tracing::error!(mount = engine.mount, %reason, "an intent is left alone");
     }
-    for intent in engine.intents.all() {
-        if engine.intents.adrift(&intent.nonce).is_some() {
-            engine.keeper.now(Task::Recover(intent.nonce));
-        }
+    for place in engine.intents.places_adrift() {
+        engine.keeper.now(Task::Recover(place));
     }
     for name in Role::names(&*engine.storage).await? {
         engine.schedule(&name).await;

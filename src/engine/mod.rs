@@ -3,13 +3,15 @@
 //! - [`connection`]: the management keys that the engine works with. Paths `config`, `config/:name`.
 //! - [`role`]: what keys to hand out, and the keys there are. Path `roles/:name`.
 //! - [`credentials`]: handing the current key out. Paths `creds/:name`, `static-creds/:name`.
-//! - [`rotation`]: how keys are made, replaced and revoked. Path `rotate-role/:name`.
+//! - [`rotation`]: how a role's keys are replaced and revoked. Path `rotate-role/:name`.
+//! - [`minting`]: how a key is made, and what becomes of an order that went wrong.
 //! - [`keeper`]: wakes what is due, on time; [`duties`]: what is then done.
 //!
 //! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
-//! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside), [`error`]
-//! and [`events`].
+//! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside), [`backoff`],
+//! [`error`] and [`events`].
 
+mod backoff;
 pub mod clock;
 mod connection;
 mod credentials;
@@ -17,6 +19,7 @@ mod duties;
 mod error;
 mod events;
 mod keeper;
+mod minting;
 pub mod nonce;
 mod role;
 mod rotation;

@@ -6,9 +6,10 @@ use super::clock::Clock;
 use super::connection::{ConnectionName, Links};
 use super::error::Error;
 use super::keeper::{Keeper, Task};
+use super::minting::Intents;
 use super::nonce::Randomness;
 use super::role::{Role, RoleName};
-use super::rotation::{Intents, Step, next_step};
+use super::rotation::{Step, next_step};
 use crate::framework::{Held, Locks};
 use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
 
@@ -97,9 +98,7 @@ impl Engine {
 
     /// Whether a key that was ordered through this connection is not confirmed yet.
     pub fn recovering_through(&self, connection: &ConnectionName) -> bool {
-        self.intents
-            .all()
-            .any(|intent| intent.connection == *connection)
+        self.intents.any_through(connection)
     }
 
     /// Whether the connection exists.

@@ -5,7 +5,7 @@
 //! remembers what it wrote: once read, an idle log costs no storage call. Go's framework reads the
 //! whole log every minute, inside the server's periodic call and under its state lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -20,7 +20,22 @@ pub const PREFIX: &str = "wal/";
 pub struct Log<T> {
     kind: &'static str,
     // A plain mutex: it is never held across an await.
-    known: Mutex<BTreeMap<String, Written<T>>>,
+    known: Mutex<Known<T>>,
+}
+
+struct Known<T> {
+    entries: BTreeMap<String, Written<T>>,
+    /// What was struck out while a [`Log::load`] is under way, which may have read it before.
+    struck: Option<BTreeSet<String>>,
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            struck: None,
+        }
+    }
 }
 
 /// An entry, and when it was written.
@@ -50,11 +65,19 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
     }
 
     /// Reads what earlier processes left. Entries of other kinds, and such that cannot be read,
-    /// are left alone; the latter are named in the result.
+    /// are left alone; the latter are named in the result. What this process does to the log
+    /// meanwhile stays done. One load at a time.
     ///
     /// # Errors
     /// When storage cannot be read.
     pub async fn load(&self, storage: &dyn Storage) -> Result<Vec<StorageError>, StorageError> {
+        self.known().struck = Some(BTreeSet::new());
+        let loaded = self.load_entries(storage).await;
+        self.known().struck = None;
+        loaded
+    }
+
+    async fn load_entries(&self, storage: &dyn Storage) -> Result<Vec<StorageError>, StorageError> {
         let mut unreadable = Vec::new();
         for id in storage.list(PREFIX).await? {
             let key = format!("{PREFIX}{id}");
@@ -70,7 +93,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
                 }
             }
             match Entry::parse::<Stored<T>>(&key, &value) {
-                Ok(stored) => self.remember(id, stored.data, stored.created_at),
+                Ok(stored) => self.discover(id, stored),
                 Err(reason) => unreadable.push(reason),
             }
         }
@@ -100,9 +123,37 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         self.remember(id.to_owned(), stored.data, stored.created_at);
         let put = storage.put(entry).await;
         if put == Err(StorageError::ReadOnly) {
-            self.known().remove(id);
+            self.known().entries.remove(id);
         }
         put
+    }
+
+    /// Writes an entry anew, changed; its time stays. Does nothing if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be stored: storage then has the entry before or after the change, and this
+    /// process knows it after.
+    pub async fn amend(
+        &self,
+        storage: &dyn Storage,
+        id: &str,
+        change: impl FnOnce(&mut T),
+    ) -> Result<(), StorageError> {
+        let changed = self.known().entries.get_mut(id).map(|written| {
+            change(&mut written.data);
+            written.clone()
+        });
+        let Some(Written { data, at }) = changed else {
+            return Ok(());
+        };
+        let stored = Stored {
+            kind: self.kind.to_owned(),
+            data,
+            created_at: at.as_second(),
+        };
+        storage
+            .put(Entry::json(format!("{PREFIX}{id}"), &stored)?)
+            .await
     }
 
     /// Strikes an entry out: what it announced is done, or undone.
@@ -111,13 +162,18 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
     /// When it cannot be removed; it is then still known, and can be struck out later.
     pub async fn delete(&self, storage: &dyn Storage, id: &str) -> Result<(), StorageError> {
         storage.delete(&format!("{PREFIX}{id}")).await?;
-        self.known().remove(id);
+        let mut known = self.known();
+        known.entries.remove(id);
+        if let Some(struck) = &mut known.struck {
+            struck.insert(id.to_owned());
+        }
         Ok(())
     }
 
     /// Every entry that is known, by id. No storage call.
     pub fn entries(&self) -> Vec<(String, Written<T>)> {
         self.known()
+            .entries
             .iter()
             .map(|(id, written)| (id.clone(), written.clone()))
             .collect()
@@ -125,100 +181,34 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
 
     /// One entry, if it is known. No storage call.
     pub fn entry(&self, id: &str) -> Option<Written<T>> {
-        self.known().get(id).cloned()
+        self.known().entries.get(id).cloned()
     }
 
     fn remember(&self, id: String, data: T, created_at: i64) {
-        let at = Timestamp::from_second(created_at).unwrap_or(Timestamp::UNIX_EPOCH);
-        self.known().insert(id, Written { data, at });
+        let written = Written::new(data, created_at);
+        self.known().entries.insert(id, written);
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Written<T>>> {
+    /// An entry that was read: an older word than what this process wrote or struck out since.
+    fn discover(&self, id: String, stored: Stored<T>) {
+        let written = Written::new(stored.data, stored.created_at);
+        let mut known = self.known();
+        if !known.struck.as_ref().is_some_and(|ids| ids.contains(&id)) {
+            known.entries.entry(id).or_insert(written);
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known<T>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::logical::MemoryStorage;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_entry_outlives_the_process_until_it_is_struck_out() {
-        let storage = MemoryStorage::default();
-        let log = Log::<String>::new("create");
-        let data = "app".to_owned();
-        log.put(&storage, "n1", data, at(1_000)).await.unwrap();
-
-        let later = Log::<String>::new("create");
-        assert!(later.load(&storage).await.unwrap().is_empty());
-        let written = later.entry("n1").unwrap();
-        assert_eq!((written.data.as_str(), written.at), ("app", at(1_000)));
-
-        later.delete(&storage, "n1").await.unwrap();
-        assert!(later.entries().is_empty());
-        assert!(storage.keys().is_empty());
-    }
-
-    struct ReadOnly;
-
-    #[async_trait::async_trait]
-    impl Storage for ReadOnly {
-        async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, StorageError> {
-            Ok(None)
-        }
-        async fn put(&self, _: Entry) -> Result<(), StorageError> {
-            Err(StorageError::ReadOnly)
-        }
-        async fn delete(&self, _: &str) -> Result<(), StorageError> {
-            Err(StorageError::ReadOnly)
-        }
-        async fn list(&self, _: &str) -> Result<Vec<String>, StorageError> {
-            Ok(Vec::new())
-        }
-    }
-
-    #[tokio::test]
-    async fn what_a_node_that_may_not_write_announced_is_not_known() {
-        let log = Log::<String>::new("create");
-        let put = log.put(&ReadOnly, "n1", "app".to_owned(), at(1)).await;
-        assert_eq!(put, Err(StorageError::ReadOnly));
-        assert!(log.entries().is_empty());
-    }
-
-    #[tokio::test]
-    async fn other_kinds_and_broken_entries_are_left_alone() {
-        let storage = MemoryStorage::default();
-        let other = Log::<String>::new("other");
-        let data = "x".to_owned();
-        other.put(&storage, "n1", data, at(1)).await.unwrap();
-        let broken = Entry {
-            key: "wal/n2".to_owned(),
-            value: b"{".to_vec(),
-        };
-        storage.put(broken).await.unwrap();
-
-        let log = Log::<String>::new("create");
-        let unreadable = log.load(&storage).await.unwrap();
-        assert_eq!(unreadable.len(), 1);
-        assert!(log.entries().is_empty());
-        assert_eq!(storage.keys(), ["wal/n1", "wal/n2"]);
-    }
-
-    #[tokio::test]
-    async fn the_stored_form_is_that_of_vaults_own_framework() {
-        let storage = MemoryStorage::default();
-        let log = Log::<String>::new("create");
-        let data = "app".to_owned();
-        log.put(&storage, "n1", data, at(1_000)).await.unwrap();
-        let stored = storage.get("wal/n1").await.unwrap().unwrap();
-        assert_eq!(
-            String::from_utf8(stored).unwrap(),
-            r#"{"type":"create","data":"app","created_at":1000}"#
-        );
+impl<T> Written<T> {
+    fn new(data: T, created_at: i64) -> Self {
+        let at = Timestamp::from_second(created_at).unwrap_or(Timestamp::UNIX_EPOCH);
+        Self { data, at }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,7 @@ impl Client {
     ///
     /// # Errors
     /// After [`Error::Unclear`] there may be a key whose secret nobody knows: find it with
-    /// [`find_by_nonce`](Self::find_by_nonce). After any other error there is none.
+    /// [`find_by_nonces`](Self::find_by_nonces). After any other error there is none.
     pub async fn create_key(&self, new: &NewKey) -> Result<CreatedKey, Error> {
         let credential = self.transport.management_key();
         let body = CreateBody::from(new);

@@ -64,7 +64,7 @@ impl From<KeyHash> for String {
 }
 
 /// The UUID of a workspace, in lowercase.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkspaceId(String);
 

@@ -13,17 +13,18 @@ use super::identifiers::{KeyHash, WorkspaceId};
 use super::keys::Key;
 
 impl Client {
-    /// All keys of a workspace (`None`: the default one) whose name's last word is `nonce`, such as
-    /// `vault-5k2j9x`; disabled and expired ones included (`GET /keys`).
+    /// All keys of a workspace (`None`: the default one) whose name's last word is one of `nonces`,
+    /// such as `vault-5k2j9x`; disabled and expired ones included (`GET /keys`). However many are
+    /// looked for, each page is asked for once.
     ///
     /// # Errors
     /// Those of any page, and [`Error::Unclear`] if the pages do not come to an end.
-    pub async fn find_by_nonce(
+    pub async fn find_by_nonces(
         &self,
-        nonce: &str,
+        nonces: &HashSet<String>,
         workspace: Option<&WorkspaceId>,
     ) -> Result<Vec<Key>, Error> {
-        let mut search = Search::new(nonce);
+        let mut search = Search::new(nonces);
         loop {
             let page = self.page(search.received, workspace).await?;
             if let Progress::Ended = search.take(page)? {
@@ -53,7 +54,7 @@ impl Client {
 
 /// What the pages so far have brought.
 struct Search<'a> {
-    nonce: &'a str,
+    nonces: &'a HashSet<String>,
     seen: HashSet<KeyHash>,
     found: Vec<Key>,
     pages: usize,
@@ -68,9 +69,9 @@ enum Progress {
 }
 
 impl<'a> Search<'a> {
-    fn new(nonce: &'a str) -> Self {
+    fn new(nonces: &'a HashSet<String>) -> Self {
         Self {
-            nonce,
+            nonces,
             seen: HashSet::new(),
             found: Vec::new(),
             pages: 0,
@@ -82,7 +83,7 @@ impl<'a> Search<'a> {
         let (length, known) = (page.len(), self.seen.len());
         for key in page {
             // A key created meanwhile shifts the others to the next page, where they reappear.
-            if self.seen.insert(key.hash.clone()) && ends_with_word(&key.name, self.nonce) {
+            if self.seen.insert(key.hash.clone()) && ends_with_one_of(&key.name, self.nonces) {
                 self.found.push(key);
             }
         }
@@ -104,8 +105,9 @@ impl<'a> Search<'a> {
 }
 
 /// What is found will be deleted, so neither an empty nonce nor the end of a longer word counts.
-fn ends_with_word(name: &str, word: &str) -> bool {
-    !word.is_empty() && name.rsplit(' ').next() == Some(word)
+fn ends_with_one_of(name: &str, words: &HashSet<String>) -> bool {
+    let last = name.rsplit(' ').next().unwrap_or_default();
+    !last.is_empty() && words.contains(last)
 }
 
 /// OpenRouter's page size; it cannot be chosen.
@@ -127,20 +129,26 @@ mod tests {
         numbers.into_iter().map(key).collect()
     }
 
+    fn words(words: &[&str]) -> HashSet<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
     fn names(search: &Search<'_>) -> Vec<String> {
         search.found.iter().map(|key| key.name.clone()).collect()
     }
 
     #[test]
     fn a_page_that_is_not_full_is_the_last() {
-        let mut search = Search::new("vault-7");
+        let nonces = words(&["vault-7"]);
+        let mut search = Search::new(&nonces);
         assert_eq!(search.take(keys(0..99)), Ok(Progress::Ended));
         assert_eq!(names(&search), ["app vault-7"]);
     }
 
     #[test]
     fn a_full_page_is_followed_by_another_even_if_that_is_empty() {
-        let mut search = Search::new("vault-99");
+        let nonces = words(&["vault-99"]);
+        let mut search = Search::new(&nonces);
         assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
         assert_eq!(search.take(keys([])), Ok(Progress::Ended));
         assert_eq!(names(&search), ["app vault-99"]);
@@ -148,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_key_that_appears_on_two_pages_is_found_once_and_counted_twice() {
-        let mut search = Search::new("vault-99");
+        let nonces = words(&["vault-99"]);
+        let mut search = Search::new(&nonces);
         assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
         assert_eq!(search.take(keys(99..199)), Ok(Progress::MoreToCome));
         assert_eq!((names(&search).len(), search.received), (1, 200));
@@ -156,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_full_page_without_anything_new_is_an_error() {
-        let mut search = Search::new("vault-0");
+        let nonces = words(&["vault-0"]);
+        let mut search = Search::new(&nonces);
         assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
         let error = search.take(keys((0..100).rev())).unwrap_err();
         assert!(
@@ -167,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_listing_without_end_is_an_error() {
-        let mut search = Search::new("vault-0");
+        let nonces = words(&["vault-0"]);
+        let mut search = Search::new(&nonces);
         for page in 1..MAX_PAGES {
             let progress = search.take(keys(page * 100..page * 100 + 100));
             assert_eq!(progress, Ok(Progress::MoreToCome));
@@ -182,9 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn several_nonces_are_found_in_one_go() {
+        let nonces = words(&["vault-1", "vault-150"]);
+        let mut search = Search::new(&nonces);
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(search.take(keys(100..180)), Ok(Progress::Ended));
+        assert_eq!(names(&search), ["app vault-1", "app vault-150"]);
+    }
+
+    #[test]
     fn only_the_whole_last_word_of_a_name_counts() {
-        assert!(ends_with_word("app 2026-11-20 vault-abc", "vault-abc"));
-        assert!(ends_with_word("vault-abc", "vault-abc"));
+        let nonces = words(&["vault-abc"]);
+        assert!(ends_with_one_of("app 2026-11-20 vault-abc", &nonces));
+        assert!(ends_with_one_of("vault-abc", &nonces));
         for name in [
             "",
             "app vault-abc ",
@@ -192,8 +213,9 @@ mod tests {
             "app my-vault-abc",
             "vault-abcd",
         ] {
-            assert!(!ends_with_word(name, "vault-abc"), "{name}");
+            assert!(!ends_with_one_of(name, &nonces), "{name}");
         }
-        assert!(!ends_with_word("", "") && !ends_with_word("app ", ""));
+        let empty = words(&[""]);
+        assert!(!ends_with_one_of("", &empty) && !ends_with_one_of("app ", &empty));
     }
 }

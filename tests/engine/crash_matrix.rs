@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 
 use crate::harness::{Harm, ROLE, ROTATE, World, role};
@@ -33,10 +34,12 @@ enum Scenario {
     RecoveryOfNothing,
     RecoveryOfAKey,
     RecoveryOfTheLastStroke,
+    RecoveryOfARejectedKey,
+    Rejection,
 }
 
 impl Scenario {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -50,6 +53,8 @@ impl Scenario {
         Self::RecoveryOfNothing,
         Self::RecoveryOfAKey,
         Self::RecoveryOfTheLastStroke,
+        Self::RecoveryOfARejectedKey,
+        Self::Rejection,
     ];
 
     /// The world in which it begins.
@@ -72,6 +77,21 @@ impl Scenario {
             Self::RecoveryOfAKey => world.die_during_a_rotation("after POST /keys").await,
             Self::RecoveryOfTheLastStroke => {
                 world.die_during_a_rotation("after put roles/app").await;
+            }
+            Self::RecoveryOfARejectedKey => {
+                // In another workspace than is looked through.
+                let account = world.openrouter.account();
+                let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
+                let body = json!({"workspace_id": home});
+                world.write(ROLE, body).await.unwrap();
+                makes_otherwise(
+                    &world,
+                    KeyChanges {
+                        workspace_id: Some(elsewhere),
+                        ..KeyChanges::default()
+                    },
+                );
+                world.die_during_a_rotation("before DELETE /keys/*").await;
             }
             _ => {}
         }
@@ -110,7 +130,23 @@ impl Scenario {
                 world.pass(600).await;
                 Ok(None)
             }
-            Self::RecoveryOfNothing | Self::RecoveryOfAKey | Self::RecoveryOfTheLastStroke => {
+            Self::Rejection => {
+                let limit = Some(Some(99.0));
+                makes_otherwise(
+                    world,
+                    KeyChanges {
+                        limit,
+                        ..KeyChanges::default()
+                    },
+                );
+                let rejected = world.write(ROTATE, body).await;
+                world.openrouter.faults().clear();
+                world.write(ROTATE, json!({})).await.and(rejected)
+            }
+            Self::RecoveryOfNothing
+            | Self::RecoveryOfAKey
+            | Self::RecoveryOfTheLastStroke
+            | Self::RecoveryOfARejectedKey => {
                 world.restart().await;
                 world.pass(700).await;
                 Ok(None)
@@ -131,6 +167,13 @@ impl Scenario {
             Self::EmergencyRotation | Self::RoleDeletion | Self::ForcedDeletion
         )
     }
+}
+
+/// The next key is another one than was ordered.
+fn makes_otherwise(world: &World, changes: KeyChanges) {
+    let faults = world.openrouter.faults();
+    faults.clear();
+    faults.add(Fault::CreatedOtherwise(changes).on("POST", "/keys"));
 }
 
 /// Runs every scenario once for each of its points. Each has a thread, and a runtime, of its own.

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::World;
+use futures::future::join_all;
 use openrouter_simulator::Fault;
+use serde_json::json;
+
+use crate::harness::World;
 
 /// A world in which a rotation was due, and hangs.
 async fn hanging() -> World {
@@ -59,4 +62,54 @@ async fn a_mount_that_is_idle_goes_away_at_once() {
     world.time.set(world.after(7_200));
     world.quiet().await;
     assert_eq!(world.orders(), 1, "and does nothing any more");
+}
+
+#[tokio::test]
+async fn whoever_gives_up_while_waiting_for_a_turn_has_cost_nothing() {
+    let world = World::connected().await;
+    let slow = Fault::Slow {
+        milliseconds: 600_000,
+        after_effect: false,
+    };
+    world
+        .openrouter
+        .faults()
+        .add(slow.on("POST", "/keys").forever());
+    let node = &world.node();
+    let create = |number| async move {
+        let role = format!("roles/r{number}");
+        node.write(&role, json!({})).await
+    };
+    let eight = join_all((0..8).map(create));
+    tokio::pin!(eight);
+    let first_eight_hang = async {
+        while world.orders() < 8 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = &mut eight => panic!("nobody answers them"),
+        () = first_eight_hang => {}
+    }
+    let enough_to_come_that_far = async {
+        for _ in 0..2_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let others_give_up = async {
+        tokio::select! {
+            _ = join_all((8..30).map(create)) => panic!("they get no turn"),
+            () = enough_to_come_that_far => {}
+        }
+    };
+    tokio::select! {
+        _ = &mut eight => panic!("nobody answers them"),
+        () = others_give_up => {}
+    }
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.intents().len(), 8);
+    assert_eq!(world.orders(), 8);
+    assert!(world.openrouter.requests().to("GET", "/keys").is_empty());
 }

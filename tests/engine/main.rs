@@ -22,6 +22,8 @@ mod outage;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]
+mod recovery;
+#[cfg(test)]
 mod standby;
 #[cfg(test)]
 mod timing;

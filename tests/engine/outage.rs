@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::harness::{ROLE, World};
+use crate::harness::{ROLE, ROTATE, World};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -32,7 +32,7 @@ fn times_of_orders(world: &World) -> Vec<Timestamp> {
 }
 
 #[tokio::test]
-async fn in_an_outage_of_a_day_the_key_is_served_and_the_tries_become_rare() {
+async fn in_an_outage_of_a_day_the_key_is_served_and_at_most_one_order_is_unresolved() {
     let world = long_lived().await;
     world.openrouter.requests().reset();
     world
@@ -42,6 +42,53 @@ async fn in_an_outage_of_a_day_the_key_is_served_and_the_tries_become_rare() {
     world.pass(3 * DAY).await;
     let first = world.key("app").await.unwrap();
     assert_eq!(first["key_version"], 1);
+
+    // What came of the first order cannot be found out, so there is no second one.
+    assert_eq!(world.orders(), 1);
+    assert_eq!(world.intents().len(), 1);
+    let looks = world.openrouter.requests().to("GET", "/keys");
+    let looks: Vec<_> = looks.iter().map(|look| look.at).collect();
+    // The role's tries and the recovery's own come each at least once an hour, and at most twice.
+    let last_hours = world.after(-10 * 60 * 60);
+    let late = looks.iter().filter(|at| **at > last_hours).count();
+    assert!((15..=40).contains(&late), "{late} looks in ten hours");
+    assert!(looks.len() < 150, "{} looks in a day", looks.len());
+
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["rotation_status"], "failed");
+    let message = role["last_rotation_message"].as_str().unwrap();
+    assert!(message.contains("503"), "{message}");
+    assert!(world.broken_promises().is_empty());
+}
+
+#[tokio::test]
+async fn a_first_key_that_is_asked_for_again_and_again_in_an_outage_is_ordered_once() {
+    let world = World::connected().await;
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(503).on_anything().forever());
+    for _ in 0..10 {
+        world.write(ROLE, json!({})).await.unwrap_err();
+        world.pass(60).await;
+    }
+    assert_eq!(world.orders(), 1);
+    assert_eq!(world.intents().len(), 1);
+    world.openrouter.faults().clear();
+    world.write(ROLE, json!({})).await.unwrap();
+    assert_eq!(world.version().await, 1);
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_refused_is_tried_again_ever_more_rarely() {
+    let world = long_lived().await;
+    world.openrouter.requests().reset();
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(429).on("POST", "/keys").forever());
+    world.pass(3 * DAY).await;
+    assert_eq!(world.version().await, 1);
 
     let waits = seconds_between(&times_of_orders(&world));
     for (attempt, wait) in waits.iter().enumerate() {
@@ -58,23 +105,50 @@ async fn in_an_outage_of_a_day_the_key_is_served_and_the_tries_become_rare() {
     );
     let jittered = waits.iter().filter(|wait| wait.fract() != 0.0).count();
     assert!(jittered > waits.len() / 2, "{waits:?}");
+    assert!(world.intents().is_empty());
+    assert!(world.openrouter.requests().to("GET", "/keys").is_empty());
+}
 
-    // Each try may have made a key, which is then looked for, but not in a storm.
-    let looks = world.openrouter.requests().to("GET", "/keys").len();
-    assert!(
-        looks < 40 * waits.len(),
-        "{looks} looks after {} tries",
-        waits.len()
-    );
+#[tokio::test]
+async fn orders_that_leave_no_trace_are_bounded_and_the_next_waits_until_one_has_settled() {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(503).on("POST", "/keys").forever());
+    for _ in 0..30 {
+        world.write(ROTATE, json!({})).await.unwrap_err();
+    }
+    assert_eq!(world.intents().len(), 8);
+    assert_eq!(world.orders(), 1 + 8);
+    faults.clear();
+    let refusal = world.write(ROTATE, json!({})).await.unwrap_err();
+    let refusal = refusal.to_string();
+    assert!(refusal.contains("they may still take effect"), "{refusal}");
+    world.pass(600).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.complaints().await, [""; 0]);
+}
 
-    let role = world.role("app").await.unwrap();
-    assert_eq!(role["rotation_status"], "failed");
-    let message = role["last_rotation_message"].as_str().unwrap();
-    assert!(
-        message.contains("503") || message.contains("unclear"),
-        "{message}"
-    );
-    assert!(world.broken_promises().is_empty());
+#[tokio::test]
+async fn the_schedules_own_tries_leave_few_intents_where_only_creations_fail() {
+    let world = long_lived().await;
+    let fault = Fault::status(503).on("POST", "/keys").forever();
+    world.openrouter.faults().add(fault);
+    world.pass(2 * DAY).await;
+    let mut most = 0;
+    for minute in 0..90 {
+        world.pass(60).await;
+        let now = world.intents().len();
+        most = most.max(now);
+        if minute > 30 {
+            assert!(now <= 2, "{now} intents at minute {minute}");
+        }
+    }
+    assert!((2..=8).contains(&most), "{most}");
+    world.openrouter.faults().clear();
+    world.pass(3_700).await;
+    assert_eq!(world.version().await, 2);
+    assert_eq!(world.violations().await, [""; 0]);
 }
 
 #[tokio::test]

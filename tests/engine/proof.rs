@@ -94,6 +94,45 @@ async fn a_key_that_is_not_what_was_ordered_never_becomes_current_and_is_deleted
     assert_eq!(world.version().await, 2);
 }
 
+/// A role in a workspace, and a key made for it in another.
+async fn in_the_wrong_workspace() -> World {
+    let world = World::with_role().await;
+    let account = world.openrouter.account();
+    let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
+    world
+        .write(ROLE, json!({"workspace_id": home}))
+        .await
+        .unwrap();
+    let otherwise = Fault::CreatedOtherwise(KeyChanges {
+        workspace_id: Some(elsewhere),
+        ..KeyChanges::default()
+    });
+    world.openrouter.faults().add(otherwise.on("POST", "/keys"));
+    world
+}
+
+#[tokio::test]
+async fn a_key_in_the_wrong_workspace_is_deleted_although_the_process_dies_before() {
+    let world = in_the_wrong_workspace().await;
+    world.die_during_a_rotation("before DELETE /keys/*").await;
+    assert_eq!(world.openrouter.account().keys().len(), 2);
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.version().await, 1);
+}
+
+#[tokio::test]
+async fn a_key_in_the_wrong_workspace_is_deleted_although_that_fails_at_first() {
+    let world = in_the_wrong_workspace().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(500).on("DELETE", "/keys/*").times(2));
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    assert_eq!(world.intents().len(), 1);
+    world.pass(60).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_first_key_that_is_not_what_was_ordered_leaves_no_role() {
     let world = World::connected().await;

@@ -1,7 +1,7 @@
 //! The keeper: wakes what is due, on time to the second, with the engine's own timer.
 //!
 //! One task for each mount sleeps until the next thing is due. It keeps a time for each role and
-//! each intent that is adrift, so that idle roles cost neither storage calls nor work. Vault's
+//! each place where orders are adrift, so that idle roles cost neither storage calls nor work. Vault's
 //! periodic call, once a minute, only looks whether the keeper is at work. What is done about a
 //! task is somebody else's: see [`Duties`].
 
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::{Clock, after};
-use super::nonce::Nonce;
+use super::minting::Place;
 use super::role::RoleName;
 use timetable::Timetable;
 
@@ -27,8 +27,8 @@ use timetable::Timetable;
 pub enum Task {
     /// A role: its rotations and revocations.
     Tend(RoleName),
-    /// An intent that is adrift.
-    Recover(Nonce),
+    /// A place where intents are adrift.
+    Recover(Place),
 }
 
 /// What is to be done about a [`Task`], and which there are.

@@ -9,7 +9,8 @@ use super::entry::{Role, RoleName};
 use super::fields;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
-use crate::engine::rotation::{Order, apply_limits, mint, rotation_due, strike};
+use crate::engine::minting::strike;
+use crate::engine::rotation::{NextKey, apply_limits, rotation_due};
 use crate::engine::state::Engine;
 use crate::framework::{Call, Outcome};
 use crate::logical::{Operation, Response};
@@ -33,18 +34,18 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
 async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<String>, Error> {
     let definition = fields::apply(name, None, &call.fields)?;
     definition.check(engine.clock.now())?;
-    let order = Order {
+    let first = NextKey {
         role: name,
         definition: &definition,
         version: 1,
         manual: true,
     };
-    let minted = mint(engine, order).await?;
+    let (key, in_flight) = first.mint(engine).await?;
     let warnings = of_creation(&definition);
     let role = Role {
         definition,
-        last_attempt: minted.key.since,
-        current: minted.key,
+        last_attempt: key.since,
+        current: key,
         superseded: Vec::new(),
         rotation_failure: None,
         limits_failure: None,
@@ -52,7 +53,7 @@ async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<Str
     };
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
     role.store(&*engine.storage, name).await?;
-    strike(engine, &minted.in_flight).await;
+    strike(engine, &in_flight).await;
     Ok(warnings)
 }
 

@@ -7,11 +7,12 @@
 
 use jiff::Timestamp;
 
-use super::backoff::failed;
-use super::mint::{Order, mint, strike};
+use super::failure::failed;
+use super::next_key::NextKey;
 use super::step::{Step, next_step};
 use crate::engine::error::Error;
 use crate::engine::events;
+use crate::engine::minting::strike;
 use crate::engine::role::{self, Failure, Grace, Role, RoleName};
 use crate::engine::state::Engine;
 use crate::openrouter::{self, KeyHash};
@@ -65,13 +66,13 @@ pub async fn rotate(
     role: Role,
     trigger: Trigger,
 ) -> Result<Result<Role, (Role, Error)>, Error> {
-    let order = Order {
+    let next = NextKey {
         role: name,
         definition: &role.definition,
         version: role.current.version + 1,
         manual: trigger != Trigger::Schedule,
     };
-    let minted = match mint(engine, order).await {
+    let (key, in_flight) = match next.mint(engine).await {
         Ok(minted) => minted,
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
         Err(reason) => {
@@ -83,11 +84,11 @@ pub async fn rotate(
         Trigger::Schedule => Grace::Seconds(role.definition.rotation.grace),
         Trigger::Person(grace) => grace,
     };
-    let role = role.switched_to(minted.key, grace);
+    let role = role.switched_to(key, grace);
     // The switch. Before it, the new key is known by its intent; after it, by the entry. The intent
     // is struck out second, so that there is no moment at which neither is stored.
     role.store(&*engine.storage, name).await?;
-    strike(engine, &minted.in_flight).await;
+    strike(engine, &in_flight).await;
     tracing::info!(
         mount = engine.mount,
         role = %name,

@@ -1,9 +1,10 @@
-//! When something that failed is tried again.
+//! The record of a failure that is stored with a role, and when what failed is tried again.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::engine::backoff::{LONGEST, delay};
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::nonce::Randomness;
@@ -36,17 +37,6 @@ pub fn failed(
     }
 }
 
-/// How long to wait after so many failures in a row.
-pub fn delay(attempts: u32, randomness: &dyn Randomness) -> Duration {
-    let doubled = FIRST.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
-    let longest = doubled.min(LONGEST);
-    let [a, b, ..] = randomness.bytes();
-    let random = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
-    longest.mul_f64(1.0 - random / 2.0)
-}
-
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// Longer is taken for a mistake of whoever asks.
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -60,15 +50,6 @@ mod tests {
     impl Randomness for Always {
         fn bytes(&self) -> [u8; 16] {
             [self.0; 16]
-        }
-    }
-
-    #[test]
-    fn the_wait_doubles_from_a_second_to_an_hour_less_a_random_half() {
-        for (attempts, seconds) in [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (400, 3600)] {
-            let longest = Duration::from_secs(seconds);
-            assert_eq!(delay(attempts, &Always(0)), longest, "{attempts}");
-            assert_eq!(delay(attempts, &Always(255)), longest / 2, "{attempts}");
         }
     }
 

@@ -1,0 +1,152 @@
+//! What the log remembers, what it stores, and what it leaves alone.
+
+use super::*;
+use crate::logical::MemoryStorage;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+#[tokio::test]
+async fn an_entry_outlives_the_process_until_it_is_struck_out() {
+    let storage = MemoryStorage::default();
+    let log = Log::<String>::new("create");
+    let data = "app".to_owned();
+    log.put(&storage, "n1", data, at(1_000)).await.unwrap();
+
+    let later = Log::<String>::new("create");
+    assert!(later.load(&storage).await.unwrap().is_empty());
+    let written = later.entry("n1").unwrap();
+    assert_eq!((written.data.as_str(), written.at), ("app", at(1_000)));
+
+    later.delete(&storage, "n1").await.unwrap();
+    assert!(later.entries().is_empty());
+    assert!(storage.keys().is_empty());
+}
+
+struct ReadOnly;
+
+#[async_trait::async_trait]
+impl Storage for ReadOnly {
+    async fn get(&self, _: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(None)
+    }
+    async fn put(&self, _: Entry) -> Result<(), StorageError> {
+        Err(StorageError::ReadOnly)
+    }
+    async fn delete(&self, _: &str) -> Result<(), StorageError> {
+        Err(StorageError::ReadOnly)
+    }
+    async fn list(&self, _: &str) -> Result<Vec<String>, StorageError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_that_may_not_write_announced_is_not_known() {
+    let log = Log::<String>::new("create");
+    let put = log.put(&ReadOnly, "n1", "app".to_owned(), at(1)).await;
+    assert_eq!(put, Err(StorageError::ReadOnly));
+    assert!(log.entries().is_empty());
+}
+
+#[tokio::test]
+async fn other_kinds_and_broken_entries_are_left_alone() {
+    let storage = MemoryStorage::default();
+    let other = Log::<String>::new("other");
+    let data = "x".to_owned();
+    other.put(&storage, "n1", data, at(1)).await.unwrap();
+    let broken = Entry {
+        key: "wal/n2".to_owned(),
+        value: b"{".to_vec(),
+    };
+    storage.put(broken).await.unwrap();
+
+    let log = Log::<String>::new("create");
+    let unreadable = log.load(&storage).await.unwrap();
+    assert_eq!(unreadable.len(), 1);
+    assert!(log.entries().is_empty());
+    assert_eq!(storage.keys(), ["wal/n1", "wal/n2"]);
+}
+
+#[tokio::test]
+async fn the_stored_form_is_that_of_vaults_own_framework() {
+    let storage = MemoryStorage::default();
+    let log = Log::<String>::new("create");
+    let data = "app".to_owned();
+    log.put(&storage, "n1", data, at(1_000)).await.unwrap();
+    let stored = storage.get("wal/n1").await.unwrap().unwrap();
+    assert_eq!(
+        String::from_utf8(stored).unwrap(),
+        r#"{"type":"create","data":"app","created_at":1000}"#
+    );
+}
+
+#[tokio::test]
+async fn an_amended_entry_keeps_its_time_and_one_that_is_not_there_stays_so() {
+    let storage = MemoryStorage::default();
+    let log = Log::<String>::new("create");
+    let data = "app".to_owned();
+    log.put(&storage, "n1", data, at(1_000)).await.unwrap();
+    for id in ["n1", "n2"] {
+        let amended = log.amend(&storage, id, |data| data.push('!'));
+        amended.await.unwrap();
+    }
+    let later = Log::<String>::new("create");
+    later.load(&storage).await.unwrap();
+    assert_eq!(later.entries(), log.entries());
+    let written = later.entry("n1").unwrap();
+    assert_eq!((written.data.as_str(), written.at), ("app!", at(1_000)));
+    assert_eq!(storage.keys(), ["wal/n1"]);
+}
+
+/// Holds what it read back until it is told to go on.
+#[derive(Default)]
+struct SlowToRead {
+    storage: MemoryStorage,
+    has_read: tokio::sync::Notify,
+    go_on: tokio::sync::Notify,
+}
+
+#[async_trait::async_trait]
+impl Storage for SlowToRead {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = self.storage.get(key).await;
+        self.has_read.notify_one();
+        self.go_on.notified().await;
+        value
+    }
+    async fn put(&self, entry: Entry) -> Result<(), StorageError> {
+        self.storage.put(entry).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.storage.delete(key).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        self.storage.list(prefix).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_struck_out_or_amended_while_the_log_is_read_stays_so() {
+    let storage = SlowToRead::default();
+    let log = Log::<String>::new("create");
+    for id in ["n1", "n2"] {
+        let data = "app".to_owned();
+        log.put(&storage, id, data, at(1)).await.unwrap();
+    }
+    let meanwhile = async {
+        storage.has_read.notified().await;
+        log.delete(&storage, "n1").await.unwrap();
+        storage.go_on.notify_one();
+        storage.has_read.notified().await;
+        let amended = log.amend(&storage, "n2", |data| data.push('!'));
+        amended.await.unwrap();
+        storage.go_on.notify_one();
+    };
+    let (loaded, ()) = tokio::join!(log.load(&storage), meanwhile);
+    assert_eq!(loaded, Ok(Vec::new()));
+    let known: Vec<_> = log.entries();
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert_eq!(known[0].1.data, "app!");
+}

@@ -1,0 +1,180 @@
+//! Looking for keys whose creation was never confirmed: what it costs, and what waits for it.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World};
+
+/// As many first keys were made and never confirmed, nor can they be looked for.
+async fn lost(orders: usize) -> World {
+    let world = World::connected().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("POST", "/keys").forever());
+    faults.add(Fault::status(503).on("GET", "/keys").forever());
+    for number in 0..orders {
+        let role = format!("roles/r{number}");
+        world.write(&role, json!({})).await.unwrap_err();
+    }
+    assert_eq!(world.intents().len(), orders);
+    assert_eq!(world.openrouter.account().keys().len(), orders);
+    world.openrouter.requests().reset();
+    world
+}
+
+/// The same, and then the node died, and OpenRouter can be asked again.
+async fn adrift(orders: usize) -> World {
+    let world = lost(orders).await;
+    world.node().life.end();
+    world.openrouter.faults().clear();
+    world
+}
+
+fn requests(world: &World, method: &str, path: &str) -> usize {
+    world.openrouter.requests().to(method, path).len()
+}
+
+#[tokio::test]
+async fn one_listing_serves_all_that_are_looked_for_in_a_workspace() {
+    let world = adrift(50).await;
+    world
+        .openrouter
+        .account()
+        .create_keys("somebody else's", 180);
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(requests(&world, "GET", "/keys"), 3, "pages of 230 keys");
+    assert_eq!(requests(&world, "DELETE", "/keys/*"), 50);
+    assert!(world.intents().is_empty());
+    assert_eq!(world.openrouter.account().keys().len(), 180);
+}
+
+#[tokio::test]
+async fn many_that_cannot_be_found_share_their_later_looks() {
+    let world = World::connected().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::ResetBeforeEffect.on("POST", "/keys").forever());
+    for number in 0..40 {
+        let role = format!("roles/r{number}");
+        world.write(&role, json!({})).await.unwrap_err();
+        world.pass(1).await;
+    }
+    world.pass(700).await;
+    assert!(world.intents().is_empty());
+    let looks = requests(&world, "GET", "/keys");
+    assert!(looks <= 4 * 45 / 5 + 4, "{looks} looks, at least 5 s apart");
+}
+
+#[tokio::test]
+async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
+    let world = World::connected().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::ResetBeforeEffect.on("POST", "/keys").times(2));
+    world.write("roles/a", json!({})).await.unwrap_err();
+    world.pass(100).await;
+    world.write("roles/b", json!({})).await.unwrap_err();
+    for (seconds, left) in [(499, 2), (1, 1), (99, 1), (1, 0)] {
+        world.pass(seconds).await;
+        assert_eq!(world.intents().len(), left, "after {seconds} s more");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_deleted_holds_up_no_other() {
+    let world = adrift(5).await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(500).on("DELETE", "/keys/*").nth(2));
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(world.intents().len(), 1);
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    world.pass(60).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_role_orders_no_other_key_while_an_earlier_one_cannot_be_looked_for_or_deleted() {
+    for (method, path) in [("GET", "/keys"), ("DELETE", "/keys/*")] {
+        let world = World::with_role().await;
+        let faults = world.openrouter.faults();
+        faults.add(Fault::LostReply.on("POST", "/keys"));
+        faults.add(Fault::status(503).on(method, path).forever());
+        world.write(ROTATE, Value::Null).await.unwrap_err();
+        for _ in 0..3 {
+            let refusal = world.write(ROTATE, Value::Null).await.unwrap_err();
+            let refusal = refusal.to_string();
+            assert!(refusal.contains("an earlier order"), "{method}: {refusal}");
+            assert!(refusal.contains("503"), "{method}: {refusal}");
+        }
+        assert_eq!(world.orders(), 2, "{method}");
+        assert_eq!(world.intents().len(), 1, "{method}");
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["rotation_status"], "failed");
+        faults.clear();
+        world.write(ROTATE, Value::Null).await.unwrap();
+        assert_eq!(world.version().await, 2);
+        assert_eq!(world.violations().await, [""; 0], "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_and_the_keeper_that_look_for_the_same_key_share_the_look() {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("POST", "/keys"));
+    let slow = Fault::Slow {
+        milliseconds: 50,
+        after_effect: true,
+    };
+    faults.add(slow.on("GET", "/keys").forever());
+    let node = world.node();
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    // The keeper has begun by then, or will have.
+    node.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.version().await, 2);
+    world.quiet().await;
+    assert!(requests(&world, "GET", "/keys") <= 2);
+    assert_eq!(requests(&world, "DELETE", "/keys/*"), 1);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn many_that_want_to_order_again_at_once_share_a_look_that_fails() {
+    let world = lost(30).await;
+    world.openrouter.set_latency(Duration::from_millis(50));
+    let node = &world.node();
+    let again = (0..30).map(|number| async move {
+        let role = format!("roles/r{number}");
+        node.write(&role, json!({})).await
+    });
+    for answer in join_all(again).await {
+        let refusal = answer.unwrap_err().to_string();
+        assert!(refusal.contains("503"), "{refusal}");
+    }
+    let looks = requests(&world, "GET", "/keys");
+    assert!(looks < 10, "{looks} looks for 30 roles");
+    assert_eq!(world.orders(), 0);
+    assert_eq!(world.intents().len(), 30);
+}
+
+#[tokio::test]
+async fn an_order_that_was_lost_elsewhere_holds_a_role_up_no_longer() {
+    let world = World::with_role().await;
+    let key = json!({
+        "management_key": world.openrouter.account().add_management_key(),
+        "api_url": world.gate_url(),
+    });
+    world.write("config/other", key).await.unwrap();
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("POST", "/keys"));
+    faults.add(Fault::status(503).on("GET", "/keys").forever());
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    world
+        .write(ROLE, json!({"connection": "other"}))
+        .await
+        .unwrap();
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.version().await, 2);
+}
