@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::clock::after;
+use super::dynamic;
 use super::error::Error;
 use super::keeper::{Duties, Task};
 use super::minting::recover;
@@ -52,6 +53,7 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
     match task {
         Task::Tend(name) => tend(engine, name).await,
         Task::Recover(place) => recover(engine, place).await,
+        Task::Lapse(nonce) => dynamic::lapse(engine, nonce).await,
     }
 }
 
@@ -67,16 +69,18 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
             let next = engine.intents.next_look(place, now);
             next.map_or(soon, |next| next.max(soon))
         }
+        Task::Lapse(nonce) => dynamic::next_try(engine, nonce, now).max(soon),
     }
 }
 
 /// Reads every intent and every role once. An entry that cannot be read costs only itself.
 async fn survey(engine: &Engine) -> Result<(), Error> {
-    for reason in engine.intents.load(&*engine.storage).await? {
-        tracing::error!(mount = engine.mount, %reason, "an intent is left alone");
-    }
+    engine.load_log().await?;
     for place in engine.intents.places_adrift() {
         engine.keeper.now(Task::Recover(place));
+    }
+    for record in engine.leases.all() {
+        dynamic::watch(engine, &record);
     }
     for name in Role::names(&*engine.storage).await? {
         engine.schedule(&name).await;

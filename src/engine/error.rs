@@ -15,6 +15,9 @@ pub enum Error {
     /// The request contradicts something else that is going on; it may be made again.
     #[error("{0}")]
     Conflict(String),
+    /// The role has as many leases as it may have.
+    #[error("{0}")]
+    Full(String),
     /// OpenRouter did not do its part.
     #[error("{doing}: {reason}")]
     OpenRouter {
@@ -76,6 +79,8 @@ impl From<Error> for logical::Error {
         match error {
             Error::Invalid(_) | Error::Missing(_) | Error::Unusable(_) => Self::Invalid(text),
             Error::Conflict(_) => Self::status(409, text),
+            // As where Vault itself has a quota. Its clients wait and try again.
+            Error::Full(_) => Self::status(429, text),
             Error::Incomplete(_) => Self::status(424, text),
             Error::Unproven(_) => Self::status(502, text),
             Error::Storage(reason) => reason.into(),

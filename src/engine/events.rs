@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::nonce::Nonce;
-use super::role::{Role, RoleName};
+use super::role::RoleName;
+use super::rotating::RotatingRole;
 use super::state::Engine;
 use crate::logical::Event;
 
 /// A role has a new key.
-pub async fn rotated(engine: &Engine, name: &RoleName, role: &Role) {
+pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole) {
     let mut metadata = about(name, role, "rotate");
     metadata.insert("modified", "true".to_owned());
     metadata.insert("key_version", role.current.version.to_string());
@@ -16,7 +17,7 @@ pub async fn rotated(engine: &Engine, name: &RoleName, role: &Role) {
 }
 
 /// A rotation failed; the current key stays in service.
-pub async fn rotation_failed(engine: &Engine, name: &RoleName, role: &Role) {
+pub async fn rotation_failed(engine: &Engine, name: &RoleName, role: &RotatingRole) {
     let mut metadata = about(name, role, "rotate");
     if let Some(failure) = &role.rotation_failure {
         metadata.insert("attempts", failure.attempts.to_string());
@@ -25,11 +26,15 @@ pub async fn rotation_failed(engine: &Engine, name: &RoleName, role: &Role) {
     send(engine, "openrouter/rotate-fail", metadata).await;
 }
 
-fn about(name: &RoleName, role: &Role, operation: &'static str) -> BTreeMap<&'static str, String> {
+fn about(
+    name: &RoleName,
+    role: &RotatingRole,
+    operation: &'static str,
+) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("path", name.key()),
         ("operation", operation.to_owned()),
-        ("connection", role.definition.connection.to_string()),
+        ("connection", role.definition.terms.connection.to_string()),
     ])
 }
 

@@ -1,10 +1,11 @@
 //! The OpenRouter secrets engine. This page is its table of contents.
 //!
 //! - [`connection`]: the management keys that the engine works with. Paths `config`, `config/:name`.
-//! - [`role`]: what keys to hand out, and the keys there are. Path `roles/:name`.
-//! - [`credentials`]: handing the current key out. Paths `creds/:name`, `static-creds/:name`.
-//! - [`rotation`]: how a role's keys are replaced and revoked. Path `rotate-role/:name`.
+//! - [`role`]: what keys to hand out. Path `roles/:name`. A role is of one of two kinds:
+//!   [`rotating`], whose readers share a key, and [`dynamic`], which has a key for every lease.
+//! - [`credentials`]: handing keys out. Paths `creds/:name`, `static-creds/:name`.
 //! - [`minting`]: how a key is made, and what becomes of an order that went wrong.
+//! - [`rotation`]: how a shared key is replaced and revoked. Path `rotate-role/:name`.
 //! - [`keeper`]: wakes what is due, on time; [`duties`]: what is then done.
 //!
 //! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
@@ -16,12 +17,14 @@ pub mod clock;
 mod connection;
 mod credentials;
 mod duties;
+mod dynamic;
 mod error;
 mod events;
 mod keeper;
 mod minting;
 pub mod nonce;
 mod role;
+mod rotating;
 mod rotation;
 mod state;
 mod stored;
@@ -59,7 +62,7 @@ fn blueprint() -> Blueprint<Engine> {
         version: env!("CARGO_PKG_VERSION"),
         prefix: "open-router",
         paths,
-        secrets: vec![credentials::rotating_key()],
+        secrets: vec![rotating::secret_type(), dynamic::secret_type()],
         special_paths: SpecialPaths {
             // The write-ahead log belongs to the cluster that made the request.
             local_storage: vec![wal::PREFIX.to_owned()],

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use super::clock::Clock;
 use super::connection::{ConnectionName, Links};
+use super::dynamic::Leases;
 use super::error::Error;
 use super::keeper::{Keeper, Task};
 use super::minting::Intents;
@@ -12,6 +15,7 @@ use super::role::{Role, RoleName};
 use super::rotation::{Step, next_step};
 use crate::framework::{Held, Locks};
 use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
+use crate::openrouter::KeyHash;
 
 /// The engine of one mount.
 pub struct Engine {
@@ -29,6 +33,10 @@ pub struct Engine {
     pub links: Links,
     /// Keys that were ordered and not confirmed yet.
     pub intents: Arc<Intents>,
+    /// The leases on keys of their own.
+    pub leases: Arc<Leases>,
+    /// Whether the intents and leases of earlier processes are among these.
+    pub log_loaded: OnceCell<()>,
     /// Who looks after the roles.
     pub keeper: Arc<Keeper>,
     /// One change of a role at a time.
@@ -51,6 +59,8 @@ impl Engine {
             randomness,
             links: Links::default(),
             intents: Arc::default(),
+            leases: Arc::default(),
+            log_loaded: OnceCell::new(),
             role_locks: Locks::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
@@ -82,12 +92,12 @@ impl Engine {
     pub async fn schedule(&self, name: &RoleName) {
         let task = Task::Tend(name.clone());
         match Role::load(&*self.storage, name).await {
-            Ok(Some(role)) => match next_step(&role, self.clock.now()) {
+            Ok(Some(Role::Rotating(role))) => match next_step(&role, self.clock.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
                 _ => self.keeper.now(task),
             },
-            Ok(None) => self.keeper.forget(&task),
+            Ok(Some(Role::Dynamic(_)) | None) => self.keeper.forget(&task),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
             }
@@ -96,9 +106,38 @@ impl Engine {
         }
     }
 
-    /// Whether a key that was ordered through this connection is not confirmed yet.
-    pub fn recovering_through(&self, connection: &ConnectionName) -> bool {
-        self.intents.any_through(connection)
+    /// Reads the intents and leases of earlier processes, if that was not done yet. Only for a node
+    /// that may write: the others would not hear of what becomes of them.
+    ///
+    /// # Errors
+    /// Storage's own. An entry that cannot be read costs only itself, and is named in the log.
+    pub async fn load_log(&self) -> Result<(), StorageError> {
+        let load = async || {
+            let mut unreadable = self.intents.load(&*self.storage).await?;
+            unreadable.extend(self.leases.load(&*self.storage).await?);
+            for reason in unreadable {
+                tracing::error!(mount = self.mount, %reason, "an entry is left alone");
+            }
+            Ok(())
+        };
+        self.log_loaded.get_or_try_init(load).await.map(|_| ())
+    }
+
+    /// The keys that are not in a role's entry and were ordered through this connection.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn unlisted_keys(&self, connection: &ConnectionName) -> Result<Unlisted, Error> {
+        self.load_log().await?;
+        let leased = self.leases.all();
+        let keys = Unlisted {
+            unconfirmed: self.intents.any_through(connection),
+            leased: leased
+                .filter(|record| record.connection == *connection)
+                .map(|record| record.key_hash)
+                .collect(),
+        };
+        Ok(keys)
     }
 
     /// Whether the connection exists.
@@ -108,6 +147,15 @@ impl Engine {
     pub async fn require_connection(&self, name: &ConnectionName) -> Result<(), Error> {
         self.links.open(&*self.storage, name).await.map(|_| ())
     }
+}
+
+/// See [`Engine::unlisted_keys`].
+#[derive(Debug, Default)]
+pub struct Unlisted {
+    /// The keys under leases.
+    pub leased: Vec<KeyHash>,
+    /// Whether a key was ordered that is not confirmed yet.
+    pub unconfirmed: bool,
 }
 
 /// A role is being changed; see [`Engine::change`].

@@ -18,17 +18,19 @@ pub async fn load<T: DeserializeOwned>(
     let Some(value) = storage.get(key).await? else {
         return Ok(None);
     };
-    let envelope: Envelope = Entry::parse(key, &value)?;
-    if envelope.version > VERSION {
-        return Err(StorageError::Malformed {
-            key: key.to_owned(),
-            reason: format!(
-                "it was written by a newer version of this engine, in format {}",
-                envelope.version
-            ),
-        });
+    let newer = |version| StorageError::Malformed {
+        key: key.to_owned(),
+        reason: format!("it was written by a newer version of this engine, in format {version}"),
+    };
+    match Entry::parse::<Versioned<T>>(key, &value) {
+        Ok(stored) if stored.version <= VERSION => Ok(Some(stored.entry)),
+        Ok(stored) => Err(newer(stored.version)),
+        // Where a newer format is not even understood, its version says more than that.
+        Err(reason) => match Entry::parse::<Envelope>(key, &value) {
+            Ok(envelope) if envelope.version > VERSION => Err(newer(envelope.version)),
+            _ => Err(reason),
+        },
     }
-    Entry::parse(key, &value).map(Some)
 }
 
 /// Writes the entry under `key`: one storage call, atomic.
@@ -57,11 +59,10 @@ struct Envelope {
     version: u32,
 }
 
-#[derive(Serialize)]
-struct Versioned<'a, T> {
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
     version: u32,
-    #[serde(flatten)]
-    entry: &'a T,
+    entry: T,
 }
 
 /// The format of every entry that this build writes.
@@ -91,12 +92,14 @@ mod tests {
     #[tokio::test]
     async fn what_a_newer_version_wrote_is_refused() {
         let storage = MemoryStorage::default();
-        let entry = Entry {
-            key: "things/a".to_owned(),
-            value: br#"{"version": 2, "name": "a"}"#.to_vec(),
-        };
-        storage.put(entry).await.unwrap();
-        let refusal = load::<Thing>(&storage, "things/a").await.unwrap_err();
-        assert!(refusal.to_string().contains("newer version"), "{refusal}");
+        for entry in [r#"{"name": "a"}"#, r#"{"title": "a"}"#] {
+            let entry = Entry {
+                key: "things/a".to_owned(),
+                value: format!(r#"{{"version": 2, "entry": {entry}}}"#).into_bytes(),
+            };
+            storage.put(entry).await.unwrap();
+            let refusal = load::<Thing>(&storage, "things/a").await.unwrap_err();
+            assert!(refusal.to_string().contains("newer version"), "{refusal}");
+        }
     }
 }

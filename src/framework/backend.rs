@@ -100,7 +100,7 @@ impl<E: Send + Sync + 'static> logical::Backend for Backend<E> {
     async fn handle_request(&self, request: Request) -> Outcome {
         match request.operation {
             Operation::Help => self.help(&request),
-            Operation::Renew | Operation::Revoke => self.lease(request)?.await,
+            Operation::Renew | Operation::Revoke => self.lease(request)?.await.map_err(plainly),
             Operation::Rollback => {
                 self.blueprint.lifecycle.periodic(&self.engine).await?;
                 Ok(None)
@@ -146,6 +146,15 @@ fn parse<E>(
     let schema = path.parameters.iter().chain(&endpoint.fields);
     let strict = !matches!(request.operation, Operation::Read | Operation::List);
     Fields::parse(schema, captured, &request.data, strict).map_err(refusal)
+}
+
+/// Of a lease's renewal that is refused, the server shows the refusal's whole structure to the user;
+/// of one that failed, the text.
+fn plainly(error: Error) -> Error {
+    match error {
+        Error::Invalid(text) => Error::status(400, text),
+        other => other,
+    }
 }
 
 fn refusal(reason: InvalidField) -> Error {

@@ -27,4 +27,4 @@ pub use fields::{Fields, InvalidField};
 pub use locks::{Held, Locks};
 pub use path::{Call, Endpoint, Outcome, Path};
 pub use pattern::{Pattern, is_name};
-pub use secret::{SecretType, leased};
+pub use secret::{SecretType, under_lease};

@@ -43,7 +43,7 @@ impl<E: Send + Sync + 'static> SecretType<E> {
 }
 
 /// A secret of the kind `name`, to be put into a response.
-pub fn leased(name: &'static str, lease: Lease, mut internal_data: Data) -> Secret {
+pub fn under_lease(name: &'static str, lease: Lease, mut internal_data: Data) -> Secret {
     internal_data.insert(SECRET_TYPE.to_owned(), name.into());
     Secret {
         lease,
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_lease_comes_back_to_the_kind_that_issued_it_with_its_data() {
-        let secret = leased("lent", LEASE, data(json!({ "note": "old" })));
+        let secret = under_lease("lent", LEASE, data(json!({ "note": "old" })));
         assert_eq!(secret.lease, LEASE);
         let (kind, returned) = of(revocation(Some(secret.internal_data))).unwrap();
         assert_eq!(kind, "lent");
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_kind_is_kept_where_vaults_own_engines_keep_it() {
-        let secret = leased("lent", LEASE, Data::new());
+        let secret = under_lease("lent", LEASE, Data::new());
         assert_eq!(secret.internal_data["secret_type"], "lent");
     }
 

@@ -29,6 +29,15 @@ struct Known<T> {
     struck: Option<BTreeSet<String>>,
 }
 
+impl<T> Known<T> {
+    fn strike(&mut self, id: &str) {
+        self.entries.remove(id);
+        if let Some(struck) = &mut self.struck {
+            struck.insert(id.to_owned());
+        }
+    }
+}
+
 impl<T> Default for Known<T> {
     fn default() -> Self {
         Self {
@@ -156,17 +165,48 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
             .await
     }
 
+    /// Writes an entry in the place of one that is there, of this kind or another. If that fails it is
+    /// not known here, and whatever was there before is what holds.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn overwrite(
+        &self,
+        storage: &dyn Storage,
+        id: &str,
+        data: T,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let stored = Stored {
+            kind: self.kind.to_owned(),
+            data,
+            created_at: now.as_second(),
+        };
+        let entry = Entry::json(format!("{PREFIX}{id}"), &stored)?;
+        storage.put(entry).await?;
+        self.remember(id.to_owned(), stored.data, stored.created_at);
+        Ok(())
+    }
+
+    /// Forgets an entry that was overwritten by one of another kind. No storage call.
+    pub fn overwritten(&self, id: &str) {
+        self.known().strike(id);
+    }
+
+    /// How many of the known entries are such. No storage call.
+    pub fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
+        let known = self.known();
+        let such = known.entries.values();
+        such.filter(|written| is_such(&written.data)).count()
+    }
+
     /// Strikes an entry out: what it announced is done, or undone.
     ///
     /// # Errors
     /// When it cannot be removed; it is then still known, and can be struck out later.
     pub async fn delete(&self, storage: &dyn Storage, id: &str) -> Result<(), StorageError> {
         storage.delete(&format!("{PREFIX}{id}")).await?;
-        let mut known = self.known();
-        known.entries.remove(id);
-        if let Some(struck) = &mut known.struck {
-            struck.insert(id.to_owned());
-        }
+        self.known().strike(id);
         Ok(())
     }
 

@@ -99,6 +99,18 @@ impl SystemView for RemoteSystemView {
         let reply = self.0.clone().local_mount(pb::Empty {}).await;
         Ok(reply.map_err(unseen)?.into_inner().local)
     }
+
+    async fn entity_name(&self, entity_id: &str) -> Result<Option<String>, SystemViewError> {
+        let args = pb::EntityInfoArgs {
+            entity_id: entity_id.to_owned(),
+        };
+        let reply = self.0.clone().entity_info(args).await;
+        let reply = reply.map_err(unseen)?.into_inner();
+        if !reply.err.is_empty() {
+            return Err(SystemViewError(reply.err));
+        }
+        Ok(reply.entity.map(|entity| entity.name))
+    }
 }
 
 /// `pb.Events` on the host.

@@ -19,6 +19,9 @@ pub trait SystemView: Send + Sync {
     /// Whether the mount is local to this cluster, and so writable on a performance secondary.
     async fn local_mount(&self) -> Result<bool, SystemViewError>;
 
+    /// The name of an identity entity; `None` when the server knows no such entity.
+    async fn entity_name(&self, entity_id: &str) -> Result<Option<String>, SystemViewError>;
+
     /// Whether the engine may write here and act on the outside world: not on a performance
     /// standby, not on a disaster-recovery secondary, and on a performance secondary only for a
     /// local mount.
@@ -88,6 +91,8 @@ pub struct FixedSystemView {
     pub replication_state: ReplicationState,
     /// See [`SystemView::local_mount`].
     pub local_mount: bool,
+    /// The name of every entity.
+    pub entity_name: Option<String>,
 }
 
 impl Default for FixedSystemView {
@@ -98,6 +103,7 @@ impl Default for FixedSystemView {
             max_lease_ttl: THIRTY_TWO_DAYS,
             replication_state: ReplicationState::default(),
             local_mount: false,
+            entity_name: None,
         }
     }
 }
@@ -118,6 +124,10 @@ impl SystemView for FixedSystemView {
 
     async fn local_mount(&self) -> Result<bool, SystemViewError> {
         Ok(self.local_mount)
+    }
+
+    async fn entity_name(&self, _: &str) -> Result<Option<String>, SystemViewError> {
+        Ok(self.entity_name.clone())
     }
 }
 

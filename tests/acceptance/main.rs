@@ -15,6 +15,8 @@ mod credentials;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
+mod dynamic;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod help;

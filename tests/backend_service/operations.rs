@@ -146,7 +146,7 @@ async fn a_connection_that_another_node_has_changed_is_used_as_it_is_now() {
     let stored = mount.server.entry("config/default").unwrap();
     let mut stored: Value = serde_json::from_slice(&stored).unwrap();
     let successor = openrouter.account().add_management_key();
-    stored["management_key"] = successor.into();
+    stored["entry"]["management_key"] = successor.into();
     mount
         .server
         .put_entry("config/default", serde_json::to_vec(&stored).unwrap());

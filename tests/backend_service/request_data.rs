@@ -72,7 +72,7 @@ async fn a_stored_value_of_eight_mebibytes_passes_in_both_directions() {
     mount.request("create", "config", connection).await.done();
     let stored = mount.server.entry("config/default").unwrap();
     let mut stored: Value = serde_json::from_slice(&stored).unwrap();
-    stored["description"] = "x".repeat(8 * MEBIBYTE).into();
+    stored["entry"]["description"] = "x".repeat(8 * MEBIBYTE).into();
     let stored = serde_json::to_vec(&stored).unwrap();
     mount.server.put_entry("config/default", stored);
 
@@ -85,7 +85,7 @@ async fn a_stored_value_of_eight_mebibytes_passes_in_both_directions() {
     let stored = mount.server.entry("config/default").unwrap();
     assert!(stored.len() > 8 * MEBIBYTE);
     let stored: Value = serde_json::from_slice(&stored).unwrap();
-    assert_eq!(stored["request_timeout"], 10);
+    assert_eq!(stored["entry"]["request_timeout"], 10);
 }
 
 const MEBIBYTE: usize = 1_024 * 1_024;

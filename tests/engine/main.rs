@@ -18,6 +18,8 @@ mod hanging;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod proof;

@@ -106,6 +106,10 @@ impl SystemView for Changing {
     async fn local_mount(&self) -> Result<bool, SystemViewError> {
         Ok(false)
     }
+
+    async fn entity_name(&self, _: &str) -> Result<Option<String>, SystemViewError> {
+        Ok(None)
+    }
 }
 
 #[tokio::test]

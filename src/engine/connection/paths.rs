@@ -111,7 +111,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
             && !call.fields.switch("force").unwrap_or(false)
         {
             let old = engine.links.trial(&name, before)?;
-            proof::sees_the_same(&*engine.storage, &name, &old, &link).await?;
+            proof::sees_the_same(&engine, &name, &old, &link).await?;
         }
     } else if before.is_none_or(|before| proof::reaches_elsewhere(&before, &connection)) {
         connection.proof = None;
@@ -141,7 +141,17 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
             ))
             .into());
         }
-        if engine.recovering_through(&name) {
+        let keys = engine.unlisted_keys(&name).await?;
+        if !keys.leased.is_empty() {
+            return Err(Error::Invalid(format!(
+                "connection {:?} is needed to revoke {} keys under leases; revoke the leases \
+                 first, or give force=true to leave their keys behind until they expire",
+                name.to_string(),
+                keys.leased.len()
+            ))
+            .into());
+        }
+        if keys.unconfirmed {
             return Err(Error::Conflict(format!(
                 "a creation through connection {:?} whose outcome is not known is still being \
                  recovered; try again in some minutes, or give force=true",

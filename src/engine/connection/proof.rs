@@ -8,7 +8,7 @@ use super::links::Link;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::role::Role;
-use crate::logical::Storage;
+use crate::engine::state::Engine;
 use crate::openrouter::{self, KeyHash};
 
 /// Asks OpenRouter what the key is: it must be a management key.
@@ -53,12 +53,12 @@ pub(super) fn reaches_elsewhere(before: &Connection, after: &Connection) -> bool
 /// Proves that every key that the engine manages through the connection can be seen over `link`.
 /// A key that the old connection does not see either is gone, and no reason to refuse.
 pub(super) async fn sees_the_same(
-    storage: &dyn Storage,
+    engine: &Engine,
     name: &ConnectionName,
     old: &Link,
     new: &Link,
 ) -> Result<(), Error> {
-    let managed = managed_keys(storage, name).await?;
+    let managed = managed_keys(engine, name).await?;
     let lost: Vec<KeyHash> = stream::iter(managed)
         .map(|hash| async move {
             let seen = sees(new, &hash).await? || !sees(old, &hash).await.unwrap_or(true);
@@ -90,11 +90,12 @@ async fn sees(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
     }
 }
 
-async fn managed_keys(storage: &dyn Storage, name: &ConnectionName) -> Result<Vec<KeyHash>, Error> {
-    let mut hashes = Vec::new();
+async fn managed_keys(engine: &Engine, name: &ConnectionName) -> Result<Vec<KeyHash>, Error> {
+    let storage = &*engine.storage;
+    let mut hashes = engine.unlisted_keys(name).await?.leased;
     for role in Role::names(storage).await? {
         if let Some(role) = Role::load(storage, &role).await? {
-            hashes.extend(role.keys_of(name).cloned());
+            hashes.extend(role.keys_of(name));
         }
     }
     Ok(hashes)

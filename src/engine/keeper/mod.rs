@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::{Clock, after};
 use super::minting::Place;
+use super::nonce::Nonce;
 use super::role::RoleName;
 use timetable::Timetable;
 
@@ -29,6 +30,8 @@ pub enum Task {
     Tend(RoleName),
     /// A place where intents are adrift.
     Recover(Place),
+    /// A lease that the server must have ended.
+    Lapse(Nonce),
 }
 
 /// What is to be done about a [`Task`], and which there are.

@@ -29,8 +29,9 @@ pub enum Purpose {
         /// Which of the role's keys it is.
         version: u64,
     },
-    /// It is to be handed out under a lease of its own, and no entry has it. So it may be handed out
-    /// only after [`Intents::strike`] has succeeded: the recovery deletes whatever key it finds.
+    /// It is to be handed out under a lease of its own, and no role's entry has it. So it may be
+    /// handed out only after the record of the lease has taken the intent's place, see
+    /// [`InFlight::taken_over`]: the recovery deletes whatever key it finds.
     Lease,
 }
 
@@ -202,6 +203,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// The intent's entry was overwritten by something else that leads to the key.
+    pub fn taken_over(self) {
+        self.intents.log.overwritten(self.nonce.as_str());
+    }
+
     /// The nonce that the order bears.
     pub fn nonce(&self) -> &Nonce {
         &self.nonce

@@ -38,5 +38,5 @@ mod proof;
 mod recover;
 
 pub use intent::{InFlight, Intents, Place, Purpose};
-pub use mint::{Order, mint, strike};
+pub use mint::{Minted, Order, mint, strike};
 pub use recover::recover;

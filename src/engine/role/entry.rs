@@ -1,114 +1,27 @@
-//! A role as it is stored: its definition, its keys, and what went wrong last. One entry, so that
-//! one write switches from a key to the next and a reader needs one read.
+//! A role as it is stored, of either kind.
 
-use std::fmt;
-
-use jiff::Timestamp;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::definition::Definition;
-use crate::engine::clock::after;
+use super::kind::Kind;
+use super::name::{PREFIX, RoleName};
+use super::terms::Terms;
 use crate::engine::connection::ConnectionName;
+use crate::engine::dynamic::DynamicRole;
 use crate::engine::error::Error;
 use crate::engine::nonce::Nonce;
+use crate::engine::rotating::RotatingRole;
 use crate::engine::stored;
-use crate::framework::{Fields, is_name};
 use crate::logical::Storage;
-use crate::openrouter::{KeyHash, Limits};
+use crate::openrouter::KeyHash;
 
-/// A rotating role.
+/// A role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Role {
-    /// What it is to be.
-    pub definition: Definition,
-    /// The key that it hands out.
-    pub current: CurrentKey,
-    /// The keys that it handed out before and that still work, oldest first.
-    pub superseded: Vec<SupersededKey>,
-    /// When a rotation was last tried.
-    pub last_attempt: Timestamp,
-    /// Why the last rotation failed; `None` when it did not.
-    pub rotation_failure: Option<Failure>,
-    /// Why the current key does not have the definition's limits yet.
-    pub limits_failure: Option<Failure>,
-    /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
-    pub deletion: Option<Deletion>,
-}
-
-/// The key that a role hands out now.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CurrentKey {
-    /// The key itself.
-    #[serde(serialize_with = "stored::exposed")]
-    pub secret: SecretString,
-    /// By what OpenRouter knows it.
-    pub hash: KeyHash,
-    /// The secret with most of it left out.
-    pub label: String,
-    /// Its name at OpenRouter, which ends in the nonce that it was ordered with.
-    pub name: String,
-    /// How many keys the role has had, this one included.
-    pub version: u64,
-    /// Through which connection it was made.
-    pub connection: ConnectionName,
-    /// When it became current.
-    pub since: Timestamp,
-    /// What the schedule counts from: the time the rotation was due, or `since` if it was manual.
-    pub anchor: Timestamp,
-    /// Whether a person asked for it.
-    pub manual: bool,
-    /// When it stops working at OpenRouter; cannot be changed there.
-    pub expires_at: Option<Timestamp>,
-    /// The limits that it has at OpenRouter.
-    pub limits: Limits,
-    /// Until when leases run that were handed out under a longer `ttl` than the role has now.
-    pub promised_until: Option<Timestamp>,
-}
-
-/// A key that was replaced and still works.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SupersededKey {
-    /// By what OpenRouter knows it.
-    pub hash: KeyHash,
-    /// The secret with most of it left out.
-    pub label: String,
-    /// Its name at OpenRouter.
-    pub name: String,
-    /// Which of the role's keys it is.
-    pub version: u64,
-    /// Through which connection it was made.
-    pub connection: ConnectionName,
-    /// When it became current.
-    pub since: Timestamp,
-    /// When it stops working at OpenRouter by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When it is to be revoked.
-    pub revoke_at: Timestamp,
-    /// Why that has not worked yet.
-    pub failure: Option<Failure>,
-}
-
-/// Something that did not work and is tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// How often it was tried in a row.
-    pub attempts: u32,
-    /// When it failed last.
-    pub at: Timestamp,
-    /// Why.
-    pub message: String,
-    /// When it is tried again.
-    pub retry_at: Timestamp,
-}
-
-/// A role's deletion that has begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deletion {
-    /// When it began.
-    pub since: Timestamp,
-    /// Why it is not over yet.
-    pub failure: Option<Failure>,
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// One key that its readers share.
+    Rotating(Box<RotatingRole>),
+    /// A key for every lease.
+    Dynamic(DynamicRole),
 }
 
 impl Role {
@@ -120,12 +33,13 @@ impl Role {
         Ok(stored::load(storage, &name.key()).await?)
     }
 
-    /// Writes it: one storage call.
+    /// Reads a role that must be there: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same.
-    pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
-        Ok(stored::store(storage, &name.key(), self).await?)
+    /// [`Error::Missing`] when it is not; storage's own.
+    pub async fn require(storage: &dyn Storage, name: &RoleName) -> Result<Self, Error> {
+        let role = Self::load(storage, name).await?;
+        role.ok_or_else(|| Self::missing(name))
     }
 
     /// The names of all roles: one storage call.
@@ -149,146 +63,55 @@ impl Role {
         ))
     }
 
-    /// Refuses to change a role whose deletion has begun.
+    /// What it asks for each of its keys.
+    pub fn terms(&self) -> &Terms {
+        match self {
+            Self::Rotating(role) => &role.definition.terms,
+            Self::Dynamic(role) => &role.terms,
+        }
+    }
+
+    /// Of which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Rotating(_) => Kind::Rotating,
+            Self::Dynamic(_) => Kind::Dynamic,
+        }
+    }
+
+    /// The shared key's side of it, for a path that only such roles have.
     ///
     /// # Errors
-    /// [`Error::Conflict`] then.
-    pub fn require_lasting(&self, name: &RoleName) -> Result<(), Error> {
-        match &self.deletion {
-            None => Ok(()),
-            Some(deletion) => Err(Error::Conflict(format!(
-                "role {:?} is being deleted, since {}",
-                name.to_string(),
-                deletion.since
+    /// [`Error::Invalid`] when the role is dynamic, naming `path`.
+    pub fn rotating(self, name: &RoleName, path: &str) -> Result<RotatingRole, Error> {
+        match self {
+            Self::Rotating(role) => Ok(*role),
+            Self::Dynamic(_) => Err(Error::Invalid(format!(
+                "role {:?} is dynamic: it has no key of its own, so {path} does not go with it; \
+                 every read of creds/{name} makes a key",
+                name.to_string()
             ))),
         }
     }
 
-    /// This role with `new` as its current key. The one before is superseded and dies at the end
-    /// of `grace`, but not before every lease on it has run out; with no grace at all, it and all
-    /// that went before it die now.
-    #[must_use]
-    pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
-        let now = new.since;
-        let old = self.current;
-        let mut superseded = self.superseded;
-        let revoke_at = match grace {
-            Grace::Emergency => {
-                for key in &mut superseded {
-                    key.revoke_at = key.revoke_at.min(now);
-                    // Whoever wants a key dead wants it tried now, whatever failed before.
-                    key.failure = None;
-                }
-                now
-            }
-            Grace::Seconds(grace) => {
-                after(now, grace).max(old.promised_until.unwrap_or(Timestamp::MIN))
-            }
-        };
-        superseded.push(SupersededKey {
-            hash: old.hash,
-            label: old.label,
-            name: old.name,
-            version: old.version,
-            connection: old.connection,
-            since: old.since,
-            expires_at: old.expires_at,
-            revoke_at,
-            failure: None,
-        });
-        Self {
-            definition: self.definition,
-            current: new,
-            superseded,
-            last_attempt: now,
-            rotation_failure: None,
-            limits_failure: None,
-            deletion: self.deletion,
+    /// Whether a key that was ordered with this nonce is in the role's entry.
+    pub fn has_key_of(&self, nonce: &Nonce) -> bool {
+        match self {
+            Self::Rotating(role) => role.has_key_of(nonce),
+            Self::Dynamic(_) => false,
         }
     }
 
-    /// Whether a key that was ordered with this nonce is one of the role's.
-    pub fn has_key_of(&self, nonce: &Nonce) -> bool {
-        let superseded = self.superseded.iter().map(|key| &key.name);
-        superseded
-            .chain([&self.current.name])
-            .any(|name| nonce.marks(name))
+    /// The hashes of the keys in the role's entry that were made through a connection.
+    pub fn keys_of(&self, connection: &ConnectionName) -> Vec<KeyHash> {
+        match self {
+            Self::Rotating(role) => role.keys_of(connection).cloned().collect(),
+            Self::Dynamic(_) => Vec::new(),
+        }
     }
 
-    /// The hashes of all keys that work, oldest first, each with its connection.
-    pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
-        self.superseded
-            .iter()
-            .map(|key| (&key.hash, &key.connection))
-            .chain([(&self.current.hash, &self.current.connection)])
-    }
-
-    /// The hashes of the keys that were made through a connection.
-    pub fn keys_of(&self, connection: &ConnectionName) -> impl Iterator<Item = &KeyHash> {
-        self.keys()
-            .filter(move |(_, through)| *through == connection)
-            .map(|(hash, _)| hash)
-    }
-
-    /// Whether the role needs the connection, for keys that it has or for those to come.
+    /// Whether the role needs the connection, for keys in its entry or for those to come.
     pub fn uses(&self, connection: &ConnectionName) -> bool {
-        self.definition.connection == *connection || self.keys_of(connection).next().is_some()
+        self.terms().connection == *connection || !self.keys_of(connection).is_empty()
     }
 }
-
-impl PartialEq for CurrentKey {
-    /// By hash, which is that of the secret, and by what may change while the key stays.
-    fn eq(&self, other: &Self) -> bool {
-        (&self.hash, self.limits, self.promised_until)
-            == (&other.hash, other.limits, other.promised_until)
-    }
-}
-
-/// How long a replaced key keeps working.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grace {
-    /// Not at all, and neither do those that it replaced: somebody has it who should not.
-    Emergency,
-    /// This long, or until the last lease on it has run out.
-    Seconds(u64),
-}
-
-/// A role's name, a segment of its path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RoleName(String);
-
-impl RoleName {
-    /// A name that came as a segment of a path; `None` when it could not have.
-    pub fn new(name: &str) -> Option<Self> {
-        is_name(name).then(|| Self(name.to_owned()))
-    }
-
-    /// The role that a request's path names.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the path captured no name.
-    pub fn of_path(fields: &Fields) -> Result<Self, Error> {
-        fields
-            .text("name")
-            .and_then(Self::new)
-            .ok_or_else(|| Error::invalid("the path must name a role"))
-    }
-
-    /// Where the role is stored.
-    pub fn key(&self) -> String {
-        format!("{PREFIX}{self}")
-    }
-}
-
-impl fmt::Display for RoleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Where roles are stored.
-pub const PREFIX: &str = "roles/";
-
-#[cfg(test)]
-mod tests;

@@ -1,16 +1,20 @@
-//! Roles: named descriptions of the keys to hand out, with the keys that they have now.
+//! Roles: named descriptions of the keys to hand out. What the two kinds have in common is here;
+//! what only one of them has is in [`super::rotating`] and [`super::dynamic`].
 
-mod definition;
-mod delete;
 mod entry;
 mod fields;
+mod kind;
+mod name;
 mod paths;
-mod status;
-mod write;
+mod terms;
 
-pub use definition::{Definition, KeyLifetime, RotationPolicy};
-pub use delete::finish_deletion;
+pub use entry::Role;
+pub use fields::DEFAULT_TTL;
 #[cfg(test)]
-pub use entry::Deletion;
-pub use entry::{CurrentKey, Failure, Grace, PREFIX, Role, RoleName};
+pub use fields::TTL;
+pub use kind::Kind;
+pub use name::{PREFIX, RoleName};
 pub use paths::paths;
+#[cfg(test)]
+pub use terms::FIELDS as TERMS;
+pub use terms::{LONGEST_KEY_NAME, Terms};

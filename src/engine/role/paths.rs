@@ -1,10 +1,13 @@
-//! The paths `roles` and `roles/:name`.
+//! The paths `roles` and `roles/:name`. What is done depends on the role's kind.
 
 use std::sync::Arc;
 
-use super::entry::{PREFIX, Role, RoleName};
-use super::{delete, fields, status, write};
+use super::entry::Role;
+use super::fields;
+use super::kind::Kind;
+use super::name::{PREFIX, RoleName};
 use crate::engine::state::Engine;
+use crate::engine::{dynamic, rotating};
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Operation, Response};
 
@@ -17,22 +20,22 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read a role and its rotation status.", read),
+            Endpoint::new("Read a role and its status.", read),
         )
         .on_write(
-            Endpoint::new("Create a role, or change parts of it.", write::write)
-                .takes(fields::WRITE.iter().cloned())
+            Endpoint::new("Create a role, or change parts of it.", write)
+                .takes(fields::write())
                 .active_only(),
         )
         .on(
             Operation::Patch,
-            Endpoint::new("Change parts of a role.", write::write)
-                .takes(fields::WRITE.iter().cloned())
+            Endpoint::new("Change parts of a role.", write)
+                .takes(fields::write())
                 .active_only(),
         )
         .on(
             Operation::Delete,
-            Endpoint::new("Revoke a role's keys and delete it.", delete::delete)
+            Endpoint::new("Revoke a role's keys and delete it.", delete)
                 .takes(fields::DELETE.iter().cloned())
                 .active_only(),
         )
@@ -47,31 +50,78 @@ pub fn paths() -> Vec<Path<Engine>> {
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
-    Ok(role.map(|role| status::of(&role, engine.clock.now())))
+    Ok(role.map(|role| match role {
+        Role::Rotating(role) => rotating::status(&role, engine.clock.now()),
+        Role::Dynamic(role) => dynamic::status(&engine, &name, &role),
+    }))
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
     Ok(Some(Response::list(engine.storage.list(PREFIX).await?)))
 }
 
+async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let _changing = engine.change(&name).await;
+    let before = Role::load(&*engine.storage, &name).await?;
+    if before.is_none() && call.request.operation == Operation::Patch {
+        return Err(Role::missing(&name).into());
+    }
+    let fields = &call.fields;
+    let warnings = match Kind::of_write(before.as_ref().map(Role::kind), fields)? {
+        Kind::Rotating => match before {
+            Some(Role::Rotating(role)) => rotating::update(&engine, &name, *role, fields).await?,
+            _ => rotating::create(&engine, &name, fields).await?,
+        },
+        Kind::Dynamic => {
+            let before = match &before {
+                Some(Role::Dynamic(role)) => Some(role),
+                _ => None,
+            };
+            dynamic::write(&engine, &name, before, fields).await?
+        }
+    };
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let _changing = engine.change(&name).await;
+    let force = call.fields.switch("force").unwrap_or(false);
+    Ok(match Role::load(&*engine.storage, &name).await? {
+        None => None,
+        Some(Role::Rotating(role)) => rotating::delete(&engine, &name, *role, force).await?,
+        Some(Role::Dynamic(_)) => dynamic::delete(&engine, &name).await?,
+    })
+}
+
 const SYNOPSIS: &str = "Describe the OpenRouter keys to hand out, and see how they are doing.";
 
 const DESCRIPTION: &str = "\
-A role holds one OpenRouter API key that all its readers share. Creating the role makes the key;
-from then on it is replaced by rotation_period or rotation_schedule, and by `rotate-role`.
+A role is of one of two kinds, its credential_type, which is fixed at creation.
+
+A rotating role holds one OpenRouter API key that all its readers share. Creating the role makes the
+key; from then on it is replaced by rotation_period or rotation_schedule, and by `rotate-role`.
 
 A rotation makes a new key, proves it, and hands it out from then on. The key before is superseded:
 it keeps working for rotation_grace_period and is then revoked. A reader gets the key for ttl, which
 is at most nine tenths of that, so no reader is left with a dead key.
 
-An update changes only what it names. limit, limit_reset and include_byok_in_limit are changed on
-the live key at once; key_name, workspace_id, connection and key_max_lifetime take effect with the
-next key. A limit is a limit of each key: every rotation begins with the full amount.
+A dynamic role makes a key of its own for every read of `creds`, under a lease of ttl that can be
+renewed up to max_ttl. When the lease ends the key is deleted. max_leases caps how many there are
+at a time, and key_name can say who asked: {{display_name}}, {{entity_name}}.
 
-Reading a role also shows its status: current_key and superseded_keys without their secrets,
-last_vault_rotation, next_vault_rotation, last_rotation_attempt, rotation_status (success, failed
-or pending), last_rotation_message and last_rotation_manual.
+An update changes only what it names. Of a rotating role limit, limit_reset and
+include_byok_in_limit are changed on the live key at once; key_name, workspace_id, connection and
+key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
+every lease begins with the full amount.
 
-Deleting a role revokes its keys first. If OpenRouter cannot be reached the role stays; if it is
-unclear whether the current key was revoked, that key is handed out no more and the deletion goes on
-by itself. force=true forgets the role and names the keys that are left behind.";
+Reading a rotating role also shows its status: current_key and superseded_keys without their
+secrets, last_vault_rotation, next_vault_rotation, last_rotation_attempt, rotation_status (success,
+failed or pending), last_rotation_message and last_rotation_manual. Reading a dynamic role shows its
+living_leases.
+
+Deleting a rotating role revokes its keys first. If OpenRouter cannot be reached the role stays; if
+it is unclear whether the current key was revoked, that key is handed out no more and the deletion
+goes on by itself. force=true forgets the role and names the keys that are left behind. The leases
+of a dynamic role outlive it, and stay revocable.";

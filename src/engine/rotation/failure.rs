@@ -8,7 +8,7 @@ use crate::engine::backoff::{LONGEST, delay};
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::nonce::Randomness;
-use crate::engine::role::Failure;
+use crate::engine::rotating::Failure;
 
 /// The record of a failure after `previous`, and the time of the next try: a second, doubled with
 /// every failure in a row up to an hour, less a random half, so that roles that failed together do

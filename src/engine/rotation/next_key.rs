@@ -3,7 +3,8 @@
 
 use crate::engine::error::Error;
 use crate::engine::minting::{InFlight, Order, Purpose, mint};
-use crate::engine::role::{CurrentKey, Definition, RoleName};
+use crate::engine::role::RoleName;
+use crate::engine::rotating::{CurrentKey, Definition};
 use crate::engine::state::Engine;
 
 /// The key that a role is to get next.
@@ -29,10 +30,10 @@ impl NextKey<'_> {
         let policy = &definition.rotation;
         let order = Order {
             role: self.role,
-            connection: &definition.connection,
-            key_name: &definition.key_name,
-            limits: definition.limits,
-            workspace_id: definition.workspace_id.as_ref(),
+            connection: &definition.terms.connection,
+            key_name: &definition.terms.key_name,
+            limits: definition.terms.limits,
+            workspace_id: definition.terms.workspace_id.as_ref(),
             expires_at: policy.expiry(engine.clock.now()),
             purpose: Purpose::Rotation {
                 version: self.version,
@@ -46,7 +47,7 @@ impl NextKey<'_> {
             secret: minted.created.secret,
             name: minted.name,
             version: self.version,
-            connection: definition.connection.clone(),
+            connection: definition.terms.connection.clone(),
             since,
             anchor: if self.manual {
                 since
@@ -55,7 +56,7 @@ impl NextKey<'_> {
             },
             manual: self.manual,
             expires_at: minted.expires_at,
-            limits: definition.limits,
+            limits: definition.terms.limits,
             promised_until: None,
         };
         Ok((key, minted.in_flight))

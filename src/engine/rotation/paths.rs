@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::perform::{Trigger, revoke_all, rotate};
 use super::step::{MOST_SUPERSEDED, rotation_due};
 use crate::engine::error::Error;
-use crate::engine::role::{Grace, Role, RoleName, RotationPolicy};
+use crate::engine::role::{Role, RoleName};
+use crate::engine::rotating::{Grace, RotatingRole, RotationPolicy};
 use crate::engine::state::{Changing, Engine};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
@@ -58,10 +59,10 @@ async fn take_turn(
     engine: &Engine,
     name: &RoleName,
     asked_grace: Option<u64>,
-) -> Result<(Changing, Role), Error> {
+) -> Result<(Changing, RotatingRole), Error> {
     let load = async || {
-        let role = Role::load(&*engine.storage, name).await?;
-        role.ok_or_else(|| Role::missing(name))
+        let role = Role::require(&*engine.storage, name).await?;
+        role.rotating(name, "rotate-role")
     };
     if let Some(changing) = engine.try_change(name) {
         return Ok((changing, load().await?));
@@ -93,7 +94,7 @@ fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
     }
 }
 
-fn permit(name: &RoleName, role: &Role, grace: Grace) -> Result<(), Error> {
+fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Error> {
     role.require_lasting(name)?;
     if role.superseded.len() >= MOST_SUPERSEDED && grace != Grace::Emergency {
         return Err(Error::Conflict(format!(
@@ -105,7 +106,7 @@ fn permit(name: &RoleName, role: &Role, grace: Grace) -> Result<(), Error> {
     Ok(())
 }
 
-fn answer(engine: &Engine, role: &Role) -> Response {
+fn answer(engine: &Engine, role: &RotatingRole) -> Response {
     let key = &role.current;
     let next = rotation_due(role, engine.clock.now()).time();
     let superseded: Vec<Value> = role

@@ -13,7 +13,8 @@ use super::step::{Step, next_step};
 use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::minting::strike;
-use crate::engine::role::{self, Failure, Grace, Role, RoleName};
+use crate::engine::role::RoleName;
+use crate::engine::rotating::{self, Failure, Grace, RotatingRole};
 use crate::engine::state::Engine;
 use crate::openrouter::{self, KeyHash};
 
@@ -33,7 +34,7 @@ pub enum Trigger {
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
 pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
     let _held = engine.role_locks.lock(&name.key()).await;
-    let Some(mut role) = Role::load(&*engine.storage, name).await? else {
+    let Some(mut role) = RotatingRole::load(&*engine.storage, name).await? else {
         return Ok(None);
     };
     while !engine.keeper.is_stopping() {
@@ -45,7 +46,7 @@ pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>,
             Step::Rotate { .. } => match rotate(engine, name, role, Trigger::Schedule).await? {
                 Ok(role) | Err((role, _)) => role,
             },
-            Step::Delete => match role::finish_deletion(engine, name, role).await? {
+            Step::Delete => match rotating::finish_deletion(engine, name, role).await? {
                 Some(role) => role,
                 None => return Ok(None),
             },
@@ -63,9 +64,9 @@ pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>,
 pub async fn rotate(
     engine: &Engine,
     name: &RoleName,
-    role: Role,
+    role: RotatingRole,
     trigger: Trigger,
-) -> Result<Result<Role, (Role, Error)>, Error> {
+) -> Result<Result<RotatingRole, (RotatingRole, Error)>, Error> {
     let next = NextKey {
         role: name,
         definition: &role.definition,
@@ -109,9 +110,9 @@ pub async fn rotate(
 pub async fn apply_limits(
     engine: &Engine,
     name: &RoleName,
-    mut role: Role,
-) -> Result<(Role, Option<Error>), Error> {
-    let limits = role.definition.limits;
+    mut role: RotatingRole,
+) -> Result<(RotatingRole, Option<Error>), Error> {
+    let limits = role.definition.terms.limits;
     let patched = patch_limits(engine, &role).await;
     let failure = match patched {
         Ok(()) => {
@@ -129,9 +130,9 @@ pub async fn apply_limits(
     Ok((role, failure))
 }
 
-async fn patch_limits(engine: &Engine, role: &Role) -> Result<(), Error> {
+async fn patch_limits(engine: &Engine, role: &RotatingRole) -> Result<(), Error> {
     let key = &role.current;
-    let limits = role.definition.limits;
+    let limits = role.definition.terms.limits;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     let doing = || "the limits of the live key could not be changed".to_owned();
     let patched = link.client().await.update_limits(&key.hash, &limits).await;
@@ -156,9 +157,9 @@ async fn patch_limits(engine: &Engine, role: &Role) -> Result<(), Error> {
 async fn revoke(
     engine: &Engine,
     name: &RoleName,
-    mut role: Role,
+    mut role: RotatingRole,
     hash: &KeyHash,
-) -> Result<Role, Error> {
+) -> Result<RotatingRole, Error> {
     let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
         return Ok(role);
     };
@@ -192,8 +193,8 @@ async fn revoke(
 pub async fn revoke_all(
     engine: &Engine,
     name: &RoleName,
-    mut role: Role,
-) -> Result<(Role, Option<String>), Error> {
+    mut role: RotatingRole,
+) -> Result<(RotatingRole, Option<String>), Error> {
     while let Step::Revoke(hash) = next_step(&role, engine.clock.now()) {
         role = revoke(engine, name, role, &hash).await?;
     }
@@ -220,9 +221,9 @@ pub(crate) async fn delete_key(
 async fn rotation_failed(
     engine: &Engine,
     name: &RoleName,
-    mut role: Role,
+    mut role: RotatingRole,
     reason: &Error,
-) -> Result<Role, Error> {
+) -> Result<RotatingRole, Error> {
     let failure = failure(engine, role.rotation_failure.as_ref(), reason);
     tracing::warn!(
         mount = engine.mount,

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::role::{Failure, Role};
+use crate::engine::rotating::{Failure, RotatingRole};
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
 
@@ -31,7 +31,7 @@ pub enum Step {
 /// A key that must die comes first, since it may be in the wrong hands; then the limits of the key
 /// that is spending now; then the next key. Each waits for its own retries only: a revocation that
 /// fails does not hold up a rotation.
-pub fn next_step(role: &Role, now: Timestamp) -> Step {
+pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     if let Some(deletion) = &role.deletion {
         return match not_before(deletion.since, deletion.failure.as_ref()) {
             at if at <= now => Step::Delete,
@@ -45,7 +45,7 @@ pub fn next_step(role: &Role, now: Timestamp) -> Step {
             at => wake.at(at),
         }
     }
-    if role.current.limits != role.definition.limits {
+    if role.current.limits != role.definition.terms.limits {
         match not_before(Timestamp::MIN, role.limits_failure.as_ref()) {
             at if at <= now => return Step::ApplyLimits,
             at => wake.at(at),
@@ -70,7 +70,7 @@ pub fn next_step(role: &Role, now: Timestamp) -> Step {
 /// By the role's schedule, but in any case while the key still outlives its own grace period:
 /// OpenRouter cannot extend a key's life, and a schedule that was made slower, or a window that
 /// was missed twice, must not leave the role without a key.
-pub fn rotation_due(role: &Role, now: Timestamp) -> Due {
+pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     let policy = &role.definition.rotation;
     if !policy.automated {
         return Due::Never;

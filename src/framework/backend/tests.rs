@@ -69,6 +69,10 @@ impl SystemView for Silent {
     async fn local_mount(&self) -> Result<bool, SystemViewError> {
         Err(SystemViewError("silent".to_owned()))
     }
+
+    async fn entity_name(&self, _: &str) -> Result<Option<String>, SystemViewError> {
+        Ok(None)
+    }
 }
 
 #[tokio::test]

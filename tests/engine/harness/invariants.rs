@@ -23,6 +23,7 @@ impl World {
         let mut believed = BTreeSet::new();
         for name in self.storage.list("roles/").await.unwrap() {
             match self.role(&name).await {
+                Some(role) if role["credential_type"] == "dynamic" => {}
                 Some(role) => {
                     self.judge_role(&name, &role, &mut wrong).await;
                     believed.extend(hashes(&role));
@@ -30,6 +31,8 @@ impl World {
                 None => wrong.push(format!("role {name} cannot be read")),
             }
         }
+        let leases = self.server_leases();
+        believed.extend(leases.into_iter().map(|lease| lease.key_hash));
         let alive = self.openrouter.account().keys();
         let alive: BTreeSet<String> = alive.into_iter().map(|key| key.hash).collect();
         for orphan in alive.difference(&believed) {
@@ -38,9 +41,14 @@ impl World {
         for dead in believed.difference(&alive) {
             wrong.push(format!("the key {dead} is believed to live"));
         }
-        let keys = self.storage.keys();
-        for left in keys.iter().filter(|key| key.starts_with("wal/")) {
-            wrong.push(format!("{left} is left behind"));
+        let records = self.records().await;
+        for left in self.intents() {
+            let of_a_lease = records
+                .iter()
+                .any(|(path, hash)| *path == left && believed.contains(hash));
+            if !of_a_lease {
+                wrong.push(format!("{left} is left behind"));
+            }
         }
         wrong
     }
@@ -51,6 +59,9 @@ impl World {
         for name in self.storage.list("roles/").await.unwrap() {
             let answer = self.read(&format!("roles/{name}")).await.unwrap();
             let answer = answer.expect("it is listed");
+            if answer.data["credential_type"] == "dynamic" {
+                continue;
+            }
             if answer.data["rotation_status"] != "success" {
                 complaints.push(format!("{name}: {}", answer.data["last_rotation_message"]));
             }

@@ -4,11 +4,13 @@ mod clock;
 mod effects;
 mod gate;
 mod invariants;
+mod leases;
 mod node;
 mod storage;
 mod world;
 
 pub(crate) use effects::Harm;
 pub(crate) use invariants::{hash_of, hashes};
+pub(crate) use leases::CI;
 pub(crate) use node::Answer;
 pub(crate) use world::{ROLE, ROTATE, World, role};

@@ -13,6 +13,7 @@ use super::clock::{NodeClock, Time};
 use super::effects::{Effects, Life};
 use super::gate::Gate;
 use super::invariants::Promise;
+use super::leases::ServerLease;
 use super::node::{Answer, Foretellable, Node};
 use super::storage::NodeStorage;
 
@@ -28,6 +29,7 @@ pub(crate) struct World {
     pub(crate) storage: Arc<MemoryStorage>,
     pub(crate) time: Arc<Time>,
     pub(super) promises: Mutex<Vec<Promise>>,
+    pub(super) leases: Mutex<Vec<ServerLease>>,
     gate: Gate,
     node: Mutex<Arc<Node>>,
     randomness: Arc<Foretellable>,
@@ -56,6 +58,7 @@ impl World {
             storage,
             time,
             promises: Mutex::default(),
+            leases: Mutex::default(),
             gate,
             node: Mutex::new(Arc::new(node)),
             randomness,
@@ -209,7 +212,7 @@ impl World {
     }
 
     /// Carries a request out. Where it waits for the clock, as between two tries, the clock moves.
-    async fn while_time_passes(&self, request: impl Future<Output = Answer>) -> Answer {
+    pub(super) async fn while_time_passes(&self, request: impl Future<Output = Answer>) -> Answer {
         tokio::pin!(request);
         loop {
             tokio::select! {

@@ -3,64 +3,12 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use secrecy::SecretString;
 
 use super::*;
 use crate::engine::clock::{after, seconds_until};
-use crate::engine::connection::ConnectionName;
-use crate::engine::role::{CurrentKey, Definition, Deletion, Grace, KeyLifetime, RotationPolicy};
-use crate::openrouter::{Limits, Usd};
-use crate::schedule::{Cron, Period, Schedule, Window};
-
-const NOON: i64 = 1_795_176_000;
-const DAY: u64 = 24 * 60 * 60;
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(NOON + seconds).unwrap()
-}
-
-fn limits(limit: u32) -> Limits {
-    Limits {
-        limit: Some(Usd::new(f64::from(limit)).unwrap()),
-        ..Limits::default()
-    }
-}
-
-fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey {
-    CurrentKey {
-        secret: SecretString::from(format!("sk-or-v1-{version}")),
-        hash: KeyHash::of(&SecretString::from(format!("sk-or-v1-{version}"))),
-        label: String::new(),
-        name: format!("app {version}"),
-        version,
-        connection: ConnectionName::default(),
-        since: now,
-        anchor: policy.schedule.anchor(now),
-        manual: false,
-        expires_at: policy.expiry(now),
-        limits: limits(1),
-        promised_until: None,
-    }
-}
-
-fn role(policy: RotationPolicy, now: Timestamp) -> Role {
-    Role {
-        current: key(1, &policy, now),
-        definition: Definition {
-            connection: ConnectionName::default(),
-            key_name: "app".to_owned(),
-            limits: limits(1),
-            workspace_id: None,
-            description: String::new(),
-            rotation: policy,
-        },
-        superseded: Vec::new(),
-        last_attempt: now,
-        rotation_failure: None,
-        limits_failure: None,
-        deletion: None,
-    }
-}
+use crate::engine::rotating::sample::{DAY, at, key, limits, policies, role};
+use crate::engine::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy};
+use crate::schedule::{Period, Schedule};
 
 fn failure(retry_at: Timestamp) -> Failure {
     Failure {
@@ -71,52 +19,8 @@ fn failure(retry_at: Timestamp) -> Failure {
     }
 }
 
-fn schedules() -> impl Strategy<Value = Schedule> {
-    let window = prop::option::of(3_600..2 * DAY);
-    prop_oneof![
-        (5..40 * DAY).prop_map(|seconds| {
-            Schedule::every(Period::new(Duration::from_secs(seconds)).unwrap())
-        }),
-        (
-            prop::sample::select(vec!["0 3 * * *", "*/5 * * * *", "0 0 29 2 *"]),
-            window
-        )
-            .prop_filter_map("a window fits its schedule", |(cron, window)| {
-                let window = window.map(|w| Window::new(Duration::from_secs(w)).unwrap());
-                Schedule::cron(Cron::parse(cron).unwrap(), window).ok()
-            }),
-    ]
-}
-
-fn policies() -> impl Strategy<Value = RotationPolicy> {
-    let lifetimes = prop_oneof![
-        Just(KeyLifetime::Default),
-        Just(KeyLifetime::Unlimited),
-        (60..100 * DAY).prop_map(KeyLifetime::Seconds),
-    ];
-    (
-        schedules(),
-        any::<bool>(),
-        10..2 * DAY,
-        1..2 * DAY,
-        lifetimes,
-    )
-        .prop_map(
-            |(schedule, automated, grace, ttl, key_lifetime)| RotationPolicy {
-                schedule,
-                automated,
-                grace,
-                ttl: ttl.min(grace / 10 * 9),
-                key_lifetime,
-            },
-        )
-        .prop_filter("a definition that a role can have", |policy| {
-            role(policy.clone(), at(0)).definition.check(at(0)).is_ok()
-        })
-}
-
 /// Roles in whatever state, of which some cannot come about.
-fn roles() -> impl Strategy<Value = Role> {
+fn roles() -> impl Strategy<Value = RotatingRole> {
     let time = || -60 * 86_400..60 * 86_400_i64;
     let failed = move || prop::option::of(time().prop_map(|t| failure(at(t))));
     let superseded = prop::collection::vec((time(), failed()), 0..4);
@@ -131,7 +35,7 @@ fn roles() -> impl Strategy<Value = Role> {
                 role.superseded[version].failure = failure;
             }
             if other_limits {
-                role.definition.limits = limits(2);
+                role.definition.terms.limits = limits(2);
             }
             role.rotation_failure = rotation;
             role.limits_failure = patch;
@@ -197,7 +101,7 @@ proptest! {
     ) {
         let now = at(now);
         let new = key(99, &role.definition.rotation, now);
-        let mut role = Role { deletion: None, ..role }.switched_to(new, Grace::Emergency);
+        let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, Grace::Emergency);
         while let Some(key) = role.superseded.first() {
             prop_assert_eq!(next_step(&role, now), Step::Revoke(key.hash.clone()));
             role.superseded.remove(0);
@@ -259,7 +163,7 @@ fn a_key_that_must_die_comes_before_limits_and_limits_before_a_rotation() {
     };
     let next = key(2, &policy, at(0));
     let mut role = role(policy, at(-100)).switched_to(next, Grace::Seconds(10));
-    role.definition.limits = limits(2);
+    role.definition.terms.limits = limits(2);
     let now = at(1_000);
     let old = role.superseded[0].hash.clone();
     assert_eq!(next_step(&role, now), Step::Revoke(old));

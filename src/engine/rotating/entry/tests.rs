@@ -29,14 +29,16 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
 }
 
 /// A role as version 1 of the format has it.
-fn role() -> Role {
+fn role() -> RotatingRole {
     let stored = json!({
         "definition": {
-            "connection": "default",
-            "key_name": "app",
-            "limits": {"limit": 5, "limit_reset": "daily", "include_byok_in_limit": false},
-            "workspace_id": null,
-            "description": "",
+            "terms": {
+                "connection": "default",
+                "key_name": "app",
+                "limits": {"limit": 5, "limit_reset": "daily", "include_byok_in_limit": false},
+                "workspace_id": null,
+                "description": "",
+            },
             "rotation": {
                 "schedule": {"rotation_period": 3600},
                 "automated": true,
@@ -74,7 +76,10 @@ fn what_is_stored_is_read_back_as_it_was() {
         .switched_to(key(2, at(60)), Grace::Seconds(600))
         .switched_to(key(3, at(120)), Grace::Emergency);
     let stored = serde_json::to_value(&role).unwrap();
-    assert_eq!(serde_json::from_value::<Role>(stored).unwrap(), role);
+    assert_eq!(
+        serde_json::from_value::<RotatingRole>(stored).unwrap(),
+        role
+    );
 }
 
 #[test]
@@ -144,15 +149,16 @@ fn a_role_knows_the_nonces_of_all_its_keys_and_of_no_others() {
 
 #[test]
 fn a_role_uses_the_connections_of_its_definition_and_of_its_keys() {
-    let mut role = role();
-    role.definition.connection = ConnectionName::parse("next").unwrap();
+    let mut rotating = role();
+    rotating.definition.terms.connection = ConnectionName::parse("next").unwrap();
+    let role = Role::Rotating(Box::new(rotating));
     assert!(role.uses(&ConnectionName::parse("next").unwrap()));
     assert!(
         role.uses(&ConnectionName::default()),
         "the current key is there"
     );
     assert!(!role.uses(&ConnectionName::parse("third").unwrap()));
-    assert_eq!(role.keys_of(&ConnectionName::default()).count(), 1);
+    assert_eq!(role.keys_of(&ConnectionName::default()).len(), 1);
 }
 
 #[test]

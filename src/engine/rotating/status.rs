@@ -4,34 +4,24 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::entry::{CurrentKey, Role, SupersededKey};
+use super::entry::{CurrentKey, RotatingRole, SupersededKey};
 use crate::engine::rotation::{MOST_SUPERSEDED, rotation_due};
 use crate::logical::{Data, Response};
 use crate::schedule::{self, Due};
 
 /// What a read of the role answers.
-pub(super) fn of(role: &Role, now: Timestamp) -> Response {
+pub fn of(role: &RotatingRole, now: Timestamp) -> Response {
     let mut data = Data::new();
     define(&mut data, role, now);
     report(&mut data, role, now);
     Response::with_data(data).with_warnings(troubles(role))
 }
 
-fn define(data: &mut Data, role: &Role, now: Timestamp) {
-    let definition = &role.definition;
-    let policy = &definition.rotation;
+fn define(data: &mut Data, role: &RotatingRole, now: Timestamp) {
+    role.definition.terms.show(data);
+    let policy = &role.definition.rotation;
     let mut show = |field: &str, value: Value| data.insert(field.to_owned(), value);
     show("credential_type", "rotating".into());
-    show("connection", definition.connection.to_string().into());
-    show("key_name", definition.key_name.clone().into());
-    show("limit", json!(definition.limits.limit));
-    show("limit_reset", json!(definition.limits.reset));
-    show(
-        "include_byok_in_limit",
-        definition.limits.include_byok.into(),
-    );
-    show("workspace_id", json!(definition.workspace_id));
-    show("description", definition.description.clone().into());
     let schedule = schedule::Fields::from(policy.schedule.clone());
     show("rotation_period", json!(schedule.rotation_period));
     show("rotation_schedule", json!(schedule.rotation_schedule));
@@ -43,7 +33,7 @@ fn define(data: &mut Data, role: &Role, now: Timestamp) {
     show("key_max_lifetime", policy.lifetime(now).unwrap_or(0).into());
 }
 
-fn report(data: &mut Data, role: &Role, now: Timestamp) {
+fn report(data: &mut Data, role: &RotatingRole, now: Timestamp) {
     let due = rotation_due(role, now);
     let (status, message) = outcome(role, due);
     let mut show = |field: &str, value: Value| data.insert(field.to_owned(), value);
@@ -62,7 +52,7 @@ fn report(data: &mut Data, role: &Role, now: Timestamp) {
 }
 
 /// `rotation_status` and `last_rotation_message`.
-fn outcome(role: &Role, due: Due) -> (&'static str, String) {
+fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
     if let Some(deletion) = &role.deletion {
         let reason = deletion.failure.as_ref();
         let reason = reason.map_or_else(String::new, |f| format!(": {}", f.message));
@@ -95,7 +85,7 @@ fn outcome(role: &Role, due: Due) -> (&'static str, String) {
 }
 
 /// What an operator should see even when looking for something else.
-fn troubles(role: &Role) -> Vec<String> {
+fn troubles(role: &RotatingRole) -> Vec<String> {
     let limits = role.limits_failure.iter().map(|failure| {
         format!(
             "the current key does not have the role's limits yet: {}",

@@ -1,38 +1,30 @@
-//! Creating and changing a role.
-
-use std::sync::Arc;
+//! Creating and changing a rotating role.
 
 use jiff::Timestamp;
 
 use super::definition::Definition;
-use super::entry::{Role, RoleName};
-use super::fields;
+use super::entry::RotatingRole;
+use super::fields::apply;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::minting::strike;
+use crate::engine::role::RoleName;
 use crate::engine::rotation::{NextKey, apply_limits, rotation_due};
 use crate::engine::state::Engine;
-use crate::framework::{Call, Outcome};
-use crate::logical::{Operation, Response};
+use crate::framework::Fields;
 use crate::schedule::Due;
 
-pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = RoleName::of_path(&call.fields)?;
-    let _changing = engine.change(&name).await;
-    let before = Role::load(&*engine.storage, &name).await?;
-    let warnings = match before {
-        None if call.request.operation == Operation::Patch => {
-            return Err(Role::missing(&name).into());
-        }
-        None => create(&engine, &name, &call).await?,
-        Some(role) => update(&engine, &name, role, &call).await?,
-    };
-    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
-}
-
-/// Makes the role's first key, and only then the role: if that fails there is none.
-async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<String>, Error> {
-    let definition = fields::apply(name, None, &call.fields)?;
+/// Makes the role's first key, and only then the role: if that fails there is none. Returns the
+/// warnings that it earned.
+///
+/// # Errors
+/// The user's mistakes, OpenRouter's refusals, storage's own.
+pub async fn create(
+    engine: &Engine,
+    name: &RoleName,
+    fields: &Fields,
+) -> Result<Vec<String>, Error> {
+    let definition = apply(name, None, fields)?;
     definition.check(engine.clock.now())?;
     let first = NextKey {
         role: name,
@@ -42,7 +34,7 @@ async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<Str
     };
     let (key, in_flight) = first.mint(engine).await?;
     let warnings = of_creation(&definition);
-    let role = Role {
+    let role = RotatingRole {
         definition,
         last_attempt: key.since,
         current: key,
@@ -57,28 +49,34 @@ async fn create(engine: &Engine, name: &RoleName, call: &Call) -> Result<Vec<Str
     Ok(warnings)
 }
 
-async fn update(
+/// Changes what the call names. Returns the warnings that it earned.
+///
+/// # Errors
+/// The user's mistakes, OpenRouter's refusals, storage's own.
+pub async fn update(
     engine: &Engine,
     name: &RoleName,
-    before: Role,
-    call: &Call,
+    before: RotatingRole,
+    fields: &Fields,
 ) -> Result<Vec<String>, Error> {
     before.require_lasting(name)?;
     let now = engine.clock.now();
-    let definition = fields::apply(name, Some(&before.definition), &call.fields)?;
+    let definition = apply(name, Some(&before.definition), fields)?;
     if definition == before.definition {
         return Ok(Vec::new());
     }
     definition.check(now)?;
-    if definition.connection != before.definition.connection {
-        engine.require_connection(&definition.connection).await?;
+    if definition.terms.connection != before.definition.terms.connection {
+        engine
+            .require_connection(&definition.terms.connection)
+            .await?;
     }
     let role = redefined(before.clone(), definition, now);
     let mut warnings = of_update(&before, &role, now);
     // The wish is stored before the live key is touched: should the process die in between, the
     // key gets its limits later.
     role.store(&*engine.storage, name).await?;
-    if role.current.limits != role.definition.limits {
+    if role.current.limits != role.definition.terms.limits {
         match apply_limits(engine, name, role).await?.1 {
             None => {}
             Some(reason) if nothing_was_done(&reason) => {
@@ -95,7 +93,11 @@ async fn update(
 
 /// The role with another definition. Leases that were handed out under a longer `ttl` keep their
 /// promise.
-fn redefined(mut role: Role, definition: Definition, now: Timestamp) -> Role {
+pub(super) fn redefined(
+    mut role: RotatingRole,
+    definition: Definition,
+    now: Timestamp,
+) -> RotatingRole {
     let (old, new) = (role.definition.rotation.ttl, definition.rotation.ttl);
     if new < old {
         let promised = after(now, old);
@@ -118,19 +120,22 @@ fn nothing_was_done(reason: &Error) -> bool {
 
 fn of_creation(definition: &Definition) -> Vec<String> {
     let mut warnings = Vec::new();
-    if definition.limits.limit.is_some() {
+    if definition.terms.limits.limit.is_some() {
         warnings.push(LIMIT_IS_PER_KEY.to_owned());
     }
     warnings.extend(short_lived(definition));
     warnings
 }
 
-fn of_update(before: &Role, after: &Role, now: Timestamp) -> Vec<String> {
+fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec<String> {
     let (old, new) = (&before.definition, &after.definition);
     let waits: Vec<&str> = [
-        ("key_name", old.key_name != new.key_name),
-        ("workspace_id", old.workspace_id != new.workspace_id),
-        ("connection", old.connection != new.connection),
+        ("key_name", old.terms.key_name != new.terms.key_name),
+        (
+            "workspace_id",
+            old.terms.workspace_id != new.terms.workspace_id,
+        ),
+        ("connection", old.terms.connection != new.terms.connection),
         (
             "key_max_lifetime",
             old.rotation.lifetime(now) != new.rotation.lifetime(now),
@@ -147,10 +152,10 @@ fn of_update(before: &Role, after: &Role, now: Timestamp) -> Vec<String> {
             waits.join(", ")
         ));
     }
-    if old.limits.limit != new.limits.limit && new.limits.limit.is_some() {
+    if old.terms.limits.limit != new.terms.limits.limit && new.terms.limits.limit.is_some() {
         warnings.push(LIMIT_IS_PER_KEY.to_owned());
     }
-    if old.limits.reset.is_some() && new.limits.limit.is_none() {
+    if old.terms.limits.reset.is_some() && new.terms.limits.limit.is_none() {
         warnings.push("limit_reset is cleared together with limit".to_owned());
     }
     warnings.extend(by_expiry(after, now));
@@ -159,7 +164,7 @@ fn of_update(before: &Role, after: &Role, now: Timestamp) -> Vec<String> {
 }
 
 /// The current key's expiry was fixed by the terms that it was made under.
-fn by_expiry(role: &Role, now: Timestamp) -> Option<String> {
+fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
     let planned = role
         .definition
         .rotation

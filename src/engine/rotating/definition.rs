@@ -1,27 +1,18 @@
-//! What a role describes: the keys that it wants, and how they are rotated.
+//! What a rotating role describes: the keys that it wants, and how they are rotated.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::clock::after;
-use crate::engine::connection::ConnectionName;
 use crate::engine::error::Error;
-use crate::openrouter::{Limits, WorkspaceId};
+use crate::engine::role::Terms;
 use crate::schedule::Schedule;
 
-/// A role's definition. What exists has been checked: see [`Definition::check`].
+/// A rotating role's definition. What exists has been checked: see [`Definition::check`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
-    /// With whose management key the keys are made.
-    pub connection: ConnectionName,
-    /// What the keys' names begin with.
-    pub key_name: String,
-    /// What each key may spend.
-    pub limits: Limits,
-    /// Where the keys are made; `None` is the account's default workspace.
-    pub workspace_id: Option<WorkspaceId>,
-    /// The operator's words.
-    pub description: String,
+    /// What is asked for each key.
+    pub terms: Terms,
     /// How the current key is replaced.
     pub rotation: RotationPolicy,
 }
@@ -59,8 +50,12 @@ impl Definition {
     /// # Errors
     /// [`Error::Invalid`], with the field and what it allows.
     pub fn check(&self, now: Timestamp) -> Result<(), Error> {
-        if self.limits.reset.is_some() && self.limits.limit.is_none() {
-            return Err(Error::invalid("limit_reset needs a limit to reset"));
+        self.terms.check()?;
+        if self.terms.key_name.contains("{{") {
+            return Err(Error::invalid(
+                "key_name can be filled in from the request only for a dynamic role; a rotating \
+                 role's key is shared",
+            ));
         }
         self.rotation.check(now)
     }
@@ -166,6 +161,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::connection::ConnectionName;
+    use crate::openrouter::Limits;
     use crate::schedule::{Cron, Period, Window};
 
     const DAY: u64 = 24 * 60 * 60;
@@ -252,20 +249,23 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_without_a_limit_is_refused() {
-        let definition = Definition {
-            connection: ConnectionName::default(),
-            key_name: "app".to_owned(),
-            limits: Limits {
-                reset: Some(crate::openrouter::LimitReset::Daily),
-                ..Limits::default()
+    fn a_shared_keys_name_cannot_be_filled_in() {
+        let definition = |key_name: &str| Definition {
+            terms: Terms {
+                connection: ConnectionName::default(),
+                key_name: key_name.to_owned(),
+                limits: Limits::default(),
+                workspace_id: None,
+                description: String::new(),
             },
-            workspace_id: None,
-            description: String::new(),
             rotation: policy(),
         };
-        let refusal = definition.check(now()).unwrap_err().to_string();
-        assert!(refusal.contains("limit_reset"), "{refusal}");
+        assert!(definition("app").check(now()).is_ok());
+        let refusal = definition("{{display_name}}").check(now()).unwrap_err();
+        assert!(
+            refusal.to_string().contains("only for a dynamic role"),
+            "{refusal}"
+        );
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Deleting a role: its keys first, then itself.
+//! Deleting a rotating role: its keys first, then itself.
 //!
 //! # Expected flow
 //! 1. The deletion is stored: from now on the key is not handed out any more.
@@ -11,57 +11,57 @@
 //! stays and the keeper goes on until OpenRouter has confirmed. With `force`, what cannot be
 //! revoked is named and left behind.
 
-use std::sync::Arc;
-
-use super::entry::{Deletion, Role, RoleName};
+use super::entry::{Deletion, RotatingRole};
 use crate::engine::error::Error;
 use crate::engine::keeper::Task;
+use crate::engine::role::RoleName;
 use crate::engine::rotation::{delete_key, failed};
 use crate::engine::state::Engine;
-use crate::framework::{Call, Outcome};
 use crate::logical::{Data, Response};
 use crate::openrouter::KeyHash;
 
-pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
-    let name = RoleName::of_path(&call.fields)?;
-    let _changing = engine.change(&name).await;
-    let Some(mut role) = Role::load(&*engine.storage, &name).await? else {
-        return Ok(None);
-    };
+/// Deletes a role that the caller has the turn to change.
+///
+/// # Errors
+/// [`Error::Incomplete`] when a key could not be revoked; storage's own.
+pub async fn delete(
+    engine: &Engine,
+    name: &RoleName,
+    mut role: RotatingRole,
+    force: bool,
+) -> Result<Option<Response>, Error> {
     let begun_before = role.deletion.is_some();
     if !begun_before {
         role.deletion = Some(Deletion {
             since: engine.clock.now(),
             failure: None,
         });
-        role.store(&*engine.storage, &name).await?;
+        role.store(&*engine.storage, name).await?;
     }
-    if call.fields.switch("force").unwrap_or(false) {
-        return Ok(abandon(&engine, &name, &mut role).await?);
+    if force {
+        return abandon(engine, name, &mut role).await;
     }
-    match revoke_keys(&engine, &mut role).await {
+    match revoke_keys(engine, &mut role).await {
         Ok(()) => {
-            forget(&engine, &name).await?;
+            forget(engine, name).await?;
             Ok(None)
         }
         Err(Stopped::CurrentLives(reason)) if !begun_before => {
             role.deletion = None;
-            role.store(&*engine.storage, &name).await?;
+            role.store(&*engine.storage, name).await?;
             Err(Error::Incomplete(format!(
                 "role {:?} stays as it was: {reason}; force=true forgets it and leaves its keys \
                  behind",
                 name.to_string()
-            ))
-            .into())
+            )))
         }
         Err(Stopped::CurrentLives(reason) | Stopped::Unclear(reason)) => {
-            not_yet(&engine, &name, role, &reason).await?;
+            not_yet(engine, name, role, &reason).await?;
             Err(Error::Incomplete(format!(
                 "role {:?} hands out its key no more and its deletion goes on by itself, but is \
                  not over: {reason}; force=true forgets it and leaves its keys behind",
                 name.to_string()
-            ))
-            .into())
+            )))
         }
     }
 }
@@ -73,8 +73,8 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
 pub async fn finish_deletion(
     engine: &Engine,
     name: &RoleName,
-    mut role: Role,
-) -> Result<Option<Role>, Error> {
+    mut role: RotatingRole,
+) -> Result<Option<RotatingRole>, Error> {
     match revoke_keys(engine, &mut role).await {
         Ok(()) => {
             forget(engine, name).await?;
@@ -96,7 +96,7 @@ enum Stopped {
 
 /// Revokes the superseded keys, then the current one, up to the first that fails. What is gone is
 /// taken out of `role`.
-async fn revoke_keys(engine: &Engine, role: &mut Role) -> Result<(), Stopped> {
+async fn revoke_keys(engine: &Engine, role: &mut RotatingRole) -> Result<(), Stopped> {
     while let Some(key) = role.superseded.first() {
         delete_key(engine, &key.connection, &key.hash)
             .await
@@ -118,7 +118,7 @@ async fn revoke_keys(engine: &Engine, role: &mut Role) -> Result<(), Stopped> {
 async fn abandon(
     engine: &Engine,
     name: &RoleName,
-    role: &mut Role,
+    role: &mut RotatingRole,
 ) -> Result<Option<Response>, Error> {
     let mut left: Vec<KeyHash> = Vec::new();
     let mut reasons = Vec::new();
@@ -152,9 +152,9 @@ async fn abandon(
 async fn not_yet(
     engine: &Engine,
     name: &RoleName,
-    mut role: Role,
+    mut role: RotatingRole,
     reason: &Error,
-) -> Result<Role, Error> {
+) -> Result<RotatingRole, Error> {
     let now = engine.clock.now();
     let (since, previous) = role
         .deletion

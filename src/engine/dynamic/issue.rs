@@ -1,0 +1,151 @@
+//! A read of `creds/:name` of a dynamic role: a key is made, and handed out under a lease.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::entry::DynamicRole;
+use super::lease::{self, LINGER, LeaseData};
+use super::leases::Record;
+use super::name::NameTemplate;
+use crate::engine::clock::after;
+use crate::engine::error::Error;
+use crate::engine::minting::{Minted, Order, Purpose, mint};
+use crate::engine::role::RoleName;
+use crate::engine::state::Engine;
+use crate::logical::{Data, Lease, Request, Response, StorageError};
+
+/// Makes a key and leases it.
+///
+/// # Errors
+/// [`Error::Full`] when the role has as many leases as it may; what [`mint`] refuses; storage's
+/// own. No error leaves a key that nobody looks after.
+pub async fn issue(
+    engine: &Engine,
+    name: &RoleName,
+    role: &DynamicRole,
+    request: &Request,
+    longest: Duration,
+) -> Result<Response, Error> {
+    // Said before anything else, so that the server forwards the request to a node that may.
+    if !engine.system.may_write().await? {
+        return Err(StorageError::ReadOnly.into());
+    }
+    // Or the leases of an earlier process would not count.
+    engine.load_log().await?;
+    let _coming = engine.leases.admit(name, role.max_leases)?;
+    let key_name = key_name(engine, role, request).await?;
+    let now = engine.clock.now();
+    let span = Span::of(role, longest);
+    let order = Order {
+        role: name,
+        connection: &role.terms.connection,
+        key_name: &key_name,
+        limits: role.terms.limits,
+        workspace_id: role.terms.workspace_id.as_ref(),
+        expires_at: Some(span.expiry(now)),
+        purpose: Purpose::Lease,
+    };
+    let minted = mint(engine, order).await?;
+    let response = response(name, role, &span, &minted);
+    let record = Record {
+        nonce: minted.in_flight.nonce().clone(),
+        role: name.clone(),
+        connection: role.terms.connection.clone(),
+        key_hash: minted.created.key.hash,
+        until: after(engine.clock.now(), span.ttl),
+    };
+    tracing::info!(
+        mount = engine.mount,
+        role = %name,
+        key_hash = %record.key_hash,
+        "made a key for a lease"
+    );
+    lease::watch(engine, &record);
+    // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
+    // is stored, the intent is.
+    let begun = engine.leases.begin(&*engine.storage, record, now);
+    begun.await?;
+    minted.in_flight.taken_over();
+    Ok(response)
+}
+
+async fn key_name(engine: &Engine, role: &DynamicRole, request: &Request) -> Result<String, Error> {
+    let template = NameTemplate::parse(&role.terms.key_name)?;
+    let entity = if template.needs_entity() && !request.entity_id.is_empty() {
+        engine.system.entity_name(&request.entity_id).await?
+    } else {
+        None
+    };
+    Ok(template.fill(&request.display_name, entity.as_deref()))
+}
+
+/// How long a lease is, in seconds.
+struct Span {
+    ttl: u64,
+    max_ttl: u64,
+    warnings: Vec<String>,
+}
+
+impl Span {
+    /// What the role says, within the mount's maximum.
+    fn of(role: &DynamicRole, longest: Duration) -> Self {
+        let max_ttl = lease::longest(role.max_ttl, longest);
+        let ttl = role.ttl.min(max_ttl);
+        let warnings = (ttl < role.ttl).then(|| {
+            format!(
+                "the role's ttl of {} seconds is more than the mount's maximum lease duration, so \
+                 the lease is {ttl} seconds",
+                role.ttl
+            )
+        });
+        Self {
+            ttl,
+            max_ttl,
+            warnings: warnings.into_iter().collect(),
+        }
+    }
+
+    /// When the key expires by itself: after the last moment to which the lease can be renewed.
+    fn expiry(&self, now: Timestamp) -> Timestamp {
+        after(now, self.max_ttl.saturating_add(LINGER))
+    }
+}
+
+fn response(name: &RoleName, role: &DynamicRole, span: &Span, minted: &Minted) -> Response {
+    let key = &minted.created.key;
+    let data = Data::from_iter(
+        [
+            (
+                "api_key",
+                Value::from(minted.created.secret.expose_secret()),
+            ),
+            ("key_hash", key.hash.to_string().into()),
+            ("key_name", minted.name.clone().into()),
+            ("limit", json!(role.terms.limits.limit)),
+            ("limit_reset", json!(role.terms.limits.reset)),
+            (
+                "expires_at",
+                minted.expires_at.map(|at| at.to_string()).into(),
+            ),
+        ]
+        .map(|(field, value)| (field.to_owned(), value)),
+    );
+    let lease_data = LeaseData {
+        role: name.clone(),
+        nonce: minted.in_flight.nonce().clone(),
+        connection: role.terms.connection.clone(),
+        key_hash: key.hash.clone(),
+        expires_at: minted.expires_at,
+    };
+    let lease = Lease {
+        ttl: Duration::from_secs(span.ttl),
+        max_ttl: Duration::from_secs(span.max_ttl),
+        renewable: true,
+    };
+    let mut response = Response::with_data(data).with_warnings(span.warnings.clone());
+    response.secret = Some(lease_data.under(lease));
+    response
+}

@@ -1,0 +1,239 @@
+//! A rotating role as it is stored: its definition, its keys, and what went wrong last. One entry, so that
+//! one write switches from a key to the next and a reader needs one read.
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::definition::Definition;
+use crate::engine::clock::after;
+use crate::engine::connection::ConnectionName;
+use crate::engine::error::Error;
+use crate::engine::nonce::Nonce;
+use crate::engine::role::{Role, RoleName};
+use crate::engine::stored;
+use crate::logical::Storage;
+use crate::openrouter::{KeyHash, Limits};
+
+/// A rotating role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RotatingRole {
+    /// What it is to be.
+    pub definition: Definition,
+    /// The key that it hands out.
+    pub current: CurrentKey,
+    /// The keys that it handed out before and that still work, oldest first.
+    pub superseded: Vec<SupersededKey>,
+    /// When a rotation was last tried.
+    pub last_attempt: Timestamp,
+    /// Why the last rotation failed; `None` when it did not.
+    pub rotation_failure: Option<Failure>,
+    /// Why the current key does not have the definition's limits yet.
+    pub limits_failure: Option<Failure>,
+    /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
+    pub deletion: Option<Deletion>,
+}
+
+/// The key that a role hands out now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CurrentKey {
+    /// The key itself.
+    #[serde(serialize_with = "stored::exposed")]
+    pub secret: SecretString,
+    /// By what OpenRouter knows it.
+    pub hash: KeyHash,
+    /// The secret with most of it left out.
+    pub label: String,
+    /// Its name at OpenRouter, which ends in the nonce that it was ordered with.
+    pub name: String,
+    /// How many keys the role has had, this one included.
+    pub version: u64,
+    /// Through which connection it was made.
+    pub connection: ConnectionName,
+    /// When it became current.
+    pub since: Timestamp,
+    /// What the schedule counts from: the time the rotation was due, or `since` if it was manual.
+    pub anchor: Timestamp,
+    /// Whether a person asked for it.
+    pub manual: bool,
+    /// When it stops working at OpenRouter; cannot be changed there.
+    pub expires_at: Option<Timestamp>,
+    /// The limits that it has at OpenRouter.
+    pub limits: Limits,
+    /// Until when leases run that were handed out under a longer `ttl` than the role has now.
+    pub promised_until: Option<Timestamp>,
+}
+
+/// A key that was replaced and still works.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupersededKey {
+    /// By what OpenRouter knows it.
+    pub hash: KeyHash,
+    /// The secret with most of it left out.
+    pub label: String,
+    /// Its name at OpenRouter.
+    pub name: String,
+    /// Which of the role's keys it is.
+    pub version: u64,
+    /// Through which connection it was made.
+    pub connection: ConnectionName,
+    /// When it became current.
+    pub since: Timestamp,
+    /// When it stops working at OpenRouter by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it is to be revoked.
+    pub revoke_at: Timestamp,
+    /// Why that has not worked yet.
+    pub failure: Option<Failure>,
+}
+
+/// Something that did not work and is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// How often it was tried in a row.
+    pub attempts: u32,
+    /// When it failed last.
+    pub at: Timestamp,
+    /// Why.
+    pub message: String,
+    /// When it is tried again.
+    pub retry_at: Timestamp,
+}
+
+/// A role's deletion that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// When it began.
+    pub since: Timestamp,
+    /// Why it is not over yet.
+    pub failure: Option<Failure>,
+}
+
+impl RotatingRole {
+    /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn load(storage: &dyn Storage, name: &RoleName) -> Result<Option<Self>, Error> {
+        Ok(match Role::load(storage, name).await? {
+            Some(Role::Rotating(role)) => Some(*role),
+            Some(Role::Dynamic(_)) | None => None,
+        })
+    }
+
+    /// Writes it: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
+        Ok(stored::store(storage, &name.key(), &Entry::Rotating(self)).await?)
+    }
+
+    /// Refuses to change a role whose deletion has begun.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] then.
+    pub fn require_lasting(&self, name: &RoleName) -> Result<(), Error> {
+        match &self.deletion {
+            None => Ok(()),
+            Some(deletion) => Err(Error::Conflict(format!(
+                "role {:?} is being deleted, since {}",
+                name.to_string(),
+                deletion.since
+            ))),
+        }
+    }
+
+    /// This role with `new` as its current key. The one before is superseded and dies at the end
+    /// of `grace`, but not before every lease on it has run out; with no grace at all, it and all
+    /// that went before it die now.
+    #[must_use]
+    pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
+        let now = new.since;
+        let old = self.current;
+        let mut superseded = self.superseded;
+        let revoke_at = match grace {
+            Grace::Emergency => {
+                for key in &mut superseded {
+                    key.revoke_at = key.revoke_at.min(now);
+                    // Whoever wants a key dead wants it tried now, whatever failed before.
+                    key.failure = None;
+                }
+                now
+            }
+            Grace::Seconds(grace) => {
+                after(now, grace).max(old.promised_until.unwrap_or(Timestamp::MIN))
+            }
+        };
+        superseded.push(SupersededKey {
+            hash: old.hash,
+            label: old.label,
+            name: old.name,
+            version: old.version,
+            connection: old.connection,
+            since: old.since,
+            expires_at: old.expires_at,
+            revoke_at,
+            failure: None,
+        });
+        Self {
+            definition: self.definition,
+            current: new,
+            superseded,
+            last_attempt: now,
+            rotation_failure: None,
+            limits_failure: None,
+            deletion: self.deletion,
+        }
+    }
+
+    /// Whether a key that was ordered with this nonce is one of the role's.
+    pub fn has_key_of(&self, nonce: &Nonce) -> bool {
+        let superseded = self.superseded.iter().map(|key| &key.name);
+        superseded
+            .chain([&self.current.name])
+            .any(|name| nonce.marks(name))
+    }
+
+    /// The hashes of all keys that work, oldest first, each with its connection.
+    pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
+        self.superseded
+            .iter()
+            .map(|key| (&key.hash, &key.connection))
+            .chain([(&self.current.hash, &self.current.connection)])
+    }
+
+    /// The hashes of the keys that were made through a connection.
+    pub fn keys_of(&self, connection: &ConnectionName) -> impl Iterator<Item = &KeyHash> {
+        self.keys()
+            .filter(move |(_, through)| *through == connection)
+            .map(|(hash, _)| hash)
+    }
+}
+
+impl PartialEq for CurrentKey {
+    /// By hash, which is that of the secret, and by what may change while the key stays.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.hash, self.limits, self.promised_until)
+            == (&other.hash, other.limits, other.promised_until)
+    }
+}
+
+/// How long a replaced key keeps working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// Not at all, and neither do those that it replaced: somebody has it who should not.
+    Emergency,
+    /// This long, or until the last lease on it has run out.
+    Seconds(u64),
+}
+
+/// [`Role::Rotating`], to be stored without taking it.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry<'a> {
+    Rotating(&'a RotatingRole),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! What is cut off: everything that the engine does in several effects.
+
+use openrouter_simulator::{Fault, KeyChanges};
+use serde_json::{Value, json};
+
+use crate::harness::{Harm, ROLE, ROTATE, World, role};
+
+/// Something that the engine does in several effects.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scenario {
+    FirstKey,
+    ScheduledRotation,
+    ManualRotation,
+    EmergencyRotation,
+    Retirement,
+    LimitChange,
+    DefinitionChange,
+    RoleDeletion,
+    ForcedDeletion,
+    ConnectionReplacement,
+    RecoveryOfNothing,
+    RecoveryOfAKey,
+    RecoveryOfTheLastStroke,
+    RecoveryOfARejectedKey,
+    Rejection,
+    Lease,
+    LeaseRenewal,
+    LeaseRevocation,
+    LeaseLapse,
+    RecoveryOfALease,
+}
+
+impl Scenario {
+    pub(super) const ALL: [Self; 20] = [
+        Self::FirstKey,
+        Self::ScheduledRotation,
+        Self::ManualRotation,
+        Self::EmergencyRotation,
+        Self::Retirement,
+        Self::LimitChange,
+        Self::DefinitionChange,
+        Self::RoleDeletion,
+        Self::ForcedDeletion,
+        Self::ConnectionReplacement,
+        Self::RecoveryOfNothing,
+        Self::RecoveryOfAKey,
+        Self::RecoveryOfTheLastStroke,
+        Self::RecoveryOfARejectedKey,
+        Self::Rejection,
+        Self::Lease,
+        Self::LeaseRenewal,
+        Self::LeaseRevocation,
+        Self::LeaseLapse,
+        Self::RecoveryOfALease,
+    ];
+
+    /// The world in which it begins.
+    pub(super) async fn prepare(self) -> World {
+        if matches!(self, Self::FirstKey) {
+            return World::connected().await;
+        }
+        if self.is_about_leases() {
+            return self.prepare_leases().await;
+        }
+        let world = World::with_role().await;
+        match self {
+            // Several keys, so that the scenario has something to go through.
+            Self::EmergencyRotation
+            | Self::Retirement
+            | Self::RoleDeletion
+            | Self::ForcedDeletion
+            | Self::ConnectionReplacement => {
+                world.write(ROTATE, Value::Null).await.unwrap();
+                world.pass(60).await;
+            }
+            Self::RecoveryOfNothing => world.die_during_a_rotation("before POST /keys").await,
+            Self::RecoveryOfAKey => world.die_during_a_rotation("after POST /keys").await,
+            Self::RecoveryOfTheLastStroke => {
+                world.die_during_a_rotation("after put roles/app").await;
+            }
+            Self::RecoveryOfARejectedKey => {
+                // In another workspace than is looked through.
+                let account = world.openrouter.account();
+                let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
+                let body = json!({"workspace_id": home});
+                world.write(ROLE, body).await.unwrap();
+                makes_otherwise(
+                    &world,
+                    KeyChanges {
+                        workspace_id: Some(elsewhere),
+                        ..KeyChanges::default()
+                    },
+                );
+                world.die_during_a_rotation("before DELETE /keys/*").await;
+            }
+            _ => {}
+        }
+        world.quiet().await;
+        world
+    }
+
+    async fn prepare_leases(self) -> World {
+        let world = World::with_dynamic_role().await;
+        match self {
+            Self::LeaseRenewal | Self::LeaseRevocation => {
+                world.lease().await.unwrap();
+            }
+            // The server died before it stored the lease.
+            Self::LeaseLapse => {
+                world.read("creds/ci").await.unwrap();
+            }
+            Self::RecoveryOfALease => {
+                world.effects.die_at("after POST /keys");
+                tokio::select! {
+                    _ = world.lease() => panic!("the read outlives the crash"),
+                    () = world.effects.crash() => {}
+                }
+            }
+            _ => {}
+        }
+        world.quiet().await;
+        world
+    }
+
+    /// What is cut off. May be done twice: so does the server with a request whose process died.
+    pub(super) async fn act(self, world: &World) {
+        if self.is_about_leases() {
+            self.act_on_leases(world).await;
+            return world.quiet().await;
+        }
+        let body = match self {
+            Self::FirstKey => role(),
+            Self::EmergencyRotation => json!({"rotation_grace_period": 0}),
+            Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
+            Self::DefinitionChange => {
+                json!({"ttl": 60, "rotation_grace_period": 100, "key_name": "new"})
+            }
+            Self::ForcedDeletion => json!({"force": true}),
+            _ => json!({}),
+        };
+        // Whether it was carried out is what the rest finds out.
+        let _ = match self {
+            Self::FirstKey | Self::LimitChange | Self::DefinitionChange => {
+                world.write(ROLE, body).await
+            }
+            Self::ManualRotation | Self::EmergencyRotation => world.write(ROTATE, body).await,
+            Self::RoleDeletion | Self::ForcedDeletion => world.delete(ROLE, body).await,
+            Self::ConnectionReplacement => {
+                let key = world.openrouter.account().add_management_key();
+                world.write("config", json!({"management_key": key})).await
+            }
+            Self::ScheduledRotation => {
+                world.pass(3600).await;
+                Ok(None)
+            }
+            Self::Retirement => {
+                world.pass(600).await;
+                Ok(None)
+            }
+            Self::Rejection => {
+                let limit = Some(Some(99.0));
+                makes_otherwise(
+                    world,
+                    KeyChanges {
+                        limit,
+                        ..KeyChanges::default()
+                    },
+                );
+                let rejected = world.write(ROTATE, body).await;
+                world.openrouter.faults().clear();
+                world.write(ROTATE, json!({})).await.and(rejected)
+            }
+            Self::RecoveryOfNothing
+            | Self::RecoveryOfAKey
+            | Self::RecoveryOfTheLastStroke
+            | Self::RecoveryOfARejectedKey => {
+                world.restart().await;
+                world.pass(700).await;
+                Ok(None)
+            }
+            _ => unreachable!("{self:?} is about leases"),
+        };
+        world.quiet().await;
+    }
+
+    async fn act_on_leases(self, world: &World) {
+        // As above.
+        match self {
+            Self::Lease => drop(world.lease().await),
+            Self::LeaseRenewal => {
+                let _ = world.renew(600).await;
+            }
+            Self::LeaseRevocation => {
+                let _ = world.revoke().await;
+            }
+            Self::LeaseLapse => world.pass(700).await,
+            _ => {
+                world.restart().await;
+                world.pass(700).await;
+            }
+        }
+    }
+
+    /// Whether its world has a dynamic role instead of the rotating one.
+    pub(super) fn is_about_leases(self) -> bool {
+        matches!(
+            self,
+            Self::Lease
+                | Self::LeaseRenewal
+                | Self::LeaseRevocation
+                | Self::LeaseLapse
+                | Self::RecoveryOfALease
+        )
+    }
+
+    /// A deletion by force leaves behind what it cannot delete; see `deletion.rs`.
+    pub(super) fn may_give_up_under(self, harm: Harm) -> bool {
+        harm == Harm::Fault && matches!(self, Self::ForcedDeletion)
+    }
+
+    /// Whether it takes keys from people who rely on them, which is then what was asked for.
+    pub(super) fn is_ruthless(self) -> bool {
+        matches!(
+            self,
+            Self::EmergencyRotation | Self::RoleDeletion | Self::ForcedDeletion
+        )
+    }
+}
+
+/// The next key is another one than was ordered.
+fn makes_otherwise(world: &World, changes: KeyChanges) {
+    let faults = world.openrouter.faults();
+    faults.clear();
+    faults.add(Fault::CreatedOtherwise(changes).on("POST", "/keys"));
+}
