@@ -1,4 +1,9 @@
-//! The plugin process killed with `kill -9`, idle and in the middle of things.
+//! Plugin and server killed with `kill -9`, reloaded and sealed: idle, and at chosen points of a
+//! key's life.
+
+mod life;
+mod lives;
+mod midway;
 
 use std::time::Duration;
 
@@ -49,31 +54,6 @@ async fn a_rotation_that_became_due_meanwhile_is_done_by_the_next_process() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let rotated = async || (mount.key("app").await != first).then_some(());
     eventually("the overdue rotation is done", SOON, rotated).await;
-    mount.knows_every_key().await;
-}
-
-#[tokio::test]
-async fn a_kill_between_the_request_for_a_key_and_its_reply_leaves_no_unknown_key() {
-    let vault = Vault::dev().await;
-    let mount = Mount::on(vault.client()).await;
-    mount.role("app", json!({})).await;
-    let first = mount.key("app").await;
-    // The key is made at once, and its reply held back for longer than the plugin will live.
-    let slow = openrouter_simulator::Fault::Slow {
-        milliseconds: 20_000,
-        after_effect: true,
-    };
-    mount.openrouter.faults().add(slow.on("POST", "/keys"));
-    let rotation = mount.write("rotate-role/app", json!({}));
-    let kill = async {
-        let made = async || (mount.openrouter.hashes().len() == 2).then_some(());
-        eventually("the second key is made", SOON, made).await;
-        kill_plugin(&vault).await;
-    };
-    // The server repeats the request in a new process, or fails it; both may be.
-    let (_, ()) = tokio::join!(rotation, kill);
-    assert!(mount.openrouter.accepts(&first).await);
-    mount.read("roles/app").await.ok();
     mount.knows_every_key().await;
 }
 

@@ -173,7 +173,6 @@ async fn no_read_of_a_role_shows_a_secret() {
 async fn what_cannot_be_a_role_is_refused_with_the_field_that_is_wrong() {
     let mount = Mount::new().await;
     let table = [
-        (json!({"credential_type": "dynamic"}), "dynamic"),
         (json!({"credential_type": "static"}), "credential_type"),
         (json!({"connection": "no name!"}), "connection"),
         (json!({"key_name": ""}), "key_name"),

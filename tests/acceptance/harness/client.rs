@@ -78,6 +78,16 @@ impl Client {
         self.try_send(Method::GET, path, None).await.ok()
     }
 
+    /// A write during which the server may end.
+    pub(crate) async fn try_write(&self, path: &str, body: Value) -> Option<Reply> {
+        self.try_send(Method::POST, path, Some(body)).await.ok()
+    }
+
+    /// A deletion during which the server may end.
+    pub(crate) async fn try_delete(&self, path: &str) -> Option<Reply> {
+        self.try_send(Method::DELETE, path, None).await.ok()
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Reply {
         let name = format!("{method} {path}");
         self.try_send(method, path, body)

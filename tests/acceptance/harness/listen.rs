@@ -32,6 +32,9 @@ pub(crate) async fn answers(process: &mut ServerProcess, client: &Client, path: 
         if process.has_ended() {
             return Some(false);
         }
+        if !process.listens() {
+            return None;
+        }
         client
             .try_read(path)
             .await

@@ -18,6 +18,8 @@ pub(crate) struct ServerProcess {
     child: Child,
     guard: Child,
     log: PathBuf,
+    /// Where its part of the log begins, in bytes: a server that is started again goes on in it.
+    log_start: u64,
 }
 
 impl ServerProcess {
@@ -31,6 +33,7 @@ impl ServerProcess {
             .append(true)
             .open(log)
             .expect("a log file");
+        let log_start = file.metadata().expect("the log's length").len();
         let child = command
             .stdin(Stdio::null())
             .stdout(
@@ -49,12 +52,22 @@ impl ServerProcess {
             child,
             guard,
             log: log.to_owned(),
+            log_start,
         }
     }
 
     /// The plugin processes that live under it now.
     pub(crate) fn plugins(&self) -> Vec<PluginProcess> {
         PluginProcess::under(self.child.id())
+    }
+
+    /// Whether it has said that it listens. An answer alone does not prove that: it may come from
+    /// another server, which was faster to take the port.
+    pub(crate) fn listens(&self) -> bool {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let start = usize::try_from(self.log_start).expect("a length in memory");
+        let own = text.get(start..).unwrap_or_default();
+        String::from_utf8_lossy(own).contains("server started!")
     }
 
     /// The last lines of what it has printed.

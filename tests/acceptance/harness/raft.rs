@@ -96,6 +96,11 @@ impl RaftVault {
         self.process.plugins()
     }
 
+    /// Everything that the server and its plugins have logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.log()).expect("the server's log can be read")
+    }
+
     async fn first_start(directory: &Directory) -> (ServerProcess, SocketAddr) {
         for _ in 0..listen::ATTEMPTS {
             let address = listen::free_address();

@@ -47,6 +47,13 @@ pub enum Fault {
         #[serde(default)]
         after_effect: bool,
     },
+    /// The right answer, but not before the script is cleared. The request is then carried out even if
+    /// the client has stopped waiting.
+    Held {
+        /// Whether it is held after the effect instead of before it.
+        #[serde(default)]
+        after_effect: bool,
+    },
     /// After the effect: the reply's `Content-Length` promises more than is sent before the end.
     TruncatedBody,
     /// After the effect: the reply's status with JSON that has none of the documented fields.
@@ -118,12 +125,21 @@ impl Fault {
         }
     }
 
+    /// A request that waits before its effect until the script is cleared.
+    #[must_use]
+    pub fn held() -> Self {
+        Self::Held {
+            after_effect: false,
+        }
+    }
+
     /// The same, but the request is carried out first. Changes only the faults that have a choice.
     #[must_use]
     pub fn after_the_effect(mut self) -> Self {
         if let Self::Status { after_effect, .. }
         | Self::Html { after_effect, .. }
-        | Self::Slow { after_effect, .. } = &mut self
+        | Self::Slow { after_effect, .. }
+        | Self::Held { after_effect } = &mut self
         {
             *after_effect = true;
         }
@@ -139,6 +155,7 @@ impl Fault {
             Self::Status { .. } => "status",
             Self::Html { .. } => "html",
             Self::Slow { .. } => "slow",
+            Self::Held { .. } => "held",
             Self::TruncatedBody => "truncated_body",
             Self::NonsenseJson => "nonsense_json",
             Self::WrongContentType => "wrong_content_type",

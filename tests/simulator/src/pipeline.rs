@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use crate::api::error::ApiError;
 use crate::fault::Fault;
 use crate::requests::{Caller, LoggedRequest};
+use crate::script::FaultScript;
 use crate::server::Cut;
 use crate::state::{Identity, Shared};
 
@@ -67,9 +68,10 @@ async fn process(shared: Arc<Shared>, mut request: Request, body: Bytes, next: N
         Some(fault) => {
             ticket.note_fault(fault.kind());
             request.extensions_mut().insert(fault.clone());
-            match instead_of_effect(&fault).await {
+            let script = &shared.faults;
+            match instead_of_effect(&fault, script).await {
                 Some(outcome) => outcome,
-                None => after_effect(&fault, next.run(request).await).await,
+                None => after_effect(&fault, script, next.run(request).await).await,
             }
         }
     };
@@ -80,7 +82,7 @@ async fn process(shared: Arc<Shared>, mut request: Request, body: Bytes, next: N
 }
 
 /// The outcome of a request that is not carried out; `None` if it is to be.
-async fn instead_of_effect(fault: &Fault) -> Option<Outcome> {
+async fn instead_of_effect(fault: &Fault, script: &FaultScript) -> Option<Outcome> {
     match fault {
         Fault::ResetBeforeEffect => Some(Outcome::Reset),
         Fault::Status {
@@ -99,12 +101,18 @@ async fn instead_of_effect(fault: &Fault) -> Option<Outcome> {
             sleep(Duration::from_millis(*milliseconds)).await;
             None
         }
+        Fault::Held {
+            after_effect: false,
+        } => {
+            script.hold().await;
+            None
+        }
         _ => None,
     }
 }
 
 /// What becomes of the reply to a request that has been carried out.
-async fn after_effect(fault: &Fault, reply: Response) -> Outcome {
+async fn after_effect(fault: &Fault, script: &FaultScript, reply: Response) -> Outcome {
     Outcome::Reply(match fault {
         Fault::LostReply => return Outcome::Reset,
         Fault::Slow {
@@ -112,6 +120,10 @@ async fn after_effect(fault: &Fault, reply: Response) -> Outcome {
             after_effect: true,
         } => {
             sleep(Duration::from_millis(*milliseconds)).await;
+            reply
+        }
+        Fault::Held { after_effect: true } => {
+            script.hold().await;
             reply
         }
         Fault::TruncatedBody => truncated(reply).await,

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::fault::Fault;
 use crate::requests::{Caller, path_matches};
@@ -57,7 +58,14 @@ pub struct RuleStatus {
 
 /// The script of one simulator. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct FaultScript(Arc<Mutex<Vec<RuleStatus>>>);
+pub struct FaultScript(Arc<Script>);
+
+#[derive(Debug, Default)]
+struct Script {
+    rules: Mutex<Vec<RuleStatus>>,
+    /// Each request that is held listens to it.
+    cleared: watch::Sender<()>,
+}
 
 /// How a fault becomes a rule.
 impl Fault {
@@ -140,15 +148,36 @@ impl FaultScript {
         });
     }
 
-    /// Removes all rules.
+    /// Removes all rules, and lets go what is held.
     pub fn clear(&self) {
         self.rules(Vec::clear);
+        self.0.cleared.send_replace(());
     }
 
     /// All rules, used up or not.
     #[must_use]
     pub fn list(&self) -> Vec<RuleStatus> {
         self.rules(|rules| rules.clone())
+    }
+
+    /// How many requests are held at this moment, see [`Fault::Held`]. One that is held after its
+    /// effect counts once it has had it.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.cleared.receiver_count()
+    }
+
+    /// Holds a request that meets [`Fault::Held`].
+    pub(crate) async fn hold(&self) {
+        let mut cleared = self.0.cleared.subscribe();
+        // The script may have been cleared since the request met its rule.
+        let is_due = |status: &RuleStatus| {
+            status.fired > 0 && matches!(status.rule.fault, Fault::Held { .. })
+        };
+        if self.rules(|rules| rules.iter().any(is_due)) {
+            // Fails only without a sender, and this script has it.
+            let _ = cleared.changed().await;
+        }
     }
 
     /// The fault that this request meets. A rule counts only the requests that no earlier rule took.
@@ -171,7 +200,7 @@ impl FaultScript {
     }
 
     fn rules<T>(&self, act: impl FnOnce(&mut Vec<RuleStatus>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.rules.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

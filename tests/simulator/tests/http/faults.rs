@@ -160,6 +160,43 @@ async fn a_slow_reply_comes_after_the_effect() {
 }
 
 #[tokio::test]
+async fn a_held_request_waits_for_the_script_to_be_cleared_before_its_effect_or_after() {
+    for (fault, made) in [(Fault::held(), 0), (Fault::held().after_the_effect(), 1)] {
+        let simulator = simulator().await;
+        let client = Client::of(&simulator);
+        simulator.faults().add(fault.on("POST", "/keys"));
+        let waiting = tokio::spawn(async move { create(&client).await.unwrap().status() });
+        while simulator.faults().held() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(living(&simulator), made);
+        assert!(!waiting.is_finished());
+        simulator.faults().clear();
+        assert_eq!(waiting.await.unwrap(), 201);
+        assert_eq!(living(&simulator), 1);
+        assert_eq!(simulator.faults().held(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_held_request_takes_effect_even_if_the_client_has_gone() {
+    let simulator = simulator().await;
+    let client = Client::of(&simulator);
+    simulator.faults().add(Fault::held().on("POST", "/keys"));
+    let waiting = tokio::spawn(async move { create(&client).await.is_ok() });
+    while simulator.faults().held() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    assert_eq!(simulator.faults().held(), 1);
+    simulator.faults().clear();
+    while living(&simulator) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_truncated_body_ends_before_its_length() {
     let simulator = simulator().await;
     simulator

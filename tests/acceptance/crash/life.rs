@@ -1,0 +1,279 @@
+//! One role's keys up to a chosen point of their life, and what must be true of them whatever ends
+//! there.
+//!
+//! A point is a request to OpenRouter that is held, before it takes effect or after: however slow or
+//! fast the machine is, the engine is exactly there when the test ends it. Each life has a mount and
+//! an OpenRouter of its own, so that one death can strike all of them at once.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::harness::{Client, Mount, Reply, SOON, eventually};
+
+/// What brings the engine to call OpenRouter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The role is being created.
+    Creation,
+    /// The current key's period is over.
+    Schedule,
+    /// Somebody rotates the role.
+    Person,
+    /// Somebody rotates it with a grace period of 0.
+    Emergency,
+    /// A superseded key's grace period is over.
+    Retirement,
+    /// Somebody changes the limit.
+    Limit,
+    /// Somebody deletes the role.
+    Deletion,
+}
+
+/// A point of a key's life: the cause of a request, and what becomes of it after the engine's end.
+#[derive(Clone, Copy)]
+pub(crate) struct Point {
+    cause: Cause,
+    method: &'static str,
+    path: &'static str,
+    effect: Effect,
+}
+
+/// When a request takes effect that the engine gets no reply to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// It got lost on the way.
+    Never,
+    /// It is still on its way when the engine ends.
+    Later,
+    /// The reply is on its way.
+    Already,
+}
+
+impl Point {
+    /// The request will have no effect.
+    pub(crate) const fn lost(cause: Cause, method: &'static str, path: &'static str) -> Self {
+        Self {
+            cause,
+            method,
+            path,
+            effect: Effect::Never,
+        }
+    }
+
+    /// The request will be carried out when the engine has ended.
+    pub(crate) const fn before(cause: Cause, method: &'static str, path: &'static str) -> Self {
+        Self {
+            effect: Effect::Later,
+            ..Self::lost(cause, method, path)
+        }
+    }
+
+    /// The request is carried out.
+    pub(crate) const fn after(cause: Cause, method: &'static str, path: &'static str) -> Self {
+        Self {
+            effect: Effect::Already,
+            ..Self::lost(cause, method, path)
+        }
+    }
+
+    /// The first such request that has this cause. The first key of a role is made and proved as
+    /// every other, so that for most causes it is the second one.
+    fn hold(&self) -> openrouter_simulator::Rule {
+        let fault = Fault::Held {
+            after_effect: self.effect == Effect::Already,
+        };
+        let is_for_a_new_key = matches!((self.method, self.path), ("POST", _) | (_, "/key"));
+        let nth = if is_for_a_new_key && self.cause != Cause::Creation {
+            2
+        } else {
+            1
+        };
+        fault.on(self.method, self.path).nth(nth)
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cause,
+            method,
+            path,
+            effect,
+        } = self;
+        write!(
+            f,
+            "{cause:?} with {method} {path}, whose effect comes {effect:?}"
+        )
+    }
+}
+
+/// A role at a point of its life.
+pub(crate) struct Life {
+    point: Point,
+    pub(crate) mount: Mount,
+    /// Whoever waits for the engine's answer.
+    caller: Option<JoinHandle<Option<Reply>>>,
+    /// The role's first key.
+    first: Option<String>,
+    /// A key that was handed out while the request was held.
+    promise: Option<Promise>,
+}
+
+/// A key, and until when it has to work.
+struct Promise {
+    hash: String,
+    until: Timestamp,
+}
+
+impl Life {
+    /// Leads a role of a new mount to the point.
+    pub(crate) async fn up_to(point: Point, client: Client) -> Self {
+        let mount = Mount::on(client).await;
+        // Shown when the test fails: everything else there goes by the mount's name.
+        println!("{}: {point}", mount.path());
+        mount.openrouter.faults().add(point.hold());
+        let mut first = None;
+        if point.cause != Cause::Creation {
+            mount.role("app", definition(point.cause)).await;
+            first = Some(mount.key("app").await);
+        }
+        let caller = call(point.cause, &mount).await;
+        let held = async || (mount.openrouter.faults().held() == 1).then_some(());
+        eventually(&format!("the request: {point}"), SOON, held).await;
+        let promise = match point.cause {
+            Cause::Creation | Cause::Emergency | Cause::Deletion => None,
+            _ => Some(Promise::made_by(&mount).await),
+        };
+        Self {
+            point,
+            mount,
+            caller,
+            first,
+            promise,
+        }
+    }
+
+    /// The engine that made the request has ended: the request takes its way.
+    pub(crate) fn go_on(&self) {
+        if self.point.effect != Effect::Never {
+            self.finish();
+        }
+    }
+
+    /// Lets OpenRouter answer the request.
+    pub(crate) fn finish(&self) {
+        self.mount.openrouter.recover();
+    }
+
+    /// What the caller was told; `None` when nobody called, or the server ended before it answered.
+    pub(crate) async fn reply(&mut self) -> Option<Reply> {
+        let caller = self.caller.take()?;
+        caller.await.expect("the caller does not panic")
+    }
+
+    /// Requires of the engine, once it is back, what it owes to everyone: nobody has to do anything,
+    /// except for the caller whose new role was not made.
+    pub(crate) async fn is_whole(&self) {
+        let (point, mount) = (self.point, &self.mount);
+        if point.cause == Cause::Creation {
+            mount.role("app", definition(point.cause)).await;
+        }
+        let done = async || self.is_done().await.then_some(());
+        eventually(&format!("what was begun is done: {point}"), DONE_TIME, done).await;
+        if point.cause != Cause::Deletion {
+            assert!(mount.openrouter.accepts(&mount.key("app").await).await);
+        }
+        mount.knows_every_key().await;
+        if let Some(promise) = &self.promise {
+            promise.is_kept(mount).await;
+        }
+        println!("{point}: whole");
+    }
+
+    /// Whether what was begun is done, or as if it had never been begun.
+    async fn is_done(&self) -> bool {
+        let (mount, first) = (&self.mount, self.first.as_deref().unwrap_or_default());
+        match self.point.cause {
+            // Whoever asked for it has been told that it failed, if it did.
+            Cause::Creation | Cause::Person => true,
+            Cause::Schedule => mount.key("app").await != first,
+            Cause::Emergency | Cause::Retirement => !mount.openrouter.accepts(first).await,
+            Cause::Limit => {
+                let keys = mount.openrouter.account().keys();
+                let role = mount.read("roles/app").await.ok();
+                role.field("limit").as_f64() == Some(NEW_LIMIT)
+                    && keys.iter().all(|key| key.limit == Some(NEW_LIMIT))
+            }
+            Cause::Deletion => mount.read("roles/app").await.status() == 404,
+        }
+    }
+}
+
+impl Promise {
+    async fn made_by(mount: &Mount) -> Self {
+        let asked = mount.openrouter.clock().now();
+        let reply = mount.read("creds/app").await.ok();
+        Self {
+            hash: reply.text("key_hash"),
+            until: asked + SignedDuration::from_secs(reply.integer("ttl")),
+        }
+    }
+
+    async fn is_kept(&self, mount: &Mount) {
+        let left = self.until.duration_since(mount.openrouter.clock().now());
+        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        let mut keys = mount.openrouter.account().all_keys().into_iter();
+        let key = keys
+            .find(|key| key.hash == self.hash)
+            .expect("the key was made");
+        let kept = key.deleted_at.is_none_or(|died| died >= self.until);
+        assert!(
+            kept,
+            "{} died at {:?}, before {}",
+            key.hash, key.deleted_at, self.until
+        );
+    }
+}
+
+/// Sets the cause, and returns whoever waits for an answer.
+async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> {
+    let (role, rotate) = (mount.at("roles/app"), mount.at("rotate-role/app"));
+    let write = |path: String, body| {
+        let client = mount.client().clone();
+        tokio::spawn(async move { client.try_write(&path, body).await })
+    };
+    match cause {
+        Cause::Schedule => None,
+        Cause::Retirement => {
+            mount.write("rotate-role/app", json!({})).await.ok();
+            None
+        }
+        Cause::Creation => Some(write(role, definition(cause))),
+        Cause::Person => Some(write(rotate, json!({}))),
+        Cause::Emergency => Some(write(rotate, json!({"rotation_grace_period": 0}))),
+        Cause::Limit => Some(write(role, json!({"limit": NEW_LIMIT}))),
+        Cause::Deletion => {
+            let client = mount.client().clone();
+            Some(tokio::spawn(async move { client.try_delete(&role).await }))
+        }
+    }
+}
+
+fn definition(cause: Cause) -> Value {
+    let mut definition = json!({"limit": 5, "rotation_grace_period": 5, "ttl": 4});
+    if cause == Cause::Schedule {
+        definition["rotation_period"] = json!(5);
+        // Longer than anything dies here.
+        definition["key_max_lifetime"] = json!(3_600);
+    }
+    definition
+}
+
+const NEW_LIMIT: f64 = 7.0;
+/// A first failure in the new process may wait fifteen seconds for its second try.
+const DONE_TIME: Duration = Duration::from_secs(60);

@@ -1,0 +1,87 @@
+//! One life at every point, side by side, so that one death strikes them all.
+
+use futures::future::join_all;
+
+use super::life::{Cause, Life, Point};
+use crate::harness::{Client, Reply};
+
+/// A role at every point.
+pub(crate) struct Lives {
+    /// Where somebody waits for the answer.
+    asked: Vec<Life>,
+    /// Where the engine acts of its own accord.
+    own: Vec<Life>,
+}
+
+impl Lives {
+    /// Leads a role to every point there is, each in a mount of its own.
+    pub(crate) async fn at_every_point(client: &Client) -> Self {
+        // In this order: the keys of the first lives have to grow old enough.
+        let own = lives(&OWN, client).await;
+        let asked = lives(&ASKED, client).await;
+        Self { asked, own }
+    }
+
+    /// The engine that made the requests has ended: they take their way; see [`Life::go_on`].
+    pub(crate) fn go_on(&self) {
+        for life in self.all() {
+            life.go_on();
+        }
+    }
+
+    /// Lets OpenRouter answer those requests that somebody waits for, and requires that they all get
+    /// what they asked for.
+    pub(crate) async fn callers_finish(&mut self) {
+        self.asked.iter().for_each(Life::finish);
+        let replies = self.replies().await;
+        assert_eq!(replies.len(), ASKED.len());
+        for reply in replies {
+            reply.ok();
+        }
+    }
+
+    /// What the callers were told, those who were told anything.
+    pub(crate) async fn replies(&mut self) -> Vec<Reply> {
+        let replies = self.asked.iter_mut().map(Life::reply);
+        join_all(replies).await.into_iter().flatten().collect()
+    }
+
+    /// Requires of the engine, once it is back, what it owes to everyone; see [`Life::is_whole`].
+    pub(crate) async fn are_whole(&self) {
+        join_all(self.all().map(Life::is_whole)).await;
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Life> {
+        self.own.iter().chain(&self.asked)
+    }
+}
+
+/// Leads one life to each point.
+pub(super) async fn lives(points: &[Point], client: &Client) -> Vec<Life> {
+    let lives = points
+        .iter()
+        .map(|point| Life::up_to(*point, client.clone()));
+    join_all(lives).await
+}
+
+const OWN: [Point; 5] = [
+    Point::before(Cause::Schedule, "POST", "/keys"),
+    Point::after(Cause::Schedule, "POST", "/keys"),
+    Point::lost(Cause::Schedule, "GET", "/key"),
+    Point::lost(Cause::Retirement, "DELETE", "/keys/*"),
+    Point::after(Cause::Retirement, "DELETE", "/keys/*"),
+];
+
+const ASKED: [Point; 11] = [
+    Point::before(Cause::Creation, "POST", "/keys"),
+    Point::after(Cause::Creation, "POST", "/keys"),
+    Point::before(Cause::Person, "POST", "/keys"),
+    Point::after(Cause::Person, "POST", "/keys"),
+    Point::lost(Cause::Person, "GET", "/key"),
+    Point::lost(Cause::Emergency, "DELETE", "/keys/*"),
+    Point::after(Cause::Emergency, "DELETE", "/keys/*"),
+    Point::lost(Cause::Limit, "PATCH", "/keys/*"),
+    Point::after(Cause::Limit, "PATCH", "/keys/*"),
+    Point::lost(Cause::Deletion, "DELETE", "/keys/*"),
+    Point::after(Cause::Deletion, "DELETE", "/keys/*"),
+];
