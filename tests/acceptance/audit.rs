@@ -23,7 +23,18 @@ async fn neither_the_audit_log_nor_the_servers_log_holds_a_secret() {
         .write("rotate-role/app", json!({"rotation_grace_period": 0}))
         .await
         .ok();
+    let role = json!({"credential_type": "dynamic"});
+    mount.role("ci", role).await;
+    let lease = mount.read("creds/ci").await.ok().lease_id();
+    let lease = json!({"lease_id": lease, "sync": true});
+    mount
+        .client()
+        .write("sys/leases/renew", lease.clone())
+        .await
+        .ok();
     mount.openrouter.fail();
+    let failed = mount.client().write("sys/leases/revoke", lease).await;
+    failed.refused(400, &["could not be revoked"]);
     mount.connect().await.refused(502, &[]);
     mount
         .write("rotate-role/app", json!({}))

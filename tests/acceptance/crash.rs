@@ -59,7 +59,7 @@ async fn a_rotation_that_became_due_meanwhile_is_done_by_the_next_process() {
 
 /// Kills the plugin and waits until the server has seen it: a request in the very same moment may
 /// still be sent to the dead process, and fails.
-async fn kill_plugin(vault: &Vault) {
+pub(crate) async fn kill_plugin(vault: &Vault) {
     let exits = || vault.log().matches("plugin process exited").count();
     let before = exits();
     let plugins = vault.plugin_processes();

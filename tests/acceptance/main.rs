@@ -25,6 +25,8 @@ mod lifecycle;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod promise;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod roles;

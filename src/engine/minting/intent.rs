@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::looks::Looks;
+use super::place::Place;
 use crate::engine::connection::ConnectionName;
 use crate::engine::keeper::{Keeper, Task};
 use crate::engine::nonce::Nonce;
 use crate::engine::role::RoleName;
 use crate::framework::wal::{Log, Written};
 use crate::logical::{Storage, StorageError};
-use crate::openrouter::{KeyHash, WorkspaceId};
+use crate::openrouter::KeyHash;
 
 /// What a key is made for, which decides how it is proved and where it may be in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,15 +34,6 @@ pub enum Purpose {
     /// handed out only after the record of the lease has taken the intent's place, see
     /// [`InFlight::taken_over`]: the recovery deletes whatever key it finds.
     Lease,
-}
-
-/// Where a key is ordered, and looked for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
-    /// Through which connection.
-    pub connection: ConnectionName,
-    /// In which workspace; `None` is the account's default one.
-    pub workspace_id: Option<WorkspaceId>,
 }
 
 /// A key is about to be ordered, or may have been.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::intent::Place;
+use super::place::Place;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::nonce::Nonce;

@@ -3,7 +3,8 @@
 
 use jiff::{Timestamp, Unit};
 
-use super::intent::{InFlight, Intent, Place, Purpose};
+use super::intent::{InFlight, Intent, Purpose};
+use super::place::Place;
 use super::proof;
 use super::recover::settle_earlier;
 use crate::engine::connection::{ConnectionName, Link};

@@ -34,9 +34,11 @@
 mod intent;
 mod looks;
 mod mint;
+mod place;
 mod proof;
 mod recover;
 
-pub use intent::{InFlight, Intents, Place, Purpose};
+pub use intent::{InFlight, Intents, Purpose};
 pub use mint::{Minted, Order, mint, strike};
+pub use place::Place;
 pub use recover::recover;

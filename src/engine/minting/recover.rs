@@ -25,7 +25,8 @@ use std::collections::HashSet;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::intent::{Intent, Place, Purpose};
+use super::intent::{Intent, Purpose};
+use super::place::Place;
 use crate::engine::backoff::delay;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Link;

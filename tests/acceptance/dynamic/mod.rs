@@ -1,5 +1,6 @@
 //! Dynamic roles: a key of its own for every lease, gone when the lease is.
 
+mod crash;
 mod end;
 mod issue;
 mod role;

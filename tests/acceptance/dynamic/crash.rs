@@ -1,0 +1,87 @@
+//! The plugin killed while a key of a lease is made or deleted.
+
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::json;
+
+use super::revoke;
+use crate::crash::kill_plugin;
+use crate::harness::{Mount, SOON, Vault, eventually};
+
+#[tokio::test]
+async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none() {
+    let vault = Vault::dev().await;
+    let mut callers = Vec::new();
+    let mut mounts = Vec::new();
+    for after_effect in [false, true] {
+        let mount = Mount::on(vault.client()).await;
+        mount
+            .role("ci", json!({"credential_type": "dynamic"}))
+            .await;
+        let held = Fault::Held { after_effect };
+        mount.openrouter.faults().add(held.on("POST", "/keys"));
+        let (client, path) = (mount.client().clone(), mount.at("creds/ci"));
+        callers.push(tokio::spawn(async move { client.read(&path).await }));
+        held_request(&mount).await;
+        mounts.push(mount);
+    }
+    kill_plugin(&vault).await;
+    for mount in &mounts {
+        // The request that is on its way arrives only now.
+        mount.openrouter.recover();
+    }
+    for caller in callers {
+        assert!(
+            caller.await.unwrap().status() >= 400,
+            "nobody was given a key"
+        );
+    }
+    for mount in &mounts {
+        // Wakes the plugin, as any request does.
+        mount.read("roles/ci").await.ok();
+        let gone = async || mount.openrouter.hashes().is_empty().then_some(());
+        eventually("no key is left", FOUND, gone).await;
+        assert_eq!(
+            mount.openrouter.account().all_keys().len(),
+            1,
+            "one was made"
+        );
+        mount.read("creds/ci").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_dies_while_it_deletes_a_key_does_so_when_it_is_asked_again() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    for after_effect in [false, true] {
+        mount
+            .role("ci", json!({"credential_type": "dynamic"}))
+            .await;
+        let lease = mount.read("creds/ci").await.ok();
+        let held = Fault::Held { after_effect };
+        mount.openrouter.faults().add(held.on("DELETE", "/keys/*"));
+        let (client, body) = (
+            mount.client().clone(),
+            json!({"lease_id": lease.lease_id(), "sync": true}),
+        );
+        let caller = tokio::spawn(async move { client.write("sys/leases/revoke", body).await });
+        held_request(&mount).await;
+        kill_plugin(&vault).await;
+        assert_eq!(caller.await.unwrap().status(), 400);
+        mount.openrouter.recover();
+        revoke(mount.client(), &lease).await.ok();
+        assert_eq!(mount.openrouter.hashes(), [""; 0]);
+        let role = mount.read("roles/ci").await.ok();
+        assert_eq!(role.integer("living_leases"), 0);
+    }
+}
+
+async fn held_request(mount: &Mount) {
+    let held = async || (mount.openrouter.faults().held() == 1).then_some(());
+    eventually("the request is held", SOON, held).await;
+}
+
+/// The engine looks for a lost key at once, and again after 5 and 30 seconds.
+const FOUND: Duration = Duration::from_secs(60);
