@@ -8,10 +8,7 @@ use crate::harness::{Mount, Vault};
 
 #[tokio::test]
 async fn neither_the_audit_log_nor_the_servers_log_holds_a_secret() {
-    let vault = Vault::dev().await;
-    let audit = vault.directory().path("audit.log");
-    let device = json!({"type": "file", "options": {"file_path": audit}});
-    vault.client().write("sys/audit/file", device).await.ok();
+    let (vault, audit) = Vault::audited().await;
     let mount = Mount::on(vault.client()).await;
 
     mount.role("app", json!({"limit": 1})).await;

@@ -19,7 +19,7 @@ mod wait;
 
 pub(crate) use client::{Client, Reply};
 pub(crate) use mount::Mount;
-pub(crate) use program::{PLUGIN_NAME, VERSION, catalog_entry};
+pub(crate) use program::{PLUGIN_NAME, ServerKind, VERSION, catalog_entry, server_kind};
 pub(crate) use raft::RaftVault;
 pub(crate) use vault::Vault;
 pub(crate) use wait::{SOON, eventually};

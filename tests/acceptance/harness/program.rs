@@ -18,13 +18,28 @@ pub(crate) const PLUGIN_NAME: &str = "vault-plugin-secrets-openrouter";
 /// The version that the plugin reports.
 pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
+/// Whose server the suite runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServerKind {
+    Vault,
+    OpenBao,
+}
+
+/// Whose server is under test, for where the two differ.
+pub(crate) fn server_kind() -> ServerKind {
+    match env::var("ACCEPTANCE_SERVER").as_deref() {
+        Err(_) | Ok("vault") => ServerKind::Vault,
+        Ok("openbao") => ServerKind::OpenBao,
+        Ok(other) => panic!("ACCEPTANCE_SERVER is `{other}`; it can be `vault` or `openbao`"),
+    }
+}
+
 /// The server's executable, found once per test binary.
 pub(crate) fn server() -> &'static Path {
     static SERVER: OnceLock<PathBuf> = OnceLock::new();
-    SERVER.get_or_init(|| match env::var("ACCEPTANCE_SERVER").as_deref() {
-        Err(_) | Ok("vault") => vault(),
-        Ok("openbao") => env::var_os("BAO_BIN").map_or_else(|| "bao".into(), PathBuf::from),
-        Ok(other) => panic!("ACCEPTANCE_SERVER is `{other}`; it can be `vault` or `openbao`"),
+    SERVER.get_or_init(|| match server_kind() {
+        ServerKind::Vault => vault(),
+        ServerKind::OpenBao => env::var_os("BAO_BIN").map_or_else(|| "bao".into(), PathBuf::from),
     })
 }
 

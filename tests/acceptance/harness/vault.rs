@@ -4,16 +4,19 @@
 //! that kill or count processes have one to themselves ([`Vault::dev`]).
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::id;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+
+use serde_json::json;
 
 use super::cli::CliOutput;
 use super::client::Client;
 use super::directory::Directory;
 use super::listen;
 use super::process::{PluginProcess, ServerProcess};
-use super::program;
+use super::program::{self, ServerKind};
 
 /// A running dev server.
 pub(crate) struct Vault {
@@ -31,6 +34,29 @@ impl Vault {
 
     /// A server for this test alone, with these environment variables.
     pub(crate) async fn dev_with(environment: &[(&str, &str)]) -> Self {
+        Self::start(environment, None).await
+    }
+
+    /// A server for this test alone that writes an audit log, and where it is.
+    pub(crate) async fn audited() -> (Self, PathBuf) {
+        match program::server_kind() {
+            ServerKind::Vault => {
+                let vault = Self::dev().await;
+                let log = vault.directory.path("audit.log");
+                let device = json!({"type": "file", "options": {"file_path": log}});
+                vault.client.write("sys/audit/file", device).await.ok();
+                (vault, log)
+            }
+            // It takes audit devices only from its configuration.
+            ServerKind::OpenBao => {
+                let vault = Self::start(&[], Some("audit.log")).await;
+                let log = vault.directory.path("audit.log");
+                (vault, log)
+            }
+        }
+    }
+
+    async fn start(environment: &[(&str, &str)], audit_log: Option<&str>) -> Self {
         for _ in 0..listen::ATTEMPTS {
             let directory = Directory::new();
             let address = listen::free_address();
@@ -46,6 +72,13 @@ impl Vault {
                     directory.path("plugins").display()
                 ))
                 .envs(environment.iter().copied());
+            if let Some(name) = audit_log {
+                let (config, log) = (directory.path("audit.hcl"), directory.path(name));
+                let options = format!("options {{ file_path = {log:?} }}");
+                let device = format!("audit \"file\" \"file\" {{ {options} }}\n");
+                fs::write(&config, device).expect("a file can be written");
+                command.arg(format!("-config={}", config.display()));
+            }
             let mut process = ServerProcess::start(command, &directory.log());
             let client = Client::new(&format!("http://{address}"), &token);
             if listen::answers(&mut process, &client, "auth/token/lookup-self").await {
@@ -93,11 +126,6 @@ impl Vault {
     /// Everything that the server and its plugins have logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.log()).expect("the server's log can be read")
-    }
-
-    /// The server's files.
-    pub(crate) fn directory(&self) -> &Directory {
-        &self.directory
     }
 
     /// Ends the server; returns the plugins that outlived it.
