@@ -85,7 +85,9 @@ impl Lifecycle<Engine> for Life {
     }
 
     async fn periodic(&self, engine: &Arc<Engine>) -> Result<(), Error> {
-        if !engine.keeper.is_at_work() && engine.system.may_write().await? {
+        if engine.keeper.is_at_work() {
+            engine.keeper.wake();
+        } else if engine.system.may_write().await? {
             let duties = EngineDuties(Arc::clone(engine));
             engine.keeper.start(Arc::new(duties));
         }

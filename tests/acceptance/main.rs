@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod burst;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod crash;

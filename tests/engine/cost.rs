@@ -64,3 +64,21 @@ async fn what_became_overdue_is_made_up_for_eight_requests_at_a_time() {
     }
     assert!(world.intents().is_empty());
 }
+
+#[tokio::test]
+async fn of_many_keys_that_are_due_at_once_sixteen_are_in_the_making() {
+    let world = World::with_role().await;
+    world.copy_role(200).await;
+    world.restart().await;
+    world.quiet().await;
+    world.openrouter.set_latency(Duration::from_millis(5));
+    world.time.set(world.after(3_600));
+    let mut most = 0;
+    while world.orders() < 202 {
+        most = most.max(world.intents().len());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!((8..=16).contains(&most), "{most}");
+    world.quiet().await;
+    assert_eq!(world.violations().await, [""; 0]);
+}

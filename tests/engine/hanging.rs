@@ -1,12 +1,14 @@
-//! OpenRouter takes connections and never answers: nobody but those who asked for it waits.
+//! OpenRouter takes connections and never answers, or never ends its answer: nobody but those who
+//! asked for it waits, and what waited long for its turn is as safe as the rest.
 
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use openrouter_simulator::Fault;
-use serde_json::json;
+use openrouter_simulator::{Fault, ListDelay};
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Error;
 
-use crate::harness::World;
+use crate::harness::{Answer, ROLE, ROTATE, World};
 
 /// A world in which a rotation was due, and hangs.
 async fn hanging() -> World {
@@ -112,4 +114,94 @@ async fn whoever_gives_up_while_waiting_for_a_turn_has_cost_nothing() {
     assert_eq!(world.intents().len(), 8);
     assert_eq!(world.orders(), 8);
     assert!(world.openrouter.requests().to("GET", "/keys").is_empty());
+}
+
+#[tokio::test]
+async fn an_order_that_waited_long_for_its_turn_is_looked_for_as_long_as_any() {
+    let world = World::with_role().await;
+    world.copy_role(8).await;
+    world.restart().await;
+    world.quiet().await;
+    // Eight orders hang; the ninth, which waits for them, gets no answer, and lists lag behind.
+    let slow = Fault::Slow {
+        milliseconds: 300,
+        after_effect: false,
+    };
+    world
+        .openrouter
+        .faults()
+        .add(slow.on("POST", "/keys").times(8));
+    let lost = Fault::LostReply.on("POST", "/keys");
+    world.openrouter.faults().add(lost);
+    let delay = ListDelay::For(Duration::from_secs(20));
+    world
+        .openrouter
+        .account()
+        .hide_new_keys_from_lists(Some(delay));
+    world.time.set(world.after(3_600));
+    while world.orders() < 1 + 8 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Much longer than after its announcement an order can come true.
+    world.time.set(world.after(1_500));
+    world.quiet().await;
+    world.pass(900).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up_and_leaves_no_doubt_for_long() {
+    let world = World::with_role().await;
+    // The gate passes on only what ends.
+    let connect = async |url: String| {
+        let key = world.openrouter.management_key();
+        let body = json!({"management_key": key, "api_url": url});
+        world.node().write("config", body).await.unwrap();
+    };
+    connect(world.openrouter.base_url()).await;
+    let endless = |method, path| {
+        let rule = Fault::EndlessBody.on(method, path);
+        world.openrouter.faults().add(rule);
+    };
+    // These words mean that it was given up by its size, after a few megabytes; of one that meets the
+    // time limit, others are said.
+    endless("POST", "/keys");
+    endless("GET", "/keys");
+    let answer = world.node().write(ROTATE, Value::Null).await;
+    assert!(
+        is_bad_gateway(&answer, "the body does not end"),
+        "{answer:?}"
+    );
+    endless("PATCH", "/keys/*");
+    let answer = world.node().write(ROLE, json!({"limit": 9})).await;
+    let warnings = answer.unwrap().unwrap().warnings.join("; ");
+    assert!(warnings.contains("the body does not end"), "{warnings}");
+    endless("DELETE", "/keys/*");
+    let answer = world.node().delete(ROLE, json!({})).await;
+    assert!(
+        answer
+            .unwrap_err()
+            .to_string()
+            .contains("the body does not end")
+    );
+    // What is asked through the old connection ends there.
+    while world.openrouter.requests().to("GET", "/keys").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    connect(world.gate_url()).await;
+    let begun = Instant::now();
+    while world.role("app").await.is_some() || !world.intents().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        world.pass(60).await;
+    }
+    assert!(world.openrouter.account().keys().is_empty());
+}
+
+fn is_bad_gateway(answer: &Answer, words: &str) -> bool {
+    match answer {
+        Err(Error::Status {
+            code: 502, message, ..
+        }) => message.contains(words),
+        _ => false,
+    }
 }

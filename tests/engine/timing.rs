@@ -1,5 +1,18 @@
 //! Rotations and revocations happen when they are due, by the engine's own timer, on whatever clock.
+//! Here: periods, and what changes them. The other schedules, and clocks that jump, have their own
+//! files.
 
+// Everything is test code; saying so lets clippy allow what it allows in tests.
+#[cfg(test)]
+mod clock_jumps;
+#[cfg(test)]
+mod cron;
+#[cfg(test)]
+mod time_of_day;
+#[cfg(test)]
+mod timer;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World, role};
@@ -28,16 +41,6 @@ async fn a_rotation_and_the_revocation_after_it_happen_in_the_second_that_they_a
 }
 
 #[tokio::test]
-async fn what_became_due_while_the_mount_was_sealed_is_done_at_once() {
-    let world = World::with_role().await;
-    world.node().life.end();
-    world.time.set(world.after(5_000));
-    world.restart().await;
-    world.quiet().await;
-    assert_eq!(world.version().await, 2);
-}
-
-#[tokio::test]
 async fn a_manual_rotation_pushes_the_next_automatic_one() {
     let world = World::with_role().await;
     world.pass(3_000).await;
@@ -49,19 +52,6 @@ async fn a_manual_rotation_pushes_the_next_automatic_one() {
 }
 
 #[tokio::test]
-async fn a_clock_that_jumps_forward_costs_one_rotation_and_one_that_jumps_back_none() {
-    let world = World::with_role().await;
-    world.time.set(world.after(100_000));
-    world.quiet().await;
-    assert_eq!(world.version().await, 2);
-    world.time.set(world.after(-50_000));
-    world.quiet().await;
-    world.pass(1_000).await;
-    assert_eq!(world.version().await, 2);
-    assert_eq!(world.orders(), 2);
-}
-
-#[tokio::test]
 async fn a_role_that_rotates_by_hand_only_is_left_alone() {
     let world = World::connected().await;
     let mut body = role();
@@ -69,27 +59,6 @@ async fn a_role_that_rotates_by_hand_only_is_left_alone() {
     world.write(ROLE, body).await.unwrap();
     world.pass(1_000_000).await;
     assert_eq!(world.orders(), 1);
-    assert_eq!(world.complaints().await, [""; 0]);
-}
-
-#[tokio::test]
-async fn a_window_that_was_missed_is_shown_and_skipped() {
-    let world = World::connected().await;
-    // It is Friday noon; the window opens at 3 in the morning.
-    let body = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
-    world.write(ROLE, body).await.unwrap();
-    world.node().life.end();
-    world.time.set("2026-11-21T05:00:00Z".parse().unwrap());
-    world.restart().await;
-    world.pass(600).await;
-    assert_eq!(world.version().await, 1);
-    let complaints = world.complaints().await;
-    assert!(
-        complaints[0].contains("2026-11-21T03:00:00Z was missed"),
-        "{complaints:?}"
-    );
-    world.pass(24 * 60 * 60).await;
-    assert_eq!(world.version().await, 2);
     assert_eq!(world.complaints().await, [""; 0]);
 }
 
@@ -136,4 +105,24 @@ async fn a_lease_under_a_longer_ttl_is_kept_whatever_the_role_becomes() {
     world.pass(600).await;
     assert_eq!(world.broken_promises(), [""; 0]);
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// A world in which the role `app` was made at this time.
+async fn role_made_at(at: &str, fields: Value) -> World {
+    let world = World::connected().await;
+    world.time.set(at.parse().unwrap());
+    world.write(ROLE, fields).await.unwrap();
+    world.quiet().await;
+    world
+}
+
+/// When the role's keys after the first were made.
+fn rotations(world: &World) -> Vec<Timestamp> {
+    let mut times = world.made_at();
+    times.remove(0);
+    times
+}
+
+fn times(texts: &[&str]) -> Vec<Timestamp> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }

@@ -1,5 +1,6 @@
 //! The live side of connections: an API client for each, kept while its entry stays the same, and
-//! the rule that OpenRouter sees at most eight requests of a connection at a time.
+//! the rules that OpenRouter sees at most eight requests of a connection at a time, and that no more
+//! than sixteen of its keys are in the making at a time.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -18,7 +19,7 @@ use crate::openrouter::Client;
 pub struct Links {
     // Plain mutexes: neither is ever held across an await.
     clients: Mutex<HashMap<ConnectionName, Client>>,
-    permits: Mutex<HashMap<ConnectionName, Arc<Semaphore>>>,
+    permits: Mutex<HashMap<ConnectionName, Permits>>,
     loading: Locks,
 }
 
@@ -61,12 +62,24 @@ impl Links {
 
     fn through(&self, name: &ConnectionName, client: Client) -> Link {
         let mut permits = lock(&self.permits);
-        let permits = permits
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_AT_A_TIME)));
-        Link {
-            client,
-            permits: Arc::clone(permits),
+        let permits = permits.entry(name.clone()).or_default().clone();
+        Link { client, permits }
+    }
+}
+
+/// What all links of a connection share.
+#[derive(Clone)]
+struct Permits {
+    requests: Arc<Semaphore>,
+    orders: Arc<Semaphore>,
+}
+
+impl Default for Permits {
+    fn default() -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            requests: semaphore(REQUESTS_AT_A_TIME),
+            orders: semaphore(KEYS_IN_THE_MAKING),
         }
     }
 }
@@ -75,7 +88,7 @@ impl Links {
 #[derive(Clone)]
 pub struct Link {
     client: Client,
-    permits: Arc<Semaphore>,
+    permits: Permits,
 }
 
 impl Link {
@@ -83,10 +96,26 @@ impl Link {
     pub async fn client(&self) -> Turn {
         Turn {
             client: self.client.clone(),
-            // Fails only for a closed semaphore, and nothing here closes one.
-            _permit: Arc::clone(&self.permits).acquire_owned().await.ok(),
+            _permit: acquire(&self.permits.requests).await,
         }
     }
+
+    /// Room for one more key in the making: wait for it before the order, and give it back by
+    /// dropping the result once the key is in service, or given up.
+    ///
+    /// Where a thousand roles are due at once they are thus rotated one after the other, not all
+    /// ordered and then all proved: a crash leaves a few keys that nobody knows, not a thousand, and
+    /// a revocation does not wait behind a thousand orders.
+    pub async fn making(&self) -> Making {
+        Making {
+            _permit: acquire(&self.permits.orders).await,
+        }
+    }
+}
+
+/// A key may be made now.
+pub struct Making {
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A client that may make a request now.
@@ -117,9 +146,16 @@ pub fn missing(name: &ConnectionName) -> Error {
     ))
 }
 
+/// Fails only for a closed semaphore, and nothing here closes one.
+async fn acquire(permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(permits).acquire_owned().await.ok()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Across all roles of a connection.
 const REQUESTS_AT_A_TIME: usize = 8;
+/// Twice that, so that no request waits for the storage calls between those of a key.
+const KEYS_IN_THE_MAKING: usize = 2 * REQUESTS_AT_A_TIME;

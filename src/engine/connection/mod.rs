@@ -7,5 +7,5 @@ mod paths;
 mod proof;
 
 pub use entry::{ConnectionName, PREFIX};
-pub use links::{Link, Links};
+pub use links::{Link, Links, Making};
 pub use paths::paths;

@@ -2,8 +2,9 @@
 //!
 //! One task for each mount sleeps until the next thing is due. It keeps a time for each role and
 //! each place where orders are adrift, so that idle roles cost neither storage calls nor work. Vault's
-//! periodic call, once a minute, only looks whether the keeper is at work. What is done about a
-//! task is somebody else's: see [`Duties`].
+//! periodic call, once a minute, is the net below it: it wakes a keeper whose timer does not, and
+//! begins the work anew should a fault of ours have ended it. What is done about a task is somebody
+//! else's: see [`Duties`].
 
 mod timetable;
 
@@ -77,15 +78,17 @@ impl Keeper {
         if self.is_stopping() || self.at_work.swap(true, Ordering::AcqRel) {
             return;
         }
-        let keeper = Arc::clone(self);
+        let work = AtWork(Arc::clone(self));
         self.spawn(async move {
             if duties.begin().await {
-                keeper.run(&duties).await;
-            } else {
-                // The next call tries again.
-                keeper.at_work.store(false, Ordering::Release);
+                work.0.run(&duties).await;
             }
         });
+    }
+
+    /// Looks whether anything is due.
+    pub fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// Looks after this at that time instead of the time before.
@@ -180,6 +183,15 @@ impl Keeper {
         self.timetable
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The work of a keeper. However it ends, by a panic too, the next call begins it anew.
+struct AtWork(Arc<Keeper>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.at_work.store(false, Ordering::Release);
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::looks::Looks;
 use super::place::Place;
-use crate::engine::connection::ConnectionName;
+use crate::engine::connection::{ConnectionName, Making};
 use crate::engine::keeper::{Keeper, Task};
 use crate::engine::nonce::Nonce;
 use crate::engine::role::RoleName;
@@ -94,6 +94,7 @@ impl Intents {
         intent: Intent,
         now: Timestamp,
         keeper: &Arc<Keeper>,
+        making: Making,
     ) -> Result<InFlight, StorageError> {
         let nonce = intent.nonce.clone();
         self.in_flight().insert(nonce.clone());
@@ -101,6 +102,7 @@ impl Intents {
             intents: Arc::clone(self),
             keeper: Arc::clone(keeper),
             nonce,
+            _making: making,
         };
         let id = in_flight.nonce.as_str();
         self.log.put(storage, id, intent, now).await?;
@@ -192,6 +194,8 @@ pub struct InFlight {
     intents: Arc<Intents>,
     keeper: Arc<Keeper>,
     nonce: Nonce,
+    /// Its room among the keys in the making, given back with it.
+    _making: Making,
 }
 
 impl InFlight {

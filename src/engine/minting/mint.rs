@@ -106,6 +106,9 @@ async fn place_order(
     order: Order<'_>,
     place: Place,
 ) -> Result<(NewKey, CreatedKey, InFlight), Error> {
+    let making = link.making().await;
+    // Before the intent is dated, too: the recovery counts from that date, and the wait can be long
+    // while OpenRouter hangs.
     let turn = link.client().await;
     let now = engine.clock.now();
     let nonce = Nonce::new(&*engine.randomness);
@@ -126,7 +129,7 @@ async fn place_order(
     // Stored before the order: should its reply be lost, the nonce is how the key is found again.
     let in_flight = engine
         .intents
-        .announce(&*engine.storage, intent, now, &engine.keeper)
+        .announce(&*engine.storage, intent, now, &engine.keeper, making)
         .await?;
     let created = turn.create_key(&new).await;
     drop(turn);

@@ -52,7 +52,8 @@ pub struct CurrentKey {
     pub connection: ConnectionName,
     /// When it became current.
     pub since: Timestamp,
-    /// What the schedule counts from: the time the rotation was due, or `since` if it was manual.
+    /// What the schedule counts from: the time the rotation was due, `since` if it was manual, or
+    /// the time at which a schedule was written whose windows so far had nobody to use them.
     pub anchor: Timestamp,
     /// Whether a person asked for it.
     pub manual: bool,

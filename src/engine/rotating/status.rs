@@ -78,7 +78,9 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
         Due::Now { since } => ("pending", format!("due since {since}")),
         Due::Missed { missed, next } => (
             "failed",
-            format!("the window that opened at {missed} was missed, the next opens at {next}"),
+            format!(
+                "the window that opened at {missed} was missed, the next rotation is at {next}"
+            ),
         ),
         Due::At(_) | Due::Never => ("success", String::new()),
     }

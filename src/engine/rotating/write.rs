@@ -92,7 +92,7 @@ pub async fn update(
 }
 
 /// The role with another definition. Leases that were handed out under a longer `ttl` keep their
-/// promise.
+/// promise, and a window that opened before anybody asked for it was not missed.
 pub(super) fn redefined(
     mut role: RotatingRole,
     definition: Definition,
@@ -103,6 +103,14 @@ pub(super) fn redefined(
         let promised = after(now, old);
         let before = role.current.promised_until;
         role.current.promised_until = Some(before.map_or(promised, |b| b.max(promised)));
+    }
+    let asked = |definition: &Definition| {
+        let policy = &definition.rotation;
+        (policy.automated, policy.schedule.clone())
+    };
+    let due = definition.rotation.schedule.due(role.current.anchor, now);
+    if asked(&definition) != asked(&role.definition) && matches!(due, Due::Missed { .. }) {
+        role.current.anchor = now;
     }
     // A failure of the old terms says nothing about the new ones.
     role.limits_failure = None;

@@ -91,6 +91,10 @@ pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
         Due::Now { .. } => planned,
         _ if latest <= now => Due::Now { since: latest },
         Due::At(next) | Due::Missed { next, .. } if next <= latest => planned,
+        Due::Missed { missed, .. } => Due::Missed {
+            missed,
+            next: latest,
+        },
         _ => Due::At(latest),
     }
 }

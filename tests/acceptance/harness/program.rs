@@ -43,9 +43,16 @@ pub(crate) fn server() -> &'static Path {
     })
 }
 
-/// The plugin's executable.
+/// The plugin's executable: the one that Cargo has built with the tests, or `$ACCEPTANCE_PLUGIN`,
+/// where a release build is measured.
 pub(crate) fn plugin() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter"))
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| {
+        env::var_os("ACCEPTANCE_PLUGIN").map_or_else(
+            || env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter").into(),
+            PathBuf::from,
+        )
+    })
 }
 
 /// The plugin's entry for the catalog, as `vault plugin register` makes it.

@@ -2,6 +2,7 @@
 //! test moves it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -40,6 +41,8 @@ pub(crate) struct NodeClock {
     time: Arc<Time>,
     life: Arc<Life>,
     sleepers: Mutex<BTreeMap<u64, Timestamp>>,
+    deaf: AtomicBool,
+    cursed: AtomicBool,
 }
 
 impl NodeClock {
@@ -48,7 +51,19 @@ impl NodeClock {
             time,
             life,
             sleepers: Mutex::default(),
+            deaf: AtomicBool::new(false),
+            cursed: AtomicBool::new(false),
         })
+    }
+
+    /// Nobody is woken any more.
+    pub(crate) fn wake_nobody(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Who is woken next panics.
+    pub(crate) fn curse_the_next_to_wake(&self) {
+        self.cursed.store(true, Ordering::Relaxed);
     }
 
     /// When the next of those who sleep wants to be woken.
@@ -69,9 +84,12 @@ impl Clock for NodeClock {
         self.sleepers.lock().unwrap().insert(id, until);
         let _asleep = Asleep(self, id);
         let mut now = self.time.now.subscribe();
-        let woken = now.wait_for(|now| *now >= until).await;
-        woken.expect("the world outlives its nodes");
+        let is_over = |now: &Timestamp| *now >= until && !self.deaf.load(Ordering::Relaxed);
+        let woken = now.wait_for(is_over).await;
+        drop(woken.expect("the world outlives its nodes"));
         self.life.checkpoint().await;
+        let cursed = self.cursed.swap(false, Ordering::Relaxed);
+        assert!(!cursed, "the timer is lost: this panic is part of a test");
     }
 }
 

@@ -2,6 +2,7 @@
 //! network ends when the node dies.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,8 @@ struct State {
     openrouter: SocketAddr,
     effects: Arc<Effects>,
     life: Mutex<Arc<Life>>,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
 }
 
 impl Gate {
@@ -31,6 +34,8 @@ impl Gate {
             openrouter: authority.parse().unwrap(),
             effects,
             life: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
         });
         Self {
             address: listener.local_addr().unwrap(),
@@ -42,6 +47,12 @@ impl Gate {
     /// What a connection takes as `api_url`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/api/v1", self.address)
+    }
+
+    /// The most requests that were ever under way at the same time, whoever made them: those with a
+    /// management key and those that a key makes for itself.
+    pub(crate) fn most_under_way(&self) -> usize {
+        self.state.most_under_way.load(Ordering::Relaxed)
     }
 
     /// Who comes from now on belongs to this node.
@@ -73,7 +84,10 @@ async fn pass(mut client: TcpStream, life: Arc<Life>, state: Arc<State>) {
         if reached.await.is_err() {
             return reset(&client);
         }
+        let under_way = state.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        state.most_under_way.fetch_max(under_way, Ordering::Relaxed);
         let answer = ask(state.openrouter, &request).await;
+        state.under_way.fetch_sub(1, Ordering::Relaxed);
         let reached = state.effects.reach(&life, format!("after {name}"));
         if reached.await.is_err() {
             return reset(&client);

@@ -105,6 +105,11 @@ impl World {
         self.gate.url()
     }
 
+    /// The most requests to OpenRouter that were ever under way at the same time.
+    pub(crate) fn most_under_way(&self) -> usize {
+        self.gate.most_under_way()
+    }
+
     /// The node that is active now.
     pub(crate) fn node(&self) -> Arc<Node> {
         Arc::clone(&self.node.lock().unwrap())
@@ -154,6 +159,14 @@ impl World {
         self.openrouter.requests().to("POST", "/keys").len()
     }
 
+    /// When each key was made, oldest first, whether it still lives or not.
+    pub(crate) fn made_at(&self) -> Vec<Timestamp> {
+        let keys = self.openrouter.account().all_keys();
+        let mut times: Vec<_> = keys.into_iter().map(|key| key.created_at).collect();
+        times.sort_unstable();
+        times
+    }
+
     /// What is in the write-ahead log.
     pub(crate) fn intents(&self) -> Vec<String> {
         let mut keys = self.storage.keys();
@@ -193,10 +206,25 @@ impl World {
     /// Lets this much time pass, stopping wherever the engine wants to be woken. At every stop the
     /// server makes its periodic call and somebody reads the role's key.
     pub(crate) async fn pass(&self, seconds: i64) {
-        let end = self.after(seconds);
+        self.live_until(self.after(seconds), true).await;
+    }
+
+    /// The same, up to this time.
+    pub(crate) async fn pass_until(&self, end: &str) {
+        self.live_until(end.parse().unwrap(), true).await;
+    }
+
+    /// The same without any periodic call: the engine has nothing but its own timer.
+    pub(crate) async fn pass_without_calls(&self, seconds: i64) {
+        self.live_until(self.after(seconds), false).await;
+    }
+
+    async fn live_until(&self, end: Timestamp, called: bool) {
         let node = self.node();
         loop {
-            node.tick().await.unwrap();
+            if called {
+                node.tick().await.unwrap();
+            }
             node.life.quiet().await;
             if self.storage.keys().iter().any(|key| key == ROLE) {
                 // Not every scenario has a key to give at every time.
