@@ -11,6 +11,8 @@ mod burst;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod consumers;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod credentials;

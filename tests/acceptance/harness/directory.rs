@@ -1,4 +1,5 @@
-//! The directory of one server: its plugin directory, its home, its log, its storage.
+//! The directory of one server: its plugin directory, its home, its log, its storage; or of a program
+//! that talks to one.
 //!
 //! Everything that a server or a plugin writes goes below it, and it goes away with the server.
 
@@ -18,6 +19,14 @@ pub(crate) struct Directory {
 impl Directory {
     /// Makes the directory, with the plugin in its plugin directory.
     pub(crate) fn new() -> Self {
+        let directory = Self::without_plugin();
+        fs::create_dir(directory.path("plugins")).expect("a subdirectory can be made");
+        directory.add_plugin(PLUGIN_NAME);
+        directory
+    }
+
+    /// Makes the directory of a program that only talks to a server.
+    pub(crate) fn without_plugin() -> Self {
         // Directly below /tmp: a unix socket's path may have 107 bytes, and the plugin's sockets go
         // below this one.
         let root = tempfile::Builder::new()
@@ -25,10 +34,9 @@ impl Directory {
             .tempdir_in("/tmp")
             .expect("a directory can be made in /tmp");
         let directory = Self { root };
-        for name in ["plugins", "tmp", "home"] {
+        for name in ["tmp", "home"] {
             fs::create_dir(directory.path(name)).expect("a subdirectory can be made");
         }
-        directory.add_plugin(PLUGIN_NAME);
         directory
     }
 

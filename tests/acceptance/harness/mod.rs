@@ -14,12 +14,15 @@ mod openrouter;
 mod process;
 mod program;
 mod raft;
+mod sidecar;
 mod vault;
 mod wait;
 
 pub(crate) use client::{Client, Reply};
+pub(crate) use directory::Directory;
 pub(crate) use mount::Mount;
-pub(crate) use program::{PLUGIN_NAME, ServerKind, VERSION, catalog_entry, server_kind};
+pub(crate) use program::{PLUGIN_NAME, ServerKind, VERSION, catalog_entry, server, server_kind};
 pub(crate) use raft::RaftVault;
+pub(crate) use sidecar::{Sidecar, reader, samples};
 pub(crate) use vault::Vault;
 pub(crate) use wait::{SOON, eventually};

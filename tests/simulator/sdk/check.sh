@@ -1,22 +1,24 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Lets OpenRouter's own SDKs judge the simulator. Needs python3, node and, once, the package registries.
 # Usage: tests/simulator/sdk/check.sh [path of the built openrouter-simulator]
-set -eu
+set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-simulator=${1:-"$here/../../../target/debug/openrouter-simulator"}
+root=$here/../../..
+simulator=${1:-"$root/target/debug/openrouter-simulator"}
+node=$("$root/scripts/sdks" node)
+python=$("$root/scripts/sdks" python)
 work=$(mktemp -d)
 pid=
-trap '[ -z "$pid" ] || kill "$pid"; rm -rf "$work"' EXIT
+trap '[[ -z $pid ]] || kill "$pid"; rm -rf "$work"' EXIT
 
-python3 -m venv "$work/python"
-"$work/python/bin/pip" install --quiet openrouter==1.3.84
+# A module is looked for from where the program is.
 cp "$here/check.mjs" "$work/"
-(cd "$work" && npm install --silent --no-audit --no-fund @openrouter/sdk@1.3.19)
+ln -s "$node/node_modules" "$work/node_modules"
 
 mkfifo "$work/announced"
 "$simulator" >"$work/announced" &
 pid=$!
 { read -r base_url && read -r management_key; } <"$work/announced"
 
-"$work/python/bin/python" "$here/check.py" "$base_url" "$management_key"
+"$python/bin/python" "$here/check.py" "$base_url" "$management_key"
 node "$work/check.mjs" "$base_url" "$management_key"

@@ -59,6 +59,8 @@ fn completion(model: &Value, created: i64) -> Value {
         "object": "chat.completion",
         "created": created,
         "model": model,
+        // May be null, but the SDKs refuse a completion without it.
+        "system_fingerprint": null,
         "choices": [{
             "index": 0,
             "finish_reason": "stop",

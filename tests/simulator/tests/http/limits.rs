@@ -23,6 +23,7 @@ async fn a_completion_costs_a_cent_and_is_remembered_as_the_last_use() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body["model"], json!("some/model"));
     assert!(answer.body["choices"][0]["message"]["content"].is_string());
+    assert_eq!(answer.body.get("system_fingerprint"), Some(&Value::Null));
 
     let data = data(&client, &hash).await;
     assert_eq!(data["usage"], json!(0.01));

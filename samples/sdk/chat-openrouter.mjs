@@ -1,0 +1,14 @@
+// OpenRouter's own TypeScript SDK, with the key that Vault Agent, an operator or a script has put into
+// the environment.
+
+import { OpenRouter } from "@openrouter/sdk";
+
+const { OPENROUTER_API_KEY: apiKey, OPENROUTER_BASE_URL: serverURL } = process.env;
+const client = new OpenRouter({ apiKey, serverURL });
+const reply = await client.chat.send({
+  chatRequest: {
+    model: "openai/gpt-4o-mini",
+    messages: [{ role: "user", content: "Say hello." }],
+  },
+});
+console.log(reply.choices[0].message.content);

@@ -1,0 +1,91 @@
+# The mount, a connection, a role and a policy; and the current key, read without leaving a trace in the
+# state or the plan. Needs Terraform 1.11 and version 5.11 of the Vault provider.
+
+terraform {
+  required_version = ">= 1.11"
+  required_providers {
+    vault = {
+      source  = "hashicorp/vault"
+      version = "~> 5.11"
+    }
+  }
+}
+
+# Where Vault is and with which token: VAULT_ADDR and VAULT_TOKEN.
+provider "vault" {}
+
+variable "management_key" {
+  description = "The OpenRouter management key, for example from TF_VAR_management_key."
+  type        = string
+  sensitive   = true
+  # Not kept in the plan and not in the state.
+  ephemeral = true
+}
+
+variable "api_url" {
+  description = "Where OpenRouter's API is."
+  type        = string
+  default     = "https://openrouter.ai/api/v1"
+}
+
+resource "vault_mount" "openrouter" {
+  path        = "openrouter"
+  type        = "vault-plugin-secrets-openrouter"
+  description = "OpenRouter API keys"
+}
+
+# An ephemeral resource rather than an ordinary one, because that would write the management key into the
+# state. It is written anew at every plan and apply, and each time OpenRouter is asked whether the key is
+# good. To keep Terraform out of it, leave this out and write the connection by hand.
+ephemeral "vault_generic_endpoint" "connection" {
+  mount_id = vault_mount.openrouter.id
+  path     = "${vault_mount.openrouter.path}/config"
+  data_json = jsonencode({
+    management_key = var.management_key
+    api_url        = var.api_url
+  })
+}
+
+resource "vault_generic_endpoint" "app" {
+  depends_on = [ephemeral.vault_generic_endpoint.connection]
+  path       = "${vault_mount.openrouter.path}/roles/app"
+  # A read of a role also has its status, which is not Terraform's.
+  ignore_absent_fields = true
+  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none.
+  data_json = jsonencode({
+    limit                 = 25
+    limit_reset           = "monthly"
+    rotation_period       = 30 * 24 * 60 * 60
+    rotation_grace_period = 24 * 60 * 60
+    ttl                   = 60 * 60
+  })
+}
+
+resource "vault_policy" "app" {
+  name   = "openrouter-app"
+  policy = <<-POLICY
+    path "${vault_mount.openrouter.path}/creds/app" {
+      capabilities = ["read"]
+    }
+  POLICY
+}
+
+# The current key. Read at every plan and apply, stored in neither. `static-creds`, since a lease would
+# end with Terraform's own token; that would not harm the key, but be of no use.
+ephemeral "vault_generic_secret" "app" {
+  mount_id = vault_generic_endpoint.app.id
+  path     = "${vault_mount.openrouter.path}/static-creds/app"
+}
+
+# One of the few places that may have it: a write-only argument, the configuration of another provider, or
+# as here a provisioner, which runs when the role is made.
+resource "terraform_data" "hello" {
+  triggers_replace = [vault_generic_endpoint.app.id]
+
+  provisioner "local-exec" {
+    command = "test -n \"$OPENROUTER_API_KEY\""
+    environment = {
+      OPENROUTER_API_KEY = ephemeral.vault_generic_secret.app.data["api_key"]
+    }
+  }
+}

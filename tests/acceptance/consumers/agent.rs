@@ -1,0 +1,107 @@
+//! Vault Agent that renders the key to a file, as `samples/agent/agent.hcl` has it.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::application::{Tally, after};
+use crate::harness::{Mount, Sidecar, eventually};
+
+#[tokio::test]
+async fn an_application_that_reads_the_agents_file_never_uses_a_dead_key() {
+    let mount = Mount::new().await;
+    // Agent reads every three seconds, so several times between two rotations, and the grace period is
+    // long enough for a machine that is late by a few seconds.
+    let fields = json!({"rotation_period": 8, "rotation_grace_period": 12, "ttl": 3});
+    mount.role("app", fields).await;
+    let agent = agent(&mount).await;
+    let used = Tally::until_keys_are_dead(&mount, 2, async || rendered(&agent)).await;
+    used.is_flawless();
+    assert!(used.keys.len() >= 3, "{used:?}");
+}
+
+#[tokio::test]
+async fn an_agents_command_is_run_once_for_each_key() {
+    let mount = Mount::new().await;
+    let fields = json!({"rotation_period": "1h", "rotation_grace_period": "1h", "ttl": 2});
+    mount.role("app", fields).await;
+    let agent = agent(&mount).await;
+    for rotations in 0..3 {
+        let runs = async || (agent.lines("runs").len() > rotations).then_some(());
+        eventually("the command is run for the key", SOME_LEASES, runs).await;
+        // Agent reads two or three times more, and has no reason to run it again.
+        after(Instant::now(), Duration::from_secs(5)).await;
+        assert_eq!(agent.lines("runs").len(), rotations + 1);
+        mount.write("rotate-role/app", json!({})).await.ok();
+    }
+    let keys: BTreeSet<String> = agent.lines("runs").into_iter().collect();
+    let made = mount.openrouter.account().all_keys();
+    let made: BTreeSet<String> = made
+        .iter()
+        .map(|key| format!("OPENROUTER_API_KEY={}", key.secret()))
+        .collect();
+    assert!(
+        keys.is_subset(&made) && keys.len() >= 3,
+        "{} runs",
+        keys.len()
+    );
+}
+
+#[tokio::test]
+async fn an_agent_has_the_next_key_within_a_lease_of_an_emergency_rotation() {
+    let mount = Mount::new().await;
+    let lease = Duration::from_secs(15);
+    mount.role("app", json!({"ttl": lease.as_secs()})).await;
+    let agent = agent(&mount).await;
+    let first = eventually("the key is rendered", SOME_LEASES, async || {
+        rendered(&agent)
+    })
+    .await;
+    // Late enough for Agent to read anew in good time: it does so before 95 % of its lease are over.
+    after(Instant::now(), Duration::from_secs(4)).await;
+    let rotated = Instant::now();
+    mount
+        .write("rotate-role/app", json!({"rotation_grace_period": 0}))
+        .await
+        .ok();
+    assert!(!mount.openrouter.accepts(&first).await);
+    let next = async || rendered(&agent).filter(|key| *key != first);
+    let second = eventually("the next key is rendered", SOME_LEASES, next).await;
+    assert!(rotated.elapsed() <= lease, "after {:?}", rotated.elapsed());
+    assert!(mount.openrouter.accepts(&second).await);
+}
+
+#[tokio::test]
+async fn an_agents_file_has_nothing_but_the_key_and_is_for_its_owner_alone() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let agent = agent(&mount).await;
+    let file = async || agent.file("openrouter.env");
+    let text = eventually("the key is rendered", SOME_LEASES, file).await;
+    let key = mount.key("app").await;
+    assert_eq!(text, format!("OPENROUTER_API_KEY={key}\n"));
+    let mode = std::fs::metadata(agent.path("openrouter.env"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+}
+
+async fn agent(mount: &Mount) -> Sidecar {
+    let setup = Sidecar::setup(mount, "agent/agent.hcl").await;
+    setup
+        .with_script("on-new-key", "cat openrouter.env >>runs")
+        .agent()
+}
+
+/// The key in the file, if there is one yet.
+fn rendered(agent: &Sidecar) -> Option<String> {
+    let text = agent.file("openrouter.env")?;
+    let key = text.trim_end().strip_prefix("OPENROUTER_API_KEY=")?;
+    Some(key.to_owned())
+}
+
+/// Longer than Agent takes to start and to read anew, on a busy machine.
+const SOME_LEASES: Duration = Duration::from_secs(60);

@@ -1,0 +1,81 @@
+//! An application that uses the key it was given about ten times a second, and never looks whether the
+//! key is still good: whoever gives it the key has to see to that.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::harness::Mount;
+
+/// What came of an application's requests.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Requests that OpenRouter answered.
+    pub(super) served: usize,
+    /// The key of every request that was refused, shortened.
+    pub(super) refused: Vec<String>,
+    /// The different keys that it used, in the order of their first use.
+    pub(super) keys: Vec<String>,
+}
+
+impl Tally {
+    /// Uses the key that `current` tells, as long as `done` says no.
+    pub(super) async fn of(
+        mount: &Mount,
+        mut current: impl AsyncFnMut() -> Option<String>,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Self {
+        let mut tally = Self::default();
+        let mut ticks = interval(Duration::from_millis(100));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let deadline = Instant::now() + TOO_LONG;
+        while !done(&tally) {
+            assert!(Instant::now() < deadline, "not done in {TOO_LONG:?}");
+            ticks.tick().await;
+            let Some(key) = current().await else { continue };
+            if mount.openrouter.accepts(&key).await {
+                tally.served += 1;
+            } else {
+                tally.refused.push(key.chars().take(16).collect());
+            }
+            if !tally.keys.contains(&key) {
+                tally.keys.push(key);
+            }
+        }
+        tally
+    }
+
+    /// Uses the key that `current` tells until the first `dead` keys of the mount's only role are dead
+    /// at OpenRouter.
+    pub(super) async fn until_keys_are_dead(
+        mount: &Mount,
+        dead: usize,
+        current: impl AsyncFnMut() -> Option<String>,
+    ) -> Self {
+        let died = || {
+            let keys = mount.openrouter.account().all_keys();
+            keys.iter().filter(|key| key.deleted_at.is_some()).count()
+        };
+        Self::of(mount, current, |_| died() >= dead).await
+    }
+
+    /// Asserts that it was at work, and that every request of it was answered.
+    #[track_caller]
+    pub(super) fn is_flawless(&self) {
+        assert_eq!(
+            self.refused,
+            Vec::<String>::new(),
+            "requests with a dead key, besides {} good ones",
+            self.served
+        );
+        assert!(self.served >= 50, "only {} requests", self.served);
+    }
+}
+
+/// Waits until so much time has passed since `since`.
+pub(super) async fn after(since: Instant, time: Duration) {
+    sleep_until(since + time).await;
+}
+
+/// More than any of these tests takes on a busy machine.
+const TOO_LONG: Duration = Duration::from_secs(180);

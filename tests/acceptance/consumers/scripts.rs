@@ -1,0 +1,118 @@
+//! Shell scripts that read a key: by the command line, by `curl`, and through response wrapping, as
+//! `samples/shell/` has them.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::skipped;
+use crate::harness::{Directory, Mount, PLUGIN_NAME, Vault, reader, samples, server};
+
+#[tokio::test]
+async fn a_field_is_read_bare_and_a_whole_reply_as_json() {
+    let (vault, mount) = with_role().await;
+    let path = mount.at("creds/app");
+    let key = vault.cli(&["read", "-field=api_key", &path]).await.ok();
+    assert_eq!(key, mount.key("app").await);
+    let whole = vault.cli(&["read", "-format=json", &path]).await.ok();
+    let whole: Value = serde_json::from_str(&whole).expect("JSON");
+    assert_eq!(whole["data"]["api_key"], key);
+    assert_eq!(whole["data"]["ttl"], whole["lease_duration"]);
+    assert_eq!(whole["renewable"], false);
+}
+
+#[tokio::test]
+async fn a_wrapped_key_is_unwrapped_once() {
+    let (vault, mount) = with_role().await;
+    let path = mount.at("creds/app");
+    let wrapped = ["read", "-wrap-ttl=60s", "-field=wrapping_token", &path];
+    let token = vault.cli(&wrapped).await.ok();
+    let key = vault.cli(&["unwrap", "-field=api_key", &token]).await.ok();
+    assert_eq!(key, mount.key("app").await);
+    let again = mount
+        .client()
+        .write("sys/wrapping/unwrap", json!({"token": token}))
+        .await;
+    again.refused(400, &["wrapping token"]);
+}
+
+#[tokio::test]
+async fn the_sample_scripts_print_the_key() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let key = mount.key("app").await;
+    for script in [
+        "with-cli",
+        "with-cli-wrapped",
+        "with-curl",
+        "with-curl-wrapped",
+    ] {
+        if script.contains("curl") && !runs("curl") {
+            skipped(&format!("samples/shell/{script}: curl is not installed"));
+            continue;
+        }
+        assert_eq!(printed_by(script, &mount).await, key, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_sample_script_without_the_right_to_read_fails_and_prints_nothing() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let other = Mount::new().await;
+    other.role("app", json!({})).await;
+    for script in [
+        "with-cli",
+        "with-cli-wrapped",
+        "with-curl",
+        "with-curl-wrapped",
+    ] {
+        let output = run(script, &mount, reader(&other).await.token()).await;
+        assert!(!output.status.success(), "{script}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{script}");
+    }
+}
+
+/// A server for this test and a mount on it: the command line belongs to a server.
+async fn with_role() -> (Vault, Mount) {
+    let vault = Vault::dev().await;
+    let mount = Mount::of(PLUGIN_NAME, vault.client()).await;
+    mount.connect().await.ok();
+    mount.role("app", json!({})).await;
+    (vault, mount)
+}
+
+/// What `samples/shell/<script>` prints for somebody who may read this mount's `creds/app` and nothing
+/// else.
+async fn printed_by(script: &str, mount: &Mount) -> String {
+    let output = run(script, mount, reader(mount).await.token()).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {said}");
+    String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned()
+}
+
+async fn run(script: &str, mount: &Mount, token: &str) -> std::process::Output {
+    let directory = Directory::without_plugin();
+    let folder = directory.path("bin");
+    std::fs::create_dir(&folder).expect("a directory");
+    // Under the name that the scripts call it by, whichever server is tested.
+    std::os::unix::fs::symlink(server(), folder.join("vault")).expect("a link");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = directory.command(&samples().join("shell").join(script));
+    command
+        .arg(mount.at("creds/app"))
+        .env("PATH", format!("{}:{path}", folder.display()))
+        .env("VAULT_ADDR", mount.client().address())
+        .env("VAULT_TOKEN", token);
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output()
+        .await;
+    output.expect("the script can be started")
+}
+
+fn runs(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}

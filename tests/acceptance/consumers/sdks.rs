@@ -1,0 +1,95 @@
+//! OpenRouter's own SDKs and OpenAI's, each making one chat call with a key that was just read from the
+//! server, as `samples/sdk/` has them.
+//!
+//! `scripts/sdks` installs them. Where a language or its registry is not there, that is said in one
+//! line and nothing is tested; what an SDK does not like is a failure.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use super::skipped;
+use crate::harness::{Directory, Mount, reader, samples};
+
+#[tokio::test]
+async fn the_sdks_for_node_chat_with_a_key_from_the_server() {
+    let Some(installed) = sdks("node").await else {
+        return;
+    };
+    let directory = Directory::without_plugin();
+    // A module is looked for from where the program is.
+    symlink(
+        installed.join("node_modules"),
+        directory.path("node_modules"),
+    )
+    .expect("a link");
+    for sample in ["chat-openrouter.mjs", "chat-openai.mjs"] {
+        let program = directory.path(sample);
+        std::fs::copy(samples().join("sdk").join(sample), &program).expect("a copy");
+        chats(&directory, Path::new("node"), &program).await;
+    }
+}
+
+#[tokio::test]
+async fn the_sdks_for_python_chat_with_a_key_from_the_server() {
+    let Some(installed) = sdks("python").await else {
+        return;
+    };
+    let directory = Directory::without_plugin();
+    for sample in ["chat_openrouter.py", "chat_openai.py"] {
+        let program = samples().join("sdk").join(sample);
+        chats(&directory, &installed.join("bin/python"), &program).await;
+    }
+}
+
+/// Runs the sample with a key that somebody reads from a mount of its own.
+async fn chats(directory: &Directory, interpreter: &Path, sample: &Path) {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let client = reader(&mount).await;
+    let key = client.read(&mount.at("creds/app")).await.ok();
+    let mut command = directory.command(interpreter);
+    command
+        .arg(sample)
+        .env("OPENROUTER_API_KEY", key.text("api_key"))
+        .env("OPENROUTER_BASE_URL", mount.openrouter.base_url());
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("the interpreter can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", sample.display());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Simulated.\n");
+    let calls = mount.openrouter.requests().to("POST", "/chat/completions");
+    assert_eq!(calls.len(), 1, "{}", sample.display());
+}
+
+/// Where the SDKs of a language are; nothing where they cannot be had.
+async fn sdks(language: &str) -> Option<PathBuf> {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/sdks"));
+    command.arg(language);
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("scripts/sdks runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => {
+            let folder = String::from_utf8(output.stdout).expect("a path in UTF-8");
+            Some(PathBuf::from(folder.trim_end()))
+        }
+        Some(UNAVAILABLE) => {
+            let why = said.trim_end().lines().next_back().unwrap_or_default();
+            skipped(&format!("the SDKs for {language}: {why}"));
+            None
+        }
+        _ => panic!("scripts/sdks {language}: {said}"),
+    }
+}
+
+/// The exit code of `scripts/sdks` for what is not to be had on this machine.
+const UNAVAILABLE: i32 = 3;

@@ -1,0 +1,36 @@
+//! Vault Agent as the parent of an application (process supervisor mode), as
+//! `samples/agent/supervisor.hcl` has it.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::application::Tally;
+use crate::harness::{Mount, Sidecar};
+
+#[tokio::test]
+async fn a_supervised_application_is_restarted_for_each_new_key_and_never_uses_a_dead_one() {
+    let mount = Mount::new().await;
+    // Agent waits two seconds after a change before it restarts its child, so the old key is in use for
+    // up to a lease and two seconds.
+    let fields = json!({"rotation_period": 8, "rotation_grace_period": 14, "ttl": 3});
+    mount.role("app", fields).await;
+    let setup = Sidecar::setup(&mount, "agent/supervisor.hcl").await;
+    let agent = setup.with_script("application", APPLICATION).agent();
+    let running = async || agent.lines("starts").pop();
+    Tally::until_keys_are_dead(&mount, 2, running)
+        .await
+        .is_flawless();
+    let starts = agent.lines("starts");
+    let keys: BTreeSet<&String> = starts.iter().collect();
+    assert!(starts.len() >= 3, "{} starts", starts.len());
+    // Agent has read about twice for each key, and has restarted the application only when the key was
+    // another one.
+    assert_eq!(keys.len(), starts.len());
+}
+
+/// Notes the key that it was started with and runs until it is stopped or its parent is gone.
+const APPLICATION: &str = r#"
+printf '%s\n' "$OPENROUTER_API_KEY" >>starts
+while kill -0 "$PPID" 2>/dev/null; do sleep 0.2; done
+"#;
