@@ -67,7 +67,7 @@ impl ServerProcess {
         let text = fs::read(&self.log).unwrap_or_default();
         let start = usize::try_from(self.log_start).expect("a length in memory");
         let own = text.get(start..).unwrap_or_default();
-        String::from_utf8_lossy(own).contains("server started!")
+        String::from_utf8_lossy(own).contains(" started!")
     }
 
     /// The last lines of what it has printed.
