@@ -13,7 +13,7 @@ use super::minting::Intents;
 use super::nonce::Randomness;
 use super::role::{Role, RoleName};
 use super::rotation::{Step, next_step};
-use crate::framework::{Held, Locks};
+use crate::framework::{Held, Locks, wal};
 use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
 use crate::openrouter::KeyHash;
 
@@ -113,9 +113,8 @@ impl Engine {
     /// Storage's own. An entry that cannot be read costs only itself, and is named in the log.
     pub async fn load_log(&self) -> Result<(), StorageError> {
         let load = async || {
-            let mut unreadable = self.intents.load(&*self.storage).await?;
-            unreadable.extend(self.leases.load(&*self.storage).await?);
-            for reason in unreadable {
+            let logs = [self.intents.log(), self.leases.log()];
+            for reason in wal::load(&*self.storage, &logs).await? {
                 tracing::error!(mount = self.mount, %reason, "an entry is left alone");
             }
             Ok(())

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::logical::{Entry, Storage, StorageError};
 
@@ -64,6 +65,88 @@ struct Stored<T> {
     created_at: i64,
 }
 
+/// Reads what earlier processes left, each entry into the log of its kind. Entries of other kinds, and
+/// such that cannot be read, are left alone; the latter are named in the result. What this process does
+/// to the logs meanwhile stays done. One load at a time.
+///
+/// # Errors
+/// When storage cannot be read.
+pub async fn load(
+    storage: &dyn Storage,
+    logs: &[&dyn Kind],
+) -> Result<Vec<StorageError>, StorageError> {
+    logs.iter().for_each(|log| log.begin_load());
+    let loaded = load_entries(storage, logs).await;
+    logs.iter().for_each(|log| log.end_load());
+    loaded
+}
+
+async fn load_entries(
+    storage: &dyn Storage,
+    logs: &[&dyn Kind],
+) -> Result<Vec<StorageError>, StorageError> {
+    let mut unreadable = Vec::new();
+    for id in storage.list(PREFIX).await? {
+        let key = format!("{PREFIX}{id}");
+        let Some(value) = storage.get(&key).await? else {
+            continue;
+        };
+        let discovered = Entry::parse(&key, &value).and_then(|stored: Stored<Value>| {
+            match logs.iter().find(|log| log.kind() == stored.kind) {
+                Some(log) => log.discover(&id, stored.data, stored.created_at),
+                None => Ok(()),
+            }
+        });
+        unreadable.extend(discovered.err());
+    }
+    Ok(unreadable)
+}
+
+/// A log of whatever kind, as [`load`] fills it.
+pub trait Kind: Send + Sync {
+    /// What its entries are called.
+    fn kind(&self) -> &'static str;
+
+    /// From now on it is remembered what is struck out.
+    fn begin_load(&self);
+
+    /// An entry was read: an older word than what this process wrote or struck out since.
+    ///
+    /// # Errors
+    /// [`StorageError::Malformed`] when the data is not of this kind.
+    fn discover(&self, id: &str, data: Value, created_at: i64) -> Result<(), StorageError>;
+
+    /// Everything is read.
+    fn end_load(&self);
+}
+
+impl<T: DeserializeOwned + Send> Kind for Log<T> {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn begin_load(&self) {
+        self.known().struck = Some(BTreeSet::new());
+    }
+
+    fn discover(&self, id: &str, data: Value, created_at: i64) -> Result<(), StorageError> {
+        let data = serde_json::from_value(data).map_err(|reason| StorageError::Malformed {
+            key: format!("{PREFIX}{id}"),
+            reason: reason.to_string(),
+        })?;
+        let mut known = self.known();
+        if !known.struck.as_ref().is_some_and(|ids| ids.contains(id)) {
+            let written = Written::new(data, created_at);
+            known.entries.entry(id.to_owned()).or_insert(written);
+        }
+        Ok(())
+    }
+
+    fn end_load(&self) {
+        self.known().struck = None;
+    }
+}
+
 impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
     /// A log of entries called `kind`, of which nothing is known yet.
     pub fn new(kind: &'static str) -> Self {
@@ -71,42 +154,6 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
             kind,
             known: Mutex::default(),
         }
-    }
-
-    /// Reads what earlier processes left. Entries of other kinds, and such that cannot be read,
-    /// are left alone; the latter are named in the result. What this process does to the log
-    /// meanwhile stays done. One load at a time.
-    ///
-    /// # Errors
-    /// When storage cannot be read.
-    pub async fn load(&self, storage: &dyn Storage) -> Result<Vec<StorageError>, StorageError> {
-        self.known().struck = Some(BTreeSet::new());
-        let loaded = self.load_entries(storage).await;
-        self.known().struck = None;
-        loaded
-    }
-
-    async fn load_entries(&self, storage: &dyn Storage) -> Result<Vec<StorageError>, StorageError> {
-        let mut unreadable = Vec::new();
-        for id in storage.list(PREFIX).await? {
-            let key = format!("{PREFIX}{id}");
-            let Some(value) = storage.get(&key).await? else {
-                continue;
-            };
-            match Entry::parse::<Stored<serde_json::Value>>(&key, &value) {
-                Ok(stored) if stored.kind != self.kind => continue,
-                Ok(_) => {}
-                Err(reason) => {
-                    unreadable.push(reason);
-                    continue;
-                }
-            }
-            match Entry::parse::<Stored<T>>(&key, &value) {
-                Ok(stored) => self.discover(id, stored),
-                Err(reason) => unreadable.push(reason),
-            }
-        }
-        Ok(unreadable)
     }
 
     /// Writes an entry down. Once this has returned `Ok`, whoever comes next will find it; if it
@@ -228,16 +275,9 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         let written = Written::new(data, created_at);
         self.known().entries.insert(id, written);
     }
+}
 
-    /// An entry that was read: an older word than what this process wrote or struck out since.
-    fn discover(&self, id: String, stored: Stored<T>) {
-        let written = Written::new(stored.data, stored.created_at);
-        let mut known = self.known();
-        if !known.struck.as_ref().is_some_and(|ids| ids.contains(&id)) {
-            known.entries.entry(id).or_insert(written);
-        }
-    }
-
+impl<T> Log<T> {
     fn known(&self) -> std::sync::MutexGuard<'_, Known<T>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

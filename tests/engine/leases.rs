@@ -203,12 +203,6 @@ async fn callers_that_give_up_cost_no_key() {
     for caller in asked {
         caller.await.unwrap();
     }
-    assert!(
-        world.orders() < 50,
-        "those that wait for their turn have ordered nothing"
-    );
-    let (intents, orders) = (world.intents().len(), world.orders());
-    assert!(intents <= orders, "nor announced: {intents} of {orders}");
     world.openrouter.set_latency(Duration::ZERO);
     world.pass(700).await;
     world.revoke_what_is_over().await;

@@ -13,7 +13,7 @@ use crate::engine::connection::ConnectionName;
 use crate::engine::error::Error;
 use crate::engine::nonce::Nonce;
 use crate::engine::role::RoleName;
-use crate::framework::wal::Log;
+use crate::framework::wal::{self, Log};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::KeyHash;
 
@@ -49,12 +49,9 @@ impl Default for Leases {
 }
 
 impl Leases {
-    /// Reads what earlier processes left. See [`Log::load`].
-    ///
-    /// # Errors
-    /// When storage cannot be read.
-    pub async fn load(&self, storage: &dyn Storage) -> Result<Vec<StorageError>, StorageError> {
-        self.log.load(storage).await
+    /// What earlier processes left is read into this.
+    pub fn log(&self) -> &dyn wal::Kind {
+        &self.log
     }
 
     /// Admits one more lease of a role, if there are fewer than `most` with those that are coming.
@@ -222,7 +219,7 @@ mod tests {
             assert!(leases.extend(&storage, &nonce, at(until)).await.unwrap());
         }
         let later = Leases::default();
-        later.load(&storage).await.unwrap();
+        wal::load(&storage, &[later.log()]).await.unwrap();
         for leases in [&*leases, &later] {
             let until = leases.living(&nonce).unwrap().until;
             assert_eq!(until, at("2026-11-21T13:00:00Z"));

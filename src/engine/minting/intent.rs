@@ -16,7 +16,7 @@ use crate::engine::connection::{ConnectionName, Making};
 use crate::engine::keeper::{Keeper, Task};
 use crate::engine::nonce::Nonce;
 use crate::engine::role::RoleName;
-use crate::framework::wal::{Log, Written};
+use crate::framework::wal::{self, Log, Written};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::KeyHash;
 
@@ -75,12 +75,9 @@ impl Default for Intents {
 }
 
 impl Intents {
-    /// Reads what earlier processes left. See [`Log::load`].
-    ///
-    /// # Errors
-    /// When storage cannot be read.
-    pub async fn load(&self, storage: &dyn Storage) -> Result<Vec<StorageError>, StorageError> {
-        self.log.load(storage).await
+    /// What earlier processes left is read into this.
+    pub fn log(&self) -> &dyn wal::Kind {
+        &self.log
     }
 
     /// Writes an intent down, in flight for as long as the result lives. Only after this has

@@ -15,7 +15,7 @@ async fn an_entry_outlives_the_process_until_it_is_struck_out() {
     log.put(&storage, "n1", data, at(1_000)).await.unwrap();
 
     let later = Log::<String>::new("create");
-    assert!(later.load(&storage).await.unwrap().is_empty());
+    assert!(load(&storage, &[&later]).await.unwrap().is_empty());
     let written = later.entry("n1").unwrap();
     assert_eq!((written.data.as_str(), written.at), ("app", at(1_000)));
 
@@ -63,10 +63,53 @@ async fn other_kinds_and_broken_entries_are_left_alone() {
     storage.put(broken).await.unwrap();
 
     let log = Log::<String>::new("create");
-    let unreadable = log.load(&storage).await.unwrap();
+    let unreadable = load(&storage, &[&log]).await.unwrap();
     assert_eq!(unreadable.len(), 1);
     assert!(log.entries().is_empty());
     assert_eq!(storage.keys(), ["wal/n1", "wal/n2"]);
+}
+
+#[tokio::test]
+async fn each_entry_is_read_once_into_the_log_of_its_kind() {
+    let storage = MemoryStorage::default();
+    let (texts, numbers) = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let data = "app".to_owned();
+    texts.put(&storage, "n1", data, at(1)).await.unwrap();
+    numbers.put(&storage, "n2", 5, at(2)).await.unwrap();
+    let of_another_kind = Log::<String>::new("number");
+    let data = "five".to_owned();
+    of_another_kind
+        .put(&storage, "n3", data, at(3))
+        .await
+        .unwrap();
+
+    let later = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let unreadable = load(&storage, &[&later.0, &later.1]).await.unwrap();
+    assert_eq!(unreadable.len(), 1);
+    assert!(
+        unreadable[0].to_string().contains("wal/n3"),
+        "{unreadable:?}"
+    );
+    assert_eq!(later.0.entries(), texts.entries());
+    assert_eq!(later.1.entries(), numbers.entries());
+}
+
+#[tokio::test]
+async fn an_entry_that_was_overwritten_is_of_the_new_kind_only() {
+    let storage = MemoryStorage::default();
+    let (before, after) = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let data = "app".to_owned();
+    before.put(&storage, "n1", data, at(1)).await.unwrap();
+    after.overwrite(&storage, "n1", 5, at(2)).await.unwrap();
+    before.overwritten("n1");
+    assert!(before.entries().is_empty());
+    let later = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    load(&storage, &[&later.0, &later.1]).await.unwrap();
+    assert!(later.0.entries().is_empty());
+    assert_eq!(later.1.entries(), after.entries());
+    let lost = after.overwrite(&ReadOnly, "n1", 6, at(3)).await;
+    assert_eq!(lost, Err(StorageError::ReadOnly));
+    assert_eq!(after.entry("n1").unwrap().data, 5, "what was there holds");
 }
 
 #[tokio::test]
@@ -93,7 +136,7 @@ async fn an_amended_entry_keeps_its_time_and_one_that_is_not_there_stays_so() {
         amended.await.unwrap();
     }
     let later = Log::<String>::new("create");
-    later.load(&storage).await.unwrap();
+    load(&storage, &[&later]).await.unwrap();
     assert_eq!(later.entries(), log.entries());
     let written = later.entry("n1").unwrap();
     assert_eq!((written.data.as_str(), written.at), ("app!", at(1_000)));
@@ -144,7 +187,8 @@ async fn what_is_struck_out_or_amended_while_the_log_is_read_stays_so() {
         amended.await.unwrap();
         storage.go_on.notify_one();
     };
-    let (loaded, ()) = tokio::join!(log.load(&storage), meanwhile);
+    let logs: [&dyn Kind; 1] = [&log];
+    let (loaded, ()) = tokio::join!(load(&storage, &logs), meanwhile);
     assert_eq!(loaded, Ok(Vec::new()));
     let known: Vec<_> = log.entries();
     assert_eq!(known.len(), 1, "{known:?}");
