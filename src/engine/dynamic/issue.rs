@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -37,7 +36,6 @@ pub async fn issue(
     engine.load_log().await?;
     let _coming = engine.leases.admit(name, role.max_leases)?;
     let key_name = key_name(engine, role, request).await?;
-    let now = engine.clock.now();
     let span = Span::of(role, longest);
     let order = Order {
         role: name,
@@ -45,17 +43,19 @@ pub async fn issue(
         key_name: &key_name,
         limits: role.terms.limits,
         workspace_id: role.terms.workspace_id.as_ref(),
-        expires_at: Some(span.expiry(now)),
+        // Past the last moment to which the lease can be renewed.
+        lifetime: Some(span.max_ttl.saturating_add(LINGER)),
         purpose: Purpose::Lease,
     };
     let minted = mint(engine, order).await?;
     let response = response(name, role, &span, &minted);
+    let now = engine.clock.now();
     let record = Record {
         nonce: minted.in_flight.nonce().clone(),
         role: name.clone(),
         connection: role.terms.connection.clone(),
         key_hash: minted.created.key.hash,
-        until: after(engine.clock.now(), span.ttl),
+        until: after(now, span.ttl),
     };
     tracing::info!(
         mount = engine.mount,
@@ -106,11 +106,6 @@ impl Span {
             max_ttl,
             warnings: warnings.into_iter().collect(),
         }
-    }
-
-    /// When the key expires by itself: after the last moment to which the lease can be renewed.
-    fn expiry(&self, now: Timestamp) -> Timestamp {
-        after(now, self.max_ttl.saturating_add(LINGER))
     }
 }
 

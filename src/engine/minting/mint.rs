@@ -7,6 +7,7 @@ use super::intent::{InFlight, Intent, Purpose};
 use super::place::Place;
 use super::proof;
 use super::recover::settle_earlier;
+use crate::engine::clock::after;
 use crate::engine::connection::{ConnectionName, Link};
 use crate::engine::error::Error;
 use crate::engine::nonce::Nonce;
@@ -26,9 +27,9 @@ pub struct Order<'a> {
     pub limits: Limits,
     /// In which workspace; `None` is the account's default one.
     pub workspace_id: Option<&'a WorkspaceId>,
-    /// When it stops working, to the nearest second; `None` is never. Time spent on waiting for a
-    /// turn is not added.
-    pub expires_at: Option<Timestamp>,
+    /// How long it works from when it is ordered, in seconds; `None` is for ever. Time spent on
+    /// waiting for a turn comes on top.
+    pub lifetime: Option<u64>,
     /// What for.
     pub purpose: Purpose,
 }
@@ -115,7 +116,9 @@ async fn place_order(
     let new = NewKey {
         name: key_name(order.key_name, now, &nonce),
         limits: order.limits,
-        expires_at: order.expires_at.map(whole_seconds),
+        expires_at: order
+            .lifetime
+            .map(|seconds| whole_seconds(after(now, seconds))),
         workspace_id: place.workspace_id.clone(),
     };
     let intent = Intent {

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::role::Terms;
 use crate::schedule::Schedule;
@@ -86,11 +85,6 @@ impl RotationPolicy {
                     .saturating_add(self.grace),
             ),
         }
-    }
-
-    /// The `expires_at` of a key made at `now`.
-    pub fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        self.lifetime(now).map(|seconds| after(now, seconds))
     }
 
     /// The shortest grace period that outlives every lease on a key, in seconds.
@@ -192,7 +186,6 @@ mod tests {
     #[test]
     fn a_key_lives_two_periods_and_the_grace_period_unless_it_is_told_otherwise() {
         assert_eq!(policy().lifetime(now()), Some(61 * DAY));
-        assert_eq!(policy().expiry(now()), Some(after(now(), 61 * DAY)));
         let by_hand = RotationPolicy {
             automated: false,
             ..policy()
@@ -202,7 +195,7 @@ mod tests {
             key_lifetime: KeyLifetime::Unlimited,
             ..policy()
         };
-        assert_eq!(unlimited.expiry(now()), None);
+        assert_eq!(unlimited.lifetime(now()), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use super::definition::{Definition, KeyLifetime, RotationPolicy};
 use super::entry::{CurrentKey, RotatingRole};
+use crate::engine::clock::after;
 use crate::engine::connection::ConnectionName;
 use crate::engine::role::Terms;
 use crate::openrouter::{KeyHash, Limits, Usd};
@@ -43,7 +44,7 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         since: now,
         anchor: policy.schedule.anchor(now),
         manual: false,
-        expires_at: policy.expiry(now),
+        expires_at: policy.lifetime(now).map(|seconds| after(now, seconds)),
         limits: limits(1),
         promised_until: None,
     }

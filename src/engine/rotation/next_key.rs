@@ -34,7 +34,7 @@ impl NextKey<'_> {
             key_name: &definition.terms.key_name,
             limits: definition.terms.limits,
             workspace_id: definition.terms.workspace_id.as_ref(),
-            expires_at: policy.expiry(engine.clock.now()),
+            lifetime: policy.lifetime(engine.clock.now()),
             purpose: Purpose::Rotation {
                 version: self.version,
             },

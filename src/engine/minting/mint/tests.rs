@@ -8,7 +8,7 @@ use openrouter_simulator::{Fault, KeyChanges, Options, Simulator};
 use serde_json::json;
 
 use super::*;
-use crate::engine::clock::{SystemClock, after};
+use crate::engine::clock::SystemClock;
 use crate::engine::minting::recover;
 use crate::engine::nonce::SystemRandomness;
 use crate::engine::stored;
@@ -50,7 +50,7 @@ async fn lease(engine: &Engine, workspace_id: Option<&WorkspaceId>) -> Result<Mi
         key_name: "app",
         limits: Limits::default(),
         workspace_id,
-        expires_at: Some(after(engine.clock.now(), 3_600)),
+        lifetime: Some(3_600),
         purpose: Purpose::Lease,
     };
     mint(engine, order).await
