@@ -9,7 +9,7 @@ use super::role::{Role, RoleName};
 use super::rotating;
 use super::state::Engine;
 use crate::framework::{Call, Endpoint, Outcome, Path};
-use crate::logical::Operation;
+use crate::logical::{Error, Operation};
 
 /// Both paths.
 pub fn paths() -> Vec<Path<Engine>> {
@@ -35,10 +35,16 @@ pub fn paths() -> Vec<Path<Engine>> {
 
 async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    let (role, longest) = tokio::join!(
+    let (role, longest, node) = tokio::join!(
         Role::require(&*engine.storage, &name),
-        engine.system.max_lease_ttl()
+        engine.system.max_lease_ttl(),
+        engine.system.replication_state()
     );
+    // Forwarded to the active node: a standby of OpenBao's serves reads, but fails to register the
+    // lease. A performance secondary has leases of its own.
+    if node?.is_standby() {
+        return Err(Error::ReadOnly);
+    }
     let longest = longest?;
     Ok(Some(match role? {
         Role::Rotating(role) => rotating::leased(&engine, &name, &role, longest)?,

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+pub(crate) use lives::Lives;
+
 use crate::harness::{Mount, SOON, Vault, eventually};
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod audit;
 #[cfg(test)]
 mod burst;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod consumers;

@@ -1,6 +1,7 @@
-//! The soak: a server on Raft storage, fifty roles that rotate every few seconds, an OpenRouter that
-//! goes wrong at random, and plugin and server killed at random, for as long as `SOAK_MINUTES` says.
-//! Run by `scripts/soak`; `SOAK_SEED` repeats a run's choices, though not its timing.
+//! The soak: fifty roles that rotate every few seconds, an OpenRouter that goes wrong at random, and
+//! processes killed at random, for as long as `SOAK_MINUTES` says; on one server with Raft storage, or
+//! on a cluster of three whose leaders come and go. Run by `scripts/soak`; `SOAK_SEED` repeats a run's
+//! choices, though not its timing.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -8,59 +9,71 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Mount, RaftVault, eventually};
+use crate::harness::{Client, Cluster, Mount, PluginProcess, RaftVault, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes as long as it is told: scripts/soak"]
 async fn fifty_roles_survive_faults_and_kills() {
-    let minutes = env::var("SOAK_MINUTES").map_or(1.0, |text| text.parse().expect("a number"));
-    let seed = env::var("SOAK_SEED").map_or_else(
-        |_| fastrand::u64(..),
-        |text| text.parse().expect("a number"),
-    );
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
     let mut vault = RaftVault::new().await;
-    let mount = Arc::new(Mount::on(vault.client()).await);
-    for index in 0..ROLES {
-        mount.role(&role(index), definition(index)).await;
-    }
+    let soak = Soak::of(Mount::on(vault.client()).await).await;
+    let clients = vec![vault.client()];
+    let disturb = async |random: &mut Rng| match random.u32(0..100) {
+        0..2 => {
+            count(&soak.server_kills);
+            vault.kill();
+            vault.start().await;
+        }
+        2..10 => soak.kill(&vault.plugin_processes()),
+        _ => soak.spoil(random),
+    };
+    soak.run(clients, disturb).await;
+}
 
-    let soak = Arc::new(Soak::new(Arc::clone(&mount)));
-    let readers: Vec<_> = (0..READERS)
-        .map(|reader| {
-            let random = fastrand::Rng::with_seed(seed ^ (reader + 1));
-            tokio::spawn(Arc::clone(&soak).read_on_and_on(vault.client(), random))
-        })
-        .collect();
-    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-    while Instant::now() < end {
-        soak.disturb(&mut vault, &mut random).await;
-        tokio::time::sleep(Duration::from_millis(random.u64(100..1_500))).await;
-    }
-    soak.over.store(true, Ordering::Relaxed);
-    for reader in readers {
-        reader.await.expect("a reader runs to its end");
-    }
-    mount.openrouter.recover();
-
-    let rotations = all_is_well(&mount).await;
-    // Panics if there is one key too many, or too few.
-    mount.knows_every_key().await;
-    soak.report(rotations);
-    assert_eq!(soak.violations(), 0, "see the report");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes as long as it is told: scripts/soak --cluster"]
+async fn fifty_roles_survive_faults_and_failovers() {
+    let mut cluster = Cluster::new().await;
+    let soak = Soak::of(Mount::on(cluster.client(0)).await).await;
+    let clients = cluster.clients();
+    let disturb = async |random: &mut Rng| match random.u32(0..100) {
+        0..5 => {
+            count(&soak.server_kills);
+            let leader = cluster.leader().await;
+            cluster.kill(leader);
+            cluster.successor_of(leader).await;
+            count(&soak.failovers);
+            cluster.start(leader).await;
+            cluster.is_complete().await;
+        }
+        5..10 => {
+            count(&soak.step_downs);
+            let leader = cluster.leader().await;
+            cluster.step_down(leader).await;
+            cluster.successor_of(leader).await;
+            count(&soak.failovers);
+        }
+        10..14 => {
+            let leader = cluster.leader().await;
+            soak.kill(&cluster.node(leader).plugin_processes());
+        }
+        _ => soak.spoil(random),
+    };
+    soak.run(clients, disturb).await;
 }
 
 /// Everything that happens, and what was counted of it.
 struct Soak {
-    mount: Arc<Mount>,
+    mount: Mount,
     over: AtomicBool,
     faults: AtomicU64,
     plugin_kills: AtomicU64,
     server_kills: AtomicU64,
+    step_downs: AtomicU64,
+    failovers: AtomicU64,
     keys_handed_out: AtomicU64,
     unanswered: AtomicU64,
     early_deaths: AtomicU64,
@@ -68,58 +81,91 @@ struct Soak {
 }
 
 impl Soak {
-    fn new(mount: Arc<Mount>) -> Self {
-        Self {
+    /// Fifty new roles in this mount.
+    async fn of(mount: Mount) -> Arc<Self> {
+        for index in 0..ROLES {
+            mount.role(&role(index), definition(index)).await;
+        }
+        Arc::new(Self {
             mount,
             over: AtomicBool::new(false),
             faults: AtomicU64::new(0),
             plugin_kills: AtomicU64::new(0),
             server_kills: AtomicU64::new(0),
+            step_downs: AtomicU64::new(0),
+            failovers: AtomicU64::new(0),
             keys_handed_out: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             early_deaths: AtomicU64::new(0),
             without_a_key: AtomicU64::new(0),
+        })
+    }
+
+    /// Has somebody read through the clients and somebody disturb, until the time is over; then
+    /// requires that all is well, and says what happened.
+    async fn run(self: &Arc<Self>, clients: Vec<Client>, mut disturb: impl AsyncFnMut(&mut Rng)) {
+        let minutes = env::var("SOAK_MINUTES").map_or(1.0, |text| text.parse().expect("a number"));
+        let seed = env::var("SOAK_SEED").map_or_else(
+            |_| fastrand::u64(..),
+            |text| text.parse().expect("a number"),
+        );
+        println!("seed {seed}");
+        let mut random = Rng::with_seed(seed);
+        let readers: Vec<_> = (0..READERS)
+            .map(|reader| {
+                let random = Rng::with_seed(seed ^ (reader + 1));
+                tokio::spawn(Arc::clone(self).read_on_and_on(clients.clone(), random))
+            })
+            .collect();
+        let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+        while Instant::now() < end {
+            disturb(&mut random).await;
+            tokio::time::sleep(Duration::from_millis(random.u64(100..1_500))).await;
+        }
+        self.over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.await.expect("a reader runs to its end");
+        }
+        self.mount.openrouter.recover();
+
+        let rotations = all_is_well(&self.mount).await;
+        // Panics if there is one key too many, or too few.
+        self.mount.knows_every_key().await;
+        self.report(rotations);
+        assert_eq!(self.violations(), 0, "see the report");
+    }
+
+    fn kill(&self, plugins: &[PluginProcess]) {
+        for plugin in plugins {
+            count(&self.plugin_kills);
+            plugin.kill();
         }
     }
 
-    /// Mostly a fault, now and then a kill, rarely one of the whole server.
-    async fn disturb(&self, vault: &mut RaftVault, random: &mut fastrand::Rng) {
-        match random.u32(0..100) {
-            0..2 => {
-                count(&self.server_kills);
-                vault.kill();
-                vault.start().await;
-            }
-            2..10 => {
-                for plugin in vault.plugin_processes() {
-                    count(&self.plugin_kills);
-                    plugin.kill();
-                }
-            }
-            _ => {
-                count(&self.faults);
-                let (method, path) = *random
-                    .choice(&[
-                        ("POST", "/keys"),
-                        ("POST", "/keys"),
-                        ("DELETE", "/keys/*"),
-                        ("GET", "/keys"),
-                        ("GET", "/key"),
-                    ])
-                    .expect("there are some");
-                let rule = fault(random).on(method, path).times(random.u32(1..4));
-                self.mount.openrouter.faults().add(rule);
-            }
-        }
+    /// Lets the next few requests of some kind go wrong.
+    fn spoil(&self, random: &mut Rng) {
+        count(&self.faults);
+        let (method, path) = *random
+            .choice(&[
+                ("POST", "/keys"),
+                ("POST", "/keys"),
+                ("DELETE", "/keys/*"),
+                ("GET", "/keys"),
+                ("GET", "/key"),
+            ])
+            .expect("there are some");
+        let rule = fault(random).on(method, path).times(random.u32(1..4));
+        self.mount.openrouter.faults().add(rule);
     }
 
     /// Reads the keys of roles at random, and sees for each whether it lives as long as promised.
-    async fn read_on_and_on(self: Arc<Self>, client: Client, mut random: fastrand::Rng) {
+    async fn read_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
         let mut promises = tokio::task::JoinSet::new();
         while !self.over.load(Ordering::Relaxed) {
             let path = self
                 .mount
                 .at(&format!("creds/{}", role(random.u64(0..ROLES))));
+            let client = random.choice(&clients).expect("there is one");
             let asked = Instant::now();
             match client.try_read(&path).await {
                 Some(reply) if reply.status() == 200 => {
@@ -162,6 +208,8 @@ impl Soak {
         println!("faults                   {}", seen(&self.faults));
         println!("plugin kills             {}", seen(&self.plugin_kills));
         println!("server kills             {}", seen(&self.server_kills));
+        println!("step-downs               {}", seen(&self.step_downs));
+        println!("failovers                {}", seen(&self.failovers));
         println!("keys handed out          {}", seen(&self.keys_handed_out));
         println!("reads without an answer  {}", seen(&self.unanswered));
         println!("keys that died early     {}", seen(&self.early_deaths));
@@ -173,7 +221,7 @@ impl Soak {
     }
 }
 
-fn fault(random: &mut fastrand::Rng) -> Fault {
+fn fault(random: &mut Rng) -> Fault {
     match random.u32(0..11) {
         0 => Fault::LostReply,
         1 => Fault::ResetBeforeEffect,

@@ -37,7 +37,22 @@ async fn a_node_that_may_not_write_does_nothing_however_much_is_due() {
         world.pass(1_200).await;
         assert_eq!(world.effects.stop(), [""; 0], "{state:?}");
         assert!(world.openrouter.requests().all().is_empty(), "{state:?}");
-        assert_eq!(world.version().await, 1, "reads are served");
+        let read = world.read("static-creds/app").await.unwrap().unwrap();
+        assert_eq!(read.data["key_version"], 1, "reads are served");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_leaves_leases_to_the_active_node_and_a_secondary_has_its_own() {
+    let world = World::with_role().await;
+    let states = [
+        (ReplicationState::PERFORMANCE_STANDBY, Err(Error::ReadOnly)),
+        (ReplicationState::PERFORMANCE_SECONDARY, Ok(())),
+    ];
+    for (state, expected) in states {
+        world.fail_over(standby(state)).await;
+        let answer = world.read("creds/app").await.map(drop);
+        assert_eq!(answer, expected, "{state:?}");
     }
 }
 

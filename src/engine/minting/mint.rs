@@ -139,15 +139,15 @@ async fn place_order(
     match created {
         Ok(created) => Ok((new, created, in_flight)),
         Err(reason) => {
+            let mut doing = "no key could be created".to_owned();
             if reason.is_definite() {
                 // Nothing was made. Should striking it out fail, the recovery will find nothing.
                 let nonce = in_flight.nonce();
                 engine.intents.strike(&*engine.storage, nonce).await?;
+            } else {
+                doing.push_str(" (if there is one all the same, it will be found and deleted)");
             }
-            Err(Error::OpenRouter {
-                doing: "no key could be created".to_owned(),
-                reason,
-            })
+            Err(Error::OpenRouter { doing, reason })
         }
     }
 }

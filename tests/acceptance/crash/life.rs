@@ -13,7 +13,7 @@ use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Client, Mount, Reply, SOON, eventually};
+use crate::harness::{Client, Mount, Reply, eventually};
 
 /// What brings the engine to call OpenRouter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Life {
         }
         let caller = call(point.cause, &mount).await;
         let held = async || (mount.openrouter.faults().held() == 1).then_some(());
-        eventually(&format!("the request: {point}"), SOON, held).await;
+        eventually(&format!("the request: {point}"), DONE_TIME, held).await;
         let promise = match point.cause {
             Cause::Creation | Cause::Emergency | Cause::Deletion => None,
             _ => Some(Promise::made_by(&mount).await),
@@ -275,5 +275,5 @@ fn definition(cause: Cause) -> Value {
 }
 
 const NEW_LIMIT: f64 = 7.0;
-/// A first failure in the new process may wait fifteen seconds for its second try.
+/// A failure in the new process may wait fifteen seconds for its second try.
 const DONE_TIME: Duration = Duration::from_secs(60);

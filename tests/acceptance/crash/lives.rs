@@ -29,14 +29,20 @@ impl Lives {
         }
     }
 
-    /// Lets OpenRouter answer those requests that somebody waits for, and requires that they all get
-    /// what they asked for.
-    pub(crate) async fn callers_finish(&mut self) {
+    /// Lets OpenRouter answer those requests that somebody waits for.
+    pub(crate) fn callers_go_on(&self) {
         self.asked.iter().for_each(Life::finish);
+    }
+
+    /// Requires that each caller got what they asked for, or was told that it was not their fault:
+    /// with a 5xx clients try again by themselves. The server may let a request finish, repeat it in
+    /// a new process, or fail it.
+    pub(crate) async fn callers_get_it_or_may_ask_again(&mut self) {
         let replies = self.replies().await;
         assert_eq!(replies.len(), ASKED.len());
         for reply in replies {
-            reply.ok();
+            let fits = matches!(reply.status(), 200..300 | 500..600);
+            assert!(fits, "{reply}");
         }
     }
 
@@ -44,6 +50,13 @@ impl Lives {
     pub(crate) async fn replies(&mut self) -> Vec<Reply> {
         let replies = self.asked.iter_mut().map(Life::reply);
         join_all(replies).await.into_iter().flatten().collect()
+    }
+
+    /// From now on goes through another node of the same cluster.
+    pub(crate) fn reach_through(&mut self, client: &Client) {
+        for life in self.own.iter_mut().chain(&mut self.asked) {
+            life.mount.reach_through(client.clone());
+        }
     }
 
     /// Requires of the engine, once it is back, what it owes to everyone; see [`Life::is_whole`].

@@ -10,7 +10,7 @@ use crate::crash::kill_plugin;
 use crate::harness::{Mount, SOON, Vault, eventually};
 
 #[tokio::test]
-async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none() {
+async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
     let vault = Vault::dev().await;
     let mut callers = Vec::new();
     let mut mounts = Vec::new();
@@ -31,23 +31,16 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none() {
         // The request that is on its way arrives only now.
         mount.openrouter.recover();
     }
-    for caller in callers {
-        assert!(
-            caller.await.unwrap().status() >= 400,
-            "nobody was given a key"
-        );
-    }
-    for mount in &mounts {
+    for (mount, caller) in mounts.iter().zip(callers) {
+        // The server repeats the request in a new process, or fails it; both may be.
+        let reply = caller.await.unwrap();
+        let given = (reply.status() == 200).then(|| reply.text("key_hash"));
         // Wakes the plugin, as any request does.
         mount.read("roles/ci").await.ok();
-        let gone = async || mount.openrouter.hashes().is_empty().then_some(());
-        eventually("no key is left", FOUND, gone).await;
-        assert_eq!(
-            mount.openrouter.account().all_keys().len(),
-            1,
-            "one was made"
-        );
-        mount.read("creds/ci").await.ok();
+        let alone = async || mount.openrouter.hashes().iter().eq(&given).then_some(());
+        eventually("no key is left that nobody was given", FOUND, alone).await;
+        let made = mount.openrouter.account().all_keys().len();
+        assert_eq!(made, 1 + given.iter().len(), "one was made in vain");
     }
 }
 
@@ -69,9 +62,11 @@ async fn a_plugin_that_dies_while_it_deletes_a_key_does_so_when_it_is_asked_agai
         let caller = tokio::spawn(async move { client.write("sys/leases/revoke", body).await });
         held_request(&mount).await;
         kill_plugin(&vault).await;
-        assert_eq!(caller.await.unwrap().status(), 400);
         mount.openrouter.recover();
-        revoke(mount.client(), &lease).await.ok();
+        // The server repeats the request in a new process, or fails it; both may be.
+        if caller.await.unwrap().status() >= 400 {
+            revoke(mount.client(), &lease).await.ok();
+        }
         assert_eq!(mount.openrouter.hashes(), [""; 0]);
         let role = mount.read("roles/ci").await.ok();
         assert_eq!(role.integer("living_leases"), 0);

@@ -1,6 +1,7 @@
 //! Where a server listens, and waiting until it does.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::client::Client;
@@ -11,16 +12,14 @@ use super::wait::eventually;
 pub(crate) const ATTEMPTS: u32 = 5;
 
 /// A loopback address whose port, and the next one for the server's cluster listener, are free. The
-/// server cannot be given port 0: it does not tell which port it has got.
+/// server cannot be given port 0: it does not tell which port it has got. The port is below those
+/// that the system hands out by itself, so that it is not some connection's while the server is down.
 pub(crate) fn free_address() -> SocketAddr {
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address");
-        let next = address.port().checked_add(1);
-        if next.is_some_and(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
-            return address;
+        let port = fastrand::u16(PORTS);
+        if is_free(port) && is_free(port + 1) {
+            return (Ipv4Addr::LOCALHOST, port).into();
         }
     }
 }
@@ -62,6 +61,8 @@ pub(crate) async fn serves(client: &Client, path: &str) {
     };
     eventually("the server serves requests", START_TIME, answered).await;
 }
+
+const PORTS: Range<u16> = 20_000..32_000;
 
 /// How long a server may take to start on a busy machine.
 const START_TIME: Duration = Duration::from_secs(60);

@@ -2,14 +2,16 @@
 //! both.
 //!
 //! A test starts at [`Mount`] (the engine, mounted for this test alone) or, where it kills, seals or
-//! restarts things, at [`Vault`] or [`RaftVault`]. Nothing here knows the plugin's code: the server is
-//! asked over HTTP or through its CLI.
+//! restarts things, at [`Vault`], [`RaftVault`] or [`Cluster`]. Nothing here knows the plugin's code:
+//! the server is asked over HTTP or through its CLI.
 
 mod cli;
 mod client;
+mod cluster;
 mod directory;
 mod listen;
 mod mount;
+mod node;
 mod openrouter;
 mod process;
 mod program;
@@ -19,9 +21,11 @@ mod vault;
 mod wait;
 
 pub(crate) use client::{Client, Reply};
+pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;
 pub(crate) use mount::Mount;
-pub(crate) use program::{PLUGIN_NAME, ServerKind, VERSION, catalog_entry, server, server_kind};
+pub(crate) use process::PluginProcess;
+pub(crate) use program::{PLUGIN_NAME, VERSION, catalog_entry, server};
 pub(crate) use raft::RaftVault;
 pub(crate) use sidecar::{Sidecar, reader, samples};
 pub(crate) use vault::Vault;

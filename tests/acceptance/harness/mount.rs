@@ -127,7 +127,12 @@ impl Mount {
         format!("{}/{path}", self.path)
     }
 
-    /// Whoever mounted it.
+    /// From now on goes through another node of the same cluster.
+    pub(crate) fn reach_through(&mut self, client: Client) {
+        self.client = client;
+    }
+
+    /// Whoever goes to it.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

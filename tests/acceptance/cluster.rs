@@ -1,0 +1,113 @@
+//! A cluster of three: leaders die and step down in the middle of things, and standbys pass on what
+//! they are asked.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::crash::Lives;
+use crate::harness::{Cluster, Mount, PLUGIN_NAME, SOON, eventually};
+
+#[tokio::test]
+async fn a_leader_killed_at_any_point_of_a_rotation_leaves_nothing_undone() {
+    let mut cluster = Cluster::turn().await;
+    let leader = cluster.leader().await;
+    let mut lives = Lives::at_every_point(&cluster.client(leader)).await;
+    cluster.kill(leader);
+    lives.go_on();
+    assert_eq!(lives.replies().await.len(), 0);
+    let successor = cluster.successor_of(leader).await;
+    lives.reach_through(&cluster.client(successor));
+    lives.are_whole().await;
+    cluster.start(leader).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_steps_down_at_any_point_of_a_rotation_leaves_nothing_undone() {
+    let cluster = Cluster::turn().await;
+    let leader = cluster.leader().await;
+    let old = cluster.node(leader);
+    let mut lives = Lives::at_every_point(&cluster.client(leader)).await;
+    let count = || old.log().matches("stepping down from active").count();
+    let before = count();
+    cluster.step_down(leader).await;
+    let begun = async || (count() > before).then_some(());
+    eventually("the leader steps down", SOON, begun).await;
+    // The server waits for the requests that are under way.
+    lives.callers_go_on();
+    lives.callers_get_it_or_may_ask_again().await;
+    let ended = async || old.plugin_processes().is_empty().then_some(());
+    eventually("its engine ends", STEP_DOWN_TIME, ended).await;
+    lives.go_on();
+    let successor = cluster.successor_of(leader).await;
+    lives.reach_through(&cluster.client(successor));
+    lives.are_whole().await;
+}
+
+#[tokio::test]
+async fn a_standby_passes_requests_on_and_does_nothing_itself() {
+    let cluster = Cluster::turn().await;
+    let leader = cluster.leader().await;
+    let mut mount = Mount::on(cluster.client(leader)).await;
+    let [standby, _] = Cluster::others(leader);
+    mount.reach_through(cluster.client(standby));
+    // What is written through it may take a moment to be seen through it.
+    let known = async || (mount.read("config").await.status() == 200).then_some(());
+    eventually("the standby knows the mount", SOON, known).await;
+    mount.connect().await.ok();
+    let fields = json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30});
+    mount.role("app", fields).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let rotated = async || {
+        let reply = mount.read("creds/app").await;
+        (reply.status() == 200 && reply.integer("key_version") == 3).then_some(reply)
+    };
+    let reply = eventually("it is rotated by schedule", ROTATION_TIME, rotated).await;
+    assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
+    mount.knows_every_key().await;
+    // One engine acts, however many there are.
+    assert_eq!(mount.openrouter.requests().to("POST", "/keys").len(), 3);
+    assert_eq!(mount.openrouter.requests().to("GET", "/keys").len(), 0);
+}
+
+#[tokio::test]
+async fn a_leader_without_the_plugin_says_so_and_the_next_leader_goes_on() {
+    let cluster = Cluster::turn().await;
+    let leader = cluster.leader().await;
+    let mut mount = Mount::on(cluster.client(leader)).await;
+    mount.role("app", json!({})).await;
+    let key = mount.key("app").await;
+    let others = Cluster::others(leader);
+    for other in others {
+        cluster.node(other).remove_plugin();
+    }
+    cluster.step_down(leader).await;
+    let lacking = cluster.successor_of(leader).await;
+    mount.reach_through(cluster.client(lacking));
+    // The server's own words to the caller, and the reason in its log.
+    let reply = mount.read("creds/app").await;
+    let refused = reply.status() >= 400 && !reply.errors().is_empty();
+    assert!(refused, "{reply}");
+    let reason = format!("{PLUGIN_NAME}: no such file or directory");
+    assert!(cluster.node(lacking).log().contains(&reason));
+    assert!(mount.openrouter.accepts(&key).await);
+    for other in others {
+        if other != lacking {
+            cluster.node(other).add_plugin();
+        }
+    }
+    cluster.step_down(lacking).await;
+    let successor = cluster.successor_of(lacking).await;
+    cluster.node(lacking).add_plugin();
+    mount.reach_through(cluster.client(successor));
+    assert_eq!(mount.key("app").await, key);
+    mount.write("rotate-role/app", json!({})).await.ok();
+    mount.knows_every_key().await;
+}
+
+/// A second for each mount in which the engine is at work, and room for a busy machine; but less
+/// than a request to OpenRouter may take.
+const STEP_DOWN_TIME: Duration = Duration::from_secs(20);
+
+/// A period, and room for a busy machine.
+const ROTATION_TIME: Duration = Duration::from_secs(30);

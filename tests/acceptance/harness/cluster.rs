@@ -1,0 +1,191 @@
+//! Three servers on Raft storage that hold elections, and a fourth whose transit engine unseals them,
+//! so that one that was killed comes back by itself.
+//!
+//! Nodes go by their index. Starting a cluster takes seconds, so tests take turns on one.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::client::Client;
+use super::listen;
+use super::node::Node;
+use super::program::{self, PLUGIN_NAME};
+use super::raft::string;
+use super::vault::Vault;
+use super::wait::eventually;
+
+/// A cluster with the plugin on every node, registered by its SHA-256.
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    root_token: String,
+    // Dropped last: without it no node unseals.
+    _unsealer: Vault,
+}
+
+impl Cluster {
+    /// Starts the servers, joins them, and waits until each of them has a vote.
+    pub(crate) async fn new() -> Self {
+        let unsealer = Vault::dev().await;
+        let seal = transit_seal(&unsealer.client()).await;
+        let names = (0..NODES).map(|index| format!("node-{index}"));
+        let nodes = names.map(async |name| Node::new(&name, Some(seal.clone())).await);
+        let nodes = futures::future::join_all(nodes).await;
+
+        let shares = json!({"recovery_shares": 1, "recovery_threshold": 1});
+        let keys = nodes[0].client("").write("sys/init", shares).await.ok();
+        let cluster = Self {
+            root_token: string(&keys.json()["root_token"]),
+            nodes,
+            _unsealer: unsealer,
+        };
+        let first = cluster.client(0);
+        listen::serves(&first, "sys/health").await;
+        // A server that joins may vote after it has been well for ten seconds, otherwise.
+        let vote_soon = json!({"server_stabilization_time": "1s"});
+        let path = "sys/storage/raft/autopilot/configuration";
+        first.write(path, vote_soon).await.ok();
+        let path = format!("sys/plugins/catalog/secret/{PLUGIN_NAME}");
+        first.write(&path, program::catalog_entry(None)).await.ok();
+        for node in &cluster.nodes[1..] {
+            let leader = json!({"leader_api_addr": cluster.nodes[0].url()});
+            let node = node.client("");
+            node.write("sys/storage/raft/join", leader).await.ok();
+        }
+        cluster.is_complete().await;
+        cluster
+    }
+
+    /// The cluster that the tests of this binary share, to oneself for as long as the result lives.
+    /// Every node is up.
+    pub(crate) async fn turn() -> OwnedMutexGuard<Self> {
+        static SHARED: Mutex<Weak<Mutex<Cluster>>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        let cluster = match shared.upgrade() {
+            Some(cluster) => cluster,
+            None => Arc::new(Mutex::new(Self::new().await)),
+        };
+        *shared = Arc::downgrade(&cluster);
+        drop(shared);
+        let mut turn = cluster.lock_owned().await;
+        // Whoever had it before may have failed half-way.
+        for index in 0..NODES {
+            if turn.nodes[index].has_ended() {
+                turn.start(index).await;
+            }
+        }
+        turn.is_complete().await;
+        turn
+    }
+
+    /// A client of this node with the root token.
+    pub(crate) fn client(&self, index: usize) -> Client {
+        self.nodes[index].client(&self.root_token)
+    }
+
+    /// A client of each node.
+    pub(crate) fn clients(&self) -> Vec<Client> {
+        (0..NODES).map(|index| self.client(index)).collect()
+    }
+
+    /// A node.
+    pub(crate) fn node(&self, index: usize) -> &Node {
+        &self.nodes[index]
+    }
+
+    /// Which node leads; waits until one does.
+    pub(crate) async fn leader(&self) -> usize {
+        self.leader_other_than(None).await
+    }
+
+    /// Waits until another node than `old` leads, and the others know.
+    pub(crate) async fn successor_of(&self, old: usize) -> usize {
+        self.leader_other_than(Some(old)).await
+    }
+
+    /// The other nodes.
+    pub(crate) fn others(index: usize) -> [usize; NODES - 1] {
+        [(index + 1) % NODES, (index + 2) % NODES]
+    }
+
+    /// Asks the leader to give up its office, and returns before it does.
+    pub(crate) async fn step_down(&self, leader: usize) {
+        let client = self.client(leader);
+        client.write("sys/step-down", json!({})).await.ok();
+    }
+
+    /// Ends a node as a crash would.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.nodes[index].kill();
+    }
+
+    /// Starts a node again, which unseals itself.
+    pub(crate) async fn start(&mut self, index: usize) {
+        self.nodes[index].start().await;
+    }
+
+    /// Waits until every node has a vote, and serves requests or passes them on.
+    pub(crate) async fn is_complete(&self) {
+        for index in 0..NODES {
+            self.serves(index).await;
+        }
+        let voters = async || {
+            let path = "sys/storage/raft/configuration";
+            let reply = self.client(0).try_read(path).await?;
+            let servers = reply.data()["config"]["servers"].as_array()?.clone();
+            let votes = servers.iter().filter(|server| server["voter"] == true);
+            (votes.count() == NODES).then_some(())
+        };
+        eventually("every node has a vote", ELECTION_TIME, voters).await;
+    }
+
+    /// Waits until this node serves requests or passes them on to the one that does.
+    async fn serves(&self, index: usize) {
+        listen::serves(&self.client(index), "auth/token/lookup-self").await;
+    }
+
+    async fn leader_other_than(&self, old: Option<usize>) -> usize {
+        let leads = async || {
+            for index in (0..NODES).filter(|index| Some(*index) != old) {
+                let reply = self.client(index).try_read("sys/leader").await;
+                if reply.is_some_and(|reply| reply.json()["is_self"] == true) {
+                    return Some(index);
+                }
+            }
+            None
+        };
+        let leader = eventually("a node leads", ELECTION_TIME, leads).await;
+        let url = Value::from(self.nodes[leader].url());
+        for index in (0..NODES).filter(|index| Some(*index) != old) {
+            let known = async || {
+                let reply = self.client(index).try_read("sys/leader").await?;
+                (reply.json()["leader_address"] == url).then_some(())
+            };
+            eventually("the new leader is known", ELECTION_TIME, known).await;
+            self.serves(index).await;
+        }
+        leader
+    }
+}
+
+/// Prepares the transit engine of a server; returns the stanza for those that it unseals.
+async fn transit_seal(unsealer: &Client) -> Value {
+    let transit = json!({"type": "transit"});
+    unsealer.write("sys/mounts/transit", transit).await.ok();
+    unsealer.write("transit/keys/unseal", json!({})).await.ok();
+    json!({"transit": {
+        "address": unsealer.address(),
+        "token": unsealer.token(),
+        "disable_renewal": "true",
+        "mount_path": "transit/",
+        "key_name": "unseal",
+    }})
+}
+
+/// The fewest of which one may die.
+const NODES: usize = 3;
+
+/// How long an election and what comes after it may take on a busy machine.
+const ELECTION_TIME: Duration = Duration::from_secs(60);
