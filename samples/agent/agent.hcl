@@ -14,7 +14,8 @@ auto_auth {
 
 template {
   # Nothing of the lease in here: Agent reads anew at about nine tenths of every lease, and writes the
-  # file only if its content has changed.
+  # file only if its content has changed. The lease of a dynamic role it renews, and reads anew when
+  # max_ttl cuts a renewal short.
   contents             = "OPENROUTER_API_KEY={{ with secret \"openrouter/creds/app\" }}{{ .Data.api_key }}{{ end }}\n"
   destination          = "openrouter.env"
   perms                = "0600"

@@ -8,3 +8,9 @@ path "openrouter/creds/app" {
 path "openrouter/creds/jobs" {
   capabilities = ["read"]
 }
+
+# For VSO's `revoke: true`, which is not in Vault's default policy. Whoever has it can revoke every lease
+# that it knows the id of; an id cannot be guessed. Renewing is in the default policy.
+path "sys/leases/revoke" {
+  capabilities = ["update"]
+}

@@ -18,6 +18,11 @@ api_proxy {
 
 # Holds renewable leases only. The lease of a rotating role is not renewable, so the current key is
 # asked for each time and never served from here.
+#
+# That of a dynamic role is: everybody who comes without a token of their own gets the same key from here,
+# and the proxy renews it. The `lease_duration` in the reply is what it was at first, and not what is left:
+# ask for each use instead of keeping the key. A lease that is revoked other than through the proxy stays
+# in here until its time is over.
 cache {}
 
 listener "tcp" {

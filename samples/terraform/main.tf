@@ -1,4 +1,4 @@
-# The mount, a connection, a role and a policy; and the current key, read without leaving a trace in the
+# The mount, a connection, two roles and a policy; and the current key, read without leaving a trace in the
 # state or the plan. Needs Terraform 1.11 and version 5.11 of the Vault provider.
 
 terraform {
@@ -61,10 +61,28 @@ resource "vault_generic_endpoint" "app" {
   })
 }
 
+# A dynamic role has no key of its own, so there is none to read here: a key that Terraform reads dies with
+# the token that Terraform has for the run.
+resource "vault_generic_endpoint" "jobs" {
+  depends_on           = [ephemeral.vault_generic_endpoint.connection]
+  path                 = "${vault_mount.openrouter.path}/roles/jobs"
+  ignore_absent_fields = true
+  data_json = jsonencode({
+    credential_type = "dynamic"
+    limit           = 2
+    max_leases      = 50
+    max_ttl         = 24 * 60 * 60
+    ttl             = 60 * 60
+  })
+}
+
 resource "vault_policy" "app" {
   name   = "openrouter-app"
   policy = <<-POLICY
     path "${vault_mount.openrouter.path}/creds/app" {
+      capabilities = ["read"]
+    }
+    path "${vault_mount.openrouter.path}/creds/jobs" {
       capabilities = ["read"]
     }
   POLICY

@@ -89,7 +89,7 @@ async fn an_agents_file_has_nothing_but_the_key_and_is_for_its_owner_alone() {
     assert_eq!(mode.mode() & 0o777, 0o600);
 }
 
-async fn agent(mount: &Mount) -> Sidecar {
+pub(super) async fn agent(mount: &Mount) -> Sidecar {
     let setup = Sidecar::setup(mount, "agent/agent.hcl").await;
     setup
         .with_script("on-new-key", "cat openrouter.env >>runs")
@@ -97,11 +97,11 @@ async fn agent(mount: &Mount) -> Sidecar {
 }
 
 /// The key in the file, if there is one yet.
-fn rendered(agent: &Sidecar) -> Option<String> {
+pub(super) fn rendered(agent: &Sidecar) -> Option<String> {
     let text = agent.file("openrouter.env")?;
     let key = text.trim_end().strip_prefix("OPENROUTER_API_KEY=")?;
     Some(key.to_owned())
 }
 
 /// Longer than Agent takes to start and to read anew, on a busy machine.
-const SOME_LEASES: Duration = Duration::from_secs(60);
+pub(super) const SOME_LEASES: Duration = Duration::from_secs(60);

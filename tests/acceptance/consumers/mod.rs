@@ -6,6 +6,7 @@
 mod agent;
 mod application;
 mod kubernetes;
+mod leased;
 mod proxy;
 mod scripts;
 mod sdks;

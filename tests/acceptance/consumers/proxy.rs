@@ -52,7 +52,7 @@ async fn the_proxys_cache_is_at_work_in_these_tests() {
     assert_ne!(lease().await, lease().await);
 }
 
-async fn proxy(mount: &Mount) -> (Sidecar, Client) {
+pub(super) async fn proxy(mount: &Mount) -> (Sidecar, Client) {
     Sidecar::setup(mount, "proxy/proxy.hcl").await.proxy().await
 }
 
