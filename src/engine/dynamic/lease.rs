@@ -153,11 +153,10 @@ impl Renewal {
                  another key"
             )));
         }
-        let wanted = match secret.increment.as_secs() {
-            0 => role.ttl,
-            asked => asked,
-        };
-        let warning = (wanted > left).then(|| {
+        let asked = secret.increment.as_secs();
+        let wanted = if asked == 0 { role.ttl } else { asked };
+        // Of what was asked for and is cut short the server warns by itself.
+        let warning = (asked == 0 && wanted > left).then(|| {
             format!("the lease is renewed for {left} seconds instead of {wanted}, to its max_ttl")
         });
         Ok(Self {
