@@ -18,6 +18,8 @@ mod hanging;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod outage;
@@ -27,6 +29,8 @@ mod proof;
 mod recovery;
 #[cfg(test)]
 mod standby;
+#[cfg(test)]
+mod stored;
 #[cfg(test)]
 mod timing;
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Node {
         self.call(Operation::Rollback, "", Value::Null).await
     }
 
-    async fn call(&self, operation: Operation, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, operation: Operation, path: &str, body: Value) -> Answer {
         let data = match body {
             Value::Object(fields) => fields,
             _ => Data::new(),

@@ -1,0 +1,115 @@
+//! The stored form of everything: what this build writes, and what earlier builds wrote, which stays
+//! readable. The files are in `tests/data/stored`, one for each format; a released one is never changed.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
+
+use crate::harness::{CI, ROLE, ROTATE, World};
+
+/// What was stored in [`lived_in`] by the build that introduced the format.
+const FORMATS: [(u32, &str); 1] = [(1, include_str!("../data/stored/format-1.json"))];
+
+#[tokio::test]
+async fn this_build_writes_the_newest_format_as_it_was_introduced() {
+    let (number, newest) = FORMATS[FORMATS.len() - 1];
+    let newest: BTreeMap<String, Value> = serde_json::from_str(newest).unwrap();
+    let stored = stored(&lived_in().await).await;
+    assert_eq!(
+        stored,
+        newest,
+        "format {number} is another now: {}",
+        serde_json::to_string_pretty(&stored).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn what_earlier_builds_wrote_is_read_and_looked_after() {
+    for (number, entries) in FORMATS {
+        let world = lived_in().await;
+        for key in world.storage.keys() {
+            world.storage.delete(&key).await.unwrap();
+        }
+        let entries: BTreeMap<String, Value> = serde_json::from_str(entries).unwrap();
+        for (key, entry) in entries {
+            let entry = entry.to_string().replace("GATE", &world.gate_url());
+            let value = entry.into_bytes();
+            world.storage.put(Entry { key, value }).await.unwrap();
+        }
+        world.restart().await;
+        world.pass(60).await;
+        assert_eq!(world.violations().await, [""; 0], "format {number}");
+        assert_eq!(world.version().await, 2);
+        world.revoke().await.unwrap();
+        world.write(ROTATE, json!({})).await.unwrap();
+        world.delete(ROLE, json!({})).await.unwrap();
+        assert!(world.openrouter.account().keys().is_empty());
+        assert!(world.intents().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
+    let world = World::with_role().await;
+    world.copy_role(2).await;
+    let newer = json!({"version": 2, "entry": {"rotating": {}}}).to_string();
+    let broken = [
+        ("roles/copy-1", "{"),
+        ("roles/copy-2", newer.as_str()),
+        ("wal/x", "[]"),
+    ];
+    for (key, value) in broken {
+        let (key, value) = (key.to_owned(), value.as_bytes().to_vec());
+        world.storage.put(Entry { key, value }).await.unwrap();
+    }
+    world.restart().await;
+    world.pass(4_000).await;
+    for (role, reason) in [("copy-1", "cannot be read"), ("copy-2", "newer version")] {
+        for path in [
+            format!("roles/{role}"),
+            format!("creds/{role}"),
+            format!("static-creds/{role}"),
+        ] {
+            let refusal = world.read(&path).await.unwrap_err().to_string();
+            assert!(refusal.contains(&format!("roles/{role}")), "{refusal}");
+            assert!(refusal.contains(reason), "{refusal}");
+        }
+        let written = world
+            .write(&format!("roles/{role}"), json!({"limit": 9}))
+            .await;
+        written.expect_err("it is not overwritten");
+        let deleted = world
+            .delete(&format!("roles/{role}"), json!({"force": true}))
+            .await;
+        deleted.expect_err("nor deleted, since it may know of keys");
+    }
+    assert_eq!(world.version().await, 2, "the others go on");
+    for (key, value) in broken {
+        let stored = world.storage.get(key).await.unwrap();
+        assert_eq!(stored.as_deref(), Some(value.as_bytes()), "{key}");
+    }
+}
+
+/// A world with one of everything that is stored: a connection, a role with a superseded key, a
+/// dynamic role with a lease, and an order of which nobody knows what came.
+async fn lived_in() -> World {
+    let world = World::with_role().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    let role = json!({"credential_type": "dynamic", "max_leases": 3, "ttl": 3_000});
+    world.write(CI, role).await.unwrap();
+    world.lease().await.unwrap();
+    world.die_during_a_rotation("after POST /keys").await;
+    world
+}
+
+async fn stored(world: &World) -> BTreeMap<String, Value> {
+    let mut entries = BTreeMap::new();
+    for key in world.storage.keys() {
+        let value = world.storage.get(&key).await.unwrap().unwrap();
+        let text = String::from_utf8(value).unwrap();
+        let text = text.replace(&world.gate_url(), "GATE");
+        entries.insert(key, serde_json::from_str(&text).unwrap());
+    }
+    entries
+}
