@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::vault_host::Vault;
+use crate::support::vault_host::{Mount, Vault};
 use crate::support::vault_mount::{Mood, MountServer};
 use crate::{connect, openrouter, with_role};
 
@@ -58,20 +58,17 @@ async fn a_standby_still_says_what_is_wrong_with_a_write() {
 }
 
 #[tokio::test]
-async fn a_standby_serves_reads() {
+async fn a_standby_serves_reads_and_passes_on_those_that_make_a_lease() {
     let openrouter = openrouter().await;
     let (vault, active) = with_role(&openrouter).await;
     let server = standing_by(&active.server, PERFORMANCE_STANDBY);
     let standby = vault.mount_on(server).await;
-    let key = active
-        .request("read", "creds/app", Value::Null)
-        .await
-        .data();
-    let same = standby
-        .request("read", "creds/app", Value::Null)
-        .await
-        .data();
+    let read = async |mount: &Mount, path| mount.request("read", path, Value::Null).await;
+    let key = read(&active, "static-creds/app").await.data();
+    let same = read(&standby, "static-creds/app").await.data();
     assert_eq!(same["api_key"], key["api_key"]);
+    let fault = read(&standby, "creds/app").await.fault();
+    assert_eq!(fault.err_msg, "cannot write to readonly storage");
     standby
         .request("read", "roles/app", Value::Null)
         .await
