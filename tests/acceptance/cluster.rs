@@ -60,13 +60,18 @@ async fn a_standby_passes_requests_on_and_does_nothing_itself() {
     mount.write("rotate-role/app", json!({})).await.ok();
     let rotated = async || {
         let reply = mount.read("creds/app").await;
-        (reply.status() == 200 && reply.integer("key_version") == 3).then_some(reply)
+        (reply.status() == 200 && reply.integer("key_version") >= 3).then_some(reply)
     };
     let reply = eventually("it is rotated by schedule", ROTATION_TIME, rotated).await;
     assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
+    let by_hand = json!({"disable_automated_rotation": true, "key_max_lifetime": 0});
+    mount.role("app", by_hand).await;
     mount.knows_every_key().await;
     // One engine acts, however many there are.
-    assert_eq!(mount.openrouter.requests().to("POST", "/keys").len(), 3);
+    let role = mount.read("roles/app").await.ok();
+    let version = role.field("current_key")["version"].as_u64().unwrap();
+    let orders = mount.openrouter.requests().to("POST", "/keys").len();
+    assert_eq!(orders as u64, version);
     assert_eq!(mount.openrouter.requests().to("GET", "/keys").len(), 0);
 }
 
