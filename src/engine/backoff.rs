@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::error::Error;
 use super::nonce::Randomness;
 
 /// How long to wait after so many failures in a row: a second, doubled with every failure up to
@@ -15,6 +16,20 @@ pub fn delay(attempts: u32, randomness: &dyn Randomness) -> Duration {
     longest.mul_f64(1.0 - random / 2.0)
 }
 
+/// How long to wait before something is tried again whose failures are not counted, in seconds: about
+/// as long as it has been `going_on`, up to [`LONGEST`], so that what an outage leaves behind is not
+/// what keeps OpenRouter down; longer if it asked for that.
+pub fn as_long_again(going_on: u64, reason: &Error, randomness: &dyn Randomness) -> u64 {
+    let doublings = u64::BITS - going_on.leading_zeros();
+    let wait = delay(doublings + 1, randomness).as_secs();
+    let asked = reason.retry_after().unwrap_or_default().as_secs();
+    wait.max(asked.min(LONGEST_ASKED)).max(SHORTEST)
+}
+
+/// In seconds, of [`as_long_again`].
+const SHORTEST: u64 = 15;
+/// In seconds.
+const LONGEST_ASKED: u64 = 15 * 60;
 const FIRST: Duration = Duration::from_secs(1);
 /// Where the doubling ends.
 pub const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -22,14 +37,7 @@ pub const LONGEST: Duration = Duration::from_secs(60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Always(u8);
-
-    impl Randomness for Always {
-        fn bytes(&self) -> [u8; 16] {
-            [self.0; 16]
-        }
-    }
+    use crate::engine::nonce::Always;
 
     #[test]
     fn the_wait_doubles_from_a_second_to_an_hour_less_a_random_half() {

@@ -42,12 +42,16 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     );
     // Forwarded to the active node: a standby of OpenBao's serves reads, but fails to register the
     // lease. A performance secondary has leases of its own.
-    if node?.is_standby() {
+    let node = node?;
+    if node.is_standby() {
         return Err(Error::ReadOnly);
     }
     let longest = longest?;
     Ok(Some(match role? {
         Role::Rotating(role) => rotating::leased(&engine, &name, &role, longest)?,
+        Role::Dynamic(_) if !engine.system.may_write_as(node).await? => {
+            return Err(Error::ReadOnly);
+        }
         Role::Dynamic(role) => {
             dynamic::issue(&engine, &name, &role, &call.request, longest).await?
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::backoff::as_long_again;
 use super::clock::after;
 use super::dynamic;
 use super::error::Error;
@@ -61,15 +62,17 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
 /// asked for it; a recovery knows better itself.
 fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     let now = engine.clock.now();
-    let asked = reason.retry_after().unwrap_or_default().as_secs();
-    let soon = after(now, asked.clamp(AGAIN_AFTER, LONGEST_ASKED));
+    let after_so_long = |going_on| {
+        let wait = as_long_again(going_on, reason, &*engine.randomness);
+        after(now, wait)
+    };
     match task {
-        Task::Tend(_) => soon,
+        Task::Tend(_) => after_so_long(0),
+        Task::Lapse(nonce) => after_so_long(dynamic::overdue(engine, nonce, now)),
         Task::Recover(place) => {
-            let next = engine.intents.next_look(place, now);
+            let (soon, next) = (after_so_long(0), engine.intents.next_look(place, now));
             next.map_or(soon, |next| next.max(soon))
         }
-        Task::Lapse(nonce) => dynamic::next_try(engine, nonce, now).max(soon),
     }
 }
 
@@ -87,8 +90,3 @@ async fn survey(engine: &Engine) -> Result<(), Error> {
     }
     Ok(())
 }
-
-/// In seconds: the least.
-const AGAIN_AFTER: u64 = 15;
-/// In seconds.
-const LONGEST_ASKED: u64 = 15 * 60;

@@ -27,6 +27,17 @@ impl Randomness for SystemRandomness {
     }
 }
 
+/// Randomness that is always the same byte, for tests.
+#[cfg(test)]
+pub struct Always(pub u8);
+
+#[cfg(test)]
+impl Randomness for Always {
+    fn bytes(&self) -> [u8; 16] {
+        [self.0; 16]
+    }
+}
+
 /// 128 random bits, as 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

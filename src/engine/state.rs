@@ -132,8 +132,8 @@ impl Engine {
         let keys = Unlisted {
             unconfirmed: self.intents.any_through(connection),
             leased: leased
-                .filter(|record| record.connection == *connection)
-                .map(|record| record.key_hash)
+                .filter(|record| record.key.connection == *connection)
+                .map(|record| record.key.key_hash)
                 .collect(),
         };
         Ok(keys)

@@ -169,14 +169,9 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         data: T,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let stored = Stored {
-            kind: self.kind.to_owned(),
-            data,
-            created_at: now.as_second(),
-        };
-        let entry = Entry::json(format!("{PREFIX}{id}"), &stored)?;
+        let entry = self.form(id, &data, now)?;
         // Known before it is stored: if the reply is lost it may be there all the same.
-        self.remember(id.to_owned(), stored.data, stored.created_at);
+        self.remember(id, data, now);
         let put = storage.put(entry).await;
         if put == Err(StorageError::ReadOnly) {
             self.known().entries.remove(id);
@@ -202,14 +197,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         let Some(Written { data, at }) = changed else {
             return Ok(());
         };
-        let stored = Stored {
-            kind: self.kind.to_owned(),
-            data,
-            created_at: at.as_second(),
-        };
-        storage
-            .put(Entry::json(format!("{PREFIX}{id}"), &stored)?)
-            .await
+        storage.put(self.form(id, &data, at)?).await
     }
 
     /// Writes an entry in the place of one that is there, of this kind or another. If that fails it is
@@ -224,14 +212,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         data: T,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let stored = Stored {
-            kind: self.kind.to_owned(),
-            data,
-            created_at: now.as_second(),
-        };
-        let entry = Entry::json(format!("{PREFIX}{id}"), &stored)?;
-        storage.put(entry).await?;
-        self.remember(id.to_owned(), stored.data, stored.created_at);
+        storage.put(self.form(id, &data, now)?).await?;
+        self.remember(id, data, now);
         Ok(())
     }
 
@@ -271,9 +253,19 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         self.known().entries.get(id).cloned()
     }
 
-    fn remember(&self, id: String, data: T, created_at: i64) {
-        let written = Written::new(data, created_at);
-        self.known().entries.insert(id, written);
+    fn remember(&self, id: &str, data: T, now: Timestamp) {
+        let written = Written::new(data, now.as_second());
+        self.known().entries.insert(id.to_owned(), written);
+    }
+
+    /// An entry as it is stored.
+    fn form(&self, id: &str, data: &T, at: Timestamp) -> Result<Entry, StorageError> {
+        let stored = Stored {
+            kind: self.kind.to_owned(),
+            data,
+            created_at: at.as_second(),
+        };
+        Entry::json(format!("{PREFIX}{id}"), &stored)
     }
 }
 

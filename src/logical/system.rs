@@ -26,7 +26,11 @@ pub trait SystemView: Send + Sync {
     /// standby, not on a disaster-recovery secondary, and on a performance secondary only for a
     /// local mount.
     async fn may_write(&self) -> Result<bool, SystemViewError> {
-        let state = self.replication_state().await?;
+        self.may_write_as(self.replication_state().await?).await
+    }
+
+    /// The same, for who has asked already what this node is.
+    async fn may_write_as(&self, state: ReplicationState) -> Result<bool, SystemViewError> {
         if state.is_standby() || state.is_dr_secondary() {
             return Ok(false);
         }

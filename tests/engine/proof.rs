@@ -68,13 +68,7 @@ fn wrong_keys(workspace: &str) -> Vec<(Fault, &'static str)> {
 
 #[tokio::test]
 async fn a_key_that_is_not_what_was_ordered_never_becomes_current_and_is_deleted() {
-    let world = World::with_role().await;
-    let account = world.openrouter.account();
-    let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
-    world
-        .write(ROLE, json!({"workspace_id": home}))
-        .await
-        .unwrap();
+    let (world, elsewhere) = with_workspaces().await;
     for (fault, reason) in wrong_keys(&elsewhere) {
         world
             .openrouter
@@ -94,8 +88,8 @@ async fn a_key_that_is_not_what_was_ordered_never_becomes_current_and_is_deleted
     assert_eq!(world.version().await, 2);
 }
 
-/// A role in a workspace, and a key made for it in another.
-async fn in_the_wrong_workspace() -> World {
+/// A role in a workspace, and another one.
+async fn with_workspaces() -> (World, String) {
     let world = World::with_role().await;
     let account = world.openrouter.account();
     let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
@@ -103,6 +97,12 @@ async fn in_the_wrong_workspace() -> World {
         .write(ROLE, json!({"workspace_id": home}))
         .await
         .unwrap();
+    (world, elsewhere)
+}
+
+/// A role in a workspace, and a key made for it in another.
+async fn in_the_wrong_workspace() -> World {
+    let (world, elsewhere) = with_workspaces().await;
     let otherwise = Fault::CreatedOtherwise(KeyChanges {
         workspace_id: Some(elsewhere),
         ..KeyChanges::default()

@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use super::entry::DynamicRole;
 use super::lease::{self, LINGER, LeaseData};
-use super::leases::Record;
+use super::leases::{LeasedKey, Record};
 use super::name::NameTemplate;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::minting::{Minted, Order, Purpose, mint};
-use crate::engine::role::RoleName;
+use crate::engine::role::{RoleName, capped, shortened};
 use crate::engine::state::Engine;
-use crate::logical::{Data, Lease, Request, Response, StorageError};
+use crate::logical::{Data, Lease, Request, Response};
 
-/// Makes a key and leases it.
+/// Makes a key and leases it, on a node that may write.
 ///
 /// # Errors
 /// [`Error::Full`] when the role has as many leases as it may; what [`mint`] refuses; storage's
@@ -28,10 +28,6 @@ pub async fn issue(
     request: &Request,
     longest: Duration,
 ) -> Result<Response, Error> {
-    // Said before anything else, so that the server forwards the request to a node that may.
-    if !engine.system.may_write().await? {
-        return Err(StorageError::ReadOnly.into());
-    }
     // Or the leases of an earlier process would not count.
     engine.load_log().await?;
     let _coming = engine.leases.admit(name, role.max_leases)?;
@@ -47,22 +43,26 @@ pub async fn issue(
         lifetime: Some(span.max_ttl.saturating_add(LINGER)),
         purpose: Purpose::Lease,
     };
+    let ttl = span.ttl;
     let minted = mint(engine, order).await?;
-    let response = response(name, role, &span, &minted);
-    let now = engine.clock.now();
-    let record = Record {
+    let key = LeasedKey {
         nonce: minted.in_flight.nonce().clone(),
         role: name.clone(),
         connection: role.terms.connection.clone(),
-        key_hash: minted.created.key.hash,
-        until: after(now, span.ttl),
+        key_hash: minted.created.key.hash.clone(),
     };
     tracing::info!(
         mount = engine.mount,
         role = %name,
-        key_hash = %record.key_hash,
+        key_hash = %key.key_hash,
         "made a key for a lease"
     );
+    let response = response(role, span, &minted, key.clone());
+    let now = engine.clock.now();
+    let record = Record {
+        key,
+        until: after(now, ttl),
+    };
     lease::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
     // is stored, the intent is.
@@ -86,38 +86,30 @@ async fn key_name(engine: &Engine, role: &DynamicRole, request: &Request) -> Res
 struct Span {
     ttl: u64,
     max_ttl: u64,
-    warnings: Vec<String>,
+    warning: Option<String>,
 }
 
 impl Span {
     /// What the role says, within the mount's maximum.
     fn of(role: &DynamicRole, longest: Duration) -> Self {
-        let max_ttl = lease::longest(role.max_ttl, longest);
+        let max_ttl = capped(role.max_ttl, longest);
         let ttl = role.ttl.min(max_ttl);
-        let warnings = (ttl < role.ttl).then(|| {
-            format!(
-                "the role's ttl of {} seconds is more than the mount's maximum lease duration, so \
-                 the lease is {ttl} seconds",
-                role.ttl
-            )
-        });
         Self {
             ttl,
             max_ttl,
-            warnings: warnings.into_iter().collect(),
+            warning: shortened(role.ttl, ttl),
         }
     }
 }
 
-fn response(name: &RoleName, role: &DynamicRole, span: &Span, minted: &Minted) -> Response {
-    let key = &minted.created.key;
+fn response(role: &DynamicRole, span: Span, minted: &Minted, key: LeasedKey) -> Response {
     let data = Data::from_iter(
         [
             (
                 "api_key",
                 Value::from(minted.created.secret.expose_secret()),
             ),
-            ("key_hash", key.hash.to_string().into()),
+            ("key_hash", key.key_hash.to_string().into()),
             ("key_name", minted.name.clone().into()),
             ("limit", json!(role.terms.limits.limit)),
             ("limit_reset", json!(role.terms.limits.reset)),
@@ -129,10 +121,7 @@ fn response(name: &RoleName, role: &DynamicRole, span: &Span, minted: &Minted) -
         .map(|(field, value)| (field.to_owned(), value)),
     );
     let lease_data = LeaseData {
-        role: name.clone(),
-        nonce: minted.in_flight.nonce().clone(),
-        connection: role.terms.connection.clone(),
-        key_hash: key.hash.clone(),
+        key,
         expires_at: minted.expires_at,
     };
     let lease = Lease {
@@ -140,7 +129,7 @@ fn response(name: &RoleName, role: &DynamicRole, span: &Span, minted: &Minted) -
         max_ttl: Duration::from_secs(span.max_ttl),
         renewable: true,
     };
-    let mut response = Response::with_data(data).with_warnings(span.warnings.clone());
+    let mut response = Response::with_data(data).with_warnings(span.warning);
     response.secret = Some(lease_data.under(lease));
     response
 }

@@ -7,19 +7,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entry::DynamicRole;
-use super::leases::Record;
-use crate::engine::backoff::delay;
+use super::leases::{LeasedKey, Record};
 use crate::engine::clock::{after, seconds_until};
-use crate::engine::connection::ConnectionName;
 use crate::engine::error::Error;
 use crate::engine::keeper::Task;
 use crate::engine::nonce::Nonce;
-use crate::engine::role::{Role, RoleName};
+use crate::engine::role::{Role, capped};
 use crate::engine::rotation::delete_key;
 use crate::engine::state::Engine;
 use crate::framework::{Outcome, SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response, Secret};
-use crate::openrouter::KeyHash;
 
 /// The lease on a key of its own.
 pub fn secret_type() -> SecretType<Engine> {
@@ -30,10 +27,8 @@ pub fn secret_type() -> SecretType<Engine> {
 /// has become of the role or of the record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LeaseData {
-    pub role: RoleName,
-    pub nonce: Nonce,
-    pub connection: ConnectionName,
-    pub key_hash: KeyHash,
+    #[serde(flatten)]
+    pub key: LeasedKey,
     pub expires_at: Option<Timestamp>,
 }
 
@@ -58,38 +53,33 @@ impl LeaseData {
 /// Deletes the key. One that is not there any more is as good; any other failure is an error, so
 /// that the server tries again.
 async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
-    let lease = LeaseData::of(&secret)?;
+    let LeaseData { key, .. } = LeaseData::of(&secret)?;
     engine.load_log().await?;
-    end(&engine, &lease.nonce, &lease.connection, &lease.key_hash).await?;
+    end(&engine, &key).await?;
     tracing::info!(
         mount = engine.mount,
-        role = %lease.role,
-        key_hash = %lease.key_hash,
+        role = %key.role,
+        key_hash = %key.key_hash,
         "revoked a lease's key"
     );
     Ok(None)
 }
 
-async fn end(
-    engine: &Engine,
-    nonce: &Nonce,
-    connection: &ConnectionName,
-    key_hash: &KeyHash,
-) -> Result<(), Error> {
+async fn end(engine: &Engine, key: &LeasedKey) -> Result<(), Error> {
     // The record goes second: as long as the key may be alive, something leads to it.
-    delete_key(engine, connection, key_hash).await?;
-    engine.leases.end(&*engine.storage, nonce).await?;
-    engine.keeper.forget(&Task::Lapse(nonce.clone()));
+    delete_key(engine, &key.connection, &key.key_hash).await?;
+    engine.leases.end(&*engine.storage, &key.nonce).await?;
+    engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
     Ok(())
 }
 
 /// Puts the end of the lease off, by what was asked for or by the role's ttl, within max_ttl.
 async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let lease = LeaseData::of(&secret)?;
-    let Some(Role::Dynamic(role)) = Role::load(&*engine.storage, &lease.role).await? else {
+    let Some(Role::Dynamic(role)) = Role::load(&*engine.storage, &lease.key.role).await? else {
         return Err(Error::Missing(format!(
             "role {:?} is gone, so its leases cannot be renewed; this one ends at its time",
-            lease.role.to_string()
+            lease.key.role.to_string()
         ))
         .into());
     };
@@ -106,7 +96,7 @@ async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     // Stored before the server hears of it: the record must outlast the lease.
     let known = engine
         .leases
-        .extend(&*engine.storage, &lease.nonce, until)
+        .extend(&*engine.storage, &lease.key.nonce, until)
         .await?;
     if !known {
         return Err(Error::Missing(
@@ -137,15 +127,17 @@ impl Renewal {
         role: &DynamicRole,
         lease: &LeaseData,
         secret: &LeasedSecret,
-        longest_lease: Duration,
+        longest: Duration,
         now: Timestamp,
     ) -> Result<Self, Error> {
         let issued_at = Timestamp::from_second(secret.issued_at).unwrap_or(now);
-        let mut latest = after(issued_at, longest(role.max_ttl, longest_lease));
+        let mut max_ttl = capped(role.max_ttl, longest);
         if let Some(expires_at) = lease.expires_at {
             // The role's max_ttl may have grown since, but the key's life is fixed.
-            latest = latest.min(expires_at.checked_sub(LINGER_SPAN).unwrap_or(expires_at));
+            let life = seconds_until(issued_at, expires_at);
+            max_ttl = max_ttl.min(life.saturating_sub(LINGER));
         }
+        let latest = after(issued_at, max_ttl);
         let left = seconds_until(now, latest);
         if left == 0 {
             return Err(Error::Invalid(format!(
@@ -162,24 +154,15 @@ impl Renewal {
         Ok(Self {
             ttl: wanted.min(left),
             // The server takes what was asked for within this, whatever ttl says.
-            max_ttl: seconds_until(issued_at, latest),
+            max_ttl,
             warning,
         })
     }
 }
 
-/// The longest that a lease may become in seconds: what the role says, within the mount's maximum.
-/// A server says 0 when it was not told a maximum.
-pub(super) fn longest(max_ttl: u64, of_mount: Duration) -> u64 {
-    match of_mount.as_secs() {
-        0 => max_ttl,
-        longest => max_ttl.min(longest),
-    }
-}
-
 /// Looks at a lease's key when the server must have revoked it.
 pub fn watch(engine: &Engine, record: &Record) {
-    let task = Task::Lapse(record.nonce.clone());
+    let task = Task::Lapse(record.key.nonce.clone());
     engine.keeper.plan(task, lapses_at(record));
 }
 
@@ -197,23 +180,20 @@ pub async fn lapse(engine: &Engine, nonce: &Nonce) -> Result<Option<Timestamp>, 
     if engine.clock.now() < due {
         return Ok(Some(due));
     }
-    end(engine, nonce, &record.connection, &record.key_hash).await?;
+    end(engine, &record.key).await?;
     tracing::info!(
         mount = engine.mount,
-        role = %record.role,
-        key_hash = %record.key_hash,
+        role = %record.key.role,
+        key_hash = %record.key.key_hash,
         "deleted a key whose lease is over"
     );
     Ok(None)
 }
 
-/// When [`lapse`] is tried again that has failed: after about as long as it has been going on, up to
-/// an hour, so that many together are not what keeps OpenRouter down.
-pub fn next_try(engine: &Engine, nonce: &Nonce, now: Timestamp) -> Timestamp {
+/// For how many seconds a lease's key has been waiting for [`lapse`].
+pub fn overdue(engine: &Engine, nonce: &Nonce, now: Timestamp) -> u64 {
     let living = engine.leases.living(nonce);
-    let going_on = living.map_or(0, |record| seconds_until(lapses_at(&record), now));
-    let doublings = u64::BITS - going_on.leading_zeros();
-    after(now, delay(doublings + 1, &*engine.randomness).as_secs())
+    living.map_or(0, |record| seconds_until(lapses_at(&record), now))
 }
 
 fn lapses_at(record: &Record) -> Timestamp {
@@ -224,6 +204,5 @@ fn lapses_at(record: &Record) -> Timestamp {
 /// much later than the longest lease the key expires by itself. Long enough for a lease that begins
 /// late, since the server counts from when it got the reply.
 pub(super) const LINGER: u64 = 5 * 60;
-const LINGER_SPAN: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
 const SECRET_TYPE: &str = "dynamic_key";

@@ -17,17 +17,25 @@ use crate::framework::wal::{self, Log};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::KeyHash;
 
-/// A lease that the server has, or is about to have.
+/// A key under a lease: all that its end needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// What its key's name ends in, and what it is known by here.
+pub struct LeasedKey {
+    /// What its name ends in, and what it is known by here.
     pub nonce: Nonce,
     /// Of which role.
     pub role: RoleName,
-    /// Through which connection its key was made.
+    /// Through which connection it was made.
     pub connection: ConnectionName,
-    /// By what OpenRouter knows its key.
+    /// By what OpenRouter knows it.
     pub key_hash: KeyHash,
+}
+
+/// A lease that the server has, or is about to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// On what.
+    #[serde(flatten)]
+    pub key: LeasedKey,
     /// Until when the server may hold it.
     pub until: Timestamp,
 }
@@ -89,7 +97,7 @@ impl Leases {
         record: Record,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let id = record.nonce.as_str().to_owned();
+        let id = record.key.nonce.as_str().to_owned();
         self.log.overwrite(storage, &id, record, now).await
     }
 
@@ -140,7 +148,7 @@ impl Leases {
 
     /// How many leases of a role are alive.
     pub fn of_role(&self, role: &RoleName) -> usize {
-        self.log.count(|record| record.role == *role)
+        self.log.count(|record| record.key.role == *role)
     }
 
     fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {
@@ -213,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn an_end_is_put_off_and_never_brought_forward() {
         let (leases, storage) = with(1).await;
-        let nonce = record(0, "ci").nonce;
+        let nonce = record(0, "ci").key.nonce;
         let at = |text: &str| -> Timestamp { text.parse().unwrap() };
         for until in ["2026-11-21T13:00:00Z", "2026-11-21T12:30:00Z"] {
             assert!(leases.extend(&storage, &nonce, at(until)).await.unwrap());
@@ -229,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_that_has_ended_cannot_be_extended() {
         let (leases, storage) = with(1).await;
-        let nonce = record(0, "ci").nonce;
+        let nonce = record(0, "ci").key.nonce;
         leases.end(&storage, &nonce).await.unwrap();
         let until = "2026-11-21T13:00:00Z".parse().unwrap();
         assert!(!leases.extend(&storage, &nonce, until).await.unwrap());

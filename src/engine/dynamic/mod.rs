@@ -36,6 +36,6 @@ mod write;
 
 pub use entry::{DynamicRole, FIELDS};
 pub use issue::issue;
-pub use lease::{lapse, next_try, secret_type, watch};
+pub use lease::{lapse, overdue, secret_type, watch};
 pub use leases::Leases;
 pub use write::{delete, status, write};

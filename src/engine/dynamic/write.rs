@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::entry::DynamicRole;
 use crate::engine::error::Error;
-use crate::engine::role::RoleName;
+use crate::engine::role::{RoleName, capped};
 use crate::engine::state::Engine;
 use crate::framework::Fields;
 use crate::logical::{Data, Response};
@@ -25,13 +25,12 @@ pub async fn write(
     }
     engine.require_connection(&role.terms.connection).await?;
     let mut warnings = Vec::new();
-    let longest = engine.system.max_lease_ttl().await?;
-    if !longest.is_zero() && longest.as_secs() < role.max_ttl {
+    let longest = capped(role.max_ttl, engine.system.max_lease_ttl().await?);
+    if longest < role.max_ttl {
         warnings.push(format!(
             "max_ttl of {} seconds is more than the mount's maximum lease duration, so leases end \
-             after {} seconds",
-            role.max_ttl,
-            longest.as_secs()
+             after {longest} seconds",
+            role.max_ttl
         ));
     }
     if role.terms.limits.limit.is_some()

@@ -157,10 +157,8 @@ impl Intents {
 
     /// Whether a key was ordered through this connection of which it is not known yet what came of it.
     pub fn any_through(&self, connection: &ConnectionName) -> bool {
-        let known = self.log.entries();
-        known
-            .iter()
-            .any(|(_, written)| written.data.place.connection == *connection)
+        let through = |intent: &Intent| intent.place.connection == *connection;
+        self.log.count(through) > 0
     }
 
     /// Strikes an intent out: its key is where it belongs, or gone, or was never made.

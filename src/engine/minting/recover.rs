@@ -27,7 +27,7 @@ use jiff::Timestamp;
 
 use super::intent::{Intent, Purpose};
 use super::place::Place;
-use crate::engine::backoff::delay;
+use crate::engine::backoff::as_long_again;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Link;
 use crate::engine::error::Error;
@@ -301,11 +301,8 @@ fn put_off(engine: &Engine, written: &Written<Intent>, reason: &Error) {
         return;
     }
     let now = engine.clock.now();
-    let asked = reason.retry_after().unwrap_or_default().as_secs();
     let going_on = seconds_until(written.at, now);
-    let doublings = u64::BITS - going_on.leading_zeros();
-    let wait = delay(doublings + 1, &*engine.randomness).as_secs();
-    let next = after(now, wait.max(asked.min(LONGEST_ASKED)).max(AGAIN_AFTER));
+    let next = after(now, as_long_again(going_on, reason, &*engine.randomness));
     engine.intents.looks.learn(nonce, |look| {
         look.failure = Some(reason.clone());
         if look.next <= now {
@@ -335,11 +332,6 @@ const MOST_UNSETTLED: usize = 8;
 
 /// Deletions at a time: more would wait for their turns anyway.
 const AT_A_TIME: usize = 8;
-
-/// In seconds: the least between two looks of which the first failed.
-const AGAIN_AFTER: u64 = 15;
-/// In seconds.
-const LONGEST_ASKED: u64 = 15 * 60;
 
 #[cfg(test)]
 mod tests {

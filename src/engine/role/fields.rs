@@ -2,6 +2,7 @@
 
 use super::kind;
 use super::terms;
+use super::ttl::TTL;
 use crate::engine::{dynamic, rotating};
 use crate::framework::Field;
 
@@ -22,14 +23,3 @@ pub(super) const DELETE: &[Field] = &[Field::switch(
 )
 .default("false")
 .query()];
-
-/// The lease, which roles of both kinds have.
-pub const TTL: Field = Field::duration(
-    "ttl",
-    "The lease that a reader gets. Of a rotating role at most nine tenths of\n\
-     rotation_grace_period, of a dynamic one at most max_ttl.",
-)
-.default("1h");
-
-/// In seconds.
-pub const DEFAULT_TTL: u64 = 60 * 60;

@@ -7,14 +7,15 @@ mod kind;
 mod name;
 mod paths;
 mod terms;
+mod ttl;
 
 pub use entry::Role;
-pub use fields::DEFAULT_TTL;
-#[cfg(test)]
-pub use fields::TTL;
 pub use kind::Kind;
 pub use name::{PREFIX, RoleName};
 pub use paths::paths;
 #[cfg(test)]
 pub use terms::FIELDS as TERMS;
 pub use terms::{LONGEST_KEY_NAME, Terms};
+#[cfg(test)]
+pub use ttl::TTL;
+pub use ttl::{DEFAULT_TTL, capped, shortened};

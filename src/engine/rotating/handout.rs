@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::entry::RotatingRole;
 use crate::engine::clock::seconds_until;
 use crate::engine::error::Error;
-use crate::engine::role::RoleName;
+use crate::engine::role::{RoleName, capped, shortened};
 use crate::engine::state::Engine;
 use crate::framework::{SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response};
@@ -78,18 +78,8 @@ impl Handout {
             ));
         }
         let wanted = role.definition.rotation.ttl;
-        let mut ttl = wanted;
-        let mut warnings = Vec::new();
-        // A server says 0 when it was not told a maximum.
-        if let Some(longest) = longest.filter(|longest| !longest.is_zero())
-            && longest.as_secs() < ttl
-        {
-            ttl = longest.as_secs().max(1);
-            warnings.push(format!(
-                "the role's ttl of {wanted} seconds is more than the mount's maximum lease \
-                 duration, so the lease is {ttl} seconds"
-            ));
-        }
+        let mut ttl = longest.map_or(wanted, |longest| capped(wanted, longest));
+        let mut warnings = Vec::from_iter(shortened(wanted, ttl));
         if let Some(expires_at) = role.current.expires_at {
             let left = seconds_until(now, expires_at);
             if left == 0 {

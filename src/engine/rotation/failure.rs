@@ -43,15 +43,8 @@ const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::nonce::Always;
     use crate::openrouter;
-
-    struct Always(u8);
-
-    impl Randomness for Always {
-        fn bytes(&self) -> [u8; 16] {
-            [self.0; 16]
-        }
-    }
 
     #[test]
     fn openrouters_own_wish_is_honoured_when_it_is_longer() {
