@@ -1,5 +1,5 @@
-//! What the keeper does for the engine: finds out what there is to look after, tends roles, and
-//! recovers intents that are adrift.
+//! What the keeper does for the engine: finds out what there is to look after, tends roles, recovers
+//! intents that are adrift, and reconciles storage with OpenRouter.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::dynamic;
 use super::error::Error;
 use super::keeper::{Duties, Task};
 use super::minting::recover;
+use super::reconcile::{self, Ledger, reconcile};
 use super::role::Role;
 use super::rotation::tend;
 use super::state::Engine;
@@ -55,6 +56,7 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
         Task::Tend(name) => tend(engine, name).await,
         Task::Recover(place) => recover(engine, place).await,
         Task::Lapse(nonce) => dynamic::lapse(engine, nonce).await,
+        Task::Reconcile => reconcile(engine).await.map(|()| None),
     }
 }
 
@@ -68,6 +70,7 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     };
     match task {
         Task::Tend(_) => after_so_long(0),
+        Task::Reconcile => after_so_long(reconcile::going_on(engine, now)),
         Task::Lapse(nonce) => after_so_long(dynamic::overdue(engine, nonce, now)),
         Task::Recover(place) => {
             let (soon, next) = (after_so_long(0), engine.intents.next_look(place, now));
@@ -85,8 +88,12 @@ async fn survey(engine: &Engine) -> Result<(), Error> {
     for record in engine.leases.all() {
         dynamic::watch(engine, &record);
     }
-    for name in Role::names(&*engine.storage).await? {
-        engine.schedule(&name).await;
+    let names = Role::names(&*engine.storage).await?;
+    let mut ledger = Ledger::of(names.iter().cloned(), engine.clock.now());
+    for name in names {
+        let read = engine.schedule(&name).await;
+        ledger.enter(&name, engine.origin(&name), &read);
     }
+    reconcile::begin(engine, ledger).await;
     Ok(())
 }

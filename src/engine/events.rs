@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::nonce::Nonce;
 use super::role::RoleName;
 use super::rotating::RotatingRole;
 use super::state::Engine;
@@ -39,6 +38,7 @@ fn about(
 }
 
 async fn send(engine: &Engine, kind: &'static str, metadata: BTreeMap<&'static str, String>) {
-    let id = Nonce::new(&*engine.randomness).to_string();
+    let id = u128::from_be_bytes(engine.randomness.bytes());
+    let id = format!("{id:032x}");
     engine.events.send(Event { kind, id, metadata }).await;
 }

@@ -6,6 +6,7 @@
 //! - [`credentials`]: handing keys out. Paths `creds/:name`, `static-creds/:name`.
 //! - [`minting`]: how a key is made, and what becomes of an order that went wrong.
 //! - [`rotation`]: how a shared key is replaced and revoked. Path `rotate-role/:name`.
+//! - [`reconcile`]: comparing what is stored with what is at OpenRouter, when the work begins.
 //! - [`keeper`]: wakes what is due, on time; [`duties`]: what is then done.
 //!
 //! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
@@ -23,6 +24,7 @@ mod events;
 mod keeper;
 mod minting;
 pub mod nonce;
+mod reconcile;
 mod role;
 mod rotating;
 mod rotation;
@@ -100,7 +102,8 @@ impl Lifecycle<Engine> for Life {
                 engine.links.forget(&name).await;
             }
         } else if let Some(name) = key.strip_prefix(role::PREFIX).and_then(RoleName::new) {
-            engine.schedule(&name).await;
+            // Should it not be readable, the keeper has been told.
+            let _ = engine.schedule(&name).await;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::clock::Clock;
 use super::connection::{ConnectionName, Links};
@@ -10,7 +10,8 @@ use super::dynamic::Leases;
 use super::error::Error;
 use super::keeper::{Keeper, Task};
 use super::minting::Intents;
-use super::nonce::Randomness;
+use super::nonce::{Origin, Randomness};
+use super::reconcile::Ledger;
 use super::role::{Role, RoleName};
 use super::rotation::{Step, next_step};
 use crate::framework::{Held, Locks, wal};
@@ -37,13 +38,17 @@ pub struct Engine {
     pub leases: Arc<Leases>,
     /// Whether the intents and leases of earlier processes are among these.
     pub log_loaded: OnceCell<()>,
+    /// What is still to be compared with what is at OpenRouter; `None` when that is over. Whoever
+    /// compares keeps it for so long.
+    pub ledger: Mutex<Option<Ledger>>,
     /// Who looks after the roles.
     pub keeper: Arc<Keeper>,
     /// One change of a role at a time.
     pub role_locks: Locks,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
-    /// What tells the mount apart in the log: one process serves many.
+    /// The UUID that the server gave the mount for life. It also tells the mount apart in the log:
+    /// one process serves many.
     pub mount: String,
 }
 
@@ -61,10 +66,16 @@ impl Engine {
             intents: Arc::default(),
             leases: Arc::default(),
             log_loaded: OnceCell::new(),
+            ledger: Mutex::default(),
             role_locks: Locks::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
         }
+    }
+
+    /// Who has the keys of a role made.
+    pub fn origin(&self, role: &RoleName) -> Origin {
+        Origin::new(&self.mount, role)
     }
 
     /// The sole right to change a role. When it is given back the keeper looks at the role, whatever
@@ -87,12 +98,16 @@ impl Engine {
         }
     }
 
-    /// Puts a role on the keeper's timetable, by reading it. A role whose entry makes no sense is left
-    /// alone, and named in the log.
-    pub async fn schedule(&self, name: &RoleName) {
+    /// Puts a role on the keeper's timetable, by reading it, and returns it.
+    ///
+    /// # Errors
+    /// Storage's own, with the consequence drawn: a role whose entry makes no sense is left alone, and
+    /// named in the log; where storage could not be asked, the keeper will ask again.
+    pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
-        match Role::load(&*self.storage, name).await {
-            Ok(Some(Role::Rotating(role))) => match next_step(&role, self.clock.now()) {
+        let role = Role::load(&*self.storage, name).await;
+        match &role {
+            Ok(Some(Role::Rotating(role))) => match next_step(role, self.clock.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
                 _ => self.keeper.now(task),
@@ -101,9 +116,9 @@ impl Engine {
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
             }
-            // Storage could not be asked, and will be again.
             Err(_) => self.keeper.now(task),
         }
+        role
     }
 
     /// Reads the intents and leases of earlier processes, if that was not done yet. Only for a node

@@ -1,7 +1,8 @@
-//! Finding keys by the end of their name, over all pages of a listing.
+//! Going through all keys of a workspace, over all pages of a listing.
 //!
-//! The engine comes here after a create whose outcome is unclear. To overlook a key would leave it
-//! spendable for ever, so whatever casts doubt on completeness is an error, not an end.
+//! The engine comes here after a create whose outcome is unclear, and when it begins its work. To
+//! overlook a key would leave it spendable for ever, so whatever casts doubt on completeness is an
+//! error, not an end.
 
 use std::collections::HashSet;
 
@@ -24,11 +25,32 @@ impl Client {
         nonces: &HashSet<String>,
         workspace: Option<&WorkspaceId>,
     ) -> Result<Vec<Key>, Error> {
-        let mut search = Search::new(nonces);
+        let mut found = Vec::new();
+        let collect = |key: Key| {
+            if ends_with_one_of(&key.name, nonces) {
+                found.push(key);
+            }
+        };
+        self.each_key(workspace, collect).await?;
+        Ok(found)
+    }
+
+    /// Visits every key of a workspace (`None`: the default one) once, disabled and expired ones
+    /// included (`GET /keys`): one request for each hundred. A key that is created or deleted
+    /// meanwhile may be visited or not.
+    ///
+    /// # Errors
+    /// Those of any page, and [`Error::Unclear`] if the pages do not come to an end.
+    pub async fn each_key(
+        &self,
+        workspace: Option<&WorkspaceId>,
+        mut visit: impl FnMut(Key),
+    ) -> Result<(), Error> {
+        let mut listing = Listing::default();
         loop {
-            let page = self.page(search.received, workspace).await?;
-            if let Progress::Ended = search.take(page)? {
-                return Ok(search.found);
+            let page = self.page(listing.received, workspace).await?;
+            if let Progress::Ended = listing.take(page, &mut visit)? {
+                return Ok(());
             }
         }
     }
@@ -53,10 +75,9 @@ impl Client {
 }
 
 /// What the pages so far have brought.
-struct Search<'a> {
-    nonces: &'a HashSet<String>,
+#[derive(Default)]
+struct Listing {
     seen: HashSet<KeyHash>,
-    found: Vec<Key>,
     pages: usize,
     /// How many keys the pages held, repeated ones included: where the next page starts.
     received: usize,
@@ -68,23 +89,13 @@ enum Progress {
     Ended,
 }
 
-impl<'a> Search<'a> {
-    fn new(nonces: &'a HashSet<String>) -> Self {
-        Self {
-            nonces,
-            seen: HashSet::new(),
-            found: Vec::new(),
-            pages: 0,
-            received: 0,
-        }
-    }
-
-    fn take(&mut self, page: Vec<Key>) -> Result<Progress, Error> {
+impl Listing {
+    fn take(&mut self, page: Vec<Key>, visit: &mut impl FnMut(Key)) -> Result<Progress, Error> {
         let (length, known) = (page.len(), self.seen.len());
         for key in page {
             // A key created meanwhile shifts the others to the next page, where they reappear.
-            if self.seen.insert(key.hash.clone()) && ends_with_one_of(&key.name, self.nonces) {
-                self.found.push(key);
+            if self.seen.insert(key.hash.clone()) {
+                visit(key);
             }
         }
         self.pages += 1;
@@ -129,46 +140,49 @@ mod tests {
         numbers.into_iter().map(key).collect()
     }
 
-    fn words(words: &[&str]) -> HashSet<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
+    /// A listing and the names of the keys that were visited.
+    #[derive(Default)]
+    struct Visited {
+        listing: Listing,
+        names: Vec<String>,
     }
 
-    fn names(search: &Search<'_>) -> Vec<String> {
-        search.found.iter().map(|key| key.name.clone()).collect()
+    impl Visited {
+        fn take(&mut self, page: Vec<Key>) -> Result<Progress, Error> {
+            let names = &mut self.names;
+            self.listing.take(page, &mut |key| names.push(key.name))
+        }
     }
 
     #[test]
     fn a_page_that_is_not_full_is_the_last() {
-        let nonces = words(&["vault-7"]);
-        let mut search = Search::new(&nonces);
-        assert_eq!(search.take(keys(0..99)), Ok(Progress::Ended));
-        assert_eq!(names(&search), ["app vault-7"]);
+        let mut visited = Visited::default();
+        assert_eq!(visited.take(keys(0..99)), Ok(Progress::Ended));
+        assert_eq!(visited.names.len(), 99);
+        assert_eq!(visited.names.last().unwrap(), "app vault-98");
     }
 
     #[test]
     fn a_full_page_is_followed_by_another_even_if_that_is_empty() {
-        let nonces = words(&["vault-99"]);
-        let mut search = Search::new(&nonces);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(search.take(keys([])), Ok(Progress::Ended));
-        assert_eq!(names(&search), ["app vault-99"]);
+        let mut visited = Visited::default();
+        assert_eq!(visited.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(visited.take(keys([])), Ok(Progress::Ended));
+        assert_eq!(visited.names.last().unwrap(), "app vault-99");
     }
 
     #[test]
-    fn a_key_that_appears_on_two_pages_is_found_once_and_counted_twice() {
-        let nonces = words(&["vault-99"]);
-        let mut search = Search::new(&nonces);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(search.take(keys(99..199)), Ok(Progress::MoreToCome));
-        assert_eq!((names(&search).len(), search.received), (1, 200));
+    fn a_key_that_appears_on_two_pages_is_visited_once_and_counted_twice() {
+        let mut visited = Visited::default();
+        assert_eq!(visited.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(visited.take(keys(99..199)), Ok(Progress::MoreToCome));
+        assert_eq!((visited.names.len(), visited.listing.received), (199, 200));
     }
 
     #[test]
     fn a_full_page_without_anything_new_is_an_error() {
-        let nonces = words(&["vault-0"]);
-        let mut search = Search::new(&nonces);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        let error = search.take(keys((0..100).rev())).unwrap_err();
+        let mut visited = Visited::default();
+        assert_eq!(visited.take(keys(0..100)), Ok(Progress::MoreToCome));
+        let error = visited.take(keys((0..100).rev())).unwrap_err();
         assert!(
             error.to_string().ends_with("only repeats earlier ones"),
             "{error}"
@@ -177,13 +191,12 @@ mod tests {
 
     #[test]
     fn a_listing_without_end_is_an_error() {
-        let nonces = words(&["vault-0"]);
-        let mut search = Search::new(&nonces);
+        let mut visited = Visited::default();
         for page in 1..MAX_PAGES {
-            let progress = search.take(keys(page * 100..page * 100 + 100));
+            let progress = visited.take(keys(page * 100..page * 100 + 100));
             assert_eq!(progress, Ok(Progress::MoreToCome));
         }
-        let error = search.take(keys(0..100)).unwrap_err();
+        let error = visited.take(keys(0..100)).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -193,19 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn several_nonces_are_found_in_one_go() {
-        let nonces = words(&["vault-1", "vault-150"]);
-        let mut search = Search::new(&nonces);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(search.take(keys(100..180)), Ok(Progress::Ended));
-        assert_eq!(names(&search), ["app vault-1", "app vault-150"]);
-    }
-
-    #[test]
     fn only_the_whole_last_word_of_a_name_counts() {
-        let nonces = words(&["vault-abc"]);
+        let words = |words: &[&str]| -> HashSet<String> {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        };
+        let nonces = words(&["vault-abc", "vault-xyz"]);
         assert!(ends_with_one_of("app 2026-11-20 vault-abc", &nonces));
-        assert!(ends_with_one_of("vault-abc", &nonces));
+        assert!(ends_with_one_of("vault-xyz", &nonces));
         for name in [
             "",
             "app vault-abc ",

@@ -28,6 +28,8 @@ mod proof;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod restored;
+#[cfg(test)]
 mod standby;
 #[cfg(test)]
 mod stored;

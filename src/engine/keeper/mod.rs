@@ -33,6 +33,8 @@ pub enum Task {
     Recover(Place),
     /// A lease that the server must have ended.
     Lapse(Nonce),
+    /// What of storage was not compared yet with what is at OpenRouter.
+    Reconcile,
 }
 
 /// What is to be done about a [`Task`], and which there are.

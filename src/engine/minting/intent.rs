@@ -172,7 +172,7 @@ impl Intents {
     }
 
     /// Whether it is still in the log.
-    pub(super) fn is_known(&self, nonce: &Nonce) -> bool {
+    pub fn is_known(&self, nonce: &Nonce) -> bool {
         self.log.entry(nonce.as_str()).is_some()
     }
 

@@ -112,7 +112,7 @@ async fn place_order(
     // while OpenRouter hangs.
     let turn = link.client().await;
     let now = engine.clock.now();
-    let nonce = Nonce::new(&*engine.randomness);
+    let nonce = Nonce::new(&engine.origin(order.role), &*engine.randomness);
     let new = NewKey {
         name: key_name(order.key_name, now, &nonce),
         limits: order.limits,

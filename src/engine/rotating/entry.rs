@@ -13,7 +13,7 @@ use crate::engine::nonce::Nonce;
 use crate::engine::role::{Role, RoleName};
 use crate::engine::stored;
 use crate::logical::Storage;
-use crate::openrouter::{KeyHash, Limits};
+use crate::openrouter::{Key, KeyHash, Limits};
 
 /// A rotating role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct RotatingRole {
     pub rotation_failure: Option<Failure>,
     /// Why the current key does not have the definition's limits yet.
     pub limits_failure: Option<Failure>,
+    /// Why the current key is to be replaced whatever the schedule says; `None` when it is not.
+    #[serde(default)]
+    pub unfit: Option<Unfit>,
     /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
     pub deletion: Option<Deletion>,
 }
@@ -86,6 +89,27 @@ pub struct SupersededKey {
     pub revoke_at: Timestamp,
     /// Why that has not worked yet.
     pub failure: Option<Failure>,
+}
+
+/// A current key that does not fit what is at OpenRouter: the role's entry was restored from a
+/// snapshot, or somebody deleted the key there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfit {
+    /// In which way.
+    pub reason: Misfit,
+    /// When that was found.
+    pub since: Timestamp,
+}
+
+/// See [`Unfit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Misfit {
+    /// OpenRouter does not know it any more, so it is not handed out.
+    Gone,
+    /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
+    /// wanted that. It works as long as nobody knows of its time to be revoked.
+    Outdated,
 }
 
 /// Something that did not work and is tried again.
@@ -184,8 +208,39 @@ impl RotatingRole {
             last_attempt: now,
             rotation_failure: None,
             limits_failure: None,
+            unfit: None,
             deletion: self.deletion,
         }
+    }
+
+    /// Which of the role's keys the next one is.
+    pub fn next_version(&self) -> u64 {
+        let superseded = self.superseded.iter().map(|key| key.version);
+        let newest = superseded.fold(self.current.version, u64::max);
+        newest.saturating_add(1)
+    }
+
+    /// Takes in a key of the role's that storage knew nothing of. Somebody may hold a lease on it, so
+    /// it gets the role's grace period. If the current key is not newer, it was replaced before and is
+    /// to be replaced again.
+    pub fn take_in(&mut self, key: Key, connection: &ConnectionName, now: Timestamp) {
+        let since = key.created_at.unwrap_or(now);
+        if since >= self.current.since && self.unfit.is_none() {
+            let reason = Misfit::Outdated;
+            self.unfit = Some(Unfit { reason, since: now });
+        }
+        self.superseded.push(SupersededKey {
+            // By the order in which they were found: what it was when it was made, nobody knows.
+            version: self.next_version(),
+            hash: key.hash,
+            label: key.label,
+            name: key.name,
+            connection: connection.clone(),
+            since,
+            expires_at: key.expires_at,
+            revoke_at: after(now, self.definition.rotation.grace),
+            failure: None,
+        });
     }
 
     /// Whether a key that was ordered with this nonce is one of the role's.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use super::entry::RotatingRole;
+use super::entry::{Misfit, RotatingRole};
 use crate::engine::clock::seconds_until;
 use crate::engine::error::Error;
 use crate::engine::role::{RoleName, capped, shortened};
@@ -77,13 +77,17 @@ impl Handout {
                 "the role is being deleted; its key is not handed out any more".to_owned(),
             ));
         }
+        if let Some(unfit) = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone) {
+            let how = format!("is gone at OpenRouter, as was found at {}", unfit.since);
+            return Err(dead(role, &how));
+        }
         let wanted = role.definition.rotation.ttl;
         let mut ttl = longest.map_or(wanted, |longest| capped(wanted, longest));
         let mut warnings = Vec::from_iter(shortened(wanted, ttl));
         if let Some(expires_at) = role.current.expires_at {
             let left = seconds_until(now, expires_at);
             if left == 0 {
-                return Err(expired(role, expires_at));
+                return Err(dead(role, &format!("expired at {expires_at}")));
             }
             if left < ttl {
                 ttl = left;
@@ -125,15 +129,15 @@ fn period(role: &RotatingRole) -> u64 {
     next.map_or(0, |next| seconds_until(since, next)).max(1)
 }
 
-fn expired(role: &RotatingRole, expires_at: Timestamp) -> Error {
+fn dead(role: &RotatingRole, how: &str) -> Error {
     let reason = match &role.rotation_failure {
-        Some(failure) => format!("; its rotation failed: {}", failure.message),
+        Some(failure) => format!("its rotation failed: {}", failure.message),
         None if !role.definition.rotation.automated => {
-            "; rotate-role makes a new one, since rotation is not automated".to_owned()
+            "rotate-role makes a new one, since rotation is not automated".to_owned()
         }
-        None => "; its rotation is due".to_owned(),
+        None => "its rotation is due".to_owned(),
     };
-    Error::Unusable(format!("the role's key expired at {expires_at}{reason}"))
+    Error::Unusable(format!("the role's key {how}; {reason}"))
 }
 
 const SECRET_TYPE: &str = "rotating_key";

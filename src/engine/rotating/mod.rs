@@ -15,7 +15,7 @@ pub use definition::{Definition, KeyLifetime, RotationPolicy};
 pub use delete::{delete, finish_deletion};
 #[cfg(test)]
 pub use entry::Deletion;
-pub use entry::{CurrentKey, Failure, Grace, RotatingRole};
+pub use entry::{CurrentKey, Failure, Grace, Misfit, RotatingRole, Unfit};
 pub use fields::FIELDS;
 pub use handout::{leased, secret_type, unleased};
 pub use status::of as status;

@@ -68,6 +68,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
         last_attempt: now,
         rotation_failure: None,
         limits_failure: None,
+        unfit: None,
         deletion: None,
     }
 }

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::entry::{CurrentKey, RotatingRole, SupersededKey};
+use super::entry::{CurrentKey, Misfit, RotatingRole, SupersededKey, Unfit};
 use crate::engine::rotation::{MOST_SUPERSEDED, rotation_due};
 use crate::logical::{Data, Response};
 use crate::schedule::{self, Due};
@@ -67,22 +67,35 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
         let (message, attempts) = (&failure.message, failure.attempts);
         return ("failed", format!("{message} (attempt {attempts}{next})"));
     }
-    match due {
-        Due::Now { .. } if role.superseded.len() >= MOST_SUPERSEDED => (
+    match (due, &role.unfit) {
+        (Due::Now { .. }, _) if role.superseded.len() >= MOST_SUPERSEDED => (
             "failed",
             format!(
                 "{MOST_SUPERSEDED} superseded keys are in their grace period; the rotation waits \
                  for one of them to be revoked"
             ),
         ),
-        Due::Now { since } => ("pending", format!("due since {since}")),
-        Due::Missed { missed, next } => (
+        (Due::Now { .. }, Some(unfit)) => ("pending", misfit(unfit)),
+        (_, Some(unfit)) => ("failed", misfit(unfit)),
+        (Due::Now { since }, None) => ("pending", format!("due since {since}")),
+        (Due::Missed { missed, next }, None) => (
             "failed",
             format!(
                 "the window that opened at {missed} was missed, the next rotation is at {next}"
             ),
         ),
-        Due::At(_) | Due::Never => ("success", String::new()),
+        (Due::At(_) | Due::Never, None) => ("success", String::new()),
+    }
+}
+
+fn misfit(unfit: &Unfit) -> String {
+    let since = unfit.since;
+    match unfit.reason {
+        Misfit::Gone => format!("at {since} the current key was found to be gone at OpenRouter"),
+        Misfit::Outdated => format!(
+            "at {since} OpenRouter was found to have a newer key of this role than the storage, \
+             which was restored from an older state; the rotation is done again"
+        ),
     }
 }
 
@@ -101,7 +114,8 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
             key.hash, failure.attempts, failure.message
         ))
     });
-    limits.chain(revocations).collect()
+    let unfit = role.unfit.as_ref().map(misfit);
+    unfit.into_iter().chain(limits).chain(revocations).collect()
 }
 
 fn current(key: &CurrentKey) -> Value {

@@ -41,6 +41,7 @@ pub async fn create(
         superseded: Vec::new(),
         rotation_failure: None,
         limits_failure: None,
+        unfit: None,
         deletion: None,
     };
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.

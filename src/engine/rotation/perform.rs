@@ -70,7 +70,7 @@ pub async fn rotate(
     let next = NextKey {
         role: name,
         definition: &role.definition,
-        version: role.current.version + 1,
+        version: role.next_version(),
         manual: trigger != Trigger::Schedule,
     };
     let (key, in_flight) = match next.mint(engine).await {

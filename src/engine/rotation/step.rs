@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::rotating::{Failure, RotatingRole};
+use crate::engine::rotating::{Failure, Misfit, RotatingRole, Unfit};
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
 
@@ -69,11 +69,16 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
 ///
 /// By the role's schedule, but in any case while the key still outlives its own grace period:
 /// OpenRouter cannot extend a key's life, and a schedule that was made slower, or a window that
-/// was missed twice, must not leave the role without a key.
+/// was missed twice, must not leave the role without a key. A key that is unfit is replaced at once;
+/// where rotation is not automated, only if it had been replaced before, which a person asked for.
 pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     let policy = &role.definition.rotation;
-    if !policy.automated {
-        return Due::Never;
+    match role.unfit {
+        Some(Unfit { reason, since }) if policy.automated || reason == Misfit::Outdated => {
+            return Due::Now { since };
+        }
+        _ if !policy.automated => return Due::Never,
+        _ => {}
     }
     let planned = policy.schedule.due(role.current.anchor, now);
     let grace = SignedDuration::from_secs(i64::try_from(policy.grace).unwrap_or(i64::MAX));

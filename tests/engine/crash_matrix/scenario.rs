@@ -23,6 +23,8 @@ pub(super) enum Scenario {
     RecoveryOfTheLastStroke,
     RecoveryOfARejectedKey,
     Rejection,
+    OlderStorage,
+    OlderStorageAfterAnEmergency,
     Lease,
     LeaseRenewal,
     LeaseRevocation,
@@ -31,7 +33,7 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -47,6 +49,8 @@ impl Scenario {
         Self::RecoveryOfTheLastStroke,
         Self::RecoveryOfARejectedKey,
         Self::Rejection,
+        Self::OlderStorage,
+        Self::OlderStorageAfterAnEmergency,
         Self::Lease,
         Self::LeaseRenewal,
         Self::LeaseRevocation,
@@ -92,6 +96,10 @@ impl Scenario {
                     },
                 );
                 world.die_during_a_rotation("before DELETE /keys/*").await;
+            }
+            Self::OlderStorage => forget_rotations(&world, [json!({}), json!({})]).await,
+            Self::OlderStorageAfterAnEmergency => {
+                forget_rotations(&world, [json!({"rotation_grace_period": 0})]).await;
             }
             _ => {}
         }
@@ -173,7 +181,9 @@ impl Scenario {
             Self::RecoveryOfNothing
             | Self::RecoveryOfAKey
             | Self::RecoveryOfTheLastStroke
-            | Self::RecoveryOfARejectedKey => {
+            | Self::RecoveryOfARejectedKey
+            | Self::OlderStorage
+            | Self::OlderStorageAfterAnEmergency => {
                 world.restart().await;
                 world.pass(700).await;
                 Ok(None)
@@ -222,9 +232,22 @@ impl Scenario {
     pub(super) fn is_ruthless(self) -> bool {
         matches!(
             self,
-            Self::EmergencyRotation | Self::RoleDeletion | Self::ForcedDeletion
+            Self::EmergencyRotation
+                | Self::RoleDeletion
+                | Self::ForcedDeletion
+                | Self::OlderStorageAfterAnEmergency
         )
     }
+}
+
+/// The role is rotated, readers get its keys, and then storage is what it was before.
+async fn forget_rotations(world: &World, rotations: impl IntoIterator<Item = Value>) {
+    let snapshot = world.snapshot().await;
+    for rotation in rotations {
+        world.write(ROTATE, rotation).await.unwrap();
+        world.pass(60).await;
+    }
+    world.restore(snapshot).await;
 }
 
 /// The next key is another one than was ordered.

@@ -197,6 +197,27 @@ impl World {
         }
     }
 
+    /// All that is stored.
+    pub(crate) async fn snapshot(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for key in self.storage.keys() {
+            let value = self.storage.get(&key).await.unwrap().expect("it is listed");
+            entries.push(Entry { key, value });
+        }
+        entries
+    }
+
+    /// The node dies, and storage is as it was when the snapshot was taken; for the next node.
+    pub(crate) async fn restore(&self, snapshot: Vec<Entry>) {
+        self.node().life.end();
+        for key in self.storage.keys() {
+            self.storage.delete(&key).await.unwrap();
+        }
+        for entry in snapshot {
+            self.storage.put(entry).await.unwrap();
+        }
+    }
+
     /// So many seconds from now.
     pub(crate) fn after(&self, seconds: i64) -> Timestamp {
         let seconds = SignedDuration::from_secs(seconds);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::engine::clock::SystemClock;
 use crate::engine::minting::recover;
-use crate::engine::nonce::SystemRandomness;
+use crate::engine::nonce::{Origin, SystemRandomness};
 use crate::engine::stored;
 use crate::logical::{FixedSystemView, MemoryStorage, Mount, NoEvents};
 
@@ -163,9 +163,10 @@ async fn an_intent_is_read_back_as_it_was_stored() {
             json!({"rotation": {"version": 2}}),
         ),
     ] {
+        let role = RoleName::new("app").unwrap();
         let intent = Intent {
-            nonce: Nonce::new(&SystemRandomness),
-            role: RoleName::new("app").unwrap(),
+            nonce: Nonce::new(&Origin::new("test", &role), &SystemRandomness),
+            role,
             purpose,
             key_name: "app".to_owned(),
             place: place(None),

@@ -25,27 +25,41 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
     let failed = move || prop::option::of(time().prop_map(|t| failure(at(t))));
     let superseded = prop::collection::vec((time(), failed()), 0..4);
     let failures = (failed(), failed(), prop::option::of((time(), failed())));
-    (policies(), time(), superseded, any::<bool>(), failures).prop_map(
-        |(policy, since, superseded, other_limits, (rotation, patch, deletion))| {
-            let mut role = role(policy.clone(), at(since));
-            for (version, (revoke_at, failure)) in superseded.into_iter().enumerate() {
-                let next = key(version as u64 + 2, &policy, at(since));
-                role = role.switched_to(next, Grace::Seconds(0));
-                role.superseded[version].revoke_at = at(revoke_at);
-                role.superseded[version].failure = failure;
-            }
-            if other_limits {
-                role.definition.terms.limits = limits(2);
-            }
-            role.rotation_failure = rotation;
-            role.limits_failure = patch;
-            role.deletion = deletion.map(|(since, failure)| Deletion {
-                since: at(since),
-                failure,
-            });
-            role
-        },
+    let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::Outdated]);
+    let unfit = prop::option::weighted(0.2, (misfits, time()));
+    (
+        policies(),
+        time(),
+        superseded,
+        any::<bool>(),
+        failures,
+        unfit,
     )
+        .prop_map(
+            |(policy, since, superseded, other_limits, (rotation, patch, deletion), unfit)| {
+                let mut role = role(policy.clone(), at(since));
+                for (version, (revoke_at, failure)) in superseded.into_iter().enumerate() {
+                    let next = key(version as u64 + 2, &policy, at(since));
+                    role = role.switched_to(next, Grace::Seconds(0));
+                    role.superseded[version].revoke_at = at(revoke_at);
+                    role.superseded[version].failure = failure;
+                }
+                if other_limits {
+                    role.definition.terms.limits = limits(2);
+                }
+                role.rotation_failure = rotation;
+                role.limits_failure = patch;
+                role.unfit = unfit.map(|(reason, since)| Unfit {
+                    reason,
+                    since: at(since),
+                });
+                role.deletion = deletion.map(|(since, failure)| Deletion {
+                    since: at(since),
+                    failure,
+                });
+                role
+            },
+        )
 }
 
 proptest! {
@@ -66,7 +80,8 @@ proptest! {
             Step::ApplyLimits => prop_assert!(!waits(&role.limits_failure)),
             Step::Rotate { since } => {
                 prop_assert!(since <= now && !waits(&role.rotation_failure));
-                prop_assert!(role.definition.rotation.automated);
+                let outdated = |unfit: Unfit| unfit.reason == Misfit::Outdated;
+                prop_assert!(role.definition.rotation.automated || role.unfit.is_some_and(outdated));
             }
         }
     }

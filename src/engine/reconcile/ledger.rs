@@ -1,0 +1,105 @@
+//! What storage knew when the work began, kept until all of it has been compared.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use crate::engine::error::Error;
+use crate::engine::minting::Place;
+use crate::engine::nonce::Origin;
+use crate::engine::role::{Role, RoleName};
+use crate::logical::StorageError;
+use crate::openrouter::KeyHash;
+
+/// The keys of rotating roles, whose they are, and what is still to be compared.
+pub struct Ledger {
+    /// When it was begun.
+    pub(super) begun: Timestamp,
+    /// Roles that could not be read yet.
+    pub(super) unread: BTreeSet<RoleName>,
+    /// Where nothing was compared yet.
+    pub(super) left: BTreeSet<Place>,
+    /// Where each role's current key is expected.
+    current: BTreeMap<Place, Vec<(KeyHash, RoleName)>>,
+    known: HashSet<KeyHash>,
+    roles: HashMap<Origin, RoleName>,
+}
+
+impl Ledger {
+    /// A ledger without entries, for these roles.
+    pub fn of(roles: impl IntoIterator<Item = RoleName>, now: Timestamp) -> Self {
+        Self {
+            begun: now,
+            unread: roles.into_iter().collect(),
+            left: BTreeSet::new(),
+            current: BTreeMap::new(),
+            known: HashSet::new(),
+            roles: HashMap::new(),
+        }
+    }
+
+    /// Enters what came of reading a role. A dynamic one has no keys of its own, and one whose entry
+    /// makes no sense is left alone with whatever keys it has. Any other error is for another try.
+    pub fn enter(&mut self, name: &RoleName, origin: Origin, read: &Result<Option<Role>, Error>) {
+        let role = match read {
+            Ok(role) => role.as_ref(),
+            Err(Error::Storage(StorageError::Malformed { .. })) => None,
+            Err(_) => return,
+        };
+        self.unread.remove(name);
+        let Some(role) = role else {
+            return;
+        };
+        self.roles.insert(origin, name.clone());
+        let Role::Rotating(role) = role else {
+            return;
+        };
+        let hashes = role.keys().map(|(hash, _)| hash.clone());
+        self.known.extend(hashes);
+        let place = Place {
+            connection: role.current.connection.clone(),
+            workspace_id: role.definition.terms.workspace_id.clone(),
+        };
+        self.left.insert(place.clone());
+        let current = self.current.entry(place).or_default();
+        current.push((role.current.hash.clone(), name.clone()));
+    }
+
+    /// That every role could be read by now.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when not.
+    pub(super) fn require_all_read(&self) -> Result<(), Error> {
+        match self.unread.first() {
+            None => Ok(()),
+            Some(name) => Err(Error::Conflict(format!(
+                "{} roles cannot be read, {name} for one",
+                self.unread.len()
+            ))),
+        }
+    }
+
+    /// Whether there is nothing left to compare.
+    pub fn is_done(&self) -> bool {
+        self.unread.is_empty() && self.left.is_empty()
+    }
+
+    /// The roles whose current keys are expected at a place, by hash.
+    pub(super) fn current_keys(&self, place: &Place) -> HashMap<&KeyHash, Vec<&RoleName>> {
+        let mut roles = HashMap::<_, Vec<_>>::new();
+        for (hash, name) in self.current.get(place).into_iter().flatten() {
+            roles.entry(hash).or_default().push(name);
+        }
+        roles
+    }
+
+    /// Whether the key was in a role's entry.
+    pub(super) fn has(&self, hash: &KeyHash) -> bool {
+        self.known.contains(hash)
+    }
+
+    /// The role whose keys are marked like this.
+    pub(super) fn role(&self, origin: &Origin) -> Option<&RoleName> {
+        self.roles.get(origin)
+    }
+}
