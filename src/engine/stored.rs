@@ -33,6 +33,16 @@ pub async fn load<T: DeserializeOwned>(
     }
 }
 
+/// Whether there is an entry under `key`, be it one that makes sense or not: one storage call. For the
+/// server's question before a write: to an error it gives no answer but "internal error", and the
+/// write itself says what is wrong.
+///
+/// # Errors
+/// Storage's own.
+pub async fn exists(storage: &dyn Storage, key: &str) -> Result<bool, StorageError> {
+    Ok(storage.get(key).await?.is_some())
+}
+
 /// Writes the entry under `key`: one storage call, atomic.
 ///
 /// # Errors

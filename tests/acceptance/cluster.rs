@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::crash::Lives;
-use crate::harness::{Cluster, Mount, PLUGIN_NAME, SOON, eventually};
+use crate::harness::{Cluster, Mount, Node, PLUGIN_NAME, SOON, eventually};
 
 #[tokio::test]
 async fn a_leader_killed_at_any_point_of_a_rotation_leaves_nothing_undone() {
@@ -77,6 +77,20 @@ async fn a_standby_passes_requests_on_and_does_nothing_itself() {
 
 #[tokio::test]
 async fn a_leader_without_the_plugin_says_so_and_the_next_leader_goes_on() {
+    let reason = format!("{PLUGIN_NAME}: no such file or directory");
+    a_leader_that_cannot_run_it(Node::remove_plugin, &reason).await;
+}
+
+#[tokio::test]
+async fn a_leader_with_another_version_than_is_registered_says_so_and_the_next_leader_goes_on() {
+    let replace = |node: &Node| {
+        node.replace_plugin("0.0.9");
+    };
+    a_leader_that_cannot_run_it(replace, "checksums did not match").await;
+}
+
+/// All nodes but the leader are spoilt, the leader steps down, and then one of them is mended.
+async fn a_leader_that_cannot_run_it(spoil: impl Fn(&Node), reason: &str) {
     let cluster = Cluster::turn().await;
     let leader = cluster.leader().await;
     let mut mount = Mount::on(cluster.client(leader)).await;
@@ -84,7 +98,7 @@ async fn a_leader_without_the_plugin_says_so_and_the_next_leader_goes_on() {
     let key = mount.key("app").await;
     let others = Cluster::others(leader);
     for other in others {
-        cluster.node(other).remove_plugin();
+        spoil(cluster.node(other));
     }
     cluster.step_down(leader).await;
     let lacking = cluster.successor_of(leader).await;
@@ -93,8 +107,8 @@ async fn a_leader_without_the_plugin_says_so_and_the_next_leader_goes_on() {
     let reply = mount.read("creds/app").await;
     let refused = reply.status() >= 400 && !reply.errors().is_empty();
     assert!(refused, "{reply}");
-    let reason = format!("{PLUGIN_NAME}: no such file or directory");
-    assert!(cluster.node(lacking).log().contains(&reason));
+    let log = cluster.node(lacking).log();
+    assert!(log.contains(reason), "{log}");
     assert!(mount.openrouter.accepts(&key).await);
     for other in others {
         if other != lacking {

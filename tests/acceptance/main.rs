@@ -35,6 +35,8 @@ mod promise;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod restored;
+#[cfg(test)]
 mod roles;
 #[cfg(test)]
 mod rotation;
@@ -42,3 +44,5 @@ mod rotation;
 mod servers;
 #[cfg(test)]
 mod soak;
+#[cfg(test)]
+mod upgrade;

@@ -8,6 +8,7 @@ use super::{fields, proof};
 use crate::engine::error::Error;
 use crate::engine::role::Role;
 use crate::engine::state::Engine;
+use crate::engine::stored;
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
 
@@ -49,7 +50,7 @@ fn connection_path(pattern: &'static str, suffix: &'static str) -> Path<Engine> 
         )
         .exists(|engine: Arc<Engine>, fields| async move {
             let name = name_of(fields.text("name"))?;
-            Ok(Connection::load(&*engine.storage, &name).await?.is_some())
+            Ok(stored::exists(&*engine.storage, &name.key()).await?)
         })
         .help(SYNOPSIS, DESCRIPTION)
 }

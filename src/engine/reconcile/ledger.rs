@@ -22,7 +22,20 @@ pub struct Ledger {
     /// Where each role's current key is expected.
     current: BTreeMap<Place, Vec<(KeyHash, RoleName)>>,
     known: HashSet<KeyHash>,
-    roles: HashMap<Origin, RoleName>,
+    /// Whose keys are marked how; `None` is a role whose entry makes no sense.
+    roles: HashMap<Origin, Option<RoleName>>,
+}
+
+/// Who has a key that is marked in some way.
+pub(super) enum Owner<'a> {
+    /// This role.
+    Role(&'a RoleName),
+    /// A role that is left alone, with whatever keys it has.
+    Illegible,
+    /// Perhaps one that could not be read yet.
+    Unread,
+    /// No role that there is.
+    Nobody,
 }
 
 impl Ledger {
@@ -41,17 +54,16 @@ impl Ledger {
     /// Enters what came of reading a role. A dynamic one has no keys of its own, and one whose entry
     /// makes no sense is left alone with whatever keys it has. Any other error is for another try.
     pub fn enter(&mut self, name: &RoleName, origin: Origin, read: &Result<Option<Role>, Error>) {
-        let role = match read {
-            Ok(role) => role.as_ref(),
+        let legible = match read {
+            Ok(_) => Some(name.clone()),
             Err(Error::Storage(StorageError::Malformed { .. })) => None,
             Err(_) => return,
         };
         self.unread.remove(name);
-        let Some(role) = role else {
-            return;
-        };
-        self.roles.insert(origin, name.clone());
-        let Role::Rotating(role) = role else {
+        if !matches!(read, Ok(None)) {
+            self.roles.insert(origin, legible);
+        }
+        let Ok(Some(Role::Rotating(role))) = read else {
             return;
         };
         let hashes = role.keys().map(|(hash, _)| hash.clone());
@@ -98,8 +110,13 @@ impl Ledger {
         self.known.contains(hash)
     }
 
-    /// The role whose keys are marked like this.
-    pub(super) fn role(&self, origin: &Origin) -> Option<&RoleName> {
-        self.roles.get(origin)
+    /// Whose keys are marked like this.
+    pub(super) fn owner(&self, origin: &Origin) -> Owner<'_> {
+        match self.roles.get(origin) {
+            Some(Some(name)) => Owner::Role(name),
+            Some(None) => Owner::Illegible,
+            None if !self.unread.is_empty() => Owner::Unread,
+            None => Owner::Nobody,
+        }
     }
 }

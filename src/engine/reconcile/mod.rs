@@ -26,6 +26,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 pub use ledger::Ledger;
+use ledger::Owner;
 
 use super::clock::seconds_until;
 use super::connection::Link;
@@ -121,11 +122,10 @@ async fn compare(
         let Some(origin) = origin_of(engine, &key).filter(|_| !ledger.has(&key.hash)) else {
             return;
         };
-        match ledger.role(&origin) {
-            Some(name) => doubts.entry(name.clone()).or_default().strays.push(key),
-            // Or of one that could not be read yet.
-            None if !ledger.unread.is_empty() => {}
-            None => tracing::warn!(
+        match ledger.owner(&origin) {
+            Owner::Role(name) => doubts.entry(name.clone()).or_default().strays.push(key),
+            Owner::Illegible | Owner::Unread => {}
+            Owner::Nobody => tracing::warn!(
                 mount = engine.mount,
                 key_hash = %key.hash,
                 key_name = key.name,

@@ -7,6 +7,7 @@ use super::fields;
 use super::kind::Kind;
 use super::name::{PREFIX, RoleName};
 use crate::engine::state::Engine;
+use crate::engine::stored;
 use crate::engine::{dynamic, rotating};
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Operation, Response};
@@ -41,7 +42,7 @@ pub fn paths() -> Vec<Path<Engine>> {
         )
         .exists(|engine: Arc<Engine>, fields| async move {
             let name = RoleName::of_path(&fields)?;
-            Ok(Role::load(&*engine.storage, &name).await?.is_some())
+            Ok(stored::exists(&*engine.storage, &name.key()).await?)
         })
         .help(SYNOPSIS, DESCRIPTION);
     vec![role, list]

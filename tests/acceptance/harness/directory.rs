@@ -4,6 +4,7 @@
 //! Everything that a server or a plugin writes goes below it, and it goes away with the server.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,10 +54,23 @@ impl Directory {
     /// Puts the plugin's executable into the plugin directory under `name`.
     pub(crate) fn add_plugin(&self, name: &str) {
         let to = self.path("plugins").join(name);
+        // Whatever is there may be another version.
+        let _ = fs::remove_file(&to);
         // A copy only where a link cannot be: the binary is large, the servers are many.
         fs::hard_link(program::plugin(), &to)
             .or_else(|_| fs::copy(program::plugin(), &to).map(drop))
             .expect("the plugin can be put into the plugin directory");
+    }
+
+    /// Puts the plugin's executable of another version there, as an upgrade does: a new file takes the
+    /// place of the old one, which may be running.
+    pub(crate) fn replace_plugin(&self, name: &str, version: &str) {
+        let to = self.path("plugins").join(name);
+        let new = to.with_extension("new");
+        fs::write(&new, program::of_version(version)).expect("a file");
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&new, executable).expect("the file's owner may do so");
+        fs::rename(new, to).expect("a file can take another one's place");
     }
 
     /// A command whose whole environment is this directory, so that nothing of the developer's own

@@ -5,9 +5,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::cli::CliOutput;
 use super::client::Client;
 use super::directory::Directory;
 use super::listen;
@@ -115,6 +117,23 @@ impl Node {
     pub(crate) fn add_plugin(&self) {
         self.directory.add_plugin(PLUGIN_NAME);
     }
+
+    /// Installs the plugin's executable of another version in the place of the one that is there;
+    /// returns its entry for the catalog.
+    pub(crate) fn replace_plugin(&self, version: &str) -> Value {
+        self.directory.replace_plugin(PLUGIN_NAME, version);
+        program::catalog_entry_of(&self.directory.path("plugins").join(PLUGIN_NAME))
+    }
+
+    /// Runs `vault <arguments>` against this node.
+    pub(crate) async fn cli(&self, client: &Client, arguments: &[&str]) -> CliOutput {
+        CliOutput::of(&self.directory, client, arguments).await
+    }
+
+    /// The path of a file of this node's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path(name)
+    }
 }
 
 fn spawn(directory: &Directory, configuration: &Value) -> ServerProcess {
@@ -149,6 +168,8 @@ fn configure(
         // Locking memory needs a privilege that tests do not have.
         "disable_mlock": true,
         "log_level": "debug",
+        // For tests that look at what is stored, or put something there.
+        "raw_storage_endpoint": true,
     });
     if let Some(seal) = seal {
         configuration["seal"] = seal.clone();

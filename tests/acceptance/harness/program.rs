@@ -60,16 +60,37 @@ pub(crate) fn catalog_entry(version: Option<&str>) -> Value {
     json!({"sha256": plugin_sha256(), "command": PLUGIN_NAME, "version": version})
 }
 
-/// In hexadecimal.
+/// The same of an executable that is installed somewhere.
+pub(super) fn catalog_entry_of(executable: &Path) -> Value {
+    let binary = fs::read(executable).expect("the executable can be read");
+    json!({"sha256": sha256(&binary), "command": PLUGIN_NAME})
+}
+
+/// The plugin's executable as another build would be: it differs in nothing but its version, which has
+/// to be as long.
+pub(super) fn of_version(version: &str) -> Vec<u8> {
+    let mut binary = fs::read(plugin()).expect("the plugin's executable can be read");
+    let (own, other) = (env!("CARGO_PKG_VERSION").as_bytes(), version.as_bytes());
+    assert_eq!(own.len(), other.len(), "{version}");
+    let places: Vec<usize> = (0..binary.len() - own.len())
+        .filter(|at| binary[*at..].starts_with(own))
+        .collect();
+    assert!(!places.is_empty(), "the executable has its version in it");
+    for at in places {
+        binary[at..at + own.len()].copy_from_slice(other);
+    }
+    binary
+}
+
 fn plugin_sha256() -> &'static str {
     static SUM: OnceLock<String> = OnceLock::new();
-    SUM.get_or_init(|| {
-        let binary = fs::read(plugin()).expect("the plugin's executable can be read");
-        Sha256::digest(binary)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
-    })
+    SUM.get_or_init(|| sha256(&fs::read(plugin()).expect("the plugin's executable can be read")))
+}
+
+/// In hexadecimal.
+fn sha256(binary: &[u8]) -> String {
+    let digest = Sha256::digest(binary);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn vault() -> PathBuf {

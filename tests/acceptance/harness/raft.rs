@@ -77,6 +77,26 @@ impl RaftVault {
         self.node.plugin_processes()
     }
 
+    /// The server under it.
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Saves a snapshot of everything that is stored; returns its file.
+    pub(crate) async fn save_snapshot(&self) -> String {
+        let file = self.node.path("snapshot").display().to_string();
+        let save = ["operator", "raft", "snapshot", "save", &file];
+        self.node.cli(&self.client, &save).await.ok();
+        file
+    }
+
+    /// Restores a snapshot, and waits until the server serves requests again.
+    pub(crate) async fn restore_snapshot(&self, file: &str) {
+        let restore = ["operator", "raft", "snapshot", "restore", file];
+        self.node.cli(&self.client, &restore).await.ok();
+        listen::serves(&self.client, "sys/health").await;
+    }
+
     /// Everything that the server and its plugins have logged so far.
     pub(crate) fn log(&self) -> String {
         self.node.log()

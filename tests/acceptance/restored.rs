@@ -1,0 +1,56 @@
+//! A snapshot of the server's storage is restored, from before rotations that OpenRouter remembers.
+
+use serde_json::json;
+
+use crate::harness::{Mount, RaftVault, SOON, eventually};
+
+#[tokio::test]
+async fn a_snapshot_from_before_a_rotation_is_made_up_for_without_a_person() {
+    let vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    for role in ["superseded", "gone", "untouched"] {
+        mount
+            .role(role, json!({"rotation_grace_period": 60, "ttl": 30}))
+            .await;
+    }
+    let (untouched, gone) = (mount.key("untouched").await, mount.key("gone").await);
+    let snapshot = vault.save_snapshot().await;
+    mount.write("rotate-role/superseded", json!({})).await.ok();
+    let forgotten = mount.key("superseded").await;
+    let emergency = json!({"rotation_grace_period": 0});
+    mount.write("rotate-role/gone", emergency).await.ok();
+    let by_hand = "somebody's own".to_owned();
+    mount.openrouter.account().create_keys(&by_hand, 1);
+    let before = mount.openrouter.hashes().len();
+    vault.restore_snapshot(&snapshot).await;
+
+    let recovered = async || {
+        let role = async |name: &str| mount.read(&format!("roles/{name}")).await;
+        let [superseded, gone] = [role("superseded").await, role("gone").await];
+        let version =
+            |reply: &crate::harness::Reply| reply.data()["current_key"]["version"].as_u64();
+        (version(&superseded) == Some(3) && version(&gone) == Some(3)).then_some(())
+    };
+    eventually("the rotations are done again", SOON, recovered).await;
+    assert_ne!(mount.key("gone").await, gone);
+    assert_eq!(mount.key("untouched").await, untouched);
+    for role in ["superseded", "gone", "untouched"] {
+        assert!(
+            mount.openrouter.accepts(&mount.key(role).await).await,
+            "{role}"
+        );
+    }
+    // Whoever read it before the restore was promised as much.
+    assert!(mount.openrouter.accepts(&forgotten).await);
+    // The two new ones; and nothing was deleted, what somebody else made least of all.
+    assert_eq!(mount.openrouter.hashes().len(), before + 2);
+    let log = vault.log();
+    assert!(
+        log.contains("a key of the role's was unknown to storage"),
+        "{log}"
+    );
+    assert!(
+        log.contains("the current key is gone at OpenRouter"),
+        "{log}"
+    );
+}
