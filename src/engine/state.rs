@@ -75,7 +75,7 @@ impl Engine {
 
     /// Who has the keys of a role made.
     pub fn origin(&self, role: &RoleName) -> Origin {
-        Origin::new(&self.mount, role)
+        Origin::new(&self.mount, &role.to_string())
     }
 
     /// The sole right to change a role. When it is given back the keeper looks at the role, whatever

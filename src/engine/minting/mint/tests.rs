@@ -165,7 +165,7 @@ async fn an_intent_is_read_back_as_it_was_stored() {
     ] {
         let role = RoleName::new("app").unwrap();
         let intent = Intent {
-            nonce: Nonce::new(&Origin::new("test", &role), &SystemRandomness),
+            nonce: Nonce::new(&Origin::new("test", "app"), &SystemRandomness),
             role,
             purpose,
             key_name: "app".to_owned(),
