@@ -25,6 +25,7 @@ pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;
 pub(crate) use mount::Mount;
 pub(crate) use node::Node;
+pub(crate) use openrouter::OpenRouter;
 pub(crate) use process::PluginProcess;
 pub(crate) use program::{PLUGIN_NAME, VERSION, catalog_entry, server};
 pub(crate) use raft::RaftVault;

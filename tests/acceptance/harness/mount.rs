@@ -89,8 +89,8 @@ impl Mount {
             .text("api_key")
     }
 
-    /// Waits until the living keys at OpenRouter are those that the roles' status names: none too
-    /// many and none too few.
+    /// Waits until the living keys at OpenRouter are those that the rotating roles' status names: none
+    /// too many and none too few.
     pub(crate) async fn knows_every_key(&self) {
         let agreed = async || {
             let mut living = self.openrouter.hashes();
@@ -106,6 +106,9 @@ impl Mount {
         let mut hashes = Vec::new();
         for role in self.list("roles").await.keys() {
             let status = self.read(&format!("roles/{role}")).await.ok();
+            if status.text("credential_type") == "dynamic" {
+                continue;
+            }
             let superseded = status
                 .field("superseded_keys")
                 .as_array()

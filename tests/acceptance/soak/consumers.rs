@@ -1,0 +1,99 @@
+//! Who takes keys, and holds each to its promise.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::{LEASED, ROLES, Soak, role};
+use crate::harness::{Client, Reply};
+
+impl Soak {
+    /// Reads the keys of rotating roles at random, and sees for each whether it lives as long as
+    /// promised.
+    pub(super) async fn read_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
+        let mut promises = JoinSet::new();
+        while !self.over.load(Ordering::Relaxed) {
+            let name = role(random.u64(0..ROLES));
+            let client = random.choice(&clients).expect("there is one");
+            let asked = Instant::now();
+            match self.take(client, &name).await {
+                Some(reply) if reply.status() == 200 => {
+                    self.counts.keys_handed_out.add();
+                    let ttl = reply.integer("ttl").unsigned_abs();
+                    let until = asked + Duration::from_secs(ttl);
+                    promises.spawn(Arc::clone(&self).hold_to(reply.text("key_hash"), until));
+                }
+                // The engine's own refusal, where the server or the plugin was there to answer.
+                Some(reply) if reply.status() == 400 => {
+                    println!("{reply}");
+                    self.counts.without_a_key.add();
+                }
+                _ => self.counts.unanswered.add(),
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(10..200))).await;
+        }
+        promises.join_all().await;
+    }
+
+    /// Leases keys, and sees for each whether it lives as long as its lease, which is then revoked or
+    /// left to run out.
+    pub(super) async fn lease_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
+        let mut promises = JoinSet::new();
+        while !self.over.load(Ordering::Relaxed) {
+            let client = random.choice(&clients).expect("there is one").clone();
+            let asked = Instant::now();
+            match self.take(&client, LEASED).await {
+                Some(reply) if reply.status() == 200 => {
+                    self.counts.leases.add();
+                    let ttl = Duration::from_secs(reply.lease_duration().unsigned_abs());
+                    let revoked = random.bool().then(|| ttl.mul_f64(random.f64()));
+                    let (hash, until) = (reply.text("key_hash"), asked + revoked.unwrap_or(ttl));
+                    let (soak, lease) = (Arc::clone(&self), reply.lease_id());
+                    promises.spawn(async move {
+                        Arc::clone(&soak).hold_to(hash, until).await;
+                        if revoked.is_some() {
+                            soak.revoke(&client, &lease).await;
+                        }
+                    });
+                }
+                // It takes OpenRouter to make a key.
+                _ => self.counts.unanswered.add(),
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(50..500))).await;
+        }
+        promises.join_all().await;
+    }
+
+    async fn take(&self, client: &Client, role: &str) -> Option<Reply> {
+        let path = self.mount.at(&format!("creds/{role}"));
+        client.try_read(&path).await
+    }
+
+    /// Revokes a lease, if there is a server to do so; one that is not revoked runs out.
+    async fn revoke(&self, client: &Client, lease: &str) {
+        let lease = json!({"lease_id": lease, "sync": true});
+        let reply = client.try_write("sys/leases/revoke", lease).await;
+        if reply.is_some_and(|reply| reply.status() == 204) {
+            self.counts.revocations.add();
+        }
+    }
+
+    /// A key was promised to live until then.
+    async fn hold_to(self: Arc<Self>, hash: String, until: Instant) {
+        tokio::time::sleep_until((until - LOOK_BEFORE).into()).await;
+        let key = self.mount.openrouter.account().key(&hash);
+        let alive = key.is_some_and(|key| key.deleted_at.is_none() && !key.disabled);
+        // Looked at too late, it proves nothing.
+        if !alive && Instant::now() < until {
+            println!("{hash} died early");
+            self.counts.early_deaths.add();
+        }
+    }
+}
+
+/// How long before its promised end a key is looked at.
+const LOOK_BEFORE: Duration = Duration::from_millis(100);
