@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use self::support::host::{Host, tls_stream};
-use self::support::identity::{Identity, anonymous_client};
+use self::support::identity::{Identity, anonymous_client, anonymous_client_of_tls12};
 use self::support::process::PluginProcess;
 
 mod support;
@@ -27,6 +27,15 @@ mod support;
 async fn first_byte(socket: &Path, tls: ClientConfig) -> io::Result<u8> {
     let attempt = async { tls_stream(socket, tls).await?.read_u8().await };
     timeout(Duration::from_secs(10), attempt).await.unwrap()
+}
+
+/// What somebody connects with: the newest version of TLS, and the oldest that Go's hosts know.
+fn both_versions(identity: &Identity, plugin: &PluginProcess) -> [ClientConfig; 2] {
+    let certificate = &plugin.line.certificate;
+    [
+        identity.client(certificate),
+        identity.client_of_tls12(certificate),
+    ]
 }
 
 /// The alert with which an attempt was refused.
@@ -69,35 +78,50 @@ async fn the_host_is_let_in_with_tls_1_2_too() {
 #[tokio::test]
 async fn another_certificate_is_refused() {
     let plugin = PluginProcess::start(&Identity::new()).await;
-    let stranger = Identity::new().client(&plugin.line.certificate);
-    let attempt = first_byte(&plugin.line.socket, stranger).await;
-    assert_eq!(alert(attempt), AlertDescription::AccessDenied);
+    let stranger = Identity::new();
+    for tls in both_versions(&stranger, &plugin) {
+        let attempt = first_byte(&plugin.line.socket, tls).await;
+        assert_eq!(alert(attempt), AlertDescription::AccessDenied);
+    }
 }
 
 #[tokio::test]
 async fn the_hosts_certificate_without_its_key_is_refused_for_its_signature() {
     let host = Identity::new();
     let plugin = PluginProcess::start(&host).await;
-    let forger = host.forged().client(&plugin.line.certificate);
-    let attempt = first_byte(&plugin.line.socket, forger).await;
-    assert_eq!(alert(attempt), AlertDescription::DecryptError);
-}
-
-#[tokio::test]
-async fn the_hosts_certificate_without_its_key_is_refused_in_tls_1_2_too() {
-    let host = Identity::new();
-    let plugin = PluginProcess::start(&host).await;
-    let forger = host.forged().client_of_tls12(&plugin.line.certificate);
-    let attempt = first_byte(&plugin.line.socket, forger).await;
-    assert_eq!(alert(attempt), AlertDescription::DecryptError);
+    for tls in both_versions(&host.forged(), &plugin) {
+        let attempt = first_byte(&plugin.line.socket, tls).await;
+        assert_eq!(alert(attempt), AlertDescription::DecryptError);
+    }
 }
 
 #[tokio::test]
 async fn no_certificate_is_refused() {
     let plugin = PluginProcess::start(&Identity::new()).await;
-    let nobody = anonymous_client(&plugin.line.certificate);
-    let attempt = first_byte(&plugin.line.socket, nobody).await;
-    assert_eq!(alert(attempt), AlertDescription::CertificateRequired);
+    let certificate = &plugin.line.certificate;
+    for tls in [
+        anonymous_client(certificate),
+        anonymous_client_of_tls12(certificate),
+    ] {
+        let attempt = first_byte(&plugin.line.socket, tls).await;
+        assert_eq!(alert(attempt), AlertDescription::CertificateRequired);
+    }
+}
+
+#[tokio::test]
+async fn another_connection_of_the_host_comes_and_goes_without_harm_to_the_first() {
+    let (plugin, first) = Host::start().await;
+    let second = first.again(&plugin.line).await;
+    for host in [&first, &second] {
+        assert_eq!(host.ping().await, ServingStatus::Serving);
+    }
+    drop(second);
+    let third = first.again(&plugin.line).await;
+    assert_eq!(first.ping().await, ServingStatus::Serving);
+    assert!(!first.broker_stream.is_finished() && !first.stdio_stream.is_finished());
+
+    drop(first);
+    assert_eq!(third.ping().await, ServingStatus::Serving);
 }
 
 #[tokio::test]
@@ -117,23 +141,6 @@ async fn plaintext_is_refused() {
         answer.first().is_none_or(|first| *first == TLS_ALERT),
         "{end:?}: {answer:?}"
     );
-}
-
-#[tokio::test]
-async fn connections_that_keep_silent_hold_up_nobody() {
-    let identity = Identity::new();
-    let plugin = PluginProcess::start(&identity).await;
-    let mut silent = Vec::new();
-    for _ in 0..20 {
-        silent.push(UnixStream::connect(&plugin.line.socket).await.unwrap());
-    }
-    // Well below the ten seconds after which the silent ones are thrown out.
-    let host = timeout(
-        Duration::from_secs(5),
-        Host::connect(identity, &plugin.line),
-    )
-    .await;
-    assert_eq!(host.unwrap().ping().await, ServingStatus::Serving);
 }
 
 /// The type of the TLS record that an alert comes in.

@@ -1,7 +1,7 @@
 //! The socket that the host connects to, and the connections accepted on it.
 //!
-//! Called by `serve`. Every connection does its TLS handshake in a task of its own, so that a
-//! silent or slow peer holds up nobody else; what comes out is the host and nobody else.
+//! Called by `serve`. Every connection goes through the [`Door`]; what comes out is the host and
+//! nobody else.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::net::{UnixListener, UnixSocket};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::door::Door;
 use super::error::ServeError;
 use super::host_watch::HostWatch;
 use super::tls::Tls;
@@ -59,12 +60,8 @@ impl Listener {
         watch: HostWatch,
         stop: CancellationToken,
     ) -> ReceiverStream<io::Result<ByteStream>> {
-        let (accepted, connections) = mpsc::channel(1);
-        let door = Arc::new(Door {
-            tls,
-            watch,
-            accepted,
-        });
+        let (let_in, connections) = mpsc::channel(1);
+        let door = Arc::new(Door::new(tls, watch, let_in));
         let socket = Arc::clone(&self.socket);
         tokio::spawn(async move {
             stop.run_until_cancelled(accept(&socket, &door)).await;
@@ -92,39 +89,6 @@ impl Drop for SocketPath {
     fn drop(&mut self) {
         // Best effort: the directory may be gone already, and nobody could act on the error.
         let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// What stands between a connection and the server.
-struct Door {
-    tls: Option<Tls>,
-    watch: HostWatch,
-    accepted: mpsc::Sender<io::Result<ByteStream>>,
-}
-
-impl Door {
-    /// Lets one connection in if it is the host's. The permit is a place among the handshakes in
-    /// flight, and is free again when this returns.
-    async fn admit(self: Arc<Self>, stream: UnixStream, _place: OwnedSemaphorePermit) {
-        let handshake = async {
-            let stream = ByteStream::new(stream);
-            match &self.tls {
-                Some(tls) => tls.accept(stream).await,
-                None => Ok(stream),
-            }
-        };
-        match timeout(HANDSHAKE_LIMIT, handshake)
-            .await
-            .map_err(io::Error::from)
-            .flatten()
-        {
-            Ok(stream) => {
-                let stream = stream.with_presence(self.watch.connected());
-                // Fails only when the server has ended.
-                let _ = self.accepted.send(Ok(stream)).await;
-            }
-            Err(error) => tracing::warn!(%error, "refused a connection"),
-        }
     }
 }
 
@@ -163,14 +127,11 @@ fn find_group(file: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// Accepts for ever. With all places taken the next peers wait in the socket's queue.
+/// Accepts for ever.
 async fn accept(socket: &UnixListener, door: &Arc<Door>) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES_IN_FLIGHT));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    loop {
         match socket.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(Arc::clone(door).admit(stream, place));
-            }
+            Ok((stream, _)) => door.knock(stream),
             Err(error) => {
                 // Out of file descriptors, most likely: others have to end first.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -180,14 +141,10 @@ async fn accept(socket: &UnixListener, door: &Arc<Door>) {
     }
 }
 
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-
-/// A host opens one connection; the rest is for reconnects and for whoever keeps silent.
-const HANDSHAKES_IN_FLIGHT: usize = 64;
-
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const BACKLOG: u32 = 128;
+/// With the queue full a host's attempt to connect fails at once, so a burst of others has to fit in.
+const BACKLOG: u32 = 1_024;
 
 const GROUP_FILE: &str = "/etc/group";
 

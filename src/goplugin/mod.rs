@@ -9,6 +9,7 @@
 //! | `handshake` | the environment in, one line on stdout out |
 //! | `serve` | the life of the process from handshake to shutdown |
 //! | `listener` | the socket and the connections accepted on it |
+//! | `door` | who of those that connect is let in |
 //! | `tls` | AutoMTLS: one-off certificates, pinned both ways |
 //! | `transport` | byte streams, and the addresses that lead to them |
 //! | `broker` | connections from the plugin to services of the host |
@@ -22,6 +23,7 @@
 
 mod broker;
 mod control;
+mod door;
 mod error;
 mod handshake;
 mod hclog;

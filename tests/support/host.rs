@@ -72,6 +72,11 @@ impl Host {
         }
     }
 
+    /// The same host, connected to its plugin once more.
+    pub(crate) async fn again(&self, line: &HandshakeLine) -> Self {
+        Self::connect(self.identity.copy(), line).await
+    }
+
     /// The connection to the plugin, for the clients of its services.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()

@@ -126,6 +126,11 @@ pub(crate) fn anonymous_client(plugin: &[u8]) -> ClientConfig {
     trusting(plugin, &[&TLS13]).with_no_client_auth()
 }
 
+/// The same in TLS 1.2 only.
+pub(crate) fn anonymous_client_of_tls12(plugin: &[u8]) -> ClientConfig {
+    trusting(plugin, &[&TLS12]).with_no_client_auth()
+}
+
 fn trusting(
     plugin: &[u8],
     versions: &[&'static SupportedProtocolVersion],

@@ -100,10 +100,52 @@ impl PluginProcess {
         exit.expect("the plugin does not end").unwrap()
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it has not been waited for")
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.id()));
+        files.unwrap().count()
+    }
+
+    /// What it has taken of the system's memory so far.
+    pub(crate) fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = line.unwrap().trim_matches([':', '\t', ' ', 'k', 'B']);
+            kibibytes.parse::<u64>().unwrap() * 1_024
+        };
+        Memory {
+            reserved: bytes("VmPeak"),
+            used: bytes("VmHWM"),
+        }
+    }
+
     /// Kills the process and waits until it is gone.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// How much memory a process has had at most, in bytes.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Addresses, whether anything is behind them or not.
+    pub(crate) reserved: u64,
+    /// What was really there.
+    pub(crate) used: u64,
+}
+
+/// Whether a process, of whomever, is there and has not ended.
+pub(crate) fn lives(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Behind the name, which is in parentheses. A dead one may wait for its parent as a zombie.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with('Z'))
 }
 
 /// The lines that a process writes to one of its outputs.

@@ -1,0 +1,224 @@
+//! Who is let in: the handshake with everybody who has connected to the socket.
+//!
+//! Called by [`Listener`](super::listener::Listener). Whoever may open the socket can keep silent
+//! there, be slow, or come again and again, and must neither hold the host up nor cost this process
+//! more than a fixed number of file descriptors. So nobody waits for a place: with all of them taken,
+//! whoever has had one the longest makes room. Those who have not said a word share places among
+//! themselves, and a flood of them cannot touch a host that is in the middle of its handshake.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::host_watch::HostWatch;
+use super::tls::Tls;
+use super::transport::ByteStream;
+
+/// What stands between a connection and the server.
+pub(super) struct Door {
+    tls: Option<Tls>,
+    watch: HostWatch,
+    let_in: mpsc::Sender<io::Result<ByteStream>>,
+    silent: Places,
+    speaking: Places,
+    refusals: Refusals,
+}
+
+impl Door {
+    /// A door that passes the host's connections on to `let_in`, and tells `watch` of them.
+    pub(super) fn new(
+        tls: Option<Tls>,
+        watch: HostWatch,
+        let_in: mpsc::Sender<io::Result<ByteStream>>,
+    ) -> Self {
+        Self {
+            tls,
+            watch,
+            let_in,
+            silent: Places::default(),
+            speaking: Places::default(),
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Lets somebody in if it is the host. Returns at once; the handshake is done in a task.
+    pub(super) fn knock(self: &Arc<Self>, stream: UnixStream) {
+        let place = self.silent.take();
+        tokio::spawn(Arc::clone(self).admit(stream, place));
+    }
+
+    async fn admit(self: Arc<Self>, stream: UnixStream, place: Place) {
+        let handshake = async {
+            let mut stream = BufReader::with_capacity(FIRST_WORD, stream);
+            // In TLS, and in HTTP/2 without it, the client speaks first.
+            let first_word = async { stream.fill_buf().await.map(|_| ()) };
+            place.during(first_word).await?;
+            let place = self.speaking.take();
+            place.during(self.handshake(stream)).await
+        };
+        let outcome = timeout(HANDSHAKE_LIMIT, handshake).await;
+        match outcome.map_err(io::Error::from).flatten() {
+            Ok(stream) => {
+                let stream = stream.with_presence(self.watch.connected());
+                // Fails only when the server has ended.
+                let _ = self.let_in.send(Ok(stream)).await;
+            }
+            Err(error) => self.refusals.note(&error),
+        }
+    }
+
+    async fn handshake(&self, stream: BufReader<UnixStream>) -> io::Result<ByteStream> {
+        let stream = ByteStream::new(stream);
+        match &self.tls {
+            Some(tls) => tls.accept(stream).await,
+            None => Ok(stream),
+        }
+    }
+}
+
+/// A fixed number of places, given away for ever.
+#[derive(Default)]
+struct Places {
+    // Never held across an await, so not tokio's. The oldest comes first.
+    taken: Mutex<VecDeque<oneshot::Sender<Infallible>>>,
+}
+
+impl Places {
+    /// A place, which is the longest-held one of the others when all are taken.
+    fn take(&self) -> Place {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|place| !place.is_closed());
+        if taken.len() >= PLACES {
+            taken.pop_front();
+        }
+        let (hold, held) = oneshot::channel();
+        taken.push_back(hold);
+        Place(held)
+    }
+}
+
+/// A place of one's own, until it is dropped or somebody else takes it.
+struct Place(oneshot::Receiver<Infallible>);
+
+impl Place {
+    /// Does `work` in this place.
+    ///
+    /// # Errors
+    /// Those of `work`, and one that says that somebody else has taken the place.
+    async fn during<T>(self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        tokio::select! {
+            // Work that is done is not lost to a newcomer of the same moment.
+            biased;
+            done = work => done,
+            _ = self.0 => Err(io::Error::other("it was the slowest of too many")),
+        }
+    }
+}
+
+/// Says in the log who was refused, not more often than once in [`REFUSAL_PAUSE`]: whoever can
+/// connect could fill the host's log otherwise.
+#[derive(Default)]
+struct Refusals(Mutex<Unsaid>);
+
+#[derive(Default)]
+struct Unsaid {
+    last_said: Option<Instant>,
+    count: u64,
+}
+
+impl Refusals {
+    fn note(&self, error: &io::Error) {
+        let Some(unsaid) = self.count(Instant::now()) else {
+            return;
+        };
+        tracing::warn!(%error, before = unsaid, "refused a connection");
+    }
+
+    /// Counts a refusal at `now`. If it may be logged: how many have not been, since the last that was.
+    fn count(&self, now: Instant) -> Option<u64> {
+        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let too_early = |last| now.duration_since(last) < REFUSAL_PAUSE;
+        if unsaid.last_said.is_some_and(too_early) {
+            unsaid.count += 1;
+            return None;
+        }
+        unsaid.last_said = Some(now);
+        Some(std::mem::take(&mut unsaid.count))
+    }
+}
+
+/// How much is read before somebody counts as speaking. Whoever reads on asks for more at a time, and
+/// gets it without a copy.
+const FIRST_WORD: usize = 1_024;
+
+/// From the connection to the end of the handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A host opens one connection; the rest is for reconnects and for whoever keeps silent.
+const PLACES: usize = 64;
+
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// Whether a place has been taken by somebody else.
+    async fn is_lost(place: Place) -> bool {
+        let nothing_to_do = pending::<io::Result<()>>();
+        let until_now = timeout(Duration::ZERO, place.during(nothing_to_do)).await;
+        until_now.is_ok()
+    }
+
+    #[tokio::test]
+    async fn with_all_places_taken_the_oldest_makes_room() {
+        let places = Places::default();
+        let mut taken: VecDeque<Place> = (0..=PLACES).map(|_| places.take()).collect();
+        assert!(is_lost(taken.pop_front().unwrap()).await);
+        for place in taken {
+            assert!(!is_lost(place).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_given_back_is_taken_before_anybody_has_to_make_room() {
+        let places = Places::default();
+        let mut taken: VecDeque<Place> = (0..PLACES).map(|_| places.take()).collect();
+        taken.pop_back();
+        let newcomer = places.take();
+        for place in taken {
+            assert!(!is_lost(place).await);
+        }
+        assert!(!is_lost(newcomer).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_done_in_time_is_done() {
+        let places = Places::default();
+        let place = places.take();
+        let newcomers: Vec<Place> = (0..PLACES).map(|_| places.take()).collect();
+        assert_eq!(place.during(ready(Ok(7))).await.unwrap(), 7);
+        drop(newcomers);
+    }
+
+    #[test]
+    fn a_refusal_is_logged_once_a_second_and_the_others_are_counted() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        assert_eq!(refusals.count(at(0)), Some(0));
+        assert_eq!(refusals.count(at(1)), None);
+        assert_eq!(refusals.count(at(999)), None);
+        assert_eq!(refusals.count(at(1_000)), Some(2));
+        assert_eq!(refusals.count(at(3_000)), Some(0));
+    }
+}

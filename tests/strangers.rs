@@ -1,0 +1,190 @@
+//! Strangers at the socket: silent ones, slow ones, and a thousand at once.
+//!
+//! Whoever may open the socket gets as far as the handshake. None of them may cost the plugin more
+//! than a fixed amount, hold up the host, or keep the process alive.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, duplex, split};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use self::support::host::{Host, tls_stream};
+use self::support::identity::Identity;
+use self::support::process::PluginProcess;
+
+mod support;
+
+/// Opens a connection, and another and another when the queue of the socket is full.
+async fn connect(socket: &Path) -> UnixStream {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::task::yield_now().await,
+            connected => return connected.unwrap(),
+        }
+    }
+}
+
+/// Opens so many connections and says nothing on them.
+async fn keep_silent(count: usize, socket: &Path) -> Vec<UnixStream> {
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        silent.push(connect(socket).await);
+    }
+    silent
+}
+
+/// Waits until the plugin has hung up.
+async fn is_thrown_out(stream: &mut UnixStream) {
+    let end = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+    // With something of ours unread it is a reset.
+    assert!(end.is_ok(), "it may stay for ever");
+}
+
+#[tokio::test]
+async fn a_thousand_silent_ones_cost_a_fixed_amount_and_hold_up_nobody() {
+    let identity = Identity::new();
+    let plugin = PluginProcess::start(&identity).await;
+    let (files, memory) = (plugin.open_files(), plugin.memory());
+    let mut silent = keep_silent(1_000, &plugin.line.socket).await;
+
+    // Well below the ten seconds after which the silent ones are thrown out anyway.
+    let host = Host::connect(identity, &plugin.line);
+    let host = timeout(Duration::from_secs(5), host).await.unwrap();
+    assert_eq!(host.ping().await, ServingStatus::Serving);
+    // The first to come have made room for those who came last.
+    is_thrown_out(&mut silent[0]).await;
+    let start = Instant::now();
+    while plugin.open_files() > files + 64 + A_FEW {
+        assert!(start.elapsed() < Duration::from_secs(5), "they stay");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let taken = plugin.memory().used - memory.used;
+    assert!(taken < 16 * MEBIBYTE, "{taken} bytes");
+    assert_eq!(host.ping().await, ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn silent_and_slow_ones_are_thrown_out_after_ten_seconds() {
+    let plugin = PluginProcess::start(&Identity::new()).await;
+    let mut silent = connect(&plugin.line.socket).await;
+    let mut slow = connect(&plugin.line.socket).await;
+    // The beginning of a record of TLS.
+    slow.write_all(&[22, 3, 1]).await.unwrap();
+    tokio::join!(is_thrown_out(&mut silent), is_thrown_out(&mut slow));
+}
+
+#[tokio::test]
+async fn a_handshake_under_way_is_not_disturbed_by_any_number_of_silent_ones() {
+    let identity = Identity::new();
+    let plugin = PluginProcess::start(&identity).await;
+    let slow = SlowClient::begin(&identity, &plugin).await;
+    // A whole handshake that came later: by now the slow one has been heard.
+    let client = identity.client(&plugin.line.certificate);
+    let other = tls_stream(&plugin.line.socket, client).await.unwrap();
+    let _silent = keep_silent(200, &plugin.line.socket).await;
+    assert!(slow.go_on().await.is_ok());
+    drop(other);
+}
+
+#[tokio::test]
+async fn strangers_do_not_keep_the_plugin_alive_when_its_host_has_gone() {
+    let (mut plugin, host) = Host::start().await;
+    host.ping().await;
+    let _silent = keep_silent(10, &plugin.line.socket).await;
+    drop(host);
+    assert_eq!(plugin.exit().await.code(), Some(0));
+    assert_eq!(plugin.socket_dir().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn strangers_that_come_again_and_again_do_not_fill_the_log() {
+    let (mut plugin, host) = Host::start().await;
+    let start = Instant::now();
+    for _ in 0..200 {
+        let mut stranger = connect(&plugin.line.socket).await;
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        is_thrown_out(&mut stranger).await;
+    }
+    host.shutdown().await;
+    plugin.exit().await;
+    let seconds = start.elapsed().as_secs() + 1;
+    let lines = plugin.stderr.rest().await;
+    let said = lines.iter().filter(|line| line.contains("refused"));
+    let said = u64::try_from(said.count()).unwrap();
+    assert!((1..=seconds).contains(&said), "{said} in {seconds} seconds");
+}
+
+/// A host that says the beginning of its handshake, pauses, and says the rest byte by byte.
+struct SlowClient {
+    go_on: oneshot::Sender<()>,
+    // The first byte of HTTP/2, which only those get who are let in.
+    first_byte: AbortOnDropHandle<io::Result<u8>>,
+    _pump: AbortOnDropHandle<()>,
+}
+
+impl SlowClient {
+    /// Returns when the beginning is said.
+    async fn begin(identity: &Identity, plugin: &PluginProcess) -> Self {
+        let tls = Arc::new(identity.client(&plugin.line.certificate));
+        let (near, far) = duplex(64 * 1_024);
+        let handshake = async move {
+            let name = "localhost".try_into().unwrap();
+            let stream = TlsConnector::from(tls).connect(name, near).await;
+            stream?.read_u8().await
+        };
+        let (go_on, gone_on) = oneshot::channel();
+        let (begin, begun) = oneshot::channel();
+        let stream = connect(&plugin.line.socket).await;
+        let pump = async move {
+            let (mut client, mut to_client) = split(far);
+            let (mut plugin, mut to_plugin) = stream.into_split();
+            let up = async {
+                let mut beginning = [0; 10];
+                client.read_exact(&mut beginning).await?;
+                to_plugin.write_all(&beginning).await?;
+                let _ = begin.send(());
+                let _ = gone_on.await;
+                loop {
+                    to_plugin.write_u8(client.read_u8().await?).await?;
+                }
+            };
+            let down = copy(&mut plugin, &mut to_client);
+            // Each ends when a side has hung up, and the other with it.
+            tokio::select! {
+                ended = up => drop::<io::Result<()>>(ended),
+                _ = down => {}
+            }
+        };
+        let client = Self {
+            go_on,
+            first_byte: AbortOnDropHandle::new(tokio::spawn(handshake)),
+            _pump: AbortOnDropHandle::new(tokio::spawn(pump)),
+        };
+        begun.await.unwrap();
+        client
+    }
+
+    /// Says the rest, and waits to be let in.
+    async fn go_on(self) -> io::Result<u8> {
+        self.go_on.send(()).unwrap();
+        timeout(PATIENCE, self.first_byte).await.unwrap().unwrap()
+    }
+}
+
+/// How long anything may take before a test fails. Only a broken plugin comes near it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The host's connection, and whoever is on the way in or out.
+const A_FEW: usize = 10;
+
+const MEBIBYTE: u64 = 1_024 * 1_024;
