@@ -66,11 +66,20 @@ pub enum BrokerError {
         network: String,
     },
     /// No connection came about: nobody listens, too slow, or not the host.
-    #[error("cannot connect to brokered service {service_id}")]
+    #[error("cannot connect to brokered service {service_id}: {}", root(source))]
     Unreachable {
         /// The number that was asked for.
         service_id: u32,
         /// What went wrong.
         source: tonic::transport::Error,
     },
+}
+
+/// What an error goes back to. The layers above it only say that there was no connection.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a dyn std::error::Error {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root
 }

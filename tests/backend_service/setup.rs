@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+use crate::PATIENCE;
 use crate::support::vault_host::{Vault, request};
 use crate::support::vault_mount::{Mood, MountServer};
 
@@ -95,6 +97,28 @@ async fn a_setup_whose_storage_is_never_announced_fails_in_time_and_holds_nobody
 }
 
 #[tokio::test]
+async fn a_setup_whose_storage_keeps_silent_fails_in_time_and_holds_nobody_up() {
+    let vault = Vault::start().await;
+    let mount = vault.mount().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("silent");
+    let _silent = tokio::net::UnixListener::bind(&path).unwrap();
+    let id = vault.host.next_id();
+    vault.host.announce_at("unix", id, &path).await;
+    let caller = vault.caller(&["silent"]);
+    let waiting = tokio::spawn(async move { caller.setup(id).await });
+
+    for _ in 0..10 {
+        mount.request("list", "roles/", Value::Null).await.done();
+    }
+    assert!(!waiting.is_finished(), "others had to wait for it");
+    let err = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    let err = err.unwrap().err;
+    assert!(err.contains("storage cannot be reached"), "{err}");
+    assert!(err.contains("timed out"), "{err}");
+}
+
+#[tokio::test]
 async fn a_setup_that_cannot_reach_its_storage_says_so() {
     let vault = Vault::start().await;
     let id = vault.host.next_id();
@@ -102,6 +126,7 @@ async fn a_setup_that_cannot_reach_its_storage_says_so() {
     vault.host.announce_at("unix", id, nowhere).await;
     let err = vault.caller(&["nowhere"]).setup(id).await.unwrap().err;
     assert!(err.contains("storage cannot be reached"), "{err}");
+    assert!(err.contains("No such file"), "{err}");
 }
 
 #[tokio::test]
