@@ -31,3 +31,9 @@ pub use system::{FixedSystemView, ReplicationState, SystemView, SystemViewError}
 
 /// A JSON object, the form in which Vault passes every request's and response's fields.
 pub type Data = serde_json::Map<String, serde_json::Value>;
+
+/// The largest gRPC message from or to the host, in bytes. Vault's HTTP API takes bodies of 32 MiB
+/// unless its operator allows more, and its JSON encoder makes six characters of one at worst (`<`
+/// becomes `\u003c`). go-plugin has next to no limit; but a message's first five bytes announce its
+/// length, which is then reserved, and a process that cannot reserve memory dies.
+const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;

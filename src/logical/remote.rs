@@ -15,19 +15,20 @@ use super::pb::backend::storage_client::StorageClient;
 use super::pb::backend::system_view_client::SystemViewClient;
 use super::pb::logical::EventData;
 use super::{
-    Entry, Event, EventSink, ReplicationState, Storage, StorageError, SystemView, SystemViewError,
+    Entry, Event, EventSink, LARGEST_MESSAGE, ReplicationState, Storage, StorageError, SystemView,
+    SystemViewError,
 };
 
 /// `pb.Storage` on the host.
 pub(super) struct RemoteStorage(StorageClient<Channel>);
 
 impl RemoteStorage {
-    /// Lifts tonic's limit of 4 MiB: go-plugin has none, and the server judges sizes itself.
+    /// Lifts tonic's limit of 4 MiB: what a stored value may weigh is for the server to judge.
     pub(super) fn new(channel: Channel) -> Self {
         Self(
             StorageClient::new(channel)
-                .max_decoding_message_size(usize::MAX)
-                .max_encoding_message_size(usize::MAX),
+                .max_decoding_message_size(LARGEST_MESSAGE)
+                .max_encoding_message_size(LARGEST_MESSAGE),
         )
     }
 }

@@ -17,7 +17,7 @@ use super::pb::multiplexing::plugin_multiplexing_server::{
 };
 use super::pb::multiplexing::{MultiplexingSupportRequest, MultiplexingSupportResponse};
 use super::remote::{RemoteEvents, RemoteStorage, RemoteSystemView};
-use super::{Error, Existence, Factory, Mount, convert};
+use super::{Error, Existence, Factory, LARGEST_MESSAGE, Mount, convert};
 use crate::goplugin::Broker;
 
 /// Every mount of this process.
@@ -44,9 +44,8 @@ impl Plugin {
     /// Adds the services to a server.
     pub fn register(&self, routes: &mut RoutesBuilder) {
         let backend = BackendServer::new(self.clone())
-            // go-plugin has no limit; Vault's HTTP API has one of its own, of 32 MiB by default.
-            .max_decoding_message_size(usize::MAX)
-            .max_encoding_message_size(usize::MAX);
+            .max_decoding_message_size(LARGEST_MESSAGE)
+            .max_encoding_message_size(LARGEST_MESSAGE);
         routes
             .add_service(backend)
             .add_service(PluginVersionServer::new(self.clone()))

@@ -17,6 +17,7 @@ mod events;
 mod help;
 mod instances;
 mod leases;
+mod messages;
 mod operations;
 mod refusals;
 mod request_data;

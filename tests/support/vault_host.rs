@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::timeout;
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+use tower::ServiceExt as _;
 use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
 use vault_plugin_secrets_openrouter::logical::pb::backend::backend_client::BackendClient;
 use vault_plugin_secrets_openrouter::logical::pb::logical as logical_pb;
@@ -164,6 +167,24 @@ impl Caller {
         }
         let reply = self.client().handle_request(args).await;
         reply.map(tonic::Response::into_inner)
+    }
+
+    /// Announces the message of a request, of so many bytes, and sends nothing more: how that is
+    /// refused.
+    pub(crate) async fn announce_a_message_of(&self, bytes: u32) -> Status {
+        // A byte that says that nothing is compressed, and four for the length.
+        let mut prefix = vec![0];
+        prefix.extend(bytes.to_be_bytes());
+        let prefix = String::from_utf8(prefix).expect("bytes that are text, too");
+        let mut request = http::Request::post("/pb.Backend/HandleRequest")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for id in &self.ids {
+            request = request.header("multiplex_id", id);
+        }
+        let request = request.body(Body::new(prefix)).unwrap();
+        let reply = self.channel.clone().oneshot(request).await.unwrap();
+        Status::from_header_map(reply.headers()).expect("a refusal")
     }
 
     pub(crate) async fn existence_check(
