@@ -15,6 +15,7 @@ mod caller_gone;
 mod cleanup;
 mod events;
 mod help;
+mod host_killed;
 mod instances;
 mod leases;
 mod messages;
