@@ -35,6 +35,13 @@ impl Account {
         keys
     }
 
+    /// How many living keys there are: cheap, however many.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let living = |key: &&Key| key.deleted_at.is_none();
+        self.with(|account| account.keys.iter().filter(living).count())
+    }
+
     /// All keys that ever were, oldest first.
     #[must_use]
     pub fn all_keys(&self) -> Vec<Key> {

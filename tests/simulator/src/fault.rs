@@ -67,6 +67,12 @@ pub enum Fault {
     },
     /// After the effect: the reply's status and a body that never ends.
     EndlessBody,
+    /// After the effect: the right reply, in which these fields of `data` are something else. In a list
+    /// that is so for every key of the page.
+    EditedReply {
+        /// The fields and their values.
+        data: serde_json::Map<String, serde_json::Value>,
+    },
     /// A created key whose secret is not accepted.
     CreatedKeyDoesNotAuthenticate {
         /// How many uses of it fail; all of them if absent.
@@ -133,6 +139,16 @@ impl Fault {
         }
     }
 
+    /// A reply in which these fields of `data`, an object, are something else.
+    #[must_use]
+    pub fn edited_reply(data: serde_json::Value) -> Self {
+        let data = match data {
+            serde_json::Value::Object(fields) => fields,
+            _ => serde_json::Map::new(),
+        };
+        Self::EditedReply { data }
+    }
+
     /// The same, but the request is carried out first. Changes only the faults that have a choice.
     #[must_use]
     pub fn after_the_effect(mut self) -> Self {
@@ -161,6 +177,7 @@ impl Fault {
             Self::WrongContentType => "wrong_content_type",
             Self::Redirect { .. } => "redirect",
             Self::EndlessBody => "endless_body",
+            Self::EditedReply { .. } => "edited_reply",
             Self::CreatedKeyDoesNotAuthenticate { .. } => "created_key_does_not_authenticate",
             Self::CreatedOtherwise(_) => "created_otherwise",
         }

@@ -16,10 +16,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
 use crate::api::error::ApiError;
+use crate::description::merge;
 use crate::fault::Fault;
 use crate::requests::{Caller, LoggedRequest};
 use crate::script::FaultScript;
@@ -134,6 +135,7 @@ async fn after_effect(fault: &Fault, script: &FaultScript, reply: Response) -> O
             with_header(reply, CONTENT_TYPE, "text/plain; charset=utf-8".to_owned())
         }
         Fault::EndlessBody => endless(reply.status()),
+        Fault::EditedReply { data } => edited(reply, data).await,
         fault => canned_reply(fault).unwrap_or(reply),
     })
 }
@@ -207,6 +209,23 @@ async fn truncated(reply: Response) -> Response {
         }
     });
     Response::from_parts(parts, Body::from_stream(pieces))
+}
+
+/// The reply with some fields of its data, or of every key of a list, replaced.
+async fn edited(reply: Response, fields: &Map<String, Value>) -> Response {
+    let (parts, body) = reply.into_parts();
+    let body = to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
+    let mut json: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match json.get_mut("data") {
+        Some(Value::Array(keys)) => {
+            for key in keys {
+                merge(key, fields.clone().into());
+            }
+        }
+        Some(data) => merge(data, fields.clone().into()),
+        None => {}
+    }
+    (parts.status, axum::Json(json)).into_response()
 }
 
 /// White space without end, at a pace that leaves the machine usable.

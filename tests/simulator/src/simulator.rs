@@ -102,6 +102,12 @@ impl Simulator {
         })
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What a client calls the API's URL, ending in `/api/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {

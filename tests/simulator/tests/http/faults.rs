@@ -265,6 +265,25 @@ async fn an_endless_body_does_not_end() {
 }
 
 #[tokio::test]
+async fn an_edited_reply_contradicts_the_account_and_nothing_else() {
+    let simulator = simulator().await;
+    let edited = || Fault::edited_reply(json!({ "limit_remaining": 99, "label": null }));
+    let answer = create_under(&simulator, edited()).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.body["data"]["limit"], 5);
+    assert_eq!(answer.body["data"]["limit_remaining"], 99);
+    assert!(answer.body["data"]["label"].is_null() && answer.body["key"].is_string());
+    let key = simulator.account().keys().remove(0);
+    assert!(!key.label.is_empty());
+
+    simulator.faults().add(edited().on("GET", "/keys"));
+    let list = Client::of(&simulator).get("/keys").await;
+    assert_eq!(list.body["data"][0]["limit_remaining"], 99);
+    let again = Client::of(&simulator).get("/keys").await;
+    assert_eq!(again.body["data"][0]["limit_remaining"], 5);
+}
+
+#[tokio::test]
 async fn a_created_key_may_never_authenticate() {
     let simulator = simulator().await;
     let fault = Fault::CreatedKeyDoesNotAuthenticate { uses: None };
