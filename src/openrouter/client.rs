@@ -9,6 +9,7 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::answer::Answer;
 use super::error::{Bearer, Error, Invalid};
 use super::identifiers::KeyHash;
 use super::keys::{CreateAnswer, CreateBody, CreatedKey, CurrentKey, Deletion, Key, NewKey};
@@ -78,7 +79,7 @@ impl Client {
             .transport
             .send(Method::GET, &key_path(hash), credential, NO_BODY)
             .await?;
-        Ok(answer.read::<Enveloped<Key>>()?.data)
+        about(hash, answer)
     }
 
     /// Gives a key other limits (`PATCH /keys/{hash}`); what is `None` is cleared. What has been
@@ -92,7 +93,7 @@ impl Client {
             .transport
             .send(Method::PATCH, &key_path(hash), credential, Some(limits))
             .await?;
-        Ok(answer.read::<Enveloped<Key>>()?.data)
+        about(hash, answer)
     }
 
     /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
@@ -135,6 +136,16 @@ impl std::fmt::Debug for Client {
 #[derive(Deserialize)]
 pub(super) struct Enveloped<T> {
     pub(super) data: T,
+}
+
+/// Reads what an answer says of a key. What it says of another is no answer.
+fn about(hash: &KeyHash, answer: Answer) -> Result<Key, Error> {
+    let key = answer.read::<Enveloped<Key>>()?.data;
+    if key.hash == *hash {
+        Ok(key)
+    } else {
+        Err(Error::unclear("the answer is about another key"))
+    }
 }
 
 #[derive(Deserialize)]

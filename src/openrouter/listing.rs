@@ -7,44 +7,56 @@
 use std::collections::HashSet;
 
 use reqwest::Method;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::{Client, Enveloped, NO_BODY};
 use super::error::Error;
 use super::identifiers::{KeyHash, WorkspaceId};
 use super::keys::Key;
+use super::lenient::null_as_default;
+
+/// A key in a listing, read no further than to tell it from others: most are somebody else's, and must
+/// not hide ours by something odd about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedKey {
+    /// The name that people see.
+    pub name: String,
+    /// What identifies it; `None` if that is missing or unreadable.
+    pub hash: Option<KeyHash>,
+    whole: Value,
+}
 
 impl Client {
     /// All keys of a workspace (`None`: the default one) whose name's last word is one of `nonces`,
-    /// such as `vault-5k2j9x`; disabled and expired ones included (`GET /keys`). However many are
-    /// looked for, each page is asked for once.
+    /// such as `vault-5k2j9x`; disabled and expired ones included. However many are looked for, each
+    /// page is asked for once.
     ///
     /// # Errors
-    /// Those of any page, and [`Error::Unclear`] if the pages do not come to an end.
+    /// Those of [`each_key`](Self::each_key), and [`Error::Unclear`] if a key that is looked for cannot
+    /// be read.
     pub async fn find_by_nonces(
         &self,
         nonces: &HashSet<String>,
         workspace: Option<&WorkspaceId>,
     ) -> Result<Vec<Key>, Error> {
-        let mut found = Vec::new();
-        let collect = |key: Key| {
-            if ends_with_one_of(&key.name, nonces) {
-                found.push(key);
-            }
-        };
-        self.each_key(workspace, collect).await?;
-        Ok(found)
+        let mut found = Found::default();
+        let visit = |key| found.look_at(key, nonces);
+        self.each_key(workspace, visit).await?;
+        Ok(found.keys)
     }
 
-    /// Visits every key of a workspace (`None`: the default one) once, disabled and expired ones
-    /// included (`GET /keys`): one request for each hundred. A key that is created or deleted
+    /// Visits every key of a workspace (`None`: the default one), disabled and expired ones included
+    /// (`GET /keys`): one request for each hundred, of which one answer is in memory at a time. A key
+    /// may be visited twice where another is created meanwhile; one that is created or deleted
     /// meanwhile may be visited or not.
     ///
     /// # Errors
-    /// Those of any page, and [`Error::Unclear`] if the pages do not come to an end.
+    /// Those of any page and any visit, and [`Error::Unclear`] if the pages do not come to an end.
     pub async fn each_key(
         &self,
         workspace: Option<&WorkspaceId>,
-        mut visit: impl FnMut(Key),
+        mut visit: impl FnMut(ListedKey) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut listing = Listing::default();
         loop {
@@ -59,7 +71,7 @@ impl Client {
         &self,
         offset: usize,
         workspace: Option<&WorkspaceId>,
-    ) -> Result<Vec<Key>, Error> {
+    ) -> Result<Vec<Value>, Error> {
         let mut path = format!("/keys?include_disabled=true&include_expired=true&offset={offset}");
         if let Some(workspace) = workspace {
             path.push_str("&workspace_id=");
@@ -70,14 +82,44 @@ impl Client {
             .transport
             .send(Method::GET, &path, credential, NO_BODY)
             .await?;
-        Ok(answer.read::<Enveloped<Vec<Key>>>()?.data)
+        Ok(answer.read::<Enveloped<Vec<Value>>>()?.data)
+    }
+}
+
+impl ListedKey {
+    fn of(whole: Value) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Beginning {
+            #[serde(default, deserialize_with = "null_as_default")]
+            name: String,
+            #[serde(default)]
+            hash: Value,
+        }
+        let Ok(Beginning { name, hash }) = Beginning::deserialize(&whole) else {
+            return Err(Error::unclear("the key listing has something without name"));
+        };
+        Ok(Self {
+            name,
+            hash: serde_json::from_value(hash).ok(),
+            whole,
+        })
+    }
+
+    /// The whole key.
+    ///
+    /// # Errors
+    /// [`Error::Unclear`] if it cannot be read.
+    pub fn read(self) -> Result<Key, Error> {
+        let key = serde_json::from_value(self.whole);
+        key.map_err(|_| Error::unclear("a key that is looked for is not readable"))
     }
 }
 
 /// What the pages so far have brought.
 #[derive(Default)]
 struct Listing {
-    seen: HashSet<KeyHash>,
+    /// The hashes of the page before.
+    last_page: HashSet<KeyHash>,
     pages: usize,
     /// How many keys the pages held, repeated ones included: where the next page starts.
     received: usize,
@@ -90,21 +132,27 @@ enum Progress {
 }
 
 impl Listing {
-    fn take(&mut self, page: Vec<Key>, visit: &mut impl FnMut(Key)) -> Result<Progress, Error> {
-        let (length, known) = (page.len(), self.seen.len());
+    fn take(
+        &mut self,
+        page: Vec<Value>,
+        visit: &mut impl FnMut(ListedKey) -> Result<(), Error>,
+    ) -> Result<Progress, Error> {
+        let length = page.len();
+        let mut hashes = HashSet::new();
         for key in page {
-            // A key created meanwhile shifts the others to the next page, where they reappear.
-            if self.seen.insert(key.hash.clone()) {
-                visit(key);
-            }
+            let key = ListedKey::of(key)?;
+            hashes.extend(key.hash.clone());
+            visit(key)?;
         }
+        let repeated = hashes.is_subset(&self.last_page);
+        self.last_page = hashes;
         self.pages += 1;
         self.received += length;
         if length < FULL_PAGE {
             Ok(Progress::Ended)
-        } else if self.seen.len() == known {
+        } else if repeated {
             Err(Error::unclear(
-                "a page of the key listing only repeats earlier ones",
+                "a page of the key listing only repeats the one before",
             ))
         } else if self.pages == MAX_PAGES {
             let reason = format!("the key listing has not ended after {MAX_PAGES} pages");
@@ -112,6 +160,26 @@ impl Listing {
         } else {
             Ok(Progress::MoreToCome)
         }
+    }
+}
+
+/// The keys that were looked for.
+#[derive(Default)]
+struct Found {
+    keys: Vec<Key>,
+    hashes: HashSet<KeyHash>,
+}
+
+impl Found {
+    fn look_at(&mut self, key: ListedKey, nonces: &HashSet<String>) -> Result<(), Error> {
+        if ends_with_one_of(&key.name, nonces) {
+            let key = key.read()?;
+            // A key created meanwhile shifts the others to the next page, where they reappear.
+            if self.hashes.insert(key.hash.clone()) {
+                self.keys.push(key);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -132,71 +200,92 @@ mod tests {
 
     use super::*;
 
-    fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<Key> {
+    fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<Value> {
         let key = |number| {
             let name = format!("app vault-{number}");
-            serde_json::from_value(json!({"hash": format!("{number:064x}"), "name": name})).unwrap()
+            json!({"hash": format!("{number:064x}"), "name": name})
         };
         numbers.into_iter().map(key).collect()
     }
 
-    /// A listing and the names of the keys that were visited.
-    #[derive(Default)]
-    struct Visited {
-        listing: Listing,
-        names: Vec<String>,
+    fn words(words: &[&str]) -> HashSet<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
     }
 
-    impl Visited {
-        fn take(&mut self, page: Vec<Key>) -> Result<Progress, Error> {
-            let names = &mut self.names;
-            self.listing.take(page, &mut |key| names.push(key.name))
+    /// A look for keys, page by page.
+    #[derive(Default)]
+    struct Search {
+        listing: Listing,
+        nonces: HashSet<String>,
+        found: Found,
+    }
+
+    impl Search {
+        fn new(nonces: &[&str]) -> Self {
+            Self {
+                nonces: words(nonces),
+                ..Self::default()
+            }
+        }
+
+        fn take(&mut self, page: Vec<Value>) -> Result<Progress, Error> {
+            let Self {
+                listing,
+                nonces,
+                found,
+            } = self;
+            listing.take(page, &mut |key| found.look_at(key, nonces))
+        }
+
+        fn names(&self) -> Vec<&str> {
+            let keys = self.found.keys.iter();
+            keys.map(|key| key.name.as_str()).collect()
         }
     }
 
     #[test]
     fn a_page_that_is_not_full_is_the_last() {
-        let mut visited = Visited::default();
-        assert_eq!(visited.take(keys(0..99)), Ok(Progress::Ended));
-        assert_eq!(visited.names.len(), 99);
-        assert_eq!(visited.names.last().unwrap(), "app vault-98");
+        let mut search = Search::new(&["vault-7"]);
+        assert_eq!(search.take(keys(0..99)), Ok(Progress::Ended));
+        assert_eq!(search.names(), ["app vault-7"]);
     }
 
     #[test]
     fn a_full_page_is_followed_by_another_even_if_that_is_empty() {
-        let mut visited = Visited::default();
-        assert_eq!(visited.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(visited.take(keys([])), Ok(Progress::Ended));
-        assert_eq!(visited.names.last().unwrap(), "app vault-99");
+        let mut search = Search::new(&["vault-99"]);
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(search.take(keys([])), Ok(Progress::Ended));
+        assert_eq!(search.names(), ["app vault-99"]);
     }
 
     #[test]
-    fn a_key_that_appears_on_two_pages_is_visited_once_and_counted_twice() {
-        let mut visited = Visited::default();
-        assert_eq!(visited.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(visited.take(keys(99..199)), Ok(Progress::MoreToCome));
-        assert_eq!((visited.names.len(), visited.listing.received), (199, 200));
+    fn a_key_that_appears_on_two_pages_is_found_once_and_counted_twice() {
+        let mut search = Search::new(&["vault-99"]);
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(search.take(keys(99..199)), Ok(Progress::MoreToCome));
+        assert_eq!(search.names(), ["app vault-99"]);
+        assert_eq!(search.listing.received, 200);
     }
 
     #[test]
     fn a_full_page_without_anything_new_is_an_error() {
-        let mut visited = Visited::default();
-        assert_eq!(visited.take(keys(0..100)), Ok(Progress::MoreToCome));
-        let error = visited.take(keys((0..100).rev())).unwrap_err();
+        let mut search = Search::default();
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        let error = search.take(keys((0..100).rev())).unwrap_err();
         assert!(
-            error.to_string().ends_with("only repeats earlier ones"),
+            error.to_string().ends_with("only repeats the one before"),
             "{error}"
         );
     }
 
     #[test]
     fn a_listing_without_end_is_an_error() {
-        let mut visited = Visited::default();
+        let mut search = Search::default();
         for page in 1..MAX_PAGES {
-            let progress = visited.take(keys(page * 100..page * 100 + 100));
+            let progress = search.take(keys(page * 100..page * 100 + 100));
             assert_eq!(progress, Ok(Progress::MoreToCome));
         }
-        let error = visited.take(keys(0..100)).unwrap_err();
+        let error = search.take(keys(0..100)).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -206,13 +295,46 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_somebody_else_may_be_as_odd_as_it_likes() {
+        let mut search = Search::new(&["vault-1"]);
+        let mut page = vec![
+            json!({"name": "no hash"}),
+            json!({"name": "odd hash", "hash": 5}),
+            json!({"name": "no hash of ours", "hash": "x", "limit": "five", "disabled": "no"}),
+            json!({"name": null, "hash": "0"}),
+        ];
+        page.extend(keys([1]));
+        assert_eq!(search.take(page), Ok(Progress::Ended));
+        assert_eq!(search.names(), ["app vault-1"]);
+    }
+
+    #[test]
+    fn a_key_that_may_be_the_one_but_cannot_be_read_is_an_error() {
+        for odd in [
+            json!({"name": "app vault-1"}),
+            json!({"name": "app vault-1", "hash": "zz"}),
+            json!({"name": ["app vault-1"], "hash": "0"}),
+            json!("app vault-1"),
+            json!(null),
+        ] {
+            let refused = Search::new(&["vault-1"]).take(vec![odd.clone()]);
+            assert!(refused.is_err_and(|error| !error.is_definite()), "{odd}");
+        }
+    }
+
+    #[test]
+    fn several_nonces_are_found_in_one_go() {
+        let mut search = Search::new(&["vault-1", "vault-150"]);
+        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
+        assert_eq!(search.take(keys(100..180)), Ok(Progress::Ended));
+        assert_eq!(search.names(), ["app vault-1", "app vault-150"]);
+    }
+
+    #[test]
     fn only_the_whole_last_word_of_a_name_counts() {
-        let words = |words: &[&str]| -> HashSet<String> {
-            words.iter().map(|word| (*word).to_owned()).collect()
-        };
-        let nonces = words(&["vault-abc", "vault-xyz"]);
+        let nonces = words(&["vault-abc"]);
         assert!(ends_with_one_of("app 2026-11-20 vault-abc", &nonces));
-        assert!(ends_with_one_of("vault-xyz", &nonces));
+        assert!(ends_with_one_of("vault-abc", &nonces));
         for name in [
             "",
             "app vault-abc ",

@@ -26,4 +26,5 @@ pub use error::{Bearer, Error, Invalid};
 pub use identifiers::{KeyHash, WorkspaceId};
 pub use keys::{CreatedKey, CurrentKey, Deletion, Key, NewKey};
 pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
+pub use listing::ListedKey;
 pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};

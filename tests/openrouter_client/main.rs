@@ -6,7 +6,10 @@
     reason = "a test whose surroundings cannot be set up has failed"
 )]
 
+mod adversary;
 mod api;
+#[path = "../support/egress.rs"]
+mod egress;
 mod finding;
 mod network;
 mod proxy;
@@ -20,6 +23,8 @@ use secrecy::SecretString;
 use vault_plugin_secrets_openrouter::openrouter::{
     ApiUrl, Client, Error, Limits, NewKey, Settings,
 };
+
+use self::stub::{Part, Stub};
 
 /// What no error, log or `Debug` may show.
 const MANAGEMENT_KEY: &str = "sk-or-v1-planted-management-key";
@@ -58,6 +63,21 @@ fn new_key(name: &str) -> NewKey {
         expires_at: None,
         workspace_id: None,
     }
+}
+
+/// The error of a creation that meets a server with this part.
+async fn creation_against(part: Part) -> Error {
+    let stub = Stub::start(part).await;
+    let error = client(&stub.url())
+        .create_key(&new_key("app"))
+        .await
+        .unwrap_err();
+    let requests = stub.received().len();
+    assert!(
+        requests <= 1,
+        "a creation must not be repeated, but was sent {requests} times"
+    );
+    error
 }
 
 /// That the error leaves it open whether the request took effect, and shows no secret.

@@ -1,32 +1,17 @@
 //! Networks and servers that fail: what is certain afterwards, and what is not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpSocket;
 use vault_plugin_secrets_openrouter::openrouter::{Client, Error, Invalid, KeyHash};
 
 use crate::stub::{Part, Stub, reply};
 use crate::{
-    MANAGEMENT_KEY, PATIENCE, assert_no_secret, assert_unclear, assert_unreachable, client,
+    MANAGEMENT_KEY, assert_no_secret, assert_unclear, assert_unreachable, client, creation_against,
     new_key, settings,
 };
 
 const REFUSAL: &str = r#"{"error":{"code":400,"message":"Invalid request parameters"}}"#;
-
-/// The error of a creation that meets a server with this part.
-async fn creation_against(part: Part) -> Error {
-    let stub = Stub::start(part).await;
-    let error = client(&stub.url())
-        .create_key(&new_key("app"))
-        .await
-        .unwrap_err();
-    let requests = stub.received().len();
-    assert!(
-        requests <= 1,
-        "a creation must not be repeated, but was sent {requests} times"
-    );
-    error
-}
 
 #[tokio::test]
 async fn a_refused_connection_means_that_nothing_was_sent() {
@@ -132,30 +117,6 @@ async fn a_body_that_stops_arriving_is_unclear() {
         &error,
         "status 201: the body did not arrive within the request timeout",
     );
-}
-
-#[tokio::test]
-async fn a_body_without_end_is_given_up_long_before_the_time_limit() {
-    let start = Instant::now();
-    let head = "HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n";
-    let error = creation_against(Part::EndlessBody(head.to_owned())).await;
-    assert_unclear(&error, "status 201: the body does not end");
-    assert!(start.elapsed() < PATIENCE / 2);
-}
-
-#[tokio::test]
-async fn a_redirect_is_not_followed_and_the_key_stays_here() {
-    let elsewhere = Stub::start(reply("201 Created", "", "{}")).await;
-    for status in [
-        "301 Moved Permanently",
-        "303 See Other",
-        "307 Temporary Redirect",
-    ] {
-        let location = format!("Location: {}/keys\r\n", elsewhere.url());
-        let error = creation_against(reply(status, &location, "")).await;
-        assert_unclear(&error, "redirects are not followed");
-    }
-    assert!(elsewhere.received().is_empty());
 }
 
 #[tokio::test]

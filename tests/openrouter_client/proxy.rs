@@ -2,30 +2,34 @@
 
 use std::process::Command;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use vault_plugin_secrets_openrouter::openrouter::{Client, Error, Invalid, ProxyUrl};
+use vault_plugin_secrets_openrouter::openrouter::{
+    CaBundle, Client, Error, Invalid, ProxyUrl, Settings,
+};
 
-use crate::stub::{Part, Stub, reply};
+use crate::egress::EgressProxy;
+use crate::stub::{Stub, reply};
 use crate::tls::tls_stub;
-use crate::{MANAGEMENT_KEY, assert_no_secret, assert_unreachable, client, new_key, settings};
+use crate::{
+    MANAGEMENT_KEY, assert_no_secret, assert_unreachable, client, new_key, settings, simulator,
+};
 
 const REFUSAL: &str = r#"{"error":{"code":402,"message":"Insufficient credits"}}"#;
 
-async fn proxy() -> Stub {
-    let authorization = format!("Basic {}", STANDARD.encode("vault:pl@nted"));
-    Stub::start(Part::Tunnel { authorization }).await
+/// The way to `api_url` through a proxy that is reached under this URL.
+fn through(proxy_url: &str, api_url: &str, trusted: CaBundle) -> Settings {
+    Settings {
+        ca_certificate: Some(trusted),
+        proxy_url: Some(ProxyUrl::parse(proxy_url).unwrap()),
+        ..settings(api_url)
+    }
 }
 
 #[tokio::test]
 async fn a_configured_proxy_is_used_with_its_credentials_and_sees_no_key() {
     let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
-    let proxy = proxy().await;
-    let mut settings = settings(&format!("https://127.0.0.1:{}", stub.port()));
-    settings.ca_certificate = Some(bundle);
-    let url = format!("http://vault:pl%40nted@127.0.0.1:{}", proxy.port());
-    settings.proxy_url = Some(ProxyUrl::parse(&url).unwrap());
-    let client = Client::new(&settings).unwrap();
+    let proxy = EgressProxy::passing().await;
+    let url = format!("https://127.0.0.1:{}", stub.port());
+    let client = Client::new(&through(&proxy.url(), &url, bundle)).unwrap();
 
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert!(
@@ -33,29 +37,66 @@ async fn a_configured_proxy_is_used_with_its_credentials_and_sees_no_key() {
         "{error:?}"
     );
     assert!(stub.received()[0].contains(MANAGEMENT_KEY));
-    let seen = proxy.received();
+    let seen = proxy.requests();
     assert_eq!(seen.len(), 1);
     assert!(seen[0].starts_with("CONNECT 127.0.0.1:") && !seen[0].contains(MANAGEMENT_KEY));
 }
 
 #[tokio::test]
+async fn a_proxy_that_is_reached_over_tls_needs_a_certificate_that_is_trusted() {
+    let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
+    let proxy = EgressProxy::passing_behind_tls().await;
+    let url = format!("https://127.0.0.1:{}", stub.port());
+    let both = format!("{}{}", bundle.as_pem(), proxy.authority());
+    let both = CaBundle::parse(&both).unwrap();
+    let trusting = Client::new(&through(&proxy.url(), &url, both)).unwrap();
+    let error = trusting.create_key(&new_key("app")).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Refused { status: 402, .. }),
+        "{error:?}"
+    );
+
+    let wary = Client::new(&through(&proxy.url(), &url, bundle)).unwrap();
+    let error = wary.create_key(&new_key("app")).await.unwrap_err();
+    assert_unreachable(&error, "certificate");
+    assert_eq!((stub.received().len(), proxy.requests().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_proxy_that_wants_other_credentials_means_that_nothing_was_sent() {
     let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
-    let proxy = proxy().await;
-    let mut settings = settings(&format!("https://127.0.0.1:{}", stub.port()));
-    settings.ca_certificate = Some(bundle);
-    let url = format!("http://vault:planted-password@127.0.0.1:{}", proxy.port());
-    settings.proxy_url = Some(ProxyUrl::parse(&url).unwrap());
-    let client = Client::new(&settings).unwrap();
+    let proxy = EgressProxy::passing().await;
+    let url = format!("https://127.0.0.1:{}", stub.port());
+    let wrong = proxy.url_with("vault:planted-password");
+    let client = Client::new(&through(&wrong, &url, bundle)).unwrap();
 
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "proxy authorization required");
-    let through = format!(
-        "through the proxy http://127.0.0.1:{}, nothing",
-        proxy.port()
-    );
+    let through = format!("through the proxy http://{}, nothing", proxy.address());
     assert!(error.to_string().contains(&through), "{error}");
     assert!(stub.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_that_opens_tls_is_talked_through_only_if_its_authority_is_trusted() {
+    let (simulator, _) = simulator().await;
+    let proxy = EgressProxy::opening(simulator.address()).await;
+    // The name is resolved by the proxy, and by nobody else.
+    let url = "https://openrouter.invalid/api/v1";
+    let authority = CaBundle::parse(proxy.authority()).unwrap();
+    let trusting = Client::new(&through(&proxy.url(), url, authority)).unwrap();
+    let created = trusting.create_key(&new_key("app")).await.unwrap();
+    assert_eq!(
+        simulator.account().keys()[0].hash,
+        created.key.hash.as_str()
+    );
+    assert_eq!(proxy.targets(), ["openrouter.invalid:443"]);
+
+    let (_stub, another) = tls_stub(reply("200 OK", "", "{}")).await;
+    let wary = Client::new(&through(&proxy.url(), url, another)).unwrap();
+    let error = wary.create_key(&new_key("app")).await.unwrap_err();
+    assert_unreachable(&error, "certificate");
+    assert_eq!(simulator.account().keys().len(), 1);
 }
 
 #[tokio::test]

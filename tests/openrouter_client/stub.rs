@@ -12,8 +12,8 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Part {
     /// These bytes answer every request, after which the connection ends.
     Reply(String),
-    /// This head, and then a body that goes on for ever.
-    EndlessBody(String),
+    /// This beginning, and then the same again and again for ever.
+    Endless(String, &'static str),
     /// The beginning of an answer, and then nothing more.
     Stall(String),
     /// The connection is reset when the request arrives, without a byte of it being read.
@@ -22,8 +22,6 @@ pub(crate) enum Part {
     ResetAfterRequest,
     /// The request is read and never answered.
     Silence,
-    /// A proxy's CONNECT to wherever the client wants, if this header came with it.
-    Tunnel { authorization: String },
 }
 
 /// The server. It ends when dropped.
@@ -113,7 +111,6 @@ async fn connection(stream: TcpStream, part: Part, log: Log) -> Option<()> {
             play(&mut stream, part, log).await?;
             reset(stream)
         }
-        Part::Tunnel { authorization } => tunnel(stream, &authorization, log).await,
         part => play(stream, part, log).await,
     }
 }
@@ -130,10 +127,11 @@ where
             stream.write_all(reply.as_bytes()).await.ok()?;
             stream.flush().await.ok()
         }
-        Part::EndlessBody(head) => {
-            stream.write_all(head.as_bytes()).await.ok()?;
+        Part::Endless(beginning, more) => {
+            stream.write_all(beginning.as_bytes()).await.ok()?;
+            let more = more.repeat(1_024);
             loop {
-                stream.write_all(&[b' '; 16 * 1024]).await.ok()?;
+                stream.write_all(more.as_bytes()).await.ok()?;
             }
         }
         Part::Stall(beginning) => {
@@ -142,24 +140,6 @@ where
         }
         _ => std::future::pending().await,
     }
-}
-
-async fn tunnel(mut stream: TcpStream, authorization: &str, log: Log) -> Option<()> {
-    let request = read_request(&mut stream).await?;
-    log.lock().unwrap().push(request.clone());
-    let expected = format!("proxy-authorization: {authorization}\r\n").to_lowercase();
-    if !request.to_lowercase().contains(&expected) {
-        let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
-        return stream.write_all(refusal.as_bytes()).await.ok();
-    }
-    let target = request.strip_prefix("CONNECT ")?.split(' ').next()?;
-    let mut server = TcpStream::connect(target).await.ok()?;
-    let accepted = "HTTP/1.1 200 Connection established\r\n\r\n";
-    stream.write_all(accepted.as_bytes()).await.ok()?;
-    tokio::io::copy_bidirectional(&mut stream, &mut server)
-        .await
-        .ok()?;
-    Some(())
 }
 
 /// Reads the head and as much body as it announces.

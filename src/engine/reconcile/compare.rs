@@ -14,7 +14,7 @@ use crate::engine::keeper::Task;
 use crate::engine::minting::Place;
 use crate::engine::role::{Role, RoleName};
 use crate::engine::state::Engine;
-use crate::openrouter::Key;
+use crate::openrouter::ListedKey;
 
 /// Has the keeper compare what is in the ledger.
 pub async fn begin(engine: &Engine, ledger: Ledger) {
@@ -84,21 +84,27 @@ async fn compare(
 ) -> Result<BTreeMap<RoleName, Doubt>, Error> {
     let mut unlisted = ledger.current_keys(place);
     let mut doubts = BTreeMap::<RoleName, Doubt>::new();
-    let visit = |key: Key| {
-        unlisted.remove(&key.hash);
-        let Some(origin) = origin_of(engine, &key).filter(|_| !ledger.has(&key.hash)) else {
-            return;
+    let visit = |key: ListedKey| {
+        if let Some(hash) = &key.hash {
+            unlisted.remove(hash);
+        }
+        let known = key.hash.as_ref().is_some_and(|hash| ledger.has(hash));
+        let Some(origin) = origin_of(engine, &key.name).filter(|_| !known) else {
+            return Ok(());
         };
         match ledger.owner(&origin) {
-            Owner::Role(name) => doubts.entry(name.clone()).or_default().strays.push(key),
+            Owner::Role(name) => {
+                let doubt = doubts.entry(name.clone()).or_default();
+                doubt.strays.push(key.read()?);
+            }
             Owner::Illegible | Owner::Unread => {}
             Owner::Nobody => tracing::warn!(
                 mount = engine.mount,
-                key_hash = %key.hash,
                 key_name = key.name,
                 "a key of this mount's is at OpenRouter that belongs to no role; it is left alone"
             ),
         }
+        Ok(())
     };
     let turn = link.client().await;
     turn.each_key(place.workspace_id.as_ref(), visit)

@@ -67,7 +67,7 @@ async fn take_in(
 ) -> Result<(), Error> {
     // Since the listing it may have become the role's, or have been revoked and forgotten.
     let is_the_roles = Nonce::of_key_name(&key.name).is_none_or(|nonce| role.has_key_of(&nonce));
-    if is_the_roles || origin_of(engine, &key).is_none() || !is_there(link, &key.hash).await? {
+    if is_the_roles || origin_of(engine, &key.name).is_none() || !is_there(link, &key.hash).await? {
         return Ok(());
     }
     if role.superseded.len() >= MOST_SUPERSEDED {
@@ -114,10 +114,10 @@ fn while_looking_up(reason: openrouter::Error) -> Error {
     Error::while_doing("a key cannot be looked up")(reason)
 }
 
-/// Which role of this mount a key is said to be of; `None` for what is not this mount's, or is spoken
+/// Which role of this mount a key of that name is said to be of; `None` for what is not this mount's, or is spoken
 /// for. Without a UUID of its own a mount cannot tell its keys from others'.
-pub(super) fn origin_of(engine: &Engine, key: &Key) -> Option<Origin> {
-    let nonce = Nonce::of_key_name(&key.name)?;
+pub(super) fn origin_of(engine: &Engine, key_name: &str) -> Option<Origin> {
+    let nonce = Nonce::of_key_name(key_name)?;
     let origin = nonce.origin()?;
     let ours = !engine.mount.is_empty() && origin.is_of_mount(&engine.mount);
     let spoken_for = engine.intents.is_known(&nonce) || engine.leases.living(&nonce).is_some();
