@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod concurrency;
 #[cfg(test)]
+mod contradictions;
+#[cfg(test)]
 mod cost;
 #[cfg(test)]
 mod crash_matrix;

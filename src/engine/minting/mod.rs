@@ -31,6 +31,7 @@
 //! A definite refusal strikes the intent out at once, and so does the deletion of a key that did not
 //! prove itself; whatever is unclear leaves it adrift.
 
+mod in_service;
 mod intent;
 mod looks;
 mod mint;

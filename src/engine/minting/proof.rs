@@ -48,6 +48,9 @@ pub(super) async fn by_itself(
     new: &NewKey,
 ) -> Result<(), Error> {
     let itself = authenticate(engine, link, created).await?;
+    if itself.is_management_key {
+        return unproven("a key that says of itself that it manages keys");
+    }
     if itself.label != created.key.label {
         return unproven("another label than the key gives itself");
     }

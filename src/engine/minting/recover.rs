@@ -13,7 +13,8 @@
 //!
 //! # Guarantees
 //! - A key that is current or superseded in storage is never deleted here: no task can store the
-//!   key any more, since the intent is adrift, so what step 1 sees is final.
+//!   key any more, since the intent is adrift, so what step 1 sees is final; and should a listing
+//!   give such a key the name of a lost one, nothing is deleted by it.
 //! - An intent is struck out only when its key is in service, or deleted, or cannot exist.
 //! - What goes wrong with one intent holds up no other.
 //! - A role whose earlier order cannot be looked for orders nothing. One whose earlier orders were
@@ -25,6 +26,7 @@ use std::collections::HashSet;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
+use super::in_service;
 use super::intent::{Intent, Purpose};
 use super::place::Place;
 use crate::engine::backoff::as_long_again;
@@ -211,6 +213,7 @@ async fn look_through(
             "an unconfirmed key cannot be looked for",
         ))?;
     drop(turn);
+    in_service::none_of(engine, place, &keys).await?;
     Ok((link, keys, looked_at))
 }
 
