@@ -13,6 +13,7 @@
 
 mod caller_gone;
 mod cleanup;
+mod crowded;
 mod events;
 mod help;
 mod host_killed;
@@ -61,9 +62,14 @@ async fn with_role(openrouter: &Simulator) -> (Vault, Mount) {
 
 /// Waits until something holds that takes its time.
 async fn until(what: &str, holds: impl Fn() -> bool) {
+    until_within(PATIENCE, what, holds).await;
+}
+
+/// The same for what takes very long.
+async fn until_within(patience: Duration, what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        assert!(start.elapsed() < patience, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

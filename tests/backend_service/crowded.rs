@@ -1,0 +1,56 @@
+//! An account with very many keys.
+
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::support::vault_host::Vault;
+use crate::{connect, openrouter, until_within};
+
+#[tokio::test]
+async fn a_lost_key_is_found_behind_a_hundred_thousand_others_in_little_memory() {
+    let openrouter = openrouter().await;
+    let vault = Vault::start().await;
+    let mount = vault.mount().await;
+    connect(&mount, &openrouter).await;
+    openrouter
+        .faults()
+        .add(Fault::LostReply.on("POST", "/keys"));
+    openrouter
+        .faults()
+        .add(Fault::status(503).on("GET", "/keys").forever());
+    let role = json!({ "description": "for the app" });
+    let order = mount.request("create", "roles/app", role.clone()).await;
+    assert_eq!(order.fault().err_code, 502);
+    // Newest first: now the lost one is the last key of the last page.
+    openrouter.account().create_keys("somebody else's", OTHERS);
+    assert_eq!(openrouter.account().count(), OTHERS + 1);
+
+    let before = vault.plugin.memory().used;
+    openrouter.faults().clear();
+    until_within(A_LONG_LIST, "the lost key is deleted", || {
+        openrouter.account().count() == OTHERS
+    })
+    .await;
+    let taken = vault.plugin.memory().used - before;
+    assert!(taken < 8 * MEBIBYTE, "{taken} bytes");
+    let pages = openrouter.requests().to("GET", "/keys");
+    let read = pages.iter().filter(|page| page.status == Some(200));
+    assert_eq!(read.count(), OTHERS / 100 + 1);
+    until_within(A_LONG_LIST, "the intent is struck out", || {
+        mount.server.keys_below("wal/").is_empty()
+    })
+    .await;
+
+    mount.request("create", "roles/app", role).await.done();
+    mount.request("read", "creds/app", Value::Null).await.data();
+    assert_eq!(openrouter.account().count(), OTHERS + 1);
+}
+
+const OTHERS: usize = 100_000;
+
+/// A thousand pages, by a plugin and an OpenRouter that are not optimised.
+const A_LONG_LIST: Duration = Duration::from_secs(180);
+
+const MEBIBYTE: u64 = 1_024 * 1_024;
