@@ -23,6 +23,8 @@ mod deletion;
 #[cfg(test)]
 mod dynamic;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod help;

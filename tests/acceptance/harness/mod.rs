@@ -9,6 +9,9 @@ mod cli;
 mod client;
 mod cluster;
 mod directory;
+#[expect(dead_code, reason = "the tests of the client use all of it")]
+#[path = "../../support/egress.rs"]
+mod egress;
 mod listen;
 mod mount;
 mod node;
@@ -23,6 +26,7 @@ mod wait;
 pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;
+pub(crate) use egress::EgressProxy;
 pub(crate) use mount::Mount;
 pub(crate) use node::Node;
 pub(crate) use openrouter::OpenRouter;
