@@ -188,19 +188,24 @@ impl AccountState {
         &mut self.keys[last]
     }
 
-    /// The keys that a list shows, newest first; being asked brings hidden ones closer to showing.
-    pub(crate) fn select(&mut self, selection: &Selection, now: Timestamp) -> Vec<&Key> {
-        let mut selected = Vec::new();
-        for key in self.keys.iter_mut().rev() {
+    /// A page of the keys that a list shows, newest first: so many behind the first `offset`. Hidden
+    /// ones on the way to its end come closer to showing.
+    pub(crate) fn page(
+        &mut self,
+        selection: &Selection,
+        offset: usize,
+        length: usize,
+        now: Timestamp,
+    ) -> Vec<&Key> {
+        let newest_first = self.keys.iter_mut().rev();
+        let shown = newest_first.filter_map(|key| {
             let is_selected = key.deleted_at.is_none()
                 && key.workspace_id == selection.workspace_id
                 && (selection.include_disabled || !key.disabled)
                 && (selection.include_expired || !key.is_expired(now));
-            if is_selected && !key.stays_hidden(now) {
-                selected.push(&*key);
-            }
-        }
-        selected
+            (is_selected && !key.stays_hidden(now)).then_some(&*key)
+        });
+        shown.skip(offset).take(length).collect()
     }
 
     fn identify(

@@ -28,13 +28,9 @@ pub(super) async fn list(
     let now = shared.clock.now();
     management.account.with(|account| {
         let (selection, offset) = validation::list_query(&uri, account)?;
-        let keys = account.select(&selection, now);
-        let page = keys
-            .into_iter()
-            .skip(offset)
-            .take(PAGE)
-            .map(|key| key.to_json(now));
-        Ok(Json(json!({ "data": page.collect::<Vec<_>>() })))
+        let page = account.page(&selection, offset, PAGE, now);
+        let page: Vec<Value> = page.into_iter().map(|key| key.to_json(now)).collect();
+        Ok(Json(json!({ "data": page })))
     })
 }
 
