@@ -34,13 +34,16 @@ async fn connect(socket: &Path) -> UnixStream {
     }
 }
 
-/// Opens so many connections and says nothing on them.
-async fn keep_silent(count: usize, socket: &Path) -> Vec<UnixStream> {
-    let mut silent = Vec::new();
+/// Opens so many connections, and says this much on each and nothing more.
+async fn crowd(count: usize, first_word: &[u8], socket: &Path) -> Vec<UnixStream> {
+    let mut crowd = Vec::new();
     for _ in 0..count {
-        silent.push(connect(socket).await);
+        let mut stranger = connect(socket).await;
+        // Unless it has been thrown out already.
+        let _ = stranger.write_all(first_word).await;
+        crowd.push(stranger);
     }
-    silent
+    crowd
 }
 
 /// Waits until the plugin has hung up.
@@ -50,27 +53,37 @@ async fn is_thrown_out(stream: &mut UnixStream) {
     assert!(end.is_ok(), "it may stay for ever");
 }
 
-#[tokio::test]
-async fn a_thousand_silent_ones_cost_a_fixed_amount_and_hold_up_nobody() {
+/// A thousand strangers say this much, and nothing more, while the host goes about its business.
+async fn a_thousand_cost_a_fixed_amount_and_hold_up_nobody(first_word: &[u8]) {
     let identity = Identity::new();
     let plugin = PluginProcess::start(&identity).await;
     let (files, memory) = (plugin.open_files(), plugin.memory());
-    let mut silent = keep_silent(1_000, &plugin.line.socket).await;
-
-    // Well below the ten seconds after which the silent ones are thrown out anyway.
-    let host = Host::connect(identity, &plugin.line);
-    let host = timeout(Duration::from_secs(5), host).await.unwrap();
-    assert_eq!(host.ping().await, ServingStatus::Serving);
+    let mut strangers = crowd(1_000, first_word, &plugin.line.socket).await;
     // The first to come have made room for those who came last.
-    is_thrown_out(&mut silent[0]).await;
+    is_thrown_out(&mut strangers[0]).await;
     let start = Instant::now();
     while plugin.open_files() > files + 64 + A_FEW {
         assert!(start.elapsed() < Duration::from_secs(5), "they stay");
         sleep(Duration::from_millis(10)).await;
     }
+
+    // Well below the ten seconds after which all are thrown out.
+    let host = Host::connect(identity, &plugin.line);
+    let host = timeout(Duration::from_secs(5), host).await.unwrap();
+    assert_eq!(host.ping().await, ServingStatus::Serving);
+    assert!(plugin.open_files() > files + A_FEW, "they are gone");
     let taken = plugin.memory().used - memory.used;
     assert!(taken < 16 * MEBIBYTE, "{taken} bytes");
-    assert_eq!(host.ping().await, ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn a_thousand_silent_ones_cost_a_fixed_amount_and_hold_up_nobody() {
+    a_thousand_cost_a_fixed_amount_and_hold_up_nobody(&[]).await;
+}
+
+#[tokio::test]
+async fn a_thousand_that_begin_a_handshake_cost_a_fixed_amount_and_hold_up_nobody() {
+    a_thousand_cost_a_fixed_amount_and_hold_up_nobody(&BEGINNING_OF_A_RECORD).await;
 }
 
 #[tokio::test]
@@ -78,8 +91,7 @@ async fn silent_and_slow_ones_are_thrown_out_after_ten_seconds() {
     let plugin = PluginProcess::start(&Identity::new()).await;
     let mut silent = connect(&plugin.line.socket).await;
     let mut slow = connect(&plugin.line.socket).await;
-    // The beginning of a record of TLS.
-    slow.write_all(&[22, 3, 1]).await.unwrap();
+    slow.write_all(&BEGINNING_OF_A_RECORD).await.unwrap();
     tokio::join!(is_thrown_out(&mut silent), is_thrown_out(&mut slow));
 }
 
@@ -91,7 +103,7 @@ async fn a_handshake_under_way_is_not_disturbed_by_any_number_of_silent_ones() {
     // A whole handshake that came later: by now the slow one has been heard.
     let client = identity.client(&plugin.line.certificate);
     let other = tls_stream(&plugin.line.socket, client).await.unwrap();
-    let _silent = keep_silent(200, &plugin.line.socket).await;
+    let _silent = crowd(200, &[], &plugin.line.socket).await;
     assert!(slow.go_on().await.is_ok());
     drop(other);
 }
@@ -100,7 +112,7 @@ async fn a_handshake_under_way_is_not_disturbed_by_any_number_of_silent_ones() {
 async fn strangers_do_not_keep_the_plugin_alive_when_its_host_has_gone() {
     let (mut plugin, host) = Host::start().await;
     host.ping().await;
-    let _silent = keep_silent(10, &plugin.line.socket).await;
+    let _silent = crowd(10, &[], &plugin.line.socket).await;
     drop(host);
     assert_eq!(plugin.exit().await.code(), Some(0));
     assert_eq!(plugin.socket_dir().read_dir().unwrap().count(), 0);
@@ -186,5 +198,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The host's connection, and whoever is on the way in or out.
 const A_FEW: usize = 10;
+
+/// As TLS begins a handshake.
+const BEGINNING_OF_A_RECORD: [u8; 3] = [22, 3, 1];
 
 const MEBIBYTE: u64 = 1_024 * 1_024;

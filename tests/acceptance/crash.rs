@@ -7,11 +7,12 @@ mod midway;
 
 use std::time::Duration;
 
+use openrouter_simulator::Fault;
 use serde_json::json;
 
 pub(crate) use lives::Lives;
 
-use crate::harness::{Mount, SOON, Vault, eventually};
+use crate::harness::{Mount, RaftVault, SOON, Vault, eventually};
 
 #[tokio::test]
 async fn the_next_request_after_a_kill_works() {
@@ -57,6 +58,25 @@ async fn a_rotation_that_became_due_meanwhile_is_done_by_the_next_process() {
     let rotated = async || (mount.key("app").await != first).then_some(());
     eventually("the overdue rotation is done", SOON, rotated).await;
     mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_takes_its_plugin_with_it_whatever_that_is_doing() {
+    let mut vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    let faults = mount.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys"));
+    let (client, role) = (vault.client(), mount.at("roles/app"));
+    let order = tokio::spawn(async move { client.try_write(&role, json!({})).await });
+    let under_way = async || (mount.openrouter.requests().in_flight() == 1).then_some(());
+    eventually("a key is being made", SOON, under_way).await;
+
+    let plugins = vault.plugin_processes();
+    assert_eq!(plugins.len(), 1);
+    vault.kill();
+    let gone = async || plugins[0].has_ended().then_some(());
+    eventually("the plugin is gone", SOON, gone).await;
+    assert!(order.await.unwrap().is_none(), "nobody has answered");
 }
 
 /// Kills the plugin and waits until the server has seen it: a request in the very same moment may
