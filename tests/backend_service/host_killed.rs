@@ -64,7 +64,8 @@ async fn be_the_host(openrouter: &str) {
     let socket = vault.plugin.line.socket.display();
     // On a line of its own, whatever the test harness has printed before.
     let plugin = vault.plugin.id();
-    writeln!(io::stdout(), "\n{ANNOUNCEMENT}{plugin} {socket}").unwrap();
+    let announcement = format!("\n{ANNOUNCEMENT}{plugin} {socket}\n");
+    io::stdout().write_all(announcement.as_bytes()).unwrap();
     let order = request("create", "roles/app", "null");
     let answer = mount.caller.handle(order).await;
     panic!("nobody has killed the host: {answer:?}");
