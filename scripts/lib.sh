@@ -6,7 +6,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 [[ $target == /* ]] || target=$root/$target
 
 # Filled in by the scripts that start a server.
-vault='' vault_pid=''
+vault='' vault_pid='' simulator_pid=''
 
 # shellcheck disable=SC2034 # the scripts that source this file use them
 bold='' dim='' green='' red='' plain=''
@@ -96,19 +96,26 @@ server_answers() { VAULT_ADDR=$1 "$vault" status >/dev/null 2>&1; }
 answers_or_ended() { ended "$1" || server_answers "$2"; }
 
 # start_vault PLUGIN DIRECTORY: starts a dev server that offers the plugin, with everything it writes
-# under DIRECTORY, on a loopback port that is free. Expects `vault`; sets `vault_pid`, VAULT_ADDR and
-# VAULT_TOKEN. DIRECTORY has to be short: a unix socket's path may have 107 bytes.
+# under DIRECTORY. DIRECTORY has to be short: a unix socket's path may have 107 bytes.
 start_vault() {
-  local plugin=$1 directory=$2 attempt port
-  mkdir -p "$directory/plugins" "$directory/tmp"
-  cp "$plugin" "$directory/plugins/"
+  mkdir -p "$2/plugins"
+  cp "$1" "$2/plugins/"
+  start_dev_server "$2" -dev-plugin-dir="$2/plugins"
+}
+
+# start_dev_server DIRECTORY ARGUMENT…: starts a dev server with these arguments on a loopback port that
+# is free. Expects `vault`; sets `vault_pid`, VAULT_ADDR and VAULT_TOKEN.
+start_dev_server() {
+  local directory=$1 attempt port
+  shift
+  mkdir -p "$directory/tmp"
   for attempt in 1 2 3 4 5; do
     # The server cannot be asked which port the system gave it, so one is drawn below the range that
     # the system itself hands out, and another one if somebody was faster.
     port=$((20000 + RANDOM % 12000))
     HOME=$directory TMPDIR=$directory/tmp start "$directory/vault.log" \
       "$vault" server -dev -dev-no-store-token -dev-root-token-id=root \
-      -dev-listen-address="127.0.0.1:$port" -dev-plugin-dir="$directory/plugins"
+      -dev-listen-address="127.0.0.1:$port" "$@"
     vault_pid=$started
     wait_until 30 answers_or_ended "$vault_pid" "http://127.0.0.1:$port" || true
     if alive "$vault_pid"; then
@@ -123,4 +130,41 @@ start_vault() {
   vault_pid=''
   tail -n 20 "$directory/vault.log" >&2
   die "The Vault server did not start; its last lines are above."
+}
+
+# start_simulator DIRECTORY: starts the OpenRouter simulator that Cargo has built, with its log in DIRECTORY.
+# Sets `simulator_pid`, `api_url` and `management_key`.
+start_simulator() {
+  local log=$1/simulator.log
+  management_key=sk-or-v1-$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+  start "$log" "$target/debug/openrouter-simulator" --listen 127.0.0.1:0 --management-key "$management_key"
+  simulator_pid=$started
+  wait_until 10 simulator_is_up "$log" || true
+  api_url=$(head -n 1 "$log")
+  if ended "$simulator_pid" || [[ $api_url != http* ]]; then
+    cat "$log" >&2
+    die "The OpenRouter simulator did not start; what it said is above."
+  fi
+}
+simulator_is_up() { ended "$simulator_pid" || [[ $(head -n 1 "$1") == http* ]]; }
+
+# handshake CERTIFICATE COMMAND…: starts the plugin as a server does, with nothing else in its environment
+# but TMPDIR, and ends it when it has said its line. Sets `handshake_line`, and `handshake_time` to the
+# microseconds until then.
+handshake() {
+  local certificate=$1 begun output pid
+  shift
+  handshake_line=''
+  begun=${EPOCHREALTIME/[.,]/}
+  exec {output}< <(
+    exec env -i TMPDIR="${TMPDIR:-/tmp}" VAULT_BACKEND_PLUGIN=6669da05-b1c8-4f49-97d9-c8e5bed98e20 \
+      PLUGIN_PROTOCOL_VERSIONS=5 PLUGIN_CLIENT_CERT="$certificate" "$@" 2>/dev/null
+  )
+  pid=$!
+  read -r -u "$output" handshake_line || true
+  # shellcheck disable=SC2034 # for the scripts that source this file
+  handshake_time=$((${EPOCHREALTIME/[.,]/} - begun))
+  stop "$pid"
+  exec {output}<&-
+  [[ $handshake_line == 1\|5\|unix\|* ]]
 }
