@@ -35,6 +35,8 @@ mod policies;
 #[cfg(test)]
 mod promise;
 #[cfg(test)]
+mod rehearsal;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod restored;

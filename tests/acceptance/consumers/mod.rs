@@ -11,10 +11,3 @@ mod proxy;
 mod scripts;
 mod sdks;
 mod supervisor;
-
-/// Says in one line, past the test's own captured output, what was not run and why.
-fn skipped(why: &str) {
-    use std::io::Write;
-    // Not worth a failure if nobody listens.
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
-}

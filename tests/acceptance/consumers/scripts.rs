@@ -1,13 +1,11 @@
 //! Shell scripts that read a key: by the command line, by `curl`, and through response wrapping, as
 //! `samples/shell/` has them.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
-use super::skipped;
-use crate::harness::{Client, Directory, Mount, PLUGIN_NAME, Vault, reader, samples, server};
+use crate::harness::{Mount, PLUGIN_NAME, Vault, output_of, reader, runs, samples, skipped};
 
 #[tokio::test]
 async fn a_field_is_read_bare_and_a_whole_reply_as_json() {
@@ -97,30 +95,5 @@ async fn printed_by(script: &str, mount: &Mount) -> String {
 async fn run(script: &str, mount: &Mount, token: &str) -> Output {
     let script = samples().join("shell").join(script);
     let client = mount.client().with_token(token);
-    output(&script, &[&mount.at("creds/app")], &client).await
-}
-
-/// Runs a program that calls `vault`, as the client.
-pub(super) async fn output(program: &Path, arguments: &[&str], client: &Client) -> Output {
-    let directory = Directory::without_plugin();
-    let folder = directory.path("bin");
-    std::fs::create_dir(&folder).expect("a directory");
-    // Under the name that it is called by, whichever server is tested.
-    std::os::unix::fs::symlink(server(), folder.join("vault")).expect("a link");
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = directory.command(program);
-    command
-        .args(arguments)
-        .env("PATH", format!("{}:{path}", folder.display()))
-        .env("VAULT_ADDR", client.address())
-        .env("VAULT_TOKEN", client.token());
-    let output = tokio::process::Command::from(command)
-        .kill_on_drop(true)
-        .output()
-        .await;
-    output.expect("the program can be started")
-}
-
-fn runs(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
+    output_of(&script, &[&mount.at("creds/app")], &client).await
 }

@@ -10,8 +10,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::skipped;
-use crate::harness::{Directory, Mount, reader, samples};
+use crate::harness::{Directory, Mount, reader, samples, skipped};
 
 #[tokio::test]
 async fn the_sdks_for_node_chat_with_a_key_from_the_server() {

@@ -1,6 +1,7 @@
 //! The server's own command line, as an operator uses it.
 
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use super::client::Client;
 use super::directory::Directory;
@@ -16,18 +17,10 @@ impl CliOutput {
     /// Runs `vault <arguments>` as the client's token, with nothing else in its environment.
     pub(crate) async fn of(directory: &Directory, client: &Client, arguments: &[&str]) -> Self {
         let mut command = directory.command(program::server());
-        command
-            .args(arguments)
-            .env("VAULT_ADDR", client.address())
-            .env("VAULT_TOKEN", client.token());
-        let output = tokio::process::Command::from(command)
-            .kill_on_drop(true)
-            .output()
-            .await;
-        let output = output.expect("the server's executable can be started");
+        command.args(arguments);
         Self {
             command: arguments.join(" "),
-            output,
+            output: run(command, client).await,
         }
     }
 
@@ -44,4 +37,30 @@ impl CliOutput {
             .trim_end()
             .to_owned()
     }
+}
+
+/// Runs a program that calls `vault`, as the client.
+pub(crate) async fn output_of(calling: &Path, arguments: &[&str], client: &Client) -> Output {
+    let directory = Directory::without_plugin();
+    let folder = directory.path("bin");
+    std::fs::create_dir(&folder).expect("a directory");
+    // Under the name that it is called by, whichever server is tested.
+    std::os::unix::fs::symlink(program::server(), folder.join("vault")).expect("a link");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = directory.command(calling);
+    command
+        .args(arguments)
+        .env("PATH", format!("{}:{path}", folder.display()));
+    run(command, client).await
+}
+
+async fn run(mut command: Command, client: &Client) -> Output {
+    command
+        .env("VAULT_ADDR", client.address())
+        .env("VAULT_TOKEN", client.token());
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output()
+        .await;
+    output.expect("the program can be started")
 }

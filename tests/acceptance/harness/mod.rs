@@ -5,6 +5,7 @@
 //! restarts things, at [`Vault`], [`RaftVault`] or [`Cluster`]. Nothing here knows the plugin's code:
 //! the server is asked over HTTP or through its CLI.
 
+mod available;
 mod cli;
 mod client;
 mod cluster;
@@ -23,6 +24,8 @@ mod sidecar;
 mod vault;
 mod wait;
 
+pub(crate) use available::{runs, skipped};
+pub(crate) use cli::output_of;
 pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;
@@ -31,7 +34,7 @@ pub(crate) use mount::Mount;
 pub(crate) use node::Node;
 pub(crate) use openrouter::OpenRouter;
 pub(crate) use process::PluginProcess;
-pub(crate) use program::{PLUGIN_NAME, VERSION, catalog_entry, server};
+pub(crate) use program::{PLUGIN_NAME, VERSION, catalog_entry};
 pub(crate) use raft::RaftVault;
 pub(crate) use sidecar::{Sidecar, reader, samples};
 pub(crate) use vault::Vault;

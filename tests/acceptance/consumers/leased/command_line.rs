@@ -7,8 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::dynamic;
-use crate::consumers::scripts::output;
-use crate::harness::{Client, Mount, Reply, SOON, eventually, reader};
+use crate::harness::{Client, Mount, Reply, SOON, eventually, output_of, reader};
 
 #[tokio::test]
 async fn the_session_in_the_readme_runs_as_it_is_shown() {
@@ -206,7 +205,7 @@ async fn shell(command: &str, mount: &Mount) -> String {
 
 /// Runs a command and returns what it printed; panics if it fails.
 async fn run(command: &str, client: &Client) -> String {
-    let output = output(Path::new("/bin/sh"), &["-c", command], client).await;
+    let output = output_of(Path::new("/bin/sh"), &["-c", command], client).await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {said}");
     String::from_utf8_lossy(&output.stdout)

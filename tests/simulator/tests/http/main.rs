@@ -19,4 +19,5 @@ mod faults;
 mod limits;
 mod listing;
 mod log;
+mod sdks;
 mod updating;
