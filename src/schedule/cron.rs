@@ -80,9 +80,11 @@ impl Cron {
     /// where robfig gives up, or before the end of representable time.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        // On the calendar, which goes on for a day after the last timestamp.
+        let after = utc(after);
         // The year is counted from the next second because that is where robfig starts to look.
-        let last_year = utc(after.checked_add(1.second()).ok()?).year() + YEARS_SEARCHED;
-        let earliest = utc(after.checked_add(1.minute()).ok()?);
+        let last_year = after.checked_add(1.second()).ok()?.year() + YEARS_SEARCHED;
+        let earliest = after.checked_add(1.minute()).ok()?;
         let occurrence = self.days(earliest.date(), last_year).find_map(|day| {
             let from = if day == earliest.date() {
                 earliest.time()
