@@ -141,6 +141,9 @@ pub enum Invalid {
     /// From [`CaBundle::parse`](super::CaBundle::parse).
     #[error("the CA certificate must be one or more X.509 certificates in PEM form")]
     CaCertificate,
+    /// From [`CaBundle::parse`](super::CaBundle::parse).
+    #[error("the CA certificate must come without its private key, which is needed nowhere here")]
+    PrivateKey,
     /// From [`ProxyUrl::parse`](super::ProxyUrl::parse).
     #[error(
         "the proxy URL must be http://host:port or https://host:port, \

@@ -100,11 +100,20 @@ pub struct CaBundle {
 }
 
 impl CaBundle {
-    /// Reads every certificate of a PEM text; what else the text contains is ignored.
+    /// Reads every certificate of a PEM text; what else the text contains is ignored, unless it is a
+    /// private key: the text is kept and shown.
     ///
     /// # Errors
-    /// [`Invalid::CaCertificate`] if there is none, or one that cannot be a trust root.
+    /// [`Invalid::CaCertificate`] if there is none, or one that cannot be a trust root, and
+    /// [`Invalid::PrivateKey`].
     pub fn parse(pem: &str) -> Result<Self, Invalid> {
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(Invalid::PrivateKey);
+        }
+        Self::read(pem)
+    }
+
+    fn read(pem: &str) -> Result<Self, Invalid> {
         let invalid = |_| Invalid::CaCertificate;
         let certificates =
             reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(invalid)?;
@@ -151,8 +160,9 @@ impl Eq for CaBundle {}
 impl TryFrom<String> for CaBundle {
     type Error = Invalid;
 
+    /// Reads what was stored, however strict [`parse`](Self::parse) has become since.
     fn try_from(pem: String) -> Result<Self, Invalid> {
-        Self::parse(&pem)
+        Self::read(&pem)
     }
 }
 
@@ -315,6 +325,20 @@ mod tests {
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for text in ["", "no PEM at all", garbage, &format!("{pem}{garbage}")] {
             assert_eq!(CaBundle::parse(text), Err(Invalid::CaCertificate), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ca_bundle_comes_without_a_private_key() {
+        let pem = self_signed();
+        for kind in ["", "RSA ", "EC ", "ENCRYPTED "] {
+            let key = format!(
+                "-----BEGIN {kind}PRIVATE KEY-----\nAAAA\n-----END {kind}PRIVATE KEY-----\n"
+            );
+            let both = format!("{pem}{key}");
+            assert_eq!(CaBundle::parse(&both), Err(Invalid::PrivateKey), "{kind}");
+            let stored = serde_json::to_string(&both).unwrap();
+            assert!(serde_json::from_str::<CaBundle>(&stored).is_ok(), "{kind}");
         }
     }
 
