@@ -1,17 +1,17 @@
 //! What an answer means: status and body become a value or an [`Error`].
 //!
 //! [`Transport`](super::transport::Transport) makes answers, [`Client`](super::Client) asks them
-//! what they mean. A refusal counts as OpenRouter's only if its body is OpenRouter's error object:
+//! what they mean; what a success says is in [`reading`](super::reading). A refusal counts as OpenRouter's only if its body is OpenRouter's error object:
 //! anything else may come from a proxy on the way, which knows nothing of what OpenRouter did.
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{Bearer, Error, quotable};
+use super::error::{Bearer, Error};
+use super::quote::Hidden;
 
 /// A complete answer, or as much of it as arrived.
 pub(super) struct Answer {
@@ -23,8 +23,8 @@ pub(super) struct Answer {
     pub(super) body: Result<Vec<u8>, String>,
     /// Whose request it was.
     pub(super) bearer: Bearer,
-    /// What the request carried and no message may show.
-    pub(super) secret: SecretString,
+    /// What the request carried and no text may show.
+    pub(super) hidden: Hidden,
 }
 
 impl Answer {
@@ -80,7 +80,7 @@ impl Answer {
         if error.code.as_u64().is_some_and(contradicts) {
             return None;
         }
-        Some(match quotable(&error.message, &self.secret) {
+        Some(match self.hidden.quotable(&error.message) {
             empty if empty.is_empty() => "no reason given".to_owned(),
             message => message,
         })
@@ -118,6 +118,8 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -126,7 +128,7 @@ mod tests {
             retry_after: None,
             body: Ok(body.as_bytes().to_vec()),
             bearer: Bearer::ManagementKey,
-            secret: SecretString::from("planted"),
+            hidden: Hidden::of([SecretString::from("planted")]),
         }
     }
 

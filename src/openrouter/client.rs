@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use secrecy::SecretString;
-use serde::Deserialize;
 
-use super::answer::Answer;
 use super::error::{Bearer, Error, Invalid};
 use super::identifiers::KeyHash;
-use super::keys::{CreateAnswer, CreateBody, CreatedKey, CurrentKey, Deletion, Key, NewKey};
+use super::keys::{CreateBody, CreatedKey, CurrentKey, Deletion, Key, NewKey};
 use super::limits::Limits;
 use super::settings::Settings;
 use super::transport::{Credential, Transport};
@@ -64,9 +62,7 @@ impl Client {
         self.transport
             .send(Method::POST, "/keys", credential, Some(&body))
             .await?
-            .read::<CreateAnswer>()?
-            .into_created_key()
-            .ok_or_else(|| Error::unclear("the answer to a creation contains no usable key"))
+            .created_key()
     }
 
     /// Reads what OpenRouter knows of a key (`GET /keys/{hash}`).
@@ -79,7 +75,7 @@ impl Client {
             .transport
             .send(Method::GET, &key_path(hash), credential, NO_BODY)
             .await?;
-        about(hash, answer)
+        answer.key(hash)
     }
 
     /// Gives a key other limits (`PATCH /keys/{hash}`); what is `None` is cleared. What has been
@@ -93,7 +89,7 @@ impl Client {
             .transport
             .send(Method::PATCH, &key_path(hash), credential, Some(limits))
             .await?;
-        about(hash, answer)
+        answer.key(hash)
     }
 
     /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
@@ -107,14 +103,7 @@ impl Client {
             .transport
             .send(Method::DELETE, &key_path(hash), credential, NO_BODY)
             .await?;
-        match answer.read() {
-            Ok(Deleted { deleted: true }) => Ok(Deletion::Deleted),
-            Ok(Deleted { deleted: false }) => Err(Error::unclear(
-                "the answer to a deletion says that nothing was deleted",
-            )),
-            Err(Error::NotFound { .. }) => Ok(Deletion::AlreadyGone),
-            Err(error) => Err(error),
-        }
+        answer.deletion()
     }
 
     async fn describe(&self, credential: &Credential) -> Result<CurrentKey, Error> {
@@ -122,7 +111,7 @@ impl Client {
             .transport
             .send(Method::GET, "/key", credential, NO_BODY)
             .await?;
-        Ok(answer.read::<Enveloped<CurrentKey>>()?.data)
+        answer.current_key()
     }
 }
 
@@ -130,27 +119,6 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-/// Every answer wraps what it has to say.
-#[derive(Deserialize)]
-pub(super) struct Enveloped<T> {
-    pub(super) data: T,
-}
-
-/// Reads what an answer says of a key. What it says of another is no answer.
-fn about(hash: &KeyHash, answer: Answer) -> Result<Key, Error> {
-    let key = answer.read::<Enveloped<Key>>()?.data;
-    if key.hash == *hash {
-        Ok(key)
-    } else {
-        Err(Error::unclear("the answer is about another key"))
-    }
-}
-
-#[derive(Deserialize)]
-struct Deleted {
-    deleted: bool,
 }
 
 /// No trailing slash: whether OpenRouter redirects one is not documented.

@@ -3,11 +3,9 @@
 //! The question behind every variant of [`Error`] is whether the request may have taken effect:
 //! a create whose reply is lost has made a key whose secret nobody knows. [`Invalid`] is the other
 //! kind of failure, a value that was refused before any request existed. No text in here carries a
-//! secret: what OpenRouter says passes through [`quotable`] first.
+//! secret: what OpenRouter says passes through [`Hidden`](super::quote::Hidden) first.
 
 use std::time::Duration;
-
-use secrecy::{ExposeSecret, SecretString};
 
 /// Why a call did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,67 +177,9 @@ pub enum Invalid {
     WorkspaceId,
 }
 
-/// Makes a text from outside fit to be shown: one line, no control characters, no key, at most
-/// [`QUOTE_CHARS`] characters. `secret` is what the request carried, should it be echoed.
-pub(super) fn quotable(text: &str, secret: &SecretString) -> String {
-    let line = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ");
-    let line = match secret.expose_secret() {
-        "" => line,
-        secret => line.replace(secret, REDACTED),
-    };
-    let line = redact_keys(&line);
-    match line.char_indices().nth(QUOTE_CHARS) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
-        None => line,
-    }
-}
-
-/// OpenRouter's keys start with `sk-or-`, whatever kind they are and whoever they belong to.
-fn redact_keys(text: &str) -> String {
-    let mut parts = text.split("sk-or-");
-    let mut redacted = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        redacted.push_str(REDACTED);
-        redacted.push_str(
-            part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_'),
-        );
-    }
-    redacted
-}
-
-const QUOTE_CHARS: usize = 300;
-const REDACTED: &str = "[redacted]";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn quote(text: &str) -> String {
-        quotable(text, &SecretString::from("the-bearer-itself"))
-    }
-
-    #[test]
-    fn a_quoted_message_is_one_line_without_control_characters() {
-        assert_eq!(quote("  a\r\nb\u{1b}[31mc\t\0d "), "a b [31mc d");
-    }
-
-    #[test]
-    fn a_quoted_message_contains_no_key() {
-        assert_eq!(
-            quote("sk-or-v1-0123abc is not sk-or-mgmt-9_9, nor \"the-bearer-itself\"."),
-            "[redacted] is not [redacted], nor \"[redacted]\"."
-        );
-    }
-
-    #[test]
-    fn a_long_message_is_cut_after_the_keys_are_gone() {
-        let quoted = quote(&format!("{} sk-or-v1-{}", "é".repeat(295), "f".repeat(64)));
-        assert_eq!(quoted, format!("{} [red…", "é".repeat(295)));
-    }
 
     #[test]
     fn only_an_unclear_outcome_is_not_definite() {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, Enveloped, NO_BODY};
+use super::client::{Client, NO_BODY};
 use super::error::Error;
 use super::identifiers::{KeyHash, WorkspaceId};
 use super::keys::Key;
@@ -82,7 +82,7 @@ impl Client {
             .transport
             .send(Method::GET, &path, credential, NO_BODY)
             .await?;
-        Ok(answer.read::<Enveloped<Vec<Value>>>()?.data)
+        answer.keys()
     }
 }
 
@@ -110,8 +110,13 @@ impl ListedKey {
     /// # Errors
     /// [`Error::Unclear`] if it cannot be read.
     pub fn read(self) -> Result<Key, Error> {
-        let key = serde_json::from_value(self.whole);
-        key.map_err(|_| Error::unclear("a key that is looked for is not readable"))
+        let mut key: Key = serde_json::from_value(self.whole)
+            .map_err(|_| Error::unclear("a key that is looked for is not readable"))?;
+        // Labels are stored and shown; nobody here knows the secret, but what its hash is.
+        if KeyHash::of(&key.label.as_str().into()) == key.hash {
+            key.label.clear();
+        }
+        Ok(key)
     }
 }
 
@@ -319,6 +324,18 @@ mod tests {
         ] {
             let refused = Search::new(&["vault-1"]).take(vec![odd.clone()]);
             assert!(refused.is_err_and(|error| !error.is_definite()), "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_the_whole_secret_is_not_kept() {
+        for (label, kept) in [
+            ("sk-or-v1-planted", ""),
+            ("sk-or-v1-pla...ted", "sk-or-v1-pla...ted"),
+        ] {
+            let hash = KeyHash::of(&"sk-or-v1-planted".into());
+            let key = json!({"name": "app", "hash": hash, "label": label});
+            assert_eq!(ListedKey::of(key).unwrap().read().unwrap().label, kept);
         }
     }
 

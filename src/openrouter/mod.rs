@@ -18,6 +18,8 @@ mod keys;
 mod lenient;
 mod limits;
 mod listing;
+mod quote;
+mod reading;
 mod settings;
 mod transport;
 

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::error::Invalid;
 
@@ -193,9 +196,10 @@ impl ProxyUrl {
         if !bare || !matches!(url.scheme(), "http" | "https") {
             return Err(Invalid::ProxyUrl);
         }
-        let mut shown = url.clone();
-        shown.set_username("").map_err(|()| Invalid::ProxyUrl)?;
-        shown.set_password(None).map_err(|()| Invalid::ProxyUrl)?;
+        // Not a changed copy, in which the credentials would be left behind.
+        let scheme = &url[..Position::BeforeUsername];
+        let shown = format!("{scheme}{}", &url[Position::BeforeHost..]);
+        let shown = Url::parse(&shown).map_err(|_| Invalid::ProxyUrl)?;
         Ok(Self {
             url: SecretString::from(String::from(url)),
             shown,
@@ -205,6 +209,22 @@ impl ProxyUrl {
     /// The whole URL, credentials included.
     pub(super) fn expose(&self) -> &str {
         self.url.expose_secret()
+    }
+
+    /// What must not be shown of it: the header that the credentials make, and the password alone (or
+    /// the name, where that is all there is), as it is meant and as it is written.
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
+        let url = Url::parse(self.expose()).ok().filter(has_credentials);
+        let Some(url) = url else {
+            return Vec::new();
+        };
+        let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let password = plain(url.password().unwrap_or_default());
+        let header = STANDARD.encode(format!("{}:{password}", plain(url.username())));
+        let written = url.password().unwrap_or(url.username());
+        [header, plain(written), written.to_owned()]
+            .map(SecretString::from)
+            .into()
     }
 
     pub(super) fn is_loopback(&self) -> bool {
@@ -253,9 +273,6 @@ fn has_credentials(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-
     use super::*;
 
     fn self_signed() -> String {
@@ -340,6 +357,26 @@ mod tests {
             let stored = serde_json::to_string(&both).unwrap();
             assert!(serde_json::from_str::<CaBundle>(&stored).is_ok(), "{kind}");
         }
+    }
+
+    #[test]
+    fn what_a_proxy_could_echo_is_known() {
+        let secrets = |url| {
+            let secrets = ProxyUrl::parse(url).unwrap().secrets();
+            let exposed = secrets
+                .iter()
+                .map(|secret| secret.expose_secret().to_owned());
+            exposed.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            secrets("http://vault:s3cr%40t@proxy.example:3128"),
+            [&STANDARD.encode("vault:s3cr@t"), "s3cr@t", "s3cr%40t"]
+        );
+        assert_eq!(
+            secrets("http://token@proxy.example:3128"),
+            [&STANDARD.encode("token:"), "token", "token"]
+        );
+        assert!(secrets("http://proxy.example:3128").is_empty());
     }
 
     #[test]

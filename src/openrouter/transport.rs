@@ -12,9 +12,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::answer::{Answer, retry_after};
-use super::error::{Bearer, Error, Invalid, quotable};
+use super::error::{Bearer, Error, Invalid};
 use super::keys::is_usable;
-use super::settings::Settings;
+use super::quote::Hidden;
+use super::settings::{ProxyUrl, Settings};
 
 /// The way to the API, with the management key at hand.
 pub(super) struct Transport {
@@ -23,6 +24,7 @@ pub(super) struct Transport {
     /// The API's URL and the proxy, for error messages.
     target: String,
     management_key: Credential,
+    proxy: Option<ProxyUrl>,
 }
 
 impl Transport {
@@ -39,6 +41,7 @@ impl Transport {
             api_url: settings.api_url.to_string(),
             target,
             management_key,
+            proxy: settings.proxy_url.clone(),
         })
     }
 
@@ -78,8 +81,15 @@ impl Transport {
                 .and_then(|value| retry_after(value.to_str().ok()?)),
             body: read_body(response).await,
             bearer: credential.bearer,
-            secret: credential.secret.clone(),
+            hidden: self.hidden(credential),
         })
+    }
+
+    /// What a request with this credential carries and no text may show.
+    fn hidden(&self, credential: &Credential) -> Hidden {
+        let proxy = self.proxy.as_ref().map(ProxyUrl::secrets);
+        let bearer = credential.secret.clone();
+        Hidden::of(proxy.into_iter().flatten().chain([bearer]))
     }
 
     /// Tells a request that was never sent from one that may have been.
@@ -89,7 +99,7 @@ impl Transport {
     /// All else (the overall time limit, a reset, a stream that HTTP/2 refused) may have come after
     /// the first byte of the request, and nobody can tell what OpenRouter made of it.
     fn failure(&self, error: &reqwest::Error, credential: &Credential) -> Error {
-        let cause = quotable(&innermost(error), &credential.secret);
+        let cause = self.hidden(credential).quotable(&innermost(error));
         if error.is_connect() || error.is_builder() {
             let target = self.target.clone();
             Error::Unreachable { target, cause }

@@ -1,0 +1,111 @@
+//! What a success says, by the request that it answers.
+//!
+//! Each way to read an [`Answer`] is for one call of [`Client`](super::Client). No label that comes
+//! out of here holds the secret that it is the label of, whatever OpenRouter says: labels are stored
+//! and shown.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::Answer;
+use super::error::Error;
+use super::identifiers::KeyHash;
+use super::keys::{CreateAnswer, CreatedKey, CurrentKey, Deletion, Key};
+use super::quote::Hidden;
+
+impl Answer {
+    /// Of `POST /keys`.
+    ///
+    /// # Errors
+    /// [`Error::Unclear`] too for a success without a secret that can be used.
+    pub(super) fn created_key(self) -> Result<CreatedKey, Error> {
+        let mut created = self
+            .read::<CreateAnswer>()?
+            .into_created_key()
+            .ok_or_else(|| Error::unclear("the answer to a creation contains no usable key"))?;
+        created.key.label = Hidden::of([created.secret.clone()]).label(&created.key.label);
+        Ok(created)
+    }
+
+    /// Of `GET /key`.
+    pub(super) fn current_key(self) -> Result<CurrentKey, Error> {
+        let hidden = self.hidden.clone();
+        let mut key = self.read::<Enveloped<CurrentKey>>()?.data;
+        key.label = hidden.label(&key.label);
+        Ok(key)
+    }
+
+    /// Of `GET /keys/{hash}` and `PATCH /keys/{hash}`.
+    ///
+    /// # Errors
+    /// [`Error::Unclear`] too for what it says of another key: that is no answer.
+    pub(super) fn key(self, hash: &KeyHash) -> Result<Key, Error> {
+        let key = self.read::<Enveloped<Key>>()?.data;
+        if key.hash == *hash {
+            Ok(key)
+        } else {
+            Err(Error::unclear("the answer is about another key"))
+        }
+    }
+
+    /// Of `GET /keys`: the keys, to be read one by one.
+    pub(super) fn keys(self) -> Result<Vec<Value>, Error> {
+        Ok(self.read::<Enveloped<Vec<Value>>>()?.data)
+    }
+
+    /// Of `DELETE /keys/{hash}`. That there is no such key is as good as a success.
+    pub(super) fn deletion(self) -> Result<Deletion, Error> {
+        match self.read() {
+            Ok(Deleted { deleted: true }) => Ok(Deletion::Deleted),
+            Ok(Deleted { deleted: false }) => Err(Error::unclear(
+                "the answer to a deletion says that nothing was deleted",
+            )),
+            Err(Error::NotFound { .. }) => Ok(Deletion::AlreadyGone),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Every answer wraps what it has to say.
+#[derive(Deserialize)]
+struct Enveloped<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    deleted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+    use secrecy::{ExposeSecret, SecretString};
+    use serde_json::json;
+
+    use super::*;
+    use crate::openrouter::Bearer;
+
+    fn answer(body: &Value) -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            retry_after: None,
+            body: Ok(body.to_string().into_bytes()),
+            bearer: Bearer::ApiKey,
+            hidden: Hidden::of([SecretString::from("sk-or-v1-planted")]),
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_the_whole_secret_is_not_kept() {
+        let hash = "8b2ab1b1c1a8f4a5b7d7e6f5a4b3c2d1e0f9e8d7c6b5a4938271605f4e3d2c1b";
+        let data = json!({"hash": hash, "label": "sk-or-v1-fresh"});
+        let created = answer(&json!({"key": "sk-or-v1-fresh", "data": data}));
+        let created = created.created_key().unwrap();
+        assert_eq!(created.secret.expose_secret(), "sk-or-v1-fresh");
+        assert_eq!(created.key.label, "[redacted]");
+
+        let current = answer(&json!({"data": {"label": "sk-or-v1-planted"}}));
+        assert_eq!(current.current_key().unwrap().label, "[redacted]");
+    }
+}
