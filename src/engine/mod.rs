@@ -13,6 +13,8 @@
 //! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside), [`backoff`],
 //! [`error`] and [`events`].
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_input;
 mod backoff;
 pub mod clock;
 mod connection;

@@ -5,6 +5,8 @@
 //! [`crate::logical::Backend`]. Nothing here knows what the engine is about, or how the host's
 //! calls arrive.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_input;
 mod backend;
 mod blueprint;
 pub mod duration;

@@ -116,7 +116,7 @@ impl GrpcBroker for BrokerService {
 
 /// What the host has announced and nobody has asked for yet.
 #[derive(Debug, Default)]
-struct Announcements {
+pub(super) struct Announcements {
     // Never held across an await, so not tokio's.
     waiting: Mutex<HashMap<u32, Announcement>>,
     arrived: Notify,
@@ -135,7 +135,7 @@ impl Announcements {
     }
 
     /// Takes the announcement of `service_id`, waiting for it without limit.
-    async fn take(&self, service_id: u32) -> ConnInfo {
+    pub(super) async fn take(&self, service_id: u32) -> ConnInfo {
         loop {
             // Before looking, so that an arrival after the look is not missed.
             let arrived = self.arrived.notified();
@@ -144,6 +144,13 @@ impl Announcements {
             }
             arrived.await;
         }
+    }
+
+    /// The numbers of what nobody has taken yet.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.keys().copied().collect()
     }
 
     fn take_waiting(&self, service_id: u32) -> Option<ConnInfo> {
@@ -160,7 +167,7 @@ struct Announcement {
 }
 
 /// Collects announcements until the host ends the stream.
-async fn listen(mut stream: Streaming<ConnInfo>, announced: Arc<Announcements>) {
+pub(super) async fn listen(mut stream: Streaming<ConnInfo>, announced: Arc<Announcements>) {
     while let Some(Ok(info)) = stream.next().await {
         tracing::trace!(
             service_id = info.service_id,

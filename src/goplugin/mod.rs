@@ -21,6 +21,8 @@
 //! Nothing here knows what the plugin is for: cookie, protocol version and services come from
 //! the caller.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_input;
 mod broker;
 mod control;
 mod door;

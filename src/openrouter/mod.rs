@@ -11,6 +11,8 @@
 //! values unannounced, so unknown fields are ignored and missing ones get a default.
 
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_input;
 mod client;
 mod error;
 mod identifiers;

@@ -5,6 +5,8 @@
 //! apart runs can be ([`Schedule::longest_interval`]). Everything is in UTC. This floor reads no
 //! clock, sleeps never, keeps no state and knows of no other floor.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod any_input;
 mod cron;
 mod due;
 mod error;

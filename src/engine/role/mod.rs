@@ -1,6 +1,8 @@
 //! Roles: named descriptions of the keys to hand out. What the two kinds have in common is here;
 //! what only one of them has is in [`super::rotating`] and [`super::dynamic`].
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod entry;
 mod fields;
 mod kind;

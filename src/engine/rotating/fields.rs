@@ -47,7 +47,7 @@ pub const FIELDS: &[Field] = &[
 ];
 
 /// The definition that a write makes of `before`: what it does not name stays.
-pub(super) fn apply(
+pub fn apply(
     name: &RoleName,
     before: Option<&Definition>,
     fields: &Fields,

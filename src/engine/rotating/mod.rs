@@ -17,6 +17,8 @@ pub use delete::{delete, finish_deletion};
 pub use entry::Deletion;
 pub use entry::{CurrentKey, Failure, Grace, Misfit, RotatingRole, Unfit};
 pub use fields::FIELDS;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fields::apply;
 pub use handout::{leased, secret_type, unleased};
 pub use status::of as status;
 pub use write::{create, update};
