@@ -136,3 +136,43 @@ impl FromStr for Operation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unsupported operation {0:?}")]
 pub struct UnknownOperation(pub String);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::{Entry, Lease, Response, Secret};
+    use super::*;
+
+    #[test]
+    fn nothing_that_travels_with_a_secret_shows_it_by_debug() {
+        let data = Data::from_iter([("api_key".to_owned(), json!("planted"))]);
+        let (ttl, max_ttl) = (Duration::from_secs(60), Duration::ZERO);
+        let mut request = Request::new(Operation::Update, "config").with_data(data.clone());
+        request.secret = Some(LeasedSecret {
+            internal_data: data.clone(),
+            issued_at: 0,
+            ttl,
+            increment: ttl,
+        });
+        let mut response = Response::with_data(data.clone());
+        response.secret = Some(Secret {
+            lease: Lease {
+                ttl,
+                max_ttl,
+                renewable: false,
+            },
+            internal_data: data,
+        });
+        let entry = Entry {
+            key: "config/default".to_owned(),
+            value: b"planted".to_vec(),
+        };
+        let shown = format!("{request:?} {:?} {response:?} {entry:?}", request.secret);
+        assert!(shown.contains("config/default"), "{shown}");
+        // A `Vec` of bytes would be shown as numbers.
+        for secret in ["planted", "112, 108, 97, 110"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+}

@@ -115,3 +115,24 @@ impl fmt::Display for ConnectionName {
 
 /// Where connections are stored.
 pub const PREFIX: &str = "config/";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_shows_no_secret_by_debug() {
+        let connection = Connection {
+            management_key: SecretString::from("sk-or-v1-planted"),
+            api_url: ApiUrl::default(),
+            description: String::new(),
+            request_timeout: 30,
+            ca_certificate: None,
+            proxy_url: Some(ProxyUrl::parse("http://vault:planted@proxy.example:3128").unwrap()),
+            proof: None,
+        };
+        let shown = format!("{connection:?} {:?}", connection.settings());
+        assert!(shown.contains("proxy.example"), "{shown}");
+        assert!(!shown.contains("planted"), "{shown}");
+    }
+}

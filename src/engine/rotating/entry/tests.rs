@@ -165,3 +165,20 @@ fn a_role_uses_the_connections_of_its_definition_and_of_its_keys() {
 fn debug_shows_no_secret() {
     assert!(!format!("{:?}", role()).contains("sk-or-v1-1\""));
 }
+
+#[test]
+fn a_role_shows_no_key_by_debug() {
+    let role = RotatingRole {
+        current: key(7, at(0)),
+        ..role()
+    };
+    let shown = format!("{role:?}");
+    assert!(
+        shown.contains("sk-or-v1-7..."),
+        "the label is shown: {shown}"
+    );
+    assert!(
+        !shown.replace("sk-or-v1-7...", "").contains("sk-or-v1-7"),
+        "{shown}"
+    );
+}
