@@ -2,6 +2,7 @@
 //!
 //! The only place that ends the process, and the one that knows both go-plugin and Vault.
 
+use std::alloc::System;
 use std::io::{self, Write as _};
 use std::process::exit;
 use std::sync::Arc;
@@ -19,6 +20,12 @@ use vault_plugin_secrets_openrouter::goplugin::{
     Broker, Cookie, Environment, Handshake, Hclog, LogSource, Plaintext, ServeError, serve,
 };
 use vault_plugin_secrets_openrouter::logical::service::Plugin;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Overwrites whatever is freed: gRPC, HTTP, TLS and JSON know no secrets, and each leaves copies behind
+/// of what passes through it.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() {
     let code = match Request::of_arguments() {

@@ -16,7 +16,7 @@ pub type Outcome = Result<Option<Response>, Error>;
 pub struct Call {
     /// The fields, from the path and the body.
     pub fields: Fields,
-    /// The request as it came.
+    /// The request as it came, without its data.
     pub request: Request,
 }
 
