@@ -5,8 +5,6 @@
 
 // Everything is test code; saying so lets clippy allow what it allows in tests.
 #[cfg(test)]
-mod audit;
-#[cfg(test)]
 mod burst;
 #[cfg(test)]
 mod cluster;
@@ -44,6 +42,8 @@ mod restored;
 mod roles;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod secrets;
 #[cfg(test)]
 mod servers;
 #[cfg(test)]

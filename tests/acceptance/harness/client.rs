@@ -135,6 +135,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// Method and path of what was asked.
+    pub(crate) fn request(&self) -> &str {
+        &self.request
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.status
     }

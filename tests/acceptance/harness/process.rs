@@ -157,6 +157,18 @@ impl PluginProcess {
             .collect()
     }
 
+    /// The content of a file below `/proc/<pid>`.
+    pub(crate) fn file(&self, name: &str) -> Vec<u8> {
+        fs::read(format!("/proc/{}/{name}", self.pid)).expect("a file of a living process")
+    }
+
+    /// Where the process' open files lead to.
+    pub(crate) fn open_files(&self) -> Vec<PathBuf> {
+        let handles = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a living process");
+        let targets = handles.filter_map(|handle| fs::read_link(handle.ok()?.path()).ok());
+        targets.collect()
+    }
+
     /// Ends it as a crash would, with SIGKILL.
     pub(crate) fn kill(&self) {
         if !self.has_ended() {

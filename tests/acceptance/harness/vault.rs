@@ -34,29 +34,22 @@ impl Vault {
 
     /// A server for this test alone, with these environment variables.
     pub(crate) async fn dev_with(environment: &[(&str, &str)]) -> Self {
-        Self::start(environment, None).await
+        Self::start(environment, Talk::Some).await
     }
 
-    /// A server for this test alone that writes an audit log, and where it is.
-    pub(crate) async fn audited() -> (Self, PathBuf) {
-        match program::server_kind() {
-            ServerKind::Vault => {
-                let vault = Self::dev().await;
-                let log = vault.directory.path("audit.log");
-                let device = json!({"type": "file", "options": {"file_path": log}});
-                vault.client.write("sys/audit/file", device).await.ok();
-                (vault, log)
-            }
-            // It takes audit devices only from its configuration.
-            ServerKind::OpenBao => {
-                let vault = Self::start(&[], Some("audit.log")).await;
-                let log = vault.directory.path("audit.log");
-                (vault, log)
-            }
+    /// A server for this test alone that tells all it can, and where its audit log is: it logs at its
+    /// most talkative, keeps metrics, and lists its storage.
+    pub(crate) async fn talkative() -> (Self, PathBuf) {
+        let vault = Self::start(&[], Talk::Everything).await;
+        let log = vault.directory.path(AUDIT_LOG);
+        if program::server_kind() == ServerKind::Vault {
+            let device = json!({"type": "file", "options": {"file_path": log}});
+            vault.client.write("sys/audit/file", device).await.ok();
         }
+        (vault, log)
     }
 
-    async fn start(environment: &[(&str, &str)], audit_log: Option<&str>) -> Self {
+    async fn start(environment: &[(&str, &str)], talk: Talk) -> Self {
         for _ in 0..listen::ATTEMPTS {
             let directory = Directory::new();
             let address = listen::free_address();
@@ -64,7 +57,7 @@ impl Vault {
             let token = format!("root-{}-{}", id(), SERVERS.fetch_add(1, Ordering::Relaxed));
             let mut command = directory.command(program::server());
             command
-                .args(["server", "-dev", "-dev-no-store-token", "-log-level=debug"])
+                .args(["server", "-dev", "-dev-no-store-token"])
                 .arg(format!("-dev-root-token-id={token}"))
                 .arg(format!("-dev-listen-address={address}"))
                 .arg(format!(
@@ -72,13 +65,12 @@ impl Vault {
                     directory.path("plugins").display()
                 ))
                 .envs(environment.iter().copied());
-            if let Some(name) = audit_log {
-                let (config, log) = (directory.path("audit.hcl"), directory.path(name));
-                let options = format!("options {{ file_path = {log:?} }}");
-                let device = format!("audit \"file\" \"file\" {{ {options} }}\n");
-                fs::write(&config, device).expect("a file can be written");
-                command.arg(format!("-config={}", config.display()));
-            }
+            match talk {
+                Talk::Some => command.arg("-log-level=debug"),
+                Talk::Everything => command
+                    .arg("-log-level=trace")
+                    .arg(format!("-config={}", talkative(&directory).display())),
+            };
             let mut process = ServerProcess::start(command, &directory.log());
             let client = Client::new(&format!("http://{address}"), &token);
             if listen::answers(&mut process, &client, "auth/token/lookup-self").await {
@@ -123,6 +115,11 @@ impl Vault {
         self.process.plugins()
     }
 
+    /// Where everything is that the server and its plugins write.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// Everything that the server and its plugins have logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.log()).expect("the server's log can be read")
@@ -133,5 +130,29 @@ impl Vault {
         self.process.stop()
     }
 }
+
+/// How much a server tells of what it does.
+#[derive(Clone, Copy)]
+enum Talk {
+    Some,
+    Everything,
+}
+
+/// The configuration of a server that tells everything, besides what a dev server has.
+fn talkative(directory: &Directory) -> PathBuf {
+    let mut configuration = String::from(
+        "raw_storage_endpoint = true\ntelemetry { prometheus_retention_time = \"1h\" }\n",
+    );
+    // It takes audit devices only from its configuration.
+    if program::server_kind() == ServerKind::OpenBao {
+        let options = format!("options {{ file_path = {:?} }}", directory.path(AUDIT_LOG));
+        configuration += &format!("audit \"file\" \"file\" {{ {options} }}\n");
+    }
+    let file = directory.path("talkative.hcl");
+    fs::write(&file, configuration).expect("a file can be written");
+    file
+}
+
+const AUDIT_LOG: &str = "audit.log";
 
 static SERVERS: AtomicU32 = AtomicU32::new(0);

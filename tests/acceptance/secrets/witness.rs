@@ -1,0 +1,209 @@
+//! Somebody who uses the engine in every way there is, and keeps every answer.
+
+use openrouter_simulator::{Fault, Rule};
+use serde_json::{Value, json};
+
+use super::places::Places;
+use crate::harness::{Mount, Reply};
+
+/// The user, and what was told to them.
+pub(super) struct Witness<'a> {
+    mount: &'a Mount,
+    /// The connection that is written again and again.
+    connection: Value,
+    /// Every answer that must not hold a secret.
+    pub(super) places: Places,
+    /// The answers with a key in them, as it should be.
+    pub(super) handed_out: Places,
+    requests: Vec<String>,
+    round: u32,
+}
+
+impl<'a> Witness<'a> {
+    pub(super) fn new(mount: &'a Mount, connection: Value) -> Self {
+        Self {
+            mount,
+            connection,
+            places: Places::default(),
+            handed_out: Places::default(),
+            requests: Vec::new(),
+            round: 0,
+        }
+    }
+
+    /// Keeps an answer, and passes it on.
+    pub(super) fn keep(&mut self, reply: Reply) -> Reply {
+        let request = reply.request().to_owned();
+        let success = reply.status() < 300;
+        if success && reply.data().get("api_key").is_some() {
+            self.handed_out
+                .add("credentials", &request, reply.to_string());
+        } else {
+            let kind = match request.split(' ').next() {
+                _ if !success => "errors",
+                _ if request.ends_with("?help=1") => "help pages",
+                Some("LIST") => "lists",
+                _ => "answers",
+            };
+            self.places.add(kind, &request, reply.to_string());
+        }
+        self.requests.push(request);
+        reply
+    }
+
+    /// Whether something was asked of a path of the engine, in which `{name}` stands for any name.
+    pub(super) fn asked(&self, method: &str, template: &str) -> bool {
+        let template = self.mount.at(template);
+        self.requests.iter().any(|request| {
+            let (asked, path) = request.split_once(' ').expect("a method and a path");
+            let path = path.split('?').next().unwrap_or_default();
+            let same = |(part, given): (&str, &str)| part == "{name}" || part == given;
+            asked == method
+                && path.split('/').count() == template.split('/').count()
+                && template.split('/').zip(path.split('/')).all(same)
+        })
+    }
+
+    /// Every operation on every path, while OpenRouter does this to every request.
+    pub(super) async fn uses_everything_while(&mut self, fault: Option<Rule>) {
+        self.round += 1;
+        if let Some(rule) = fault {
+            self.mount.openrouter.faults().add(rule);
+        }
+        self.connections().await;
+        self.roles().await;
+        self.leases().await;
+        self.disconnects().await;
+        self.mount.openrouter.recover();
+    }
+
+    async fn connections(&mut self) {
+        let connection = self.connection.clone();
+        let patch =
+            json!({"description": self.round, "management_key": connection["management_key"]});
+        let mount = self.mount;
+        for reply in [
+            mount.write("config", connection.clone()).await,
+            mount.write("config/second", connection).await,
+            mount.patch("config", patch.clone()).await,
+            mount.patch("config/second", patch).await,
+            mount.read("config").await,
+            mount.read("config/second").await,
+            mount.list("config").await,
+        ] {
+            self.keep(reply);
+        }
+    }
+
+    async fn disconnects(&mut self) {
+        // Roles use the first one.
+        for path in ["config", "config/second"] {
+            self.keep(self.mount.delete(path).await);
+        }
+    }
+
+    async fn roles(&mut self) {
+        let mount = self.mount;
+        let new = format!("roles/new-{}", self.round);
+        let limit = json!({"limit": self.round + 1});
+        for reply in [
+            mount
+                .write("roles/app", json!({"credential_type": "rotating"}))
+                .await,
+            mount.patch("roles/app", limit).await,
+            mount.write(&new, json!({})).await,
+            mount.write("rotate-role/app", json!({})).await,
+            mount
+                .write("rotate-role/app", json!({"rotation_grace_period": 0}))
+                .await,
+            mount.read("roles/app").await,
+            mount.list("roles").await,
+            mount.read("creds/app").await,
+            mount.read("static-creds/app").await,
+            mount.read("static-creds/nobody").await,
+            mount.delete(&new).await,
+            mount.delete(&format!("{new}?force=true")).await,
+        ] {
+            self.keep(reply);
+        }
+    }
+
+    async fn leases(&mut self) {
+        let mount = self.mount;
+        let role = json!({"credential_type": "dynamic", "ttl": 600});
+        self.keep(mount.write("roles/ci", role).await);
+        let lease = self.keep(mount.read("creds/ci").await);
+        // Without a fault there is one; with a fault, one from before it shall be ended.
+        let lease = if lease.status() == 200 {
+            lease.lease_id()
+        } else {
+            self.keep(
+                mount
+                    .client()
+                    .list(&format!("sys/leases/lookup/{}", mount.at("creds/ci")))
+                    .await,
+            )
+            .keys()
+            .first()
+            .map(|id| mount.at(&format!("creds/ci/{id}")))
+            .unwrap_or_default()
+        };
+        let body = json!({"lease_id": lease, "sync": true});
+        for path in ["sys/leases/lookup", "sys/leases/renew", "sys/leases/revoke"] {
+            self.keep(mount.client().write(path, body.clone()).await);
+        }
+        // One that is left for the next fault.
+        self.keep(mount.read("creds/ci").await);
+    }
+
+    /// What a user can get wrong with a secret in hand.
+    pub(super) async fn mistakes(&mut self, fields: Vec<(&str, Value)>) {
+        for (path, fields) in fields {
+            let reply = self.mount.write(path, fields).await;
+            let reply = self.keep(reply);
+            assert!(
+                reply.status() >= 400,
+                "a mistake is refused: {}",
+                reply.request()
+            );
+        }
+    }
+}
+
+/// Everything that can go wrong with a request, each time telling the client what it sent if there are
+/// words at all.
+pub(super) fn faults(echo: &str) -> Vec<Rule> {
+    let statuses = [400, 401, 403, 404, 407, 408, 409, 429, 500, 503];
+    let status = |status| Fault::Status {
+        status,
+        message: Some(echo.to_owned()),
+        retry_after: None,
+        after_effect: false,
+    };
+    let html = |status| Fault::Html {
+        status,
+        after_effect: true,
+    };
+    let redirect = Fault::Redirect {
+        location: "http://127.0.0.1:9/api/v1/key".to_owned(),
+    };
+    let slow = Fault::Slow {
+        milliseconds: 1_500,
+        after_effect: true,
+    };
+    let rest = [
+        html(200),
+        html(502),
+        redirect,
+        slow,
+        Fault::LostReply,
+        Fault::ResetBeforeEffect,
+        Fault::TruncatedBody,
+        Fault::NonsenseJson,
+        Fault::WrongContentType,
+        Fault::EndlessBody,
+        Fault::CreatedKeyDoesNotAuthenticate { uses: None },
+    ];
+    let all = statuses.map(status).into_iter().chain(rest);
+    all.map(|fault| fault.on_anything().forever()).collect()
+}
