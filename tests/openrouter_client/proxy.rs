@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use vault_plugin_secrets_openrouter::openrouter::{
     CaBundle, Client, Error, Invalid, ProxyUrl, Settings,
 };
@@ -97,6 +99,23 @@ async fn a_proxy_that_opens_tls_is_talked_through_only_if_its_authority_is_trust
     let error = wary.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "certificate");
     assert_eq!(simulator.account().keys().len(), 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
+    let header = STANDARD.encode("vault:pl@nted");
+    let message = format!("not {header}, not pl@nted, not pl%40nted, not {MANAGEMENT_KEY}");
+    let body = format!(r#"{{"error":{{"code":407,"message":"{message}"}}}}"#);
+    let proxy = Stub::start(reply("407 Proxy Authentication Required", "", &body)).await;
+    let mut settings = settings("http://127.0.0.1:1");
+    let url = format!("http://vault:pl%40nted@127.0.0.1:{}", proxy.port());
+    settings.proxy_url = Some(ProxyUrl::parse(&url).unwrap());
+    let client = Client::new(&settings).unwrap();
+
+    let error = client.create_key(&new_key("app")).await.unwrap_err();
+    assert!(proxy.received()[0].contains(&header), "it was sent");
+    let quoted = "not [redacted], not [redacted], not [redacted], not [redacted]";
+    assert!(error.to_string().ends_with(quoted), "{error}");
 }
 
 #[tokio::test]
