@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -162,6 +163,27 @@ impl PluginProcess {
         fs::read(format!("/proc/{}/{name}", self.pid)).expect("a file of a living process")
     }
 
+    /// The memory that the process can write to, without the pages that nothing was written to.
+    pub(crate) fn memory(&self) -> Vec<u8> {
+        let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("a descendant's memory");
+        let maps = String::from_utf8(self.file("maps")).expect("a list of mappings");
+        let writable = maps.lines().filter(|line| line.contains(" rw"));
+        let ranges = writable.filter_map(|line| {
+            let (from, to) = line.split(' ').next()?.split_once('-')?;
+            let address = |text| u64::from_str_radix(text, 16).ok();
+            Some((address(from)?, address(to)?))
+        });
+        let mut written = Vec::new();
+        for (from, to) in ranges {
+            let mut content = vec![0; usize::try_from(to - from).expect("a length")];
+            // It may have been given back in this moment.
+            let _ = memory.read_exact_at(&mut content, from);
+            let pages = content.chunks(PAGE).filter(|page| *page != [0; PAGE]);
+            written.extend(pages.flatten());
+        }
+        written
+    }
+
     /// Where the process' open files lead to.
     pub(crate) fn open_files(&self) -> Vec<PathBuf> {
         let handles = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a living process");
@@ -239,6 +261,9 @@ fn within(time: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
     true
 }
+
+/// In bytes.
+const PAGE: usize = 4096;
 
 /// How much of the log a failing test prints.
 const LOG_LINES: usize = 40;

@@ -2,6 +2,7 @@
 //! secret can be, the engine is used in every way and failed by OpenRouter in every way, with server
 //! and plugin at their most talkative, and then everything that came of it is searched.
 
+mod memory;
 mod places;
 mod planted;
 mod witness;

@@ -1,0 +1,50 @@
+//! What is left of a secret in the plugin's memory once it is of no more use.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use crate::harness::{Mount, SOON, Vault, eventually};
+
+/// Live buffers keep what went through them until something else does, so some other requests are made;
+/// what was freed is overwritten at once.
+#[tokio::test]
+async fn a_key_that_was_handed_out_is_soon_nowhere_in_the_plugins_memory() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    mount
+        .role("ci", json!({"credential_type": "dynamic"}))
+        .await;
+    let mut keys = HashSet::from([mount.key("app").await.into_bytes()]);
+    for _ in 0..20 {
+        let lease = mount.read("creds/ci").await.ok();
+        keys.insert(lease.text("api_key").into_bytes());
+        let lease = json!({"lease_id": lease.lease_id(), "sync": true});
+        mount.client().write("sys/leases/revoke", lease).await.ok();
+    }
+    let processes = vault.plugin_processes();
+    let [plugin] = processes.as_slice() else {
+        panic!("one plugin process, not {processes:?}");
+    };
+    // The role's own key is in Vault's storage and nowhere else.
+    eventually("no key is in memory any more", SOON, async || {
+        for _ in 0..50 {
+            mount.read("roles/ci").await.ok();
+            mount.list("roles").await.ok();
+        }
+        (!holds_any(&plugin.memory(), &keys)).then_some(())
+    })
+    .await;
+    // The connection's client holds the management key, so this is how it looks when one is there.
+    let held = HashSet::from([mount.openrouter.management_key().as_bytes().to_vec()]);
+    assert!(holds_any(&plugin.memory(), &held));
+}
+
+/// Whether a whole key stands somewhere in the memory.
+fn holds_any(memory: &[u8], keys: &HashSet<Vec<u8>>) -> bool {
+    let length = "sk-or-v1-".len() + 64;
+    assert!(keys.iter().all(|key| key.len() == length));
+    let mut candidates = memory.windows(length);
+    candidates.any(|text| text.starts_with(b"sk-or-v1-") && keys.contains(text))
+}
