@@ -8,7 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::answer::{Answer, retry_after};
 use super::error::{Bearer, Error};
+use super::identifiers::KeyHash;
 use super::keys::is_usable;
+use super::listing::ListedKey;
 use super::quote::Hidden;
 use crate::any_input::assert_can_be_shown;
 
@@ -30,8 +32,16 @@ pub fn answer(input: &[u8]) {
         assert!(!current.label.contains(BEARER), "the label is the key");
         assert_can_be_shown(&current.label);
     }
-    received.read(Answer::key);
-    received.read(Answer::keys);
+    let asked = KeyHash::of(&BEARER.into());
+    if let Some(key) = received.read(|answer| answer.key(&asked)) {
+        assert_eq!(key.hash, asked, "it is about another key");
+    }
+    let listed = received.read(Answer::keys).unwrap_or_default();
+    let listed = listed.into_iter().filter_map(|key| ListedKey::of(key).ok());
+    for key in listed.filter_map(|key| key.read().ok()) {
+        let label = KeyHash::of(&key.label.into());
+        assert!(label != key.hash, "the label is the key");
+    }
     received.read(Answer::deletion);
 }
 
@@ -56,7 +66,7 @@ impl<'a> Received<'a> {
     }
 
     /// Reads it in one way. A failure must leave no doubt about its meaning, and show no key.
-    fn read<T: Debug>(&self, reading: fn(Answer) -> Result<T, Error>) -> Option<T> {
+    fn read<T: Debug>(&self, reading: impl Fn(Answer) -> Result<T, Error>) -> Option<T> {
         let answer = Answer {
             status: self.status,
             retry_after: self.retry_after,

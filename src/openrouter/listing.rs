@@ -87,7 +87,11 @@ impl Client {
 }
 
 impl ListedKey {
-    fn of(whole: Value) -> Result<Self, Error> {
+    /// Reads the beginning.
+    ///
+    /// # Errors
+    /// [`Error::Unclear`] if it is not a key at all.
+    pub(super) fn of(whole: Value) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Beginning {
             #[serde(default, deserialize_with = "null_as_default")]
