@@ -60,7 +60,7 @@ async fn a_thousand_cost_a_fixed_amount_and_hold_up_nobody(first_word: &[u8]) {
     let (files, memory) = (plugin.open_files(), plugin.memory());
     let mut strangers = crowd(1_000, first_word, &plugin.line.socket).await;
     // The first to come have made room for those who came last.
-    is_thrown_out(&mut strangers[0]).await;
+    is_thrown_out(strangers.first_mut().unwrap()).await;
     let start = Instant::now();
     while plugin.open_files() > files + 64 + A_FEW {
         assert!(start.elapsed() < Duration::from_secs(5), "they stay");
