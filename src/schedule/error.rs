@@ -17,7 +17,7 @@ pub enum InvalidSchedule {
     /// Not a time of day.
     #[error("rotate_at must be a time of day in UTC from 00:00 to 23:59, not {text:?}")]
     TimeOfDay {
-        /// What was written.
+        /// What was written; the beginning of a long text.
         text: String,
     },
     /// Not a cron schedule.
@@ -26,7 +26,7 @@ pub enum InvalidSchedule {
     /// A cron schedule for dates that the calendar does not have.
     #[error("rotation_schedule {text:?} never comes true, since no date matches it")]
     NeverOccurs {
-        /// What was written.
+        /// What was written; the beginning of a long text.
         text: String,
     },
     /// Neither a period nor a cron schedule.
@@ -44,4 +44,34 @@ pub enum InvalidSchedule {
     /// A window with a period.
     #[error("rotation_window goes only with rotation_schedule")]
     WindowWithoutCron,
+}
+
+/// As much of what was written as it takes to recognise it: whoever pastes the wrong thing, a key for
+/// instance, need not see all of it again.
+pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+const EXCERPT_CHARS: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use crate::schedule::{Cron, TimeOfDay};
+
+    #[test]
+    fn a_refusal_repeats_no_more_than_the_beginning_of_what_was_written() {
+        let pasted = format!("sk-or-v1-{}", "0123456789".repeat(50));
+        let cron = Cron::parse(&format!("* * * * {pasted}")).unwrap_err();
+        let time = TimeOfDay::parse(&pasted).unwrap_err();
+        for refusal in [cron.to_string(), time.to_string()] {
+            assert!(
+                refusal.contains("\"sk-or-v1-012345678901234…\""),
+                "{refusal}"
+            );
+            assert!(refusal.len() < 250, "{refusal}");
+        }
+    }
 }

@@ -78,7 +78,7 @@ impl Schedule {
             Ok(Self(Kind::Cron { cron, window }))
         } else {
             Err(InvalidSchedule::NeverOccurs {
-                text: cron.as_str().to_owned(),
+                text: error::excerpt(cron.as_str()),
             })
         }
     }

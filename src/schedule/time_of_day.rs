@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::InvalidSchedule;
+use super::error::excerpt;
 
 /// A time of day in UTC, written `HH:MM`, from `00:00` to `23:59`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl TimeOfDay {
             })
         });
         time.ok_or_else(|| InvalidSchedule::TimeOfDay {
-            text: text.to_owned(),
+            text: excerpt(text),
         })
     }
 

@@ -4,6 +4,8 @@
 //! `getRange`, oddities included, because the expression is Vault's users' and must mean here
 //! what it means for every other engine. Nothing here knows of time.
 
+use crate::schedule::error::excerpt;
+
 /// Why a text is not a [`Cron`](super::Cron) schedule, in one sentence for the person who wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCron {
@@ -32,7 +34,7 @@ pub enum InvalidCron {
     Field {
         /// Which of the five.
         field: &'static str,
-        /// The item at fault, as written.
+        /// The item at fault, as written; the beginning of a long one.
         item: String,
         /// The single values that the field takes.
         allowed: &'static str,
@@ -66,7 +68,7 @@ impl Field {
         for item in text.split(',').filter(|item| !item.is_empty()) {
             let matched = self.item(item).ok_or_else(|| InvalidCron::Field {
                 field: self.name,
-                item: item.to_owned(),
+                item: excerpt(item),
                 allowed: self.allowed,
             })?;
             values.bits |= matched.bits;
