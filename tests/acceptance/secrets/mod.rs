@@ -266,4 +266,4 @@ const TOKEN: &str = "planted-token-5c1fJ8qXw2LrT0vN7bYk";
 const WRONG_MANAGEMENT_KEY: &str = "sk-or-v1-planted-wrong-Qm4ZtR9xVb2KcWs6";
 const PROXY_USER: &str = "planted-user-hG5nPd3aYu8E";
 const PROXY_PASSWORD: &str = "planted-password-Lk7BzX1oCf4M";
-const CA_KEY: &str = "MC4CAQAwBQYDK2VwBCIEIPlantedCaKeyTn6SgDq9HwRj";
+const CA_KEY: &str = "MC4CAQAwBQYDK2VwBCIEIPlantedCaKeyTn6SgDq9HwRj0Ab";
