@@ -28,5 +28,5 @@ pub use field::{Field, FieldKind, FieldValue};
 pub use fields::{Fields, InvalidField};
 pub use locks::{Held, Locks};
 pub use path::{Call, Endpoint, Outcome, Path};
-pub use pattern::{Pattern, is_name};
+pub use pattern::{Captures, Pattern, is_name};
 pub use secret::{SecretType, under_lease};

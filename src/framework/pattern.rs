@@ -13,7 +13,7 @@ enum Segment {
 }
 
 /// Segments of a path that were captured, each with the field that it goes into.
-pub(super) type Captures<'a> = Vec<(&'static str, &'a str)>;
+pub type Captures<'a> = Vec<(&'static str, &'a str)>;
 
 impl Pattern {
     /// Reads `roles/:name`: segments between slashes, those with a colon are captured.
@@ -31,7 +31,7 @@ impl Pattern {
     /// The captured fields when `path` has this shape.
     ///
     /// A path of literals also matches with a trailing slash, which Vault adds to every list.
-    pub(super) fn matches<'a>(&self, path: &'a str) -> Option<Captures<'a>> {
+    pub fn matches<'a>(&self, path: &'a str) -> Option<Captures<'a>> {
         let path = match path.strip_suffix('/') {
             Some(list) if self.fields().next().is_none() => list,
             _ => path,

@@ -13,7 +13,7 @@ use super::{
 
 /// A request that cannot be understood.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BadRequest {
+pub enum BadRequest {
     /// The host left the request out.
     #[error("the message carries no request")]
     Missing,
@@ -35,7 +35,10 @@ impl From<BadRequest> for Error {
 }
 
 /// Reads what the host asks. `caller_gone` is cancelled when its call is abandoned.
-pub(super) fn request(
+///
+/// # Errors
+/// See [`BadRequest`].
+pub fn request(
     message: Option<pb::Request>,
     caller_gone: CancellationToken,
 ) -> Result<Request, BadRequest> {
@@ -55,7 +58,7 @@ pub(super) fn request(
 
 /// The reply to a request. A user's mistake travels as a response, which the host shows as it is;
 /// beside it there must be no error, or the host would show that one.
-pub(super) fn reply(outcome: Result<Option<Response>, Error>) -> pb::HandleRequestReply {
+pub fn reply(outcome: Result<Option<Response>, Error>) -> pb::HandleRequestReply {
     match outcome {
         Ok(answer) => pb::HandleRequestReply {
             response: answer.map(response),

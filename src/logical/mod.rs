@@ -7,7 +7,7 @@
 //! Nothing here knows how the process was started.
 
 mod backend;
-mod convert;
+pub mod convert;
 mod error;
 mod event;
 mod instances;

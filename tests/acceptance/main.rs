@@ -5,8 +5,6 @@
 
 // Everything is test code; saying so lets clippy allow what it allows in tests.
 #[cfg(test)]
-mod burst;
-#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connections;

@@ -17,7 +17,12 @@ use super::identity::Identity;
 
 /// The plugin's program in an empty environment, with its output piped. Killed when dropped.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter"));
+    program_at(env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter").as_ref())
+}
+
+/// The same for the program of some plugin.
+pub(crate) fn program_at(path: &Path) -> Command {
+    let mut command = Command::new(path);
     command
         .env_clear()
         .stdin(Stdio::null())
@@ -63,8 +68,16 @@ impl PluginProcess {
 
     /// Starts the plugin, its command changed by `change` beforehand.
     pub(crate) async fn start_with(identity: &Identity, change: impl FnOnce(&mut Command)) -> Self {
+        Self::start_program(program(), identity, change).await
+    }
+
+    /// The same with some plugin's program.
+    pub(crate) async fn start_program(
+        mut command: Command,
+        identity: &Identity,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let socket_dir = tempfile::tempdir().unwrap();
-        let mut command = program();
         set_environment(&mut command, identity, socket_dir.path());
         change(&mut command);
         let mut child = command.spawn().unwrap();
@@ -88,6 +101,11 @@ impl PluginProcess {
         self.socket_dir.path()
     }
 
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap().cast_signed()).unwrap();
@@ -98,11 +116,6 @@ impl PluginProcess {
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let exit = timeout(PATIENCE, self.child.wait()).await;
         exit.expect("the plugin does not end").unwrap()
-    }
-
-    /// Its number.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id().expect("it has not been waited for")
     }
 
     /// How many files and sockets it has open.

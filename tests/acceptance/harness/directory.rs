@@ -53,12 +53,17 @@ impl Directory {
 
     /// Puts the plugin's executable into the plugin directory under `name`.
     pub(crate) fn add_plugin(&self, name: &str) {
+        self.add_executable(program::plugin(), name);
+    }
+
+    /// Puts any plugin's executable there.
+    pub(crate) fn add_executable(&self, executable: &Path, name: &str) {
         let to = self.path("plugins").join(name);
         // Whatever is there may be another version.
         let _ = fs::remove_file(&to);
         // A copy only where a link cannot be: the binary is large, the servers are many.
-        fs::hard_link(program::plugin(), &to)
-            .or_else(|_| fs::copy(program::plugin(), &to).map(drop))
+        fs::hard_link(executable, &to)
+            .or_else(|_| fs::copy(executable, &to).map(drop))
             .expect("the plugin can be put into the plugin directory");
     }
 

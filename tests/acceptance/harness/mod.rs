@@ -18,7 +18,7 @@ mod mount;
 mod node;
 mod openrouter;
 mod process;
-mod program;
+pub(crate) mod program;
 mod raft;
 mod sidecar;
 mod vault;

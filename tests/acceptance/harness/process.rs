@@ -57,6 +57,11 @@ impl ServerProcess {
         }
     }
 
+    /// The server's own process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The plugin processes that live under it now.
     pub(crate) fn plugins(&self) -> Vec<PluginProcess> {
         PluginProcess::under(self.child.id())
@@ -189,6 +194,12 @@ impl PluginProcess {
         let handles = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a living process");
         let targets = handles.filter_map(|handle| fs::read_link(handle.ok()?.path()).ok());
         targets.collect()
+    }
+
+    /// The process's id.
+    #[allow(dead_code, reason = "for benches/side_by_side")]
+    pub(crate) fn id(&self) -> u32 {
+        self.pid
     }
 
     /// Ends it as a crash would, with SIGKILL.

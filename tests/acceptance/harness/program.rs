@@ -62,8 +62,7 @@ pub(crate) fn catalog_entry(version: Option<&str>) -> Value {
 
 /// The same of an executable that is installed somewhere.
 pub(super) fn catalog_entry_of(executable: &Path) -> Value {
-    let binary = fs::read(executable).expect("the executable can be read");
-    json!({"sha256": sha256(&binary), "command": PLUGIN_NAME})
+    json!({"sha256": sha256(executable), "command": PLUGIN_NAME})
 }
 
 /// The plugin's executable as another build would be: it differs in nothing but its version, which has
@@ -84,11 +83,12 @@ pub(super) fn of_version(version: &str) -> Vec<u8> {
 
 fn plugin_sha256() -> &'static str {
     static SUM: OnceLock<String> = OnceLock::new();
-    SUM.get_or_init(|| sha256(&fs::read(plugin()).expect("the plugin's executable can be read")))
+    SUM.get_or_init(|| sha256(plugin()))
 }
 
-/// In hexadecimal.
-fn sha256(binary: &[u8]) -> String {
+/// The sum of an executable, in hexadecimal.
+pub(crate) fn sha256(executable: &Path) -> String {
+    let binary = fs::read(executable).expect("the executable can be read");
     let digest = Sha256::digest(binary);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

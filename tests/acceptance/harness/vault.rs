@@ -4,7 +4,7 @@
 //! that kill or count processes have one to themselves ([`Vault::dev`]).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::id;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -108,6 +108,21 @@ impl Vault {
     /// Runs `vault <arguments>` with the root token.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> CliOutput {
         CliOutput::of(&self.directory, &self.client, arguments).await
+    }
+
+    /// Installs another plugin beside ours, and registers it under `name`.
+    #[allow(dead_code, reason = "for benches/side_by_side")]
+    pub(crate) async fn install(&self, executable: &Path, name: &str) {
+        self.directory.add_executable(executable, name);
+        let entry = json!({"sha256": program::sha256(executable), "command": name});
+        let path = format!("sys/plugins/catalog/secret/{name}");
+        self.client.write(&path, entry).await.ok();
+    }
+
+    /// The server's own process id.
+    #[allow(dead_code, reason = "for benches/side_by_side")]
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The plugin processes that live now.

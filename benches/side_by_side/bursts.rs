@@ -1,10 +1,10 @@
-//! The benchmark of `scripts/bench-rotations`: a thousand roles of one connection, all due in the same
-//! second, on a real server, and an OpenRouter that takes 50 ms for every answer. Since the engine
-//! has at most eight requests under way, they cannot be done faster than their number times 50 ms
-//! divided by eight; the benchmark prints how much longer it took. It asserts no time.
+//! A thousand rotations that are due at once, and a thousand keys made for leases, on a real server
+//! and with an OpenRouter that takes 50 ms for every answer.
+//!
+//! Since the engine has at most eight requests of a connection under way, neither can be done faster
+//! than the number of requests times 50 ms divided by eight; the figure is how much longer it took.
 
-use std::env;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::tz::TimeZone;
@@ -12,22 +12,27 @@ use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::{CallerKind, Fault, LoggedRequest};
 use serde_json::json;
 
+use super::figure::{Figure, Goal};
+use super::load::so_often;
+use super::options::Options;
+use super::server::readers;
 use crate::harness::{Mount, Vault, eventually};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, for minutes: scripts/bench-rotations"]
-async fn a_thousand_rotations_that_are_due_at_once() {
-    let rounds = number("BENCH_ROUNDS", 3);
+/// Measures both.
+pub(crate) async fn measure(options: &Options) -> Vec<Figure> {
     let vault = Vault::dev().await;
+    vec![
+        rotations(&vault, options.long_rounds()).await,
+        creates(&vault, options.long_rounds()).await,
+    ]
+}
+
+async fn rotations(vault: &Vault, rounds: usize) -> Figure {
+    let rounds = i64::try_from(rounds).expect("a few");
     let mount = Mount::on(vault.client()).await;
     let now = || mount.openrouter.clock().now();
     let first = whole_minute(now() + CREATION_TIME);
-    let begun = Instant::now();
     create_roles(&mount, &minutes(first, rounds)).await;
-    println!(
-        "creating {ROLES} roles without latency: {:.1?}",
-        begun.elapsed()
-    );
     assert!(
         now() < first,
         "the roles were made too slowly to be due at once"
@@ -43,10 +48,26 @@ async fn a_thousand_rotations_that_are_due_at_once() {
         let requests = requests_of_a_round(&mount).await;
         ratios.push(report(due, &requests));
     }
-    ratios.sort_by(f64::total_cmp);
-    let (least, median) = (ratios[0], ratios[ratios.len() / 2]);
-    println!("ratio: minimum {least:.3}, median {median:.3}");
     every_role_has_rotated(&mount, rounds).await;
+    let name = "1,000 rotations due at once, wall time by the least possible";
+    Figure::alone(name, "", &ratios, WELL_USED)
+}
+
+async fn creates(vault: &Vault, rounds: usize) -> Figure {
+    let mount = Mount::on(vault.client()).await;
+    mount
+        .role("leased", json!({"credential_type": "dynamic"}))
+        .await;
+    be_slow(&mount);
+    let mut ratios = Vec::new();
+    for _ in 0..rounds {
+        let mut readers = readers(&vault.client(), &mount.at("creds/leased"), CLIENTS).await;
+        let load = so_often(&mut readers, ROLES).await;
+        let least = load.reads() as f64 * LATENCY.as_secs_f64() / AT_A_TIME;
+        ratios.push(load.wall().as_secs_f64() / least);
+    }
+    let name = "1,000 keys for leases by 32 clients, wall time by the least possible";
+    Figure::alone(name, "", &ratios, WELL_USED)
 }
 
 async fn create_roles(mount: &Mount, schedule: &str) {
@@ -87,14 +108,14 @@ async fn requests_of_a_round(mount: &Mount) -> Vec<LoggedRequest> {
     mount.openrouter.requests().all()
 }
 
-/// Prints what a round came to; returns how many times longer than necessary it took.
+/// Says what a round came to; returns how many times longer than necessary it took.
 fn report(due: Timestamp, requests: &[LoggedRequest]) -> f64 {
     let (first, last) = (&requests[0], &requests[requests.len() - 1]);
     let wall = last.at.duration_since(first.at).as_secs_f64() + LATENCY.as_secs_f64();
     let least = requests.len() as f64 * LATENCY.as_secs_f64() / AT_A_TIME;
     let delay = first.at.duration_since(due).as_secs_f64();
     let unproved = most_unproved(requests);
-    println!(
+    eprintln!(
         "{} requests in {wall:.2} s, at least {least:.2} s: ratio {:.3}; the first {delay:.3} s \
          after it was due; at most {unproved} keys ordered and not proved yet",
         requests.len(),
@@ -144,18 +165,16 @@ fn whole_minute(at: Timestamp) -> Timestamp {
     Timestamp::from_second(second + (60 - second.rem_euclid(60))).expect("a time soon")
 }
 
-fn number(variable: &str, otherwise: i64) -> i64 {
-    env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
 fn role(index: usize) -> String {
     format!("app-{index}")
 }
 
 const ROLES: usize = 1_000;
+const CLIENTS: usize = 32;
 const LATENCY: Duration = Duration::from_millis(50);
 /// What the engine allows itself, of one connection's requests.
 const AT_A_TIME: f64 = 8.0;
+const WELL_USED: Goal = Goal::AtMost(1.15);
 /// How long before they are due at the latest the roles are made.
 const CREATION_TIME: SignedDuration = SignedDuration::from_secs(45);
 /// Far longer than a round takes.

@@ -1,0 +1,66 @@
+//! The benchmark of `scripts/bench`: this plugin beside plugins written on Vault's Go SDK.
+//!
+//! What is compared is measured in turns, ours and theirs and ours again, so that a noisy machine
+//! hurts both alike; what counts is the ratio of the two halves of a turn. Each part of the table is a
+//! module below. It asserts that every answer is one, and no time.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark fails by panicking, and prints what it measures"
+)]
+
+mod bursts;
+mod contender;
+mod direct;
+mod figure;
+mod load;
+mod memory;
+mod options;
+mod process;
+mod reads;
+mod report;
+mod roles;
+mod server;
+mod starts;
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the acceptance suite uses the rest of it"
+)]
+#[path = "../../tests/acceptance/harness/mod.rs"]
+mod harness;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use clap::Parser as _;
+
+use contender::Contenders;
+use options::{Options, Part};
+use report::Report;
+
+// One thread: what generates the load should take little from those that bear it.
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let options = Options::parse();
+    let contenders = Contenders::of(&options).await;
+    let mut report = Report::new(options.rounds());
+    for part in options.parts() {
+        eprintln!("Measuring: {part}.");
+        report.add(match part {
+            Part::Reads => reads::measure(&contenders, &options).await,
+            Part::Direct => direct::measure(&contenders, &options).await,
+            Part::Memory => memory::measure(&contenders, &options).await,
+            Part::Starts => starts::measure(&contenders).await,
+            Part::Roles => roles::measure().await,
+            Part::Bursts => bursts::measure(&options).await,
+        });
+    }
+    report.print();
+    report.store();
+}

@@ -1,0 +1,136 @@
+//! Reads through Vault: what the plugin's process spends on one, how many there are in a second, and
+//! how long one takes.
+
+use super::contender::{Contender, Contenders, Contest};
+use super::figure::{Figure, Goal};
+use super::load::{HttpReader, flat_out, paced};
+use super::options::Options;
+use super::process::cpu;
+use super::server::Server;
+
+/// Measures every pair of reads, with 1 client and with 32.
+pub(crate) async fn measure(contenders: &Contenders, options: &Options) -> Vec<Figure> {
+    let server = Server::with(contenders.all()).await;
+    let mut figures = Vec::new();
+    for contest in contenders.contests() {
+        for clients in CLIENTS {
+            figures.extend(compare(&server, &contest, clients, options).await);
+        }
+    }
+    figures
+}
+
+/// What one side of a turn came to.
+struct Measured {
+    rate: f64,
+    plugin: f64,
+    server: f64,
+}
+
+/// One side: a plugin, and its readers.
+struct Side {
+    process: u32,
+    readers: Vec<HttpReader>,
+}
+
+impl Side {
+    async fn new(server: &Server, of: (&Contender, &str), clients: usize) -> Self {
+        let (contender, path) = of;
+        Self {
+            process: server.plugin(contender),
+            readers: server.readers(contender, path, clients).await,
+        }
+    }
+
+    async fn flat_out(&mut self, server: &Server, options: &Options) -> Measured {
+        let before = (cpu(self.process), cpu(server.id()));
+        let load = flat_out(&mut self.readers, options.round_time()).await;
+        Measured {
+            rate: load.rate(),
+            plugin: load.share(cpu(self.process) - before.0),
+            server: load.share(cpu(server.id()) - before.1),
+        }
+    }
+
+    /// The latencies within which one half and 99 of 100 reads are answered, in microseconds.
+    async fn latencies(&mut self, rate: f64, options: &Options) -> (f64, f64) {
+        let load = paced(&mut self.readers, rate, options.round_time()).await;
+        (load.within(0.5), load.within(0.99))
+    }
+}
+
+async fn compare(
+    server: &Server,
+    contest: &Contest<'_>,
+    clients: usize,
+    options: &Options,
+) -> Vec<Figure> {
+    let mut ours = Side::new(server, contest.ours, clients).await;
+    let mut theirs = Side::new(server, contest.theirs, clients).await;
+    let (mut rates, mut plugins, mut servers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut halves, mut nearly_all) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds() {
+        let (a, b) = (
+            ours.flat_out(server, options).await,
+            theirs.flat_out(server, options).await,
+        );
+        // Half of what the slower one can do: neither has a queue.
+        let rate = a.rate.min(b.rate) / 2.0;
+        rates.push((a.rate, b.rate));
+        plugins.push((a.plugin, b.plugin));
+        servers.push((a.server, b.server));
+        let (a, b) = (
+            ours.latencies(rate, options).await,
+            theirs.latencies(rate, options).await,
+        );
+        halves.push((a.0, b.0));
+        nearly_all.push((a.1, b.1));
+    }
+    let goals = if contest.is_leased() {
+        LEASED
+    } else {
+        UNLEASED
+    };
+    let figure = |what: &str, unit, turns: &[(f64, f64)], goal| {
+        let name = format!("{}, {}: {what}", contest.what, number_of(clients));
+        Figure::ratio(name, unit, &contest.theirs.0.name, turns, goal)
+    };
+    vec![
+        figure("plugin CPU of one", "µs", &plugins, goals.cpu),
+        figure("Vault's CPU of one", "µs", &servers, Goal::None),
+        figure("in a second", "", &rates, goals.rate),
+        figure("p50 at the same rate", "µs", &halves, goals.half),
+        figure("p99 at the same rate", "µs", &nearly_all, goals.nearly_all),
+    ]
+}
+
+/// As the table says it.
+pub(crate) fn number_of(clients: usize) -> String {
+    match clients {
+        1 => "1 client".to_owned(),
+        many => format!("{many} clients"),
+    }
+}
+
+struct Goals {
+    cpu: Goal,
+    rate: Goal,
+    half: Goal,
+    nearly_all: Goal,
+}
+
+const UNLEASED: Goals = Goals {
+    cpu: Goal::AtMost(0.5),
+    rate: Goal::AtLeast(1.2),
+    half: Goal::AtMost(0.9),
+    nearly_all: Goal::AtMost(0.8),
+};
+
+const LEASED: Goals = Goals {
+    cpu: Goal::AtMost(0.5),
+    rate: Goal::AtLeast(1.1),
+    half: Goal::None,
+    nearly_all: Goal::None,
+};
+
+pub(crate) const CLIENTS: [usize; 2] = [1, 32];

@@ -1,0 +1,79 @@
+//! A Vault server with everything mounted that is measured.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::contender::Contender;
+use super::load::HttpReader;
+use super::process;
+use crate::harness::{Client, PluginProcess, Vault};
+
+/// A running dev server.
+pub(crate) struct Server {
+    vault: Vault,
+}
+
+impl Server {
+    /// A server with these plugins mounted and set up, each under its name.
+    pub(crate) async fn with(contenders: impl IntoIterator<Item = &Contender>) -> Self {
+        let vault = Vault::dev().await;
+        let client = vault.client();
+        for contender in contenders {
+            let plugin = catalog_name(contender);
+            vault.install(&contender.binary, &plugin).await;
+            let mount = json!({"type": plugin, "options": contender.setup.options});
+            let path = format!("sys/mounts/{}", contender.name);
+            client.write(&path, mount).await.ok();
+            for write in &contender.setup.writes {
+                let path = format!("{}/{}", contender.name, write.path);
+                client.write(&path, write.data.clone()).await.ok();
+            }
+        }
+        Self { vault }
+    }
+
+    /// So many readers of a path of this plugin's mount.
+    pub(crate) async fn readers(
+        &self,
+        contender: &Contender,
+        path: &str,
+        count: usize,
+    ) -> Vec<HttpReader> {
+        let path = format!("{}/{path}", contender.name);
+        readers(&self.vault.client(), &path, count).await
+    }
+
+    /// The server's own process.
+    pub(crate) fn id(&self) -> u32 {
+        self.vault.id()
+    }
+
+    /// The process of this plugin.
+    pub(crate) fn plugin(&self, contender: &Contender) -> u32 {
+        let plugins = self.vault.plugin_processes();
+        let name = catalog_name(contender);
+        let of_it = |process: &u32| process::executable(*process).ends_with(&name);
+        plugins
+            .iter()
+            .map(PluginProcess::id)
+            .find(of_it)
+            .unwrap_or_else(|| panic!("no process of {name}"))
+    }
+}
+
+/// So many readers of a path of this server, each with a connection of its own.
+pub(crate) async fn readers(client: &Client, path: &str, count: usize) -> Vec<HttpReader> {
+    let address = client.address().trim_start_matches("http://");
+    let address: SocketAddr = address.parse().expect("an address");
+    let mut readers = Vec::with_capacity(count);
+    for _ in 0..count {
+        readers.push(HttpReader::new(address, client.token(), path).await);
+    }
+    readers
+}
+
+/// Ours is registered by the server itself, under its file's name; a second entry is another process.
+fn catalog_name(contender: &Contender) -> String {
+    format!("measured-{}", contender.name)
+}
