@@ -72,8 +72,9 @@ fn run() -> i32 {
     std::panic::set_hook(Box::new(log.panic_hook()));
     tracing_subscriber::registry().with(log).init();
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+    // One thread: a host speaks to us over one connection, and to hand each of its requests from one
+    // thread to another would cost more than to answer it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build();
@@ -182,9 +183,6 @@ const COOKIE: Cookie = Cookie {
 
 /// Vault's plugin protocol with AutoMTLS and multiplexing; Vault has it since 1.12.
 const APP_PROTOCOL: u32 = 5;
-
-/// More cost memory and win nothing at the rates of a secrets engine.
-const WORKERS: usize = 2;
 
 /// For name resolution, the only thing that blocks.
 const BLOCKING_THREADS: usize = 4;
