@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser)]
 #[command(name = "scripts/bench", disable_version_flag = true)]
 pub(crate) struct Options {
-    /// Fewer and shorter rounds: some seven minutes instead of some thirty
+    /// Fewer and shorter rounds: some ten minutes in all
     #[arg(long)]
     short: bool,
     /// Measure only this part of the table (may be given several times)

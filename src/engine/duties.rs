@@ -88,9 +88,8 @@ async fn survey(engine: &Engine) -> Result<(), Error> {
     for record in engine.leases.all() {
         dynamic::watch(engine, &record);
     }
-    let names = Role::names(&*engine.storage).await?;
-    let mut ledger = Ledger::of(names.iter().cloned(), engine.clock.now());
-    for name in names {
+    let mut ledger = Ledger::begun(engine.clock.now());
+    for name in Role::names(&*engine.storage).await? {
         let read = engine.schedule(&name).await;
         ledger.enter(&name, engine.origin(&name), &read);
     }

@@ -15,6 +15,8 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod any_input;
+#[cfg(any(test, feature = "fuzzing"))]
+mod any_write;
 mod backoff;
 pub mod clock;
 mod connection;

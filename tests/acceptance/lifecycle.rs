@@ -33,6 +33,24 @@ async fn two_mounts_live_in_one_process_and_know_nothing_of_each_other() {
 }
 
 #[tokio::test]
+async fn where_the_server_does_not_multiplex_each_mount_has_a_process_of_its_own() {
+    let opt_out = [
+        ("VAULT_PLUGIN_MULTIPLEXING_OPT_OUT", PLUGIN_NAME),
+        ("BAO_PLUGIN_MULTIPLEXING_OPT_OUT", PLUGIN_NAME),
+    ];
+    let vault = Vault::dev_with(&opt_out).await;
+    let one = Mount::on(vault.client()).await;
+    let two = Mount::on(vault.client()).await;
+    assert_eq!(vault.plugin_processes().len(), 2);
+    for mount in [&one, &two] {
+        mount.role("app", json!({})).await;
+        mount.write("rotate-role/app", json!({})).await.ok();
+        assert!(mount.openrouter.accepts(&mount.key("app").await).await);
+        mount.knows_every_key().await;
+    }
+}
+
+#[tokio::test]
 async fn a_mount_of_another_catalog_entry_has_a_process_of_its_own() {
     let vault = Vault::dev().await;
     let client = vault.client();

@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::entry::Connection;
 use super::fields;
-use crate::engine::any_input::{accepted, assert_can_be_stored, fields as fields_of};
+use crate::engine::any_write::{accepted, assert_can_be_stored, fields as fields_of};
 use crate::framework::Fields;
 use crate::logical::Data;
 

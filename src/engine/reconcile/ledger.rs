@@ -39,11 +39,11 @@ pub(super) enum Owner<'a> {
 }
 
 impl Ledger {
-    /// A ledger without entries, for these roles.
-    pub fn of(roles: impl IntoIterator<Item = RoleName>, now: Timestamp) -> Self {
+    /// A ledger without entries.
+    pub fn begun(now: Timestamp) -> Self {
         Self {
             begun: now,
-            unread: roles.into_iter().collect(),
+            unread: BTreeSet::new(),
             left: BTreeSet::new(),
             current: BTreeMap::new(),
             known: HashSet::new(),
@@ -57,7 +57,10 @@ impl Ledger {
         let legible = match read {
             Ok(_) => Some(name.clone()),
             Err(Error::Storage(StorageError::Malformed { .. })) => None,
-            Err(_) => return,
+            Err(_) => {
+                self.unread.insert(name.clone());
+                return;
+            }
         };
         self.unread.remove(name);
         if !matches!(read, Ok(None)) {

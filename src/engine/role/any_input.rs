@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Kind, RoleName, fields};
-use crate::engine::any_input::{accepted, assert_can_be_stored, fields as fields_of};
+use crate::engine::any_write::{accepted, assert_can_be_stored, fields as fields_of};
 use crate::engine::dynamic::DynamicRole;
 use crate::engine::rotating;
 use crate::framework::{Field, Fields};
