@@ -9,7 +9,11 @@ use crate::harness::{Mount, Vault, eventually};
 
 /// What is freed is overwritten at once. Live buffers keep what went through them until something else
 /// does, so other requests are made, and the connections to OpenRouter are closed by writing `config`.
+///
+/// Which buffers are alive, and how far they are filled, depends on how busy the machine is, so this is no
+/// part of what every change has to pass: `scripts/test secrets::memory -- --ignored`.
 #[tokio::test]
+#[ignore = "wants an idle machine"]
 async fn a_key_that_was_handed_out_is_soon_nowhere_in_the_plugins_memory() {
     let vault = Vault::dev().await;
     let mount = Mount::on(vault.client()).await;
