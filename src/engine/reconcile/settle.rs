@@ -120,6 +120,6 @@ pub(super) fn origin_of(engine: &Engine, key_name: &str) -> Option<Origin> {
     let nonce = Nonce::of_key_name(key_name)?;
     let origin = nonce.origin()?;
     let ours = !engine.mount.is_empty() && origin.is_of_mount(&engine.mount);
-    let spoken_for = engine.intents.is_known(&nonce) || engine.leases.living(&nonce).is_some();
-    (ours && !spoken_for).then_some(origin)
+    let spoken_for = || engine.intents.is_known(&nonce) || engine.leases.living(&nonce).is_some();
+    (ours && !spoken_for()).then_some(origin)
 }
