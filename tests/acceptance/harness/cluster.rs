@@ -6,6 +6,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -32,7 +33,7 @@ impl Cluster {
         let seal = transit_seal(&unsealer.client()).await;
         let names = (0..NODES).map(|index| format!("node-{index}"));
         let nodes = names.map(async |name| Node::new(&name, Some(seal.clone())).await);
-        let nodes = futures::future::join_all(nodes).await;
+        let nodes = join_all(nodes).await;
 
         let shares = json!({"recovery_shares": 1, "recovery_threshold": 1});
         let keys = nodes[0].client("").write("sys/init", shares).await.ok();
@@ -95,14 +96,15 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// Which node leads; waits until one does.
+    /// Which node leads; waits until all of them agree about that.
     pub(crate) async fn leader(&self) -> usize {
-        self.leader_other_than(None).await
+        let all: [usize; NODES] = std::array::from_fn(|index| index);
+        self.leader_among(&all).await
     }
 
-    /// Waits until another node than `old` leads, and the others know.
+    /// Waits until the others than `old` agree that one of them leads.
     pub(crate) async fn successor_of(&self, old: usize) -> usize {
-        self.leader_other_than(Some(old)).await
+        self.leader_among(&Self::others(old)).await
     }
 
     /// The other nodes.
@@ -146,25 +148,29 @@ impl Cluster {
         listen::serves(&self.client(index), "auth/token/lookup-self").await;
     }
 
-    async fn leader_other_than(&self, old: Option<usize>) -> usize {
-        let leads = async || {
-            for index in (0..NODES).filter(|index| Some(*index) != old) {
-                let reply = self.client(index).try_read("sys/leader").await;
-                if reply.is_some_and(|reply| reply.json()["is_self"] == true) {
-                    return Some(index);
-                }
+    /// Waits until these nodes agree that one of them leads, and serve requests or pass them on to it.
+    /// All are asked anew each time: on a busy machine one may be elected and have lost its office
+    /// before the rest have heard of it.
+    async fn leader_among(&self, nodes: &[usize]) -> usize {
+        let mut views = Vec::new();
+        let agreed = async || {
+            let seen = nodes.iter().map(async |index| {
+                let reply = self.client(*index).try_read("sys/leader").await?;
+                reply.json()["leader_address"].as_str().map(str::to_owned)
+            });
+            let seen = join_all(seen).await;
+            if seen != views {
+                println!("the leader as seen by {nodes:?}: {seen:?}");
+                views = seen;
             }
-            None
+            nodes.iter().copied().find(|leader| {
+                let url = Some(self.nodes[*leader].url());
+                views.iter().all(|view| *view == url)
+            })
         };
-        let leader = eventually("a node leads", ELECTION_TIME, leads).await;
-        let url = Value::from(self.nodes[leader].url());
-        for index in (0..NODES).filter(|index| Some(*index) != old) {
-            let known = async || {
-                let reply = self.client(index).try_read("sys/leader").await?;
-                (reply.json()["leader_address"] == url).then_some(())
-            };
-            eventually("the new leader is known", ELECTION_TIME, known).await;
-            self.serves(index).await;
+        let leader = eventually("they agree on a leader", ELECTION_TIME, agreed).await;
+        for index in nodes {
+            self.serves(*index).await;
         }
         leader
     }

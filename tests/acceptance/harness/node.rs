@@ -155,8 +155,9 @@ fn configure(
         "storage": {"raft": {
             "path": directory.path("raft"),
             "node_id": name,
-            // An election is a matter of a second or two then, not of ten.
-            "performance_multiplier": "1",
+            // An election is a matter of a few seconds then, not of ten; with less, a leader loses its
+            // office whenever a busy machine holds it up for half a second.
+            "performance_multiplier": "3",
             // How often it is seen to whether a node that has joined may vote.
             "autopilot_update_interval": "500ms",
             "autopilot_reconcile_interval": "500ms",
