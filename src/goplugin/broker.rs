@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 
+use super::coalesce::Coalesced;
 use super::error::BrokerError;
 use super::pb::ConnInfo;
 use super::pb::grpc_broker_server::GrpcBroker;
@@ -63,7 +64,10 @@ impl Broker {
         let tls = self.tls.clone();
         let connector = service_fn(move |_: Uri| {
             let (address, tls) = (Arc::clone(&address), tls.clone());
-            async move { connect(&address, tls.as_ref()).await.map(TokioIo::new) }
+            async move {
+                let stream = connect(&address, tls.as_ref()).await?;
+                Ok::<_, io::Error>(TokioIo::new(Coalesced::new(stream)))
+            }
         });
         // The scheme must be http, or tonic would want a TLS of its own. Keep-alive stays off:
         // gRPC for Go ends connections that ping more than once in five minutes.

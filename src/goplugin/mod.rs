@@ -12,6 +12,7 @@
 //! | `door` | who of those that connect is let in |
 //! | `tls` | AutoMTLS: one-off certificates, pinned both ways |
 //! | `transport` | byte streams, and the addresses that lead to them |
+//! | `coalesce` | small writes, sent together |
 //! | `broker` | connections from the plugin to services of the host |
 //! | `control` | go-plugin's own small services: controller and stdio |
 //! | `host_watch` | notices that the host is gone without a word |
@@ -24,6 +25,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod any_input;
 mod broker;
+mod coalesce;
 mod control;
 mod door;
 mod error;
@@ -37,6 +39,7 @@ mod tls;
 mod transport;
 
 pub use broker::Broker;
+pub use coalesce::Coalesced;
 pub use error::{BrokerError, ServeError};
 pub use handshake::{Cookie, Environment, Handshake, Plaintext};
 pub use hclog::{Hclog, LogSource};

@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -15,6 +16,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
 use super::broker::Broker;
+use super::coalesce::Coalesced;
 use super::control::{Controller, Stdio};
 use super::error::ServeError;
 use super::handshake::{Environment, Handshake, HandshakeLine, Plaintext};
@@ -67,7 +69,9 @@ pub async fn serve(
     }
     .to_string();
     let routes = add_own_services(services(broker.clone()), &broker, &stop).await;
-    let connections = listener.connections(tls, watch.clone(), stop.clone());
+    let connections = listener
+        .connections(tls, watch.clone(), stop.clone())
+        .map_ok(Coalesced::new);
     announce(stdout, &line).map_err(ServeError::Announce)?;
 
     let mut server = std::pin::pin!(
