@@ -1,5 +1,5 @@
 //! Reads without Vault between: gRPC straight to the plugin, from the host of the other tests, which
-//! answers its storage calls from memory. Ours and the peers have the same host.
+//! sets it up and answers its storage calls from memory. Ours and the peers have the same host.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use super::load::{Reader, flat_out};
 use super::options::Options;
 use super::process::cpu;
 use super::reads::{CLIENTS, number_of};
-use crate::support::host::{Host, Offer};
+use super::wire::{Call, Offer, Wire};
+use crate::support::host::Host;
 use crate::support::identity::Identity;
 use crate::support::process::{PluginProcess, program_at};
 use crate::support::vault_host::{Caller, Reply, Vault, request};
@@ -59,6 +60,7 @@ async fn compare(contest: &Contest<'_>, clients: usize, options: &Options) -> Ve
 pub(crate) struct Hosted {
     pub(crate) plugin: PluginProcess,
     caller: Caller,
+    wire: Wire,
     _host: Host,
     _offer: Offer,
 }
@@ -78,14 +80,16 @@ impl Hosted {
         let identity = Identity::new();
         let plugin = PluginProcess::start_program(program_at(binary), &identity, |_| ()).await;
         let host = Host::connect(identity, &plugin.line).await;
-        let (id, offer) = host.offer(server.services()).await;
+        let (id, offer) = Offer::by(&host, server.services()).await;
+        let wire = Wire::to(&host, plugin.line.socket.clone()).await;
         let vault = Vault { plugin, host };
-        let caller = vault.caller(&["mount"]);
+        let caller = vault.caller(&[MOUNT]);
         assert_eq!(caller.setup(id).await.unwrap().err, "");
         assert_eq!(caller.initialize().await.unwrap().err, None);
         Self {
             plugin: vault.plugin,
             caller,
+            wire,
             _host: vault.host,
             _offer: offer,
         }
@@ -110,8 +114,9 @@ impl Hosted {
 
     /// Reads per second, and the microseconds that the plugin spends on one.
     async fn flat_out(&self, path: &str, clients: usize, options: &Options) -> (f64, f64) {
-        let mut readers: Vec<Called> = (0..clients)
-            .map(|_| Called { hosted: self, path })
+        let read = request("read", path, "null");
+        let mut readers: Vec<Call> = (0..clients)
+            .map(|_| self.wire.call(MOUNT, read.clone()))
             .collect();
         let process = self.plugin.id();
         let before = cpu(process);
@@ -120,15 +125,13 @@ impl Hosted {
     }
 }
 
-/// One of several that call the plugin at once, over the one connection that a host has.
-struct Called<'a> {
-    hosted: &'a Hosted,
-    path: &'a str,
-}
-
-impl Reader for Called<'_> {
+/// One of several that call the plugin at once, over one connection as Vault has it.
+impl Reader for Call {
     async fn read(&mut self) {
-        let reply = self.hosted.ask("read", self.path, "null").await;
+        let reply = Reply(self.send().await);
         assert_ne!(reply.response().data, "null");
     }
 }
+
+/// Vault's id of the mount.
+const MOUNT: &str = "mount";

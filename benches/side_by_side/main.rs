@@ -27,6 +27,7 @@ mod report;
 mod roles;
 mod server;
 mod starts;
+mod wire;
 
 #[allow(
     dead_code,

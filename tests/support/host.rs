@@ -82,6 +82,20 @@ impl Host {
         self.channel.clone()
     }
 
+    /// TLS towards the plugin, for another connection.
+    pub(crate) fn client_tls(&self) -> ClientConfig {
+        self.identity.client(&self.plugin_certificate)
+    }
+
+    /// TLS for a listener on which the plugin is expected.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor_as(&self.identity)
+    }
+
+    fn acceptor_as(&self, identity: &Identity) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::new(identity.server(&self.plugin_certificate)))
+    }
+
     /// Offers services to the plugin and announces them. The number is for the plugin to dial.
     pub(crate) async fn offer(&self, services: Routes) -> (u32, Offer) {
         let id = self.next_id();
@@ -102,7 +116,7 @@ impl Host {
 
     /// Offers services on a listener that shows another identity than the host's.
     pub(crate) fn listen_as(&self, identity: &Identity, id: u32, services: Routes) -> Offer {
-        let tls = TlsAcceptor::from(Arc::new(identity.server(&self.plugin_certificate)));
+        let tls = self.acceptor_as(identity);
         Offer::new(self.sockets.path().join(id.to_string()), tls, services)
     }
 
