@@ -89,10 +89,10 @@ pub(crate) async fn kill_plugin(vault: &Vault) {
     plugins[0].kill();
     let seen = async || (plugins[0].has_ended() && exits() > before).then_some(());
     eventually("the server sees the plugin's end", SOON, seen).await;
-    // Between the line in its log and taking note of the end it flushes the log to the disk, which a
-    // busy machine takes its time for, and nothing shows when that is over.
+    // It takes note of the end after that line, and may be held up in between on a busy machine;
+    // nothing shows when it has.
     tokio::time::sleep(NOTE_TIME).await;
 }
 
-/// A flush of a log file on a busy machine, many times over.
+/// From the line in the server's log to its next statement but one, on a busy machine.
 const NOTE_TIME: Duration = Duration::from_secs(1);

@@ -1,7 +1,9 @@
 //! Where a server listens, and waiting until it does.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client::Client;
@@ -11,14 +13,19 @@ use super::wait::eventually;
 /// How often a server is started anew because somebody else was faster to take its port.
 pub(crate) const ATTEMPTS: u32 = 5;
 
-/// A loopback address whose port, and the next one for the server's cluster listener, are free. The
-/// server cannot be given port 0: it does not tell which port it has got. The port is below those
-/// that the system hands out by itself, so that it is not some connection's while the server is down.
+/// A loopback address whose port, and the next one for the server's cluster listener, are free and are
+/// given to nobody else in this process, so that a server that is started again finds its own. The
+/// server cannot be given port 0: it does not tell which port it has got. The port is below those that
+/// the system hands out by itself, so that it is not some connection's while the server is down.
 pub(crate) fn free_address() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     loop {
-        let port = fastrand::u16(PORTS);
-        if is_free(port) && is_free(port + 1) {
+        // Even, so that no two pairs overlap.
+        let port = fastrand::u16(PORTS) & !1;
+        // Looked up first: to try a port is to take it for a moment.
+        if given.insert(port) && is_free(port) && is_free(port + 1) {
             return (Ipv4Addr::LOCALHOST, port).into();
         }
     }

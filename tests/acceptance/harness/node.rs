@@ -6,6 +6,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -87,11 +88,16 @@ impl Node {
             &self.name,
             self.seal.as_ref(),
         );
-        self.process = spawn(&self.directory, &configuration);
-        let anybody = self.client("");
-        let up = listen::answers(&mut self.process, &anybody, "sys/seal-status").await;
-        assert!(
-            up,
+        for _ in 0..listen::ATTEMPTS {
+            self.process = spawn(&self.directory, &configuration);
+            let anybody = self.client("");
+            if listen::answers(&mut self.process, &anybody, "sys/seal-status").await {
+                return;
+            }
+            // Whoever has the port may not want it for long.
+            tokio::time::sleep(PORT_PAUSE).await;
+        }
+        panic!(
             "the server's port {} was taken while it was down",
             self.address
         );
@@ -135,6 +141,9 @@ impl Node {
         self.directory.path(name)
     }
 }
+
+/// Between two attempts to listen where a server has listened before.
+const PORT_PAUSE: Duration = Duration::from_secs(1);
 
 fn spawn(directory: &Directory, configuration: &Value) -> ServerProcess {
     let file = directory.path("server.json");
