@@ -24,7 +24,7 @@ async fn a_leader_killed_at_any_point_of_a_rotation_leaves_nothing_undone() {
 
 #[tokio::test]
 async fn a_leader_that_steps_down_at_any_point_of_a_rotation_leaves_nothing_undone() {
-    let cluster = Cluster::turn().await;
+    let mut cluster = Cluster::turn().await;
     let leader = cluster.leader().await;
     let old = cluster.node(leader);
     let mut lives = Lives::at_every_point(&cluster.client(leader)).await;
@@ -46,7 +46,7 @@ async fn a_leader_that_steps_down_at_any_point_of_a_rotation_leaves_nothing_undo
 
 #[tokio::test]
 async fn a_standby_passes_requests_on_and_does_nothing_itself() {
-    let cluster = Cluster::turn().await;
+    let mut cluster = Cluster::turn().await;
     let leader = cluster.leader().await;
     let mut mount = Mount::on(cluster.client(leader)).await;
     let [standby, _] = Cluster::others(leader);
@@ -91,7 +91,7 @@ async fn a_leader_with_another_version_than_is_registered_says_so_and_the_next_l
 
 /// All nodes but the leader are spoilt, the leader steps down, and then one of them is mended.
 async fn a_leader_that_cannot_run_it(spoil: impl Fn(&Node), reason: &str) {
-    let cluster = Cluster::turn().await;
+    let mut cluster = Cluster::turn().await;
     let leader = cluster.leader().await;
     let mut mount = Mount::on(cluster.client(leader)).await;
     mount.role("app", json!({})).await;

@@ -4,7 +4,7 @@
 //! Nodes go by their index. Starting a cluster takes seconds, so tests take turns on one.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -77,6 +77,7 @@ impl Cluster {
                 turn.start(index).await;
             }
         }
+        turn.leader().await;
         turn.is_complete().await;
         turn
     }
@@ -97,13 +98,13 @@ impl Cluster {
     }
 
     /// Which node leads; waits until all of them agree about that.
-    pub(crate) async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&mut self) -> usize {
         let all: [usize; NODES] = std::array::from_fn(|index| index);
         self.leader_among(&all).await
     }
 
     /// Waits until the others than `old` agree that one of them leads.
-    pub(crate) async fn successor_of(&self, old: usize) -> usize {
+    pub(crate) async fn successor_of(&mut self, old: usize) -> usize {
         self.leader_among(&Self::others(old)).await
     }
 
@@ -151,17 +152,23 @@ impl Cluster {
     /// Waits until these nodes agree that one of them leads, and serve requests or pass them on to it.
     /// All are asked anew each time: on a busy machine one may be elected and have lost its office
     /// before the rest have heard of it.
-    async fn leader_among(&self, nodes: &[usize]) -> usize {
+    async fn leader_among(&mut self, nodes: &[usize]) -> usize {
         let mut views = Vec::new();
+        let mut mute_since = [None; NODES];
         let agreed = async || {
-            let seen = nodes.iter().map(async |index| {
-                let reply = self.client(*index).try_read("sys/leader").await?;
-                reply.json()["leader_address"].as_str().map(str::to_owned)
-            });
-            let seen = join_all(seen).await;
+            let seen = join_all(nodes.iter().map(|index| self.leader_seen_by(*index))).await;
             if seen != views {
                 println!("the leader as seen by {nodes:?}: {seen:?}");
-                views = seen;
+            }
+            views = seen;
+            for (index, view) in nodes.iter().zip(&views) {
+                let since = mute_since[*index].get_or_insert_with(Instant::now);
+                if view.is_some() {
+                    mute_since[*index] = None;
+                } else if since.elapsed() > MUTE_TIME {
+                    mute_since[*index] = None;
+                    self.revive(*index).await;
+                }
             }
             nodes.iter().copied().find(|leader| {
                 let url = Some(self.nodes[*leader].url());
@@ -173,6 +180,21 @@ impl Cluster {
             self.serves(*index).await;
         }
         leader
+    }
+
+    async fn leader_seen_by(&self, index: usize) -> Option<String> {
+        let reply = self.client(index).try_read("sys/leader").await?;
+        reply.json()["leader_address"].as_str().map(str::to_owned)
+    }
+
+    /// Starts a node again that says nothing of itself any more, as an operator would: a server seals
+    /// itself or ends when it loses its office while it is still taking it up.
+    async fn revive(&mut self, index: usize) {
+        let log = self.nodes[index].log();
+        let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+        println!("node {index} has given up; its last lines, the last first: {last:#?}");
+        self.kill(index);
+        self.start(index).await;
     }
 }
 
@@ -194,4 +216,10 @@ async fn transit_seal(unsealer: &Client) -> Value {
 const NODES: usize = 3;
 
 /// How long an election and what comes after it may take on a busy machine.
-const ELECTION_TIME: Duration = Duration::from_secs(60);
+const ELECTION_TIME: Duration = Duration::from_secs(90);
+
+/// How long a node that is well may fail to answer for.
+const MUTE_TIME: Duration = Duration::from_secs(15);
+
+/// How much of the log of one that is not is shown.
+const LOG_LINES: usize = 30;
