@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use super::client::Client;
 use super::listen;
@@ -16,7 +17,7 @@ use super::node::Node;
 use super::program::{self, PLUGIN_NAME};
 use super::raft::string;
 use super::vault::Vault;
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
 /// A cluster with the plugin on every node, registered by its SHA-256.
 pub(crate) struct Cluster {
@@ -175,20 +176,26 @@ impl Cluster {
                 views.iter().all(|view| *view == url)
             })
         };
-        let leader = eventually("they agree on a leader", ELECTION_TIME, agreed).await;
-        for index in nodes {
-            self.serves(*index).await;
-        }
-        leader
+        eventually("they agree on a leader", ELECTION_TIME, agreed).await
     }
 
+    /// To whom this node passes requests on, if it serves them at all.
     async fn leader_seen_by(&self, index: usize) -> Option<String> {
-        let reply = self.client(index).try_read("sys/leader").await?;
-        reply.json()["leader_address"].as_str().map(str::to_owned)
+        let client = self.client(index);
+        let asked = async {
+            let served = client.try_read("auth/token/lookup-self").await?;
+            if served.status() != 200 {
+                println!("node {index} does not serve: {served}");
+                return None;
+            }
+            let reply = client.try_read("sys/leader").await?;
+            reply.json()["leader_address"].as_str().map(str::to_owned)
+        };
+        timeout(SOON, asked).await.ok().flatten()
     }
 
-    /// Starts a node again that says nothing of itself any more, as an operator would: a server seals
-    /// itself or ends when it loses its office while it is still taking it up.
+    /// Starts a node again that serves nobody any more, as an operator would: a server may seal itself
+    /// or end when it loses its office while it is still taking it up.
     async fn revive(&mut self, index: usize) {
         let log = self.nodes[index].log();
         let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
@@ -216,9 +223,9 @@ async fn transit_seal(unsealer: &Client) -> Value {
 const NODES: usize = 3;
 
 /// How long an election and what comes after it may take on a busy machine.
-const ELECTION_TIME: Duration = Duration::from_secs(90);
+const ELECTION_TIME: Duration = Duration::from_secs(120);
 
-/// How long a node that is well may fail to answer for.
+/// How long a node that is well may fail to serve for.
 const MUTE_TIME: Duration = Duration::from_secs(15);
 
 /// How much of the log of one that is not is shown.
