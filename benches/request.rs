@@ -10,6 +10,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+use std::alloc::System;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +19,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use divan::{AllocProfiler, Bencher, black_box};
 use futures::FutureExt as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tonic_prost::ProstCodec as Codec;
+use tower::service_fn;
 use vault_plugin_secrets_openrouter::engine::clock::Clock;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::nonce::SystemRandomness;
@@ -31,9 +36,11 @@ use vault_plugin_secrets_openrouter::logical::{
     Backend, Data, Entry, FixedSystemView, Lease, MemoryStorage, Mount, NoEvents, Operation,
     Request, Response, Secret, Storage as _, convert,
 };
+use zeroizing_alloc::ZeroAlloc;
 
+/// As in the plugin: what is freed is overwritten.
 #[global_allocator]
-static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+static ALLOCATOR: AllocProfiler<ZeroAlloc<System>> = AllocProfiler::new(ZeroAlloc(System));
 
 #[divan::bench]
 fn path_matching(bencher: Bencher) {
@@ -77,20 +84,7 @@ fn field_parsing(bencher: Bencher) {
 
 #[divan::bench]
 fn request_from_protobuf(bencher: Bencher) {
-    let bytes = pb::HandleRequestArgs {
-        storage_id: 0,
-        request: Some(pb::Request {
-            id: "2f9d7f4e-0e2c-49b8-8d5a-7c5c3d9a3f5e".to_owned(),
-            operation: "read".to_owned(),
-            path: "static-creds/app".to_owned(),
-            data: "null".to_owned(),
-            display_name: "kubernetes-billing".to_owned(),
-            mount_point: "openrouter/".to_owned(),
-            mount_type: "vault-plugin-secrets-openrouter".to_owned(),
-            ..pb::Request::default()
-        }),
-    }
-    .encode_to_vec();
+    let bytes = read_request().encode_to_vec();
     bencher.bench_local(|| {
         let args = pb::HandleRequestArgs::decode(black_box(&*bytes)).unwrap();
         convert::request(args.request, CancellationToken::new()).unwrap()
@@ -99,17 +93,8 @@ fn request_from_protobuf(bencher: Bencher) {
 
 #[divan::bench]
 fn reply_to_protobuf(bencher: Bencher) {
-    let data = object(json!({
-        "api_key": "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",
-        "key_hash": "d21932ed394368fd5905b450f0bb54c2b54cf5bd211a74636cfa2993961a976a",
-        "key_name": "Billing service 2026-11-21 vault-135fdf78fdd8020a55a8f41b2216dea6",
-        "key_version": 1,
-        "last_vault_rotation": "2026-11-21T04:50:38.810173846Z",
-        "rotation_period": 2_592_000,
-        "ttl": 3_600,
-    }));
     let response = Response {
-        data,
+        data: handed_out(),
         secret: Some(Secret {
             lease: Lease {
                 ttl: Duration::from_secs(3_600),
@@ -126,6 +111,25 @@ fn reply_to_protobuf(bencher: Bencher) {
 }
 
 #[divan::bench]
+fn call_through_grpc(bencher: Bencher) {
+    let reply = convert::reply(Ok(Some(Response::with_data(handed_out()))));
+    let message = read_request().encode_to_vec();
+    // A byte that says that it is not compressed, and four for its length.
+    let length = u32::try_from(message.len()).unwrap();
+    let message = Bytes::from([&[0], &length.to_be_bytes()[..], &message].concat());
+    let mut service = service_fn(async |request: tonic::Request<pb::HandleRequestArgs>| {
+        drop(request);
+        Ok(tonic::Response::new(reply.clone()))
+    });
+    bencher.bench_local(|| {
+        let mut grpc = tonic::server::Grpc::new(Codec::default());
+        let request = hyper::Request::new(Full::new(message.clone()));
+        let answer = at_once(grpc.unary(&mut service, request));
+        at_once(answer.into_body().collect()).unwrap()
+    });
+}
+
+#[divan::bench]
 fn stored_role_from_json(bencher: Bencher) {
     let value = stored_role();
     bencher.bench_local(|| Entry::parse::<Value>("roles/app", black_box(&value)).unwrap());
@@ -138,6 +142,36 @@ fn read_in_the_engine(bencher: Bencher, path: &str) {
         let request = Request::new(Operation::Read, black_box(path));
         at_once(engine.handle_request(request)).unwrap().unwrap()
     });
+}
+
+/// What the server sends for a read of a key.
+fn read_request() -> pb::HandleRequestArgs {
+    pb::HandleRequestArgs {
+        storage_id: 0,
+        request: Some(pb::Request {
+            id: "2f9d7f4e-0e2c-49b8-8d5a-7c5c3d9a3f5e".to_owned(),
+            operation: "read".to_owned(),
+            path: "static-creds/app".to_owned(),
+            data: "null".to_owned(),
+            display_name: "kubernetes-billing".to_owned(),
+            mount_point: "openrouter/".to_owned(),
+            mount_type: "vault-plugin-secrets-openrouter".to_owned(),
+            ..pb::Request::default()
+        }),
+    }
+}
+
+/// The fields of the answer.
+fn handed_out() -> Data {
+    object(json!({
+        "api_key": "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",
+        "key_hash": "d21932ed394368fd5905b450f0bb54c2b54cf5bd211a74636cfa2993961a976a",
+        "key_name": "Billing service 2026-11-21 vault-135fdf78fdd8020a55a8f41b2216dea6",
+        "key_version": 1,
+        "last_vault_rotation": "2026-11-21T04:50:38.810173846Z",
+        "rotation_period": 2_592_000,
+        "ttl": 3_600,
+    }))
 }
 
 /// An engine with the stored role, at a time when its key is good.
