@@ -57,10 +57,19 @@ impl Entry {
     /// # Errors
     /// [`StorageError::Malformed`] when the bytes are not such a value.
     pub fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
-        serde_json::from_slice(value).map_err(|reason| StorageError::Malformed {
+        let malformed = |reason| StorageError::Malformed {
             key: key.to_owned(),
+            reason,
+        };
+        // Once for the whole, or JSON would look at each of its many texts by itself.
+        let text = str::from_utf8(value).map_err(|reason| malformed(reason.to_string()))?;
+        serde_json::from_str(text).map_err(|reason| {
             // The reason names a field or a position, never the text around it.
-            reason: format!("{:?} at column {}", reason.classify(), reason.column()),
+            malformed(format!(
+                "{:?} at column {}",
+                reason.classify(),
+                reason.column()
+            ))
         })
     }
 }
@@ -100,6 +109,29 @@ impl StorageError {
             Self::ReadOnly
         } else {
             Self::Failed(text.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_that_makes_no_sense_is_refused_by_its_place_and_never_shown() {
+        let table: [(&[u8], &str); 3] = [
+            (br#"{"api_key": "sk-or-secret""#, "Eof at column 26"),
+            (br#"{"api_key": sk-or-secret}"#, "Syntax at column 13"),
+            (b"{\"api_key\": \"sk-or-secret\xff\"}", "from index 25"),
+        ];
+        for (value, place) in table {
+            let refusal = Entry::parse::<Value>("roles/app", value).unwrap_err();
+            let text = refusal.to_string();
+            assert!(text.contains("\"roles/app\""), "{text}");
+            assert!(text.contains(place), "{text}");
+            assert!(!text.contains("secret"), "{text}");
         }
     }
 }
