@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)
+        .codec_path("crate::goplugin::Codec")
         .compile_fds(descriptors)?;
     Ok(())
 }

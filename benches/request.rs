@@ -25,12 +25,12 @@ use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tonic_prost::ProstCodec as Codec;
 use tower::service_fn;
 use vault_plugin_secrets_openrouter::engine::clock::Clock;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::nonce::SystemRandomness;
 use vault_plugin_secrets_openrouter::framework::{Field, Fields, Pattern};
+use vault_plugin_secrets_openrouter::goplugin::Codec;
 use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
 use vault_plugin_secrets_openrouter::logical::{
     Backend, Data, Entry, FixedSystemView, Lease, MemoryStorage, Mount, NoEvents, Operation,

@@ -7,9 +7,9 @@ use http_body_util::Full;
 use tonic::Streaming;
 use tonic::codec::Codec as _;
 use tonic::codegen::Bytes;
-use tonic_prost::ProstCodec;
 
 use super::broker::{Announcements, listen};
+use super::codec::Codec;
 use super::error::BrokerError;
 use super::pb::ConnInfo;
 use super::transport::Address;
@@ -17,7 +17,7 @@ use super::transport::Address;
 /// The input is the body of the call: gRPC's frames, each with a `ConnInfo` in it.
 pub fn broker_stream(input: &[u8]) {
     let body = Full::new(Bytes::copy_from_slice(input));
-    let decoder = ProstCodec::<(), ConnInfo>::default().decoder();
+    let decoder = Codec::<(), ConnInfo>::default().decoder();
     let stream = Streaming::new_request(decoder, body, None, None);
     let announced = Arc::new(Announcements::default());
     let listened = listen(stream, Arc::clone(&announced)).now_or_never();

@@ -13,6 +13,7 @@
 //! | `tls` | AutoMTLS: one-off certificates, pinned both ways |
 //! | `transport` | byte streams, and the addresses that lead to them |
 //! | `coalesce` | small writes, sent together |
+//! | `codec` | protobuf in gRPC's frames |
 //! | `broker` | connections from the plugin to services of the host |
 //! | `control` | go-plugin's own small services: controller and stdio |
 //! | `host_watch` | notices that the host is gone without a word |
@@ -26,6 +27,7 @@
 pub(crate) mod any_input;
 mod broker;
 mod coalesce;
+mod codec;
 mod control;
 mod door;
 mod error;
@@ -40,6 +42,7 @@ mod transport;
 
 pub use broker::Broker;
 pub use coalesce::Coalesced;
+pub use codec::Codec;
 pub use error::{BrokerError, ServeError};
 pub use handshake::{Cookie, Environment, Handshake, Plaintext};
 pub use hclog::{Hclog, LogSource};
