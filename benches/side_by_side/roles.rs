@@ -26,7 +26,7 @@ pub(crate) async fn measure() -> Vec<Figure> {
     let mut figures = first_answers(&mounts).await;
     let mut idle = Vec::new();
     for mount in &mounts {
-        idle.push((mount, mount.at_rest().await));
+        idle.push((mount, mount.at_rest(&openrouter).await));
     }
     figures.extend(memory_of_each(&idle));
     figures.extend(an_idle_minute(&idle, &openrouter).await);
@@ -56,14 +56,20 @@ impl Filled {
         Self { roles, server }
     }
 
-    /// A process that has read everything.
-    async fn at_rest(&self) -> Hosted {
+    /// A process that has read everything, and compared it with what is at OpenRouter.
+    async fn at_rest(&self, openrouter: &Simulator) -> Hosted {
+        let requests = openrouter.requests();
+        requests.reset();
         let before = self.server.storage_calls();
         let hosted = Hosted::on(program::plugin(), &self.server).await;
-        // Each role, the list of them, and the list of what was left undone.
-        let all = before + self.roles + 2;
-        let read = async || (self.server.storage_calls() >= all).then_some(());
-        eventually("every role is read", READING_TIME, read).await;
+        // Each role, the list of them, the list of what was left undone, and the connection.
+        let all = before + self.roles + 3;
+        let begun = async || {
+            let has_read = self.server.storage_calls() >= all;
+            let has_listed = !requests.all().is_empty() && requests.in_flight() == 0;
+            (has_read && has_listed).then_some(())
+        };
+        eventually("the start is over", START_TIME, begun).await;
         hosted
     }
 }
@@ -137,4 +143,4 @@ async fn an_idle_minute(idle: &[(&Filled, Hosted)], openrouter: &Simulator) -> V
 const ROLES: [usize; 4] = [10, 100, 1_000, 10_000];
 const STARTS: usize = 5;
 /// Far longer than it takes.
-const READING_TIME: Duration = Duration::from_secs(60);
+const START_TIME: Duration = Duration::from_secs(60);
