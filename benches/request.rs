@@ -1,5 +1,5 @@
-//! Micro-benchmarks of what a request passes through: the path, the fields, protobuf, JSON, and all of
-//! them together in an engine whose storage is in memory. `cargo bench --bench request`.
+//! Micro-benchmarks of what a request passes through: gRPC, protobuf, the path, the fields, JSON, and all
+//! of them but gRPC together in an engine whose storage is in memory. `cargo bench --bench request`.
 //!
 //! Times and allocations of this process alone: no socket, no TLS, no server.
 
