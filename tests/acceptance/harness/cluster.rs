@@ -108,6 +108,11 @@ impl Cluster {
         self.leader_among(&Self::others(old)).await
     }
 
+    /// Waits until this node leads, as it sees it itself.
+    pub(crate) async fn leads(&mut self, index: usize) {
+        self.leader_among(&[index]).await;
+    }
+
     /// The other nodes.
     pub(crate) fn others(index: usize) -> [usize; NODES - 1] {
         [(index + 1) % NODES, (index + 2) % NODES]
