@@ -93,13 +93,14 @@ async fn a_leader_with_another_version_than_is_registered_says_so_and_the_next_l
 async fn a_leader_that_cannot_run_it(spoil: impl Fn(&Node), reason: &str) {
     let mut cluster = Cluster::turn().await;
     let leader = cluster.leader().await;
+    let [lacking, other] = Cluster::others(leader);
+    // So that none but the one that is to lead is without the plugin: a standby of OpenBao 2.6.2 that is
+    // panics when something is written below one of its mounts. Before anything is written here, so that
+    // the one that is down has fallen behind and nobody hands the office to it.
+    cluster.kill(other);
     let mut mount = Mount::on(cluster.client(leader)).await;
     mount.role("app", json!({})).await;
     let key = mount.key("app").await;
-    let [lacking, other] = Cluster::others(leader);
-    // So that none but the one that is to lead is without the plugin: a standby of OpenBao 2.6.2 that is
-    // panics when something is written below one of its mounts.
-    cluster.kill(other);
     spoil(cluster.node(lacking));
     cluster.step_down(leader).await;
     cluster.leads(lacking).await;
