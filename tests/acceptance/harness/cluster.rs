@@ -73,11 +73,6 @@ impl Cluster {
         drop(shared);
         let mut turn = cluster.lock_owned().await;
         // Whoever had it before may have failed half-way.
-        for index in 0..NODES {
-            if turn.nodes[index].has_ended() {
-                turn.start(index).await;
-            }
-        }
         turn.is_complete().await;
         turn
     }
@@ -147,9 +142,9 @@ impl Cluster {
         eventually("every node has a vote", ELECTION_TIME, voters).await;
     }
 
-    /// Waits until these nodes agree that one of them leads, and serve requests or pass them on to it.
-    /// All are asked anew each time: on a busy machine one may be elected and have lost its office
-    /// before the rest have heard of it.
+    /// Waits until these nodes agree that one of them leads, and serve requests or pass them on to it;
+    /// those that have ended or given up are started again. All are asked anew each time: on a busy
+    /// machine one may be elected and have lost its office before the rest have heard of it.
     async fn leader_among(&mut self, nodes: &[usize]) -> usize {
         let mut views = Vec::new();
         let mut mute_since = [None; NODES];
@@ -163,7 +158,7 @@ impl Cluster {
                 let since = mute_since[*index].get_or_insert_with(Instant::now);
                 if view.is_some() {
                     mute_since[*index] = None;
-                } else if since.elapsed() > MUTE_TIME {
+                } else if self.nodes[*index].has_ended() || since.elapsed() > MUTE_TIME {
                     mute_since[*index] = None;
                     self.revive(*index).await;
                 }
