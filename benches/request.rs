@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 use vault_plugin_secrets_openrouter::engine::clock::Clock;
 use vault_plugin_secrets_openrouter::engine::factory;
-use vault_plugin_secrets_openrouter::engine::nonce::SystemRandomness;
+use vault_plugin_secrets_openrouter::engine::randomness::SystemRandomness;
 use vault_plugin_secrets_openrouter::framework::{Field, Fields, Pattern};
 use vault_plugin_secrets_openrouter::goplugin::Codec;
 use vault_plugin_secrets_openrouter::logical::pb::backend as pb;

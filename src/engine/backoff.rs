@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::error::Error;
-use super::nonce::Randomness;
+use crate::engine::error::Error;
+use crate::engine::randomness::Randomness;
 
 /// How long to wait after so many failures in a row: a second, doubled with every failure up to
 /// [`LONGEST`], less a random half, so that what failed together does not come back together.
@@ -37,7 +37,7 @@ pub const LONGEST: Duration = Duration::from_secs(60 * 60);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::nonce::Always;
+    use crate::engine::randomness::Always;
 
     #[test]
     fn the_wait_doubles_from_a_second_to_an_hour_less_a_random_half() {

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::backoff::as_long_again;
-use super::clock::after;
-use super::dynamic;
-use super::error::Error;
-use super::keeper::{Duties, Task};
-use super::minting::recover;
-use super::reconcile::{self, Ledger, reconcile};
-use super::role::Role;
-use super::rotation::tend;
-use super::state::Engine;
+use super::{leasing, survey};
+use crate::engine::backoff::as_long_again;
+use crate::engine::books::Ledger;
+use crate::engine::clock::after;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keeper::Duties;
+use crate::engine::keys::recover;
+use crate::engine::role::Role;
+use crate::engine::rotation::tend;
+use crate::engine::task::Task;
 use crate::logical::StorageError;
 
 /// The duties towards one engine.
@@ -55,8 +56,8 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
     match task {
         Task::Tend(name) => tend(engine, name).await,
         Task::Recover(place) => recover(engine, place).await,
-        Task::Lapse(nonce) => dynamic::lapse(engine, nonce).await,
-        Task::Reconcile => reconcile(engine).await.map(|()| None),
+        Task::Lapse(nonce) => leasing::lapse(engine, nonce).await,
+        Task::Reconcile => survey::reconcile(engine).await.map(|()| None),
     }
 }
 
@@ -70,8 +71,8 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     };
     match task {
         Task::Tend(_) => after_so_long(0),
-        Task::Reconcile => after_so_long(reconcile::going_on(engine, now)),
-        Task::Lapse(nonce) => after_so_long(dynamic::overdue(engine, nonce, now)),
+        Task::Reconcile => after_so_long(survey::going_on(engine, now)),
+        Task::Lapse(nonce) => after_so_long(leasing::overdue(engine, nonce, now)),
         Task::Recover(place) => {
             let (soon, next) = (after_so_long(0), engine.intents.next_look(place, now));
             next.map_or(soon, |next| next.max(soon))
@@ -86,13 +87,13 @@ async fn survey(engine: &Engine) -> Result<(), Error> {
         engine.keeper.now(Task::Recover(place));
     }
     for record in engine.leases.all() {
-        dynamic::watch(engine, &record);
+        leasing::watch(engine, &record);
     }
     let mut ledger = Ledger::begun(engine.clock.now());
     for name in Role::names(&*engine.storage).await? {
         let read = engine.schedule(&name).await;
         ledger.enter(&name, engine.origin(&name), &read);
     }
-    reconcile::begin(engine, ledger).await;
+    survey::begin(engine, ledger).await;
     Ok(())
 }

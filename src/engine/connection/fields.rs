@@ -2,13 +2,13 @@
 
 use secrecy::ExposeSecret;
 
-use super::entry::Connection;
+use crate::engine::connection::Connection;
 use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
 use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl};
 
 /// What a write takes.
-pub(super) const WRITE: &[Field] = &[
+pub const WRITE: &[Field] = &[
     Field::secret(
         "management_key",
         "The OpenRouter management key. Never returned.",
@@ -51,7 +51,7 @@ pub(super) const WRITE: &[Field] = &[
 ];
 
 /// What a delete takes.
-pub(super) const DELETE: &[Field] = &[Field::switch(
+pub const DELETE: &[Field] = &[Field::switch(
     "force",
     "Delete the connection although roles use it. Their keys stay alive at OpenRouter until they\n\
      expire, or the connection is written again.",
@@ -60,7 +60,7 @@ pub(super) const DELETE: &[Field] = &[Field::switch(
 .query()];
 
 /// The connection that a write makes of `before`: what it does not name stays.
-pub(super) fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
+pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
     let management_key = match (fields.secret("management_key"), before) {
         (Some(key), _) if key.expose_secret().is_empty() => return Err(no_key()),
         (Some(key), _) => key.clone(),

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::entry::{Connection, ConnectionName};
+use crate::engine::connection::Connection;
 use crate::engine::error::Error;
+use crate::engine::names::ConnectionName;
 use crate::framework::Locks;
 use crate::logical::Storage;
 use crate::openrouter::Client;

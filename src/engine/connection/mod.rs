@@ -1,13 +1,9 @@
-//! Connections: the OpenRouter management keys that the engine works with, and their paths.
+//! Connections: the OpenRouter management keys that the engine works with, as they are stored, as
+//! they are written, and as they are used.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod any_input;
 mod entry;
-mod fields;
+pub mod fields;
 mod links;
-mod paths;
-mod proof;
 
-pub use entry::{ConnectionName, PREFIX};
-pub use links::{Link, Links, Making};
-pub use paths::paths;
+pub use entry::{Connection, Proof};
+pub use links::{Link, Links, Making, missing};

@@ -18,24 +18,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::clock::{Clock, after};
-use super::minting::Place;
-use super::nonce::Nonce;
-use super::role::RoleName;
+use crate::engine::clock::{Clock, after};
+use crate::engine::task::Task;
 use timetable::Timetable;
-
-/// What the keeper looks after.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Task {
-    /// A role: its rotations and revocations.
-    Tend(RoleName),
-    /// A place where intents are adrift.
-    Recover(Place),
-    /// A lease that the server must have ended.
-    Lapse(Nonce),
-    /// What of storage was not compared yet with what is at OpenRouter.
-    Reconcile,
-}
 
 /// What is to be done about a [`Task`], and which there are.
 #[async_trait]
@@ -209,6 +194,7 @@ mod tests {
 
     use super::*;
     use crate::engine::clock::SystemClock;
+    use crate::engine::names::RoleName;
 
     /// While the first look at a role is about to end, somebody changes the role.
     struct Overtaken {

@@ -2,14 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kind::Kind;
-use super::name::{PREFIX, RoleName};
-use super::terms::Terms;
-use crate::engine::connection::ConnectionName;
-use crate::engine::dynamic::DynamicRole;
 use crate::engine::error::Error;
-use crate::engine::nonce::Nonce;
-use crate::engine::rotating::RotatingRole;
+use crate::engine::names::{ConnectionName, Nonce, ROLES, RoleName};
+use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::{Kind, Terms};
 use crate::engine::stored;
 use crate::logical::Storage;
 use crate::openrouter::KeyHash;
@@ -33,6 +30,20 @@ impl Role {
         Ok(stored::load(storage, &name.key()).await?)
     }
 
+    /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn load_rotating(
+        storage: &dyn Storage,
+        name: &RoleName,
+    ) -> Result<Option<RotatingRole>, Error> {
+        Ok(match Self::load(storage, name).await? {
+            Some(Self::Rotating(role)) => Some(*role),
+            Some(Self::Dynamic(_)) | None => None,
+        })
+    }
+
     /// Reads a role that must be there: one storage call.
     ///
     /// # Errors
@@ -47,7 +58,7 @@ impl Role {
     /// # Errors
     /// Storage's own.
     pub async fn names(storage: &dyn Storage) -> Result<Vec<RoleName>, Error> {
-        let names = storage.list(PREFIX).await?;
+        let names = storage.list(ROLES).await?;
         Ok(names
             .iter()
             .filter_map(|name| RoleName::new(name))
@@ -114,4 +125,32 @@ impl Role {
     pub fn uses(&self, connection: &ConnectionName) -> bool {
         self.terms().connection == *connection || !self.keys_of(connection).is_empty()
     }
+}
+
+impl RotatingRole {
+    /// Writes it: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
+        Ok(stored::store(storage, &name.key(), &Entry::Rotating(self)).await?)
+    }
+}
+
+impl DynamicRole {
+    /// Writes it: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
+        Ok(stored::store(storage, &name.key(), &Entry::Dynamic(self)).await?)
+    }
+}
+
+/// A [`Role`], to be stored without taking it.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry<'a> {
+    Rotating(&'a RotatingRole),
+    Dynamic(&'a DynamicRole),
 }

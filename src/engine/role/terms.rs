@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::name::RoleName;
-use crate::engine::connection::ConnectionName;
 use crate::engine::error::Error;
+use crate::engine::names::{ConnectionName, RoleName};
 use crate::framework::{Field, Fields};
 use crate::logical::Data;
 use crate::openrouter::{LimitReset, Limits, Usd, WorkspaceId};

@@ -15,15 +15,12 @@
 //! - A superseded key is in the role's entry until OpenRouter has confirmed that it is gone.
 //! - A key dies only when its time has come by an entry that was stored before.
 
-mod failure;
+mod delete;
 mod next_key;
-mod paths;
 mod perform;
-mod step;
+mod write;
 
-pub use failure::failed;
+pub use delete::delete;
 pub use next_key::NextKey;
-pub use paths::path;
-pub(crate) use perform::delete_key;
-pub use perform::{apply_limits, tend};
-pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};
+pub use perform::{Trigger, revoke_all, rotate, tend};
+pub use write::{create, update};

@@ -1,11 +1,12 @@
 //! A role's next key: ordered by the role's definition, and made into what the role's entry holds.
 //! Called for the first key and for every later one; storing it is the caller's.
 
+use crate::engine::books::{InFlight, Purpose};
+use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::minting::{InFlight, Order, Purpose, mint};
-use crate::engine::role::RoleName;
-use crate::engine::rotating::{CurrentKey, Definition};
-use crate::engine::state::Engine;
+use crate::engine::keys::{Order, mint};
+use crate::engine::names::RoleName;
+use crate::engine::role::rotating::{CurrentKey, Definition};
 
 /// The key that a role is to get next.
 pub struct NextKey<'a> {

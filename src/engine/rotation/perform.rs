@@ -7,15 +7,14 @@
 
 use jiff::Timestamp;
 
-use super::failure::failed;
-use super::next_key::NextKey;
-use super::step::{Step, next_step};
+use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::minting::strike;
-use crate::engine::role::RoleName;
-use crate::engine::rotating::{self, Failure, Grace, RotatingRole};
-use crate::engine::state::Engine;
+use crate::engine::keys::{delete_key, strike};
+use crate::engine::names::RoleName;
+use crate::engine::role::Role;
+use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, failed, next_step};
+use crate::engine::rotation::NextKey;
 use crate::openrouter::{self, KeyHash};
 
 /// Why a role is rotated.
@@ -34,7 +33,7 @@ pub enum Trigger {
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
 pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
     let _held = engine.role_locks.lock(&name.key()).await;
-    let Some(mut role) = RotatingRole::load(&*engine.storage, name).await? else {
+    let Some(mut role) = Role::load_rotating(&*engine.storage, name).await? else {
         return Ok(None);
     };
     while !engine.keeper.is_stopping() {
@@ -46,7 +45,7 @@ pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>,
             Step::Rotate { .. } => match rotate(engine, name, role, Trigger::Schedule).await? {
                 Ok(role) | Err((role, _)) => role,
             },
-            Step::Delete => match rotating::finish_deletion(engine, name, role).await? {
+            Step::Delete => match super::delete::finish_deletion(engine, name, role).await? {
                 Some(role) => role,
                 None => return Ok(None),
             },
@@ -202,20 +201,6 @@ pub async fn revoke_all(
     let failed = role.superseded.iter().find(|key| key.revoke_at <= now);
     let failure = failed.and_then(|key| key.failure.clone());
     Ok((role, failure.map(|failure| failure.message)))
-}
-
-/// Deletes a key at OpenRouter; one that is not there any more is as good.
-pub(crate) async fn delete_key(
-    engine: &Engine,
-    connection: &crate::engine::connection::ConnectionName,
-    hash: &KeyHash,
-) -> Result<(), Error> {
-    let link = engine.links.open(&*engine.storage, connection).await?;
-    let deleted = link.client().await.delete_key(hash).await;
-    deleted.map_err(Error::while_doing(format!(
-        "key {hash} could not be revoked"
-    )))?;
-    Ok(())
 }
 
 async fn rotation_failed(

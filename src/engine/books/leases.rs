@@ -1,0 +1,245 @@
+//! The records of the leases that are alive, and how many there may be.
+//!
+//! A record begins as the intent to make its key, and takes the intent's place in the write-ahead
+//! log: one write, with no moment at which neither is stored.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::error::Error;
+use crate::engine::names::{ConnectionName, Nonce, RoleName};
+use crate::framework::wal::{self, Log};
+use crate::logical::{Storage, StorageError};
+use crate::openrouter::KeyHash;
+
+/// A key under a lease: all that its end needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeasedKey {
+    /// What its name ends in, and what it is known by here.
+    pub nonce: Nonce,
+    /// Of which role.
+    pub role: RoleName,
+    /// Through which connection it was made.
+    pub connection: ConnectionName,
+    /// By what OpenRouter knows it.
+    pub key_hash: KeyHash,
+}
+
+/// A lease that the server has, or is about to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// On what.
+    #[serde(flatten)]
+    pub key: LeasedKey,
+    /// Until when the server may hold it.
+    pub until: Timestamp,
+}
+
+/// The leases of a mount.
+pub struct Leases {
+    log: Log<Record>,
+    /// For how many a key is being made, by role. A plain mutex: it is never held across an await.
+    coming: Mutex<HashMap<RoleName, usize>>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            log: Log::new("lease"),
+            coming: Mutex::default(),
+        }
+    }
+}
+
+impl Leases {
+    /// What earlier processes left is read into this.
+    pub fn log(&self) -> &dyn wal::Kind {
+        &self.log
+    }
+
+    /// Admits one more lease of a role, if there are fewer than `most` with those that are coming.
+    /// It is coming for as long as the result lives.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there are not.
+    pub fn admit(self: &Arc<Self>, role: &RoleName, most: Option<u32>) -> Result<Admission, Error> {
+        let mut coming = self.coming();
+        if let Some(most) = most {
+            let coming = coming.get(role).copied().unwrap_or(0);
+            if self.of_role(role) + coming >= most as usize {
+                return Err(Error::Full(format!(
+                    "role {:?} has as many leases as its max_leases of {most} allows; revoke one, \
+                     or wait for one to end",
+                    role.to_string()
+                )));
+            }
+        }
+        *coming.entry(role.clone()).or_default() += 1;
+        Ok(Admission {
+            leases: Arc::clone(self),
+            role: role.clone(),
+        })
+    }
+
+    /// Stores a record in the place of the intent to make its key. If that fails there is none, and
+    /// the intent still leads to the key, which must not be handed out.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn begin(
+        &self,
+        storage: &dyn Storage,
+        record: Record,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let id = record.key.nonce.as_str().to_owned();
+        self.log.overwrite(storage, &id, record, now).await
+    }
+
+    /// Puts the end of a lease off; never brings it forward. `false` when there is no such lease.
+    ///
+    /// # Errors
+    /// When it cannot be stored; the end is then as it was.
+    pub async fn extend(
+        &self,
+        storage: &dyn Storage,
+        nonce: &Nonce,
+        until: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let id = nonce.as_str();
+        let Some(written) = self.log.entry(id) else {
+            return Ok(false);
+        };
+        if until > written.data.until {
+            let later = Record {
+                until,
+                ..written.data
+            };
+            self.log.overwrite(storage, id, later, written.at).await?;
+        }
+        Ok(true)
+    }
+
+    /// Strikes a record out: its key is gone.
+    ///
+    /// # Errors
+    /// When it cannot be removed; it then stays known.
+    pub async fn end(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
+        self.log.delete(storage, nonce.as_str()).await
+    }
+
+    /// A lease that is alive.
+    pub fn living(&self, nonce: &Nonce) -> Option<Record> {
+        Some(self.log.entry(nonce.as_str())?.data)
+    }
+
+    /// Every lease that is alive.
+    pub fn all(&self) -> impl Iterator<Item = Record> {
+        self.log
+            .entries()
+            .into_iter()
+            .map(|(_, written)| written.data)
+    }
+
+    /// How many leases of a role are alive.
+    pub fn of_role(&self, role: &RoleName) -> usize {
+        self.log.count(|record| record.key.role == *role)
+    }
+
+    fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to make a key for one more lease.
+pub struct Admission {
+    leases: Arc<Leases>,
+    role: RoleName,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut coming = self.leases.coming();
+        if let Some(count) = coming.get_mut(&self.role) {
+            *count -= 1;
+            if *count == 0 {
+                coming.remove(&self.role);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::logical::MemoryStorage;
+
+    fn record(number: u64, role: &str) -> Record {
+        let nonce = format!("{number:032x}");
+        serde_json::from_value(json!({
+            "nonce": nonce,
+            "role": role,
+            "connection": "default",
+            "key_hash": format!("{number:064x}"),
+            "until": "2026-11-21T12:00:00Z",
+        }))
+        .unwrap()
+    }
+
+    fn role(name: &str) -> RoleName {
+        RoleName::new(name).unwrap()
+    }
+
+    async fn with(records: u64) -> (Arc<Leases>, MemoryStorage) {
+        let (leases, storage) = (Arc::<Leases>::default(), MemoryStorage::default());
+        for number in 0..records {
+            let begun = leases.begin(&storage, record(number, "ci"), Timestamp::UNIX_EPOCH);
+            begun.await.unwrap();
+        }
+        (leases, storage)
+    }
+
+    #[tokio::test]
+    async fn those_that_are_coming_count_until_they_are_given_up() {
+        let (leases, _) = with(1).await;
+        let coming = leases.admit(&role("ci"), Some(2)).ok().unwrap();
+        let full = leases.admit(&role("ci"), Some(2)).err().unwrap();
+        assert!(full.to_string().contains("max_leases of 2"), "{full}");
+        assert!(leases.admit(&role("other"), Some(1)).is_ok());
+        assert!(leases.admit(&role("ci"), None).is_ok());
+        drop(coming);
+        assert!(leases.admit(&role("ci"), Some(2)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_end_is_put_off_and_never_brought_forward() {
+        let (leases, storage) = with(1).await;
+        let nonce = record(0, "ci").key.nonce;
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        for until in ["2026-11-21T13:00:00Z", "2026-11-21T12:30:00Z"] {
+            assert!(leases.extend(&storage, &nonce, at(until)).await.unwrap());
+        }
+        let later = Leases::default();
+        wal::load(&storage, &[later.log()]).await.unwrap();
+        for leases in [&*leases, &later] {
+            let until = leases.living(&nonce).unwrap().until;
+            assert_eq!(until, at("2026-11-21T13:00:00Z"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_has_ended_cannot_be_extended() {
+        let (leases, storage) = with(1).await;
+        let nonce = record(0, "ci").key.nonce;
+        leases.end(&storage, &nonce).await.unwrap();
+        let until = "2026-11-21T13:00:00Z".parse().unwrap();
+        assert!(!leases.extend(&storage, &nonce, until).await.unwrap());
+        assert_eq!(leases.of_role(&role("ci")), 0);
+        assert!(storage.keys().is_empty());
+    }
+}
