@@ -14,6 +14,7 @@ use crate::engine::names::Origin;
 use crate::engine::randomness::SystemRandomness;
 use crate::engine::stored;
 use crate::logical::{FixedSystemView, MemoryStorage, Mount, NoEvents};
+use crate::openrouter::SystemNetwork;
 
 /// An engine with a connection, and its OpenRouter.
 async fn engine() -> (Simulator, Engine) {
@@ -33,7 +34,12 @@ async fn engine() -> (Simulator, Engine) {
         config: HashMap::new(),
         backend_uuid: "test".to_owned(),
     };
-    let engine = Engine::new(mount, Arc::new(SystemClock), Arc::new(SystemRandomness));
+    let engine = Engine::new(
+        mount,
+        Arc::new(SystemClock),
+        Arc::new(SystemRandomness),
+        Arc::new(SystemNetwork),
+    );
     (openrouter, engine)
 }
 
