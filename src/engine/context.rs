@@ -1,22 +1,27 @@
-//! What an engine on one mount consists of while it runs.
+//! What an engine on one mount consists of while it runs, and the sole right to change a role.
+
+mod role_guard;
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OnceCell};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
 
-use crate::engine::books::{Intents, Leases, Ledger};
-use crate::engine::clock::Clock;
-use crate::engine::connection::Links;
-use crate::engine::error::Error;
-use crate::engine::keeper::Keeper;
-use crate::engine::names::{ConnectionName, Origin, RoleName};
-use crate::engine::randomness::Randomness;
-use crate::engine::role::Role;
-use crate::engine::role::rotating::{Step, next_step};
-use crate::engine::task::Task;
-use crate::framework::{Held, Locks, wal};
+pub use role_guard::{Fenced, RoleGuard};
+
+use super::books::{Books, Ledger, OpenBooks};
+use super::clock::Clock;
+use super::connection::Links;
+use super::error::Error;
+use super::keeper::Keeper;
+use super::names::{ConnectionName, Life, Origin, RoleName};
+use super::randomness::Randomness;
+use super::role::Role;
+use super::role::rotating::{Step, next_step};
+use super::task::Task;
+use crate::framework::Locks;
 use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
-use crate::openrouter::{KeyHash, Network};
+use crate::openrouter::Network;
 
 /// The engine of one mount.
 pub struct Engine {
@@ -32,22 +37,18 @@ pub struct Engine {
     pub randomness: Arc<dyn Randomness>,
     /// The ways to OpenRouter.
     pub links: Links,
-    /// Keys that were ordered and not confirmed yet.
-    pub intents: Arc<Intents>,
-    /// The leases on keys of their own.
-    pub leases: Arc<Leases>,
-    /// Whether the intents and leases of earlier processes are among these.
-    pub log_loaded: OnceCell<()>,
-    /// What is still to be compared with what is at OpenRouter; `None` when that is over. Whoever
-    /// compares keeps it for so long.
+    /// Intents and leases; see [`Engine::books`].
+    books: Books,
+    /// What is still to be compared with what is at OpenRouter; `None` when that is over. The task
+    /// that compares holds the lock meanwhile.
     pub ledger: Mutex<Option<Ledger>>,
-    /// Who looks after the roles.
-    pub keeper: Arc<Keeper>,
-    /// One change of a role at a time.
-    pub role_locks: Locks,
+    /// Wakes what is due.
+    pub keeper: Arc<Keeper<Task>>,
+    /// One change of a role at a time; see [`RoleGuard`].
+    role_locks: Locks,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
-    /// The UUID that the server gave the mount for life. It also tells the mount apart in the log:
+    /// The UUID that the server gave the mount for good. It also tells the mount apart in the log:
     /// one process serves many.
     pub mount: String,
 }
@@ -68,9 +69,7 @@ impl Engine {
             clock,
             randomness,
             links: Links::new(network),
-            intents: Arc::default(),
-            leases: Arc::default(),
-            log_loaded: OnceCell::new(),
+            books: Books::default(),
             ledger: Mutex::default(),
             role_locks: Locks::default(),
             connection_locks: Locks::default(),
@@ -78,36 +77,41 @@ impl Engine {
         }
     }
 
-    /// Who has the keys of a role made.
-    pub fn origin(&self, role: &RoleName) -> Origin {
-        Origin::new(&self.mount, &role.to_string())
+    /// By what the keys of one life of a role are known.
+    pub fn origin(&self, role: &RoleName, life: &Life) -> Origin {
+        Origin::new(&self.mount, role, life)
     }
 
     /// The sole right to change a role. When it is given back the keeper looks at the role, whatever
     /// came of the change: even one that failed may have taken effect.
-    pub async fn change(&self, name: &RoleName) -> Changing {
-        self.changing(name, self.role_locks.lock(&name.key()).await)
+    pub async fn change(&self, name: &RoleName) -> RoleGuard<'_> {
+        let held = self.role_locks.lock(&name.key()).await;
+        RoleGuard::new(self, name, held).waking_the_keeper()
     }
 
     /// The same, if nobody has it.
-    pub fn try_change(&self, name: &RoleName) -> Option<Changing> {
+    pub fn try_change(&self, name: &RoleName) -> Option<RoleGuard<'_>> {
         let held = self.role_locks.try_lock(&name.key())?;
-        Some(self.changing(name, held))
+        Some(RoleGuard::new(self, name, held).waking_the_keeper())
     }
 
-    fn changing(&self, name: &RoleName, held: Held) -> Changing {
-        Changing {
-            keeper: Arc::clone(&self.keeper),
-            name: name.clone(),
-            _held: held,
-        }
+    /// The same for the keeper, which knows when to look again.
+    pub async fn tend(&self, name: &RoleName) -> RoleGuard<'_> {
+        let held = self.role_locks.lock(&name.key()).await;
+        RoleGuard::new(self, name, held)
+    }
+
+    /// The same for who must not wait for it: whoever waits for this task may have it.
+    pub fn try_tend(&self, name: &RoleName) -> Option<RoleGuard<'_>> {
+        let held = self.role_locks.try_lock(&name.key())?;
+        Some(RoleGuard::new(self, name, held))
     }
 
     /// Puts a role on the keeper's timetable, by reading it, and returns it.
     ///
     /// # Errors
-    /// Storage's own, with the consequence drawn: a role whose entry makes no sense is left alone, and
-    /// named in the log; where storage could not be asked, the keeper will ask again.
+    /// Storage's own. An unreadable role is reported in the log and left alone; where storage could
+    /// not be asked, the keeper will ask again.
     pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
@@ -126,66 +130,41 @@ impl Engine {
         role
     }
 
-    /// Reads the intents and leases of earlier processes, if that was not done yet. Only for a node
-    /// that may write: the others would not hear of what becomes of them.
+    /// The intents and leases of the mount, those of earlier processes included. Only for a node that
+    /// may write. Costs storage calls the first time.
     ///
     /// # Errors
-    /// Storage's own. An entry that cannot be read costs only itself, and is named in the log.
-    pub async fn load_log(&self) -> Result<(), StorageError> {
-        let load = async || {
-            let logs = [self.intents.log(), self.leases.log()];
-            for reason in wal::load(&*self.storage, &logs).await? {
-                tracing::error!(mount = self.mount, %reason, "an entry is left alone");
-            }
-            Ok(())
+    /// Storage's own. An unreadable entry costs only itself, and is reported in the log.
+    pub async fn books(&self) -> Result<OpenBooks, StorageError> {
+        let now = || self.clock.now();
+        let report = |reason| {
+            tracing::error!(mount = self.mount, %reason, "an entry is left alone");
         };
-        self.log_loaded.get_or_try_init(load).await.map(|_| ())
+        self.books.open(&*self.storage, now, report).await
     }
 
-    /// The keys that are not in a role's entry and were ordered through this connection.
-    ///
-    /// # Errors
-    /// Storage's own.
-    pub async fn unlisted_keys(&self, connection: &ConnectionName) -> Result<Unlisted, Error> {
-        self.load_log().await?;
-        let leased = self.leases.all();
-        let keys = Unlisted {
-            unconfirmed: self.intents.any_through(connection),
-            leased: leased
-                .filter(|record| record.key.connection == *connection)
-                .map(|record| record.key.key_hash)
-                .collect(),
-        };
-        Ok(keys)
+    /// The same, if this node has read them: one that only serves reads has not.
+    pub fn books_if_open(&self) -> Option<OpenBooks> {
+        self.books.if_open()
     }
 
-    /// Whether the connection exists.
+    /// This node may not write any more: stops looking after things, and forgets what it knew of
+    /// them. The next periodic call begins anew, should the node be allowed to by then.
+    pub async fn resign(&self) {
+        self.keeper.resign();
+        self.books.close().await;
+    }
+
+    /// Checks that the connection exists.
     ///
     /// # Errors
     /// [`Error::Missing`] when it does not.
     pub async fn require_connection(&self, name: &ConnectionName) -> Result<(), Error> {
         self.links.open(&*self.storage, name).await.map(|_| ())
     }
-}
 
-/// See [`Engine::unlisted_keys`].
-#[derive(Debug, Default)]
-pub struct Unlisted {
-    /// The keys under leases.
-    pub leased: Vec<KeyHash>,
-    /// Whether a key was ordered that is not confirmed yet.
-    pub unconfirmed: bool,
-}
-
-/// A role is being changed; see [`Engine::change`].
-pub struct Changing {
-    keeper: Arc<Keeper>,
-    name: RoleName,
-    _held: Held,
-}
-
-impl Drop for Changing {
-    fn drop(&mut self) {
-        self.keeper.now(Task::Tend(self.name.clone()));
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 }

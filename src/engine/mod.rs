@@ -13,7 +13,6 @@
 //! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside, as the network does), [`backoff`],
 //! [`error`] and [`events`].
 
-mod backoff;
 mod books;
 pub mod clock;
 mod connection;
@@ -30,6 +29,7 @@ mod leasing;
 mod names;
 mod paths;
 pub mod randomness;
+mod retry;
 mod role;
 mod rotation;
 mod stored;
@@ -78,6 +78,7 @@ fn blueprint() -> Blueprint<Engine> {
             local_storage: vec![wal::PREFIX.to_owned()],
             // Whatever holds a key.
             seal_wrap_storage: vec![names::CONNECTIONS.to_owned(), names::ROLES.to_owned()],
+            root: paths::ROOT.map(str::to_owned).to_vec(),
             ..SpecialPaths::default()
         },
         lifecycle: Arc::new(Life),

@@ -1,8 +1,8 @@
-//! What is written down before a key is ordered, and who may act on it.
+//! What is stored before a key is ordered, and who may act on it.
 //!
-//! An intent is either *in flight*, with a task of this process that will see the order through, or
-//! it is *adrift*: its task died, or does not know what came of the order. Only what is adrift is
-//! recovered (see [`mod@super::recover`]).
+//! An intent is either *in flight*, with a task of this process that sees the order through, or it is
+//! *adrift*: its task died, or does not know what came of the order. Only what is adrift is recovered
+//! (see [`keys`](crate::engine::keys)).
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::books::Looks;
-use crate::engine::connection::Making;
+use super::looks::Looks;
+use crate::engine::connection::{InUse, Making};
 use crate::engine::keeper::Keeper;
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
 use crate::engine::task::Task;
@@ -49,6 +49,10 @@ pub struct Intent {
     /// Where.
     #[serde(flatten)]
     pub place: Place,
+    /// How long somebody may use the key whose reply this process does not know of, in seconds: a
+    /// role's grace period, a lease's `ttl`. `None` is an intent of the first stored format.
+    #[serde(default)]
+    pub in_use: Option<u64>,
     /// The hash of the key that was made, once its answer has shown that it must not be used. By it
     /// the key is found wherever OpenRouter made it, and under whatever name.
     pub rejected: Option<KeyHash>,
@@ -57,8 +61,10 @@ pub struct Intent {
 /// Every intent of a mount.
 pub struct Intents {
     log: Log<Intent>,
-    // A plain mutex: it is never held across an await.
+    // Plain mutexes: neither is ever held across an await.
     in_flight: Mutex<HashSet<Nonce>>,
+    /// Those that this instance announced itself: no snapshot has brought them back.
+    own: Mutex<HashSet<Nonce>>,
     /// What is known of those that are adrift.
     pub looks: Looks,
 }
@@ -66,8 +72,9 @@ pub struct Intents {
 impl Default for Intents {
     fn default() -> Self {
         Self {
-            log: Log::new("create-key"),
+            log: Log::new("create-key", 2),
             in_flight: Mutex::default(),
+            own: Mutex::default(),
             looks: Looks::default(),
         }
     }
@@ -75,12 +82,19 @@ impl Default for Intents {
 
 impl Intents {
     /// What earlier processes left is read into this.
-    pub fn log(&self) -> &dyn wal::Kind {
+    pub(super) fn log(&self) -> &dyn wal::Kind {
         &self.log
     }
 
-    /// Writes an intent down, in flight for as long as the result lives. Only after this has
-    /// returned `Ok` may the key be ordered.
+    /// Forgets what no task of this process sees through.
+    pub(super) fn forget_what_is_adrift(&self) {
+        let in_flight = lock(&self.in_flight);
+        let is_in_flight = |id: &str| in_flight.iter().any(|nonce| nonce.as_str() == id);
+        self.log.forget(is_in_flight);
+    }
+
+    /// Stores an intent, in flight for as long as the result lives. Only after this has returned `Ok`
+    /// may the key be ordered.
     ///
     /// # Errors
     /// When it cannot be stored.
@@ -89,16 +103,17 @@ impl Intents {
         storage: &dyn Storage,
         intent: Intent,
         now: Timestamp,
-        keeper: &Arc<Keeper>,
-        making: Making,
+        keeper: &Arc<Keeper<Task>>,
+        room: (Making, InUse),
     ) -> Result<InFlight, StorageError> {
         let nonce = intent.nonce.clone();
-        self.in_flight().insert(nonce.clone());
+        lock(&self.in_flight).insert(nonce.clone());
+        lock(&self.own).insert(nonce.clone());
         let in_flight = InFlight {
             intents: Arc::clone(self),
             keeper: Arc::clone(keeper),
             nonce,
-            _making: making,
+            _room: room,
         };
         let id = in_flight.nonce.as_str();
         self.log.put(storage, id, intent, now).await?;
@@ -120,10 +135,30 @@ impl Intents {
         self.log.amend(storage, nonce.as_str(), note).await
     }
 
+    /// Stores an intent once more as it is: only a node that may still write can.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn rewrite(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
+        self.log.amend(storage, nonce.as_str(), |_| ()).await
+    }
+
+    /// Whether this instance announced the intent itself, so that it cannot have come from a snapshot.
+    pub fn is_own(&self, nonce: &Nonce) -> bool {
+        lock(&self.own).contains(nonce)
+    }
+
     /// The intents that are adrift at a place, and when they were announced.
     pub fn adrift(&self, place: &Place) -> Vec<Written<Intent>> {
         let mut adrift = self.all_adrift();
         adrift.retain(|written| written.data.place == *place);
+        adrift
+    }
+
+    /// The intents of a role that are adrift.
+    pub fn adrift_of(&self, role: &RoleName) -> Vec<Written<Intent>> {
+        let mut adrift = self.all_adrift();
+        adrift.retain(|written| written.data.role == *role);
         adrift
     }
 
@@ -136,7 +171,7 @@ impl Intents {
     fn all_adrift(&self) -> Vec<Written<Intent>> {
         // Held while the log is read: else an intent that is struck out and let go of in between,
         // whose key is in service, would pass for one that is adrift.
-        let in_flight = self.in_flight();
+        let in_flight = lock(&self.in_flight);
         let known = self.log.entries().into_iter();
         known
             .map(|(_, written)| written)
@@ -154,10 +189,12 @@ impl Intents {
         Some(next.max(self.looks.rested(place, now)))
     }
 
-    /// Whether a key was ordered through this connection of which it is not known yet what came of it.
-    pub fn any_through(&self, connection: &ConnectionName) -> bool {
-        let through = |intent: &Intent| intent.place.connection == *connection;
-        self.log.count(through) > 0
+    /// Through which connections keys were ordered whose outcome is still unknown.
+    pub fn connections(&self) -> BTreeSet<ConnectionName> {
+        let known = self.log.entries().into_iter();
+        known
+            .map(|(_, written)| written.data.place.connection)
+            .collect()
     }
 
     /// Strikes an intent out: its key is where it belongs, or gone, or was never made.
@@ -167,6 +204,7 @@ impl Intents {
     pub async fn strike(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
         self.log.delete(storage, nonce.as_str()).await?;
         self.looks.forget(nonce);
+        lock(&self.own).remove(nonce);
         Ok(())
     }
 
@@ -174,33 +212,50 @@ impl Intents {
     pub fn is_known(&self, nonce: &Nonce) -> bool {
         self.log.entry(nonce.as_str()).is_some()
     }
-
-    fn in_flight(&self) -> std::sync::MutexGuard<'_, HashSet<Nonce>> {
-        self.in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// An intent whose order is being seen through. Dropping it sets the intent adrift, be it because
 /// the task gave up or because it was torn off: whatever is then still in the log is recovered.
 pub struct InFlight {
     intents: Arc<Intents>,
-    keeper: Arc<Keeper>,
+    keeper: Arc<Keeper<Task>>,
     nonce: Nonce,
-    /// Its room among the keys in the making, given back with it.
-    _making: Making,
+    /// Its room among the keys in the making, and its hold on the connection; given back with it.
+    _room: (Making, InUse),
 }
 
 impl InFlight {
-    /// The intent's entry was overwritten by something else that leads to the key.
-    pub fn taken_over(self) {
-        self.intents.log.overwritten(self.nonce.as_str());
-    }
-
     /// The nonce that the order bears.
     pub fn nonce(&self) -> &Nonce {
         &self.nonce
+    }
+
+    /// The key is about to be stored in its role's entry. Unless the intent is struck out after that,
+    /// nobody looks for the key before it is certain what became of the store.
+    pub fn is_being_stored(&self, now: Timestamp) {
+        self.intents.looks.store_begins(&self.nonce, now);
+    }
+
+    /// Strikes the intent out: its key is where it belongs, or gone, or was never made.
+    ///
+    /// # Errors
+    /// When it cannot be removed from storage; the recovery will do it.
+    pub async fn strike(&self, storage: &dyn Storage) -> Result<(), StorageError> {
+        self.intents.strike(storage, &self.nonce).await
+    }
+
+    /// See [`Intents::reject`].
+    ///
+    /// # Errors
+    /// When it cannot be stored; this process knows it all the same.
+    pub async fn reject(&self, storage: &dyn Storage, hash: &KeyHash) -> Result<(), StorageError> {
+        self.intents.reject(storage, &self.nonce, hash).await
+    }
+
+    /// The intent's entry was overwritten by something else that leads to the key.
+    pub fn taken_over(self) {
+        self.intents.log.overwritten(self.nonce.as_str());
+        lock(&self.intents.own).remove(&self.nonce);
     }
 }
 
@@ -212,9 +267,13 @@ impl std::fmt::Debug for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.intents.in_flight().remove(&self.nonce);
+        lock(&self.intents.in_flight).remove(&self.nonce);
         if let Some(written) = self.intents.log.entry(self.nonce.as_str()) {
             self.keeper.now(Task::Recover(written.data.place));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

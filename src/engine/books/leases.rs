@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Nonce, RoleName};
 use crate::framework::wal::{self, Log};
+use crate::framework::{Held, Locks};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::KeyHash;
 
@@ -41,23 +42,40 @@ pub struct Record {
 /// The leases of a mount.
 pub struct Leases {
     log: Log<Record>,
-    /// For how many a key is being made, by role. A plain mutex: it is never held across an await.
+    /// Leases being issued, per role. A plain mutex: it is never held across an await.
     coming: Mutex<HashMap<RoleName, usize>>,
+    /// One change of a lease at a time.
+    locks: Locks,
 }
 
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            log: Log::new("lease"),
+            log: Log::new("lease", 1),
             coming: Mutex::default(),
+            locks: Locks::default(),
         }
     }
 }
 
 impl Leases {
     /// What earlier processes left is read into this.
-    pub fn log(&self) -> &dyn wal::Kind {
+    pub(super) fn log(&self) -> &dyn wal::Kind {
         &self.log
+    }
+
+    /// Forgets what storage has as well.
+    pub(super) fn forget(&self) {
+        self.log.forget(|_| false);
+    }
+
+    /// The sole right to change a lease: a lease that ends cannot be extended meanwhile.
+    pub async fn lock(self: &Arc<Self>, nonce: &Nonce) -> LeaseGuard {
+        LeaseGuard {
+            leases: Arc::clone(self),
+            nonce: nonce.clone(),
+            _held: self.locks.lock(nonce.as_str()).await,
+        }
     }
 
     /// Admits one more lease of a role, if there are fewer than `most` with those that are coming.
@@ -99,38 +117,6 @@ impl Leases {
         self.log.overwrite(storage, &id, record, now).await
     }
 
-    /// Puts the end of a lease off; never brings it forward. `false` when there is no such lease.
-    ///
-    /// # Errors
-    /// When it cannot be stored; the end is then as it was.
-    pub async fn extend(
-        &self,
-        storage: &dyn Storage,
-        nonce: &Nonce,
-        until: Timestamp,
-    ) -> Result<bool, StorageError> {
-        let id = nonce.as_str();
-        let Some(written) = self.log.entry(id) else {
-            return Ok(false);
-        };
-        if until > written.data.until {
-            let later = Record {
-                until,
-                ..written.data
-            };
-            self.log.overwrite(storage, id, later, written.at).await?;
-        }
-        Ok(true)
-    }
-
-    /// Strikes a record out: its key is gone.
-    ///
-    /// # Errors
-    /// When it cannot be removed; it then stays known.
-    pub async fn end(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
-        self.log.delete(storage, nonce.as_str()).await
-    }
-
     /// A lease that is alive.
     pub fn living(&self, nonce: &Nonce) -> Option<Record> {
         Some(self.log.entry(nonce.as_str())?.data)
@@ -151,6 +137,56 @@ impl Leases {
 
     fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sole right to change a lease; see [`Leases::lock`].
+pub struct LeaseGuard {
+    leases: Arc<Leases>,
+    nonce: Nonce,
+    _held: Held,
+}
+
+impl LeaseGuard {
+    /// By what the lease is known here.
+    pub fn nonce(&self) -> &Nonce {
+        &self.nonce
+    }
+
+    /// The lease's record, if it is alive.
+    pub fn record(&self) -> Option<Record> {
+        self.leases.living(&self.nonce)
+    }
+
+    /// Postpones the end of the lease; never brings it forward. `false` when there is no such lease.
+    ///
+    /// # Errors
+    /// When it cannot be stored; the end is then as it was.
+    pub async fn extend(
+        &self,
+        storage: &dyn Storage,
+        until: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let (log, id) = (&self.leases.log, self.nonce.as_str());
+        let Some(written) = log.entry(id) else {
+            return Ok(false);
+        };
+        if until > written.data.until {
+            let later = Record {
+                until,
+                ..written.data
+            };
+            log.overwrite(storage, id, later, written.at).await?;
+        }
+        Ok(true)
+    }
+
+    /// Strikes the record out: the key is gone.
+    ///
+    /// # Errors
+    /// When it cannot be removed; it then stays known.
+    pub async fn end(&self, storage: &dyn Storage) -> Result<(), StorageError> {
+        self.leases.log.delete(storage, self.nonce.as_str()).await
     }
 }
 
@@ -222,11 +258,12 @@ mod tests {
         let nonce = record(0, "ci").key.nonce;
         let at = |text: &str| -> Timestamp { text.parse().unwrap() };
         for until in ["2026-11-21T13:00:00Z", "2026-11-21T12:30:00Z"] {
-            assert!(leases.extend(&storage, &nonce, at(until)).await.unwrap());
+            let lease = leases.lock(&nonce).await;
+            assert!(lease.extend(&storage, at(until)).await.unwrap());
         }
-        let later = Leases::default();
+        let later = Arc::new(Leases::default());
         wal::load(&storage, &[later.log()]).await.unwrap();
-        for leases in [&*leases, &later] {
+        for leases in [leases, later] {
             let until = leases.living(&nonce).unwrap().until;
             assert_eq!(until, at("2026-11-21T13:00:00Z"));
         }
@@ -236,9 +273,10 @@ mod tests {
     async fn a_lease_that_has_ended_cannot_be_extended() {
         let (leases, storage) = with(1).await;
         let nonce = record(0, "ci").key.nonce;
-        leases.end(&storage, &nonce).await.unwrap();
+        let lease = leases.lock(&nonce).await;
+        lease.end(&storage).await.unwrap();
         let until = "2026-11-21T13:00:00Z".parse().unwrap();
-        assert!(!leases.extend(&storage, &nonce, until).await.unwrap());
+        assert!(!lease.extend(&storage, until).await.unwrap());
         assert_eq!(leases.of_role(&role("ci")), 0);
         assert!(storage.keys().is_empty());
     }

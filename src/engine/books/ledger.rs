@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use jiff::Timestamp;
 
 use crate::engine::error::Error;
-use crate::engine::names::{Origin, Place, RoleName};
+use crate::engine::names::{Life, Origin, Place, RoleName};
 use crate::engine::role::Role;
+use crate::engine::role::rotating::RotatingRole;
 use crate::logical::StorageError;
 use crate::openrouter::KeyHash;
 
@@ -21,18 +22,18 @@ pub struct Ledger {
     /// Where each role's current key is expected.
     current: BTreeMap<Place, Vec<(KeyHash, RoleName)>>,
     known: HashSet<KeyHash>,
-    /// Whose keys are marked how; `None` is a role whose entry makes no sense.
-    roles: HashMap<Origin, Option<RoleName>>,
+    /// Whose keys are marked how.
+    roles: HashMap<Origin, RoleName>,
+    /// Whether a role is left alone since its entry is unreadable: nobody knows its mark.
+    has_unreadable: bool,
 }
 
 /// Who has a key that is marked in some way.
 pub enum Owner<'a> {
     /// This role.
     Role(&'a RoleName),
-    /// A role that is left alone, with whatever keys it has.
-    Illegible,
-    /// Perhaps one that could not be read yet.
-    Unread,
+    /// Perhaps a role that could not be read.
+    Unknown,
     /// No role that there is.
     Nobody,
 }
@@ -47,39 +48,44 @@ impl Ledger {
             current: BTreeMap::new(),
             known: HashSet::new(),
             roles: HashMap::new(),
+            has_unreadable: false,
         }
     }
 
-    /// Enters what came of reading a role. A dynamic one has no keys of its own, and one whose entry
-    /// makes no sense is left alone with whatever keys it has. Any other error is for another try.
-    pub fn enter(&mut self, name: &RoleName, origin: Origin, read: &Result<Option<Role>, Error>) {
-        let legible = match read {
-            Ok(_) => Some(name.clone()),
-            Err(Error::Storage(StorageError::Malformed { .. })) => None,
+    /// Enters what came of reading a role, whose keys are marked by what `origin` makes of its life. A
+    /// dynamic one has no keys of its own, and an unreadable one is left alone with whatever keys it
+    /// has. Any other error is for another try.
+    pub fn enter(
+        &mut self,
+        name: &RoleName,
+        read: &Result<Option<Role>, Error>,
+        origin: impl Fn(&RoleName, &Life) -> Origin,
+    ) {
+        self.unread.remove(name);
+        match read {
+            Ok(Some(role)) => {
+                self.roles.insert(origin(name, role.life()), name.clone());
+                if let Role::Rotating(role) = role {
+                    self.enter_keys(name, role);
+                }
+            }
+            Ok(None) => {}
+            Err(Error::Storage(StorageError::Malformed { .. })) => self.has_unreadable = true,
             Err(_) => {
                 self.unread.insert(name.clone());
-                return;
             }
-        };
-        self.unread.remove(name);
-        if !matches!(read, Ok(None)) {
-            self.roles.insert(origin, legible);
         }
-        let Ok(Some(Role::Rotating(role))) = read else {
-            return;
-        };
+    }
+
+    fn enter_keys(&mut self, name: &RoleName, role: &RotatingRole) {
         let hashes = role.keys().map(|(hash, _)| hash.clone());
         self.known.extend(hashes);
-        let place = Place {
-            connection: role.current.connection.clone(),
-            workspace_id: role.definition.terms.workspace_id.clone(),
-        };
-        self.left.insert(place.clone());
-        let current = self.current.entry(place).or_default();
+        self.left.extend(role.places());
+        let current = self.current.entry(role.place_of_current()).or_default();
         current.push((role.current.hash.clone(), name.clone()));
     }
 
-    /// That every role could be read by now.
+    /// Checks that every role could be read by now.
     ///
     /// # Errors
     /// [`Error::Conflict`] when not.
@@ -99,8 +105,8 @@ impl Ledger {
     }
 
     /// The roles whose current keys are expected at a place, by hash.
-    pub fn current_keys(&self, place: &Place) -> HashMap<&KeyHash, Vec<&RoleName>> {
-        let mut roles = HashMap::<_, Vec<_>>::new();
+    pub fn current_keys(&self, place: &Place) -> BTreeMap<&KeyHash, Vec<&RoleName>> {
+        let mut roles = BTreeMap::<_, Vec<_>>::new();
         for (hash, name) in self.current.get(place).into_iter().flatten() {
             roles.entry(hash).or_default().push(name);
         }
@@ -115,9 +121,8 @@ impl Ledger {
     /// Whose keys are marked like this.
     pub fn owner(&self, origin: &Origin) -> Owner<'_> {
         match self.roles.get(origin) {
-            Some(Some(name)) => Owner::Role(name),
-            Some(None) => Owner::Illegible,
-            None if !self.unread.is_empty() => Owner::Unread,
+            Some(name) => Owner::Role(name),
+            None if self.has_unreadable || !self.unread.is_empty() => Owner::Unknown,
             None => Owner::Nobody,
         }
     }

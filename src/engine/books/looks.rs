@@ -1,12 +1,12 @@
 //! What the looks for adrift intents have shown, and when the next one is due. Only remembered, not
 //! stored: after a restart everything is looked for anew.
 //!
-//! Looks at one place come one after the other, and each serves everything that is adrift there; who
-//! waited for one that began after they came shares what it came to.
+//! Looks at one place come one after the other, and each serves everything that is adrift there. A
+//! caller that waited reuses the outcome of any look that started after it arrived.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -14,28 +14,41 @@ use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, Place};
 use crate::framework::{Held, Locks};
+use crate::openrouter::{Key, KeyHash};
 
 /// What is known of an intent that is adrift.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// Its key is not in its role's entry, and will not be: no task has it any more.
-    pub ownerless: bool,
-    /// A look has succeeded, and found no key.
-    pub found_nothing: bool,
+    /// What the looks so far have shown of its key.
+    pub finding: Finding,
     /// Why the last look did not succeed; `None` when it did.
     pub failure: Option<Error>,
     /// When the next one is due.
     pub next: Timestamp,
+    /// When a store began that puts the key into its role's entry, if one did. Until it is certain
+    /// what became of it, the key must not be deleted for not being there.
+    pub store_begun: Option<Timestamp>,
+}
+
+/// What the looks have shown of an intent's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Nothing yet.
+    Unknown,
+    /// OpenRouter listed no such key; the order may still be on its way.
+    Nothing,
+    /// There is one, and somebody may be using it: it is left alone until then.
+    InUse(Timestamp),
 }
 
 impl Default for Look {
     /// Nobody has looked yet, so that is due.
     fn default() -> Self {
         Self {
-            ownerless: false,
-            found_nothing: false,
+            finding: Finding::Unknown,
             failure: None,
             next: Timestamp::MIN,
+            store_begun: None,
         }
     }
 }
@@ -54,7 +67,25 @@ pub struct Looks {
 struct Ended {
     ticket: Ticket,
     begun: Timestamp,
-    outcome: Result<(), Error>,
+    outcome: Result<Arc<Listing>, Error>,
+}
+
+/// What a listing has shown of the intents that are adrift at a place.
+#[derive(Debug)]
+pub struct Listing {
+    /// When it began.
+    pub begun: Timestamp,
+    /// The keys that bear their nonces.
+    pub keys: Vec<Key>,
+    /// Those of the keys that a role or a lease has.
+    pub held: BTreeSet<KeyHash>,
+}
+
+impl Listing {
+    /// The keys that were ordered with this nonce.
+    pub fn keys_of<'a>(&'a self, nonce: &'a Nonce) -> impl Iterator<Item = &'a Key> {
+        self.keys.iter().filter(|key| nonce.marks(&key.name))
+    }
 }
 
 /// Tells what came before what.
@@ -74,8 +105,8 @@ impl Looks {
         self.one_at_a_time.lock(&name).await
     }
 
-    /// What the last look at a place came to, if it began after `arrived`.
-    pub fn since(&self, place: &Place, arrived: Ticket) -> Option<Result<(), Error>> {
+    /// What the last listing of a place showed, if it began after `arrived`.
+    pub fn since(&self, place: &Place, arrived: Ticket) -> Option<Result<Arc<Listing>, Error>> {
         let last = lock(&self.last);
         let ended = last.get(place).filter(|ended| ended.ticket > arrived)?;
         Some(ended.outcome.clone())
@@ -86,7 +117,7 @@ impl Looks {
         &self,
         place: &Place,
         (ticket, begun): (Ticket, Timestamp),
-        outcome: Result<(), Error>,
+        outcome: Result<Arc<Listing>, Error>,
     ) {
         let ended = Ended {
             ticket,
@@ -116,6 +147,14 @@ impl Looks {
         change(lock(&self.by_nonce).entry(nonce.clone()).or_default());
     }
 
+    /// A store begins that puts the intent's key into its role's entry.
+    pub fn store_begins(&self, nonce: &Nonce, now: Timestamp) {
+        self.learn(nonce, |look| {
+            look.store_begun = Some(now);
+            look.next = after(now, OUTLIVED);
+        });
+    }
+
     /// The intent is struck out.
     pub fn forget(&self, nonce: &Nonce) {
         lock(&self.by_nonce).remove(nonce);
@@ -128,3 +167,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Seconds between the beginnings of two of the keeper's looks at one place.
 const REST: u64 = 5;
+
+/// In seconds: after this long it is certain what became of a store whose answer was a failure, or
+/// never came. A server lets a node that has lost its office work on for up to 90 seconds (Vault's
+/// `max_request_duration`), reading its own old state.
+pub const OUTLIVED: u64 = 120;

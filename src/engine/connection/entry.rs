@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
-use crate::engine::names::ConnectionName;
-use crate::engine::stored;
+use crate::engine::names::{Address, ConnectionName};
+use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
 use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings};
 
@@ -30,6 +30,9 @@ pub struct Connection {
     pub proxy_url: Option<ProxyUrl>,
     /// What OpenRouter said of the management key when it was proved; `None` if it never was.
     pub proof: Option<Proof>,
+    /// Which address `api_url`, `proxy_url` and `ca_certificate` are, and whose keys may be sent there.
+    #[serde(default)]
+    pub address: Address,
 }
 
 /// What OpenRouter said of a management key.
@@ -68,8 +71,20 @@ impl Connection {
     /// # Errors
     /// Storage's own.
     pub async fn store(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<(), Error> {
-        Ok(stored::store(storage, &name.key(), self).await?)
+        Ok(stored::store::<Self>(storage, &name.key(), self).await?)
     }
+
+    /// Whether requests go the same way with both.
+    pub fn has_address_of(&self, other: &Self) -> bool {
+        self.api_url == other.api_url
+            && self.ca_certificate == other.ca_certificate
+            && self.proxy_url == other.proxy_url
+    }
+}
+
+impl Stored for Connection {
+    /// 2: `address`, without which an older build would send keys where they must not go.
+    const VERSION: u32 = 2;
 }
 
 #[cfg(test)]
@@ -86,6 +101,7 @@ mod tests {
             ca_certificate: None,
             proxy_url: Some(ProxyUrl::parse("http://vault:planted@proxy.example:3128").unwrap()),
             proof: None,
+            address: Address::default(),
         };
         let shown = format!("{connection:?} {:?}", connection.settings());
         assert!(shown.contains("proxy.example"), "{shown}");

@@ -4,6 +4,8 @@
 mod entry;
 pub mod fields;
 mod links;
+mod turns;
 
 pub use entry::{Connection, Proof};
-pub use links::{Link, Links, Making, missing};
+pub use links::{InUse, Link, Links, missing};
+pub use turns::{Making, Urgency};

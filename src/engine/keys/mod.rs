@@ -33,10 +33,13 @@
 
 mod holdings;
 mod mint;
+mod presence;
 mod prove;
 mod recover;
 mod retire;
 
-pub use mint::{Minted, Order, mint, strike};
-pub use recover::recover;
-pub use retire::delete_key;
+pub use holdings::{Holdings, mentioned};
+pub use mint::{Minted, Order, Recipient, discard, mint, strike};
+pub use presence::{is_gone, is_there};
+pub use recover::{next_look, recover};
+pub use retire::{Warrant, retire};

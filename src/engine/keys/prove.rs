@@ -4,7 +4,7 @@
 
 use jiff::SignedDuration;
 
-use crate::engine::connection::Link;
+use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::openrouter::{self, CreatedKey, KeyHash, NewKey};
@@ -44,10 +44,11 @@ pub(super) fn by_answer(created: &CreatedKey, new: &NewKey) -> Result<(), Error>
 pub(super) async fn by_itself(
     engine: &Engine,
     link: &Link,
+    urgency: Urgency,
     created: &CreatedKey,
     new: &NewKey,
 ) -> Result<(), Error> {
-    let itself = authenticate(engine, link, created).await?;
+    let itself = authenticate(engine, link, urgency, created).await?;
     if itself.is_management_key {
         return unproven("a key that says of itself that it manages keys");
     }
@@ -69,12 +70,18 @@ pub(super) async fn by_itself(
 async fn authenticate(
     engine: &Engine,
     link: &Link,
+    urgency: Urgency,
     created: &CreatedKey,
 ) -> Result<openrouter::CurrentKey, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match link.client().await.current_key(&created.secret).await {
+        match link
+            .client(urgency)
+            .await
+            .current_key(&created.secret)
+            .await
+        {
             Ok(key) => return Ok(key),
             Err(reason) if tries == PROOF_TRIES => {
                 return Err(Error::Unproven(format!(

@@ -5,13 +5,13 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::lease;
-use super::lease::{LINGER, LeaseData};
-use crate::engine::books::{LeasedKey, Purpose, Record};
+use super::lease::{self, LINGER, LeaseData};
+use crate::engine::books::{LeasedKey, Record};
 use crate::engine::clock::after;
+use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::keys::{Minted, Order, mint};
+use crate::engine::keys::{Minted, Order, Recipient, discard, mint};
 use crate::engine::names::RoleName;
 use crate::engine::role::dynamic::{DynamicRole, NameTemplate};
 use crate::engine::role::{capped, shortened};
@@ -20,8 +20,8 @@ use crate::logical::{Data, Lease, Request, Response};
 /// Makes a key and leases it, on a node that may write.
 ///
 /// # Errors
-/// [`Error::Full`] when the role has as many leases as it may; what [`mint`] refuses; storage's
-/// own. No error leaves a key that nobody looks after.
+/// [`Error::Full`] when the role has as many leases as it may; [`Error::CallerGone`]; what [`mint`]
+/// refuses; storage's own. No error leaves a key that nobody looks after.
 pub async fn issue(
     engine: &Engine,
     name: &RoleName,
@@ -29,23 +29,28 @@ pub async fn issue(
     request: &Request,
     longest: Duration,
 ) -> Result<Response, Error> {
-    // Or the leases of an earlier process would not count.
-    engine.load_log().await?;
-    let _coming = engine.leases.admit(name, role.max_leases)?;
+    let books = engine.books().await?;
+    let _coming = books.leases.admit(name, role.max_leases)?;
     let key_name = key_name(engine, role, request).await?;
     let span = Span::of(role, longest);
+    let ttl = span.ttl;
     let order = Order {
-        role: name,
-        connection: &role.terms.connection,
+        recipient: Recipient::Reader(name),
+        life: &role.life,
+        place: role.terms.place(),
         key_name: &key_name,
         limits: role.terms.limits,
-        workspace_id: role.terms.workspace_id.as_ref(),
         // Past the last moment to which the lease can be renewed.
         lifetime: Some(span.max_ttl.saturating_add(LINGER)),
-        purpose: Purpose::Lease,
+        in_use: ttl,
+        urgency: Urgency::Ordinary,
+        caller_gone: &request.caller_gone,
     };
-    let ttl = span.ttl;
     let minted = mint(engine, order).await?;
+    if request.caller_gone.is_cancelled() {
+        discard(engine, minted).await;
+        return Err(Error::CallerGone);
+    }
     let key = LeasedKey {
         nonce: minted.in_flight.nonce().clone(),
         role: name.clone(),
@@ -59,7 +64,7 @@ pub async fn issue(
         "made a key for a lease"
     );
     let response = response(role, span, &minted, key.clone());
-    let now = engine.clock.now();
+    let now = engine.now();
     let record = Record {
         key,
         until: after(now, ttl),
@@ -67,7 +72,7 @@ pub async fn issue(
     lease::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
     // is stored, the intent is.
-    let begun = engine.leases.begin(&*engine.storage, record, now);
+    let begun = books.leases.begin(&*engine.storage, record, now);
     begun.await?;
     minted.in_flight.taken_over();
     Ok(response)

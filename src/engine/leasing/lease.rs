@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::books::{LeasedKey, Record};
+use crate::engine::books::{LeaseGuard, LeasedKey, Record};
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::keys::delete_key;
+use crate::engine::keys::{Warrant, retire};
 use crate::engine::names::Nonce;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::{Role, capped};
@@ -54,8 +54,8 @@ impl LeaseData {
 /// that the server tries again.
 async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let LeaseData { key, .. } = LeaseData::of(&secret)?;
-    engine.load_log().await?;
-    end(&engine, &key).await?;
+    let lease = engine.books().await?.leases.lock(&key.nonce).await;
+    end(&engine, &lease, &key).await?;
     tracing::info!(
         mount = engine.mount,
         role = %key.role,
@@ -65,15 +65,16 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     Ok(None)
 }
 
-async fn end(engine: &Engine, key: &LeasedKey) -> Result<(), Error> {
+async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
     // The record goes second: as long as the key may be alive, something leads to it.
-    delete_key(engine, &key.connection, &key.key_hash).await?;
-    engine.leases.end(&*engine.storage, &key.nonce).await?;
+    let warrant = Warrant::OfLease(lease);
+    retire(engine, &key.connection, &key.key_hash, warrant).await?;
+    lease.end(&*engine.storage).await?;
     engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
     Ok(())
 }
 
-/// Puts the end of the lease off, by what was asked for or by the role's ttl, within max_ttl.
+/// Postpones the end of the lease, by what was asked for or by the role's ttl, within max_ttl.
 async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let lease = LeaseData::of(&secret)?;
     let Some(Role::Dynamic(role)) = Role::load(&*engine.storage, &lease.key.role).await? else {
@@ -83,22 +84,14 @@ async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
         ))
         .into());
     };
-    engine.load_log().await?;
-    let now = engine.clock.now();
-    let renewal = Renewal::of(
-        &role,
-        &lease,
-        &secret,
-        engine.system.max_lease_ttl().await?,
-        now,
-    )?;
+    let books = engine.books().await?;
+    let longest = engine.system.max_lease_ttl().await?;
+    let guard = books.leases.lock(&lease.key.nonce).await;
+    let now = engine.now();
+    let renewal = Renewal::of(&role, &lease, &secret, longest, now)?;
     let until = after(now, renewal.ttl);
     // Stored before the server hears of it: the record must outlast the lease.
-    let known = engine
-        .leases
-        .extend(&*engine.storage, &lease.key.nonce, until)
-        .await?;
-    if !known {
+    if !guard.extend(&*engine.storage, until).await? {
         return Err(Error::Missing(
             "the lease's key is deleted already; read again for another".to_owned(),
         )
@@ -167,20 +160,21 @@ pub fn watch(engine: &Engine, record: &Record) {
 }
 
 /// Deletes a key whose lease is over by its record: the server has none, or has not got round to
-/// revoking it. Returns when to look again; `None` when there is nothing left to look after.
+/// revoking it. Returns when to look again; `None` removes the task.
 ///
 /// # Errors
 /// OpenRouter's and storage's: it is to be tried again.
 pub async fn lapse(engine: &Engine, nonce: &Nonce) -> Result<Option<Timestamp>, Error> {
-    let Some(record) = engine.leases.living(nonce) else {
+    let lease = engine.books().await?.leases.lock(nonce).await;
+    let Some(record) = lease.record() else {
         return Ok(None);
     };
     // It may have been renewed since this look was planned.
     let due = lapses_at(&record);
-    if engine.clock.now() < due {
+    if engine.now() < due {
         return Ok(Some(due));
     }
-    end(engine, &record.key).await?;
+    end(engine, &lease, &record.key).await?;
     tracing::info!(
         mount = engine.mount,
         role = %record.key.role,
@@ -192,7 +186,8 @@ pub async fn lapse(engine: &Engine, nonce: &Nonce) -> Result<Option<Timestamp>, 
 
 /// For how many seconds a lease's key has been waiting for [`lapse`].
 pub fn overdue(engine: &Engine, nonce: &Nonce, now: Timestamp) -> u64 {
-    let living = engine.leases.living(nonce);
+    let books = engine.books_if_open();
+    let living = books.and_then(|books| books.leases.living(nonce));
     living.map_or(0, |record| seconds_until(lapses_at(&record), now))
 }
 

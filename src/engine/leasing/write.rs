@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::engine::context::Engine;
+use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::names::RoleName;
+use crate::engine::names::{Life, RoleName};
 use crate::engine::role::capped;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::Fields;
@@ -15,15 +15,20 @@ use crate::logical::{Data, Response};
 /// # Errors
 /// The user's mistakes, and storage's own.
 pub async fn write(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     before: Option<&DynamicRole>,
     fields: &Fields,
 ) -> Result<Vec<String>, Error> {
-    let role = DynamicRole::apply(name, before, fields)?;
+    let (engine, name) = (guard.engine(), guard.name());
+    let mut role = DynamicRole::apply(name, before, fields)?;
     if before == Some(&role) {
         return Ok(Vec::new());
     }
+    if before.is_none() {
+        role.life = Life::new(&*engine.randomness);
+    }
+    // Until the role is stored, so that the connection cannot be deleted in between.
+    let _in_use = engine.links.use_for_making(&role.terms.connection)?;
     engine.require_connection(&role.terms.connection).await?;
     let mut warnings = Vec::new();
     let longest = capped(role.max_ttl, engine.system.max_lease_ttl().await?);
@@ -39,13 +44,15 @@ pub async fn write(
     {
         warnings.push(LIMIT_IS_PER_LEASE.to_owned());
     }
-    role.store(&*engine.storage, name).await?;
-    let living = engine.leases.of_role(name);
-    if living > 0 && before.is_some_and(|before| before.terms != role.terms) {
-        warnings.push(format!(
-            "{living} keys under leases stay as they were made; what was written takes effect \
-             with the next lease"
-        ));
+    guard.store_dynamic(&role).await?;
+    if before.is_some_and(|before| before.terms != role.terms) {
+        let living = engine.books().await?.leases.of_role(name);
+        if living > 0 {
+            warnings.push(format!(
+                "{living} keys under leases stay as they were made; what was written takes effect \
+                 with the next lease"
+            ));
+        }
     }
     Ok(warnings)
 }
@@ -54,16 +61,14 @@ pub async fn write(
 pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Response {
     let mut data = Data::new();
     role.terms.show(&mut data);
-    let living = engine
-        .log_loaded
-        .initialized()
-        .then(|| engine.leases.of_role(name));
+    // A node that only serves reads does not know.
+    let books = engine.books_if_open();
+    let living = books.map(|books| books.leases.of_role(name));
     data.extend([
         ("credential_type".to_owned(), "dynamic".into()),
         ("ttl".to_owned(), role.ttl.into()),
         ("max_ttl".to_owned(), role.max_ttl.into()),
         ("max_leases".to_owned(), json!(role.max_leases)),
-        // A node that only serves reads does not know.
         ("living_leases".to_owned(), json!(living)),
     ]);
     Response::with_data(data)
@@ -73,10 +78,10 @@ pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Response 
 ///
 /// # Errors
 /// Storage's own.
-pub async fn delete(engine: &Engine, name: &RoleName) -> Result<Option<Response>, Error> {
-    engine.storage.delete(&name.key()).await?;
-    tracing::info!(mount = engine.mount, role = %name, "deleted a role");
-    let living = engine.leases.of_role(name);
+pub async fn delete(guard: &RoleGuard<'_>) -> Result<Option<Response>, Error> {
+    let books = guard.engine().books().await?;
+    guard.forget().await?;
+    let living = books.leases.of_role(guard.name());
     Ok((living > 0).then(|| {
         Response::default().with_warnings([format!(
             "{living} leases of the role are alive; they cannot be renewed any more, stay \

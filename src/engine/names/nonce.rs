@@ -6,9 +6,25 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::role::RoleName;
 use crate::engine::randomness::Randomness;
 
-/// Who has a key made: a mount, and one of its roles.
+/// One life of a role, from its creation to its deletion: a later role of the same name is another.
+/// Roles of the first stored format have none, which is one too.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Life(String);
+
+impl Life {
+    /// A new one.
+    pub fn new(randomness: &dyn Randomness) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
+        let random = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self(format!("{random:016x}"))
+    }
+}
+
+/// Who has a key made: a mount, and one life of one of its roles.
 ///
 /// It is part of every nonce, so that a key that nobody has an entry of can be told from those of
 /// other mounts and clusters: storage that was restored from a snapshot knows nothing of the keys
@@ -20,11 +36,16 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of a mount, by the UUID that the server gave it for life, and a role of its.
-    pub fn new(mount: &str, role: &str) -> Self {
+    /// Of a mount, by the UUID that the server gave it for good, and a life of one of its roles.
+    pub fn new(mount: &str, role: &RoleName, life: &Life) -> Self {
+        let role = match life.0.as_str() {
+            "" => role.to_string(),
+            // No role's name has a slash in it.
+            life => format!("{role}/{life}"),
+        };
         Self {
             mount: short_digest(mount),
-            role: short_digest(role),
+            role: short_digest(&role),
         }
     }
 
@@ -108,9 +129,13 @@ mod tests {
     use super::*;
     use crate::engine::randomness::SystemRandomness;
 
+    fn origin(mount: &str, role: &str, life: &Life) -> Origin {
+        Origin::new(mount, &RoleName::new(role).unwrap(), life)
+    }
+
     #[test]
     fn a_nonce_marks_the_name_that_ends_in_it_and_is_read_from_it() {
-        let origin = Origin::new("mount", "app");
+        let origin = origin("mount", "app", &Life::default());
         let nonce = Nonce::new(&origin, &SystemRandomness);
         let other = Nonce::new(&origin, &SystemRandomness);
         assert_eq!(nonce.as_str().len(), 32);
@@ -122,15 +147,16 @@ mod tests {
 
     #[test]
     fn a_nonce_tells_whose_key_it_is() {
-        let app = Origin::new("mount", "app");
+        let (first, second) = (Life::default(), Life::new(&SystemRandomness));
+        let app = origin("mount", "app", &first);
         let read = |nonce: Nonce| Nonce::of_key_name(&format!("app {}", nonce.marker()));
         let nonce = read(Nonce::new(&app, &SystemRandomness)).unwrap();
         assert_eq!(nonce.origin(), Some(app));
-        let (sibling, foreign) = (
-            Origin::new("mount", "other"),
-            Origin::new("elsewhere", "app"),
-        );
+        let sibling = origin("mount", "other", &first);
+        let foreign = origin("elsewhere", "app", &first);
+        let successor = origin("mount", "app", &second);
         assert!(app != sibling && sibling.is_of_mount("mount"));
+        assert!(app != successor && successor.is_of_mount("mount"));
         assert!(app != foreign && !foreign.is_of_mount("mount"));
     }
 

@@ -4,13 +4,15 @@ mod verify;
 
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use crate::engine::connection::{Connection, fields, missing};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::{CONNECTIONS, ConnectionName};
-use crate::engine::role::Role;
+use crate::engine::keys::Holdings;
+use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
 use crate::engine::stored;
-use crate::framework::{Call, Endpoint, Outcome, Path};
+use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
 
 /// Both paths: the bare one is the connection named `default`.
@@ -45,9 +47,7 @@ fn connection_path(pattern: &'static str, suffix: &'static str) -> Path<Engine> 
         )
         .on(
             Operation::Delete,
-            Endpoint::new("Delete a connection that no role uses.", delete)
-                .takes(fields::DELETE.iter().cloned())
-                .active_only(),
+            Endpoint::new("Delete a connection that no role uses.", delete).active_only(),
         )
         .exists(|engine: Arc<Engine>, fields| async move {
             let name = name_of(fields.text("name"))?;
@@ -101,10 +101,15 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         return Err(missing(&name).into());
     }
     let mut connection = fields::apply(before.as_ref(), &call.fields)?;
+    if let Some(before) = &before
+        && !connection.has_address_of(before)
+    {
+        connection.address = moved(&engine, before, &call.fields)?;
+    }
     let link = engine.links.trial(&name, &connection)?;
     let mut warnings = Vec::new();
     if call.fields.switch("verify_connection").unwrap_or(true) {
-        let now = engine.clock.now();
+        let now = engine.now();
         let proof = verify::prove(&link, now).await?;
         warnings.extend(verify::warnings(&proof, now));
         connection.proof = Some(proof);
@@ -113,7 +118,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
             && !call.fields.switch("force").unwrap_or(false)
         {
             let old = engine.links.trial(&name, before)?;
-            verify::sees_the_same(&engine, &name, &old, &link).await?;
+            warnings.extend(verify::sees_the_same(&engine, &name, &old, &link).await?);
         }
     } else if before.is_none_or(|before| verify::reaches_elsewhere(&before, &connection)) {
         connection.proof = None;
@@ -123,48 +128,66 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
+/// The new address of a connection whose `api_url`, `proxy_url` or `ca_certificate` a write changes.
+/// Nothing that is stored is sent there unless the write knows the stored management key.
+///
+/// # Errors
+/// [`Error::Invalid`] when it brings no management key at all.
+fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Address, Error> {
+    let Some(brought) = fields.secret("management_key") else {
+        return Err(Error::invalid(
+            "management_key is required with a change of api_url, proxy_url or ca_certificate: a \
+             stored key is sent only to the address it was written for",
+        ));
+    };
+    let is_stored = brought.expose_secret() == before.management_key.expose_secret();
+    Ok(before.address.moved(is_stored, &*engine.randomness))
+}
+
 async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = name_of(call.fields.text("name"))?;
     let _held = engine.connection_locks.lock(&name.key()).await;
-    let mut users = Vec::new();
-    if !call.fields.switch("force").unwrap_or(false) {
-        for role in Role::names(&*engine.storage).await? {
-            let uses = Role::load(&*engine.storage, &role).await?;
-            if uses.is_some_and(|role| role.uses(&name)) {
-                users.push(role.to_string());
-            }
-        }
-        if !users.is_empty() {
-            return Err(Error::Invalid(format!(
-                "connection {:?} is used by the roles {}; delete them first, or give force=true \
-                 to leave their keys behind",
-                name.to_string(),
-                users.join(", ")
-            ))
-            .into());
-        }
-        let keys = engine.unlisted_keys(&name).await?;
-        if !keys.leased.is_empty() {
-            return Err(Error::Invalid(format!(
-                "connection {:?} is needed to revoke {} keys under leases; revoke the leases \
-                 first, or give force=true to leave their keys behind until they expire",
-                name.to_string(),
-                keys.leased.len()
-            ))
-            .into());
-        }
-        if keys.unconfirmed {
-            return Err(Error::Conflict(format!(
-                "a creation through connection {:?} whose outcome is not known is still being \
-                 recovered; try again in some minutes, or give force=true",
-                name.to_string()
-            ))
-            .into());
-        }
+    let _closed = engine.links.close(&name)?;
+    let holdings = Holdings::of(&engine).await?;
+    let users = holdings.users_of(&name);
+    if !users.is_empty() {
+        let users: Vec<String> = users.into_iter().map(ToString::to_string).collect();
+        return Err(Error::Invalid(format!(
+            "connection {:?} is used by the roles {}; delete them first, or write to \
+             \"forget-connection/{name}\" to leave their keys behind",
+            name.to_string(),
+            users.join(", ")
+        ))
+        .into());
+    }
+    let leased = holdings.leased_of(&name);
+    if leased > 0 {
+        return Err(Error::Invalid(format!(
+            "connection {:?} is needed to revoke {leased} keys under leases; revoke the leases \
+             first, or write to \"forget-connection/{name}\" to leave their keys behind until \
+             they expire",
+            name.to_string(),
+        ))
+        .into());
+    }
+    if holdings.is_unconfirmed(&name) {
+        return Err(Error::Conflict(format!(
+            "a creation through connection {:?} whose outcome is unknown is still being recovered; \
+             try again in some minutes, or write to \"forget-connection/{name}\"",
+            name.to_string()
+        ))
+        .into());
     }
     engine.storage.delete(&name.key()).await?;
     engine.links.forget(&name).await;
-    Ok(None)
+    let unreadable = holdings.unreadable.iter().map(|role| {
+        format!(
+            "role {:?} is unreadable; it may have used the connection",
+            role.to_string()
+        )
+    });
+    let warnings: Vec<String> = unreadable.collect();
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
@@ -191,4 +214,7 @@ OpenRouter has no way to create or renew management keys. To replace one, make a
 OpenRouter's settings, write it here, and delete the old one there. A write warns of a key that
 expires within 14 days.
 
-A connection is not deleted while a role uses it.";
+Of a connection that is there, api_url, proxy_url and ca_certificate are changed only together with
+management_key: a stored key is sent only to the address it was written for.
+
+A connection is not deleted while a role uses it; `forget-connection` forgets one all the same.";

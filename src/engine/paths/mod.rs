@@ -2,11 +2,14 @@
 
 mod config;
 mod creds;
+mod forget;
 mod roles;
 mod rotate_role;
 
 use super::context::Engine;
 use crate::framework::Path;
+
+pub use forget::ROOT;
 
 /// Every path of the engine.
 pub fn all() -> Vec<Path<Engine>> {
@@ -14,5 +17,6 @@ pub fn all() -> Vec<Path<Engine>> {
     paths.extend(roles::paths());
     paths.extend(creds::paths());
     paths.push(rotate_role::path());
+    paths.extend(forget::paths());
     paths
 }

@@ -33,9 +33,7 @@ pub fn paths() -> Vec<Path<Engine>> {
         )
         .on(
             Operation::Delete,
-            Endpoint::new("Revoke a role's keys and delete it.", delete)
-                .takes(fields::DELETE.iter().cloned())
-                .active_only(),
+            Endpoint::new("Revoke a role's keys and delete it.", delete).active_only(),
         )
         .exists(|engine: Arc<Engine>, fields| async move {
             let name = RoleName::of_path(&fields)?;
@@ -49,7 +47,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
     Ok(role.map(|role| match role {
-        Role::Rotating(role) => rotating::status(&role, engine.clock.now()),
+        Role::Rotating(role) => rotating::status(&role, engine.now()),
         Role::Dynamic(role) => leasing::status(&engine, &name, &role),
     }))
 }
@@ -60,37 +58,37 @@ async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
 
 async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    let _changing = engine.change(&name).await;
-    let before = Role::load(&*engine.storage, &name).await?;
+    let guard = engine.change(&name).await;
+    let before = guard.load().await?;
     if before.is_none() && call.request.operation == Operation::Patch {
         return Err(Role::missing(&name).into());
     }
     let fields = &call.fields;
-    let warnings = match fields::kind_of_write(before.as_ref().map(Role::kind), fields)? {
-        Kind::Rotating => match before {
-            Some(Role::Rotating(role)) => rotation::update(&engine, &name, *role, fields).await?,
-            _ => rotation::create(&engine, &name, fields).await?,
-        },
-        Kind::Dynamic => {
-            let before = match &before {
-                Some(Role::Dynamic(role)) => Some(role),
-                _ => None,
-            };
-            leasing::write(&engine, &name, before, fields).await?
+    let kind = fields::kind_of_write(before.as_ref().map(Role::kind), fields)?;
+    let warnings = match (kind, before) {
+        (Kind::Rotating, Some(Role::Rotating(role))) => {
+            rotation::update(&guard, *role, fields).await?
         }
+        (Kind::Rotating, _) => rotation::create(&guard, fields, &call.request.caller_gone).await?,
+        (Kind::Dynamic, Some(Role::Dynamic(role))) => {
+            leasing::write(&guard, Some(&role), fields).await?
+        }
+        (Kind::Dynamic, _) => leasing::write(&guard, None, fields).await?,
     };
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    let _changing = engine.change(&name).await;
-    let force = call.fields.switch("force").unwrap_or(false);
-    Ok(match Role::load(&*engine.storage, &name).await? {
-        None => None,
-        Some(Role::Rotating(role)) => rotation::delete(&engine, &name, *role, force).await?,
-        Some(Role::Dynamic(_)) => leasing::delete(&engine, &name).await?,
-    })
+    let guard = engine.change(&name).await;
+    match guard.load().await? {
+        None => Ok(None),
+        Some(Role::Rotating(role)) => {
+            rotation::delete(&guard, *role).await?;
+            Ok(None)
+        }
+        Some(Role::Dynamic(_)) => Ok(leasing::delete(&guard).await?),
+    }
 }
 
 const SYNOPSIS: &str = "Describe the OpenRouter keys to hand out, and see how they are doing.";
@@ -120,6 +118,6 @@ failed or pending), last_rotation_message and last_rotation_manual. Reading a dy
 living_leases.
 
 Deleting a rotating role revokes its keys first. If OpenRouter cannot be reached the role stays; if
-it is unclear whether the current key was revoked, that key is handed out no more and the deletion
-goes on by itself. force=true forgets the role and names the keys that are left behind. The leases
-of a dynamic role outlive it, and stay revocable.";
+it is unclear whether the current key was revoked, that key is not handed out any more and the
+deletion goes on by itself. `forget-role` forgets a role whose keys cannot be revoked. The leases of
+a dynamic role outlive it, and stay revocable.";

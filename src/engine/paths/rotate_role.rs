@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::engine::context::{Changing, Engine};
+use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
 use crate::engine::role::rotating::{
     Grace, MOST_SUPERSEDED, RotatingRole, RotationPolicy, rotation_due,
 };
-use crate::engine::rotation::{Trigger, revoke_all, rotate};
+use crate::engine::rotation::{Rotation, Trigger, revoke_all, rotate};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Data, Operation, Response};
 
@@ -32,15 +32,18 @@ pub fn path() -> Path<Engine> {
 async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let asked_grace = call.fields.seconds("rotation_grace_period");
-    let (_changing, role) = take_turn(&engine, &name, asked_grace).await?;
+    let (guard, role) = take_turn(&engine, &name, asked_grace).await?;
     let policy = &role.definition.rotation;
     let grace = grace(policy, asked_grace)?;
     permit(&name, &role, grace)?;
-    let role = rotate(&engine, &name, role, Trigger::Person(grace)).await?;
-    let mut role = role.map_err(|(_, reason)| reason)?;
+    let trigger = Trigger::Manual(grace, &call.request.caller_gone);
+    let mut role = match rotate(&guard, role, trigger).await? {
+        Rotation::Done(role) => role,
+        Rotation::Failed(_, reason) => return Err(reason.into()),
+    };
     if grace == Grace::Emergency {
         let unrevoked;
-        (role, unrevoked) = revoke_all(&engine, &name, role).await?;
+        (role, unrevoked) = revoke_all(&guard, role).await?;
         if let Some(reason) = unrevoked {
             return Err(Error::Incomplete(format!(
                 "role {:?} has a new key, version {}, but an old one may still work: {reason}; its \
@@ -57,20 +60,20 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
 
 /// Waits until nobody else changes the role. Whoever finds it rotated by then has what they asked
 /// for, unless they must be rid of a key: they are not told that somebody else was faster.
-async fn take_turn(
-    engine: &Engine,
+async fn take_turn<'a>(
+    engine: &'a Engine,
     name: &RoleName,
     asked_grace: Option<u64>,
-) -> Result<(Changing, RotatingRole), Error> {
+) -> Result<(RoleGuard<'a>, RotatingRole), Error> {
     let load = async || {
         let role = Role::require(&*engine.storage, name).await?;
         role.rotating(name, "rotate-role")
     };
-    if let Some(changing) = engine.try_change(name) {
-        return Ok((changing, load().await?));
+    if let Some(guard) = engine.try_change(name) {
+        return Ok((guard, load().await?));
     }
     let before = load().await?;
-    let changing = engine.change(name).await;
+    let guard = engine.change(name).await;
     let role = load().await?;
     if role.current.version != before.current.version && asked_grace != Some(0) {
         return Err(Error::Conflict(format!(
@@ -79,7 +82,7 @@ async fn take_turn(
             role.current.since
         )));
     }
-    Ok((changing, role))
+    Ok((guard, role))
 }
 
 fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
@@ -98,7 +101,7 @@ fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
 
 fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Error> {
     role.require_lasting(name)?;
-    if role.superseded.len() >= MOST_SUPERSEDED && grace != Grace::Emergency {
+    if role.superseded_by_rotation() >= MOST_SUPERSEDED && grace != Grace::Emergency {
         return Err(Error::Conflict(format!(
             "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one \
              of them to be revoked, or give rotation_grace_period=0 to revoke them all",

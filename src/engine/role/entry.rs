@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
-use crate::engine::names::{ConnectionName, Nonce, ROLES, RoleName};
+use crate::engine::names::{ConnectionName, Life, ROLES, RoleName};
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::RotatingRole;
 use crate::engine::role::{Kind, Terms};
-use crate::engine::stored;
+use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
 use crate::openrouter::KeyHash;
 
@@ -28,6 +28,14 @@ impl Role {
     /// Storage's own.
     pub async fn load(storage: &dyn Storage, name: &RoleName) -> Result<Option<Self>, Error> {
         Ok(stored::load(storage, &name.key()).await?)
+    }
+
+    /// Reads a role's entry that is at hand.
+    ///
+    /// # Errors
+    /// [`StorageError::Malformed`](crate::logical::StorageError::Malformed).
+    pub fn parse(name: &RoleName, value: &[u8]) -> Result<Self, Error> {
+        Ok(stored::parse(&name.key(), value)?)
     }
 
     /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
@@ -82,6 +90,14 @@ impl Role {
         }
     }
 
+    /// Which life of the role it is.
+    pub fn life(&self) -> &Life {
+        match self {
+            Self::Rotating(role) => &role.life,
+            Self::Dynamic(role) => &role.life,
+        }
+    }
+
     /// Of which kind it is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -105,25 +121,24 @@ impl Role {
         }
     }
 
-    /// Whether a key that was ordered with this nonce is in the role's entry.
-    pub fn has_key_of(&self, nonce: &Nonce) -> bool {
-        match self {
-            Self::Rotating(role) => role.has_key_of(nonce),
-            Self::Dynamic(_) => false,
-        }
+    /// The hashes of the keys in the role's entry, each with the connection it was made through.
+    pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
+        let rotating = match self {
+            Self::Rotating(role) => Some(role.keys()),
+            Self::Dynamic(_) => None,
+        };
+        rotating.into_iter().flatten()
     }
+}
 
-    /// The hashes of the keys in the role's entry that were made through a connection.
-    pub fn keys_of(&self, connection: &ConnectionName) -> Vec<KeyHash> {
-        match self {
-            Self::Rotating(role) => role.keys_of(connection).cloned().collect(),
-            Self::Dynamic(_) => Vec::new(),
+impl Stored for Role {
+    /// 2: the life of the role; of each key its workspace and the address it was made under.
+    const VERSION: u32 = 2;
+
+    fn upgrade(&mut self, _from: u32) {
+        if let Self::Rotating(role) = self {
+            role.place_keys_by_definition();
         }
-    }
-
-    /// Whether the role needs the connection, for keys in its entry or for those to come.
-    pub fn uses(&self, connection: &ConnectionName) -> bool {
-        self.terms().connection == *connection || !self.keys_of(connection).is_empty()
     }
 }
 
@@ -133,7 +148,7 @@ impl RotatingRole {
     /// # Errors
     /// Storage's own; the write may have happened all the same.
     pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
-        Ok(stored::store(storage, &name.key(), &Entry::Rotating(self)).await?)
+        Ok(stored::store::<Role>(storage, &name.key(), &Entry::Rotating(self)).await?)
     }
 }
 
@@ -143,7 +158,7 @@ impl DynamicRole {
     /// # Errors
     /// Storage's own; the write may have happened all the same.
     pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
-        Ok(stored::store(storage, &name.key(), &Entry::Dynamic(self)).await?)
+        Ok(stored::store::<Role>(storage, &name.key(), &Entry::Dynamic(self)).await?)
     }
 }
 

@@ -30,15 +30,6 @@ pub fn kind_of_write(before: Option<Kind>, fields: &Fields) -> Result<Kind, Erro
     Ok(kind)
 }
 
-/// What a delete takes.
-pub const DELETE: &[Field] = &[Field::switch(
-    "force",
-    "Forget the role although its keys cannot be revoked now. The answer names the keys that are\n\
-     left behind.",
-)
-.default("false")
-.query()];
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

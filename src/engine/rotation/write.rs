@@ -1,14 +1,16 @@
 //! Creating and changing a rotating role.
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
+use super::next_key::NextKey;
 use super::perform::apply_limits;
-use crate::engine::context::Engine;
+use crate::engine::connection::Urgency;
+use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::strike;
-use crate::engine::names::RoleName;
+use crate::engine::names::Life;
 use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply, rotation_due};
-use crate::engine::rotation::NextKey;
 use crate::framework::Fields;
 use crate::schedule::Due;
 
@@ -16,24 +18,30 @@ use crate::schedule::Due;
 /// warnings that it earned.
 ///
 /// # Errors
-/// The user's mistakes, OpenRouter's refusals, storage's own.
+/// The user's mistakes, OpenRouter's refusals, storage's own; [`Error::CallerGone`].
 pub async fn create(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     fields: &Fields,
+    caller_gone: &CancellationToken,
 ) -> Result<Vec<String>, Error> {
-    let definition = apply(name, None, fields)?;
-    definition.check(engine.clock.now())?;
+    let engine = guard.engine();
+    let definition = apply(guard.name(), None, fields)?;
+    definition.check(engine.now())?;
+    let life = Life::new(&*engine.randomness);
     let first = NextKey {
-        role: name,
+        guard,
+        life: &life,
         definition: &definition,
         version: 1,
         manual: true,
+        urgency: Urgency::Ordinary,
+        caller_gone,
     };
-    let (key, in_flight) = first.mint(engine).await?;
+    let (key, in_flight) = first.mint().await?;
     let warnings = of_creation(&definition);
     let role = RotatingRole {
         definition,
+        life,
         last_attempt: key.since,
         current: key,
         superseded: Vec::new(),
@@ -43,7 +51,8 @@ pub async fn create(
         deletion: None,
     };
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
-    role.store(&*engine.storage, name).await?;
+    in_flight.is_being_stored(engine.now());
+    guard.store(&role).await?;
     strike(engine, &in_flight).await;
     Ok(warnings)
 }
@@ -53,33 +62,36 @@ pub async fn create(
 /// # Errors
 /// The user's mistakes, OpenRouter's refusals, storage's own.
 pub async fn update(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     before: RotatingRole,
     fields: &Fields,
 ) -> Result<Vec<String>, Error> {
-    before.require_lasting(name)?;
-    let now = engine.clock.now();
-    let definition = apply(name, Some(&before.definition), fields)?;
+    let engine = guard.engine();
+    before.require_lasting(guard.name())?;
+    let now = engine.now();
+    let definition = apply(guard.name(), Some(&before.definition), fields)?;
     if definition == before.definition {
         return Ok(Vec::new());
     }
     definition.check(now)?;
-    if definition.terms.connection != before.definition.terms.connection {
-        engine
-            .require_connection(&definition.terms.connection)
-            .await?;
+    let connection = &definition.terms.connection;
+    let _in_use = engine.links.use_for_making(connection)?;
+    if *connection != before.definition.terms.connection {
+        engine.require_connection(connection).await?;
     }
+    let asks_for_limits = definition.terms.limits != before.definition.terms.limits;
     let role = before.clone().redefined(definition, now);
     let mut warnings = of_update(&before, &role, now);
     // The wish is stored before the live key is touched: should the process die in between, the
     // key gets its limits later.
-    role.store(&*engine.storage, name).await?;
-    if role.current.limits != role.definition.terms.limits {
-        match apply_limits(engine, name, role).await?.1 {
+    guard.store(&role).await?;
+    // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
+    if asks_for_limits && role.current.limits != role.definition.terms.limits {
+        let (role, failure) = apply_limits(guard, role).await?;
+        match failure {
             None => {}
             Some(reason) if nothing_was_done(&reason) => {
-                before.store(&*engine.storage, name).await?;
+                take_back(guard, role, before).await?;
                 return Err(reason);
             }
             Some(reason) => warnings.push(format!(
@@ -88,6 +100,20 @@ pub async fn update(
         }
     }
     Ok(warnings)
+}
+
+/// Gives the role the definition that it had before a change that was refused. Readers may have been
+/// handed the key on the new terms meanwhile: what they were promised holds.
+async fn take_back(
+    guard: &RoleGuard<'_>,
+    role: RotatingRole,
+    before: RotatingRole,
+) -> Result<(), Error> {
+    let mut role = role.redefined(before.definition, guard.engine().now());
+    role.limits_failure = before.limits_failure;
+    role.rotation_failure = before.rotation_failure;
+    role.current.anchor = before.current.anchor;
+    guard.store(&role).await
 }
 
 fn nothing_was_done(reason: &Error) -> bool {

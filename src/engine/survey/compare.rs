@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::settle::{Doubt, origin_of, settle};
 use crate::engine::books::{Ledger, Owner};
 use crate::engine::clock::seconds_until;
-use crate::engine::connection::Link;
+use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{Place, RoleName};
@@ -18,8 +18,9 @@ use crate::openrouter::ListedKey;
 
 /// Has the keeper compare what is in the ledger.
 pub async fn begin(engine: &Engine, ledger: Ledger) {
-    if !ledger.is_done() {
-        *engine.ledger.lock().await = Some(ledger);
+    let is_done = ledger.is_done();
+    *engine.ledger.lock().await = (!is_done).then_some(ledger);
+    if !is_done {
         engine.keeper.now(Task::Reconcile);
     }
 }
@@ -36,7 +37,7 @@ pub async fn reconcile(engine: &Engine) -> Result<(), Error> {
     };
     for name in ledger.unread.clone() {
         let read = Role::load(&*engine.storage, &name).await;
-        ledger.enter(&name, engine.origin(&name), &read);
+        ledger.enter(&name, &read, |name, life| engine.origin(name, life));
     }
     let mut outcome = ledger.require_all_read();
     for place in ledger.left.clone() {
@@ -82,6 +83,7 @@ async fn compare(
     place: &Place,
     ledger: &Ledger,
 ) -> Result<BTreeMap<RoleName, Doubt>, Error> {
+    let books = engine.books().await?;
     let mut unlisted = ledger.current_keys(place);
     let mut doubts = BTreeMap::<RoleName, Doubt>::new();
     let visit = |key: ListedKey| {
@@ -89,7 +91,7 @@ async fn compare(
             unlisted.remove(hash);
         }
         let known = key.hash.as_ref().is_some_and(|hash| ledger.has(hash));
-        let Some(origin) = origin_of(engine, &key.name).filter(|_| !known) else {
+        let Some(origin) = origin_of(engine, &books, &key.name).filter(|_| !known) else {
             return Ok(());
         };
         match ledger.owner(&origin) {
@@ -97,16 +99,16 @@ async fn compare(
                 let doubt = doubts.entry(name.clone()).or_default();
                 doubt.strays.push(key.read()?);
             }
-            Owner::Illegible | Owner::Unread => {}
+            Owner::Unknown => {}
             Owner::Nobody => tracing::warn!(
                 mount = engine.mount,
                 key_name = key.name,
-                "a key of this mount's is at OpenRouter that belongs to no role; it is left alone"
+                "found a key of this mount that belongs to no role; it is left alone"
             ),
         }
         Ok(())
     };
-    let turn = link.client().await;
+    let turn = link.client(Urgency::Ordinary).await;
     turn.each_key(place.workspace_id.as_ref(), visit)
         .await
         .map_err(Error::while_doing("keys cannot be compared"))?;

@@ -1,14 +1,16 @@
-//! Asking OpenRouter about what is doubtful, and storing what is true of it.
+//! Asking OpenRouter about what is doubtful, and storing what is true of it: what is gone first, and
+//! each finding by itself, so that what cannot be found out about one key costs no other.
 
 use jiff::Timestamp;
 
+use crate::engine::books::OpenBooks;
 use crate::engine::connection::Link;
-use crate::engine::context::Engine;
+use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
+use crate::engine::keys::{is_gone, is_there};
 use crate::engine::names::{Nonce, Origin, Place, RoleName};
-use crate::engine::role::Role;
-use crate::engine::role::rotating::{CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, Unfit};
-use crate::openrouter::{self, Bearer, Key, KeyHash};
+use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit};
+use crate::openrouter::Key;
 
 /// What is doubtful about a role.
 #[derive(Default)]
@@ -20,6 +22,9 @@ pub(super) struct Doubt {
 }
 
 /// Asks OpenRouter about what is doubtful, under the role's lock, and stores what is true of it.
+///
+/// # Errors
+/// The first of those that were met: what they were about is still doubtful, the rest is stored.
 pub(super) async fn settle(
     engine: &Engine,
     link: &Link,
@@ -27,97 +32,74 @@ pub(super) async fn settle(
     name: RoleName,
     doubt: Doubt,
 ) -> Result<(), Error> {
-    let _changing = engine.change(&name).await;
+    let guard = engine.change(&name).await;
     // A lease's key expires soon, and by itself.
-    let Some(mut role) = Role::load_rotating(&*engine.storage, &name).await? else {
+    let Some(mut role) = guard.load_rotating().await? else {
         return Ok(());
     };
-    let before = role.clone();
-    let now = engine.clock.now();
+    let mut outcome = Ok(());
+    if doubt.unlisted {
+        outcome = outcome.and(note_if_gone(&guard, &mut role).await);
+    }
     let mut strays = doubt.strays;
     strays.sort_by_key(|key| key.created_at);
     for key in strays {
-        take_in(engine, link, place, (&name, &mut role), key, now).await?;
+        outcome = outcome.and(take_in(&guard, link, place, &mut role, key).await);
     }
-    if doubt.unlisted && is_gone(link, &role.current).await? {
-        tracing::warn!(
-            mount = engine.mount,
-            role = %name,
-            key_hash = %role.current.hash,
-            "the current key is gone at OpenRouter"
-        );
-        let reason = Misfit::Gone;
-        role.unfit = Some(Unfit { reason, since: now });
-    }
-    if role != before {
-        role.store(&*engine.storage, &name).await?;
-    }
-    Ok(())
+    outcome
 }
 
-async fn take_in(
-    engine: &Engine,
-    link: &Link,
-    place: &Place,
-    (name, role): (&RoleName, &mut RotatingRole),
-    key: Key,
-    now: Timestamp,
-) -> Result<(), Error> {
-    // Since the listing it may have become the role's, or have been revoked and forgotten.
-    let is_the_roles = Nonce::of_key_name(&key.name).is_none_or(|nonce| role.has_key_of(&nonce));
-    if is_the_roles || origin_of(engine, &key.name).is_none() || !is_there(link, &key.hash).await? {
+async fn note_if_gone(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Error> {
+    let engine = guard.engine();
+    if !is_gone(engine, &role.current).await? {
         return Ok(());
-    }
-    if role.superseded.len() >= MOST_SUPERSEDED {
-        return Err(Error::Conflict(format!(
-            "role {:?} has {MOST_SUPERSEDED} superseded keys, and a further one at OpenRouter has to \
-             wait for one of them to be revoked",
-            name.to_string()
-        )));
     }
     tracing::warn!(
         mount = engine.mount,
-        role = %name,
+        role = %guard.name(),
+        key_hash = %role.current.hash,
+        "the current key is gone at OpenRouter"
+    );
+    let now = engine.now();
+    role.unfit = Some(Unfit {
+        reason: Misfit::Gone,
+        since: now,
+        asked: Some(now),
+    });
+    guard.store(role).await
+}
+
+async fn take_in(
+    guard: &RoleGuard<'_>,
+    link: &Link,
+    place: &Place,
+    role: &mut RotatingRole,
+    key: Key,
+) -> Result<(), Error> {
+    let engine = guard.engine();
+    // Since the listing it may have become the role's, or have been revoked and forgotten.
+    let claimed = origin_of(engine, &engine.books().await?, &key.name);
+    let is_ours = claimed == Some(engine.origin(guard.name(), &role.life));
+    if role.has_key(&key.hash) || !is_ours || !is_there(link, &key.hash).await? {
+        return Ok(());
+    }
+    tracing::warn!(
+        mount = engine.mount,
+        role = %guard.name(),
         key_hash = %key.hash,
         "a key of the role's was unknown to storage, it is superseded now"
     );
-    role.take_in(key, &place.connection, now);
-    Ok(())
+    let now: Timestamp = engine.now();
+    role.take_in(key, place, now);
+    guard.store(role).await
 }
 
-async fn is_there(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
-    match link.client().await.key(hash).await {
-        Ok(_) => Ok(true),
-        Err(openrouter::Error::NotFound { .. }) => Ok(false),
-        Err(reason) => Err(while_looking_up(reason)),
-    }
-}
-
-/// Whether a key is dead, by the word of the management key and by its own.
-async fn is_gone(link: &Link, key: &CurrentKey) -> Result<bool, Error> {
-    if is_there(link, &key.hash).await? {
-        return Ok(false);
-    }
-    match link.client().await.current_key(&key.secret).await {
-        Ok(_) => Ok(false),
-        Err(openrouter::Error::Unauthorized {
-            bearer: Bearer::ApiKey,
-            ..
-        }) => Ok(true),
-        Err(reason) => Err(while_looking_up(reason)),
-    }
-}
-
-fn while_looking_up(reason: openrouter::Error) -> Error {
-    Error::while_doing("a key cannot be looked up")(reason)
-}
-
-/// Which role of this mount a key of that name is said to be of; `None` for what is not this mount's, or is spoken
-/// for. Without a UUID of its own a mount cannot tell its keys from others'.
-pub(super) fn origin_of(engine: &Engine, key_name: &str) -> Option<Origin> {
+/// Which role of this mount a key of that name is said to be of; `None` for what is not this mount's,
+/// or is spoken for. Without a UUID of its own a mount cannot tell its keys from others'.
+pub(super) fn origin_of(engine: &Engine, books: &OpenBooks, key_name: &str) -> Option<Origin> {
     let nonce = Nonce::of_key_name(key_name)?;
     let origin = nonce.origin()?;
     let ours = !engine.mount.is_empty() && origin.is_of_mount(&engine.mount);
-    let spoken_for = || engine.intents.is_known(&nonce) || engine.leases.living(&nonce).is_some();
+    let spoken_for = || books.intents.is_known(&nonce) || books.leases.living(&nonce).is_some();
     (ours && !spoken_for()).then_some(origin)
 }

@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::*;
 use crate::engine::clock::SystemClock;
+use crate::engine::connection::Connection;
 use crate::engine::keys::recover;
-use crate::engine::names::Origin;
+use crate::engine::names::{ConnectionName, Origin};
 use crate::engine::randomness::SystemRandomness;
 use crate::engine::stored;
 use crate::logical::{FixedSystemView, MemoryStorage, Mount, NoEvents};
-use crate::openrouter::SystemNetwork;
+use crate::openrouter::{SystemNetwork, WorkspaceId};
 
 /// An engine with a connection, and its OpenRouter.
 async fn engine() -> (Simulator, Engine) {
@@ -25,7 +26,7 @@ async fn engine() -> (Simulator, Engine) {
         "description": "", "request_timeout": 30, "ca_certificate": null, "proxy_url": null,
         "proof": null,
     });
-    let stored = stored::store(&storage, "config/default", &connection);
+    let stored = stored::store::<Connection>(&storage, "config/default", &connection);
     stored.await.unwrap();
     let mount = Mount {
         storage: Arc::new(storage),
@@ -52,13 +53,15 @@ fn place(workspace_id: Option<&WorkspaceId>) -> Place {
 
 async fn lease(engine: &Engine, workspace_id: Option<&WorkspaceId>) -> Result<Minted, Error> {
     let order = Order {
-        role: &RoleName::new("app").unwrap(),
-        connection: &ConnectionName::default(),
+        recipient: Recipient::Reader(&RoleName::new("app").unwrap()),
+        life: &Life::default(),
+        place: place(workspace_id),
         key_name: "app",
         limits: Limits::default(),
-        workspace_id,
         lifetime: Some(3_600),
-        purpose: Purpose::Lease,
+        in_use: 60,
+        urgency: Urgency::Ordinary,
+        caller_gone: &CancellationToken::new(),
     };
     mint(engine, order).await
 }
@@ -79,12 +82,8 @@ async fn a_key_for_a_lease_costs_one_request() {
     assert_eq!(key.name, minted.name);
     assert_eq!(key.expires_at, minted.expires_at);
     assert_eq!(key.hash, minted.created.key.hash.as_str());
-    let nonce = minted.in_flight.nonce();
-    engine
-        .intents
-        .strike(&*engine.storage, nonce)
-        .await
-        .unwrap();
+    let struck = minted.in_flight.strike(&*engine.storage);
+    struck.await.unwrap();
     drop(minted);
     assert_eq!(recover(&engine, &place(None)).await, Ok(None));
     assert_eq!(openrouter.account().keys().len(), 1, "it is somebody's");
@@ -171,12 +170,14 @@ async fn an_intent_is_read_back_as_it_was_stored() {
         ),
     ] {
         let role = RoleName::new("app").unwrap();
+        let origin = Origin::new("test", &role, &Life::default());
         let intent = Intent {
-            nonce: Nonce::new(&Origin::new("test", "app"), &SystemRandomness),
+            nonce: Nonce::new(&origin, &SystemRandomness),
             role,
             purpose,
             key_name: "app".to_owned(),
             place: place(None),
+            in_use: Some(600),
             rejected: None,
         };
         let value = serde_json::to_value(&intent).unwrap();

@@ -4,17 +4,17 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use crate::engine::clock::after;
-use crate::engine::connection::{Connection, Link, Proof};
+use crate::engine::connection::{Connection, Link, Proof, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
+use crate::engine::keys::{Holdings, is_there};
 use crate::engine::names::ConnectionName;
-use crate::engine::role::Role;
-use crate::openrouter::{self, KeyHash};
+use crate::openrouter::KeyHash;
 
 /// Asks OpenRouter what the key is: it must be a management key.
 pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<Proof, Error> {
     let key = link
-        .client()
+        .client(Urgency::Ordinary)
         .await
         .current_management_key()
         .await
@@ -51,15 +51,16 @@ pub(super) fn reaches_elsewhere(before: &Connection, after: &Connection) -> bool
 }
 
 /// Proves that every key that the engine manages through the connection can be seen over `link`.
-/// A key that the old connection does not see either is gone, and no reason to refuse.
+/// A key that the old connection does not see either is gone, and no reason to refuse. Returns a
+/// warning where the keys of a role are not known.
 pub(super) async fn sees_the_same(
     engine: &Engine,
     name: &ConnectionName,
     old: &Link,
     new: &Link,
-) -> Result<(), Error> {
-    let managed = managed_keys(engine, name).await?;
-    let lost: Vec<KeyHash> = stream::iter(managed)
+) -> Result<Option<String>, Error> {
+    let holdings = Holdings::of(engine).await?;
+    let lost: Vec<KeyHash> = stream::iter(holdings.keys_of(name))
         .map(|hash| async move {
             let seen = sees(new, &hash).await? || !sees(old, &hash).await.unwrap_or(true);
             Ok::<_, Error>((!seen).then_some(hash))
@@ -68,37 +69,31 @@ pub(super) async fn sees_the_same(
         .try_filter_map(|lost| async move { Ok(lost) })
         .try_collect()
         .await?;
-    match lost.first() {
-        None => Ok(()),
-        Some(one) => Err(Error::Invalid(format!(
+    if let Some(one) = lost.first() {
+        return Err(Error::Invalid(format!(
             "management_key does not see {} of the keys that this engine manages ({one}, for \
              one), so they could not be revoked any more; give it a key of the same account, or \
              force=true to leave them behind",
             lost.len()
-        ))),
+        )));
     }
+    Ok(holdings.unreadable.first().map(|role| {
+        format!(
+            "{} roles are unreadable, {role} for one, and it is not known whether the management \
+             key sees their keys",
+            holdings.unreadable.len()
+        )
+    }))
 }
 
 async fn sees(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
-    match link.client().await.key(hash).await {
-        Ok(_) => Ok(true),
-        Err(openrouter::Error::NotFound { .. }) => Ok(false),
-        Err(reason) => Err(Error::OpenRouter {
+    is_there(link, hash).await.map_err(|reason| match reason {
+        Error::OpenRouter { reason, .. } => Error::OpenRouter {
             doing: "it cannot be proved that the management key sees the managed keys".to_owned(),
             reason,
-        }),
-    }
-}
-
-async fn managed_keys(engine: &Engine, name: &ConnectionName) -> Result<Vec<KeyHash>, Error> {
-    let storage = &*engine.storage;
-    let mut hashes = engine.unlisted_keys(name).await?.leased;
-    for role in Role::names(storage).await? {
-        if let Some(role) = Role::load(storage, &role).await? {
-            hashes.extend(role.keys_of(name));
-        }
-    }
-    Ok(hashes)
+        },
+        other => other,
+    })
 }
 
 /// How early an expiry is worth a warning, in seconds: 14 days.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
-use crate::engine::names::RoleName;
+use crate::engine::names::{Life, RoleName};
 use crate::engine::role::dynamic::NameTemplate;
 use crate::engine::role::{DEFAULT_TTL, Terms};
 use crate::framework::{Field, Fields};
@@ -13,6 +13,9 @@ use crate::framework::{Field, Fields};
 pub struct DynamicRole {
     /// What is asked for each key.
     pub terms: Terms,
+    /// This life of the role: by it its keys are told from those of an earlier role of its name.
+    #[serde(default)]
+    pub life: Life,
     /// The lease that a reader gets, and by which it is renewed.
     pub ttl: u64,
     /// The longest that a lease can be renewed to.
@@ -29,6 +32,7 @@ impl DynamicRole {
     pub fn apply(name: &RoleName, before: Option<&Self>, fields: &Fields) -> Result<Self, Error> {
         let role = Self {
             terms: Terms::apply(name, before.map(|b| &b.terms), fields)?,
+            life: before.map(|b| b.life.clone()).unwrap_or_default(),
             ttl: fields
                 .seconds("ttl")
                 .unwrap_or_else(|| before.map_or(DEFAULT_TTL, |b| b.ttl)),

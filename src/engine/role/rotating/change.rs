@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::definition::Definition;
 use super::entry::{CurrentKey, Misfit, RotatingRole, SupersededKey, Unfit};
 use crate::engine::clock::after;
-use crate::engine::names::ConnectionName;
+use crate::engine::names::Place;
 use crate::openrouter::Key;
 use crate::schedule::Due;
 
@@ -46,6 +46,8 @@ impl RotatingRole {
             name: old.name,
             version: old.version,
             connection: old.connection,
+            workspace_id: old.workspace_id,
+            found: false,
             since: old.since,
             expires_at: old.expires_at,
             revoke_at,
@@ -53,6 +55,7 @@ impl RotatingRole {
         });
         Self {
             definition: self.definition,
+            life: self.life,
             current: new,
             superseded,
             last_attempt: now,
@@ -69,7 +72,7 @@ impl RotatingRole {
     pub fn redefined(mut self, definition: Definition, now: Timestamp) -> Self {
         let (old, new) = (self.definition.rotation.ttl, definition.rotation.ttl);
         if new < old {
-            let promised = after(now, old);
+            let promised = after(now, self.definition.rotation.shortest_grace());
             let before = self.current.promised_until;
             self.current.promised_until = Some(before.map_or(promised, |b| b.max(promised)));
         }
@@ -91,11 +94,15 @@ impl RotatingRole {
     /// Takes in a key of the role's that storage knew nothing of. Somebody may hold a lease on it, so
     /// it gets the role's grace period. If the current key is not newer, it was replaced before and is
     /// to be replaced again.
-    pub fn take_in(&mut self, key: Key, connection: &ConnectionName, now: Timestamp) {
+    pub fn take_in(&mut self, key: Key, place: &Place, now: Timestamp) {
         let since = key.created_at.unwrap_or(now);
         if since >= self.current.since && self.unfit.is_none() {
             let reason = Misfit::Outdated;
-            self.unfit = Some(Unfit { reason, since: now });
+            self.unfit = Some(Unfit {
+                reason,
+                since: now,
+                asked: None,
+            });
         }
         self.superseded.push(SupersededKey {
             // By the order in which they were found: what it was when it was made, nobody knows.
@@ -103,7 +110,9 @@ impl RotatingRole {
             hash: key.hash,
             label: key.label,
             name: key.name,
-            connection: connection.clone(),
+            connection: place.connection.clone(),
+            workspace_id: place.workspace_id.clone(),
+            found: true,
             since,
             expires_at: key.expires_at,
             revoke_at: after(now, self.definition.rotation.grace),

@@ -1,15 +1,17 @@
 //! A rotating role as it is stored: its definition, its keys, and what went wrong last. One entry, so that
 //! one write switches from a key to the next and a reader needs one read.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
-use crate::engine::names::{ConnectionName, Nonce, RoleName};
+use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
 use crate::engine::role::rotating::Definition;
 use crate::engine::stored;
-use crate::openrouter::{KeyHash, Limits};
+use crate::openrouter::{KeyHash, Limits, WorkspaceId};
 
 /// A rotating role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct RotatingRole {
     pub definition: Definition,
     /// The key that it hands out.
     pub current: CurrentKey,
+    /// This life of the role: by it its keys are told from those of an earlier role of its name.
+    #[serde(default)]
+    pub life: Life,
     /// The keys that it handed out before and that still work, oldest first.
     pub superseded: Vec<SupersededKey>,
     /// When a rotation was last tried.
@@ -49,6 +54,12 @@ pub struct CurrentKey {
     pub version: u64,
     /// Through which connection it was made.
     pub connection: ConnectionName,
+    /// In which workspace; `None` is the account's default one.
+    #[serde(default)]
+    pub workspace_id: Option<WorkspaceId>,
+    /// Under which address of the connection it was made: it must not be sent to others.
+    #[serde(default)]
+    pub address: AddressId,
     /// When it became current.
     pub since: Timestamp,
     /// What the schedule counts from: the time the rotation was due, `since` if it was manual, or
@@ -60,7 +71,8 @@ pub struct CurrentKey {
     pub expires_at: Option<Timestamp>,
     /// The limits that it has at OpenRouter.
     pub limits: Limits,
-    /// Until when leases run that were handed out under a longer `ttl` than the role has now.
+    /// Until when leases run that were handed out under a longer `ttl` than the role has now, with the
+    /// tenth of margin that every lease has.
     pub promised_until: Option<Timestamp>,
 }
 
@@ -77,6 +89,12 @@ pub struct SupersededKey {
     pub version: u64,
     /// Through which connection it was made.
     pub connection: ConnectionName,
+    /// In which workspace; `None` is the account's default one.
+    #[serde(default)]
+    pub workspace_id: Option<WorkspaceId>,
+    /// Whether storage did not know it, and a comparison with OpenRouter found it.
+    #[serde(default)]
+    pub found: bool,
     /// When it became current.
     pub since: Timestamp,
     /// When it stops working at OpenRouter by itself.
@@ -95,6 +113,9 @@ pub struct Unfit {
     pub reason: Misfit,
     /// When that was found.
     pub since: Timestamp,
+    /// When OpenRouter was asked about it last; `None` is then.
+    #[serde(default)]
+    pub asked: Option<Timestamp>,
 }
 
 /// See [`Unfit`].
@@ -161,19 +182,54 @@ impl RotatingRole {
             .any(|name| nonce.marks(name))
     }
 
+    /// Whether a key of this hash is one of the role's.
+    pub fn has_key(&self, hash: &KeyHash) -> bool {
+        self.keys().any(|(own, _)| own == hash)
+    }
+
+    /// Where the role's keys are, and where the next one will be.
+    pub fn places(&self) -> BTreeSet<Place> {
+        let current = (&self.current.connection, &self.current.workspace_id);
+        let superseded = self.superseded.iter();
+        superseded
+            .map(|key| (&key.connection, &key.workspace_id))
+            .chain([current])
+            .map(|(connection, workspace_id)| Place {
+                connection: connection.clone(),
+                workspace_id: workspace_id.clone(),
+            })
+            .chain([self.definition.terms.place()])
+            .collect()
+    }
+
+    /// Where the current key is.
+    pub fn place_of_current(&self) -> Place {
+        Place {
+            connection: self.current.connection.clone(),
+            workspace_id: self.current.workspace_id.clone(),
+        }
+    }
+
+    /// For an entry of the first format, which did not say in which workspace a key is.
+    pub(in crate::engine::role) fn place_keys_by_definition(&mut self) {
+        let workspace_id = &self.definition.terms.workspace_id;
+        self.current.workspace_id.clone_from(workspace_id);
+        for key in &mut self.superseded {
+            key.workspace_id.clone_from(workspace_id);
+        }
+    }
+
+    /// How many of the superseded keys a rotation of this storage has superseded.
+    pub fn superseded_by_rotation(&self) -> usize {
+        self.superseded.iter().filter(|key| !key.found).count()
+    }
+
     /// The hashes of all keys that work, oldest first, each with its connection.
     pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
         self.superseded
             .iter()
             .map(|key| (&key.hash, &key.connection))
             .chain([(&self.current.hash, &self.current.connection)])
-    }
-
-    /// The hashes of the keys that were made through a connection.
-    pub fn keys_of(&self, connection: &ConnectionName) -> impl Iterator<Item = &KeyHash> {
-        self.keys()
-            .filter(move |(_, through)| *through == connection)
-            .map(|(hash, _)| hash)
     }
 }
 

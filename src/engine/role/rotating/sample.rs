@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use crate::engine::clock::after;
-use crate::engine::names::ConnectionName;
+use crate::engine::names::{AddressId, ConnectionName, Life};
 use crate::engine::role::Terms;
 use crate::engine::role::rotating::{
     CurrentKey, Definition, KeyLifetime, RotatingRole, RotationPolicy,
@@ -42,6 +42,8 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         name: format!("app {version}"),
         version,
         connection: ConnectionName::default(),
+        workspace_id: None,
+        address: AddressId::default(),
         since: now,
         anchor: policy.schedule.anchor(now),
         manual: false,
@@ -65,6 +67,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
             },
             rotation: policy,
         },
+        life: Life::default(),
         superseded: Vec::new(),
         last_attempt: now,
         rotation_failure: None,

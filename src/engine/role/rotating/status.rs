@@ -69,7 +69,7 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
         return ("failed", format!("{message} (attempt {attempts}{next})"));
     }
     match (due, &role.unfit) {
-        (Due::Now { .. }, _) if role.superseded.len() >= MOST_SUPERSEDED => (
+        (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
             "failed",
             format!(
                 "{MOST_SUPERSEDED} superseded keys are in their grace period; the rotation waits \

@@ -4,6 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::engine::clock::{after, seconds_until};
 use crate::engine::role::rotating::{Failure, Misfit, RotatingRole, Unfit};
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
@@ -17,6 +18,8 @@ pub enum Step {
     Revoke(KeyHash),
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
+    /// The current key was gone when OpenRouter was asked last: ask again, it may have been wrong.
+    AskAgain,
     /// The current key is to be replaced; it was due at this time.
     Rotate {
         /// Since when.
@@ -51,8 +54,14 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
             at => wake.at(at),
         }
     }
+    if let Some(at) = ask_again_at(role) {
+        match at {
+            at if at <= now => return Step::AskAgain,
+            at => wake.at(at),
+        }
+    }
     match rotation_due(role, now) {
-        Due::Now { since } if role.superseded.len() < MOST_SUPERSEDED => {
+        Due::Now { since } if role.superseded_by_rotation() < MOST_SUPERSEDED => {
             match not_before(since, role.rotation_failure.as_ref()) {
                 at if at <= now => return Step::Rotate { since },
                 at => wake.at(at),
@@ -65,6 +74,18 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     Step::Wait(wake.0)
 }
 
+/// When to ask again about a current key that is gone, where nothing replaces it by itself: after as
+/// long as it has been gone, at first and at last after fixed times.
+fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
+    let unfit = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone)?;
+    if role.definition.rotation.automated {
+        return None;
+    }
+    let asked = unfit.asked.unwrap_or(unfit.since);
+    let wait = seconds_until(unfit.since, asked).clamp(SOONEST_ASKED, LATEST_ASKED);
+    Some(after(asked, wait))
+}
+
 /// When the current key is to be replaced by itself.
 ///
 /// By the role's schedule, but in any case while the key still outlives its own grace period:
@@ -74,7 +95,7 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
 pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     let policy = &role.definition.rotation;
     match role.unfit {
-        Some(Unfit { reason, since }) if policy.automated || reason == Misfit::Outdated => {
+        Some(Unfit { reason, since, .. }) if policy.automated || reason == Misfit::Outdated => {
             return Due::Now { since };
         }
         _ if !policy.automated => return Due::Never,
@@ -119,9 +140,14 @@ impl Wake {
     }
 }
 
-/// So many keys in their grace period at once, and no more: they are all in the role's entry,
-/// which storage limits, and each of them can spend.
+/// So many keys that were superseded by a rotation in their grace period at once, and no more: they
+/// are all in the role's entry, which storage limits, and each of them can spend.
 pub const MOST_SUPERSEDED: usize = 100;
+
+/// In seconds.
+const SOONEST_ASKED: u64 = 60;
+/// In seconds.
+const LATEST_ASKED: u64 = 60 * 60;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::super::Grace;
 use super::*;
 use crate::engine::clock::after;
-use crate::engine::role::Role;
 
 const NOON: &str = "2026-11-20T12:00:00Z";
 
@@ -22,6 +21,8 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
         name: format!("app 2026-11-20 vault-{version:032x}"),
         version,
         connection: ConnectionName::default(),
+        workspace_id: None,
+        address: AddressId::default(),
         since,
         anchor: since,
         manual: false,
@@ -150,18 +151,36 @@ fn a_role_knows_the_nonces_of_all_its_keys_and_of_no_others() {
     assert!(!role.has_key_of(&nonce(3)));
 }
 
+fn place(connection: &str, workspace_id: Option<&str>) -> Place {
+    Place {
+        connection: ConnectionName::parse(connection).unwrap(),
+        workspace_id: workspace_id.map(|id| WorkspaceId::parse(id).unwrap()),
+    }
+}
+
+const WORKSPACE: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
 #[test]
-fn a_role_uses_the_connections_of_its_definition_and_of_its_keys() {
-    let mut rotating = role();
-    rotating.definition.terms.connection = ConnectionName::parse("next").unwrap();
-    let role = Role::Rotating(Box::new(rotating));
-    assert!(role.uses(&ConnectionName::parse("next").unwrap()));
-    assert!(
-        role.uses(&ConnectionName::default()),
-        "the current key is there"
-    );
-    assert!(!role.uses(&ConnectionName::parse("third").unwrap()));
-    assert_eq!(role.keys_of(&ConnectionName::default()).len(), 1);
+fn a_roles_keys_are_where_they_were_made_whatever_its_definition_says_now() {
+    let mut role = role();
+    role.current.workspace_id = Some(WorkspaceId::parse(WORKSPACE).unwrap());
+    let mut role = role.switched_to(key(2, at(60)), Grace::Seconds(600));
+    role.definition.terms.connection = ConnectionName::parse("next").unwrap();
+    let expected = [
+        place("default", None),
+        place("default", Some(WORKSPACE)),
+        place("next", None),
+    ];
+    assert_eq!(role.places(), expected.into());
+    assert_eq!(role.place_of_current(), place("default", None));
+}
+
+#[test]
+fn a_key_of_the_first_format_is_where_the_definition_says() {
+    let mut role = role().switched_to(key(2, at(60)), Grace::Seconds(600));
+    role.definition.terms.workspace_id = Some(WorkspaceId::parse(WORKSPACE).unwrap());
+    role.place_keys_by_definition();
+    assert_eq!(role.places(), [place("default", Some(WORKSPACE))].into());
 }
 
 #[test]

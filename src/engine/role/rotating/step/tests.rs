@@ -52,6 +52,7 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
                 role.unfit = unfit.map(|(reason, since)| Unfit {
                     reason,
                     since: at(since),
+                    asked: None,
                 });
                 role.deletion = deletion.map(|(since, failure)| Deletion {
                     since: at(since),
@@ -78,6 +79,11 @@ proptest! {
                 prop_assert!(key.revoke_at <= now && !waits(&key.failure));
             }
             Step::ApplyLimits => prop_assert!(!waits(&role.limits_failure)),
+            Step::AskAgain => {
+                let unfit = role.unfit.unwrap();
+                prop_assert!(unfit.reason == Misfit::Gone && unfit.since < now);
+                prop_assert!(!role.definition.rotation.automated);
+            }
             Step::Rotate { since } => {
                 prop_assert!(since <= now && !waits(&role.rotation_failure));
                 let outdated = |unfit: Unfit| unfit.reason == Misfit::Outdated;
@@ -209,4 +215,50 @@ fn so_many_superseded_keys_hold_the_next_rotation_up_and_no_more() {
     assert!(matches!(next_step(&role, at(100_000)), Step::Revoke(_)));
     role.superseded.remove(0);
     assert!(matches!(next_step(&role, at(100_000)), Step::Revoke(_)));
+}
+
+#[test]
+fn a_key_that_is_gone_and_not_replaced_by_itself_is_asked_about_later_and_later() {
+    let policy = RotationPolicy {
+        schedule: Schedule::every(Period::new(Duration::from_secs(3_600)).unwrap()),
+        automated: false,
+        grace: 10,
+        ttl: 5,
+        key_lifetime: KeyLifetime::Unlimited,
+    };
+    let mut role = role(policy, at(0));
+    let mut asked = Vec::new();
+    let mut now = at(0);
+    for _ in 0..9 {
+        role.unfit = Some(Unfit {
+            reason: Misfit::Gone,
+            since: at(0),
+            asked: Some(now),
+        });
+        let Step::Wait(Some(next)) = next_step(&role, now) else {
+            panic!("it is not due at once");
+        };
+        assert_eq!(next_step(&role, next), Step::AskAgain);
+        now = next;
+        asked.push(seconds_until(at(0), now));
+    }
+    assert_eq!(asked, [60, 120, 240, 480, 960, 1_920, 3_840, 7_440, 11_040]);
+}
+
+#[test]
+fn keys_that_were_found_hold_no_rotation_up() {
+    let policy = RotationPolicy {
+        schedule: Schedule::every(Period::new(Duration::from_secs(5)).unwrap()),
+        automated: true,
+        grace: 100_000,
+        ttl: 5,
+        key_lifetime: KeyLifetime::Unlimited,
+    };
+    let mut role = role(policy.clone(), at(0));
+    for version in 0..MOST_SUPERSEDED as u64 {
+        role = role.switched_to(key(version + 2, &policy, at(0)), Grace::Seconds(100_000));
+    }
+    assert!(matches!(next_step(&role, at(1_000)), Step::Wait(_)));
+    role.superseded[7].found = true;
+    assert!(matches!(next_step(&role, at(1_000)), Step::Rotate { .. }));
 }
