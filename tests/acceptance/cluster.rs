@@ -53,9 +53,11 @@ async fn a_standby_passes_requests_on_and_does_nothing_itself() {
     let known = async || (mount.read("config").await.status() == 200).then_some(());
     eventually("the standby knows the mount", SOON, known).await;
     mount.connect().await.ok();
-    let fields = json!({"rotation_period": 5, "rotation_grace_period": 600, "ttl": 30});
+    let fields = json!({"rotation_grace_period": 600, "ttl": 30});
     mount.role("app", fields).await;
     mount.write("rotate-role/app", json!({})).await.ok();
+    // Only now, so that the two do not meet.
+    mount.role("app", json!({"rotation_period": 5})).await;
     let rotated = async || {
         let reply = mount.read("creds/app").await;
         (reply.status() == 200 && reply.integer("key_version") >= 3).then_some(reply)

@@ -28,8 +28,8 @@ impl Promise {
     pub(crate) async fn is_kept(&self, mount: &Mount) {
         let left = self.until.duration_since(mount.openrouter.clock().now());
         tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-        let key = mount.openrouter.account().all_keys().into_iter();
-        let key = key.filter(|key| key.hash == self.hash).next_back();
+        let mut keys = mount.openrouter.account().all_keys().into_iter();
+        let key = keys.find(|key| key.hash == self.hash);
         let key = key.expect("the key was made");
         for (end, what) in [(key.deleted_at, "deleted"), (key.expires_at, "expired")] {
             assert!(
