@@ -1,115 +1,27 @@
-//! Reading listings: what is a key, what is looked for, and when a listing is over.
+//! What is a key in a listing, and which of them are looked for.
 
 use serde_json::json;
 
 use super::*;
 
-fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<Value> {
-    let key = |number| {
-        let name = format!("app vault-{number}");
-        json!({"hash": format!("{number:064x}"), "name": name})
-    };
-    numbers.into_iter().map(key).collect()
-}
-
 fn words(words: &[&str]) -> HashSet<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// A look for keys, page by page.
-#[derive(Default)]
-struct Search {
-    listing: Listing,
-    nonces: HashSet<String>,
-    found: Found,
-}
-
-impl Search {
-    fn new(nonces: &[&str]) -> Self {
-        Self {
-            nonces: words(nonces),
-            ..Self::default()
-        }
-    }
-
-    fn take(&mut self, page: Vec<Value>) -> Result<Progress, Error> {
-        let Self {
-            listing,
-            nonces,
-            found,
-        } = self;
-        listing.take(page, &mut |key| found.look_at(key, nonces))
-    }
-
-    fn names(&self) -> Vec<&str> {
-        let keys = self.found.keys.iter();
-        keys.map(|key| key.name.as_str()).collect()
-    }
-}
-
-#[test]
-fn a_page_that_is_not_full_is_the_last() {
-    let mut search = Search::new(&["vault-7"]);
-    assert_eq!(search.take(keys(0..99)), Ok(Progress::Ended));
-    assert_eq!(search.names(), ["app vault-7"]);
-}
-
-#[test]
-fn a_full_page_is_followed_by_another_even_if_that_is_empty() {
-    let mut search = Search::new(&["vault-99"]);
-    assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-    assert_eq!(search.take(keys([])), Ok(Progress::Ended));
-    assert_eq!(search.names(), ["app vault-99"]);
-}
-
-#[test]
-fn a_key_that_appears_on_two_pages_is_found_once_and_counted_twice() {
-    let mut search = Search::new(&["vault-99"]);
-    assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-    assert_eq!(search.take(keys(99..199)), Ok(Progress::MoreToCome));
-    assert_eq!(search.names(), ["app vault-99"]);
-    assert_eq!(search.listing.received, 200);
-}
-
-#[test]
-fn a_full_page_without_anything_new_is_an_error() {
-    let mut search = Search::default();
-    assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-    let error = search.take(keys((0..100).rev())).unwrap_err();
-    assert!(
-        error.to_string().ends_with("only repeats the one before"),
-        "{error}"
-    );
-}
-
-#[test]
-fn a_listing_without_end_is_an_error() {
-    let mut search = Search::default();
-    for page in 1..MAX_PAGES {
-        let progress = search.take(keys(page * 100..page * 100 + 100));
-        assert_eq!(progress, Ok(Progress::MoreToCome));
-    }
-    let error = search.take(keys(0..100)).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("has not ended after 2000 pages"),
-        "{error}"
-    );
+fn look_at(whole: Value, nonces: &[&str]) -> Result<Option<Key>, Error> {
+    sought(ListedKey::of(whole)?, &words(nonces))
 }
 
 #[test]
 fn a_key_of_somebody_else_may_be_as_odd_as_it_likes() {
-    let mut search = Search::new(&["vault-1"]);
-    let mut page = vec![
+    for odd in [
         json!({"name": "no hash"}),
         json!({"name": "odd hash", "hash": 5}),
         json!({"name": "no hash of ours", "hash": "x", "limit": "five", "disabled": "no"}),
         json!({"name": null, "hash": "0"}),
-    ];
-    page.extend(keys([1]));
-    assert_eq!(search.take(page), Ok(Progress::Ended));
-    assert_eq!(search.names(), ["app vault-1"]);
+    ] {
+        assert_eq!(look_at(odd.clone(), &["vault-1"]), Ok(None), "{odd}");
+    }
 }
 
 #[test]
@@ -121,8 +33,17 @@ fn a_key_that_may_be_the_one_but_cannot_be_read_is_an_error() {
         json!("app vault-1"),
         json!(null),
     ] {
-        let refused = Search::new(&["vault-1"]).take(vec![odd.clone()]);
+        let refused = look_at(odd.clone(), &["vault-1"]);
         assert!(refused.is_err_and(|error| !error.is_definite()), "{odd}");
+    }
+}
+
+#[test]
+fn each_of_several_nonces_is_looked_for() {
+    for (number, found) in [(1, true), (2, false), (150, true)] {
+        let key = json!({"hash": format!("{number:064x}"), "name": format!("app vault-{number}")});
+        let sought = look_at(key, &["vault-1", "vault-150"]).unwrap();
+        assert_eq!(sought.is_some(), found, "{number}");
     }
 }
 
@@ -136,14 +57,6 @@ fn a_label_that_is_the_whole_secret_is_not_kept() {
         let key = json!({"name": "app", "hash": hash, "label": label});
         assert_eq!(ListedKey::of(key).unwrap().read().unwrap().label, kept);
     }
-}
-
-#[test]
-fn several_nonces_are_found_in_one_go() {
-    let mut search = Search::new(&["vault-1", "vault-150"]);
-    assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-    assert_eq!(search.take(keys(100..180)), Ok(Progress::Ended));
-    assert_eq!(search.names(), ["app vault-1", "app vault-150"]);
 }
 
 #[test]
