@@ -12,7 +12,6 @@
 
 use std::alloc::System;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,7 +188,6 @@ fn engine() -> Arc<dyn Backend> {
         storage: Arc::new(storage),
         system: Arc::new(FixedSystemView::default()),
         events: Arc::new(NoEvents),
-        config: HashMap::new(),
         backend_uuid: String::new(),
     })
 }

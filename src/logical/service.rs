@@ -77,7 +77,6 @@ impl pb::backend_server::Backend for Plugin {
             storage: Arc::new(RemoteStorage::new(channel.clone())),
             system: Arc::new(RemoteSystemView::new(channel.clone())),
             events: Arc::new(RemoteEvents::new(channel)),
-            config: args.config,
             backend_uuid: args.backend_uuid,
         });
         if let Some(replaced) = self.instances.insert(id, backend) {
