@@ -50,7 +50,7 @@ async fn a_lease_that_is_revoked_past_the_proxy_stays_in_its_cache_until_it_woul
     let reply = client.read(&path).await.ok();
     let lease = json!({"lease_id": reply.lease_id(), "sync": true});
     mount.client().write("sys/leases/revoke", lease).await.ok();
-    // No wish of ours: the README warns of it, and has to be changed when this is over.
+    // Not intended: docs/consumers.md warns of it, and has to change when this is over.
     let served = client.read(&path).await.ok().text("api_key");
     assert_eq!(served, reply.text("api_key"));
     assert!(!mount.openrouter.accepts(&served).await);
