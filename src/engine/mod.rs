@@ -29,6 +29,8 @@ mod keeper;
 mod minting;
 pub mod nonce;
 mod reconcile;
+#[cfg(test)]
+mod reference;
 mod role;
 mod rotating;
 mod rotation;

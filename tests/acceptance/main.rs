@@ -33,6 +33,8 @@ mod policies;
 #[cfg(test)]
 mod promise;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod rehearsal;
 #[cfg(test)]
 mod restart;
