@@ -17,6 +17,8 @@ mod credentials;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
+mod documentation;
+#[cfg(test)]
 mod dynamic;
 #[cfg(test)]
 mod egress;
