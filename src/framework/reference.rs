@@ -32,14 +32,14 @@ pub struct Example {
 
 /// Examples and paths do not belong together.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Mismatch {
+pub enum ExampleError {
     /// An operation without a example.
     NoExample(String),
     /// An example of an operation that does not exist.
     NoOperation(String),
 }
 
-impl fmt::Display for Mismatch {
+impl fmt::Display for ExampleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoExample(of) => write!(f, "there is no example of {of}"),
@@ -48,7 +48,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-impl std::error::Error for Mismatch {}
+impl std::error::Error for ExampleError {}
 
 /// The page of an engine that is mounted at `mount`. The examples of an operation are shown in their order.
 ///
@@ -58,9 +58,19 @@ pub fn page<E>(
     blueprint: &Blueprint<E>,
     mount: &str,
     examples: &[Example],
-) -> Result<String, Mismatch> {
+) -> Result<String, ExampleError> {
     let mut page = format!("# Reference\n\n{}\n", blueprint.description);
-    let _ = write!(page, "\n{}\n\n{}", GENERATED, PREAMBLE);
+    let _ = write!(page, "\n{GENERATED}\n\n{PREAMBLE}");
+    page.push_str("\n| Path | Description |\n|---|---|\n");
+    for path in &blueprint.paths {
+        let text = path.pattern.text();
+        let _ = writeln!(
+            page,
+            "| [`{text}`](#{}) | {} |",
+            anchor(&text),
+            path.synopsis
+        );
+    }
     let mut shown = 0;
     for path in &blueprint.paths {
         let _ = write!(
@@ -69,17 +79,23 @@ pub fn page<E>(
             path.pattern.text(),
             path.description
         );
-        for operation in operations(path) {
-            shown += operation.write(&mut page, path, mount, examples)?;
+        for section in sections(path) {
+            shown += section.write(&mut page, path, mount, examples)?;
         }
     }
     if shown < examples.len() {
         let of_path = |example: &&Example| !has_operation(blueprint, example);
         let stray = examples.iter().find(of_path);
         let stray = stray.map(|example| format!("{} of {}", example.operation, example.path));
-        return Err(Mismatch::NoOperation(stray.unwrap_or_default()));
+        return Err(ExampleError::NoOperation(stray.unwrap_or_default()));
     }
     Ok(page)
+}
+
+/// The fragment by which GitHub links to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    heading.chars().filter(kept).collect()
 }
 
 /// One section of a path: an operation, or a write and a patch that take the same fields.
@@ -132,7 +148,7 @@ impl Method {
 }
 
 /// The sections of a path, in the order in which people need them.
-fn operations<E>(path: &Path<E>) -> Vec<Section<'_, E>> {
+fn sections<E>(path: &Path<E>) -> Vec<Section<'_, E>> {
     const ORDER: [Operation; 5] = [
         Operation::Update,
         Operation::Patch,
@@ -168,7 +184,7 @@ fn same_fields<E>(one: &Endpoint<E>, other: &Endpoint<E>) -> bool {
 fn has_operation<E>(blueprint: &Blueprint<E>, example: &Example) -> bool {
     let of_path = |path: &&Path<E>| path.pattern.text() == example.path;
     blueprint.paths.iter().filter(of_path).any(|path| {
-        operations(path)
+        sections(path)
             .iter()
             .flat_map(|section| &section.methods)
             .any(|method| method.command() == example.operation)
@@ -183,7 +199,7 @@ impl<E> Section<'_, E> {
         path: &Path<E>,
         mount: &str,
         examples: &[Example],
-    ) -> Result<usize, Mismatch> {
+    ) -> Result<usize, ExampleError> {
         let text = path.pattern.text();
         let heading = self.endpoint.summary.trim_end_matches('.');
         let _ = write!(page, "\n### {heading}\n\n| Method | Path |\n|---|---|\n");
@@ -206,7 +222,7 @@ impl<E> Section<'_, E> {
                 .filter(|example| example.path == text && example.operation == command)
                 .peekable();
             if own.peek().is_none() {
-                return Err(Mismatch::NoExample(format!("{command} of {text}")));
+                return Err(ExampleError::NoExample(format!("{command} of {text}")));
             }
             for example in own {
                 shown += 1;

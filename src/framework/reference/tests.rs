@@ -50,6 +50,7 @@ fn every_path_has_a_section_with_its_description_in_the_order_of_the_table() {
             "## `wipe`"
         ]
     );
+    assert!(page.contains("| [`notes/:name`](#notesname) | A note. |\n"));
     assert!(page.contains("## `wipe`\n\nThere is no way back.\n"));
 }
 
@@ -124,7 +125,7 @@ fn an_operation_without_an_example_and_an_example_without_an_operation_are_told(
     let missing = &examples()[1..];
     assert_eq!(
         page(&blueprint, "notes", missing),
-        Err(Mismatch::NoExample("read of notes/pinned".to_owned()))
+        Err(ExampleError::NoExample("read of notes/pinned".to_owned()))
     );
     let mut stray = examples();
     stray.push(Example {
@@ -133,6 +134,6 @@ fn an_operation_without_an_example_and_an_example_without_an_operation_are_told(
     });
     assert_eq!(
         page(&blueprint, "notes", &stray),
-        Err(Mismatch::NoOperation("list of wipe".to_owned()))
+        Err(ExampleError::NoOperation("list of wipe".to_owned()))
     );
 }
