@@ -2,6 +2,7 @@
 //! from its first shell block to its last, in one shell. A comment before a block says that it fails, and how,
 //! or why it is not run.
 
+#[expect(dead_code, reason = "tests/documentation.rs uses all of it")]
 #[path = "../support/pages.rs"]
 mod pages;
 
