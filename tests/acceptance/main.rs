@@ -17,6 +17,8 @@ mod credentials;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
+mod documentation;
+#[cfg(test)]
 mod dynamic;
 #[cfg(test)]
 mod egress;
@@ -32,6 +34,8 @@ mod lifecycle;
 mod policies;
 #[cfg(test)]
 mod promise;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod rehearsal;
 #[cfg(test)]
