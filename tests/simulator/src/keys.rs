@@ -10,8 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::later;
 use crate::fault::KeyChanges;
-use crate::limits::{LimitReset, Spending, remaining};
+use crate::limits::{LimitReset, rounded};
 use crate::randomness::hash_of;
+use crate::spending::{Seen, Spending};
 
 /// A key, living or deleted, at the moment it was looked at.
 #[derive(Clone)]
@@ -161,13 +162,64 @@ impl Key {
         self.deleted_at.is_none() && !self.disabled && !self.is_expired(now)
     }
 
-    /// What is left of its limit; `None` without a limit.
+    /// What is left of its limit; less than nothing if more was spent, `None` without a limit.
     #[must_use]
     pub fn limit_remaining(&self, now: Timestamp) -> Option<f64> {
-        let byok = self.include_byok_in_limit.then_some(&self.byok_usage);
-        let counted: Vec<&Spending> = [Some(&self.usage), byok].into_iter().flatten().collect();
-        self.limit
-            .map(|limit| remaining(limit, self.limit_reset, &counted, now))
+        self.remaining(now, Seen::ALL)
+    }
+
+    pub(crate) fn remaining(&self, now: Timestamp, seen: Seen) -> Option<f64> {
+        let spent = self.spent(self.limit_reset, self.include_byok_in_limit, now, seen);
+        self.limit.map(|limit| rounded(limit - spent))
+    }
+
+    /// What an observer knows it to have spent in the current window; ever, without one.
+    pub(crate) fn spent(
+        &self,
+        window: Option<LimitReset>,
+        include_byok: bool,
+        now: Timestamp,
+        seen: Seen,
+    ) -> f64 {
+        let byok = include_byok.then(|| self.byok_usage.seen(window, now, seen));
+        rounded(self.usage.seen(window, now, seen) + byok.unwrap_or_default())
+    }
+
+    /// When an observer knows it to have been used last.
+    pub(crate) fn last_use(&self, seen: Seen) -> Option<Timestamp> {
+        if self
+            .last_used_at
+            .is_none_or(|instant| seen.includes(instant))
+        {
+            return self.last_used_at;
+        }
+        self.usage
+            .last_seen(seen)
+            .max(self.byok_usage.last_seen(seen))
+    }
+
+    /// Whether its secret is accepted. Asking counts as a use of a key that is to fail a few times.
+    pub(crate) fn accepts_its_secret(&mut self) -> bool {
+        match &mut self.authentication {
+            Authentication::Works | Authentication::FailsNext(0) => true,
+            Authentication::FailsNext(uses) => {
+                *uses -= 1;
+                false
+            }
+            Authentication::Never => false,
+        }
+    }
+
+    /// Whether a list leaves it out. Asking brings one that is hidden from a few lists closer to showing.
+    pub(crate) fn stays_hidden(&mut self, now: Timestamp) -> bool {
+        match &mut self.hidden {
+            None | Some(Hiding::Listings(0)) => false,
+            Some(Hiding::Listings(listings)) => {
+                *listings -= 1;
+                true
+            }
+            Some(Hiding::Until(instant)) => *instant > now,
+        }
     }
 
     pub(crate) fn apply(&mut self, changes: &KeyChanges) {

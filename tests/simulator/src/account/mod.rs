@@ -2,16 +2,24 @@
 //! engine's back.
 //!
 //! What is done here is what a person could do in OpenRouter's dashboard, or what OpenRouter itself
-//! might do. None of it appears in the request log.
+//! might do. None of it appears in the request log. This file has the handle and what it shows; what it
+//! does to keys, to the organization around them and to their money is in a file each.
+
+mod keys;
+mod organization;
+mod spending;
 
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::keys::{Key, ListDelay, NewKey};
-use crate::randomness::hash_of;
-use crate::state::{AccountId, AccountState, ManagementKey, Shared};
+use crate::billing::Billing;
+use crate::guardrails::Guardrail;
+use crate::keys::Key;
+use crate::organization::Member;
+use crate::state::{AccountId, AccountState, Shared};
+use crate::workspaces::Workspace;
 
 /// A handle to one account. Clones are handles to the same one.
 #[derive(Clone)]
@@ -24,6 +32,26 @@ pub struct Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the account has no such key")]
 pub struct NoSuchKey;
+
+/// Why something that is not about a key could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotPossible {
+    /// The account has nothing that goes by that id.
+    #[error("the account has nothing that goes by this id")]
+    NotThere,
+    /// Another workspace has that slug, or it cannot be one.
+    #[error("the slug is taken, or is none")]
+    Slug,
+    /// OpenRouter does not do that while there are living keys.
+    #[error("there are living keys in the workspace")]
+    HasKeys,
+    /// Only an organization has members.
+    #[error("the account belongs to one person")]
+    NoOrganization,
+    /// The guardrail takes no keys, or none of that workspace.
+    #[error("the guardrail does not take this key")]
+    NotAssignable,
+}
 
 /// What can be seen.
 impl Account {
@@ -51,10 +79,7 @@ impl Account {
     /// The newest key with this hash, living or deleted.
     #[must_use]
     pub fn key(&self, hash: &str) -> Option<Key> {
-        self.all_keys()
-            .into_iter()
-            .rev()
-            .find(|key| key.hash == hash)
+        self.with(|account| account.key(hash).cloned())
     }
 
     /// The workspace of keys that ask for none.
@@ -66,123 +91,41 @@ impl Account {
     /// All workspaces, the default one first.
     #[must_use]
     pub fn workspaces(&self) -> Vec<String> {
-        self.with(|account| account.workspaces.clone())
-    }
-}
-
-/// What can happen behind the engine's back.
-impl Account {
-    /// Creates a key that the engine knows nothing of.
-    pub fn create_key(&self, new: NewKey) -> Key {
-        let (secret, now) = (self.shared.randomness.api_key(), self.shared.clock.now());
-        self.with(|account| account.create(new, secret, now).clone())
+        let ids = |account: &mut AccountState| {
+            let workspaces = account.workspaces.iter();
+            workspaces.map(|workspace| workspace.id.clone()).collect()
+        };
+        self.with(ids)
     }
 
-    /// Creates `count` keys named `<prefix> 1`, `<prefix> 2` and so on.
-    pub fn create_keys(&self, prefix: &str, count: usize) {
-        for number in 1..=count {
-            self.create_key(NewKey::named(format!("{prefix} {number}")));
-        }
+    /// The workspace with this id or slug.
+    #[must_use]
+    pub fn workspace(&self, id_or_slug: &str) -> Option<Workspace> {
+        self.with(|account| account.workspace_called(id_or_slug).cloned())
     }
 
-    /// Deletes a key.
-    ///
-    /// # Errors
-    /// If there is no such living key; so for all that follow.
-    pub fn delete_key(&self, hash: &str) -> Result<(), NoSuchKey> {
-        let now = self.shared.clock.now();
-        self.change(hash, |key| key.deleted_at = Some(now))
+    /// All guardrails, oldest first. A workspace's default is among them once it has been configured.
+    #[must_use]
+    pub fn guardrails(&self) -> Vec<Guardrail> {
+        self.with(|account| account.guardrails.clone())
     }
 
-    /// Switches a key off, or on again.
-    ///
-    /// # Errors
-    /// See [`Account::delete_key`].
-    pub fn set_disabled(&self, hash: &str, disabled: bool) -> Result<(), NoSuchKey> {
-        self.change(hash, |key| key.disabled = disabled)
+    /// The id of the guardrail that a key, living or deleted, is assigned to.
+    #[must_use]
+    pub fn guardrail_of(&self, hash: &str) -> Option<String> {
+        self.with(|account| account.assigned_to(hash).map(str::to_owned))
     }
 
-    /// Lets a key have spent so many US dollars, all of them now.
-    ///
-    /// # Errors
-    /// See [`Account::delete_key`].
-    pub fn set_usage(&self, hash: &str, usd: f64) -> Result<(), NoSuchKey> {
-        let now = self.shared.clock.now();
-        self.change(hash, |key| key.usage.replace(now, usd))
+    /// The members of the organization; nobody if the account belongs to one person.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.with(|account| account.owner.members().to_vec())
     }
 
-    /// The same for what was spent through the owner's own provider keys.
-    ///
-    /// # Errors
-    /// See [`Account::delete_key`].
-    pub fn set_byok_usage(&self, hash: &str, usd: f64) -> Result<(), NoSuchKey> {
-        let now = self.shared.clock.now();
-        self.change(hash, |key| key.byok_usage.replace(now, usd))
-    }
-
-    /// Changes when a key stops working, which the API itself cannot.
-    ///
-    /// # Errors
-    /// See [`Account::delete_key`].
-    pub fn set_expiry(&self, hash: &str, expiry: Option<Timestamp>) -> Result<(), NoSuchKey> {
-        self.change(hash, |key| key.expires_at = expiry)
-    }
-
-    /// Leaves a key out of lists for a while. It can still be read by its hash.
-    ///
-    /// # Errors
-    /// See [`Account::delete_key`].
-    pub fn hide_key_from_lists(&self, hash: &str, delay: ListDelay) -> Result<(), NoSuchKey> {
-        let hiding = delay.starting(self.shared.clock.now());
-        self.change(hash, |key| key.hidden = Some(hiding))
-    }
-
-    /// The same for the newest living key.
-    ///
-    /// # Errors
-    /// If there is no living key.
-    pub fn hide_newest_key_from_lists(&self, delay: ListDelay) -> Result<(), NoSuchKey> {
-        let newest = self.keys().pop().ok_or(NoSuchKey)?;
-        self.hide_key_from_lists(&newest.hash, delay)
-    }
-
-    /// The same for every key that is created from now on; `None` ends it.
-    pub fn hide_new_keys_from_lists(&self, delay: Option<ListDelay>) {
-        self.with(|account| account.new_keys_hidden = delay);
-    }
-
-    /// Makes up a further management key and returns it.
-    pub fn add_management_key(&self) -> String {
-        let secret = self.shared.randomness.api_key();
-        self.adopt_management_key(&secret);
-        secret
-    }
-
-    /// Ends a management key for good.
-    ///
-    /// # Errors
-    /// If `secret` is no management key of this account.
-    pub fn revoke_management_key(&self, secret: &str) -> Result<(), NoSuchKey> {
-        self.change_management_key(secret, |key| key.revoked = true)
-    }
-
-    /// Changes when a management key stops working; an instant that has passed ends it now.
-    ///
-    /// # Errors
-    /// If `secret` is no management key of this account.
-    pub fn set_management_key_expiry(
-        &self,
-        secret: &str,
-        expiry: Option<Timestamp>,
-    ) -> Result<(), NoSuchKey> {
-        self.change_management_key(secret, |key| key.expires_at = expiry)
-    }
-
-    /// Makes up a further workspace and returns its id.
-    pub fn add_workspace(&self) -> String {
-        let id = self.shared.randomness.uuid();
-        self.adopt_workspace(&id);
-        id
+    /// The id of the organization that owns the account, if one does.
+    #[must_use]
+    pub fn organization_id(&self) -> Option<String> {
+        self.with(|account| account.owner.organization_id().map(str::to_owned))
     }
 }
 
@@ -191,29 +134,21 @@ impl Account {
         Self { shared, id }
     }
 
-    pub(crate) fn adopt_management_key(&self, secret: &str) {
-        self.with(|account| account.management_keys.push(ManagementKey::new(secret)));
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
-    pub(crate) fn adopt_workspace(&self, id: &str) {
-        self.with(|account| account.workspaces.push(id.to_owned()));
+    pub(crate) fn billing(&self) -> &Billing {
+        &self.shared.billing
+    }
+
+    /// Its place among the accounts of the simulator, counted from 0.
+    pub(crate) fn number(&self) -> usize {
+        self.id.0
     }
 
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut AccountState) -> T) -> T {
         self.shared.account(self.id, act)
-    }
-
-    fn change(&self, hash: &str, act: impl FnOnce(&mut Key)) -> Result<(), NoSuchKey> {
-        self.with(|account| account.living(hash).map(act).ok_or(NoSuchKey))
-    }
-
-    fn change_management_key(
-        &self,
-        secret: &str,
-        act: impl FnOnce(&mut ManagementKey),
-    ) -> Result<(), NoSuchKey> {
-        let hash = hash_of(secret);
-        self.with(|account| account.management_key(&hash).map(act).ok_or(NoSuchKey))
     }
 }
 
