@@ -77,7 +77,7 @@ run_contract() {
 # The table, and how many rows are not as they should be.
 judge() {
   awk -F'\t' -v sdk="$1" '
-    { printf "%-7s %-8s %-25s %s\n", sdk, $1, $2, $4 }
+    { printf "%-7s %-17s %-25s %s\n", sdk, $1, $2, $4 }
     $3 != $4 { wrong++; printf "        ^ should be: %s\n", $3 }
     END { printf "%s: %d cases, %d not as they should be\n", sdk, NR, wrong; exit wrong > 0 || NR == 0 }'
 }
