@@ -35,8 +35,8 @@ pub struct Guardrail {
     pub updated_at: Option<Timestamp>,
     /// The members that it is assigned to, by user id.
     pub members: Vec<String>,
-    /// The settings that are kept and not enforced.
-    pub(crate) settings: Map<String, Value>,
+    /// The settings that are kept and not enforced, by OpenRouter's names.
+    pub settings: Map<String, Value>,
 }
 
 /// What a new guardrail is to be.
@@ -63,7 +63,7 @@ pub struct GuardrailChanges {
     pub reset_interval: Option<Option<LimitReset>>,
     pub include_byok_in_budgets: Option<bool>,
     pub allowed_models: Option<Option<Vec<String>>>,
-    pub(crate) settings: Map<String, Value>,
+    pub settings: Map<String, Value>,
 }
 
 /// A key's place under a guardrail. It outlives the key.
