@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::account::Account;
 use crate::billing::{ChargedIn, Price};
 use crate::budgets::{Budget, exhausted};
+use crate::spending::Seen;
 use crate::state::AccountState;
 
 /// A call that has begun and has not been charged yet. Dropped, it has failed and costs nothing.
@@ -121,7 +122,7 @@ impl Call {
         let rules = self.account.billing().rules();
         if rules.hold_calls {
             self.completed.notified().await;
-        } else {
+        } else if rules.call_milliseconds > 0 {
             tokio::time::sleep(Duration::from_millis(rules.call_milliseconds)).await;
         }
     }
@@ -147,7 +148,7 @@ impl AccountState {
         hash: &str,
         model: &str,
         now: Timestamp,
-        seen: crate::spending::Seen,
+        seen: Seen,
     ) -> Result<usize, CallRefused> {
         let mut keys = self.keys.iter().enumerate().rev();
         let (place, key) = keys

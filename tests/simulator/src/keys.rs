@@ -4,12 +4,11 @@
 //! decides whether a request is allowed.
 
 use std::fmt;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::clock::later;
 use crate::fault::KeyChanges;
+use crate::hiding::Hiding;
 use crate::limits::{LimitReset, rounded};
 use crate::randomness::hash_of;
 use crate::spending::{Seen, Spending};
@@ -71,28 +70,12 @@ pub struct NewKey {
     pub external_user: Option<String>,
 }
 
-/// How long a key exists before `GET /keys` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListDelay {
-    /// Until this much time has passed on the simulator's clock.
-    For(Duration),
-    /// Until this many requests to list keys would have shown it.
-    Listings(u32),
-}
-
 /// Whether the secret is accepted at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authentication {
     Works,
     FailsNext(u32),
     Never,
-}
-
-/// A [`ListDelay`] that has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hiding {
-    Until(Timestamp),
-    Listings(u32),
 }
 
 impl NewKey {
@@ -102,18 +85,6 @@ impl NewKey {
         Self {
             name: name.into(),
             ..Self::default()
-        }
-    }
-}
-
-impl ListDelay {
-    pub(crate) fn starting(self, now: Timestamp) -> Hiding {
-        match self {
-            Self::For(duration) => {
-                let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-                Hiding::Until(later(now, duration))
-            }
-            Self::Listings(count) => Hiding::Listings(count),
         }
     }
 }
@@ -207,18 +178,6 @@ impl Key {
                 false
             }
             Authentication::Never => false,
-        }
-    }
-
-    /// Whether a list leaves it out. Asking brings one that is hidden from a few lists closer to showing.
-    pub(crate) fn stays_hidden(&mut self, now: Timestamp) -> bool {
-        match &mut self.hidden {
-            None | Some(Hiding::Listings(0)) => false,
-            Some(Hiding::Listings(listings)) => {
-                *listings -= 1;
-                true
-            }
-            Some(Hiding::Until(instant)) => *instant > now,
         }
     }
 

@@ -27,6 +27,7 @@
 
 mod account;
 mod api;
+mod assignments;
 mod billing;
 mod budgets;
 mod calls;
@@ -35,6 +36,7 @@ mod control;
 mod description;
 mod fault;
 mod guardrails;
+mod hiding;
 mod keys;
 mod limits;
 mod management_keys;
@@ -57,7 +59,8 @@ pub use calls::{Call, CallInFlight, CallRefused};
 pub use clock::Clock;
 pub use fault::{Fault, KeyChanges};
 pub use guardrails::{Guardrail, GuardrailChanges, NewGuardrail};
-pub use keys::{Key, ListDelay, NewKey};
+pub use hiding::ListDelay;
+pub use keys::{Key, NewKey};
 pub use limits::LimitReset;
 pub use organization::{Member, MemberRole};
 pub use requests::{Caller, LoggedRequest, RequestLog};

@@ -38,8 +38,7 @@ impl Randomness {
 
     /// An id as those of users and organizations: `user_` or `org_` and 27 characters.
     pub(crate) fn clerk_id(&self, prefix: &str) -> String {
-        let digits = hex(&self.bytes());
-        format!("{prefix}_2{}", digits.get(..26).unwrap_or_default())
+        in_clerk_notation(prefix, &hex(&self.bytes()))
     }
 
     #[expect(
@@ -68,6 +67,15 @@ impl Randomness {
 /// A UUID that is always the same for one text.
 pub(crate) fn uuid_from(text: &str) -> String {
     in_uuid_notation(&hex(&Sha256::digest(text.as_bytes())), '8')
+}
+
+/// An id as [`Randomness::clerk_id`] makes them up that is always the same for one text.
+pub(crate) fn clerk_id_from(prefix: &str, text: &str) -> String {
+    in_clerk_notation(prefix, &hex(&Sha256::digest(text.as_bytes())))
+}
+
+fn in_clerk_notation(prefix: &str, digits: &str) -> String {
+    format!("{prefix}_2{}", digits.get(..26).unwrap_or_default())
 }
 
 /// RFC 9562: the version in the third group, the variant in the fourth.

@@ -80,11 +80,15 @@ impl Spending {
 
     /// Adds a charge that is made now and counts at another moment, maybe.
     pub(crate) fn charge(&mut self, usd: f64, made_at: Timestamp, counts_at: Timestamp) {
-        self.0.push(Charge {
-            counts_at,
-            made_at,
-            usd,
-        });
+        match self.0.last_mut() {
+            // A clock that stands still would make the history long, and every look at it slow.
+            Some(last) if (last.made_at, last.counts_at) == (made_at, counts_at) => last.usd += usd,
+            _ => self.0.push(Charge {
+                counts_at,
+                made_at,
+                usd,
+            }),
+        }
     }
 
     /// Forgets the history; all of `usd` counts as spent at `at`, and everybody knows.

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::{Account, NoSuchKey};
 use crate::fault::KeyChanges;
-use crate::keys::{Key, ListDelay, NewKey};
+use crate::hiding::ListDelay;
+use crate::keys::{Key, NewKey};
 use crate::management_keys::ManagementKey;
 use crate::randomness::hash_of;
 

@@ -1,7 +1,8 @@
 //! What can happen to workspaces, guardrails and members behind the engine's back.
 
 use super::{Account, NotPossible};
-use crate::guardrails::{GuardrailChanges, NewGuardrail, NotAssigned};
+use crate::assignments::NotAssigned;
+use crate::guardrails::{GuardrailChanges, NewGuardrail};
 use crate::organization::{Member, MemberRole, Owner};
 use crate::state::AccountState;
 use crate::workspaces::{Workspace, WorkspaceBudget, is_slug};

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::api::Management;
 use crate::api::error::ApiError;
 use crate::api::paging::Paging;
-use crate::guardrails::{Assignment, NotAssigned};
+use crate::assignments::{Assignment, NotAssigned};
+use crate::keys::Key;
 use crate::state::{AccountState, Shared};
 use crate::validation::JsonBody;
 
@@ -84,7 +85,7 @@ fn rows(
     let rows = account.assignments.iter();
     let rows: Vec<&Assignment> = rows.filter(|row| is_asked_for(row)).collect();
     paging.answer(&rows, |row| {
-        let living = |key: &&crate::keys::Key| key.deleted_at.is_none() && key.hash == row.key_hash;
+        let living = |key: &&Key| key.deleted_at.is_none() && key.hash == row.key_hash;
         let key = account.keys.iter().rev().find(living)?;
         Some(json!({
             "id": row.id,

@@ -15,7 +15,8 @@ use super::{Answer, Refusal, account, accounts, not_there, refused};
 use crate::account::{Account, NoSuchKey};
 use crate::description::merge;
 use crate::fault::{KeyChanges, present};
-use crate::keys::{Key, ListDelay, NewKey};
+use crate::hiding::ListDelay;
+use crate::keys::{Key, NewKey};
 use crate::limits::LimitReset;
 use crate::state::Shared;
 

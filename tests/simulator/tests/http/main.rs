@@ -10,6 +10,7 @@
 )]
 
 mod account;
+mod assignments;
 mod authentication;
 mod binary;
 mod client;
