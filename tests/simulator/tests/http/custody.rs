@@ -68,7 +68,7 @@ async fn happens(simulator: &Simulator, guardrail: &str, happening: Happening<'_
 }
 
 #[tokio::test]
-async fn a_key_is_deleted_disabled_limited_renamed_and_moved() {
+async fn a_key_is_deleted_disabled_limited_renamed_moved_and_used() {
     let simulator = simulator().await;
     let place = place(&simulator);
     let changed = |changes: KeyChanges| {
@@ -90,6 +90,7 @@ async fn a_key_is_deleted_disabled_limited_renamed_and_moved() {
         ..KeyChanges::default()
     });
     let used = "2026-11-19T08:00:00Z".parse().unwrap();
+    let expiry = "2026-12-24T18:00:00Z".parse().unwrap();
     let happenings = [
         Happening {
             what: "deleted",
@@ -130,6 +131,21 @@ async fn a_key_is_deleted_disabled_limited_renamed_and_moved() {
             over_http: json!({ "last_used_at": used }),
             by_handle: &|account, hash| account.set_last_used(hash, Some(used)).unwrap(),
             seen: json!({ "last_used_at": used, "updated_at": null }),
+        },
+        Happening {
+            what: "spent",
+            over_http: json!({ "usage": 2, "byok_usage": 3 }),
+            by_handle: &|account, hash| {
+                account.set_usage(hash, 2.0).unwrap();
+                account.set_byok_usage(hash, 3.0).unwrap();
+            },
+            seen: json!({ "usage": 2, "usage_daily": 2, "byok_usage": 3 }),
+        },
+        Happening {
+            what: "expires",
+            over_http: json!({ "expires_at": expiry }),
+            by_handle: &|account, hash| account.set_expiry(hash, Some(expiry)).unwrap(),
+            seen: json!({ "expires_at": expiry }),
         },
     ];
     for happening in happenings {
@@ -176,12 +192,21 @@ async fn a_guardrail_is_taken_off_and_changed() {
         (json!({ "guardrail_id": other }), Some(other)),
         (json!({ "guardrail_id": null }), None),
     ] {
-        let hash = account.create_key(NewKey::named("app")).hash;
-        account.assign_guardrail(&hash, one).unwrap();
-        let path = format!("/keys/{hash}");
+        let [over_http, by_handle] = ["app", "app"].map(|name| {
+            let hash = account.create_key(NewKey::named(name)).hash;
+            account.assign_guardrail(&hash, one).unwrap();
+            hash
+        });
+        let path = format!("/keys/{over_http}");
         let shown = control.post(&path, body).await.body;
         assert_eq!(shown["guardrail_id"], json!(expected));
-        assert_eq!(account.guardrail_of(&hash).as_ref(), expected);
+        match expected {
+            Some(guardrail) => account.assign_guardrail(&by_handle, guardrail).unwrap(),
+            None => assert!(account.unassign_guardrail(&by_handle)),
+        }
+        for hash in [over_http, by_handle] {
+            assert_eq!(account.guardrail_of(&hash).as_ref(), expected);
+        }
     }
 }
 

@@ -223,7 +223,7 @@ async fn a_spent_key_is_refused_with_402_where_the_rules_say_so() {
 }
 
 #[tokio::test]
-async fn an_ordinary_key_asks_for_credits_in_vain_or_gets_zeros() {
+async fn an_ordinary_key_is_refused_credits_or_gets_zeros() {
     let simulator = simulator().await;
     let client = Client::of(&simulator);
     let (_, secret) = client.create(json!({ "name": "app" })).await;

@@ -143,7 +143,7 @@ async fn a_key_has_a_creator_in_a_persons_account_and_in_an_organization_only_if
 }
 
 #[tokio::test]
-async fn a_member_who_leaves_takes_along_the_keys_that_it_created() {
+async fn deactivating_a_member_disables_the_keys_that_it_created() {
     let simulator = simulator().await;
     let account = simulator.account();
     account.become_organization();
