@@ -2,6 +2,9 @@
 //! hearing of it. It goes on reading its old state for a while, and must not delete by it what its
 //! successor hands out.
 
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World};
@@ -75,6 +78,38 @@ async fn a_role_whose_creation_is_committed_unheard_keeps_its_key() {
     world.pass(3_600).await;
     assert_eq!(world.version().await, 1);
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// The record of a lease takes the place of its intent, which is the fence there.
+#[tokio::test]
+async fn a_lease_whose_record_is_committed_unheard_keeps_its_key_until_it_lapses() {
+    let world = World::with_dynamic_role().await;
+    let old = world.node();
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys"));
+    let deposed = async {
+        while faults.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        old.storage.deposed_when_putting("wal/");
+        faults.clear();
+    };
+    let (answer, ()) = tokio::join!(old.read("creds/ci"), deposed);
+    answer.unwrap_err();
+    old.life.quiet().await;
+    world.take_over().await;
+    for seconds in [0, 30, 60, OUTLIVED] {
+        world.time.set(world.after(seconds));
+        old.life.quiet().await;
+        world.quiet().await;
+        assert_eq!(world.openrouter.account().keys().len(), 1, "{seconds}");
+    }
+    let role = world.role("ci").await.unwrap();
+    assert_eq!(role["living_leases"], 1, "the successor has its record");
+    old.backend.cleanup().await;
+    world.pass(600).await;
+    assert_eq!(world.openrouter.account().keys().len(), 0);
+    assert!(world.intents().is_empty());
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ impl NodeStorage {
         self.read_only.store(true, Ordering::Relaxed);
     }
 
-    /// The next put of this key is the moment at which the node is no leader any more: the others
+    /// The next put of a key that begins so is the moment at which the node is no leader any more: the others
     /// commit it, and the node is told that it failed. From then on it reads the state before it, and
     /// cannot write.
     pub(crate) fn deposed_when_putting(&self, key: &str) {
@@ -164,10 +164,12 @@ impl Storage for NodeStorage {
     }
 }
 
-/// Whether it is this key, which is then taken out.
+/// Whether the key begins with this, which is then taken out.
 fn taken(wanted: &Mutex<Option<String>>, key: &str) -> bool {
     let mut wanted = wanted.lock().unwrap();
-    wanted.take_if(|wanted| wanted == key).is_some()
+    wanted
+        .take_if(|wanted| key.starts_with(&**wanted))
+        .is_some()
 }
 
 fn without_nonce(key: &str) -> &str {

@@ -115,7 +115,7 @@ impl Settling<'_> {
         if self.books.intents.is_own(&intent.nonce) {
             return None;
         }
-        let in_use = intent.in_use.unwrap_or_else(|| match role {
+        let in_use = intent.in_use.unwrap_or(match role {
             Some(Role::Rotating(role)) => role.definition.rotation.grace,
             Some(Role::Dynamic(_)) | None => IN_USE_BY_DEFAULT,
         });
