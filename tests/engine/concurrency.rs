@@ -2,6 +2,8 @@
 
 // Everything is test code; saying so lets clippy allow what it allows in tests.
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod readers;
 
 use std::collections::BTreeSet;

@@ -6,6 +6,8 @@
 
 // Everything is test code; saying so lets clippy allow what it allows in tests.
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod contradictions;
@@ -15,6 +17,14 @@ mod cost;
 mod crash_matrix;
 #[cfg(test)]
 mod deletion;
+#[cfg(test)]
+mod deposed;
+#[cfg(test)]
+mod forgetting;
+#[cfg(test)]
+mod giving_up;
+#[cfg(test)]
+mod gone;
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
@@ -30,6 +40,8 @@ mod proof;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod refused_updates;
+#[cfg(test)]
 mod restored;
 #[cfg(test)]
 mod standby;
@@ -39,3 +51,7 @@ mod stored;
 mod timing;
 #[cfg(test)]
 mod unclear;
+#[cfg(test)]
+mod unreadable;
+#[cfg(test)]
+mod urgency;

@@ -245,10 +245,10 @@ async fn a_limit_change_that_is_refused_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_role_whose_connection_was_removed_by_force_says_so() {
+async fn a_role_whose_connection_is_forgotten_says_so() {
     let world = World::with_role().await;
     world
-        .delete("config", json!({"force": true}))
+        .write("forget-connection/default", json!({}))
         .await
         .unwrap();
     world.pass(3_600).await;

@@ -1,5 +1,13 @@
 //! Storage that is older than what is at OpenRouter: somebody restored a snapshot.
 
+// Everything is test code; saying so lets clippy allow what it allows in tests.
+#[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
+mod midway;
+#[cfg(test)]
+mod strays;
+
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
 

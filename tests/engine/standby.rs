@@ -11,7 +11,7 @@ use vault_plugin_secrets_openrouter::logical::{
     Error, FixedSystemView, ReplicationState, SystemView, SystemViewError,
 };
 
-use crate::harness::{Harm, ROLE, ROTATE, World};
+use crate::harness::{CI, Harm, ROLE, ROTATE, World};
 
 fn standby(state: ReplicationState) -> FixedSystemView {
     FixedSystemView {
@@ -73,7 +73,9 @@ async fn whatever_would_write_is_forwarded_to_the_active_node() {
         world.write("roles/new", json!({})).await,
         world.delete(ROLE, json!({})).await,
         world.write("config", key).await,
-        world.delete("config", json!({"force": true})).await,
+        world.delete("config", json!({})).await,
+        world.write("forget-role/app", json!({})).await,
+        world.write("forget-connection/default", json!({})).await,
     ];
     for answer in answers {
         assert_eq!(answer, Err(Error::ReadOnly));
@@ -101,6 +103,10 @@ impl Changing {
     fn step_down(&self) {
         let standby = ReplicationState::PERFORMANCE_STANDBY.0;
         self.0.store(standby, Ordering::Relaxed);
+    }
+
+    fn step_up(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -156,13 +162,16 @@ async fn a_node_that_steps_down_in_the_middle_leaves_the_rest_to_its_successor()
     assert_eq!(world.intents().len(), 1);
 
     world.restart().await;
-    world.pass(60).await;
-    assert_eq!(world.violations().await, [""; 0]);
+    world.pass(599).await;
     assert_eq!(
         world.version().await,
         2,
         "the rotation that became due meanwhile"
     );
+    let alive = world.openrouter.account().keys().len();
+    assert_eq!(alive, 3, "somebody may hold the key that was ordered");
+    world.pass(1).await;
+    assert_eq!(world.violations().await, [""; 0]);
 }
 
 #[tokio::test]
@@ -171,7 +180,53 @@ async fn a_node_whose_storage_turns_read_only_orders_nothing() {
     world.openrouter.requests().reset();
     world.node().storage.make_read_only();
     world.pass(7_200).await;
-    assert_eq!(world.openrouter.requests().counts(), [].into());
     assert_eq!(world.write(ROTATE, json!({})).await, Err(Error::ReadOnly));
-    assert_eq!(world.openrouter.requests().counts(), [].into());
+    // The server says that it may write: it begins anew at each call, and compares.
+    for request in world.openrouter.requests().all() {
+        assert_eq!(request.endpoint(), "GET /keys");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_may_write_again_goes_on_and_compares_anew() {
+    let world = World::with_role().await;
+    let system = Changing::default();
+    world.fail_over(system.clone()).await;
+    world.quiet().await;
+    system.step_down();
+    world.pass(3_700).await;
+    let role = world.role("app").await.unwrap();
+    let version = &role["current_key"]["version"];
+    assert_eq!(*version, 1, "a rotation was due, and not this node's");
+    world.openrouter.requests().reset();
+    system.step_up();
+    world.pass(120).await;
+    assert_eq!(world.version().await, 2);
+    let lists = world.openrouter.requests().to("GET", "/keys");
+    assert_eq!(lists.len(), 1, "others may have worked meanwhile");
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// What the other node did meanwhile is not forgotten when this one goes on.
+#[tokio::test]
+async fn a_node_that_may_write_again_knows_the_leases_that_were_made_meanwhile() {
+    let world = World::with_dynamic_role().await;
+    world.write(CI, json!({"max_leases": 1})).await.unwrap();
+    let system = Changing::default();
+    world.fail_over(system.clone()).await;
+    // A lease that the server never stored, so that something comes due.
+    world.read("creds/ci").await.unwrap();
+    world.quiet().await;
+    let first = world.node();
+    system.step_down();
+    world.pass(700).await;
+    world.take_over().await;
+    world.quiet().await;
+    world.lease().await.unwrap();
+    world.quiet().await;
+    world.node().life.end();
+    system.step_up();
+    first.tick().await.unwrap();
+    let refusal = first.read("creds/ci").await.unwrap_err().to_string();
+    assert!(refusal.contains("max_leases of 1"), "{refusal}");
 }

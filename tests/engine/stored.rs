@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use openrouter_simulator::NewKey;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
-const FORMATS: [(u32, &str); 1] = [(1, include_str!("../data/stored/format-1.json"))];
+const FORMATS: [(u32, &str); 2] = [
+    (1, include_str!("../data/stored/format-1.json")),
+    (2, include_str!("../data/stored/format-2.json")),
+];
 
 #[tokio::test]
 async fn this_build_writes_the_newest_format_as_it_was_introduced() {
@@ -37,8 +41,16 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
             let value = entry.into_bytes();
             world.storage.put(Entry { key, value }).await.unwrap();
         }
+        as_that_build_called_it(&world).await;
         world.restart().await;
-        world.pass(60).await;
+        world.pass(599).await;
+        let alive = world.openrouter.account().keys().len();
+        assert_eq!(
+            alive, 4,
+            "the unconfirmed key may be in use, format {number}"
+        );
+        // At the same time the superseded key is revoked, under the same lock.
+        world.pass(11).await;
         assert_eq!(world.violations().await, [""; 0], "format {number}");
         assert_eq!(world.version().await, 2);
         world.revoke().await.unwrap();
@@ -53,7 +65,7 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
 async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
     let world = World::with_role().await;
     world.copy_role(2).await;
-    let newer = json!({"version": 2, "entry": {"rotating": {}}}).to_string();
+    let newer = json!({"version": 3, "entry": {"rotating": {}}}).to_string();
     let broken = [
         ("roles/copy-1", "{"),
         ("roles/copy-2", newer.as_str()),
@@ -79,9 +91,7 @@ async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
             .write(&format!("roles/{role}"), json!({"limit": 9}))
             .await;
         written.expect_err("it is not overwritten");
-        let deleted = world
-            .delete(&format!("roles/{role}"), json!({"force": true}))
-            .await;
+        let deleted = world.delete(&format!("roles/{role}"), json!({})).await;
         deleted.expect_err("nor deleted, since it may know of keys");
     }
     assert_eq!(world.version().await, 2, "the others go on");
@@ -101,6 +111,24 @@ async fn lived_in() -> World {
     world.lease().await.unwrap();
     world.die_during_a_rotation("after POST /keys").await;
     world
+}
+
+/// This build calls its keys and leases otherwise than another did. The newest key is that of the
+/// unconfirmed order, and gets the name that its intent says; and the server's lease is the one that
+/// is stored.
+async fn as_that_build_called_it(world: &World) {
+    let entries = stored(world).await;
+    let of_type = |kind| {
+        let mut entries = entries.values();
+        let entry = entries.find(|entry| entry["type"] == kind);
+        &entry.expect("there is one")["data"]
+    };
+    world.call_lease(of_type("lease")["nonce"].as_str().unwrap());
+    let name = of_type("create-key")["key_name"].as_str().unwrap();
+    let account = world.openrouter.account();
+    let newest = account.keys().pop().expect("it was made");
+    account.delete_key(&newest.hash).unwrap();
+    account.create_key(NewKey::named(name));
 }
 
 async fn stored(world: &World) -> BTreeMap<String, Value> {

@@ -25,7 +25,7 @@
 
 mod settle;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -184,16 +184,51 @@ async fn look(
             return Err(reason);
         }
     };
-    stream::iter(due)
+    stream::iter(by_lock(due))
         .map(Ok)
-        .try_for_each_concurrent(CONCURRENCY, |written| {
-            let listing = &listing;
-            async move {
-                let settled = settle(engine, books, listing, &written, held).await;
-                postpone_if_failed(engine, books, &written, settled)
-            }
+        .try_for_each_concurrent(CONCURRENCY, |intents| {
+            settle_all(engine, books, &listing, intents, held)
         })
         .await
+}
+
+/// The intents that need the same role's lock together, so that they do not keep each other from it;
+/// those of leases need none.
+fn by_lock(due: Vec<Written<Intent>>) -> Vec<Vec<Written<Intent>>> {
+    let mut of_roles = BTreeMap::<RoleName, Vec<_>>::new();
+    let mut groups = Vec::new();
+    for written in due {
+        match written.data.purpose {
+            Purpose::Rotation { .. } => {
+                let role = written.data.role.clone();
+                of_roles.entry(role).or_default().push(written);
+            }
+            Purpose::Lease => groups.push(vec![written]),
+        }
+    }
+    groups.extend(of_roles.into_values());
+    groups
+}
+
+/// Settles intents that need the same lock, one after the other.
+async fn settle_all(
+    engine: &Engine,
+    books: &OpenBooks,
+    listing: &Listing,
+    intents: Vec<Written<Intent>>,
+    held: Option<&RoleGuard<'_>>,
+) -> Result<(), Error> {
+    let role = intents.first().map(|written| &written.data.role);
+    let taken = match held {
+        None => role.and_then(|role| engine.try_tend(role)),
+        Some(_) => None,
+    };
+    let guard = held.or(taken.as_ref());
+    for written in &intents {
+        let settled = settle(engine, books, listing, written, guard).await;
+        postpone_if_failed(engine, books, written, settled)?;
+    }
+    Ok(())
 }
 
 /// Whether anything may be done about an intent now.

@@ -121,7 +121,7 @@ async fn the_stored_form_is_that_of_vaults_own_framework() {
     let stored = storage.get("wal/n1").await.unwrap().unwrap();
     assert_eq!(
         String::from_utf8(stored).unwrap(),
-        r#"{"type":"create","data":"app","created_at":1000}"#
+        r#"{"type":"create","version":1,"data":"app","created_at":1000}"#
     );
 }
 

@@ -3,7 +3,7 @@
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 
-use crate::harness::{Harm, ROLE, ROTATE, World, role};
+use crate::harness::{FORGET, Harm, ROLE, ROTATE, World, role};
 
 /// Something that the engine does in several effects.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub(super) enum Scenario {
     LimitChange,
     DefinitionChange,
     RoleDeletion,
-    ForcedDeletion,
+    ForgetRole,
     ConnectionReplacement,
     RecoveryOfNothing,
     RecoveryOfAKey,
@@ -42,7 +42,7 @@ impl Scenario {
         Self::LimitChange,
         Self::DefinitionChange,
         Self::RoleDeletion,
-        Self::ForcedDeletion,
+        Self::ForgetRole,
         Self::ConnectionReplacement,
         Self::RecoveryOfNothing,
         Self::RecoveryOfAKey,
@@ -72,7 +72,7 @@ impl Scenario {
             Self::EmergencyRotation
             | Self::Retirement
             | Self::RoleDeletion
-            | Self::ForcedDeletion
+            | Self::ForgetRole
             | Self::ConnectionReplacement => {
                 world.write(ROTATE, Value::Null).await.unwrap();
                 world.pass(60).await;
@@ -143,7 +143,6 @@ impl Scenario {
             Self::DefinitionChange => {
                 json!({"ttl": 60, "rotation_grace_period": 100, "key_name": "new"})
             }
-            Self::ForcedDeletion => json!({"force": true}),
             _ => json!({}),
         };
         // Whether it was carried out is what the rest finds out.
@@ -152,7 +151,8 @@ impl Scenario {
                 world.write(ROLE, body).await
             }
             Self::ManualRotation | Self::EmergencyRotation => world.write(ROTATE, body).await,
-            Self::RoleDeletion | Self::ForcedDeletion => world.delete(ROLE, body).await,
+            Self::RoleDeletion => world.delete(ROLE, body).await,
+            Self::ForgetRole => world.write(FORGET, body).await,
             Self::ConnectionReplacement => {
                 let key = world.openrouter.account().add_management_key();
                 world.write("config", json!({"management_key": key})).await
@@ -223,9 +223,9 @@ impl Scenario {
         )
     }
 
-    /// A deletion by force leaves behind what it cannot delete; see `deletion.rs`.
+    /// What is forgotten leaves behind what it cannot revoke; see `deletion.rs`.
     pub(super) fn may_give_up_under(self, harm: Harm) -> bool {
-        harm == Harm::Fault && matches!(self, Self::ForcedDeletion)
+        harm == Harm::Fault && matches!(self, Self::ForgetRole)
     }
 
     /// Whether it takes keys from people who rely on them, which is then what was asked for.
@@ -234,7 +234,7 @@ impl Scenario {
             self,
             Self::EmergencyRotation
                 | Self::RoleDeletion
-                | Self::ForcedDeletion
+                | Self::ForgetRole
                 | Self::OlderStorageAfterAnEmergency
         )
     }

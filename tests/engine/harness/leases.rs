@@ -50,6 +50,13 @@ impl World {
         Ok(answer.data)
     }
 
+    /// Has the server know its first lease by this nonce, as an engine called it that wrote the storage.
+    pub(crate) fn call_lease(&self, nonce: &str) {
+        let mut leases = self.leases.lock().unwrap();
+        let data = &mut leases[0].internal_data;
+        data.insert("nonce".to_owned(), nonce.into());
+    }
+
     /// The leases that the server has.
     pub(crate) fn server_leases(&self) -> Vec<ServerLease> {
         self.leases.lock().unwrap().clone()

@@ -7,10 +7,11 @@ mod invariants;
 mod leases;
 mod node;
 mod storage;
+mod system;
 mod world;
 
 pub(crate) use effects::Harm;
 pub(crate) use invariants::{hash_of, hashes};
 pub(crate) use leases::CI;
 pub(crate) use node::Answer;
-pub(crate) use world::{ROLE, ROTATE, World, role};
+pub(crate) use world::{FORGET, ROLE, ROTATE, World, role};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
@@ -14,6 +15,7 @@ use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 use super::clock::NodeClock;
 use super::effects::Life;
 use super::storage::NodeStorage;
+use super::system::NodeSystem;
 
 /// What a call came to.
 pub(crate) type Answer = Result<Option<Response>, Error>;
@@ -36,6 +38,7 @@ impl Node {
         randomness: Arc<dyn Randomness>,
     ) -> Self {
         let make = factory(Arc::clone(&clock) as _, randomness, Arc::new(SystemNetwork));
+        let system = Arc::new(NodeSystem::new(system, Arc::clone(&life)));
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
             system,
@@ -75,11 +78,25 @@ impl Node {
     }
 
     pub(crate) async fn call(&self, operation: Operation, path: &str, body: Value) -> Answer {
+        self.call_for(CancellationToken::new(), operation, path, body)
+            .await
+    }
+
+    /// The same for a caller who gives up when the token is cancelled. As under the server, the engine
+    /// goes on without them.
+    pub(crate) async fn call_for(
+        &self,
+        caller_gone: CancellationToken,
+        operation: Operation,
+        path: &str,
+        body: Value,
+    ) -> Answer {
         let data = match body {
             Value::Object(fields) => fields,
             _ => Data::new(),
         };
-        let request = Request::new(operation, path).with_data(data);
+        let mut request = Request::new(operation, path).with_data(data);
+        request.caller_gone = caller_gone;
         self.backend.handle_request(request).await
     }
 }

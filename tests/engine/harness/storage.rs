@@ -1,7 +1,7 @@
 //! A node's way to the storage that all nodes share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
 use vault_plugin_secrets_openrouter::logical::{Entry, MemoryStorage, Storage, StorageError};
@@ -15,6 +15,13 @@ pub(crate) struct NodeStorage {
     life: Arc<Life>,
     calls: AtomicUsize,
     read_only: AtomicBool,
+    /// The key whose next put the others commit without this node's hearing of it.
+    deposed_at: Mutex<Option<String>>,
+    /// What a node that was deposed goes on reading.
+    old_state: OnceLock<MemoryStorage>,
+    /// The key whose next put is reported as failed and takes effect later.
+    late_at: Mutex<Option<String>>,
+    late: Mutex<Option<Entry>>,
 }
 
 impl NodeStorage {
@@ -29,6 +36,10 @@ impl NodeStorage {
             life,
             calls: AtomicUsize::new(0),
             read_only: AtomicBool::new(false),
+            deposed_at: Mutex::default(),
+            old_state: OnceLock::new(),
+            late_at: Mutex::default(),
+            late: Mutex::default(),
         })
     }
 
@@ -40,6 +51,59 @@ impl NodeStorage {
     /// From now on the node may not write.
     pub(crate) fn make_read_only(&self) {
         self.read_only.store(true, Ordering::Relaxed);
+    }
+
+    /// The next put of a key that begins so is the moment at which the node is no leader any more: the others
+    /// commit it, and the node is told that it failed. From then on it reads the state before it, and
+    /// cannot write.
+    pub(crate) fn deposed_when_putting(&self, key: &str) {
+        *self.deposed_at.lock().unwrap() = Some(key.to_owned());
+    }
+
+    /// The next put of this key is reported as failed, and takes effect with
+    /// [`commit_what_is_late`](Self::commit_what_is_late).
+    pub(crate) fn late_when_putting(&self, key: &str) {
+        *self.late_at.lock().unwrap() = Some(key.to_owned());
+    }
+
+    /// The put that was late takes effect.
+    pub(crate) async fn commit_what_is_late(&self) {
+        let late = self.late.lock().unwrap().take();
+        let late = late.expect("a put was late");
+        self.shared.put(late).await.unwrap();
+    }
+
+    /// What the node reads.
+    fn seen(&self) -> &MemoryStorage {
+        self.old_state.get().unwrap_or(&self.shared)
+    }
+
+    fn require_office(&self) -> Result<(), StorageError> {
+        match self.old_state.get() {
+            None => Ok(()),
+            Some(_) => Err(StorageError::Failed("node is not the leader".to_owned())),
+        }
+    }
+
+    /// Whether this put is one that the node hears nothing of, and what it is told instead.
+    async fn put_unheard(&self, entry: &Entry) -> Result<(), StorageError> {
+        if taken(&self.late_at, &entry.key) {
+            *self.late.lock().unwrap() = Some(entry.clone());
+            let failed = "context deadline exceeded".to_owned();
+            return Err(StorageError::Failed(failed));
+        }
+        if !taken(&self.deposed_at, &entry.key) {
+            return Ok(());
+        }
+        let old = MemoryStorage::default();
+        for key in self.shared.keys() {
+            let value = self.shared.get(&key).await?.expect("it is listed");
+            old.put(Entry { key, value }).await?;
+        }
+        self.shared.put(entry.clone()).await?;
+        self.old_state.get_or_init(|| old);
+        let lost = "leadership lost while committing log".to_owned();
+        Err(StorageError::Failed(lost))
     }
 
     async fn called(&self) {
@@ -78,23 +142,34 @@ impl NodeStorage {
 impl Storage for NodeStorage {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
         self.look(format!("get {}", without_nonce(key))).await?;
-        self.shared.get(key).await
+        self.seen().get(key).await
     }
 
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
+        self.require_office()?;
+        self.put_unheard(&entry).await?;
         let name = format!("put {}", without_nonce(&entry.key));
         self.change(name, self.shared.put(entry)).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.require_office()?;
         let name = format!("delete {}", without_nonce(key));
         self.change(name, self.shared.delete(key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         self.look(format!("list {prefix}")).await?;
-        self.shared.list(prefix).await
+        self.seen().list(prefix).await
     }
+}
+
+/// Whether the key begins with this, which is then taken out.
+fn taken(wanted: &Mutex<Option<String>>, key: &str) -> bool {
+    let mut wanted = wanted.lock().unwrap();
+    wanted
+        .take_if(|wanted| key.starts_with(&**wanted))
+        .is_some()
 }
 
 fn without_nonce(key: &str) -> &str {

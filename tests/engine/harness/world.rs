@@ -22,6 +22,9 @@ pub(crate) const ROLE: &str = "roles/app";
 /// Where it is rotated.
 pub(crate) const ROTATE: &str = "rotate-role/app";
 
+/// Where it is forgotten.
+pub(crate) const FORGET: &str = "forget-role/app";
+
 /// Everything there is.
 pub(crate) struct World {
     pub(crate) openrouter: Simulator,
@@ -292,6 +295,15 @@ impl World {
     /// The same, with a node of this kind.
     pub(crate) async fn fail_over(&self, system: impl SystemView + 'static) {
         self.node().life.end();
+        self.hand_over_to(system).await;
+    }
+
+    /// Another node takes over, and the one before does not know it yet: it lives on.
+    pub(crate) async fn take_over(&self) {
+        self.hand_over_to(FixedSystemView::default()).await;
+    }
+
+    async fn hand_over_to(&self, system: impl SystemView + 'static) {
         let (gate, effects, storage) = (&self.gate, &self.effects, &self.storage);
         let system = Arc::new(system);
         let next = node(gate, effects, storage, &self.time, system, &self.randomness);

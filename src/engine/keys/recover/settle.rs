@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::next_look_after;
-use crate::engine::books::{Finding, Intent, Listing, OpenBooks, Purpose};
+use crate::engine::books::{Finding, Intent, Listing, OUTLIVED, OpenBooks, Purpose};
 use crate::engine::clock::after;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
@@ -15,8 +15,8 @@ use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
 
 /// Strikes an intent out if its key is where it belongs, or deletes what was found of it, behind the
-/// fence; unless it is too early for either. An intent whose role somebody else is changing is left to
-/// them, and to the next look.
+/// fence; unless it is too early for either. A rotation's intent without its role's lock, which somebody
+/// else has, is left to them, and to the next look.
 ///
 /// # Errors
 /// OpenRouter's and storage's: the intent stays.
@@ -25,7 +25,7 @@ pub(super) async fn settle(
     books: &OpenBooks,
     listing: &Listing,
     written: &Written<Intent>,
-    held: Option<&RoleGuard<'_>>,
+    guard: Option<&RoleGuard<'_>>,
 ) -> Result<(), Error> {
     let intent = &written.data;
     let found: Vec<&Key> = listing.keys_of(&intent.nonce).collect();
@@ -36,16 +36,13 @@ pub(super) async fn settle(
         written,
         found,
     };
-    match (intent.purpose, held) {
+    match (intent.purpose, guard) {
         (Purpose::Lease, _) => settling.lease().await,
         (Purpose::Rotation { .. }, Some(guard)) => settling.rotation(guard).await,
-        (Purpose::Rotation { .. }, None) => match engine.try_tend(&intent.role) {
-            Some(guard) => settling.rotation(&guard).await,
-            None => {
-                settling.again_at(after(engine.now(), SOON));
-                Ok(())
-            }
-        },
+        (Purpose::Rotation { .. }, None) => {
+            settling.again_at(after(engine.now(), SOON));
+            Ok(())
+        }
     }
 }
 
@@ -71,14 +68,18 @@ impl Settling<'_> {
         if self.found.is_empty() {
             return self.nothing_was_found().await;
         }
-        if let Some(until) = self.in_use_until(role.as_ref()) {
+        // Of a store by an earlier process nobody here knows when it was.
+        let certain_at = match role {
+            Some(_) => Timestamp::MIN,
+            None => after(self.books.since, OUTLIVED),
+        };
+        if let Some(until) = self.in_use_until(role.as_ref(), certain_at) {
             self.leave_alone(until);
             return Ok(());
         }
         self.require_out_of_service()?;
         let own = self.books.intents.is_own(nonce);
         let begun = self.books.intents.looks.of(nonce).store_begun;
-        // Of a store by an earlier process nobody here knows when it was.
         let last_store = begun.or((!own).then_some(self.books.since));
         let fenced = guard.fence(last_store).await?;
         if !is_in_service(&fenced.role) {
@@ -93,7 +94,7 @@ impl Settling<'_> {
         if self.found.is_empty() {
             return self.nothing_was_found().await;
         }
-        if let Some(until) = self.in_use_until(None) {
+        if let Some(until) = self.in_use_until(None, Timestamp::MIN) {
             self.leave_alone(until);
             return Ok(());
         }
@@ -107,17 +108,18 @@ impl Settling<'_> {
     }
 
     /// Until when somebody may use the key of whom storage has forgotten; `None` if nobody can. What
-    /// this instance announced itself no snapshot has brought back, and nobody has seen its secret.
-    fn in_use_until(&self, role: Option<&Role>) -> Option<Timestamp> {
+    /// this instance announced itself no snapshot has brought back, and nobody has seen its secret. No
+    /// earlier than `certain_at`, when it is certain whether there is a role.
+    fn in_use_until(&self, role: Option<&Role>, certain_at: Timestamp) -> Option<Timestamp> {
         let intent = &self.written.data;
         if self.books.intents.is_own(&intent.nonce) {
             return None;
         }
-        let in_use = intent.in_use.unwrap_or_else(|| match role {
+        let in_use = intent.in_use.unwrap_or(match role {
             Some(Role::Rotating(role)) => role.definition.rotation.grace,
             Some(Role::Dynamic(_)) | None => IN_USE_BY_DEFAULT,
         });
-        let until = after(self.books.since, in_use);
+        let until = after(self.books.since, in_use).max(certain_at);
         (self.engine.now() < until).then_some(until)
     }
 

@@ -1,0 +1,201 @@
+//! Whoever may write a connection can name an address of their own. No stored secret goes there, be it
+//! the management key or a role's API key, whatever else the write says.
+
+use std::sync::{Arc, Mutex};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use vault_plugin_secrets_openrouter::logical::Storage;
+
+use crate::harness::{ROTATE, World};
+
+/// Somebody's server: answers like OpenRouter with an account without keys, also as a proxy, and keeps
+/// all that it is sent.
+struct Thief {
+    url: String,
+    heard: Arc<Mutex<String>>,
+}
+
+impl Thief {
+    async fn listening() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let heard = Arc::new(Mutex::default());
+        let kept = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Self::listen(stream, Arc::clone(&kept)));
+            }
+        });
+        Self { url, heard }
+    }
+
+    async fn listen(mut stream: TcpStream, heard: Arc<Mutex<String>>) {
+        let mut part = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = stream.read(&mut part).await {
+            let text = String::from_utf8_lossy(&part[..length]).into_owned();
+            let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
+            heard.lock().unwrap().push_str(&text);
+            let (status, body) = if path.ends_with("/key") {
+                let key = json!({"label": "sk-or-v1-thi...ief", "is_management_key": true});
+                ("200 OK", json!({ "data": key }))
+            } else if path.ends_with("/keys") || path.contains("/keys?") {
+                ("200 OK", json!({"data": []}))
+            } else {
+                let error = json!({"code": 404, "message": "API key not found"});
+                ("404 Not Found", json!({ "error": error }))
+            };
+            let body = body.to_string();
+            let head = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let answer = format!("{head}{body}");
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn heard(&self) -> String {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// Every change of address that leads here.
+    fn addresses(&self) -> [Value; 3] {
+        let api_url = format!("{}/api/v1", self.url);
+        [
+            json!({ "api_url": api_url }),
+            json!({ "proxy_url": self.url }),
+            json!({"api_url": api_url, "proxy_url": self.url}),
+        ]
+    }
+}
+
+/// What a write may say besides, to get around a refusal.
+fn around() -> [Value; 4] {
+    [
+        json!({}),
+        json!({"force": true}),
+        json!({"verify_connection": false}),
+        json!({"verify_connection": false, "force": true}),
+    ]
+}
+
+fn both(one: &Value, other: &Value) -> Value {
+    let mut both = one.as_object().unwrap().clone();
+    both.extend(other.as_object().unwrap().clone());
+    both.into()
+}
+
+#[tokio::test]
+async fn a_change_of_address_without_a_management_key_is_refused_and_sends_nothing() {
+    let world = World::with_role().await;
+    let thief = Thief::listening().await;
+    let before = world.storage.get("config/default").await.unwrap();
+    let mut changes = thief.addresses().to_vec();
+    let roots = certificate();
+    changes.push(json!({ "ca_certificate": roots }));
+    changes.push(json!({"ca_certificate": roots, "proxy_url": thief.url}));
+    for change in changes {
+        for more in around() {
+            let body = both(&change, &more);
+            let refusal = world.write("config", body.clone()).await.unwrap_err();
+            let refusal = refusal.to_string();
+            assert!(refusal.contains("management_key is required"), "{refusal}");
+            let stored = world.storage.get("config/default").await.unwrap();
+            assert_eq!(stored, before, "{body}");
+        }
+    }
+    assert_eq!(thief.heard(), "");
+    assert_eq!(world.version().await, 1);
+}
+
+#[tokio::test]
+async fn a_key_of_ones_own_with_an_address_of_ones_own_brings_no_roles_secret_there() {
+    for number in 0..3 {
+        for more in around() {
+            let world = World::with_role().await;
+            let secrets = [
+                world.openrouter.management_key().to_owned(),
+                world.key("app").await.unwrap()["api_key"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned(),
+            ];
+            let thief = Thief::listening().await;
+            let own = json!({"management_key": "sk-or-v1-the-thiefs-own"});
+            let change = both(&thief.addresses()[number], &own);
+            let body = both(&change, &more);
+            // Whether it is refused depends on what the thief's server says.
+            let written = world.write("config", body.clone()).await;
+            world.restart().await;
+            world.pass(4_000).await;
+            let _ = world.write(ROTATE, json!({})).await;
+            world.pass(4_000).await;
+            let heard = thief.heard();
+            if written.is_ok() {
+                assert!(heard.contains("GET "), "it is asked: {body}");
+            }
+            for secret in &secrets {
+                assert!(!heard.contains(secret), "{body}: {heard}");
+            }
+        }
+    }
+}
+
+/// The rule costs nobody anything who knows the stored key.
+#[tokio::test]
+async fn the_stored_management_key_may_move_and_a_key_that_is_gone_is_noticed_there() {
+    let world = World::with_role().await;
+    let url = world.openrouter.base_url();
+    let body = json!({"management_key": world.openrouter.management_key(), "api_url": url});
+    world.write("config", body).await.unwrap();
+    let role = world.role("app").await.unwrap();
+    let hash = role["current_key"]["hash"].as_str().unwrap();
+    world.openrouter.account().delete_key(hash).unwrap();
+    // Of a request past the gate the harness does not know that it is under way.
+    world.restart().await;
+    while world.orders() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    world.quiet().await;
+    assert_eq!(world.version().await, 2);
+}
+
+/// Where a key must not be sent to the new address, another key that is seen there is the second sign.
+#[tokio::test]
+async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen() {
+    for has_another in [true, false] {
+        let world = World::with_role().await;
+        if has_another {
+            world.write("roles/other", json!({})).await.unwrap();
+        }
+        // By somebody who does not bring the stored key along, to where the same account is.
+        let fresh = world.openrouter.account().add_management_key();
+        let url = world.gate_url().replace("127.0.0.1", "localhost");
+        let body = json!({"management_key": fresh, "api_url": url});
+        world.write("config", body).await.unwrap();
+        let role = world.role("app").await.unwrap();
+        let hash = role["current_key"]["hash"].as_str().unwrap();
+        world.openrouter.account().delete_key(hash).unwrap();
+        let refused = Fault::status(402).on("POST", "/keys").forever();
+        world.openrouter.faults().add(refused);
+        world.openrouter.requests().reset();
+        world.restart().await;
+        world.quiet().await;
+        assert_eq!(world.key("app").await.is_err(), has_another);
+        let own = world.openrouter.requests().to("GET", "/key");
+        assert_eq!(own, [], "no key is sent to where it was not made");
+    }
+}
+
+/// Whose it is does not matter: nothing is sent.
+fn certificate() -> String {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let text = BASE64_STANDARD.encode(certified.cert.der());
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}

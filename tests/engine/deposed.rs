@@ -1,0 +1,150 @@
+//! A leader that is deposed while it works, and whose last write the others have committed without its
+//! hearing of it. It goes on reading its old state for a while, and must not delete by it what its
+//! successor hands out.
+
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World};
+
+/// In seconds: for longer than this a server lets no deposed node go on.
+const OUTLIVED: i64 = 120;
+
+#[tokio::test]
+async fn a_switch_that_is_committed_unheard_stands() {
+    for automated in [true, false] {
+        let world = World::with_role().await;
+        let body = json!({"disable_automated_rotation": !automated});
+        world.write(ROLE, body).await.unwrap();
+        let old = world.node();
+        old.storage.deposed_when_putting(ROLE);
+        old.write(ROTATE, Value::Null).await.unwrap_err();
+        old.life.quiet().await;
+        old.backend.cleanup().await;
+        world.restart().await;
+        world.quiet().await;
+        assert_eq!(world.version().await, 2, "automated: {automated}");
+        assert_eq!(world.violations().await, [""; 0], "automated: {automated}");
+        world.pass(700).await;
+        assert_eq!(world.violations().await, [""; 0], "automated: {automated}");
+        assert_eq!(world.broken_promises(), [""; 0]);
+    }
+}
+
+/// It is still there when its successor has found all well.
+#[tokio::test]
+async fn a_deposed_leader_that_looks_again_later_deletes_nothing() {
+    let world = World::with_role().await;
+    let old = world.node();
+    old.storage.deposed_when_putting(ROLE);
+    old.write(ROTATE, Value::Null).await.unwrap_err();
+    old.life.quiet().await;
+    world.take_over().await;
+    world.quiet().await;
+    assert_eq!(world.version().await, 2);
+    assert!(
+        world.intents().is_empty(),
+        "the successor has struck it out"
+    );
+    // Longer than it may last: the fence must hold by itself.
+    for seconds in [30, OUTLIVED, 300] {
+        world.time.set(world.after(seconds));
+        old.life.quiet().await;
+        world.quiet().await;
+        assert_eq!(world.violations().await, [""; 0], "{seconds} s later");
+    }
+    let deletions = world.openrouter.requests().to("DELETE", "/keys/*");
+    assert_eq!(deletions, []);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+/// There is no entry by which a deposed leader could find out that it is one.
+#[tokio::test]
+async fn a_role_whose_creation_is_committed_unheard_keeps_its_key() {
+    let world = World::connected().await;
+    let old = world.node();
+    old.storage.deposed_when_putting(ROLE);
+    old.write(ROLE, json!({})).await.unwrap_err();
+    old.life.quiet().await;
+    world.take_over().await;
+    for _ in 0..2 {
+        world.time.set(world.after(OUTLIVED / 2 - 5));
+        old.life.quiet().await;
+        world.quiet().await;
+    }
+    old.backend.cleanup().await;
+    world.pass(3_600).await;
+    assert_eq!(world.version().await, 1);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// The record of a lease takes the place of its intent, which is the fence there.
+#[tokio::test]
+async fn a_lease_whose_record_is_committed_unheard_keeps_its_key_until_it_lapses() {
+    let world = World::with_dynamic_role().await;
+    let old = world.node();
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys"));
+    let deposed = async {
+        while faults.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        old.storage.deposed_when_putting("wal/");
+        faults.clear();
+    };
+    let (answer, ()) = tokio::join!(old.read("creds/ci"), deposed);
+    answer.unwrap_err();
+    old.life.quiet().await;
+    world.take_over().await;
+    for seconds in [0, 30, 60, OUTLIVED] {
+        world.time.set(world.after(seconds));
+        old.life.quiet().await;
+        world.quiet().await;
+        assert_eq!(world.openrouter.account().keys().len(), 1, "{seconds}");
+    }
+    let role = world.role("ci").await.unwrap();
+    assert_eq!(role["living_leases"], 1, "the successor has its record");
+    old.backend.cleanup().await;
+    world.pass(600).await;
+    assert_eq!(world.openrouter.account().keys().len(), 0);
+    assert!(world.intents().is_empty());
+}
+
+#[tokio::test]
+async fn while_it_is_not_certain_whether_a_switch_was_stored_nothing_is_ordered_for_the_role() {
+    let world = World::with_role().await;
+    let node = world.node();
+    node.storage.late_when_putting(ROLE);
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    world.pass(OUTLIVED - 1).await;
+    for body in [json!({}), json!({"rotation_grace_period": 0})] {
+        let refusal = world.write(ROTATE, body).await.unwrap_err().to_string();
+        assert!(refusal.contains("not certain"), "{refusal}");
+    }
+    assert_eq!(world.orders(), 2);
+    let deletions = world.openrouter.requests().to("DELETE", "/keys/*");
+    assert_eq!(deletions, []);
+    node.storage.commit_what_is_late().await;
+    world.pass(1).await;
+    assert_eq!(world.version().await, 2);
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_switch_that_was_never_stored_is_undone_once_that_is_certain() {
+    let world = World::with_role().await;
+    let node = world.node();
+    node.storage.late_when_putting(ROLE);
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    world.pass(OUTLIVED - 1).await;
+    assert_eq!(world.openrouter.account().keys().len(), 2);
+    world.pass(1).await;
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    assert_eq!(world.version().await, 1);
+    assert_eq!(world.violations().await, [""; 0]);
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.version().await, 2);
+}

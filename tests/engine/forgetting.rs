@@ -1,0 +1,162 @@
+//! Roles and connections that are forgotten, with requests that hang and callers that are not there.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use vault_plugin_secrets_openrouter::logical::Operation;
+
+use crate::harness::{CI, FORGET, ROLE, ROTATE, World, hashes};
+
+/// Every line that is logged on this thread while the guard lives.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    fn kept() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// Whether a warning names all of these.
+    fn has(&self, words: &[&str]) -> bool {
+        let lines = self.0.lock().unwrap();
+        lines
+            .iter()
+            .any(|line| line.starts_with("WARN") && words.iter().all(|word| line.contains(word)))
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut line = Line(event.metadata().level().to_string());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        use std::fmt::Write as _;
+        write!(self.0, " {field}={value:?}").unwrap();
+    }
+}
+
+/// A role with three keys, and requests that are given up after a second.
+async fn with_three_keys() -> (World, Vec<String>) {
+    let world = World::with_role().await;
+    let body = json!({"request_timeout": 1});
+    world.write("config", body).await.unwrap();
+    for _ in 0..2 {
+        world.write(ROTATE, Value::Null).await.unwrap();
+    }
+    let known = hashes(&world.role("app").await.unwrap());
+    assert_eq!(known.len(), 3);
+    (world, known)
+}
+
+#[tokio::test]
+async fn revocations_that_hang_keep_no_other_waiting_and_their_keys_are_in_the_log() {
+    let (world, known) = with_three_keys().await;
+    let (lines, _guard) = Lines::kept();
+    let faults = world.openrouter.faults();
+    for hash in &known[..2] {
+        faults.add(Fault::held().on("DELETE", &format!("/keys/{hash}")));
+    }
+    let gone = CancellationToken::new();
+    let node = world.node();
+    let forgotten = node.call_for(gone.clone(), Operation::Update, FORGET, json!({}));
+    let gives_up = async {
+        // All at once: the third is dead while two hang.
+        while faults.held() < 2 || world.openrouter.account().keys().len() > 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        gone.cancel();
+    };
+    let (answer, ()) = tokio::join!(forgotten, gives_up);
+    let left = answer.unwrap().unwrap().data["keys_left_behind"].clone();
+    let mut expected = known[..2].to_vec();
+    expected.sort();
+    assert_eq!(left, json!(expected));
+    for hash in &expected {
+        assert!(lines.has(&["role=app", hash]), "{hash} is in the log");
+    }
+    assert!(!lines.has(&["left behind", &known[2]]));
+    assert!(world.role("app").await.is_none());
+}
+
+#[tokio::test]
+async fn a_role_may_be_forgotten_without_any_request() {
+    let (world, known) = with_three_keys().await;
+    let (lines, _guard) = Lines::kept();
+    world.openrouter.requests().reset();
+    let body = json!({"revoke_keys": false});
+    let answer = world.write(FORGET, body).await.unwrap().unwrap();
+    let mut expected = known;
+    expected.sort();
+    assert_eq!(answer.data["keys_left_behind"], json!(expected));
+    assert_eq!(world.openrouter.requests().all(), []);
+    assert_eq!(world.openrouter.account().keys().len(), 3);
+    assert!(expected.iter().all(|hash| lines.has(&[hash])));
+    assert!(world.role("app").await.is_none());
+}
+
+/// The process dies while revocations hang: the role is still there, and the next goes on with it.
+#[tokio::test]
+async fn a_role_that_was_not_forgotten_to_the_end_is_deleted_by_the_next_process() {
+    let (world, _) = with_three_keys().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("DELETE", "/keys/*").forever());
+    let node = world.node();
+    tokio::select! {
+        _ = node.write(FORGET, json!({})) => panic!("it hangs"),
+        () = async {
+            while faults.held() < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        } => {}
+    }
+    node.life.end();
+    faults.clear();
+    world.restart().await;
+    world.pass(60).await;
+    assert!(world.role("app").await.is_none());
+    assert!(world.openrouter.account().keys().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_forgotten_names_the_keys_that_need_it() {
+    let (world, known) = with_three_keys().await;
+    let role = json!({"credential_type": "dynamic"});
+    world.write(CI, role).await.unwrap();
+    let leased = world.lease().await.unwrap();
+    let (lines, _guard) = Lines::kept();
+    let answer = world.write("forget-connection/default", json!({})).await;
+    let mut expected = known;
+    expected.push(leased["key_hash"].as_str().unwrap().to_owned());
+    expected.sort();
+    let answer = answer.unwrap().unwrap();
+    assert_eq!(answer.data["keys_left_behind"], json!(expected));
+    assert!(expected.iter().all(|hash| lines.has(&[hash])));
+    assert!(world.read("config").await.unwrap().is_none());
+}
+
+/// `force` is no parameter of a deletion: no policy could deny it.
+#[tokio::test]
+async fn a_deletion_takes_no_force() {
+    let world = World::with_role().await;
+    for path in [ROLE, "config"] {
+        let answer = world.delete(path, json!({"force": true})).await;
+        let refusal = answer.unwrap_err().to_string();
+        assert!(refusal.contains("force"), "{path}: {refusal}");
+    }
+    assert_eq!(world.version().await, 1);
+}

@@ -1,0 +1,147 @@
+//! Callers that give up: before their order was announced they have cost nothing; of those that go
+//! later no key is left, unless what they began is a change that goes on without them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use vault_plugin_secrets_openrouter::logical::Operation;
+
+use crate::harness::{Answer, CI, ROLE, ROTATE, World};
+
+/// The first eight orders wait for OpenRouter.
+async fn with_eight_held(world: &World) {
+    let held = Fault::held().on("POST", "/keys").times(8);
+    world.openrouter.faults().add(held);
+}
+
+async fn until_held(world: &World, count: usize) {
+    while world.openrouter.faults().held() < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// So many readers of the dynamic role, who give up with the token.
+fn readers(world: &Arc<World>, count: usize, gone: &CancellationToken) -> JoinSet<Answer> {
+    let mut readers = JoinSet::new();
+    for _ in 0..count {
+        let (node, gone) = (world.node(), gone.clone());
+        readers.spawn(async move {
+            node.call_for(gone, Operation::Read, "creds/ci", Value::Null)
+                .await
+        });
+    }
+    readers
+}
+
+async fn forty_give_up(deletions: Option<Fault>) -> Arc<World> {
+    let world = Arc::new(World::with_dynamic_role().await);
+    world.write(CI, json!({"max_leases": 40})).await.unwrap();
+    with_eight_held(&world).await;
+    let gone = CancellationToken::new();
+    let readers = readers(&world, 40, &gone);
+    until_held(&world, 8).await;
+    gone.cancel();
+    world.openrouter.faults().clear();
+    if let Some(fault) = deletions {
+        world
+            .openrouter
+            .faults()
+            .add(fault.on("DELETE", "/keys/*").forever());
+    }
+    for answer in readers.join_all().await {
+        answer.unwrap_err();
+    }
+    world
+}
+
+#[tokio::test]
+async fn of_forty_readers_that_give_up_only_those_with_a_turn_have_ordered_and_no_key_is_left() {
+    let world = forty_give_up(None).await;
+    assert_eq!(world.orders(), 8, "the others waited for a turn");
+    assert_eq!(world.openrouter.account().all_keys().len(), 8);
+    // No time has passed: nothing waits for a later look.
+    assert_eq!(world.openrouter.account().keys().len(), 0);
+    assert!(world.intents().is_empty());
+    // All forty places are free again.
+    let all = readers(&world, 40, &CancellationToken::new()).join_all();
+    for answer in all.await {
+        answer.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_keys_of_readers_that_gave_up_are_deleted_later_where_openrouter_fails() {
+    let world = forty_give_up(Some(Fault::status(503))).await;
+    assert_eq!(world.openrouter.account().keys().len(), 8);
+    assert_eq!(world.intents().len(), 8);
+    world.openrouter.faults().clear();
+    world.pass(30).await;
+    assert_eq!(world.openrouter.account().keys().len(), 0);
+    assert!(world.intents().is_empty());
+}
+
+/// Seen by the server as one that gave up before it was even read.
+#[tokio::test]
+async fn a_caller_that_is_gone_already_orders_nothing() {
+    let world = World::with_role().await;
+    let role = json!({"credential_type": "dynamic"});
+    world.write(CI, role).await.unwrap();
+    let before = world.role("app").await;
+    let gone = CancellationToken::new();
+    gone.cancel();
+    let node = world.node();
+    for (operation, path) in [
+        (Operation::Read, "creds/ci"),
+        (Operation::Update, ROTATE),
+        (Operation::Create, "roles/new"),
+    ] {
+        let answer = node.call_for(gone.clone(), operation, path, json!({}));
+        answer.await.unwrap_err();
+        world.quiet().await;
+    }
+    assert_eq!(world.orders(), 1);
+    assert!(world.intents().is_empty());
+    assert_eq!(world.role("app").await, before, "nothing has failed");
+    assert!(world.role("new").await.is_none());
+}
+
+#[tokio::test]
+async fn a_rotation_and_a_creation_go_on_without_their_caller_once_the_key_is_ordered() {
+    let world = World::with_role().await;
+    let node = world.node();
+    for (operation, path) in [
+        (Operation::Update, ROTATE),
+        (Operation::Create, "roles/new"),
+    ] {
+        let faults = world.openrouter.faults();
+        faults.add(Fault::held().on("POST", "/keys"));
+        let gone = CancellationToken::new();
+        let call = node.call_for(gone.clone(), operation, path, json!({}));
+        let gives_up = async {
+            until_held(&world, 1).await;
+            gone.cancel();
+            faults.clear();
+        };
+        let (answer, ()) = tokio::join!(call, gives_up);
+        answer.unwrap();
+    }
+    assert_eq!(world.version().await, 2);
+    assert!(world.key("new").await.is_ok());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_deletion_goes_on_without_its_caller() {
+    let world = World::with_role().await;
+    let gone = CancellationToken::new();
+    gone.cancel();
+    let node = world.node();
+    let deleted = node.call_for(gone, Operation::Delete, ROLE, json!({}));
+    deleted.await.unwrap();
+    assert!(world.openrouter.account().keys().is_empty());
+    assert!(world.role("app").await.is_none());
+}

@@ -1,0 +1,70 @@
+//! A current key that OpenRouter says is gone is asked about again where nothing replaces it by itself:
+//! the answer may have been wrong.
+
+use openrouter_simulator::{Fault, ListDelay};
+use serde_json::json;
+
+use crate::harness::{ROLE, World};
+
+/// A role that is rotated only by hand, whose living key OpenRouter denies, for so many lookups.
+async fn denied(lookups: u32) -> (World, String) {
+    let world = World::connected().await;
+    let body = json!({"disable_automated_rotation": true});
+    world.write(ROLE, body).await.unwrap();
+    let hash = world.key("app").await.unwrap()["key_hash"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let hidden = world
+        .openrouter
+        .account()
+        .hide_key_from_lists(&hash, ListDelay::Listings(u32::MAX));
+    hidden.unwrap();
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(404).on("GET", "/keys/*").times(lookups));
+    faults.add(Fault::status(401).on("GET", "/key").times(lookups));
+    world.openrouter.requests().reset();
+    world.restart().await;
+    world.quiet().await;
+    let refusal = world.key("app").await.unwrap_err();
+    assert!(refusal.contains("gone at OpenRouter"), "{refusal}");
+    (world, hash)
+}
+
+#[tokio::test]
+async fn a_key_that_was_denied_by_mistake_is_handed_out_again_a_minute_later() {
+    let (world, hash) = denied(1).await;
+    world.pass(59).await;
+    world.key("app").await.unwrap_err();
+    world.pass(1).await;
+    let key = world.key("app").await.unwrap();
+    assert_eq!(key["key_hash"], hash.as_str());
+    assert_eq!(world.complaints().await, [""; 0]);
+    assert_eq!(world.orders(), 0);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn it_is_asked_about_ever_more_rarely_and_for_as_long_as_it_takes() {
+    let (world, hash) = denied(30).await;
+    world.pass(24 * 60 * 60).await;
+    let asked = world.openrouter.requests().to("GET", "/keys/*").len();
+    assert!((20..=31).contains(&asked), "{asked} times in a day");
+    world.pass(12 * 60 * 60).await;
+    let key = world.key("app").await.unwrap();
+    assert_eq!(key["key_hash"], hash.as_str());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// An answer that says nothing changes nothing.
+#[tokio::test]
+async fn while_openrouter_cannot_be_asked_it_stays_as_it_is() {
+    let (world, hash) = denied(1).await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(503).on("GET", "/keys/*").times(2));
+    world.pass(90).await;
+    world.key("app").await.unwrap_err();
+    world.pass(3_600).await;
+    let key = world.key("app").await.unwrap();
+    assert_eq!(key["key_hash"], hash.as_str());
+}

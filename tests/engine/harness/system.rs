@@ -1,0 +1,50 @@
+//! What the server tells a node about its mount, for as long as the node lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use vault_plugin_secrets_openrouter::logical::{ReplicationState, SystemView, SystemViewError};
+
+use super::effects::Life;
+
+/// The system view of one node. A dead one gets no answer any more: its keeper would else go on to
+/// OpenRouter with what it remembers, through a gate that serves its successor by then.
+pub(crate) struct NodeSystem {
+    system: Arc<dyn SystemView>,
+    life: Arc<Life>,
+}
+
+impl NodeSystem {
+    pub(crate) fn new(system: Arc<dyn SystemView>, life: Arc<Life>) -> Self {
+        Self { system, life }
+    }
+
+    async fn of_the_living(&self) -> &dyn SystemView {
+        self.life.checkpoint().await;
+        &*self.system
+    }
+}
+
+#[async_trait]
+impl SystemView for NodeSystem {
+    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
+        self.of_the_living().await.default_lease_ttl().await
+    }
+
+    async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
+        self.of_the_living().await.max_lease_ttl().await
+    }
+
+    async fn replication_state(&self) -> Result<ReplicationState, SystemViewError> {
+        self.of_the_living().await.replication_state().await
+    }
+
+    async fn local_mount(&self) -> Result<bool, SystemViewError> {
+        self.of_the_living().await.local_mount().await
+    }
+
+    async fn entity_name(&self, id: &str) -> Result<Option<String>, SystemViewError> {
+        self.of_the_living().await.entity_name(id).await
+    }
+}

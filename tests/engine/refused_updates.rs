@@ -1,0 +1,84 @@
+//! A change of a role that OpenRouter refuses is taken back; what readers were promised meanwhile
+//! holds.
+
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World};
+
+/// Asks for longer leases and another limit, which OpenRouter refuses; somebody reads the key
+/// meanwhile.
+async fn refused_while_somebody_reads(world: &World, fault: Fault) {
+    world.openrouter.faults().add(fault.on("PATCH", "/keys/*"));
+    world.openrouter.set_latency(Duration::from_millis(80));
+    let node = world.node();
+    let body = json!({"ttl": 3_000, "rotation_grace_period": 3_600, "limit": 9});
+    let reader = async {
+        while world.key("app").await.unwrap()["ttl"] != 3_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (answer, ()) = tokio::join!(node.write(ROLE, body), reader);
+    answer.unwrap_err();
+    world.openrouter.set_latency(Duration::ZERO);
+    let role = world.role("app").await.unwrap();
+    assert_eq!((&role["ttl"], &role["limit"]), (&json!(300), &json!(5)));
+}
+
+#[tokio::test]
+async fn what_readers_were_promised_by_a_change_that_is_taken_back_holds() {
+    for fault in [Fault::status(403), Fault::rate_limited(1)] {
+        let world = World::with_role().await;
+        refused_while_somebody_reads(&world, fault).await;
+        world.write(ROTATE, Value::Null).await.unwrap();
+        // Beyond the end of that lease by the margin that every lease has: a tenth of it.
+        world.pass(3_330).await;
+        assert_eq!(world.openrouter.account().keys().len(), 2);
+        world.pass(600).await;
+        assert_eq!(world.violations().await, [""; 0]);
+        assert_eq!(world.broken_promises(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn an_emergency_keeps_no_promise_of_a_change_that_was_taken_back() {
+    let world = World::with_role().await;
+    refused_while_somebody_reads(&world, Fault::status(403)).await;
+    let at_once = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, at_once).await.unwrap();
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+}
+
+#[tokio::test]
+async fn shorter_leases_keep_the_promises_of_the_longer_ones_with_their_margin() {
+    let world = World::with_role().await;
+    let long = json!({"ttl": 3_000, "rotation_grace_period": 3_600});
+    world.write(ROLE, long).await.unwrap();
+    world.key("app").await.unwrap();
+    let short = json!({"ttl": 10, "rotation_grace_period": 20});
+    world.write(ROLE, short).await.unwrap();
+    world.write(ROTATE, Value::Null).await.unwrap();
+    world.pass(3_330).await;
+    assert_eq!(world.openrouter.account().keys().len(), 2);
+    world.pass(10).await;
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_description_is_changed_while_an_earlier_change_of_limits_is_pending() {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("PATCH", "/keys/*"));
+    world.node().write(ROLE, json!({"limit": 9})).await.unwrap();
+    faults.add(Fault::status(403).on("PATCH", "/keys/*").times(3));
+    let answer = world.write(ROLE, json!({"description": "new"})).await;
+    answer.expect("it is no fault of this change");
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["description"], "new");
+    assert_eq!(role["limit"], 9, "the wish stays");
+    world.pass(60).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}

@@ -1,0 +1,130 @@
+//! The snapshot was taken while a key was in the making: its intent comes back with it, and what came
+//! of the key does not. Somebody may hold it.
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Entry;
+
+use crate::harness::{Answer, CI, ROLE, ROTATE, World};
+
+/// Carries a request out that orders a key, and takes a snapshot while OpenRouter has the order.
+async fn snapshot_during(
+    world: &World,
+    request: impl Future<Output = Answer>,
+) -> (Answer, Vec<Entry>) {
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys"));
+    let taken = async {
+        while faults.held() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let snapshot = world.snapshot().await;
+        faults.clear();
+        snapshot
+    };
+    let (answer, snapshot) = tokio::join!(request, taken);
+    let has_intent = snapshot.iter().any(|entry| entry.key.starts_with("wal/"));
+    assert!(has_intent, "the intent is in it");
+    (answer, snapshot)
+}
+
+fn is_alive(world: &World, hash: &str) -> bool {
+    let key = world.openrouter.account().key(hash).unwrap();
+    key.deleted_at.is_none()
+}
+
+#[tokio::test]
+async fn a_key_that_went_into_service_since_is_left_alone_for_the_roles_grace_period() {
+    // The key before it is still in its grace period, or is revoked already.
+    for since in [60, 700] {
+        let world = World::with_role().await;
+        let node = world.node();
+        let rotate = node.write(ROTATE, Value::Null);
+        let (answer, snapshot) = snapshot_during(&world, rotate).await;
+        answer.unwrap();
+        world.pass(since).await;
+        let forgotten = world.key("app").await.unwrap();
+        assert_eq!(forgotten["key_version"], 2);
+        let hash = forgotten["key_hash"].as_str().unwrap();
+        world.restore(snapshot).await;
+        world.restart().await;
+        world.pass(599).await;
+        assert!(is_alive(&world, hash), "applications hold it");
+        // Others may have the role's lock at that time.
+        world.pass(11).await;
+        assert!(!is_alive(&world, hash), "nobody knows of it any more");
+        assert_eq!(world.violations().await, [""; 0]);
+        assert_eq!(world.broken_promises(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_does_not_wait_for_a_key_that_is_left_alone() {
+    let world = World::with_role().await;
+    let node = world.node();
+    let rotate = node.write(ROTATE, Value::Null);
+    let (answer, snapshot) = snapshot_during(&world, rotate).await;
+    answer.unwrap();
+    world.key("app").await.unwrap();
+    world.restore(snapshot).await;
+    world.restart().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.openrouter.account().keys().len(), 3);
+    world.pass(599).await;
+    assert_eq!(world.openrouter.account().keys().len(), 3);
+    // At the same time the superseded key is revoked, under the same lock.
+    world.pass(11).await;
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_leased_key_is_left_alone_for_the_leases_ttl_and_takes_no_place() {
+    let world = World::with_dynamic_role().await;
+    world.write(CI, json!({"max_leases": 1})).await.unwrap();
+    let lease = async { world.lease().await.map(|_| None) };
+    let (answer, snapshot) = snapshot_during(&world, lease).await;
+    answer.unwrap();
+    let hash = &world.server_leases()[0].key_hash;
+    world.restore(snapshot).await;
+    world.restart().await;
+    world.pass(299).await;
+    assert!(is_alive(&world, hash), "its reader holds it");
+    world.read("creds/ci").await.expect("there is a place");
+    world.pass(2).await;
+    assert!(!is_alive(&world, hash));
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+/// Its first key was made, and then the process died: no entry can be written again as a fence.
+#[tokio::test]
+async fn the_key_of_a_role_that_does_not_exist_lives_two_minutes_however_short_its_grace() {
+    for (grace, lives) in [(10, 120), (600, 600)] {
+        let world = World::connected().await;
+        world.effects.die_at("after POST /keys");
+        let body = json!({"rotation_grace_period": grace, "ttl": 5});
+        tokio::select! {
+            _ = world.write(ROLE, body) => panic!("the creation outlives the crash"),
+            () = world.effects.crash() => {}
+        }
+        world.restart().await;
+        world.pass(lives - 1).await;
+        assert_eq!(world.openrouter.account().keys().len(), 1, "{grace}");
+        world.pass(1).await;
+        assert_eq!(world.openrouter.account().keys().len(), 0, "{grace}");
+        assert!(world.intents().is_empty(), "{grace}");
+    }
+}
+
+/// What this instance announced itself nobody else can hold.
+#[tokio::test]
+async fn a_key_whose_order_was_lost_in_this_life_is_deleted_at_once() {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("POST", "/keys"));
+    world.node().write(ROTATE, Value::Null).await.unwrap_err();
+    world.quiet().await;
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    assert_eq!(world.violations().await, [""; 0]);
+}
