@@ -57,7 +57,10 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         ("creds/app", &["lease", "api_key"]),
         ("static-creds/app", &["lease", "creds"]),
         ("rotate-role/app", &["rotation_grace_period"]),
-        ("forget-role/app", &["revoke_keys", "keys_left_behind", "sudo"]),
+        (
+            "forget-role/app",
+            &["revoke_keys", "keys_left_behind", "sudo"],
+        ),
         ("forget-connection/app", &["keys_left_behind", "sudo"]),
     ];
     for (path, words) in table {
