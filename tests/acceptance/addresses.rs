@@ -7,9 +7,15 @@ use serde_json::{Value, json};
 use crate::crash::kill_plugin;
 use crate::harness::{EgressProxy, Mount, OpenRouter, PLUGIN_NAME, SOON, Vault, eventually};
 
-/// Requires that whoever listens at another address has been sent nothing but a key of their own.
-fn has_seen_only_its_own_key(thief: &OpenRouter) {
-    let is_own = |request: &LoggedRequest| matches!(request.caller, Caller::Management { .. });
+/// Requires that whoever listens at another address has been sent nothing but the management key of
+/// their own, and keys that were made there.
+fn has_seen_only_its_own_keys(thief: &OpenRouter) {
+    let is_own = |request: &LoggedRequest| {
+        matches!(
+            request.caller,
+            Caller::Management { .. } | Caller::Key { .. }
+        )
+    };
     let seen = thief.requests().all();
     assert!(seen.iter().all(is_own), "{seen:#?}");
 }
@@ -90,12 +96,12 @@ async fn whoever_moves_a_connection_with_a_key_of_their_own_is_sent_no_stored_se
     let compared = async || (!thief.requests().to("GET", "/keys").is_empty()).then_some(());
     eventually("the new process compares there", SOON, compared).await;
     mount.write("rotate-role/app", json!({})).await;
-    has_seen_only_its_own_key(&thief);
+    has_seen_only_its_own_keys(&thief);
     let unverified = with("verify_connection", false.into());
     mount.write("config", unverified).await.ok();
     mount.read("creds/app").await;
     mount.delete("roles/app").await;
-    has_seen_only_its_own_key(&thief);
+    has_seen_only_its_own_keys(&thief);
     assert!(mount.openrouter.accepts(&key).await);
 }
 
@@ -109,12 +115,12 @@ async fn whoever_brings_the_stored_management_key_along_moves_everything() {
     mount.role("app", json!({})).await;
     let key = mount.key("app").await;
     let address = json!({
-        "api_url": null,
+        "api_url": "https://openrouter.ai/api/v1",
         "proxy_url": proxy.url(),
         "ca_certificate": proxy.authority(),
         "management_key": stored,
     });
-    mount.patch("config", address).await.ok().without_warnings();
+    mount.write("config", address).await.ok().without_warnings();
     let reached = proxy.targets().len();
     kill_plugin(&vault).await;
     assert_eq!(mount.key("app").await, key);
