@@ -12,7 +12,6 @@
 
 use std::alloc::System;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,7 +154,6 @@ fn read_request() -> pb::HandleRequestArgs {
             path: "static-creds/app".to_owned(),
             data: "null".to_owned(),
             display_name: "kubernetes-billing".to_owned(),
-            mount_point: "openrouter/".to_owned(),
             mount_type: "vault-plugin-secrets-openrouter".to_owned(),
             ..pb::Request::default()
         }),
@@ -190,7 +188,6 @@ fn engine() -> Arc<dyn Backend> {
         storage: Arc::new(storage),
         system: Arc::new(FixedSystemView::default()),
         events: Arc::new(NoEvents),
-        config: HashMap::new(),
         backend_uuid: String::new(),
     })
 }

@@ -27,9 +27,12 @@ die() {
 # have COMMAND: whether the command can be run.
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# older VERSION THAN: whether a version is lower than another.
+older() { [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
+
 # need_rust: ends with one sentence that names everything missing for a build.
 need_rust() {
-  local missing=()
+  local missing=() needed found
   have cargo || missing+=('cargo (install Rust from https://rustup.rs)')
   have cc || have gcc || have clang || missing+=('a C compiler (cc, gcc or clang)')
   case ${#missing[@]} in
@@ -37,6 +40,19 @@ need_rust() {
     1) die "Missing: ${missing[0]}." ;;
     *) die "Missing: ${missing[0]} and ${missing[1]}." ;;
   esac
+  needed=$(awk -F'"' '/^rust-version = / { print $2; exit }' "$root/Cargo.toml")
+  found=$(cd "$root" && cargo --version | awk '{ sub("-.*", "", $2); print $2 }')
+  ! older "$found" "$needed" || die "Rust $needed or newer is needed; this is Rust $found (update it with rustup)."
+}
+
+# need_go MODULE: ends with one sentence if there is no Go that can build the module in this folder.
+need_go() {
+  local needed found
+  needed=$(awk '$1 == "go" { print $2; exit }' "$1/go.mod")
+  # A newer Go may fetch the version that the module names by itself; asked here, it says which one it is then.
+  found=$(cd "$1" && go env GOVERSION 2>/dev/null) || found=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
+  found=${found#go}
+  ! older "$found" "$needed" || die "Go $needed or newer is needed; this is Go $found (see https://go.dev/dl)."
 }
 
 # milliseconds: a clock for measuring, from bash itself.

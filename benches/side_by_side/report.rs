@@ -1,4 +1,4 @@
-//! The result: a table for the README, and the same as JSON below the build folder.
+//! The result: a table for `docs/performance.md`, and the same as JSON below the build folder.
 
 use std::env;
 use std::fs;

@@ -38,6 +38,9 @@ pub enum Error {
     /// The current key cannot be handed out.
     #[error("{0}")]
     Unusable(String),
+    /// The answer could not be put together.
+    #[error(transparent)]
+    Answer(logical::Error),
     /// The server's storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -88,6 +91,7 @@ impl From<Error> for logical::Error {
             Error::Unproven(_) => Self::status(502, text),
             // nginx's status for it; no reader sees it.
             Error::CallerGone => Self::status(499, text),
+            Error::Answer(reason) => reason,
             Error::Storage(reason) => reason.into(),
             Error::System(reason) => reason.into(),
             Error::OpenRouter { reason, .. } => match reason {

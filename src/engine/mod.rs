@@ -1,17 +1,22 @@
-//! The OpenRouter secrets engine. This page is its table of contents.
+//! The OpenRouter secrets engine. This page is its table of contents, from the top: each room knows
+//! only those below it.
 //!
-//! - [`connection`]: the management keys that the engine works with. Paths `config`, `config/:name`.
-//! - [`role`]: what keys to hand out. Path `roles/:name`. A role is of one of two kinds:
-//!   [`rotating`], whose readers share a key, and [`dynamic`], which has a key for every lease.
-//! - [`credentials`]: handing keys out. Paths `creds/:name`, `static-creds/:name`.
-//! - [`minting`]: how a key is made, and what becomes of an order that went wrong.
-//! - [`rotation`]: how a shared key is replaced and revoked. Path `rotate-role/:name`.
-//! - [`reconcile`]: comparing what is stored with what is at OpenRouter, when the work begins.
-//! - [`keeper`]: wakes what is due, on time; [`duties`]: what is then done.
-//!
-//! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
-//! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside, as the network does), [`backoff`],
-//! [`error`] and [`events`].
+//! | room | what it is |
+//! |---|---|
+//! | [`duties`] | what is done when something is due |
+//! | [`paths`] | what users meet: one file for each family of paths |
+//! | [`survey`] | comparing what is stored with what is at OpenRouter, when the work begins |
+//! | [`rotation`] | how a shared key is replaced, changed and revoked |
+//! | [`leasing`] | handing keys out, and what becomes of their leases |
+//! | [`events`] | news for the server's event bus |
+//! | [`keys`] | how a key is made, found again, and ended: the one door by which keys die |
+//! | [`context`] | what an engine consists of; the sole right to change a role, and the fence |
+//! | [`books`] | what is open now: intents, leases, what is still to be compared |
+//! | [`connection`] | management keys, and the ways to OpenRouter |
+//! | [`task`], [`keeper`] | what is due when, and waking it on time |
+//! | [`role`] | what keys to hand out: rotating and dynamic roles, without any I/O |
+//! | [`names`] | roles, connections, places, addresses, the mark in a key's name |
+//! | [`stored`], [`retry`], [`error`], [`randomness`], [`clock`] | what everybody uses |
 
 mod books;
 pub mod clock;
@@ -29,6 +34,8 @@ mod leasing;
 mod names;
 mod paths;
 pub mod randomness;
+#[cfg(test)]
+mod reference;
 mod retry;
 mod role;
 mod rotation;

@@ -172,7 +172,7 @@ impl Field {
             FieldKind::Text { longest } => one_line(value, longest).map(FieldValue::Text),
             FieldKind::Name => one_line(value, 256).map(FieldValue::Text),
             FieldKind::Lines { longest } => text(value, longest).map(FieldValue::Text),
-            FieldKind::Secret => one_line(value, 4_096).map(|t| FieldValue::Secret(t.into())),
+            FieldKind::Secret => secret(value).map(|t| FieldValue::Secret(t.into())),
             FieldKind::Integer => integer(value).map(FieldValue::Integer),
             FieldKind::Number => number(value).map(FieldValue::Number),
             FieldKind::Switch => switch(value).map(FieldValue::Switch),
@@ -210,6 +210,15 @@ fn one_line(value: &Value, longest: usize) -> Result<String, String> {
         return Err("must be one line without control characters".to_owned());
     }
     Ok(text)
+}
+
+/// `vault write key=- <file` sends the whole file. The end of its line is no part of the secret.
+fn secret(value: &Value) -> Result<String, String> {
+    let line = value.as_str().and_then(|text| text.strip_suffix('\n'));
+    match line.map(|line| line.strip_suffix('\r').unwrap_or(line)) {
+        Some(line) => one_line(&line.into(), 4_096),
+        None => one_line(value, 4_096),
+    }
 }
 
 /// Decimal, hexadecimal (`0x`) and octal (`0`) text, as Go reads it; a fraction is cut off.
@@ -293,6 +302,7 @@ fn seconds(value: &Value) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
     use serde_json::json;
 
     use super::*;
@@ -409,6 +419,22 @@ mod tests {
             parse(Field::number("n", ""), Value::Null),
             Ok(None)
         ));
+    }
+
+    #[test]
+    fn a_secret_from_a_file_ends_before_the_end_of_its_line() {
+        for text in ["sk-or-v1", "sk-or-v1\n", "sk-or-v1\r\n"] {
+            let value = parse(Field::secret("key", ""), json!(text));
+            let Ok(Some(FieldValue::Secret(secret))) = value else {
+                panic!("{text:?}: {value:?}")
+            };
+            assert_eq!(secret.expose_secret(), "sk-or-v1", "{text:?}");
+        }
+        for text in ["sk\n\n", "\nsk", "s\nk\n", "sk\r"] {
+            parse(Field::secret("key", ""), json!(text)).unwrap_err();
+        }
+        // Only of a secret: elsewhere it is a mistake.
+        parse(Field::text("name", ""), json!("app\n")).unwrap_err();
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod locks;
 mod openapi;
 mod path;
 mod pattern;
+pub mod reference;
 #[cfg(test)]
 mod sample;
 mod secret;

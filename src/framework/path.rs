@@ -20,13 +20,6 @@ pub struct Call {
     pub request: Request,
 }
 
-impl Call {
-    /// The captured name. Empty only when the path has none, which its table would show.
-    pub fn name(&self) -> &str {
-        self.fields.text("name").unwrap_or_default()
-    }
-}
-
 /// A path of an engine `E`.
 pub struct Path<E> {
     pub(super) pattern: Pattern,
@@ -157,7 +150,6 @@ pub(super) type ExistenceCheck<E> =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logical::Data;
 
     async fn nothing(_: Arc<()>, _: Call) -> Outcome {
         Ok(None)
@@ -192,15 +184,5 @@ mod tests {
         let endpoint = &path.endpoints[&Operation::Read];
         assert!(!endpoint.active_only && endpoint.fields.is_empty());
         assert!(path.exists.is_none());
-    }
-
-    #[test]
-    fn a_call_knows_the_name_in_its_path() {
-        let call = |captured: &[(&'static str, &str)]| Call {
-            fields: Fields::parse(&[], captured, &Data::new(), true).unwrap(),
-            request: Request::new(Operation::Read, "notes/old"),
-        };
-        assert_eq!(call(&[("name", "old")]).name(), "old");
-        assert_eq!(call(&[]).name(), "");
     }
 }

@@ -57,6 +57,11 @@ impl Pattern {
         })
     }
 
+    /// As it is written in a table of paths: `roles/:name`.
+    pub fn text(&self) -> String {
+        self.render(|field| format!(":{field}"))
+    }
+
     /// As OpenAPI writes it: `roles/{name}`.
     pub fn template(&self) -> String {
         self.render(|field| format!("{{{field}}}"))
@@ -152,6 +157,7 @@ mod tests {
     #[test]
     fn help_and_openapi_render_the_same_segments() {
         let roles = Pattern::new("roles/:name");
+        assert_eq!(roles.text(), "roles/:name");
         assert_eq!(roles.template(), "roles/{name}");
         assert_eq!(roles.expression(), r"^roles/(?P<name>\w(([\w-.]+)?\w)?)$");
         assert_eq!(Pattern::new("config").expression(), "^config/?$");

@@ -110,7 +110,7 @@ fn note() -> Path<Notes> {
 }
 
 async fn handle(notes: Arc<Notes>, call: Call) -> Outcome {
-    let name = call.name().to_owned();
+    let name = call.fields.text("name").unwrap_or_default().to_owned();
     let operation = call.request.operation;
     notes.does(format!("{operation:?} {name}"));
     let priority = call.fields.integer("priority");

@@ -1,6 +1,5 @@
 //! What an engine is to the host: one instance for each mount.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -56,8 +55,6 @@ pub struct Mount {
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
-    /// The mount's options, and `plugin_name`, `plugin_type`, `plugin_version`.
-    pub config: HashMap<String, String>,
     /// The same for a mount over restarts and moves; empty at registration.
     pub backend_uuid: String,
 }

@@ -81,11 +81,6 @@ impl RemoteSystemView {
 
 #[async_trait]
 impl SystemView for RemoteSystemView {
-    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
-        let reply = self.0.clone().default_lease_ttl(pb::Empty {}).await;
-        Ok(duration(reply.map_err(unseen)?.into_inner().ttl))
-    }
-
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         let reply = self.0.clone().max_lease_ttl(pb::Empty {}).await;
         Ok(duration(reply.map_err(unseen)?.into_inner().ttl))

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::Data;
+use serde::Serialize;
+
+use super::{Data, Error};
 
 /// The answer to a request. No answer at all means 404 to a read, and 204 to a write.
 #[derive(Clone, Default, PartialEq)]
@@ -21,6 +23,18 @@ impl Response {
         Self {
             data,
             ..Self::default()
+        }
+    }
+
+    /// An answer that shows this: a structure whose fields are the answer's.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for what is no structure, or has no form in JSON.
+    pub fn showing(view: &impl Serialize) -> Result<Self, Error> {
+        match serde_json::to_value(view) {
+            Ok(serde_json::Value::Object(data)) => Ok(Self::with_data(data)),
+            Ok(_) => Err(Error::internal("an answer is not an object")),
+            Err(reason) => Err(Error::internal(reason.to_string())),
         }
     }
 

@@ -7,9 +7,6 @@ use async_trait::async_trait;
 /// The server's view of one mount. Every call is local to the server, and cheap.
 #[async_trait]
 pub trait SystemView: Send + Sync {
-    /// The lease duration for those who ask for none.
-    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError>;
-
     /// The longest lease that the server will grant on this mount.
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError>;
 
@@ -87,8 +84,6 @@ impl ReplicationState {
 /// A system view that always answers the same, for tests of engines.
 #[derive(Debug, Clone)]
 pub struct FixedSystemView {
-    /// See [`SystemView::default_lease_ttl`].
-    pub default_lease_ttl: Duration,
     /// See [`SystemView::max_lease_ttl`].
     pub max_lease_ttl: Duration,
     /// See [`SystemView::replication_state`].
@@ -100,10 +95,9 @@ pub struct FixedSystemView {
 }
 
 impl Default for FixedSystemView {
-    /// A single server with Vault's defaults: 32 days for both lease durations.
+    /// A single server with Vault's default: 32 days.
     fn default() -> Self {
         Self {
-            default_lease_ttl: THIRTY_TWO_DAYS,
             max_lease_ttl: THIRTY_TWO_DAYS,
             replication_state: ReplicationState::default(),
             local_mount: false,
@@ -114,10 +108,6 @@ impl Default for FixedSystemView {
 
 #[async_trait]
 impl SystemView for FixedSystemView {
-    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
-        Ok(self.default_lease_ttl)
-    }
-
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         Ok(self.max_lease_ttl)
     }

@@ -19,6 +19,8 @@ mod credentials;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
+mod documentation;
+#[cfg(test)]
 mod dynamic;
 #[cfg(test)]
 mod egress;
@@ -38,6 +40,8 @@ mod lifecycle;
 mod policies;
 #[cfg(test)]
 mod promise;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod rehearsal;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Mount, PLUGIN_NAME, RaftVault, VERSION};
 
-/// Has a version of the plugin run, by the steps of the README.
+/// Has a version of the plugin run, by the steps of `docs/install.md`.
 async fn run_version(vault: &RaftVault, mount: &Mount, version: &str) {
     let entry = vault.node().replace_plugin(version);
     let client = mount.client();

@@ -106,10 +106,6 @@ impl Changing {
 
 #[async_trait]
 impl SystemView for Changing {
-    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
-        FixedSystemView::default().default_lease_ttl().await
-    }
-
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         FixedSystemView::default().max_lease_ttl().await
     }

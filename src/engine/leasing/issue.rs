@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Serialize;
 
 use super::lease::{self, LINGER, LeaseData};
 use crate::engine::books::{LeasedKey, Record};
@@ -15,7 +16,9 @@ use crate::engine::keys::{Minted, Order, Recipient, discard, mint};
 use crate::engine::names::RoleName;
 use crate::engine::role::dynamic::{DynamicRole, NameTemplate};
 use crate::engine::role::{capped, shortened};
-use crate::logical::{Data, Lease, Request, Response};
+use crate::engine::stored;
+use crate::logical::{Lease, Request, Response};
+use crate::openrouter::{KeyHash, LimitReset, Usd};
 
 /// Makes a key and leases it, on a node that may write.
 ///
@@ -63,7 +66,7 @@ pub async fn issue(
         key_hash = %key.key_hash,
         "made a key for a lease"
     );
-    let response = response(role, span, &minted, key.clone());
+    let response = response(role, span, &minted, key.clone())?;
     let now = engine.now();
     let record = Record {
         key,
@@ -108,34 +111,43 @@ impl Span {
     }
 }
 
-fn response(role: &DynamicRole, span: Span, minted: &Minted, key: LeasedKey) -> Response {
-    let data = Data::from_iter(
-        [
-            (
-                "api_key",
-                Value::from(minted.created.secret.expose_secret()),
-            ),
-            ("key_hash", key.key_hash.to_string().into()),
-            ("key_name", minted.name.clone().into()),
-            ("limit", json!(role.terms.limits.limit)),
-            ("limit_reset", json!(role.terms.limits.reset)),
-            (
-                "expires_at",
-                minted.expires_at.map(|at| at.to_string()).into(),
-            ),
-        ]
-        .map(|(field, value)| (field.to_owned(), value)),
-    );
+fn response(
+    role: &DynamicRole,
+    span: Span,
+    minted: &Minted,
+    key: LeasedKey,
+) -> Result<Response, Error> {
+    let view = View {
+        api_key: &minted.created.secret,
+        key_hash: &key.key_hash,
+        key_name: &minted.name,
+        limit: role.terms.limits.limit,
+        limit_reset: role.terms.limits.reset,
+        expires_at: minted.expires_at,
+    };
+    let mut response = Response::showing(&view)
+        .map_err(Error::Answer)?
+        .with_warnings(span.warning);
     let lease_data = LeaseData {
         key,
         expires_at: minted.expires_at,
     };
-    let lease = Lease {
+    response.secret = Some(lease_data.under(Lease {
         ttl: Duration::from_secs(span.ttl),
         max_ttl: Duration::from_secs(span.max_ttl),
         renewable: true,
-    };
-    let mut response = Response::with_data(data).with_warnings(span.warning);
-    response.secret = Some(lease_data.under(lease));
-    response
+    }));
+    Ok(response)
+}
+
+/// What a reader gets.
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(serialize_with = "stored::exposed")]
+    api_key: &'a SecretString,
+    key_hash: &'a KeyHash,
+    key_name: &'a str,
+    limit: Option<Usd>,
+    limit_reset: Option<LimitReset>,
+    expires_at: Option<Timestamp>,
 }

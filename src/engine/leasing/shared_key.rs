@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use serde::Serialize;
 
 use crate::engine::clock::seconds_until;
 use crate::engine::context::Engine;
@@ -14,8 +15,10 @@ use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
 use crate::engine::role::{capped, shortened};
+use crate::engine::stored;
 use crate::framework::{SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response};
+use crate::openrouter::KeyHash;
 
 /// The lease on a shared key. Its end is one reader's affair: the key stays for the others.
 pub fn secret_type() -> SecretType<Engine> {
@@ -34,7 +37,7 @@ pub fn leased(
     role: &RotatingRole,
     longest: Duration,
 ) -> Result<Response, Error> {
-    let handout = Handout::of(role, engine.clock.now(), Some(longest))?;
+    let handout = Handout::of(role, engine.now(), Some(longest))?;
     let ttl = Duration::from_secs(handout.ttl);
     let internal_data = Data::from_iter([
         ("role".to_owned(), name.to_string().into()),
@@ -47,7 +50,7 @@ pub fn leased(
         // them the next key.
         renewable: false,
     };
-    let mut response = handout.response(role);
+    let mut response = handout.response(role)?;
     response.secret = Some(under_lease(SECRET_TYPE, lease, internal_data));
     Ok(response)
 }
@@ -57,7 +60,7 @@ pub fn leased(
 /// # Errors
 /// [`Error::Unusable`] when there is no key to hand out.
 pub fn unleased(engine: &Engine, role: &RotatingRole) -> Result<Response, Error> {
-    Ok(Handout::of(role, engine.clock.now(), None)?.response(role))
+    Handout::of(role, engine.now(), None)?.response(role)
 }
 
 /// The terms on which a reader gets the current key.
@@ -101,21 +104,34 @@ impl Handout {
         Ok(Self { ttl, warnings })
     }
 
-    /// Nothing here but `ttl` changes between two rotations: clients compare the rest to decide
-    /// whether to restart.
-    fn response(self, role: &RotatingRole) -> Response {
+    fn response(self, role: &RotatingRole) -> Result<Response, Error> {
         let key = &role.current;
-        let mut data = Data::new();
-        let mut show = |field: &str, value: serde_json::Value| data.insert(field.to_owned(), value);
-        show("api_key", key.secret.expose_secret().into());
-        show("key_hash", key.hash.to_string().into());
-        show("key_name", key.name.clone().into());
-        show("key_version", key.version.into());
-        show("last_vault_rotation", key.since.to_string().into());
-        show("rotation_period", period(role).into());
-        show("ttl", self.ttl.into());
-        Response::with_data(data).with_warnings(self.warnings)
+        let view = View {
+            api_key: &key.secret,
+            key_hash: &key.hash,
+            key_name: &key.name,
+            key_version: key.version,
+            last_vault_rotation: key.since,
+            rotation_period: period(role),
+            ttl: self.ttl,
+        };
+        let shown = Response::showing(&view).map_err(Error::Answer)?;
+        Ok(shown.with_warnings(self.warnings))
     }
+}
+
+/// What a reader gets. Nothing here but `ttl` changes between two rotations: clients compare the rest
+/// to decide whether to restart.
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(serialize_with = "stored::exposed")]
+    api_key: &'a SecretString,
+    key_hash: &'a KeyHash,
+    key_name: &'a str,
+    key_version: u64,
+    last_vault_rotation: Timestamp,
+    rotation_period: u64,
+    ttl: u64,
 }
 
 /// In seconds, for clients that want a number whatever the schedule is: for cron, the time from

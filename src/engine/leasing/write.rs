@@ -1,14 +1,14 @@
 //! Writing, showing and deleting a dynamic role. No key is made or revoked by that.
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::{Life, RoleName};
-use crate::engine::role::capped;
 use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::{TermsView, capped};
 use crate::framework::Fields;
-use crate::logical::{Data, Response};
+use crate::logical::Response;
 
 /// Creates or changes a role. Returns the warnings that it earned.
 ///
@@ -58,20 +58,32 @@ pub async fn write(
 }
 
 /// What a read of the role answers.
-pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Response {
-    let mut data = Data::new();
-    role.terms.show(&mut data);
-    // A node that only serves reads does not know.
+///
+/// # Errors
+/// None that a role can cause.
+pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Result<Response, Error> {
     let books = engine.books_if_open();
-    let living = books.map(|books| books.leases.of_role(name));
-    data.extend([
-        ("credential_type".to_owned(), "dynamic".into()),
-        ("ttl".to_owned(), role.ttl.into()),
-        ("max_ttl".to_owned(), role.max_ttl.into()),
-        ("max_leases".to_owned(), json!(role.max_leases)),
-        ("living_leases".to_owned(), json!(living)),
-    ]);
-    Response::with_data(data)
+    let view = View {
+        terms: role.terms.view(),
+        credential_type: "dynamic",
+        ttl: role.ttl,
+        max_ttl: role.max_ttl,
+        max_leases: role.max_leases,
+        living_leases: books.map(|books| books.leases.of_role(name)),
+    };
+    Response::showing(&view).map_err(Error::Answer)
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(flatten)]
+    terms: TermsView<'a>,
+    credential_type: &'static str,
+    ttl: u64,
+    max_ttl: u64,
+    max_leases: Option<u32>,
+    /// `None` on a node that only serves reads: it does not know.
+    living_leases: Option<usize>,
 }
 
 /// Forgets the role. Its leases stay: each can still be revoked, and ends at its time.

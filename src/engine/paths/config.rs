@@ -4,7 +4,9 @@ mod verify;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
+use serde::Serialize;
 
 use crate::engine::connection::{Connection, fields, missing};
 use crate::engine::context::Engine;
@@ -13,7 +15,7 @@ use crate::engine::keys::Holdings;
 use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
 use crate::engine::stored;
 use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
-use crate::logical::{Data, Operation, Response};
+use crate::logical::{Operation, Response};
 
 /// Both paths: the bare one is the connection named `default`.
 pub fn paths() -> Vec<Path<Engine>> {
@@ -61,36 +63,37 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let Some(connection) = Connection::load(&*engine.storage, &name).await? else {
         return Ok(None);
     };
-    let mut data = Data::new();
-    let mut show = |field: &str, value: serde_json::Value| data.insert(field.to_owned(), value);
-    show("api_url", connection.api_url.as_str().into());
-    show("description", connection.description.into());
-    show("request_timeout", connection.request_timeout.into());
-    let ca_certificate = connection.ca_certificate;
-    show(
-        "ca_certificate",
-        ca_certificate.map(|ca| ca.as_pem().to_owned()).into(),
-    );
-    // As its Display shows it: without credentials.
-    show(
-        "proxy_url",
-        connection.proxy_url.map(|url| url.to_string()).into(),
-    );
-    let proof = connection.proof;
-    show(
-        "management_key_label",
-        proof.as_ref().map(|p| p.label.clone()).into(),
-    );
-    let expires_at = proof.as_ref().and_then(|p| p.expires_at);
-    show(
-        "management_key_expires_at",
-        expires_at.map(|t| t.to_string()).into(),
-    );
-    show(
-        "verified_at",
-        proof.map(|p| p.verified_at.to_string()).into(),
-    );
-    Ok(Some(Response::with_data(data)))
+    Ok(Some(Response::showing(&View::of(connection))?))
+}
+
+/// What a read shows of a connection.
+#[derive(Serialize)]
+struct View {
+    api_url: String,
+    description: String,
+    request_timeout: u64,
+    ca_certificate: Option<String>,
+    /// Without credentials.
+    proxy_url: Option<String>,
+    management_key_label: Option<String>,
+    management_key_expires_at: Option<Timestamp>,
+    verified_at: Option<Timestamp>,
+}
+
+impl View {
+    fn of(connection: Connection) -> Self {
+        let proof = connection.proof.as_ref();
+        Self {
+            management_key_label: proof.map(|proof| proof.label.clone()),
+            management_key_expires_at: proof.and_then(|proof| proof.expires_at),
+            verified_at: proof.map(|proof| proof.verified_at),
+            api_url: connection.api_url.to_string(),
+            description: connection.description,
+            request_timeout: connection.request_timeout,
+            ca_certificate: connection.ca_certificate.map(|ca| ca.as_pem().to_owned()),
+            proxy_url: connection.proxy_url.map(|url| url.to_string()),
+        }
+    }
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Outcome {

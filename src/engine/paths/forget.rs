@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::engine::connection::missing;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -13,7 +15,7 @@ use crate::engine::role::Role;
 use crate::engine::rotation;
 use crate::engine::stored;
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
-use crate::logical::{Data, Operation, Response};
+use crate::logical::{Operation, Response};
 use crate::openrouter::KeyHash;
 
 /// Both paths.
@@ -69,7 +71,10 @@ async fn forget_role(engine: Arc<Engine>, call: Call) -> Outcome {
             forgotten.reason
         )
     });
-    Ok(Some(answer(&forgotten.left_behind).with_warnings(warning)))
+    let view = View {
+        keys_left_behind: &forgotten.left_behind,
+    };
+    Ok(Some(Response::showing(&view)?.with_warnings(warning)))
 }
 
 async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -101,13 +106,16 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
             left_behind.len()
         )
     });
-    Ok(Some(answer(&left_behind).with_warnings(warning)))
+    let view = View {
+        keys_left_behind: &left_behind,
+    };
+    Ok(Some(Response::showing(&view)?.with_warnings(warning)))
 }
 
-fn answer(left_behind: &BTreeSet<KeyHash>) -> Response {
-    let hashes: Vec<String> = left_behind.iter().map(ToString::to_string).collect();
-    let field = "keys_left_behind".to_owned();
-    Response::with_data(Data::from_iter([(field, hashes.into())]))
+/// What is left.
+#[derive(Serialize)]
+struct View<'a> {
+    keys_left_behind: &'a BTreeSet<KeyHash>,
 }
 
 const ROLE_FIELDS: &[Field] = &[Field::switch(

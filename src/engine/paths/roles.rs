@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::engine::books::Finding;
 use crate::engine::context::Engine;
 use crate::engine::names::{ROLES, RoleName};
-use crate::engine::role::{Kind, Role, fields, rotating};
+use crate::engine::role::rotating::{self, Unconfirmed};
+use crate::engine::role::{Kind, Role, fields};
 use crate::engine::{leasing, rotation, stored};
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Operation, Response};
@@ -46,10 +48,29 @@ pub fn paths() -> Vec<Path<Engine>> {
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
-    Ok(role.map(|role| match role {
-        Role::Rotating(role) => rotating::status(&role, engine.now()),
-        Role::Dynamic(role) => leasing::status(&engine, &name, &role),
-    }))
+    Ok(match role {
+        None => None,
+        Some(Role::Rotating(role)) => {
+            let unconfirmed = unconfirmed(&engine, &name);
+            Some(rotating::status(&role, unconfirmed, engine.now())?)
+        }
+        Some(Role::Dynamic(role)) => Some(leasing::status(&engine, &name, &role)?),
+    })
+}
+
+/// The keys that were ordered for a role and whose outcome is unknown, if this node knows of them.
+fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
+    let intents = engine.books_if_open()?.intents;
+    let adrift = intents.adrift_of(name).into_iter();
+    let shown = adrift.map(|written| Unconfirmed {
+        revoke_at: match intents.looks.of(&written.data.nonce).finding {
+            Finding::InUse(until) => Some(until),
+            Finding::Unknown | Finding::Nothing => None,
+        },
+        name: written.data.key_name,
+        ordered: written.at,
+    });
+    Some(shown.collect())
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {

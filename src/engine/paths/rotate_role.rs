@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
@@ -13,7 +14,8 @@ use crate::engine::role::rotating::{
 };
 use crate::engine::rotation::{Rotation, Trigger, revoke_all, rotate};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
-use crate::logical::{Data, Operation, Response};
+use crate::logical::{Operation, Response};
+use crate::openrouter::KeyHash;
 
 /// The path.
 pub fn path() -> Path<Engine> {
@@ -55,7 +57,8 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
             .into());
         }
     }
-    Ok(Some(answer(&engine, &role)))
+    let view = View::of(&role, engine.now());
+    Ok(Some(Response::showing(&view)?))
 }
 
 /// Waits until nobody else changes the role. Whoever finds it rotated by then has what they asked
@@ -111,33 +114,45 @@ fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Erro
     Ok(())
 }
 
-fn answer(engine: &Engine, role: &RotatingRole) -> Response {
-    let key = &role.current;
-    let next = rotation_due(role, engine.clock.now()).time();
-    let superseded: Vec<Value> = role
-        .superseded
-        .iter()
-        .map(|key| json!({ "hash": key.hash, "version": key.version, "revoke_at": key.revoke_at.to_string() }))
-        .collect();
-    Response::with_data(Data::from_iter([
-        ("key_hash".to_owned(), key.hash.to_string().into()),
-        ("key_label".to_owned(), key.label.clone().into()),
-        ("key_name".to_owned(), key.name.clone().into()),
-        ("key_version".to_owned(), key.version.into()),
-        (
-            "last_vault_rotation".to_owned(),
-            key.since.to_string().into(),
-        ),
-        (
-            "next_vault_rotation".to_owned(),
-            next.map(|at| at.to_string()).into(),
-        ),
-        (
-            "expires_at".to_owned(),
-            key.expires_at.map(|at| at.to_string()).into(),
-        ),
-        ("superseded_keys".to_owned(), superseded.into()),
-    ]))
+/// What a rotation answers: never a secret.
+#[derive(Serialize)]
+struct View<'a> {
+    key_hash: &'a KeyHash,
+    key_label: &'a str,
+    key_name: &'a str,
+    key_version: u64,
+    last_vault_rotation: Timestamp,
+    next_vault_rotation: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    superseded_keys: Vec<Superseded<'a>>,
+}
+
+#[derive(Serialize)]
+struct Superseded<'a> {
+    hash: &'a KeyHash,
+    version: u64,
+    revoke_at: Timestamp,
+}
+
+impl<'a> View<'a> {
+    fn of(role: &'a RotatingRole, now: Timestamp) -> Self {
+        let key = &role.current;
+        let superseded = role.superseded.iter().map(|key| Superseded {
+            hash: &key.hash,
+            version: key.version,
+            revoke_at: key.revoke_at,
+        });
+        Self {
+            key_hash: &key.hash,
+            key_label: &key.label,
+            key_name: &key.name,
+            key_version: key.version,
+            last_vault_rotation: key.since,
+            next_vault_rotation: rotation_due(role, now).time(),
+            expires_at: key.expires_at,
+            superseded_keys: superseded.collect(),
+        }
+    }
 }
 
 const FIELDS: &[Field] = &[Field::duration(

@@ -13,7 +13,7 @@ pub use entry::Role;
 pub use kind::Kind;
 #[cfg(test)]
 pub use terms::FIELDS as TERMS;
-pub use terms::{LONGEST_KEY_NAME, Terms};
+pub use terms::{LONGEST_KEY_NAME, Terms, TermsView};
 #[cfg(test)]
 pub use ttl::TTL;
 pub use ttl::{DEFAULT_TTL, capped, shortened};

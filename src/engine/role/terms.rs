@@ -1,12 +1,10 @@
 //! What a role of either kind asks for each of its keys, and how a write changes it.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::framework::{Field, Fields};
-use crate::logical::Data;
 use crate::openrouter::{LimitReset, Limits, Usd, WorkspaceId};
 
 /// The terms of a role's keys.
@@ -75,17 +73,30 @@ impl Terms {
         Ok(())
     }
 
-    /// Adds the terms to what a read of the role answers.
-    pub fn show(&self, data: &mut Data) {
-        let mut show = |field: &str, value: Value| data.insert(field.to_owned(), value);
-        show("connection", self.connection.to_string().into());
-        show("key_name", self.key_name.clone().into());
-        show("limit", json!(self.limits.limit));
-        show("limit_reset", json!(self.limits.reset));
-        show("include_byok_in_limit", self.limits.include_byok.into());
-        show("workspace_id", json!(self.workspace_id));
-        show("description", self.description.clone().into());
+    /// What a read of the role shows of them.
+    pub fn view(&self) -> TermsView<'_> {
+        TermsView {
+            connection: &self.connection,
+            key_name: &self.key_name,
+            limit: self.limits.limit,
+            limit_reset: self.limits.reset,
+            include_byok_in_limit: self.limits.include_byok,
+            workspace_id: self.workspace_id.as_ref(),
+            description: &self.description,
+        }
     }
+}
+
+/// See [`Terms::view`].
+#[derive(Serialize)]
+pub struct TermsView<'a> {
+    connection: &'a ConnectionName,
+    key_name: &'a str,
+    limit: Option<Usd>,
+    limit_reset: Option<LimitReset>,
+    include_byok_in_limit: bool,
+    workspace_id: Option<&'a WorkspaceId>,
+    description: &'a str,
 }
 
 fn key_name(text: &str) -> Result<String, Error> {

@@ -57,9 +57,6 @@ struct Silent;
 
 #[async_trait]
 impl SystemView for Silent {
-    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
-        Err(SystemViewError("silent".to_owned()))
-    }
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         Err(SystemViewError("silent".to_owned()))
     }

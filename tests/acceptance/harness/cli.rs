@@ -41,7 +41,16 @@ impl CliOutput {
 
 /// Runs a program that calls `vault`, as the client.
 pub(crate) async fn output_of(calling: &Path, arguments: &[&str], client: &Client) -> Output {
-    let directory = Directory::without_plugin();
+    output_in(&Directory::without_plugin(), calling, arguments, client).await
+}
+
+/// The same in a directory that has something in it already; for once in each.
+pub(crate) async fn output_in(
+    directory: &Directory,
+    calling: &Path,
+    arguments: &[&str],
+    client: &Client,
+) -> Output {
     let folder = directory.path("bin");
     std::fs::create_dir(&folder).expect("a directory");
     // Under the name that it is called by, whichever server is tested.

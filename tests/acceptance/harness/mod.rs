@@ -26,7 +26,7 @@ mod vault;
 mod wait;
 
 pub(crate) use available::{runs, skipped};
-pub(crate) use cli::output_of;
+pub(crate) use cli::{output_in, output_of};
 pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;

@@ -1,6 +1,5 @@
 //! A node: the engine on one mount, in one process, as the server calls it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -41,7 +40,6 @@ impl Node {
             storage: Arc::clone(&storage) as _,
             system,
             events: Arc::new(NoEvents),
-            config: HashMap::new(),
             backend_uuid: "test".to_owned(),
         };
         let backend = make(mount);

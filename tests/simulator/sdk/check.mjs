@@ -24,6 +24,19 @@ function sdk(apiKey) {
     delete: (hash) => client.apiKeys.delete({ hash }),
     current: () => client.apiKeys.getCurrentKeyMetadata(),
     credits: () => client.credits.getCredits(),
+    workspaces: async () => (await client.workspaces.list()).result,
+    workspace: (id) => client.workspaces.get({ id }),
+    workspaceMembers: async (id) => (await client.workspaces.listMembers({ id })).result,
+    members: async () => (await client.organization.listMembers()).result,
+    guardrails: async (request) => (await client.guardrails.list(request)).result,
+    guardrailCreate: (createGuardrailRequest) => client.guardrails.create({ createGuardrailRequest }),
+    guardrail: (id) => client.guardrails.get({ id }),
+    guardrailUpdate: (id, updateGuardrailRequest) => client.guardrails.update({ id, updateGuardrailRequest }),
+    guardrailDelete: (id) => client.guardrails.delete({ id }),
+    assign: (id, ...keyHashes) => client.guardrails.bulkAssignKeys({ id, bulkAssignKeysRequest: { keyHashes } }),
+    unassign: (id, ...keyHashes) => client.guardrails.bulkUnassignKeys({ id, bulkUnassignKeysRequest: { keyHashes } }),
+    assignments: async () => (await client.guardrails.listKeyAssignments()).result,
+    guardrailKeys: async (id) => (await client.guardrails.listGuardrailKeyAssignments({ id })).result,
     chat: () => client.chat.send({ chatRequest: { model: "m", messages: [{ role: "user", content: "Say hello." }] } }),
   };
 }
@@ -82,6 +95,17 @@ const [living, gone] = [await management.create({ name }), await management.crea
 const [hash, own] = [living.data.hash, sdk(living.key)];
 await management.delete(gone.data.hash);
 
+// An organization of its own, with a member.
+const organizationKey = `sk-or-v1-organization-of-${name}`;
+await steer("/accounts", { management_key: organizationKey, organization: true });
+const organization = sdk(organizationKey);
+const organizations = await (await fetch(`${control}/accounts`)).json();
+const number = organizations.data.at(-1).account;
+await steer("/members", { account: number, email: "a@example.com", role: "admin" });
+
+const { id: guardrail } = (await management.guardrailCreate({ name, limitUsd: 5, resetInterval: "daily" })).data;
+const elsewhere = (await management.create({ name, workspaceId: workspace })).data.hash;
+
 const accepted = [
   ["list", "in pages", async () => {
     await steer("/keys", { name: "somebody else's", count: 150 });
@@ -138,6 +162,59 @@ const accepted = [
     const found = (await management.credits()).data;
     assert.ok(found.totalCredits > 0 && found.totalUsage >= 0);
   }],
+  ["workspaces", "", async () => {
+    const { data, totalCount } = await management.workspaces();
+    assert.ok(totalCount >= 2 && data.some((found) => found.id === workspace));
+  }],
+  ["workspace", "by id and slug", async () => {
+    const { data } = await management.workspace(workspace);
+    include((await management.workspace(data.slug)).data, { id: workspace, name: data.name });
+  }],
+  ["members", "", async () => {
+    const { data, totalCount } = await organization.members();
+    assert.deepEqual([totalCount, data[0].email, data[0].role], [1, "a@example.com", "org:admin"]);
+  }],
+  ["workspace-members", "of the default one", async () => {
+    const { data } = await organization.workspaceMembers("default");
+    assert.equal(data[0].userId, (await organization.members()).data[0].id);
+  }],
+  ["create", "for a member", async () => {
+    const creatorUserId = (await organization.members()).data[0].id;
+    include((await organization.create({ name, creatorUserId })).data, { creatorUserId });
+    include((await organization.create({ name })).data, { creatorUserId: null });
+  }],
+  ["guardrails", "of a workspace", async () => {
+    const inside = (await management.guardrailCreate({ name, workspaceId: workspace })).data.id;
+    const found = (await management.guardrails({ workspaceId: workspace })).data.map((found) => found.id);
+    assert.ok(found.includes(inside) && !found.includes(guardrail));
+  }],
+  ["guardrail-create", "with many fields", async () => {
+    const body = { name, limitUsd: 2.5, resetInterval: "weekly", allowedModels: ["a/b"], enforceZdrOpenai: true, description: "d" };
+    include((await management.guardrailCreate(body)).data, body);
+  }],
+  ["guardrail", "", async () => include((await management.guardrail(guardrail)).data, { id: guardrail, name, limitUsd: 5 })],
+  ["guardrail-update", "to null", async () => {
+    const { id } = (await management.guardrailCreate({ name, limitUsd: 1, resetInterval: "daily" })).data;
+    const nulls = { limitUsd: null, resetInterval: null };
+    include((await management.guardrailUpdate(id, nulls)).data, { ...nulls, name });
+  }],
+  ["guardrail-update", "a workspace's default", async () => {
+    const id = (await management.workspace("default")).data.defaultGuardrailId;
+    include((await management.guardrailUpdate(id, { ignoredModels: ["a/b"] })).data, { id, ignoredModels: ["a/b"] });
+  }],
+  ["guardrail-delete", "", async () => {
+    const { id } = (await management.guardrailCreate({ name })).data;
+    assert.equal((await management.guardrailDelete(id)).deleted, true);
+  }],
+  ["assign", "and see it", async () => {
+    const key = (await management.create({ name })).data;
+    assert.equal((await management.assign(guardrail, key.hash, "0".repeat(64))).assignedCount, 1);
+    for (const { data } of [await management.assignments(), await management.guardrailKeys(guardrail)]) {
+      const row = data.find((row) => row.keyHash === key.hash);
+      include(row, { guardrailId: guardrail, keyName: name, keyLabel: key.label });
+    }
+    assert.equal((await management.unassign(guardrail, key.hash)).unassignedCount, 1);
+  }],
   ["chat", "", async () => assert.equal((await own.chat()).choices[0].message.content, "Simulated.")],
 ];
 for (const [call, what, act] of accepted) await check(call, what, "accepted", act);
@@ -149,6 +226,8 @@ const [noUser, notFound] = [[401, "User not found."], [404, "Resource not found"
 const limitExceeded = [403, "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"];
 const onlyManagement = [403, "Only management keys can perform this operation"];
 const negativeLimit = [400, "Invalid request parameters: limit must not be negative"];
+const halfABudget = [400, "Invalid request parameters: limit_usd and reset_interval must be set together"];
+const otherWorkspace = [400, "Some keys do not belong to the same workspace as the guardrail"];
 const refused = [
   ["list", "unknown workspace", notFound, () => management.list({ workspaceId: unknownWorkspace })],
   ["list", "unknown key", noUser, nobody.list],
@@ -168,6 +247,20 @@ const refused = [
   ["current", "deleted", noUser, sdk(gone.key).current],
   ["credits", "unknown key", noUser, nobody.credits],
   ["credits", "ordinary key", onlyManagement, own.credits],
+  ["workspaces", "ordinary key", onlyManagement, own.workspaces],
+  ["workspace", "unknown", notFound, () => management.workspace("nowhere")],
+  ["workspace-members", "unknown", notFound, () => management.workspaceMembers("nowhere")],
+  ["members", "of a person", notFound, management.members],
+  ["guardrails", "ordinary key", onlyManagement, () => own.guardrails()],
+  ["guardrail-create", "half a budget", halfABudget, () => management.guardrailCreate({ name, limitUsd: 1 })],
+  ["guardrail", "unknown", notFound, () => management.guardrail(unknownWorkspace)],
+  ["guardrail-update", "half a budget", halfABudget, () => management.guardrailUpdate(guardrail, { limitUsd: null })],
+  ["guardrail-delete", "unknown", notFound, () => management.guardrailDelete(unknownWorkspace)],
+  ["assign", "unknown guardrail", notFound, () => management.assign(unknownWorkspace, hash)],
+  ["assign", "other workspace", otherWorkspace, () => management.assign(guardrail, elsewhere)],
+  ["unassign", "unknown guardrail", notFound, () => management.unassign(unknownWorkspace, hash)],
+  ["assignments", "ordinary key", onlyManagement, own.assignments],
+  ["guardrail-keys", "unknown guardrail", notFound, () => management.guardrailKeys(unknownWorkspace)],
   ["chat", "management key", noUser, management.chat],
   ["chat", "deleted", noUser, sdk(gone.key).chat],
   ["chat", "exhausted", limitExceeded, exhausted.chat],
@@ -182,6 +275,19 @@ const acts = {
   update: () => management.update(hash, { limit: 1 }),
   current: () => management.current(),
   credits: () => management.credits(),
+  workspaces: () => management.workspaces(),
+  workspace: () => management.workspace(workspace),
+  "workspace-members": () => management.workspaceMembers(workspace),
+  members: () => organization.members(),
+  guardrails: () => management.guardrails(),
+  "guardrail-create": () => management.guardrailCreate({ name }),
+  guardrail: () => management.guardrail(guardrail),
+  "guardrail-update": () => management.guardrailUpdate(guardrail, { name }),
+  assign: () => management.assign(guardrail, hash),
+  unassign: () => management.unassign(guardrail, hash),
+  assignments: () => management.assignments(),
+  "guardrail-keys": () => management.guardrailKeys(guardrail),
+  "guardrail-delete": () => management.guardrailDelete(guardrail),
   chat: () => own.chat(),
   // Last: it may succeed.
   delete: () => management.delete(hash),
@@ -191,6 +297,6 @@ for (const [call, act] of Object.entries(acts)) {
     const fault = { kind: "status", status, message: "As scripted." };
     await check(call, `script: ${status}`, refusal(call, [status, "As scripted."]), under(fault, call, act));
   }
-  const unreadable = `${plan.unreadable} ${call === "create" ? 201 : 200}`;
+  const unreadable = `${plan.unreadable} ${plan.calls[call].succeeds ?? 200}`;
   await check(call, "script: nonsense_json", unreadable, under({ kind: "nonsense_json" }, call, act));
 }

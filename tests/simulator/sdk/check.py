@@ -29,6 +29,19 @@ class Sdk:
         self.delete = client.api_keys.delete
         self.current = client.api_keys.get_current_key_metadata
         self.credits = client.credits.get_credits
+        self.workspaces = lambda: client.workspaces.list().result
+        self.workspace = lambda id: client.workspaces.get(id=id)
+        self.workspace_members = lambda id: client.workspaces.list_members(id=id).result
+        self.members = lambda: client.organization.list_members().result
+        self.guardrails = lambda **filters: client.guardrails.list(**filters).result
+        self.guardrail_create = client.guardrails.create
+        self.guardrail = lambda id: client.guardrails.get(id=id)
+        self.guardrail_update = lambda id, **changes: client.guardrails.update(id=id, **changes)
+        self.guardrail_delete = lambda id: client.guardrails.delete(id=id)
+        self.assign = lambda id, *hashes: client.guardrails.bulk_assign_keys(id=id, key_hashes=hashes)
+        self.unassign = lambda id, *hashes: client.guardrails.bulk_unassign_keys(id=id, key_hashes=hashes)
+        self.assignments = lambda: client.guardrails.list_key_assignments().result
+        self.guardrail_keys = lambda id: client.guardrails.list_guardrail_key_assignments(id=id).result
         self.chat = lambda: client.chat.send(model="m", messages=[{"role": "user", "content": "Say hello."}])
 
 
@@ -179,6 +192,80 @@ def credits():
     assert found.total_credits > 0 and found.total_usage >= 0
 
 
+def find_workspace():
+    found = management.workspace(workspace).data
+    equal(management.workspace(found.slug).data, found)
+    assert found.id == workspace and found.default_guardrail_id
+
+
+def list_members():
+    found = organization.members()
+    equal((found.total_count, found.data[0].email, found.data[0].role), (1, "a@example.com", "org:admin"))
+
+
+def list_members_of_workspace():
+    found = organization.workspace_members("default")
+    equal(found.data[0].user_id, organization.members().data[0].id)
+
+
+def create_for_member():
+    member = organization.members().data[0].id
+    equal(organization.create(name="python", creator_user_id=member).data.creator_user_id, member)
+    equal(organization.create(name="python").data.creator_user_id, None)
+
+
+def list_guardrails_of_workspace():
+    inside = management.guardrail_create(name="python", workspace_id=workspace).data.id
+    found = [found.id for found in management.guardrails(workspace_id=workspace).data]
+    assert inside in found and guardrail not in found
+
+
+def create_guardrail():
+    body = {"name": "python", "limit_usd": 2.5, "reset_interval": "weekly", "allowed_models": ["a/b"]}
+    body |= {"enforce_zdr_openai": True, "description": "d"}
+    found = management.guardrail_create(**body).data.model_dump()
+    equal({name: found[name] for name in body}, body)
+
+
+def update_guardrail_to_null():
+    id = management.guardrail_create(name="python", limit_usd=1, reset_interval="daily").data.id
+    changed = management.guardrail_update(id, limit_usd=None, reset_interval=None).data
+    equal((changed.limit_usd, changed.reset_interval, changed.name), (None, None, "python"))
+
+
+def configure_default_guardrail():
+    id = management.workspace("default").data.default_guardrail_id
+    changed = management.guardrail_update(id, ignored_models=["a/b"]).data
+    equal((changed.id, changed.ignored_models), (id, ["a/b"]))
+
+
+def delete_guardrail():
+    id = management.guardrail_create(name="python").data.id
+    equal(management.guardrail_delete(id).model_dump(by_alias=True), {"deleted": True})
+
+
+def assign_a_key():
+    created = management.create(name="python", limit=20)
+    key = created.data
+    equal(management.assign(guardrail, key.hash, "0" * 64).assigned_count, 1)
+    for rows in (management.assignments(), management.guardrail_keys(guardrail)):
+        (row,) = (row for row in rows.data if row.key_hash == key.hash)
+        equal((row.guardrail_id, row.key_name, row.key_label), (guardrail, "python", key.label))
+    found = Sdk(created.key).current().data
+    equal([budget.scope for budget in found.budgets], ["api_key", "key_limit"])
+    equal((found.effective_budget.guardrail_id, found.effective_budget.remaining_usd), (guardrail, 5))
+    assert found.effective_budget.resets_at.tzinfo
+    equal(management.unassign(guardrail, key.hash).unassigned_count, 1)
+
+
+# An organization of its own, with a member.
+steer("/accounts", {"management_key": "sk-or-v1-organization-of-python", "organization": True})
+organization = Sdk("sk-or-v1-organization-of-python")
+number = json.loads(steer("/accounts", method="GET"))["data"][-1]["account"]
+steer("/members", {"account": number, "email": "a@example.com", "role": "admin"})
+
+guardrail = management.guardrail_create(name="python", limit_usd=5, reset_interval="daily").data.id
+elsewhere = management.create(name="python", workspace_id=workspace).data.hash
 living, gone = management.create(name="python"), management.create(name="python")
 key_hash, own = living.data.hash, Sdk(living.key)
 management.delete(hash=gone.data.hash)
@@ -195,6 +282,18 @@ for call, name, act in [
     ("current", "of a management key", current_of_management),
     ("current", "of an ordinary key", current_of_key),
     ("credits", "", credits),
+    ("workspaces", "", lambda: equal(workspace in [found.id for found in management.workspaces().data], True)),
+    ("workspace", "by id and slug", find_workspace),
+    ("members", "", list_members),
+    ("workspace-members", "of the default one", list_members_of_workspace),
+    ("create", "for a member", create_for_member),
+    ("guardrails", "of a workspace", list_guardrails_of_workspace),
+    ("guardrail-create", "with many fields", create_guardrail),
+    ("guardrail", "", lambda: equal(management.guardrail(guardrail).data.limit_usd, 5)),
+    ("guardrail-update", "to null", update_guardrail_to_null),
+    ("guardrail-update", "a workspace's default", configure_default_guardrail),
+    ("guardrail-delete", "", delete_guardrail),
+    ("assign", "and see it", assign_a_key),
     ("chat", "", lambda: equal(own.chat().choices[0].message.content, "Simulated.")),
 ]:
     case(call, name, "accepted", act)
@@ -206,6 +305,8 @@ no_user, not_found = (401, "User not found."), (404, "Resource not found")
 limit_exceeded = (403, "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys")
 only_management = (403, "Only management keys can perform this operation")
 negative_limit = (400, "Invalid request parameters: limit must not be negative")
+half_a_budget = (400, "Invalid request parameters: limit_usd and reset_interval must be set together")
+other_workspace = (400, "Some keys do not belong to the same workspace as the guardrail")
 for call, name, refused, act in [
     ("list", "unknown workspace", not_found, lambda: management.list(workspace_id=unknown_workspace)),
     ("list", "unknown key", no_user, nobody.list),
@@ -225,6 +326,20 @@ for call, name, refused, act in [
     ("current", "deleted", no_user, Sdk(gone.key).current),
     ("credits", "unknown key", no_user, nobody.credits),
     ("credits", "ordinary key", only_management, own.credits),
+    ("workspaces", "ordinary key", only_management, own.workspaces),
+    ("workspace", "unknown", not_found, lambda: management.workspace("nowhere")),
+    ("workspace-members", "unknown", not_found, lambda: management.workspace_members("nowhere")),
+    ("members", "of a person", not_found, management.members),
+    ("guardrails", "ordinary key", only_management, own.guardrails),
+    ("guardrail-create", "half a budget", half_a_budget, lambda: management.guardrail_create(name="python", limit_usd=1)),
+    ("guardrail", "unknown", not_found, lambda: management.guardrail(unknown_workspace)),
+    ("guardrail-update", "half a budget", half_a_budget, lambda: management.guardrail_update(guardrail, limit_usd=None)),
+    ("guardrail-delete", "unknown", not_found, lambda: management.guardrail_delete(unknown_workspace)),
+    ("assign", "unknown guardrail", not_found, lambda: management.assign(unknown_workspace, key_hash)),
+    ("assign", "other workspace", other_workspace, lambda: management.assign(guardrail, elsewhere)),
+    ("unassign", "unknown guardrail", not_found, lambda: management.unassign(unknown_workspace, key_hash)),
+    ("assignments", "ordinary key", only_management, own.assignments),
+    ("guardrail-keys", "unknown guardrail", not_found, lambda: management.guardrail_keys(unknown_workspace)),
     ("chat", "management key", no_user, management.chat),
     ("chat", "deleted", no_user, Sdk(gone.key).chat),
     ("chat", "exhausted", limit_exceeded, exhausted.chat),
@@ -239,6 +354,19 @@ acts = {
     "update": lambda: management.update(hash=key_hash, limit=1),
     "current": management.current,
     "credits": management.credits,
+    "workspaces": management.workspaces,
+    "workspace": lambda: management.workspace(workspace),
+    "workspace-members": lambda: management.workspace_members(workspace),
+    "members": organization.members,
+    "guardrails": management.guardrails,
+    "guardrail-create": lambda: management.guardrail_create(name="python"),
+    "guardrail": lambda: management.guardrail(guardrail),
+    "guardrail-update": lambda: management.guardrail_update(guardrail, name="python"),
+    "assign": lambda: management.assign(guardrail, key_hash),
+    "unassign": lambda: management.unassign(guardrail, key_hash),
+    "assignments": management.assignments,
+    "guardrail-keys": lambda: management.guardrail_keys(guardrail),
+    "guardrail-delete": lambda: management.guardrail_delete(guardrail),
     "chat": own.chat,
     # Last: it may succeed.
     "delete": lambda: management.delete(hash=key_hash),
@@ -247,7 +375,7 @@ for call, act in acts.items():
     for status in sorted({*plan["calls"][call]["errors"]["python"], *plan["others"]}):
         fault = {"kind": "status", "status": status, "message": "As scripted."}
         case(call, f"script: {status}", refusal(call, status, "As scripted."), under(fault, call, act))
-    unreadable = f"{plan['unreadable']} {201 if call == 'create' else 200}"
+    unreadable = f"{plan['unreadable']} {plan['calls'][call].get('succeeds', 200)}"
     if plan["calls"][call].get("accepts_anything") == "python":
         unreadable = "accepted"
     case(call, "script: nonsense_json", unreadable, under({"kind": "nonsense_json"}, call, act))

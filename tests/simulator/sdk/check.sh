@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Lets OpenRouter's own SDKs judge the simulator: every management call, and every error that they have a class
-# for. Prints a table; fails if an SDK makes something else of an answer than it should.
-# Usage: tests/simulator/sdk/check.sh [--simulator PROGRAM] [node|python]…
+# for. Prints a table; fails if an SDK makes something else of an answer than it should. After them a property-based
+# tester holds the simulator to OpenRouter's published document.
+# Usage: tests/simulator/sdk/check.sh [--simulator PROGRAM] [node|python|contract]…
+#   OPENROUTER_OPENAPI   OpenRouter's OpenAPI document, for `contract`; left out in all but name if it is not given
 # Needs Node.js, Python and, once, their package registries; exit 3 and one sentence where that is not there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +14,7 @@ if [[ ${1:-} == --simulator ]]; then
   shift 2
 fi
 languages=("$@")
-(($#)) || languages=(node python)
+(($#)) || languages=(node python contract)
 
 work=$(mktemp -d)
 pid=
@@ -35,16 +37,64 @@ run_python() {
   "$1/bin/python" "$here/check.py" "$base_url" "$management_key" "$workspace"
 }
 
+# Installs schemathesis in the versions that are locked here, once, and prints where.
+install_contract() {
+  local folder=${CARGO_TARGET_DIR:-$root/target}/sdks/contract
+  mkdir -p "$folder"
+  exec {lock}>"$folder.lock"
+  flock "$lock"
+  if ! cmp --silent "$here/contract.txt" "$folder.installed"; then
+    if ! {
+      python3 -m venv --clear "$folder" &&
+        "$folder/bin/pip" install --quiet --disable-pip-version-check --retries 1 --requirement "$here/contract.txt"
+    } >"$folder.log" 2>&1; then
+      echo "schemathesis could not be installed, see $folder.log" >&2
+      return 3
+    fi
+    cp "$here/contract.txt" "$folder.installed"
+  fi
+  printf '%s\n' "$folder"
+}
+
+# Exit 3 and one sentence where the document or the tester is not there.
+run_contract() {
+  local document=${OPENROUTER_OPENAPI:-} installed
+  if [[ -z $document ]]; then
+    echo "OPENROUTER_OPENAPI does not say where OpenRouter's OpenAPI document is" >&2
+    return 3
+  fi
+  document=$(realpath -- "$document")
+  installed=$(install_contract) || return
+  # It finds its configuration and its hooks where it runs, and keeps examples there.
+  mkdir "$work/simulator"
+  cp -r "$here" "$work/simulator/sdk"
+  cp "$here/../README.md" "$work/simulator/"
+  cd "$work/simulator/sdk"
+  "$installed/bin/schemathesis" --config-file contract.toml run "$document" --url "$base_url" \
+    --header "Authorization: Bearer $management_key" --no-color
+}
+
 # The table, and how many rows are not as they should be.
 judge() {
   awk -F'\t' -v sdk="$1" '
-    { printf "%-7s %-8s %-25s %s\n", sdk, $1, $2, $4 }
+    { printf "%-7s %-17s %-25s %s\n", sdk, $1, $2, $4 }
     $3 != $4 { wrong++; printf "        ^ should be: %s\n", $3 }
     END { printf "%s: %d cases, %d not as they should be\n", sdk, NR, wrong; exit wrong > 0 || NR == 0 }'
 }
 
 status=0
 for language in "${languages[@]}"; do
+  if [[ $language == contract ]]; then
+    code=0
+    (run_contract) || code=$?
+    # Alone, its absence is for the caller to say.
+    if ((code == 3 && ${#languages[@]} > 1)); then
+      echo "skipped: the contract tester" >&2
+      code=0
+    fi
+    ((code == 0 || status)) || status=$code
+    continue
+  fi
   installed=$("$root/scripts/sdks" "$language")
   "run_$language" "$installed" | judge "$language" || status=1
 done

@@ -6,13 +6,23 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::billing::BillingRules;
+use crate::budgets::{Budget, effective};
 use crate::keys::Key;
-use crate::limits::{LimitReset, Spending, usd};
+use crate::limits::{LimitReset, usd};
+use crate::management_keys::ManagementKey;
+use crate::spending::{Seen, Spending};
+use crate::state::AccountState;
 
 impl Key {
-    /// The `data` of list, get, create and update.
+    /// The `data` of list, get, create and update, as it is without any lag.
     #[must_use]
     pub fn to_json(&self, now: Timestamp) -> Value {
+        self.described(now, Seen::ALL)
+    }
+
+    /// The `data` of list, get, create and update, as far as reports know.
+    pub(crate) fn described(&self, now: Timestamp, seen: Seen) -> Value {
         let mut object = json!({
             "hash": self.hash,
             "name": self.name,
@@ -21,68 +31,111 @@ impl Key {
             "updated_at": self.updated_at.map(offset_notation),
             "workspace_id": self.workspace_id,
             "external_user": self.external_user,
-            "last_used_at": self.last_used_at.map(|instant| instant.to_string()),
+            "last_used_at": self.last_use(seen).map(|instant| instant.to_string()),
         });
-        merge(&mut object, self.shared_fields(now));
+        merge(&mut object, self.shared_fields(now, seen));
         object
     }
 
-    /// The `data` of `GET /key` for this key.
-    #[must_use]
-    pub fn to_bearer_json(&self, now: Timestamp) -> Value {
-        let mut object = bearer_fields(false, Some(&self.workspace_id));
-        merge(&mut object, self.shared_fields(now));
-        object
-    }
-
-    fn shared_fields(&self, now: Timestamp) -> Value {
+    fn shared_fields(&self, now: Timestamp, seen: Seen) -> Value {
         let mut fields = json!({
             "label": self.label,
             "limit": self.limit.map(usd),
-            "limit_remaining": self.limit_remaining(now).map(usd),
+            "limit_remaining": self.remaining(now, seen).map(usd),
             "limit_reset": self.limit_reset.map(LimitReset::as_str),
             "include_byok_in_limit": self.include_byok_in_limit,
             "expires_at": self.expires_at.map(|instant| instant.to_string()),
             "creator_user_id": self.creator_user_id,
         });
-        merge(&mut fields, counters("usage", &self.usage, now));
-        merge(&mut fields, counters("byok_usage", &self.byok_usage, now));
+        merge(&mut fields, counters("usage", &self.usage, now, seen));
+        merge(
+            &mut fields,
+            counters("byok_usage", &self.byok_usage, now, seen),
+        );
         fields
     }
 }
 
-/// The fields that only `GET /key` has. The last six came with the Python SDK 1.3, which requires them.
-pub(crate) fn bearer_fields(is_management_key: bool, workspace_id: Option<&str>) -> Value {
-    json!({
-        "is_free_tier": false,
-        "is_management_key": is_management_key,
-        "is_provisioning_key": is_management_key,
-        "rate_limit": {
-            "requests": -1,
-            "interval": "10s",
-            "note": "This field is deprecated and safe to ignore.",
-        },
-        "allowed_data_regions": [],
-        "budgets": [],
-        "effective_budget": null,
-        "free_model_daily_requests": { "used": 0, "limit": 1000, "remaining": 1000 },
-        "organization_id": null,
-        "workspace_id": workspace_id,
-    })
+impl AccountState {
+    /// The `data` of `GET /key` for an ordinary key: the budgets as enforcement knows them, the rest as
+    /// reports do.
+    pub(crate) fn described_to_bearer(
+        &self,
+        key: &Key,
+        rules: &BillingRules,
+        now: Timestamp,
+    ) -> Value {
+        let budgets = self.budgets(key, now, rules.enforced(now));
+        let mut object = self.bearer_fields(false, Some(&key.workspace_id));
+        merge(
+            &mut object,
+            json!({
+                "budgets": budgets.iter().map(Budget::to_json).collect::<Vec<_>>(),
+                "effective_budget": effective(&budgets).map(Budget::to_json),
+            }),
+        );
+        merge(&mut object, key.shared_fields(now, rules.reported(now)));
+        object
+    }
+
+    /// The `data` of `GET /key` for a management key, which spends nothing.
+    pub(crate) fn described_to_manager(&self, key: &ManagementKey, now: Timestamp) -> Value {
+        let nothing = Spending::default();
+        let mut object = self.bearer_fields(true, None);
+        merge(&mut object, counters("usage", &nothing, now, Seen::ALL));
+        merge(
+            &mut object,
+            counters("byok_usage", &nothing, now, Seen::ALL),
+        );
+        merge(
+            &mut object,
+            json!({
+                "label": key.label,
+                "limit": null,
+                "limit_remaining": null,
+                "limit_reset": null,
+                "include_byok_in_limit": false,
+                "expires_at": key.expires_at.map(|instant| instant.to_string()),
+                "creator_user_id": self.owner.default_creator(),
+            }),
+        );
+        object
+    }
+
+    /// The fields that only `GET /key` has. The last six came with the Python SDK 1.3, which requires them.
+    fn bearer_fields(&self, is_management_key: bool, workspace_id: Option<&str>) -> Value {
+        json!({
+            "is_free_tier": false,
+            "is_management_key": is_management_key,
+            "is_provisioning_key": is_management_key,
+            "rate_limit": {
+                "requests": -1,
+                "interval": "10s",
+                "note": "This field is deprecated and safe to ignore.",
+            },
+            // Without regional routing and guardrails about it: the host that everybody uses.
+            "allowed_data_regions": ["global"],
+            "budgets": [],
+            "effective_budget": null,
+            "free_model_daily_requests": { "used": 0, "limit": 1000, "remaining": 1000 },
+            "organization_id": self.owner.organization_id(),
+            "workspace_id": workspace_id,
+        })
+    }
 }
 
 /// A counter for ever and for the current day, week and month.
-pub(crate) fn counters(name: &str, spending: &Spending, now: Timestamp) -> Value {
+fn counters(name: &str, spending: &Spending, now: Timestamp, seen: Seen) -> Value {
     let windows = [LimitReset::Daily, LimitReset::Weekly, LimitReset::Monthly];
     windows
         .into_iter()
         .map(|window| {
             (
                 format!("{name}_{}", window.as_str()),
-                usd(spending.within(window, now)),
+                usd(spending.seen(Some(window), now, seen)),
             )
         })
-        .chain([(name.to_owned(), usd(spending.total()))])
+        .chain([(name.to_owned(), usd(spending.seen(None, now, seen)))])
         .collect::<serde_json::Map<_, _>>()
         .into()
 }

@@ -68,7 +68,7 @@ pub enum Fault {
     /// After the effect: the reply's status and a body that never ends.
     EndlessBody,
     /// After the effect: the right reply, in which these fields of `data` are something else. In a list
-    /// that is so for every key of the page.
+    /// that is so for every row of the page; a reply without `data` has the fields itself.
     EditedReply {
         /// The fields and their values.
         data: serde_json::Map<String, serde_json::Value>,

@@ -4,14 +4,14 @@
 //! decides whether a request is allowed.
 
 use std::fmt;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::clock::later;
 use crate::fault::KeyChanges;
-use crate::limits::{LimitReset, Spending, remaining};
+use crate::hiding::Hiding;
+use crate::limits::{LimitReset, rounded};
 use crate::randomness::hash_of;
+use crate::spending::{Seen, Spending};
 
 /// A key, living or deleted, at the moment it was looked at.
 #[derive(Clone)]
@@ -70,28 +70,12 @@ pub struct NewKey {
     pub external_user: Option<String>,
 }
 
-/// How long a key exists before `GET /keys` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListDelay {
-    /// Until this much time has passed on the simulator's clock.
-    For(Duration),
-    /// Until this many requests to list keys would have shown it.
-    Listings(u32),
-}
-
 /// Whether the secret is accepted at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authentication {
     Works,
     FailsNext(u32),
     Never,
-}
-
-/// A [`ListDelay`] that has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hiding {
-    Until(Timestamp),
-    Listings(u32),
 }
 
 impl NewKey {
@@ -101,18 +85,6 @@ impl NewKey {
         Self {
             name: name.into(),
             ..Self::default()
-        }
-    }
-}
-
-impl ListDelay {
-    pub(crate) fn starting(self, now: Timestamp) -> Hiding {
-        match self {
-            Self::For(duration) => {
-                let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-                Hiding::Until(later(now, duration))
-            }
-            Self::Listings(count) => Hiding::Listings(count),
         }
     }
 }
@@ -161,13 +133,52 @@ impl Key {
         self.deleted_at.is_none() && !self.disabled && !self.is_expired(now)
     }
 
-    /// What is left of its limit; `None` without a limit.
+    /// What is left of its limit; less than nothing if more was spent, `None` without a limit.
     #[must_use]
     pub fn limit_remaining(&self, now: Timestamp) -> Option<f64> {
-        let byok = self.include_byok_in_limit.then_some(&self.byok_usage);
-        let counted: Vec<&Spending> = [Some(&self.usage), byok].into_iter().flatten().collect();
-        self.limit
-            .map(|limit| remaining(limit, self.limit_reset, &counted, now))
+        self.remaining(now, Seen::ALL)
+    }
+
+    pub(crate) fn remaining(&self, now: Timestamp, seen: Seen) -> Option<f64> {
+        let spent = self.spent(self.limit_reset, self.include_byok_in_limit, now, seen);
+        self.limit.map(|limit| rounded(limit - spent))
+    }
+
+    /// What an observer knows it to have spent in the current window; ever, without one.
+    pub(crate) fn spent(
+        &self,
+        window: Option<LimitReset>,
+        include_byok: bool,
+        now: Timestamp,
+        seen: Seen,
+    ) -> f64 {
+        let byok = include_byok.then(|| self.byok_usage.seen(window, now, seen));
+        rounded(self.usage.seen(window, now, seen) + byok.unwrap_or_default())
+    }
+
+    /// When an observer knows it to have been used last.
+    pub(crate) fn last_use(&self, seen: Seen) -> Option<Timestamp> {
+        if self
+            .last_used_at
+            .is_none_or(|instant| seen.includes(instant))
+        {
+            return self.last_used_at;
+        }
+        self.usage
+            .last_seen(seen)
+            .max(self.byok_usage.last_seen(seen))
+    }
+
+    /// Whether its secret is accepted. Asking counts as a use of a key that is to fail a few times.
+    pub(crate) fn accepts_its_secret(&mut self) -> bool {
+        match &mut self.authentication {
+            Authentication::Works | Authentication::FailsNext(0) => true,
+            Authentication::FailsNext(uses) => {
+                *uses -= 1;
+                false
+            }
+            Authentication::Never => false,
+        }
     }
 
     pub(crate) fn apply(&mut self, changes: &KeyChanges) {

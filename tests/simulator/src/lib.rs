@@ -1,10 +1,12 @@
 //! A simulator of OpenRouter's key-management API, to test clients of it and to try them out.
 //!
 //! It keeps accounts, workspaces, management keys and API keys in memory and answers over HTTP on a
-//! loopback address as OpenRouter's documentation says it would: `/keys`, `/keys/{hash}`, `/key`,
-//! `/credits`, and a completion that costs a cent. Around that it offers what no live service does: a
-//! [clock](Clock) that can be moved, a [script of faults](FaultScript), a [log](RequestLog) of all that
-//! was asked, and a [handle](Account) to look into an account and to change it behind a client's back.
+//! loopback address as OpenRouter's documentation says it would: `/keys`, `/key`, `/credits`,
+//! `/workspaces`, `/guardrails`, `/organization/members`, and a completion that costs a cent. Around that
+//! it offers what no live service does: a [clock](Clock) that can be moved, a [script of
+//! faults](FaultScript), [rules](Billing) for what is spent and when that becomes known, a
+//! [log](RequestLog) of all that was asked, and a [handle](Account) to look into an account and to change
+//! it behind a client's back.
 //!
 //! Nothing here was checked against the live service. `README.md` lists each behaviour with its source
 //! and its test, and what is not known.
@@ -25,28 +27,46 @@
 
 mod account;
 mod api;
+mod assignments;
+mod billing;
+mod budgets;
+mod calls;
 mod clock;
 mod control;
 mod description;
 mod fault;
+mod guardrails;
+mod hiding;
 mod in_process;
 mod keys;
 mod limits;
+mod management_keys;
+mod organization;
 mod pipeline;
 mod randomness;
 mod requests;
 mod script;
 mod server;
 mod simulator;
+mod spending;
 mod state;
 mod validation;
+mod workspaces;
 
-pub use account::{Account, NoSuchKey};
+pub use account::{Account, NoSuchKey, NotPossible};
+pub use billing::{Billing, BillingRules, ChargedIn, CreditsAnswer, Exhausted, Price};
+pub use budgets::{Budget, BudgetScope};
+pub use calls::{Call, CallInFlight, CallRefused};
 pub use clock::Clock;
 pub use fault::{Fault, KeyChanges};
+pub use guardrails::{Guardrail, GuardrailChanges, NewGuardrail};
+pub use hiding::ListDelay;
 pub use in_process::InProcess;
-pub use keys::{Key, ListDelay, NewKey};
-pub use limits::{LimitReset, Spending};
+pub use keys::{Key, NewKey};
+pub use limits::LimitReset;
+pub use organization::{Member, MemberRole};
 pub use requests::{Caller, LoggedRequest, RequestLog};
 pub use script::{CallerKind, FaultScript, Rule, RuleStatus};
 pub use simulator::{Options, Simulator, StartError};
+pub use spending::Spending;
+pub use workspaces::{Workspace, WorkspaceBudget};

@@ -1,7 +1,7 @@
-//! Spending, and what a limit leaves of it.
+//! When a limit starts afresh, and dollar amounts as OpenRouter writes them.
 //!
-//! OpenRouter counts a key's spending for ever and per UTC day, week (Monday to Sunday) and month;
-//! `limit_reset` chooses the window that a limit applies to, and never resets the counters.
+//! `limit_reset` chooses the window that a limit applies to: a UTC day, a week from Monday to Sunday, or a
+//! month. What was spent is in `spending.rs`.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -19,10 +19,6 @@ pub enum LimitReset {
     Monthly,
 }
 
-/// What a key has spent, in US dollars, and when.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spending(Vec<(Timestamp, f64)>);
-
 impl LimitReset {
     /// The word that OpenRouter uses.
     #[must_use]
@@ -34,9 +30,25 @@ impl LimitReset {
         }
     }
 
-    fn window_start(self, now: Timestamp) -> Timestamp {
+    /// The instant at which the window that `now` falls into ends and the next one begins.
+    #[must_use]
+    pub fn window_end(self, now: Timestamp) -> Timestamp {
+        let first_day = self.first_day(now);
+        let next = match self {
+            Self::Daily => first_day.checked_add(1.day()),
+            Self::Weekly => first_day.checked_add(1.week()),
+            Self::Monthly => first_day.checked_add(1.month()),
+        };
+        next.map_or(Timestamp::MAX, |day| midnight(day, Timestamp::MAX))
+    }
+
+    pub(crate) fn window_start(self, now: Timestamp) -> Timestamp {
+        midnight(self.first_day(now), Timestamp::MIN)
+    }
+
+    fn first_day(self, now: Timestamp) -> Date {
         let today = now.to_zoned(TimeZone::UTC).date();
-        let first_day = match self {
+        match self {
             Self::Daily => today,
             Self::Weekly => {
                 let since_monday = today.weekday().to_monday_zero_offset();
@@ -45,58 +57,13 @@ impl LimitReset {
                     .unwrap_or(Date::MIN)
             }
             Self::Monthly => today.first_of_month(),
-        };
-        first_day
-            .to_zoned(TimeZone::UTC)
-            .map_or(Timestamp::MIN, |midnight| midnight.timestamp())
+        }
     }
 }
 
-impl Spending {
-    /// Everything that was ever spent.
-    #[must_use]
-    pub fn total(&self) -> f64 {
-        self.since(Timestamp::MIN)
-    }
-
-    /// What was spent in the window that `now` falls into.
-    #[must_use]
-    pub fn within(&self, window: LimitReset, now: Timestamp) -> f64 {
-        self.since(window.window_start(now))
-    }
-
-    pub(crate) fn record(&mut self, at: Timestamp, usd: f64) {
-        self.0.push((at, usd));
-    }
-
-    /// Forgets the history; all of `usd` counts as spent at `at`.
-    pub(crate) fn replace(&mut self, at: Timestamp, usd: f64) {
-        self.0 = vec![(at, usd)];
-    }
-
-    fn since(&self, start: Timestamp) -> f64 {
-        let spent = self
-            .0
-            .iter()
-            .filter(|(at, _)| *at >= start)
-            .map(|(_, usd)| usd)
-            .sum();
-        to_the_millionth(spent)
-    }
-}
-
-/// What is left of `limit` in its current window; never less than nothing.
-pub(crate) fn remaining(
-    limit: f64,
-    reset: Option<LimitReset>,
-    counted: &[&Spending],
-    now: Timestamp,
-) -> f64 {
-    let spent: f64 = counted
-        .iter()
-        .map(|spending| reset.map_or_else(|| spending.total(), |r| spending.within(r, now)))
-        .sum();
-    to_the_millionth((limit - spent).max(0.0))
+fn midnight(day: Date, otherwise: Timestamp) -> Timestamp {
+    day.to_zoned(TimeZone::UTC)
+        .map_or(otherwise, |midnight| midnight.timestamp())
 }
 
 /// A dollar amount as a JavaScript server writes it: `10`, not `10.0`.
@@ -111,18 +78,27 @@ pub(crate) fn usd(amount: f64) -> Value {
         clippy::float_cmp,
         reason = "that is the question"
     )]
-    let is_whole = amount.abs() < 1e15 && whole as f64 == amount;
+    let is_whole = amount.abs() < EXACT && whole as f64 == amount;
     if is_whole {
         Value::from(whole)
     } else {
-        Value::from(amount)
+        // JSON has no infinity, and OpenRouter's amounts are never null for being large.
+        Value::from(amount.clamp(f64::MIN, f64::MAX))
     }
 }
 
-/// Sums of cents are not exact in binary; OpenRouter shows micro-dollars.
-fn to_the_millionth(amount: f64) -> f64 {
-    (amount * 1e6).round() / 1e6
+/// Sums of cents are not exact in binary; nine decimals are the most that OpenRouter was seen to show.
+pub(crate) fn rounded(amount: f64) -> f64 {
+    let billionths = (amount * 1e9).round();
+    if billionths.abs() < EXACT {
+        billionths / 1e9
+    } else {
+        amount.clamp(f64::MIN, f64::MAX)
+    }
 }
+
+/// Below this every whole number has an exact `f64`.
+const EXACT: f64 = 9e15;
 
 #[cfg(test)]
 mod tests {
@@ -133,16 +109,29 @@ mod tests {
     }
 
     #[test]
-    fn windows_begin_at_midnight_of_the_day_of_monday_and_of_the_first() {
+    fn windows_begin_and_end_at_midnight_of_the_day_of_monday_and_of_the_first() {
         // 2026-11-20 is a Friday.
         let now = at("2026-11-20T15:04:05Z");
         let table = [
-            (LimitReset::Daily, "2026-11-20T00:00:00Z"),
-            (LimitReset::Weekly, "2026-11-16T00:00:00Z"),
-            (LimitReset::Monthly, "2026-11-01T00:00:00Z"),
+            (
+                LimitReset::Daily,
+                "2026-11-20T00:00:00Z",
+                "2026-11-21T00:00:00Z",
+            ),
+            (
+                LimitReset::Weekly,
+                "2026-11-16T00:00:00Z",
+                "2026-11-23T00:00:00Z",
+            ),
+            (
+                LimitReset::Monthly,
+                "2026-11-01T00:00:00Z",
+                "2026-12-01T00:00:00Z",
+            ),
         ];
-        for (reset, start) in table {
+        for (reset, start, end) in table {
             assert_eq!(reset.window_start(now), at(start), "{reset:?}");
+            assert_eq!(reset.window_end(now), at(end), "{reset:?}");
         }
     }
 
@@ -158,23 +147,32 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_counts_only_its_own_window_and_never_goes_below_zero() {
-        let mut spending = Spending::default();
-        spending.record(at("2026-11-19T12:00:00Z"), 3.0);
-        spending.record(at("2026-11-20T12:00:00Z"), 0.1);
-        spending.record(at("2026-11-20T13:00:00Z"), 0.2);
-        let now = at("2026-11-20T15:00:00Z");
-        assert_eq!(
-            remaining(2.0, Some(LimitReset::Daily), &[&spending], now),
-            1.7
-        );
-        assert_eq!(remaining(2.0, None, &[&spending], now), 0.0);
-        assert_eq!(spending.total(), 3.3);
+    fn a_month_ends_where_the_next_begins_in_leap_years_and_at_the_end_of_the_year() {
+        for (now, end) in [
+            ("2028-02-29T12:00:00Z", "2028-03-01T00:00:00Z"),
+            ("2026-12-31T23:59:59Z", "2027-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(LimitReset::Monthly.window_end(at(now)), at(end), "{now}");
+        }
     }
 
     #[test]
     fn whole_dollars_are_written_without_a_fraction() {
         assert_eq!(usd(10.0).to_string(), "10");
         assert_eq!(usd(0.25).to_string(), "0.25");
+    }
+
+    #[test]
+    fn nine_decimals_are_kept_and_the_noise_of_binary_sums_is_not() {
+        assert_eq!(rounded(0.1 + 0.2), 0.3);
+        assert_eq!(rounded(0.123_456_789), 0.123_456_789);
+        assert_eq!(rounded(-0.000_000_001), -0.000_000_001);
+    }
+
+    #[test]
+    fn no_amount_is_too_large_to_be_written() {
+        for large in [1e303, f64::MAX, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(usd(rounded(large)).is_number(), "{large}");
+        }
     }
 }

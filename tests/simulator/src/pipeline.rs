@@ -223,7 +223,8 @@ async fn edited(reply: Response, fields: &Map<String, Value>) -> Response {
             }
         }
         Some(data) => merge(data, fields.clone().into()),
-        None => {}
+        // Answers about assignments have no data.
+        None => merge(&mut json, fields.clone().into()),
     }
     (parts.status, axum::Json(json)).into_response()
 }

@@ -33,17 +33,12 @@ impl Randomness {
 
     /// A version 4 UUID in the usual notation.
     pub(crate) fn uuid(&self) -> String {
-        let digits = hex(&self.bytes());
-        let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
-        // RFC 9562: the version in the third group, the variant in the fourth.
-        format!(
-            "{}-{}-4{}-a{}-{}",
-            part(0, 8),
-            part(8, 12),
-            part(12, 15),
-            part(15, 18),
-            part(18, 30)
-        )
+        in_uuid_notation(&hex(&self.bytes()), '4')
+    }
+
+    /// An id as those of users and organizations: `user_` or `org_` and 27 characters.
+    pub(crate) fn clerk_id(&self, prefix: &str) -> String {
+        in_clerk_notation(prefix, &hex(&self.bytes()))
     }
 
     #[expect(
@@ -67,6 +62,33 @@ impl Randomness {
             }
         }
     }
+}
+
+/// A UUID that is always the same for one text.
+pub(crate) fn uuid_from(text: &str) -> String {
+    in_uuid_notation(&hex(&Sha256::digest(text.as_bytes())), '8')
+}
+
+/// An id as [`Randomness::clerk_id`] makes them up that is always the same for one text.
+pub(crate) fn clerk_id_from(prefix: &str, text: &str) -> String {
+    in_clerk_notation(prefix, &hex(&Sha256::digest(text.as_bytes())))
+}
+
+fn in_clerk_notation(prefix: &str, digits: &str) -> String {
+    format!("{prefix}_2{}", digits.get(..26).unwrap_or_default())
+}
+
+/// RFC 9562: the version in the third group, the variant in the fourth.
+fn in_uuid_notation(digits: &str, version: char) -> String {
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    format!(
+        "{}-{}-{version}{}-a{}-{}",
+        part(0, 8),
+        part(8, 12),
+        part(12, 15),
+        part(15, 18),
+        part(18, 30)
+    )
 }
 
 /// OpenRouter's id of a key: the SHA-256 of the whole key, in lowercase hexadecimal.

@@ -71,14 +71,31 @@ struct Entries {
 }
 
 impl LoggedRequest {
-    /// Method and path with the hash left out: `DELETE /keys/{hash}`.
+    /// Method and path with hashes and ids left out: `DELETE /keys/{hash}`.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        let path = if path_matches("/keys/*", &self.path) {
-            "/keys/{hash}"
-        } else {
-            &self.path
-        };
+        let templates = [
+            ("/keys/*", "/keys/{hash}"),
+            ("/workspaces/*", "/workspaces/{id}"),
+            ("/workspaces/*/members", "/workspaces/{id}/members"),
+            (
+                "/guardrails/assignments/keys",
+                "/guardrails/assignments/keys",
+            ),
+            ("/guardrails/*", "/guardrails/{id}"),
+            (
+                "/guardrails/*/assignments/keys",
+                "/guardrails/{id}/assignments/keys",
+            ),
+            (
+                "/guardrails/*/assignments/keys/remove",
+                "/guardrails/{id}/assignments/keys/remove",
+            ),
+        ];
+        let template = templates
+            .into_iter()
+            .find(|(pattern, _)| path_matches(pattern, &self.path));
+        let path = template.map_or(self.path.as_str(), |(_, path)| path);
         format!("{} {path}", self.method)
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::account::Account;
+use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::pipeline::BASE_PATH;
 use crate::randomness::Randomness;
@@ -139,6 +140,12 @@ impl Simulator {
         &self.shared.faults
     }
 
+    /// What calls cost, when that becomes known, and the calls in flight.
+    #[must_use]
+    pub fn billing(&self) -> &Billing {
+        &self.shared.billing
+    }
+
     /// The request log.
     #[must_use]
     pub fn requests(&self) -> &RequestLog {
@@ -182,12 +189,11 @@ impl Options {
         if let Some(id) = self.workspaces.iter().find(|id| !is_uuid(id)) {
             return Err(StartError::NotAWorkspace(id.clone()));
         }
-        let acceptable = |key: &String| {
-            key.strip_prefix("sk-or-")
-                .is_some_and(|rest| !rest.is_empty())
-                && key.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if self.management_keys.iter().all(acceptable) {
+        if self
+            .management_keys
+            .iter()
+            .all(|key| is_management_key(key))
+        {
             Ok(())
         } else {
             Err(StartError::NotAManagementKey)
@@ -206,6 +212,12 @@ impl Default for Options {
             seed: None,
         }
     }
+}
+
+/// Whether clients would take this for a management key.
+pub(crate) fn is_management_key(text: &str) -> bool {
+    let rest = text.strip_prefix("sk-or-");
+    rest.is_some_and(|rest| !rest.is_empty()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// All that the simulator answers to.

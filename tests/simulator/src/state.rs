@@ -9,11 +9,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::assignments::Assignment;
+use crate::billing::Billing;
 use crate::clock::Clock;
-use crate::keys::{Authentication, Hiding, Key, ListDelay, NewKey, masked};
-use crate::randomness::{Randomness, hash_of};
+use crate::guardrails::Guardrail;
+use crate::hiding::ListDelay;
+use crate::keys::{Key, NewKey};
+use crate::management_keys::ManagementKey;
+use crate::organization::Owner;
+use crate::randomness::{Randomness, clerk_id_from, hash_of};
 use crate::requests::{Caller, RequestLog};
 use crate::script::FaultScript;
+use crate::workspaces::Workspace;
 
 /// What all requests, handles and tasks of one simulator have in common.
 #[derive(Debug)]
@@ -22,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) randomness: Randomness,
     pub(crate) faults: FaultScript,
     pub(crate) requests: RequestLog,
+    pub(crate) billing: Billing,
     latency_ms: AtomicU64,
     accounts: Mutex<Vec<AccountState>>,
 }
@@ -29,21 +37,16 @@ pub(crate) struct Shared {
 /// One OpenRouter account.
 #[derive(Debug)]
 pub(crate) struct AccountState {
+    pub(crate) owner: Owner,
     /// The first is the default workspace.
-    pub(crate) workspaces: Vec<String>,
+    pub(crate) workspaces: Vec<Workspace>,
     pub(crate) management_keys: Vec<ManagementKey>,
     /// Oldest first, deleted ones included.
     pub(crate) keys: Vec<Key>,
+    pub(crate) guardrails: Vec<Guardrail>,
+    /// At most one a key, in the order in which they were made.
+    pub(crate) assignments: Vec<Assignment>,
     pub(crate) new_keys_hidden: Option<ListDelay>,
-}
-
-/// A key that manages keys and buys no completions.
-#[derive(Clone, Debug)]
-pub(crate) struct ManagementKey {
-    pub(crate) hash: String,
-    pub(crate) label: String,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) revoked: bool,
 }
 
 /// An account's place in the simulator.
@@ -74,6 +77,7 @@ impl Shared {
             randomness,
             faults: FaultScript::default(),
             requests: RequestLog::default(),
+            billing: Billing::default(),
             latency_ms: AtomicU64::new(0),
             accounts: Mutex::default(),
         };
@@ -91,12 +95,19 @@ impl Shared {
     }
 
     pub(crate) fn add_account(&self) -> AccountId {
-        let default_workspace = self.randomness.uuid();
+        let default = self.randomness.uuid();
+        // Not drawn: tests elsewhere keep what was made of a seed before accounts had owners.
+        let user_id = clerk_id_from("user", &format!("owner of {default}"));
+        let (name, slug) = ("Default Workspace".to_owned(), "default".to_owned());
+        let default = Workspace::new(default, name, slug, self.clock.now());
         self.accounts(|accounts| {
             accounts.push(AccountState {
-                workspaces: vec![default_workspace],
+                owner: Owner::Person { user_id },
+                workspaces: vec![default],
                 management_keys: Vec::new(),
                 keys: Vec::new(),
+                guardrails: Vec::new(),
+                assignments: Vec::new(),
                 new_keys_hidden: None,
             });
             AccountId(accounts.len() - 1)
@@ -167,12 +178,20 @@ impl AccountState {
             .find(|key| key.deleted_at.is_none() && key.hash == hash)
     }
 
+    /// The newest key with this hash, living or deleted.
+    pub(crate) fn key(&self, hash: &str) -> Option<&Key> {
+        self.keys.iter().rev().find(|key| key.hash == hash)
+    }
+
     pub(crate) fn management_key(&mut self, hash: &str) -> Option<&mut ManagementKey> {
         self.management_keys.iter_mut().find(|key| key.hash == hash)
     }
 
     pub(crate) fn default_workspace(&self) -> String {
-        self.workspaces.first().cloned().unwrap_or_default()
+        let default = self.workspaces.first();
+        default
+            .map(|workspace| workspace.id.clone())
+            .unwrap_or_default()
     }
 
     pub(crate) fn create(&mut self, new: NewKey, secret: String, now: Timestamp) -> &mut Key {
@@ -181,6 +200,8 @@ impl AccountState {
             .clone()
             .unwrap_or_else(|| self.default_workspace());
         let mut key = Key::new(new, workspace, secret, now);
+        let creator = key.creator_user_id.take();
+        key.creator_user_id = creator.or_else(|| self.owner.default_creator());
         key.hidden = self.new_keys_hidden.map(|delay| delay.starting(now));
         self.keys.push(key);
         let last = self.keys.len() - 1;
@@ -244,44 +265,5 @@ impl AccountState {
             ),
             false => refused(&key.label),
         })
-    }
-}
-
-impl ManagementKey {
-    pub(crate) fn new(secret: &str) -> Self {
-        Self {
-            hash: hash_of(secret),
-            label: masked(secret),
-            expires_at: None,
-            revoked: false,
-        }
-    }
-
-    fn is_usable(&self, now: Timestamp) -> bool {
-        !self.revoked && self.expires_at.is_none_or(|expiry| expiry > now)
-    }
-}
-
-impl Key {
-    fn accepts_its_secret(&mut self) -> bool {
-        match &mut self.authentication {
-            Authentication::Works | Authentication::FailsNext(0) => true,
-            Authentication::FailsNext(uses) => {
-                *uses -= 1;
-                false
-            }
-            Authentication::Never => false,
-        }
-    }
-
-    fn stays_hidden(&mut self, now: Timestamp) -> bool {
-        match &mut self.hidden {
-            None | Some(Hiding::Listings(0)) => false,
-            Some(Hiding::Listings(listings)) => {
-                *listings -= 1;
-                true
-            }
-            Some(Hiding::Until(instant)) => *instant > now,
-        }
     }
 }

@@ -17,9 +17,6 @@ use crate::keys::NewKey;
 use crate::limits::LimitReset;
 use crate::state::{AccountState, Selection};
 
-/// Who creates keys when the request does not say; OpenRouter's ids look like this.
-pub(crate) const CREATOR: &str = "user_2simulatedManagementKeyOwner";
-
 /// A body that is a JSON object and says so.
 pub(crate) struct JsonBody(Map<String, Value>);
 
@@ -67,7 +64,7 @@ impl JsonBody {
         let content_type = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
-        if !content_type.is_some_and(|value| value.starts_with("application/json")) {
+        if !content_type.is_some_and(is_json) {
             return Err(ApiError::invalid(
                 "the content type must be application/json",
             ));
@@ -81,7 +78,15 @@ impl JsonBody {
         self.0.get(name)
     }
 
-    fn into<T: DeserializeOwned>(self) -> Result<T, ApiError> {
+    /// The members with these names, and the body without them.
+    pub(crate) fn split(mut self, is_wanted: impl Fn(&str) -> bool) -> (Map<String, Value>, Self) {
+        let mut wanted = self.0.clone();
+        wanted.retain(|name, _| is_wanted(name));
+        self.0.retain(|name, _| !is_wanted(name));
+        (wanted, self)
+    }
+
+    pub(crate) fn into<T: DeserializeOwned>(self) -> Result<T, ApiError> {
         serde_json::from_value(Value::Object(self.0)).map_err(ApiError::invalid)
     }
 }
@@ -96,7 +101,7 @@ pub(crate) fn list_query(
     let workspace_id = match query.workspace_id {
         None => account.default_workspace(),
         Some(id) if !is_uuid(&id) => return Err(ApiError::invalid("workspace_id must be a UUID")),
-        Some(id) if !account.workspaces.contains(&id) => return Err(ApiError::not_found()),
+        Some(id) if account.workspace(&id).is_none() => return Err(ApiError::not_found()),
         Some(id) => id,
     };
     let selection = Selection {
@@ -139,7 +144,7 @@ pub(crate) fn new_key(
             .map(|text| expiry(&text, now))
             .transpose()?,
         workspace_id: asked.workspace_id,
-        creator_user_id: asked.creator_user_id.or_else(|| Some(CREATOR.to_owned())),
+        creator_user_id: asked.creator_user_id,
         external_user: asked.external.map(|external| external.user),
     })
 }
@@ -149,13 +154,18 @@ pub(crate) fn key_update(body: JsonBody, account: &AccountState) -> Result<KeyCh
     let mut known = body;
     known.0.retain(|name, _| UPDATABLE.contains(&name.as_str()));
     if known.0.is_empty() {
-        let message = "No update fields provided";
-        return Err(ApiError::new(axum::http::StatusCode::BAD_REQUEST, message));
+        return Err(ApiError::bad_request("No update fields provided"));
     }
     let changes: KeyChanges = known.into()?;
     check_limit(changes.limit.flatten())?;
     check_workspace(changes.workspace_id.as_deref(), account)?;
     Ok(changes)
+}
+
+/// Whether a content type is JSON, whatever its parameters. `application/jsonx` is not.
+fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// Whether this is a UUID in the usual notation.
@@ -174,10 +184,10 @@ fn check_limit(limit: Option<f64>) -> Result<(), ApiError> {
     }
 }
 
-fn check_workspace(id: Option<&str>, account: &AccountState) -> Result<(), ApiError> {
+pub(crate) fn check_workspace(id: Option<&str>, account: &AccountState) -> Result<(), ApiError> {
     match id {
         Some(id) if !is_uuid(id) => Err(ApiError::invalid("workspace_id must be a UUID")),
-        Some(id) if !account.workspaces.iter().any(|workspace| workspace == id) => {
+        Some(id) if account.workspace(id).is_none() => {
             Err(ApiError::invalid("there is no such workspace"))
         }
         _ => Ok(()),

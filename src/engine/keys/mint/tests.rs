@@ -1,7 +1,6 @@
 //! Keys for leases, which no path orders by itself here: what they cost, how they are proved, and
 //! what becomes of one that nobody took.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use openrouter_simulator::{Fault, KeyChanges, Options, Simulator};
@@ -32,7 +31,6 @@ async fn engine() -> (Simulator, Engine) {
         storage: Arc::new(storage),
         system: Arc::new(FixedSystemView::default()),
         events: Arc::new(NoEvents),
-        config: HashMap::new(),
         backend_uuid: "test".to_owned(),
     };
     let engine = Engine::new(

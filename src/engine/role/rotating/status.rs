@@ -2,54 +2,143 @@
 //! last failures. Never a secret.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
 
+use crate::engine::error::Error;
+use crate::engine::role::TermsView;
 use crate::engine::role::rotating::{
     CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, SupersededKey, Unfit, rotation_due,
 };
-use crate::logical::{Data, Response};
-use crate::schedule::{self, Due};
+use crate::logical::Response;
+use crate::openrouter::KeyHash;
+use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
 
-/// What a read of the role answers.
-pub fn of(role: &RotatingRole, now: Timestamp) -> Response {
-    let mut data = Data::new();
-    define(&mut data, role, now);
-    report(&mut data, role, now);
-    Response::with_data(data).with_warnings(troubles(role))
+/// What a read of the role answers; `unconfirmed` are its keys in the making, and those whose outcome
+/// is unknown, as far as this node knows of them.
+///
+/// # Errors
+/// None that a role can cause.
+pub fn of(
+    role: &RotatingRole,
+    unconfirmed: Option<Vec<Unconfirmed>>,
+    now: Timestamp,
+) -> Result<Response, Error> {
+    let view = View::of(role, unconfirmed, now);
+    let shown = Response::showing(&view).map_err(Error::Answer)?;
+    Ok(shown.with_warnings(troubles(role)))
 }
 
-fn define(data: &mut Data, role: &RotatingRole, now: Timestamp) {
-    role.definition.terms.show(data);
-    let policy = &role.definition.rotation;
-    let mut show = |field: &str, value: Value| data.insert(field.to_owned(), value);
-    show("credential_type", "rotating".into());
-    let schedule = schedule::Fields::from(policy.schedule.clone());
-    show("rotation_period", json!(schedule.rotation_period));
-    show("rotation_schedule", json!(schedule.rotation_schedule));
-    show("rotation_window", json!(schedule.rotation_window));
-    show("rotate_at", json!(schedule.rotate_at));
-    show("disable_automated_rotation", (!policy.automated).into());
-    show("rotation_grace_period", policy.grace.into());
-    show("ttl", policy.ttl.into());
-    show("key_max_lifetime", policy.lifetime(now).unwrap_or(0).into());
+/// A key that was ordered for the role, and whose outcome is unknown.
+#[derive(Serialize)]
+pub struct Unconfirmed {
+    /// Its whole name.
+    pub name: String,
+    /// When it was ordered.
+    pub ordered: Timestamp,
+    /// Until when somebody may use it, if it was found; then it is revoked.
+    pub revoke_at: Option<Timestamp>,
 }
 
-fn report(data: &mut Data, role: &RotatingRole, now: Timestamp) {
-    let due = rotation_due(role, now);
-    let (status, message) = outcome(role, due);
-    let mut show = |field: &str, value: Value| data.insert(field.to_owned(), value);
-    show("current_key", current(&role.current));
-    let superseded: Vec<Value> = role.superseded.iter().map(superseded).collect();
-    show("superseded_keys", superseded.into());
-    show("last_vault_rotation", role.current.since.to_string().into());
-    show("next_vault_rotation", text(due.time()));
-    show(
-        "last_rotation_attempt",
-        role.last_attempt.to_string().into(),
-    );
-    show("rotation_status", status.into());
-    show("last_rotation_message", message.into());
-    show("last_rotation_manual", role.current.manual.into());
+#[derive(Serialize)]
+struct View<'a> {
+    #[serde(flatten)]
+    terms: TermsView<'a>,
+    credential_type: &'static str,
+    rotation_period: Option<Period>,
+    rotation_schedule: Option<Cron>,
+    rotation_window: Option<Window>,
+    rotate_at: Option<TimeOfDay>,
+    disable_automated_rotation: bool,
+    rotation_grace_period: u64,
+    ttl: u64,
+    key_max_lifetime: u64,
+    current_key: KeyView<'a>,
+    superseded_keys: Vec<KeyView<'a>>,
+    /// `None` on a node that only serves reads: it does not know.
+    unconfirmed_keys: Option<Vec<Unconfirmed>>,
+    last_vault_rotation: Timestamp,
+    next_vault_rotation: Option<Timestamp>,
+    last_rotation_attempt: Timestamp,
+    rotation_status: &'static str,
+    last_rotation_message: String,
+    last_rotation_manual: bool,
+}
+
+impl<'a> View<'a> {
+    fn of(role: &'a RotatingRole, unconfirmed: Option<Vec<Unconfirmed>>, now: Timestamp) -> Self {
+        let policy = &role.definition.rotation;
+        let schedule = schedule::Fields::from(policy.schedule.clone());
+        let due = rotation_due(role, now);
+        let (rotation_status, last_rotation_message) = outcome(role, due);
+        Self {
+            terms: role.definition.terms.view(),
+            credential_type: "rotating",
+            rotation_period: schedule.rotation_period,
+            rotation_schedule: schedule.rotation_schedule,
+            rotation_window: schedule.rotation_window,
+            rotate_at: schedule.rotate_at,
+            disable_automated_rotation: !policy.automated,
+            rotation_grace_period: policy.grace,
+            ttl: policy.ttl,
+            key_max_lifetime: policy.lifetime(now).unwrap_or(0),
+            current_key: KeyView::of_current(&role.current),
+            superseded_keys: role.superseded.iter().map(KeyView::of_superseded).collect(),
+            unconfirmed_keys: unconfirmed,
+            last_vault_rotation: role.current.since,
+            next_vault_rotation: due.time(),
+            last_rotation_attempt: role.last_attempt,
+            rotation_status,
+            last_rotation_message,
+            last_rotation_manual: role.current.manual,
+        }
+    }
+}
+
+/// A key, never its secret.
+#[derive(Serialize)]
+struct KeyView<'a> {
+    hash: &'a KeyHash,
+    label: &'a str,
+    name: &'a str,
+    version: u64,
+    created: Timestamp,
+    expires: Option<Timestamp>,
+    revoke_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_error: Option<&'a str>,
+}
+
+impl<'a> KeyView<'a> {
+    fn of_current(key: &'a CurrentKey) -> Self {
+        Self {
+            hash: &key.hash,
+            label: &key.label,
+            name: &key.name,
+            version: key.version,
+            created: key.since,
+            expires: key.expires_at,
+            revoke_at: None,
+            revocation_attempts: None,
+            revocation_error: None,
+        }
+    }
+
+    fn of_superseded(key: &'a SupersededKey) -> Self {
+        let failure = key.failure.as_ref();
+        Self {
+            hash: &key.hash,
+            label: &key.label,
+            name: &key.name,
+            version: key.version,
+            created: key.since,
+            expires: key.expires_at,
+            revoke_at: Some(key.revoke_at),
+            revocation_attempts: failure.map(|failure| failure.attempts),
+            revocation_error: failure.map(|failure| failure.message.as_str()),
+        }
+    }
 }
 
 /// `rotation_status` and `last_rotation_message`.
@@ -117,40 +206,4 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
     });
     let unfit = role.unfit.as_ref().map(misfit);
     unfit.into_iter().chain(limits).chain(revocations).collect()
-}
-
-fn current(key: &CurrentKey) -> Value {
-    json!({
-        "hash": key.hash,
-        "label": key.label,
-        "name": key.name,
-        "version": key.version,
-        "created": key.since.to_string(),
-        "expires": text(key.expires_at),
-        "revoke_at": null,
-    })
-}
-
-fn superseded(key: &SupersededKey) -> Value {
-    let mut shown = json!({
-        "hash": key.hash,
-        "label": key.label,
-        "name": key.name,
-        "version": key.version,
-        "created": key.since.to_string(),
-        "expires": text(key.expires_at),
-        "revoke_at": key.revoke_at.to_string(),
-    });
-    if let (Some(failure), Some(fields)) = (&key.failure, shown.as_object_mut()) {
-        fields.insert("revocation_attempts".to_owned(), failure.attempts.into());
-        fields.insert(
-            "revocation_error".to_owned(),
-            failure.message.clone().into(),
-        );
-    }
-    shown
-}
-
-fn text(at: Option<Timestamp>) -> Value {
-    at.map(|at| at.to_string()).into()
 }

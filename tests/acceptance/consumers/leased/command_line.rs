@@ -1,5 +1,5 @@
-//! The leases of a dynamic role from the command line: the commands of the README as they stand there,
-//! and response wrapping.
+//! The leases of a dynamic role from the command line: the commands of `docs/concepts.md` as they stand
+//! there, and response wrapping.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use super::{dynamic, no_key_is_left};
 use crate::harness::{Client, Mount, Reply, output_of, reader};
 
 #[tokio::test]
-async fn the_session_in_the_readme_runs_as_it_is_shown() {
+async fn the_session_in_the_documentation_runs_as_it_is_shown() {
     let mount = Mount::new().await;
     let mut lease = None;
-    for shown in session("A key for every lease") {
+    for shown in session("Leases of dynamic roles") {
         let command = with_lease(&shown.command, lease.as_deref());
         let printed = shell(&format!("{command} 2>&1"), &mount).await;
         assert_eq!(outline(&printed), outline(&shown.printed), "{command}");
@@ -24,16 +24,16 @@ async fn the_session_in_the_readme_runs_as_it_is_shown() {
 }
 
 #[tokio::test]
-async fn each_command_of_the_readme_that_ends_leases_ends_their_keys() {
+async fn each_documented_command_that_ends_leases_ends_their_keys() {
     let mount = Mount::new().await;
     mount
         .role("ci", json!({"credential_type": "dynamic"}))
         .await;
     let revoke_prefix = "vault lease revoke -prefix openrouter/creds/ci";
     let disable = "vault secrets disable openrouter";
-    let readme = readme();
+    let concepts = concepts();
     for command in [revoke_prefix, disable] {
-        assert!(readme.contains(command), "{command}");
+        assert!(concepts.contains(command), "{command}");
         for _ in 0..2 {
             mount.read("creds/ci").await.ok();
         }
@@ -130,16 +130,16 @@ async fn unwrap(mount: &Mount, token: &str) -> Reply {
     mount.client().write("sys/wrapping/unwrap", body).await
 }
 
-/// A command line of the README and what it prints there.
+/// A documented command line and what it prints.
 struct Shown {
     command: String,
     printed: String,
 }
 
-/// The console session in a section of the README.
+/// The console session in a section of the page.
 fn session(section: &str) -> Vec<Shown> {
-    let readme = readme();
-    let (_, rest) = readme
+    let concepts = concepts();
+    let (_, rest) = concepts
         .split_once(&format!("\n## {section}\n"))
         .expect("the section");
     let (_, rest) = rest.split_once("```console\n").expect("a session");
@@ -155,9 +155,9 @@ fn session(section: &str) -> Vec<Shown> {
         .collect()
 }
 
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    fs::read_to_string(path).expect("the README can be read")
+fn concepts() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/concepts.md");
+    fs::read_to_string(path).expect("the page can be read")
 }
 
 /// The command with a real lease in place of the one that is abbreviated in it.

@@ -58,7 +58,7 @@ async fn a_lease_that_is_revoked_past_the_proxy_is_in_its_cache_no_longer_than_i
     let lease = json!({"lease_id": first.lease_id(), "sync": true});
     mount.client().write("sys/leases/revoke", lease).await.ok();
     assert!(!mount.openrouter.accepts(&first.text("api_key")).await);
-    // Until the Proxy notices it serves the dead key, of which the README warns. How soon it does is its own
+    // Until the Proxy notices it serves the dead key, of which docs/consumers.md warns. How soon it does is its own
     // choice.
     let next = eventually("there is another key", SOON, async || {
         let key = client.read(&path).await.ok().text("api_key");

@@ -1,19 +1,22 @@
-//! `POST /chat/completions`: the least that shows whether a key can spend, for one cent a call.
+//! `POST /chat/completions`: the least that shows whether a key can spend.
 //!
-//! Always the same completion, never streamed.
+//! Always the same completion, never streamed. It costs what the billing rules say, is checked when it
+//! begins and charged when it completes.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::api::Consumer;
 use crate::api::error::ApiError;
-use crate::keys::Key;
-use crate::limits::LimitReset;
+use crate::billing::Exhausted;
+use crate::budgets::{Budget, BudgetScope};
+use crate::calls::{Call, CallRefused};
+use crate::limits::{LimitReset, usd};
 use crate::state::Shared;
 use crate::validation::JsonBody;
 
@@ -28,32 +31,52 @@ pub(super) async fn complete(
     if !asked.member("messages").is_some_and(Value::is_array) {
         return Err(ApiError::invalid("messages must be an array"));
     }
-    let model = asked
-        .member("model")
-        .cloned()
-        .unwrap_or_else(|| json!("openrouter/auto"));
-    consumer.account.with(|account| {
-        let key = account
-            .living(&consumer.hash)
-            .ok_or_else(|| ApiError::unauthorized("User not found."))?;
-        if key.limit_remaining(now).is_some_and(|left| left <= 0.0) {
-            return Err(exhausted(key));
+    let model = asked.member("model").and_then(Value::as_str);
+    let model = model.unwrap_or("openrouter/auto");
+    let call = Call::begin(&consumer.account, &consumer.hash, model)
+        .map_err(|reason| refusal(&reason, shared.billing.rules().exhausted))?;
+    call.stay_in_flight().await;
+    let cost = call.complete();
+    Ok(Json(completion(model, cost, now.as_second())))
+}
+
+fn refusal(reason: &CallRefused, exhausted: Exhausted) -> ApiError {
+    match reason {
+        CallRefused::KeyDoesNotWork => ApiError::unauthorized("User not found."),
+        CallRefused::ModelNotAllowed => {
+            ApiError::forbidden("Model not allowed by the guardrails of this API key")
         }
-        key.usage.record(now, COST);
-        key.last_used_at = Some(now);
-        Ok(Json(completion(&model, now.as_second())))
-    })
+        CallRefused::Exhausted(budget) => {
+            let message = exhausted_message(budget);
+            match exhausted {
+                Exhausted::Forbidden => ApiError::forbidden(&message),
+                Exhausted::PaymentRequired => {
+                    let source = match budget.scope {
+                        BudgetScope::KeyLimit => "openrouter_key_limit",
+                        BudgetScope::Workspace => "openrouter_workspace_budget",
+                        _ => "openrouter_guardrail_budget",
+                    };
+                    ApiError::new(StatusCode::PAYMENT_REQUIRED, message)
+                        .with_metadata(json!({ "limit_source": source }))
+                }
+            }
+        }
+    }
 }
 
-/// The text that was seen in the wild; the guide to limits says 402 instead.
-fn exhausted(key: &Key) -> ApiError {
-    let window = key.limit_reset.map_or("total", LimitReset::as_str);
-    ApiError::forbidden(&format!(
-        "Key limit exceeded ({window} limit). Manage it using https://openrouter.ai/settings/keys"
-    ))
+/// Of the key's own limit the text that was seen in the wild.
+fn exhausted_message(budget: &Budget) -> String {
+    let window = budget.reset_interval.map_or("total", LimitReset::as_str);
+    match budget.scope {
+        BudgetScope::KeyLimit => format!(
+            "Key limit exceeded ({window} limit). Manage it using https://openrouter.ai/settings/keys"
+        ),
+        BudgetScope::Workspace => format!("Workspace budget exceeded ({window} limit)"),
+        _ => format!("Guardrail budget exceeded ({window} limit)"),
+    }
 }
 
-fn completion(model: &Value, created: i64) -> Value {
+fn completion(model: &str, cost: f64, created: i64) -> Value {
     json!({
         "id": "gen-simulated",
         "object": "chat.completion",
@@ -66,9 +89,6 @@ fn completion(model: &Value, created: i64) -> Value {
             "finish_reason": "stop",
             "message": { "role": "assistant", "content": "Simulated." },
         }],
-        "usage": { "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cost": COST },
+        "usage": { "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cost": usd(cost) },
     })
 }
-
-/// US dollars.
-const COST: f64 = 0.01;

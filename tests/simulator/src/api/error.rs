@@ -23,6 +23,11 @@ impl ApiError {
         )
     }
 
+    /// 400 in words that OpenRouter was seen to use.
+    pub(crate) fn bad_request(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, message)
     }
@@ -43,6 +48,14 @@ impl ApiError {
             message: message.into(),
             metadata,
         }
+    }
+}
+
+impl ApiError {
+    /// The same with `error.metadata`.
+    pub(crate) fn with_metadata(mut self, metadata: Value) -> Self {
+        self.metadata = Some(metadata);
+        self
     }
 }
 

@@ -26,10 +26,14 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Reply {
     let now = shared.clock.now();
+    let seen = shared.billing.rules().reported(now);
     management.account.with(|account| {
         let (selection, offset) = validation::list_query(&uri, account)?;
         let page = account.page(&selection, offset, PAGE, now);
-        let page: Vec<Value> = page.into_iter().map(|key| key.to_json(now)).collect();
+        let page: Vec<Value> = page
+            .into_iter()
+            .map(|key| key.described(now, seen))
+            .collect();
         Ok(Json(json!({ "data": page })))
     })
 }
@@ -65,9 +69,10 @@ pub(super) async fn read(
     Path(hash): Path<String>,
 ) -> Reply {
     let now = shared.clock.now();
+    let seen = shared.billing.rules().reported(now);
     management.account.with(|account| {
         let key = account.living(&hash).ok_or_else(ApiError::not_found)?;
-        Ok(Json(json!({ "data": key.to_json(now) })))
+        Ok(Json(json!({ "data": key.described(now, seen) })))
     })
 }
 
@@ -80,6 +85,7 @@ pub(super) async fn update(
     body: Bytes,
 ) -> Reply {
     let now = shared.clock.now();
+    let seen = shared.billing.rules().reported(now);
     let body = JsonBody::parse(&headers, &body)?;
     management.account.with(|account| {
         account.living(&hash).ok_or_else(ApiError::not_found)?;
@@ -87,7 +93,7 @@ pub(super) async fn update(
         let key = account.living(&hash).ok_or_else(ApiError::not_found)?;
         key.apply(&changes);
         key.updated_at = Some(now);
-        Ok(Json(json!({ "data": key.to_json(now) })))
+        Ok(Json(json!({ "data": key.described(now, seen) })))
     })
 }
 

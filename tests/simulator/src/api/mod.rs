@@ -3,11 +3,17 @@
 //! One file per resource. The pipeline has already said who is asking and has kept the body; handlers
 //! check what was asked, act on the account and describe the outcome as OpenRouter would.
 
+mod assignments;
 mod chat;
 mod credits;
 pub(crate) mod error;
+mod guardrail_body;
+mod guardrails;
 mod key;
 mod keys;
+mod organization;
+mod paging;
+mod workspaces;
 
 use std::sync::Arc;
 
@@ -31,6 +37,29 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         )
         .route("/key", get(key::describe))
         .route("/credits", get(credits::read))
+        .route("/workspaces", get(workspaces::list))
+        .route("/workspaces/{id}", get(workspaces::read))
+        .route("/workspaces/{id}/members", get(workspaces::members))
+        .route("/organization/members", get(organization::members))
+        .route(
+            "/guardrails",
+            get(guardrails::list).post(guardrails::create),
+        )
+        .route(
+            "/guardrails/{id}",
+            get(guardrails::read)
+                .patch(guardrails::update)
+                .delete(guardrails::delete),
+        )
+        .route("/guardrails/assignments/keys", get(assignments::list_all))
+        .route(
+            "/guardrails/{id}/assignments/keys",
+            get(assignments::list).post(assignments::assign),
+        )
+        .route(
+            "/guardrails/{id}/assignments/keys/remove",
+            post(assignments::unassign),
+        )
         .route("/chat/completions", post(chat::complete))
         .method_not_allowed_fallback(error::method_not_allowed)
 }

@@ -148,7 +148,7 @@ async fn a_management_key_is_described_with_every_field_that_the_sdks_require() 
         ("include_byok_in_limit", json!(false)),
         ("usage", json!(0)),
         ("byok_usage_monthly", json!(0)),
-        ("allowed_data_regions", json!([])),
+        ("allowed_data_regions", json!(["global"])),
         ("budgets", json!([])),
         ("effective_budget", Value::Null),
         ("organization_id", Value::Null),

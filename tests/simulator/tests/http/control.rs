@@ -109,7 +109,12 @@ async fn a_key_is_hidden_from_lists() {
 async fn secrets_are_not_shown() {
     let simulator = simulator().await;
     let key = simulator.account().create_key(NewKey::named("app"));
-    for path in ["/keys?all=true", "/management-keys", "/requests"] {
+    for path in [
+        "/keys?all=true",
+        "/management-keys",
+        "/accounts",
+        "/requests",
+    ] {
         let shown = control(&simulator).get(path).await.body.to_string();
         assert!(!shown.contains(key.secret()) && !shown.contains(simulator.management_key()));
     }

@@ -219,6 +219,27 @@ async fn a_body_must_be_a_json_object_and_say_so() {
 }
 
 #[tokio::test]
+async fn a_content_type_is_json_with_parameters_and_in_capitals_and_not_something_like_it() {
+    let simulator = simulator().await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (content_type, status) in [
+        ("application/json; charset=utf-8", 201),
+        ("Application/JSON", 201),
+        ("application/jsonx", 400),
+        ("application/json-patch+json", 400),
+        ("text/plain", 400),
+    ] {
+        let answer = http
+            .post(format!("{}/keys", simulator.base_url()))
+            .bearer_auth(simulator.management_key())
+            .header("Content-Type", content_type)
+            .body(r#"{"name": "app"}"#);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{content_type}");
+    }
+}
+
+#[tokio::test]
 async fn paths_with_a_trailing_slash_do_not_exist() {
     let simulator = simulator().await;
     let client = Client::of(&simulator);

@@ -10,14 +10,19 @@
 )]
 
 mod account;
+mod assignments;
 mod authentication;
 mod binary;
 mod client;
 mod control;
 mod creating;
+mod custody;
 mod faults;
+mod guardrails;
 mod limits;
 mod listing;
 mod log;
 mod sdks;
+mod spending;
 mod updating;
+mod workspaces;

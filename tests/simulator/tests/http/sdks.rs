@@ -1,7 +1,8 @@
-//! OpenRouter's own SDKs judge the simulator: `sdk/check.sh`, with the table that it prints.
+//! OpenRouter's own SDKs judge the simulator, and so does its published document where that is given:
+//! `sdk/check.sh`, with the table that it prints.
 //!
-//! They are installed once into the build folder. Where a language or its registry is not there, that is said
-//! in one line and nothing is tested.
+//! They are installed once into the build folder. Where a language, its registry or the document is not there,
+//! that is said in one line and nothing is tested.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -16,6 +17,11 @@ async fn the_sdk_for_node_makes_of_every_answer_what_it_should() {
 #[tokio::test]
 async fn the_sdk_for_python_makes_of_every_answer_what_it_should() {
     judged_by("python").await;
+}
+
+#[tokio::test]
+async fn a_contract_tester_finds_nothing_but_what_the_page_lists() {
+    judged_by("contract").await;
 }
 
 async fn judged_by(language: &str) {
@@ -34,11 +40,11 @@ async fn judged_by(language: &str) {
     if output.status.code() == Some(UNAVAILABLE) {
         let why = said.trim_end().lines().next_back().unwrap_or_default();
         // Past the test's own captured output; not worth a failure if nobody listens.
-        let _ = writeln!(std::io::stderr(), "skipped: the SDK for {language}: {why}");
+        let _ = writeln!(std::io::stderr(), "skipped: sdk/check.sh {language}: {why}");
         return;
     }
     assert!(output.status.success(), "{table}{said}");
 }
 
-/// The exit code of `scripts/sdks` for what is not to be had on this machine.
+/// The exit code of `sdk/check.sh` for what is not to be had on this machine.
 const UNAVAILABLE: i32 = 3;

@@ -1,0 +1,348 @@
+//! The reference page of an engine in Markdown, made from the same table of paths as `vault path-help` and
+//! the OpenAPI document, with sample requests and responses that were recorded from a real server.
+//!
+//! A document for people: nothing of it is served by the plugin.
+
+use std::fmt::{self, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::blueprint::Blueprint;
+use super::field::{Field, FieldKind};
+use super::path::{Endpoint, Path};
+use crate::logical::Operation;
+
+/// A request and what a server answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// The path that it is an example of, such as `roles/:name`.
+    pub path: String,
+    /// The operation, as the `vault` command calls it: `read`, `list`, `write`, `patch` or `delete`.
+    pub operation: String,
+    /// Where the request goes, below the mount: `roles/app`.
+    pub at: String,
+    /// The fields of the request; none for an operation without a body.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+    /// The body of the answer; `None` where the server answers with 204.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Value>,
+}
+
+/// Examples and paths do not belong together.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ExampleError {
+    /// An operation without a example.
+    NoExample(String),
+    /// An example of an operation that does not exist.
+    NoOperation(String),
+}
+
+impl fmt::Display for ExampleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoExample(of) => write!(f, "there is no example of {of}"),
+            Self::NoOperation(of) => write!(f, "there is an example of {of}, which does not exist"),
+        }
+    }
+}
+
+impl std::error::Error for ExampleError {}
+
+/// The page of an engine that is mounted at `mount`. The examples of an operation are shown in their order.
+///
+/// # Errors
+/// When an operation has no example, or an example has no operation.
+pub fn page<E>(
+    blueprint: &Blueprint<E>,
+    mount: &str,
+    examples: &[Example],
+) -> Result<String, ExampleError> {
+    let mut page = format!("# Reference\n\n{}\n", blueprint.description);
+    let _ = write!(page, "\n{GENERATED}\n\n{PREAMBLE}");
+    page.push_str("\n| Path | Description |\n|---|---|\n");
+    for path in &blueprint.paths {
+        let text = path.pattern.text();
+        let _ = writeln!(
+            page,
+            "| [`{text}`](#{}) | {} |",
+            anchor(&text),
+            path.synopsis
+        );
+    }
+    let mut shown = 0;
+    for path in &blueprint.paths {
+        let _ = write!(
+            page,
+            "\n## `{}`\n\n{}\n",
+            path.pattern.text(),
+            path.description
+        );
+        for section in sections(path) {
+            shown += section.write(&mut page, path, mount, examples)?;
+        }
+    }
+    if shown < examples.len() {
+        let of_path = |example: &&Example| !has_operation(blueprint, example);
+        let stray = examples.iter().find(of_path);
+        let stray = stray.map(|example| format!("{} of {}", example.operation, example.path));
+        return Err(ExampleError::NoOperation(stray.unwrap_or_default()));
+    }
+    Ok(page)
+}
+
+/// The fragment by which GitHub links to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    heading.chars().filter(kept).collect()
+}
+
+/// One section of a path: an operation, or a write and a patch that take the same fields.
+struct Section<'a, E> {
+    endpoint: &'a Endpoint<E>,
+    methods: Vec<Method>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Read,
+    List,
+    Write,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    const fn of(operation: Operation) -> Option<Self> {
+        match operation {
+            Operation::Read => Some(Self::Read),
+            Operation::List => Some(Self::List),
+            // Vault has one method for both.
+            Operation::Create | Operation::Update => Some(Self::Write),
+            Operation::Patch => Some(Self::Patch),
+            Operation::Delete => Some(Self::Delete),
+            _ => None,
+        }
+    }
+
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Write => "write",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+        }
+    }
+
+    const fn http(self) -> &'static str {
+        match self {
+            Self::Read => "GET",
+            Self::List => "LIST",
+            Self::Write => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// The sections of a path, in the order in which people need them.
+fn sections<E>(path: &Path<E>) -> Vec<Section<'_, E>> {
+    const ORDER: [Operation; 5] = [
+        Operation::Update,
+        Operation::Patch,
+        Operation::Read,
+        Operation::List,
+        Operation::Delete,
+    ];
+    let mut sections: Vec<Section<'_, E>> = Vec::new();
+    for operation in ORDER {
+        let (Some(endpoint), Some(method)) =
+            (path.endpoints.get(&operation), Method::of(operation))
+        else {
+            continue;
+        };
+        match sections.last_mut() {
+            Some(write) if method == Method::Patch && same_fields(write.endpoint, endpoint) => {
+                write.methods.push(method);
+            }
+            _ => sections.push(Section {
+                endpoint,
+                methods: vec![method],
+            }),
+        }
+    }
+    sections
+}
+
+fn same_fields<E>(one: &Endpoint<E>, other: &Endpoint<E>) -> bool {
+    let names = |endpoint: &Endpoint<E>| endpoint.fields.iter().map(|f| f.name).collect::<Vec<_>>();
+    names(one) == names(other)
+}
+
+fn has_operation<E>(blueprint: &Blueprint<E>, example: &Example) -> bool {
+    let of_path = |path: &&Path<E>| path.pattern.text() == example.path;
+    blueprint.paths.iter().filter(of_path).any(|path| {
+        sections(path)
+            .iter()
+            .flat_map(|section| &section.methods)
+            .any(|method| method.command() == example.operation)
+    })
+}
+
+impl<E> Section<'_, E> {
+    /// Writes the section; returns how many examples are in it.
+    fn write(
+        &self,
+        page: &mut String,
+        path: &Path<E>,
+        mount: &str,
+        examples: &[Example],
+    ) -> Result<usize, ExampleError> {
+        let text = path.pattern.text();
+        let heading = self.endpoint.summary.trim_end_matches('.');
+        let _ = write!(page, "\n### {heading}\n\n| Method | Path |\n|---|---|\n");
+        for method in &self.methods {
+            let _ = writeln!(page, "| `{}` | `/{mount}/{text}` |", method.http());
+        }
+        let fields = path.parameters.iter().chain(&self.endpoint.fields);
+        let mut fields = fields.peekable();
+        if fields.peek().is_some() {
+            page.push_str("\n#### Parameters\n\n");
+        }
+        for field in fields {
+            parameter(page, field);
+        }
+        let mut shown = 0;
+        for method in &self.methods {
+            let command = method.command();
+            let mut own = examples
+                .iter()
+                .filter(|example| example.path == text && example.operation == command)
+                .peekable();
+            if own.peek().is_none() {
+                return Err(ExampleError::NoExample(format!("{command} of {text}")));
+            }
+            for example in own {
+                shown += 1;
+                show(page, *method, mount, example);
+            }
+        }
+        Ok(shown)
+    }
+}
+
+/// `- `limit` `(number: none)` – What it is.`
+fn parameter(page: &mut String, field: &Field) {
+    let kind = match field.kind {
+        FieldKind::Text { .. } | FieldKind::Lines { .. } | FieldKind::Secret | FieldKind::Name => {
+            "string"
+        }
+        FieldKind::Integer => "integer",
+        FieldKind::Number => "number",
+        FieldKind::Switch => "boolean",
+        FieldKind::Duration => "duration",
+    };
+    let nullable = if field.nullable { " or null" } else { "" };
+    let default = match field.default {
+        _ if field.required || field.kind == FieldKind::Name => ": <required>".to_owned(),
+        Some(default) => format!(": {default}"),
+        None if field.nullable => ": none".to_owned(),
+        None => String::new(),
+    };
+    let description = field.description.replace('\n', " ");
+    let _ = write!(
+        page,
+        "- `{}` `({kind}{nullable}{default})` – {description}",
+        field.name
+    );
+    if !field.allowed.is_empty() {
+        let allowed: Vec<String> = field.allowed.iter().map(|v| format!("`{v}`")).collect();
+        let _ = write!(page, " One of {}.", allowed.join(", "));
+    }
+    if field.query {
+        page.push_str(" In the query of the URL.");
+    }
+    page.push('\n');
+}
+
+fn show(page: &mut String, method: Method, mount: &str, example: &Example) {
+    let at = format!("{mount}/{}", example.at);
+    let command = method.command();
+    let mut cli = format!("$ vault {command} {at}");
+    if method == Method::Write && example.fields.is_empty() {
+        cli = format!("$ vault write -force {at}");
+    }
+    for (name, value) in &example.fields {
+        let value = match value {
+            Value::String(text) => quoted(text),
+            other => other.to_string(),
+        };
+        let _ = write!(cli, " \\\n    {name}={value}");
+    }
+    let mut curl = String::from("$ curl --header \"X-Vault-Token: $VAULT_TOKEN\"");
+    if method != Method::Read {
+        let _ = write!(curl, " \\\n    --request {}", method.http());
+    }
+    if method == Method::Patch {
+        curl.push_str(" \\\n    --header \"Content-Type: application/merge-patch+json\"");
+    }
+    if !example.fields.is_empty() {
+        let _ = write!(curl, " \\\n    --data @payload.json");
+    }
+    let _ = write!(curl, " \\\n    $VAULT_ADDR/v1/{at}");
+    let _ = write!(page, "\n#### Sample request: `vault {command}`\n\n");
+    fenced(page, "shell-session", &cli);
+    page.push('\n');
+    fenced(page, "shell-session", &curl);
+    if !example.fields.is_empty() {
+        page.push_str("\n`payload.json`:\n\n");
+        fenced(
+            page,
+            "json",
+            &pretty(&Value::Object(example.fields.clone())),
+        );
+    }
+    match &example.response {
+        Some(response) => {
+            page.push_str("\n#### Sample response\n\n");
+            fenced(page, "json", &pretty(response));
+        }
+        None => page.push_str("\nThe answer is `204 No Content`.\n"),
+    }
+}
+
+/// As a shell takes it. A value that begins with `$` is a variable of the shell's.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@,+$".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("\"{text}\"")
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    // Alternate formatting of a JSON value is indented.
+    format!("{value:#}")
+}
+
+fn fenced(page: &mut String, language: &str, text: &str) {
+    let _ = writeln!(page, "```{language}\n{text}\n```");
+}
+
+const GENERATED: &str = "\
+<!-- Generated from the engine's own paths and fields: change those, then run scripts/reference. -->";
+
+const PREAMBLE: &str = "\
+`vault path-help` shows the same text for each path. Names consist of letters, digits and `_`, with `-` and
+`.` inside. Durations are accepted as Vault accepts them (`3600`, `90m`, `1h30m`, `30d`) and returned as whole
+seconds in JSON. A write or a patch changes only what it names. An empty value, or `null` in JSON, clears a
+parameter of the kind `or null`. Unknown parameters are rejected.
+
+The samples were recorded from a Vault server with a simulated OpenRouter.
+";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! The commands of the documentation, as they stand there, on a real server with Raft storage: each page
+//! from its first shell block to its last, in one shell. A comment before a block says that it fails, and how,
+//! or why it is not run.
+
+#[expect(dead_code, reason = "tests/documentation.rs uses all of it")]
+#[path = "../support/pages.rs"]
+mod pages;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::{Directory, OpenRouter, PLUGIN_NAME, RaftVault, output_in, runs, skipped};
+use pages::{Mark, Page, RUN};
+
+#[tokio::test]
+async fn the_commands_of_the_readme_run() {
+    run("README.md", Plugin::ToBeInstalled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_that_install_and_upgrade_run() {
+    run("docs/install.md", Plugin::ToBeInstalled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_of_an_operator_run() {
+    run("docs/operations.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_that_find_trouble_and_end_it_run() {
+    run("docs/troubleshooting.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_of_a_consumer_run() {
+    let roles = "vault write openrouter/config management_key=- < management-key.txt\n\
+                 vault write openrouter/roles/app limit=5\n\
+                 vault write openrouter/roles/ci credential_type=dynamic\n";
+    run("docs/consumers.md", Plugin::Enabled, roles).await;
+}
+
+/// What a page begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plugin {
+    /// The server has never heard of the plugin.
+    ToBeInstalled,
+    /// It is enabled at `openrouter`.
+    Enabled,
+}
+
+async fn run(name: &str, plugin: Plugin, before: &str) {
+    for program in ["bash", "curl", "jq"] {
+        if !runs(program) {
+            skipped(&format!("the commands of {name}: there is no {program}"));
+            return;
+        }
+    }
+    assert!(RUN.contains(&name));
+    let vault = RaftVault::new().await;
+    let openrouter = OpenRouter::start().await;
+    let directory = Directory::without_plugin();
+    prepare(&vault, plugin).await;
+    let page = Page::read(name);
+    furnish(&directory, &openrouter, &page);
+    let script = here(&script(&page, before), &vault, &openrouter);
+    let bash = ["-c", &script];
+    let output = output_in(&directory, Path::new("bash"), &bash, &vault.client()).await;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{name}: {said}");
+}
+
+/// Brings the server to where the page begins.
+async fn prepare(vault: &RaftVault, plugin: Plugin) {
+    let client = vault.client();
+    let catalog = format!("sys/plugins/catalog/secret/{PLUGIN_NAME}");
+    match plugin {
+        Plugin::ToBeInstalled => {
+            client.delete(&catalog).await.ok();
+            vault.node().remove_plugin();
+        }
+        Plugin::Enabled => {
+            let mount = json!({"type": PLUGIN_NAME});
+            client.write("sys/mounts/openrouter", mount).await.ok();
+        }
+    }
+}
+
+/// The files that a reader of the pages has at hand: management keys of one account, the plugin, and two
+/// releases of it.
+fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
+    let write = |name: &str, text: &str| {
+        fs::write(directory.path(name), text).expect("a file can be written");
+    };
+    // As an editor leaves it, with the end of its line.
+    write(
+        "management-key.txt",
+        &format!("{}\n", openrouter.management_key()),
+    );
+    write(
+        "new-management-key.txt",
+        &format!("{}\n", openrouter.account().add_management_key()),
+    );
+    fs::create_dir(directory.path("plugins")).expect("a folder");
+    directory.add_plugin(PLUGIN_NAME);
+    fs::rename(
+        directory.path("plugins").join(PLUGIN_NAME),
+        directory.path(PLUGIN_NAME),
+    )
+    .expect("it can be moved");
+    if !page.text.contains(".tar.gz") {
+        return;
+    }
+    for version in [env!("CARGO_PKG_VERSION"), "0.2.0"] {
+        let release = format!("{PLUGIN_NAME}_{version}_linux_amd64");
+        directory.replace_plugin(PLUGIN_NAME, version);
+        fs::rename(directory.path("plugins"), directory.path(&release)).expect("it can be moved");
+        fs::create_dir(directory.path("plugins")).expect("a folder");
+        let pack = format!(
+            "tar cf - {release} | gzip -1 >{release}.tar.gz && rm -r {release} && \
+             sha256sum {release}.tar.gz >>SHA256SUMS"
+        );
+        let mut shell = directory.command(Path::new("sh"));
+        let packed = Command::args(&mut shell, ["-c", &pack]).status();
+        assert!(packed.expect("sh").success(), "{release} can be packed");
+    }
+}
+
+/// One script of all shell blocks of the page.
+fn script(page: &Page, before: &str) -> String {
+    let mut script = String::from(PRELUDE);
+    script.push_str(before);
+    for block in page.shell() {
+        let text = &block.text;
+        let _ = writeln!(script, "line={}\nuntil_ready", block.line);
+        match block.mark() {
+            Mark::NotRun(_) => {}
+            Mark::Runs => script.push_str(text),
+            Mark::Fails(message) => {
+                assert_eq!(
+                    text.trim_end().lines().count(),
+                    1,
+                    "only its last line can fail"
+                );
+                let message = message.replace('\'', r"'\''");
+                let _ = writeln!(script, "must_fail '{message}' <<'BLOCK'\n{text}BLOCK");
+            }
+        }
+    }
+    script
+}
+
+/// Commands that are written for a server and an OpenRouter of one's own, for those of this test.
+fn here(script: &str, vault: &RaftVault, openrouter: &OpenRouter) -> String {
+    let plugins = vault.node().path("plugins").display().to_string();
+    let connected = |line: &str| {
+        let writes = line.contains("vault write openrouter/config") && !line.contains("api_url=");
+        let to = format!(" api_url={} management_key=", openrouter.base_url());
+        match writes {
+            true => line.replace(" management_key=", &to),
+            false => line.to_owned(),
+        }
+    };
+    let lines: Vec<String> = script.lines().map(connected).collect();
+    lines.join("\n").replace("/etc/vault.d/plugins", &plugins)
+}
+
+/// What the blocks run in: the shell ends with the first command that fails, and says in which block.
+const PRELUDE: &str = r#"
+set -euo pipefail
+line=0
+trap 'status=$?; [ $status = 0 ] || echo "the block in line $line failed" >&2' EXIT
+# A snapshot that was restored takes the server away for a moment.
+until_ready() { until curl -fs "$VAULT_ADDR/v1/sys/health" >/dev/null; do sleep 0.1; done; }
+must_fail() {
+  local said
+  if said=$(bash -euo pipefail -c "$(cat)" 2>&1 </dev/null); then
+    echo "it succeeded: $said" >&2
+    return 1
+  fi
+  [[ $said == *"$1"* ]] || { echo "it failed otherwise: $said" >&2 && return 1; }
+}
+"#;

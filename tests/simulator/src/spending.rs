@@ -1,0 +1,177 @@
+//! What a key has spent, when that counts, and since when it can be seen.
+//!
+//! A charge has two times: the window that it counts in, and the moment at which it was made. Reports and
+//! enforcement may lag behind the second one, as the billing rules say.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::limits::{LimitReset, rounded};
+
+/// What a key has spent, in US dollars, and when.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spending(Vec<Charge>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Charge {
+    /// Decides the day, week and month that it belongs to.
+    counts_at: Timestamp,
+    /// From when on it can be known, short of any lag.
+    made_at: Timestamp,
+    usd: f64,
+}
+
+/// How much of what was spent an observer knows: the charges that were made by some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen(Timestamp);
+
+impl Seen {
+    /// Everything.
+    pub(crate) const ALL: Self = Self(Timestamp::MAX);
+
+    /// What an observer knows at `now` who learns of a charge so much later.
+    pub(crate) fn lagging(now: Timestamp, lag: Duration) -> Self {
+        // Without a lag nothing is hidden, not even what was spent before the clock was set back.
+        if lag.is_zero() {
+            return Self::ALL;
+        }
+        let lag = SignedDuration::try_from(lag).unwrap_or(SignedDuration::MAX);
+        Self(now.checked_sub(lag).unwrap_or(Timestamp::MIN))
+    }
+
+    pub(crate) fn includes(self, made_at: Timestamp) -> bool {
+        made_at <= self.0
+    }
+}
+
+impl Spending {
+    /// Everything that was ever spent.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.seen(None, Timestamp::MIN, Seen::ALL)
+    }
+
+    /// What was spent in the window that `now` falls into.
+    #[must_use]
+    pub fn within(&self, window: LimitReset, now: Timestamp) -> f64 {
+        self.seen(Some(window), now, Seen::ALL)
+    }
+
+    /// What an observer knows of the spending in the current window; of all of it without a window.
+    pub(crate) fn seen(&self, window: Option<LimitReset>, now: Timestamp, seen: Seen) -> f64 {
+        let start = window.map_or(Timestamp::MIN, |window| window.window_start(now));
+        let counted = self.0.iter();
+        let counted = counted.filter(|charge| charge.counts_at >= start);
+        rounded(
+            counted
+                .filter(|charge| seen.includes(charge.made_at))
+                .map(|charge| charge.usd)
+                .sum(),
+        )
+    }
+
+    /// When the last charge was made that an observer knows of.
+    pub(crate) fn last_seen(&self, seen: Seen) -> Option<Timestamp> {
+        let made = self.0.iter().map(|charge| charge.made_at);
+        made.filter(|at| seen.includes(*at) && *at > Timestamp::MIN)
+            .max()
+    }
+
+    /// Adds a charge that is made now and counts at another moment, maybe.
+    pub(crate) fn charge(&mut self, usd: f64, made_at: Timestamp, counts_at: Timestamp) {
+        match self.0.last_mut() {
+            // A clock that stands still would make the history long, and every look at it slow.
+            Some(last) if (last.made_at, last.counts_at) == (made_at, counts_at) => last.usd += usd,
+            _ => self.0.push(Charge {
+                counts_at,
+                made_at,
+                usd,
+            }),
+        }
+    }
+
+    /// Forgets the history; all of `usd` counts as spent at `at`, and everybody knows.
+    pub(crate) fn replace(&mut self, at: Timestamp, usd: f64) {
+        self.0 = vec![Charge {
+            counts_at: at,
+            made_at: Timestamp::MIN,
+            usd,
+        }];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(instant: &str) -> Timestamp {
+        instant.parse().unwrap()
+    }
+
+    fn spent(charges: &[(&str, f64)]) -> Spending {
+        let mut spending = Spending::default();
+        for (instant, usd) in charges {
+            spending.charge(*usd, at(instant), at(instant));
+        }
+        spending
+    }
+
+    #[test]
+    fn a_window_counts_only_what_was_spent_in_it() {
+        let spending = spent(&[
+            ("2026-11-19T12:00:00Z", 3.0),
+            ("2026-11-20T12:00:00Z", 0.1),
+            ("2026-11-20T13:00:00Z", 0.2),
+        ]);
+        let now = at("2026-11-20T15:00:00Z");
+        assert_eq!(spending.within(LimitReset::Daily, now), 0.3);
+        assert_eq!(spending.within(LimitReset::Weekly, now), 3.3);
+        assert_eq!(spending.total(), 3.3);
+    }
+
+    #[test]
+    fn an_observer_who_lags_learns_of_a_charge_when_the_lag_is_over() {
+        let spending = spent(&[("2026-11-20T12:00:00Z", 1.0), ("2026-11-20T12:00:30Z", 1.0)]);
+        let lag = Duration::from_secs(60);
+        for (now, known) in [
+            ("2026-11-20T12:00:59Z", 0.0),
+            ("2026-11-20T12:01:00Z", 1.0),
+            ("2026-11-20T12:01:30Z", 2.0),
+        ] {
+            let seen = Seen::lagging(at(now), lag);
+            assert_eq!(spending.seen(None, at(now), seen), known, "{now}");
+        }
+        let now = at("2026-11-20T12:01:00Z");
+        let last = spending.last_seen(Seen::lagging(now, lag));
+        assert_eq!(last, Some(at("2026-11-20T12:00:00Z")));
+    }
+
+    #[test]
+    fn a_charge_counts_in_the_window_that_it_was_given() {
+        let mut spending = Spending::default();
+        let (before, after) = (at("2026-11-20T23:59:59Z"), at("2026-11-21T00:00:05Z"));
+        spending.charge(1.0, after, before);
+        assert_eq!(spending.within(LimitReset::Daily, after), 0.0);
+        assert_eq!(spending.within(LimitReset::Weekly, after), 1.0);
+    }
+
+    #[test]
+    fn spending_that_was_set_is_known_at_once() {
+        let mut spending = Spending::default();
+        let now = at("2026-11-20T12:00:00Z");
+        spending.replace(now, 2.0);
+        let seen = Seen::lagging(now, Duration::from_secs(300));
+        assert_eq!(spending.seen(Some(LimitReset::Daily), now, seen), 2.0);
+        assert_eq!(spending.last_seen(seen), None);
+    }
+
+    #[test]
+    fn sums_beyond_the_largest_number_stay_numbers() {
+        let mut spending = Spending::default();
+        let now = at("2026-11-20T12:00:00Z");
+        spending.charge(f64::MAX, now, now);
+        spending.charge(f64::MAX, now, now);
+        assert_eq!(spending.total(), f64::MAX);
+    }
+}

@@ -1,0 +1,161 @@
+//! The pages of the documentation as the tests read them: headings, links, and blocks of code with what the
+//! comment before a block says of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+
+/// The pages whose shell blocks `tests/acceptance/documentation.rs` runs.
+pub(crate) const RUN: [&str; 5] = [
+    "README.md",
+    "docs/consumers.md",
+    "docs/install.md",
+    "docs/operations.md",
+    "docs/troubleshooting.md",
+];
+
+/// A page.
+pub(crate) struct Page {
+    /// Below the repository's root.
+    pub(crate) name: String,
+    pub(crate) text: String,
+    /// As GitHub names them.
+    pub(crate) anchors: Vec<String>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// A link, and the line on which it stands.
+pub(crate) struct Link {
+    pub(crate) to: String,
+    pub(crate) line: usize,
+}
+
+/// A block of code.
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
+    pub(crate) line: usize,
+    /// The comment right before it.
+    pub(crate) comment: Option<String>,
+}
+
+/// What a comment before a shell block says.
+pub(crate) enum Mark<'a> {
+    /// It is to succeed.
+    Runs,
+    /// It is to fail, with this text in what it prints.
+    Fails(&'a str),
+    /// It is not run, for this reason.
+    NotRun(&'a str),
+}
+
+impl Block {
+    /// Panics on a comment that means nothing.
+    pub(crate) fn mark(&self) -> Mark<'_> {
+        let Some(comment) = &self.comment else {
+            return Mark::Runs;
+        };
+        let (kind, text) = comment.split_once(": ").unwrap_or((comment, ""));
+        match kind {
+            _ if text.is_empty() => panic!("line {}: `{comment}` without a text", self.line),
+            "fails" => Mark::Fails(text),
+            "not run" => Mark::NotRun(text),
+            _ => panic!("line {}: `{comment}` means nothing", self.line),
+        }
+    }
+}
+
+impl Page {
+    /// Reads a page of the repository.
+    pub(crate) fn read(name: &str) -> Self {
+        let text =
+            fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut page = Self {
+            name: name.to_owned(),
+            text,
+            anchors: Vec::new(),
+            links: Vec::new(),
+            blocks: Vec::new(),
+        };
+        page.parse();
+        page
+    }
+
+    fn parse(&mut self) {
+        let text = self.text.clone();
+        let line_of = |offset: usize| text[..offset].matches('\n').count() + 1;
+        let (mut heading, mut block, mut comment) = (None, None, None);
+        let mut headings = BTreeMap::new();
+        for (event, place) in Parser::new_ext(&text, Options::ENABLE_TABLES).into_offset_iter() {
+            match event {
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::End(TagEnd::Heading(_)) => {
+                    let anchor = anchor(&heading.take().unwrap_or_default());
+                    // The second of a name is told apart by a number.
+                    let before: &mut usize = headings.entry(anchor.clone()).or_default();
+                    self.anchors.push(match *before {
+                        0 => anchor,
+                        count => format!("{anchor}-{count}"),
+                    });
+                    *before += 1;
+                }
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    let (to, line) = (dest_url.into_string(), line_of(place.start));
+                    self.links.push(Link { to, line });
+                }
+                Event::Html(html) => comment = comment_of(&html),
+                Event::Start(Tag::HtmlBlock) | Event::End(TagEnd::HtmlBlock) => {}
+                Event::Start(Tag::CodeBlock(kind)) => {
+                    let language = match kind {
+                        CodeBlockKind::Fenced(language) => language.into_string(),
+                        CodeBlockKind::Indented => String::new(),
+                    };
+                    block = Some(Block {
+                        language,
+                        text: String::new(),
+                        line: line_of(place.start),
+                        comment: comment.take(),
+                    });
+                }
+                Event::End(TagEnd::CodeBlock) => self.blocks.extend(block.take()),
+                Event::Text(part) | Event::Code(part) => {
+                    if let Some(block) = &mut block {
+                        block.text.push_str(&part);
+                    } else if let Some(heading) = &mut heading {
+                        heading.push_str(&part);
+                    }
+                    comment = None;
+                }
+                _ => comment = None,
+            }
+        }
+    }
+
+    /// The blocks that a shell runs.
+    pub(crate) fn shell(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().filter(|block| block.language == "shell")
+    }
+}
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn comment_of(html: &str) -> Option<String> {
+    let text = html.trim().strip_prefix("<!--")?.strip_suffix("-->")?;
+    Some(text.trim().to_owned())
+}
+
+/// The fragment by which GitHub links to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter_map(|c| match c {
+        ' ' => Some('-'),
+        _ if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
+        _ => None,
+    });
+    kept.flat_map(char::to_lowercase).collect()
+}
