@@ -49,7 +49,7 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         "ttl",
         "key_max_lifetime",
     ];
-    let table: [(&str, &[&str]); 8] = [
+    let table: [(&str, &[&str]); 9] = [
         ("config", &connection),
         ("config/second", &connection),
         ("roles", &["list"]),
@@ -57,7 +57,11 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         ("creds/app", &["lease", "api_key"]),
         ("static-creds/app", &["lease", "creds"]),
         ("rotate-role/app", &["rotation_grace_period"]),
-        ("roles/app", &["force"]),
+        (
+            "forget-role/app",
+            &["revoke_keys", "keys_left_behind", "sudo"],
+        ),
+        ("forget-connection/app", &["keys_left_behind", "sudo"]),
     ];
     for (path, words) in table {
         let reply = mount.help(path).await.ok();
@@ -73,7 +77,7 @@ async fn the_openapi_document_names_every_operation() {
     let mount = Mount::unconfigured().await;
     let document = mount.client().read("sys/internal/specs/openapi").await.ok();
     let paths = &document.json()["paths"];
-    let table: [(&str, &[&str]); 8] = [
+    let table: [(&str, &[&str]); 10] = [
         ("config", &["get", "post", "patch", "delete"]),
         ("config/", &["get"]),
         ("config/{name}", &["get", "post", "patch", "delete"]),
@@ -82,6 +86,8 @@ async fn the_openapi_document_names_every_operation() {
         ("creds/{name}", &["get"]),
         ("static-creds/{name}", &["get"]),
         ("rotate-role/{name}", &["post"]),
+        ("forget-role/{name}", &["post"]),
+        ("forget-connection/{name}", &["post"]),
     ];
     for (path, methods) in table {
         let item = &paths[format!("/{}", mount.at(path))];

@@ -5,6 +5,8 @@
 
 // Everything is test code; saying so lets clippy allow what it allows in tests.
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connections;
@@ -23,11 +25,15 @@ mod dynamic;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod forgetting;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod help;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod impatience;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]

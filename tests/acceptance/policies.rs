@@ -85,6 +85,33 @@ async fn a_token_that_may_only_rotate_can_do_just_that() {
         .refused(403, &["permission denied"]);
 }
 
+#[tokio::test]
+async fn to_forget_needs_sudo() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let deleter = holder(&mount, "*", r#"["create", "read", "update", "delete"]"#).await;
+    for path in ["forget-role/app", "forget-connection/default"] {
+        deleter
+            .write(&mount.at(path), json!({}))
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    assert!(mount.openrouter.accepts(&mount.key("app").await).await);
+
+    let [hash] = <[String; 1]>::try_from(mount.openrouter.hashes()).unwrap();
+    let path = "forget-connection/default";
+    let operator = holder(&mount, path, r#"["update", "sudo"]"#).await;
+    let reply = operator.write(&mount.at(path), json!({})).await.ok();
+    assert_eq!(reply.field("keys_left_behind"), &json!([hash]));
+    mount.read("config").await.absent();
+    let operator = holder(&mount, "forget-role/app", r#"["update", "sudo"]"#).await;
+    let reply = operator
+        .write(&mount.at("forget-role/app"), json!({}))
+        .await;
+    assert_eq!(reply.ok().field("keys_left_behind"), &json!([hash]));
+    mount.read("roles/app").await.absent();
+}
+
 /// The holder of a token that has these capabilities on one path of the mount.
 async fn holder(mount: &Mount, path: &str, capabilities: &str) -> Client {
     let path = mount.at(path);

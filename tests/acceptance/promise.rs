@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::harness::{Mount, Promise, SOON, Vault};
+use crate::harness::{Mount, Promise, SOON, Vault, eventually};
 
 #[tokio::test]
 async fn a_key_works_until_the_last_moment_of_what_its_reader_was_told() {
@@ -43,4 +44,32 @@ async fn a_key_works_until_the_last_moment_of_what_its_reader_was_told() {
         promise.is_kept(&mount).await;
     }
     mount.knows_every_key().await;
+}
+
+/// A longer `ttl` that is taken back with a refused change of the limit was told to readers meanwhile.
+#[tokio::test]
+async fn what_a_reader_was_told_during_a_refused_change_is_kept() {
+    for refusal in [Fault::status(403), Fault::rate_limited(1)] {
+        let mount = Mount::new().await;
+        let role = json!({"rotation_grace_period": 5, "ttl": 4, "limit": 5});
+        mount.role("app", role).await;
+        mount.openrouter.set_latency(Duration::from_secs(2));
+        let faults = mount.openrouter.faults();
+        faults.add(refusal.on("PATCH", "/keys/*").forever());
+        let longer = json!({"rotation_grace_period": 30, "ttl": 20, "limit": 9});
+        let change = mount.write("roles/app", longer);
+        let read = async {
+            let asked = || mount.openrouter.requests().to("PATCH", "/keys/*").len() == 1;
+            let under_way = async || asked().then_some(());
+            eventually("OpenRouter is asked for the change", SOON, under_way).await;
+            let now = mount.openrouter.clock().now();
+            Promise::made_by(&mount.read("creds/app").await.ok(), now)
+        };
+        let (_, promise) = tokio::join!(change, read);
+        mount.openrouter.set_latency(Duration::ZERO);
+        mount.openrouter.recover();
+        mount.write("rotate-role/app", json!({})).await.ok();
+        promise.is_kept(&mount).await;
+        mount.knows_every_key().await;
+    }
 }

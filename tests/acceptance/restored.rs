@@ -1,8 +1,10 @@
 //! A snapshot of the server's storage is restored, from before rotations that OpenRouter remembers.
 
+use openrouter_simulator::NewKey;
 use serde_json::json;
 
-use crate::harness::{Mount, RaftVault, SOON, eventually};
+use crate::crash::kill_plugin;
+use crate::harness::{Mount, RaftVault, SOON, Vault, eventually};
 
 #[tokio::test]
 async fn a_snapshot_from_before_a_rotation_is_made_up_for_without_a_person() {
@@ -51,3 +53,35 @@ async fn a_snapshot_from_before_a_rotation_is_made_up_for_without_a_person() {
         vault.node().has_logged(words).await;
     }
 }
+
+#[tokio::test]
+async fn a_current_key_that_is_gone_is_replaced_however_many_keys_nobody_knows_of() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    let role = json!({"rotation_grace_period": 5, "ttl": 4});
+    mount.role("app", role).await;
+    let account = mount.openrouter.account();
+    let current = account.keys().remove(0);
+    // What storage that was restored has forgotten: keys of the role's own mark, whatever came after it.
+    let mark = &current.name[..current.name.len() - 16];
+    for n in 0..STRAYS {
+        account.create_key(NewKey::named(format!("{mark}{n:016x}")));
+    }
+    account.delete_key(&current.hash).unwrap();
+    kill_plugin(&vault).await;
+
+    let replaced = async || {
+        let reply = mount.read("static-creds/app").await;
+        let replaced = reply.status() == 200 && reply.text("key_hash") != current.hash;
+        replaced.then(|| reply.text("api_key"))
+    };
+    let key = eventually("the current key is replaced", SOON, replaced).await;
+    assert!(mount.openrouter.accepts(&key).await);
+    let over = async || (mount.openrouter.hashes().len() == 1).then_some(());
+    eventually("the keys that nobody knew are revoked", SOON, over).await;
+    assert!(mount.openrouter.accepts(&key).await);
+    mount.knows_every_key().await;
+}
+
+/// More than a role may have superseded ones.
+const STRAYS: u32 = 150;

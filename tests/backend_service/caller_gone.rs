@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openrouter_simulator::{Fault, Simulator};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -105,6 +105,66 @@ async fn a_rotation_whose_caller_hangs_up_is_finished() {
     assert_eq!(openrouter.account().keys().len(), 2);
 }
 
+/// A mount with a dynamic role.
+async fn with_dynamic_role(openrouter: &Simulator, max_leases: usize) -> (Vault, Mount) {
+    let vault = Vault::start().await;
+    let mount = vault.mount().await;
+    connect(&mount, openrouter).await;
+    let role = json!({ "credential_type": "dynamic", "max_leases": max_leases });
+    mount.request("create", "roles/ci", role).await.done();
+    (vault, mount)
+}
+
+/// No key is left, nothing that leads to one, and nothing that counts as one.
+async fn nothing_is_left(openrouter: &Simulator, mount: &Mount) {
+    until("nothing is left", || {
+        let idle = openrouter.requests().in_flight() == 0;
+        let forgotten = mount.server.keys_below("wal/").is_empty();
+        idle && forgotten && openrouter.account().keys().is_empty()
+    })
+    .await;
+    let role = mount.request("read", "roles/ci", Value::Null).await.data();
+    assert_eq!(role["living_leases"], 0);
+}
+
+#[tokio::test]
+async fn a_key_whose_reader_hangs_up_while_it_is_made_is_deleted_at_once() {
+    let openrouter = openrouter().await;
+    let (_vault, mount) = with_dynamic_role(&openrouter, 1).await;
+    openrouter.faults().add(held().on("POST", "/keys"));
+    hang_up_once_the_key_is_made(&openrouter, &mount, "read", "creds/ci").await;
+    nothing_is_left(&openrouter, &mount).await;
+    assert_eq!(openrouter.account().all_keys().len(), 1);
+    mount.request("read", "creds/ci", Value::Null).await.data();
+}
+
+#[tokio::test]
+async fn readers_that_give_up_while_they_wait_cost_nothing() {
+    let openrouter = openrouter().await;
+    let (_vault, mount) = with_dynamic_role(&openrouter, 40).await;
+    let slow = Fault::Slow {
+        milliseconds: 2_000,
+        after_effect: false,
+    };
+    openrouter.faults().add(slow.on("POST", "/keys").times(8));
+    let mut calls = JoinSet::new();
+    for _ in 0..40 {
+        let caller = mount.caller.clone();
+        calls.spawn(async move {
+            let read = caller.handle(request("read", "creds/ci", "null"));
+            timeout(Duration::from_millis(500), read).await.is_err()
+        });
+    }
+    let gave_up = calls.join_all().await;
+    assert!(gave_up.into_iter().all(|gave_up| gave_up), "one got a key");
+    nothing_is_left(&openrouter, &mount).await;
+    let orders = openrouter.requests().to("POST", "/keys").len();
+    assert!(
+        orders <= IN_THE_MAKING,
+        "{orders} orders for readers who had given up"
+    );
+}
+
 #[tokio::test]
 async fn many_slow_calls_leave_room_for_others() {
     let openrouter = openrouter().await;
@@ -151,3 +211,6 @@ async fn calls_given_up_before_a_busy_plugin_has_seen_them_cost_nobody_else_anyt
     }
     assert!(!vault.host.broker_stream.is_finished());
 }
+
+/// How many keys of a connection are in the making at a time: so many readers had their turn.
+const IN_THE_MAKING: usize = 16;

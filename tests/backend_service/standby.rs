@@ -17,8 +17,10 @@ fn writes(openrouter_url: &str) -> Vec<(&'static str, &'static str, Value)> {
         ("create", "roles/other", json!({})),
         ("update", "roles/app", json!({ "limit": 5 })),
         ("patch", "roles/app", json!({ "limit": 5 })),
-        ("delete", "roles/app", json!({ "force": true })),
+        ("delete", "roles/app", json!({})),
         ("update", "rotate-role/app", json!({})),
+        ("update", "forget-role/app", json!({ "revoke_keys": false })),
+        ("update", "forget-connection/default", json!({})),
     ]
 }
 

@@ -239,7 +239,8 @@ async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> 
 }
 
 fn definition(cause: Cause) -> Value {
-    let mut definition = json!({"limit": 5, "rotation_grace_period": 600, "ttl": 4});
+    // A key whose creation was under way is left alone for a grace period after the engine's return.
+    let mut definition = json!({"limit": 5, "rotation_grace_period": 10, "ttl": 4});
     match cause {
         Cause::Schedule => {
             definition["rotation_period"] = json!(5);

@@ -16,9 +16,9 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
     let mut mounts = Vec::new();
     for after_effect in [false, true] {
         let mount = Mount::on(vault.client()).await;
-        mount
-            .role("ci", json!({"credential_type": "dynamic"}))
-            .await;
+        // The key is left alone for a lease's time, in case a restored snapshot has hidden its reader.
+        let role = json!({"credential_type": "dynamic", "ttl": 10});
+        mount.role("ci", role).await;
         let held = Fault::Held { after_effect };
         mount.openrouter.faults().add(held.on("POST", "/keys"));
         let (client, path) = (mount.client().clone(), mount.at("creds/ci"));
@@ -41,8 +41,8 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
         let orders = 1 + given.iter().len();
         let alone = async || {
             let made = mount.openrouter.account().all_keys().len();
-            let gone = mount.openrouter.hashes().iter().eq(&given);
-            (made == orders && gone).then_some(())
+            let known = |hash: &String| given.as_ref() == Some(hash);
+            (made == orders && mount.openrouter.hashes().iter().all(known)).then_some(())
         };
         eventually("no key is left that nobody was given", FOUND, alone).await;
     }

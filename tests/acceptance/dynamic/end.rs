@@ -100,7 +100,7 @@ async fn leases_outlive_their_role_and_the_connections_key() {
     let renewal = renew(mount.client(), &reply, json!({})).await;
     renewal.refused(400, &["role \"ci\" is gone", "err: "]);
     let needed = mount.delete("config").await;
-    needed.refused(400, &["1 keys under leases", "force=true"]);
+    needed.refused(400, &["1 keys under leases", "forget-connection/default"]);
     revoke(mount.client(), &reply).await.ok();
     assert_eq!(mount.openrouter.hashes(), [""; 0]);
     mount.delete("config").await.ok();

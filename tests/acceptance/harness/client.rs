@@ -2,6 +2,7 @@
 //! what went wrong when they are not what the test expects.
 
 use std::fmt;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
@@ -32,6 +33,15 @@ impl Client {
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self {
             token: token.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same, but gives up waiting for an answer after a while.
+    pub(crate) fn giving_up_after(&self, limit: Duration) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(limit).build();
+        Self {
+            http: http.expect("an HTTP client"),
             ..self.clone()
         }
     }

@@ -130,7 +130,9 @@ impl<'a> Witness<'a> {
             mount.read("static-creds/app").await,
             mount.read("static-creds/nobody").await,
             mount.delete(&new).await,
-            mount.delete(&format!("{new}?force=true")).await,
+            mount
+                .write(&format!("forget-role/new-{}", self.round), json!({}))
+                .await,
         ] {
             self.keep(reply);
         }

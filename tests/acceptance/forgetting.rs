@@ -1,0 +1,97 @@
+//! Forgetting a role or a connection that cannot be ended properly: what stays behind is named.
+
+use serde_json::json;
+
+use crate::harness::{Mount, Reply};
+
+/// The hashes that an answer names.
+fn left_behind(reply: &Reply) -> Vec<&str> {
+    let hashes = reply.field("keys_left_behind").as_array().unwrap();
+    hashes.iter().map(|hash| hash.as_str().unwrap()).collect()
+}
+
+/// The hashes of the living keys, as an answer lists them.
+fn sorted(mut hashes: Vec<String>) -> Vec<String> {
+    hashes.sort_unstable();
+    hashes
+}
+
+#[tokio::test]
+async fn a_forgotten_role_leaves_nothing_behind_while_openrouter_is_up() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let reply = mount.write("forget-role/app", json!({})).await.ok();
+    assert_eq!(left_behind(&reply), [""; 0]);
+    reply.without_warnings();
+    mount.read("roles/app").await.absent();
+    assert_eq!(mount.openrouter.hashes(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_forgotten_role_names_the_keys_that_could_not_be_revoked() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    mount.openrouter.fail();
+    let reply = mount.write("forget-role/app", json!({})).await.ok();
+    let living = sorted(mount.openrouter.hashes());
+    assert_eq!(living.len(), 2);
+    assert_eq!(left_behind(&reply), living);
+    reply.warns(&["2 of the role's keys may still work", "503"]);
+    mount.read("roles/app").await.absent();
+}
+
+#[tokio::test]
+async fn a_role_is_forgotten_without_a_word_to_openrouter_if_its_keys_are_to_live() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let key = mount.key("app").await;
+    mount.openrouter.requests().reset();
+    let reply = mount
+        .write("forget-role/app", json!({"revoke_keys": false}))
+        .await
+        .ok();
+    assert_eq!(mount.openrouter.requests().all(), []);
+    assert_eq!(left_behind(&reply), mount.openrouter.hashes());
+    mount.read("roles/app").await.absent();
+    assert!(mount.openrouter.accepts(&key).await);
+
+    // A new role of that name is another one: it does not take the key over.
+    mount.role("app", json!({})).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    mount.delete("roles/app").await.ok();
+    assert!(mount.openrouter.accepts(&key).await);
+    assert_eq!(mount.openrouter.hashes().len(), 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_connection_names_the_keys_made_with_it_and_can_be_written_again() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    mount
+        .role("ci", json!({"credential_type": "dynamic"}))
+        .await;
+    mount.read("creds/ci").await.ok();
+    let living = sorted(mount.openrouter.hashes());
+    let reply = mount.write("forget-connection/default", json!({})).await;
+    let reply = reply.ok().warns(&["2 keys cannot be revoked any more"]);
+    assert_eq!(left_behind(&reply), living);
+    mount.read("config").await.absent();
+    let without = mount.write("rotate-role/app", json!({})).await;
+    without.refused(400, &["no connection \"default\""]);
+
+    mount.connect().await.ok();
+    mount.write("rotate-role/app", json!({})).await.ok();
+    mount.delete("roles/app").await.ok();
+    assert_eq!(mount.openrouter.hashes().len(), 1, "the lease's key");
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_forgotten() {
+    let mount = Mount::new().await;
+    let role = mount.write("forget-role/none", json!({})).await;
+    role.refused(400, &["none"]);
+    let connection = mount.write("forget-connection/none", json!({})).await;
+    connection.refused(400, &["none"]);
+}
