@@ -36,6 +36,7 @@ use vault_plugin_secrets_openrouter::logical::{
     Backend, Data, Entry, FixedSystemView, Lease, MemoryStorage, Mount, NoEvents, Operation,
     Request, Response, Secret, Storage as _, convert,
 };
+use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 use zeroizing_alloc::ZeroAlloc;
 
 /// As in the plugin: what is freed is overwritten.
@@ -183,7 +184,8 @@ fn engine() -> Arc<dyn Backend> {
     };
     at_once(storage.put(entry)).unwrap();
     let noon = Noon("2026-11-20T12:00:00Z".parse().unwrap());
-    let factory = factory(Arc::new(noon), Arc::new(SystemRandomness));
+    let randomness = Arc::new(SystemRandomness);
+    let factory = factory(Arc::new(noon), randomness, Arc::new(SystemNetwork));
     factory(Mount {
         storage: Arc::new(storage),
         system: Arc::new(FixedSystemView::default()),

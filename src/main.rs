@@ -20,6 +20,7 @@ use vault_plugin_secrets_openrouter::goplugin::{
     Broker, Cookie, Environment, Handshake, Hclog, LogSource, Plaintext, ServeError, serve,
 };
 use vault_plugin_secrets_openrouter::logical::service::Plugin;
+use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Overwrites whatever is freed: gRPC, HTTP, TLS and JSON know no secrets, and each leaves copies behind
@@ -110,7 +111,11 @@ fn run() -> i32 {
 
 /// The gRPC services of the engine.
 fn services(broker: Broker) -> Routes {
-    let factory = factory(Arc::new(SystemClock), Arc::new(SystemRandomness));
+    let factory = factory(
+        Arc::new(SystemClock),
+        Arc::new(SystemRandomness),
+        Arc::new(SystemNetwork),
+    );
     let mut routes = RoutesBuilder::default();
     Plugin::new(factory, VERSION, broker).register(&mut routes);
     routes.routes()

@@ -10,7 +10,7 @@
 //! - [`keeper`]: wakes what is due, on time; [`duties`]: what is then done.
 //!
 //! The rest serves them: [`state`] (what an engine consists of), [`stored`] (how entries are
-//! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside), [`backoff`],
+//! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside, as the network does), [`backoff`],
 //! [`error`] and [`events`].
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -47,12 +47,19 @@ use state::Engine;
 
 use crate::framework::{Backend, Blueprint, Lifecycle, wal};
 use crate::logical::{self, Error, Factory, SpecialPaths};
+use crate::openrouter::Network;
 
-/// Makes engines, one for each mount, that live by this time and this randomness.
-pub fn factory(clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>) -> Factory {
+/// Makes engines, one for each mount, that live by this time and this randomness, and reach OpenRouter
+/// over this network.
+pub fn factory(
+    clock: Arc<dyn Clock>,
+    randomness: Arc<dyn Randomness>,
+    network: Arc<dyn Network>,
+) -> Factory {
     Arc::new(move |mount| {
         let system = Arc::clone(&mount.system);
-        let engine = Engine::new(mount, Arc::clone(&clock), Arc::clone(&randomness));
+        let (clock, randomness) = (Arc::clone(&clock), Arc::clone(&randomness));
+        let engine = Engine::new(mount, clock, randomness, Arc::clone(&network));
         Arc::new(Backend::new(blueprint(), Arc::new(engine), system)) as Arc<dyn logical::Backend>
     })
 }

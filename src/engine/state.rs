@@ -16,7 +16,7 @@ use super::role::{Role, RoleName};
 use super::rotation::{Step, next_step};
 use crate::framework::{Held, Locks, wal};
 use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
-use crate::openrouter::KeyHash;
+use crate::openrouter::{KeyHash, Network};
 
 /// The engine of one mount.
 pub struct Engine {
@@ -54,7 +54,12 @@ pub struct Engine {
 
 impl Engine {
     /// The engine of a mount. Uses neither storage nor network yet.
-    pub fn new(mount: Mount, clock: Arc<dyn Clock>, randomness: Arc<dyn Randomness>) -> Self {
+    pub fn new(
+        mount: Mount,
+        clock: Arc<dyn Clock>,
+        randomness: Arc<dyn Randomness>,
+        network: Arc<dyn Network>,
+    ) -> Self {
         Self {
             storage: mount.storage,
             system: mount.system,
@@ -62,7 +67,7 @@ impl Engine {
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
             clock,
             randomness,
-            links: Links::default(),
+            links: Links::new(network),
             intents: Arc::default(),
             leases: Arc::default(),
             log_loaded: OnceCell::new(),

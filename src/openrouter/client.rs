@@ -9,6 +9,7 @@ use reqwest::Method;
 use secrecy::SecretString;
 
 use super::error::{Bearer, Error, Invalid};
+use super::http::Network;
 use super::identifiers::KeyHash;
 use super::keys::{CreateBody, CreatedKey, CurrentKey, Deletion, Key, NewKey};
 use super::limits::Limits;
@@ -23,12 +24,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads the system's CA certificates, and opens no connection.
+    /// A client whose requests go over this network. Opens no connection.
     ///
     /// # Errors
     /// [`Invalid`] if no request could be made with these settings.
-    pub fn new(settings: &Settings) -> Result<Self, Invalid> {
-        let transport = Arc::new(Transport::new(settings)?);
+    pub fn new(settings: &Settings, network: &dyn Network) -> Result<Self, Invalid> {
+        let transport = Arc::new(Transport::new(settings, network)?);
         Ok(Self { transport })
     }
 

@@ -4,7 +4,7 @@
 //! read, change and delete a key (`/keys`, `/keys/{hash}`), find keys by the end of their name.
 //! The engine calls it through [`Client`]; every failure comes back as an [`Error`] that says
 //! whether the request may have taken effect. Nothing here repeats a request, reads the clock or
-//! the environment, or knows of Vault.
+//! the environment, or knows of Vault. HTTP itself comes in as a [`Network`].
 //!
 //! Source of the protocol facts: OpenRouter's OpenAPI document (`openapi/openapi.yaml` in the
 //! repository OpenRouterTeam/docs) and its published SDKs. OpenRouter adds fields and enum
@@ -15,11 +15,13 @@ mod answer;
 pub(crate) mod any_input;
 mod client;
 mod error;
+mod http;
 mod identifiers;
 mod keys;
 mod lenient;
 mod limits;
 mod listing;
+mod network;
 mod quote;
 mod reading;
 mod settings;
@@ -27,8 +29,10 @@ mod transport;
 
 pub use client::Client;
 pub use error::{Bearer, Error, Invalid};
+pub use http::{Failure, Http, HttpAnswer, HttpRequest, Network};
 pub use identifiers::{KeyHash, WorkspaceId};
 pub use keys::{CreatedKey, CurrentKey, Deletion, Key, NewKey};
 pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
 pub use listing::ListedKey;
+pub use network::SystemNetwork;
 pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::openrouter::{Client, Error, KeyHash, Limits};
+use vault_plugin_secrets_openrouter::openrouter::{Client, Error, KeyHash, Limits, SystemNetwork};
 
 use crate::stub::{Part, Stub, reply};
 use crate::{PATIENCE, assert_unclear, client, creation_against, new_key, settings};
@@ -97,7 +97,7 @@ async fn an_answer_that_is_always_about_to_come_ends_with_the_time_limit() {
     .await;
     let mut settings = settings(&stub.url());
     settings.request_timeout = Duration::from_millis(500);
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unclear(&error, "did not answer within the request timeout");
 }

@@ -6,7 +6,8 @@ use openrouter_simulator::Fault;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use vault_plugin_secrets_openrouter::openrouter::{
-    Bearer, Client, Deletion, Error, KeyHash, LimitReset, Limits, NewKey, Usd, WorkspaceId,
+    Bearer, Client, Deletion, Error, KeyHash, LimitReset, Limits, NewKey, SystemNetwork, Usd,
+    WorkspaceId,
 };
 
 use crate::{
@@ -139,7 +140,7 @@ async fn a_management_key_that_is_revoked_or_none_at_all_is_unauthorized() {
     let ordinary = client.create_key(&new_key("app")).await.unwrap();
     let mut wrong = settings(&simulator.base_url());
     wrong.management_key = ordinary.secret;
-    let wrong = Client::new(&wrong).unwrap();
+    let wrong = Client::new(&wrong, &SystemNetwork).unwrap();
     assert!(
         !wrong
             .current_management_key()

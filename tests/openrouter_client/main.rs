@@ -21,7 +21,7 @@ use std::time::Duration;
 use openrouter_simulator::{Options, Simulator};
 use secrecy::SecretString;
 use vault_plugin_secrets_openrouter::openrouter::{
-    ApiUrl, Client, Error, Limits, NewKey, Settings,
+    ApiUrl, Client, Error, Limits, NewKey, Settings, SystemNetwork,
 };
 
 use self::stub::{Part, Stub};
@@ -43,7 +43,7 @@ fn settings(api_url: &str) -> Settings {
 }
 
 fn client(api_url: &str) -> Client {
-    Client::new(&settings(api_url)).unwrap()
+    Client::new(&settings(api_url), &SystemNetwork).unwrap()
 }
 
 async fn simulator() -> (Simulator, Client) {

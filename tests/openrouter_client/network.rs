@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
-use vault_plugin_secrets_openrouter::openrouter::{Client, Error, Invalid, KeyHash};
+use vault_plugin_secrets_openrouter::openrouter::{Client, Error, Invalid, KeyHash, SystemNetwork};
 
 use crate::stub::{Part, Stub, reply};
 use crate::{
@@ -29,7 +29,7 @@ async fn a_host_that_does_not_exist_means_that_nothing_was_sent() {
     // RFC 6761 reserves the name. Where name resolution itself is unreachable, time runs out on it.
     let mut settings = settings("https://openrouter.invalid/api/v1");
     settings.request_timeout = Duration::from_secs(4);
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "openrouter.invalid");
 }
@@ -39,7 +39,7 @@ async fn a_tls_handshake_that_does_not_come_about_means_that_nothing_was_sent() 
     let silent = Stub::start(Part::Silence).await;
     let mut settings = settings(&format!("https://127.0.0.1:{}", silent.port()));
     settings.request_timeout = Duration::from_secs(4);
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "timed out");
 }
@@ -49,7 +49,7 @@ async fn a_server_that_never_answers_leaves_it_unclear() {
     let stub = Stub::start(Part::Silence).await;
     let mut settings = settings(&stub.url());
     settings.request_timeout = Duration::from_millis(300);
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unclear(&error, "did not answer within the request timeout");
 }
@@ -111,7 +111,7 @@ async fn a_body_that_stops_arriving_is_unclear() {
     let stub = Stub::start(Part::Stall(beginning.to_owned())).await;
     let mut settings = settings(&stub.url());
     settings.request_timeout = Duration::from_millis(500);
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unclear(
         &error,
@@ -177,8 +177,14 @@ async fn a_request_names_its_sender_and_its_bearer_and_has_no_trailing_slash() {
 fn a_time_limit_of_zero_or_an_impossible_key_makes_no_client() {
     let mut timeless = settings("http://127.0.0.1");
     timeless.request_timeout = Duration::ZERO;
-    assert_eq!(Client::new(&timeless).unwrap_err(), Invalid::RequestTimeout);
+    assert_eq!(
+        Client::new(&timeless, &SystemNetwork).unwrap_err(),
+        Invalid::RequestTimeout
+    );
     let mut keyless = settings("http://127.0.0.1");
     keyless.management_key = "two words".to_owned().into();
-    assert_eq!(Client::new(&keyless).unwrap_err(), Invalid::ManagementKey);
+    assert_eq!(
+        Client::new(&keyless, &SystemNetwork).unwrap_err(),
+        Invalid::ManagementKey
+    );
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use vault_plugin_secrets_openrouter::openrouter::{
-    CaBundle, Client, Error, Invalid, ProxyUrl, Settings,
+    CaBundle, Client, Error, Invalid, ProxyUrl, Settings, SystemNetwork,
 };
 
 use crate::egress::EgressProxy;
@@ -31,7 +31,7 @@ async fn a_configured_proxy_is_used_with_its_credentials_and_sees_no_key() {
     let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
     let proxy = EgressProxy::passing().await;
     let url = format!("https://127.0.0.1:{}", stub.port());
-    let client = Client::new(&through(&proxy.url(), &url, bundle)).unwrap();
+    let client = Client::new(&through(&proxy.url(), &url, bundle), &SystemNetwork).unwrap();
 
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert!(
@@ -51,14 +51,14 @@ async fn a_proxy_that_is_reached_over_tls_needs_a_certificate_that_is_trusted() 
     let url = format!("https://127.0.0.1:{}", stub.port());
     let both = format!("{}{}", bundle.as_pem(), proxy.authority());
     let both = CaBundle::parse(&both).unwrap();
-    let trusting = Client::new(&through(&proxy.url(), &url, both)).unwrap();
+    let trusting = Client::new(&through(&proxy.url(), &url, both), &SystemNetwork).unwrap();
     let error = trusting.create_key(&new_key("app")).await.unwrap_err();
     assert!(
         matches!(error, Error::Refused { status: 402, .. }),
         "{error:?}"
     );
 
-    let wary = Client::new(&through(&proxy.url(), &url, bundle)).unwrap();
+    let wary = Client::new(&through(&proxy.url(), &url, bundle), &SystemNetwork).unwrap();
     let error = wary.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "certificate");
     assert_eq!((stub.received().len(), proxy.requests().len()), (1, 1));
@@ -70,7 +70,7 @@ async fn a_proxy_that_wants_other_credentials_means_that_nothing_was_sent() {
     let proxy = EgressProxy::passing().await;
     let url = format!("https://127.0.0.1:{}", stub.port());
     let wrong = proxy.url_with("vault:planted-password");
-    let client = Client::new(&through(&wrong, &url, bundle)).unwrap();
+    let client = Client::new(&through(&wrong, &url, bundle), &SystemNetwork).unwrap();
 
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "proxy authorization required");
@@ -86,7 +86,7 @@ async fn a_proxy_that_opens_tls_is_talked_through_only_if_its_authority_is_trust
     // The name is resolved by the proxy, and by nobody else.
     let url = "https://openrouter.invalid/api/v1";
     let authority = CaBundle::parse(proxy.authority()).unwrap();
-    let trusting = Client::new(&through(&proxy.url(), url, authority)).unwrap();
+    let trusting = Client::new(&through(&proxy.url(), url, authority), &SystemNetwork).unwrap();
     let created = trusting.create_key(&new_key("app")).await.unwrap();
     assert_eq!(
         simulator.account().keys()[0].hash,
@@ -95,7 +95,7 @@ async fn a_proxy_that_opens_tls_is_talked_through_only_if_its_authority_is_trust
     assert_eq!(proxy.targets(), ["openrouter.invalid:443"]);
 
     let (_stub, another) = tls_stub(reply("200 OK", "", "{}")).await;
-    let wary = Client::new(&through(&proxy.url(), url, another)).unwrap();
+    let wary = Client::new(&through(&proxy.url(), url, another), &SystemNetwork).unwrap();
     let error = wary.create_key(&new_key("app")).await.unwrap_err();
     assert_unreachable(&error, "certificate");
     assert_eq!(simulator.account().keys().len(), 1);
@@ -110,7 +110,7 @@ async fn a_proxy_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
     let mut settings = settings("http://127.0.0.1:1");
     let url = format!("http://vault:pl%40nted@127.0.0.1:{}", proxy.port());
     settings.proxy_url = Some(ProxyUrl::parse(&url).unwrap());
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
 
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert!(proxy.received()[0].contains(&header), "it was sent");
@@ -122,10 +122,10 @@ async fn a_proxy_that_repeats_what_it_was_sent_is_not_quoted_with_it() {
 async fn a_proxy_on_another_host_must_not_read_plain_requests() {
     let mut settings = settings("http://127.0.0.1:1");
     settings.proxy_url = Some(ProxyUrl::parse("http://planted@proxy.example:3128").unwrap());
-    let error = Client::new(&settings).unwrap_err();
+    let error = Client::new(&settings, &SystemNetwork).unwrap_err();
     assert_eq!(error, Invalid::PlainHttpThroughProxy);
     settings.proxy_url = Some(ProxyUrl::parse("http://127.0.0.1:3128").unwrap());
-    assert!(Client::new(&settings).is_ok());
+    assert!(Client::new(&settings, &SystemNetwork).is_ok());
 }
 
 /// Runs itself again in an environment that names a proxy, as Vault's own may.

@@ -8,7 +8,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use vault_plugin_secrets_openrouter::openrouter::{CaBundle, Client, Error};
+use vault_plugin_secrets_openrouter::openrouter::{CaBundle, Client, Error, SystemNetwork};
 
 use crate::stub::{Part, Stub, reply};
 use crate::{assert_unreachable, client, new_key, settings};
@@ -55,7 +55,7 @@ async fn an_extra_ca_certificate_is_trusted() {
     let (stub, bundle) = tls_stub(reply("402 Payment Required", "", REFUSAL)).await;
     let mut settings = settings(&format!("https://127.0.0.1:{}", stub.port()));
     settings.ca_certificate = Some(bundle);
-    let client = Client::new(&settings).unwrap();
+    let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert!(
         matches!(error, Error::Refused { status: 402, .. }),
@@ -78,7 +78,7 @@ async fn a_trusted_certificate_for_another_name_or_another_time_gets_nothing() {
         let (stub, bundle) = tls_stub_as(params, reply("402 Payment Required", "", REFUSAL)).await;
         let mut settings = settings(&format!("https://127.0.0.1:{}", stub.port()));
         settings.ca_certificate = Some(bundle);
-        let client = Client::new(&settings).unwrap();
+        let client = Client::new(&settings, &SystemNetwork).unwrap();
         let error = client.create_key(&new_key("app")).await.unwrap_err();
         assert_unreachable(&error, reason);
         assert!(stub.received().is_empty());

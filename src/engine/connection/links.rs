@@ -12,11 +12,11 @@ use super::entry::{Connection, ConnectionName};
 use crate::engine::error::Error;
 use crate::framework::Locks;
 use crate::logical::Storage;
-use crate::openrouter::Client;
+use crate::openrouter::{Client, Network};
 
 /// The clients of a mount's connections.
-#[derive(Default)]
 pub struct Links {
+    network: Arc<dyn Network>,
     // Plain mutexes: neither is ever held across an await.
     clients: Mutex<HashMap<ConnectionName, Client>>,
     permits: Mutex<HashMap<ConnectionName, Permits>>,
@@ -24,6 +24,16 @@ pub struct Links {
 }
 
 impl Links {
+    /// No links yet; requests will go over this network.
+    pub fn new(network: Arc<dyn Network>) -> Self {
+        Self {
+            network,
+            clients: Mutex::default(),
+            permits: Mutex::default(),
+            loading: Locks::default(),
+        }
+    }
+
     /// The link of a connection. Reads its entry when no client is at hand.
     ///
     /// # Errors
@@ -38,7 +48,7 @@ impl Links {
                 let connection = Connection::load(storage, name)
                     .await?
                     .ok_or_else(|| missing(name))?;
-                let client = Client::new(&connection.settings())?;
+                let client = Client::new(&connection.settings(), &*self.network)?;
                 lock(&self.clients).insert(name.clone(), client.clone());
                 client
             }
@@ -51,7 +61,8 @@ impl Links {
     /// # Errors
     /// When no client can be made from them.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
-        Ok(self.through(name, Client::new(&connection.settings())?))
+        let client = Client::new(&connection.settings(), &*self.network)?;
+        Ok(self.through(name, client))
     }
 
     /// The entry has changed, or is gone. Requests under way end with the old client.

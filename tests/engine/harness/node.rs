@@ -10,6 +10,7 @@ use vault_plugin_secrets_openrouter::engine::nonce::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
     Backend, Data, Error, Existence, Mount, NoEvents, Operation, Request, Response, SystemView,
 };
+use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 
 use super::clock::NodeClock;
 use super::effects::Life;
@@ -35,7 +36,7 @@ impl Node {
         system: Arc<dyn SystemView>,
         randomness: Arc<dyn Randomness>,
     ) -> Self {
-        let make = factory(Arc::clone(&clock) as _, randomness);
+        let make = factory(Arc::clone(&clock) as _, randomness, Arc::new(SystemNetwork));
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
             system,

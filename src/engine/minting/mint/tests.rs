@@ -13,6 +13,7 @@ use crate::engine::minting::recover;
 use crate::engine::nonce::{Origin, SystemRandomness};
 use crate::engine::stored;
 use crate::logical::{FixedSystemView, MemoryStorage, Mount, NoEvents};
+use crate::openrouter::SystemNetwork;
 
 /// An engine with a connection, and its OpenRouter.
 async fn engine() -> (Simulator, Engine) {
@@ -32,7 +33,12 @@ async fn engine() -> (Simulator, Engine) {
         config: HashMap::new(),
         backend_uuid: "test".to_owned(),
     };
-    let engine = Engine::new(mount, Arc::new(SystemClock), Arc::new(SystemRandomness));
+    let engine = Engine::new(
+        mount,
+        Arc::new(SystemClock),
+        Arc::new(SystemRandomness),
+        Arc::new(SystemNetwork),
+    );
     (openrouter, engine)
 }
 
