@@ -1,14 +1,16 @@
 //! The simulator's idea of the present.
 //!
 //! Every expiry, limit window and timestamp is judged by this clock and by nothing else, so that a
-//! test can let a month pass in no time. Latency and slow replies are real delays and do not use it.
+//! test can let a month pass in no time. Latency and slow replies are delays in tokio's time, and do not
+//! use it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
-/// A clock that follows the system's or stands still, and that can be moved in both cases.
+/// A clock that follows the system's, or tokio's, or stands still, and that can always be moved.
 ///
 /// Clones share one reading: moving one moves all.
 #[derive(Clone, Debug)]
@@ -17,6 +19,7 @@ pub struct Clock(Arc<Mutex<Reading>>);
 #[derive(Clone, Copy, Debug)]
 enum Reading {
     System { ahead: SignedDuration },
+    Tokio { then: Instant, shown: Timestamp },
     Standing(Timestamp),
 }
 
@@ -27,6 +30,13 @@ impl Clock {
         Self(Arc::new(Mutex::new(Reading::System {
             ahead: SignedDuration::ZERO,
         })))
+    }
+
+    /// A clock that shows `instant` now and runs with tokio's time, which a test can pause: delays and
+    /// expiries then pass together.
+    #[must_use]
+    pub fn tokio_from(instant: Timestamp) -> Self {
+        Self(Arc::new(Mutex::new(Reading::tokio(instant))))
     }
 
     /// A clock that shows `instant` until it is moved.
@@ -54,6 +64,7 @@ impl Clock {
             Reading::System { .. } => Reading::System {
                 ahead: instant.duration_since(system_time()),
             },
+            Reading::Tokio { .. } => Reading::tokio(instant),
             Reading::Standing(_) => Reading::Standing(instant),
         };
     }
@@ -70,9 +81,18 @@ impl Default for Clock {
 }
 
 impl Reading {
+    fn tokio(shown: Timestamp) -> Self {
+        let then = Instant::now();
+        Self::Tokio { then, shown }
+    }
+
     fn now(self) -> Timestamp {
         match self {
             Self::System { ahead } => later(system_time(), ahead),
+            Self::Tokio { then, shown } => {
+                let passed = SignedDuration::try_from(then.elapsed());
+                later(shown, passed.unwrap_or(SignedDuration::MAX))
+            }
             Self::Standing(instant) => instant,
         }
     }
@@ -101,6 +121,16 @@ mod tests {
         let twin = clock.clone();
         clock.advance(Duration::from_secs(90));
         assert_eq!(twin.now(), "2026-11-20T12:01:30Z".parse().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_of_tokios_time_moves_with_it() {
+        let clock = Clock::tokio_from("2026-11-20T12:00:00Z".parse().unwrap());
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(clock.now(), "2026-11-20T12:01:30Z".parse().unwrap());
+        clock.set("2026-11-21T00:00:00Z".parse().unwrap());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(clock.now(), "2026-11-21T00:00:01Z".parse().unwrap());
     }
 
     #[test]

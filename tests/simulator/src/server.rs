@@ -18,6 +18,16 @@ use tokio::task::JoinSet;
 pub(crate) struct Cut(Arc<Notify>);
 
 impl Cut {
+    /// Of a connection that nothing has ended yet.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Notify::new()))
+    }
+
+    /// Returns when the connection is to be reset.
+    pub(crate) async fn made(&self) {
+        self.0.notified().await;
+    }
+
     /// Resets the connection. Never returns: the caller ends with it.
     pub(crate) async fn reset_connection(&self) -> Response {
         self.0.notify_one();
@@ -45,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, mut stop: oneshot:
 }
 
 async fn connection(stream: TcpStream, app: Router) {
-    let cut = Cut(Arc::new(Notify::new()));
+    let cut = Cut::new();
     // Small replies must not wait for each other.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(app.layer(Extension(cut.clone())));
@@ -53,7 +63,7 @@ async fn connection(stream: TcpStream, app: Router) {
     tokio::select! {
         // A client that breaks off is no concern of the server's.
         _ = &mut connection => {}
-        () = cut.0.notified() => {
+        () = cut.made() => {
             let stream = connection.into_parts().io.into_inner();
             // With no time to linger, closing sends a reset instead of an orderly end.
             let _ = stream.set_zero_linger();

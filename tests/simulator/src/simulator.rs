@@ -78,18 +78,7 @@ impl Simulator {
         let listener = TcpListener::bind(options.listen).await.map_err(at)?;
         let address = listener.local_addr().map_err(at)?;
 
-        let randomness = Randomness::new(options.seed);
-        let shared = Arc::new(Shared::new(options.clock, randomness, options.latency));
-        let account = Account::new(Arc::clone(&shared), shared.add_account());
-        for id in &options.workspaces {
-            account.adopt_workspace(id);
-        }
-        for key in &options.management_keys {
-            account.adopt_management_key(key);
-        }
-        let first = options.management_keys.into_iter().next();
-        let management_key = first.unwrap_or_else(|| account.add_management_key());
-
+        let (shared, account, management_key) = options.set_up();
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(server::serve(listener, app(Arc::clone(&shared)), stopped));
         Ok(Self {
@@ -170,7 +159,23 @@ impl Simulator {
 }
 
 impl Options {
-    fn check(&self) -> Result<(), StartError> {
+    /// What is behind the address: an account, and the first of its management keys.
+    pub(crate) fn set_up(self) -> (Arc<Shared>, Account, String) {
+        let randomness = Randomness::new(self.seed);
+        let shared = Arc::new(Shared::new(self.clock, randomness, self.latency));
+        let account = Account::new(Arc::clone(&shared), shared.add_account());
+        for id in &self.workspaces {
+            account.adopt_workspace(id);
+        }
+        for key in &self.management_keys {
+            account.adopt_management_key(key);
+        }
+        let first = self.management_keys.into_iter().next();
+        let management_key = first.unwrap_or_else(|| account.add_management_key());
+        (shared, account, management_key)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StartError> {
         if !self.listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(self.listen));
         }
@@ -203,7 +208,8 @@ impl Default for Options {
     }
 }
 
-fn app(shared: Arc<Shared>) -> Router {
+/// All that the simulator answers to.
+pub(crate) fn app(shared: Arc<Shared>) -> Router {
     // The layer reaches the fallback too: a request to nowhere is logged like any other.
     let openrouter = Router::new()
         .nest(BASE_PATH, api::routes())
