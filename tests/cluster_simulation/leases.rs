@@ -23,6 +23,8 @@ pub(crate) struct Lease {
     issued_at: Timestamp,
     ttl: u64,
     pub(crate) until: Timestamp,
+    /// The servers have begun to revoke it.
+    ending: bool,
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             issued_at: self.now(),
             ttl,
             until: self.after(ttl),
+            ending: false,
         };
         if self.raft.leader() == Some(node.server) && !self.dice.chance(0.03) {
             self.keep(&lease);
@@ -71,6 +74,10 @@ impl World {
 
     /// A lease's holder wants it longer.
     pub(crate) async fn renew(self: &Arc<Self>, lease: &Lease, increment: u64) {
+        if lease.ending || lease.until <= self.now() {
+            // The servers refuse that by themselves.
+            return;
+        }
         let increment = Duration::from_secs(increment);
         let request = lease.request(Operation::Renew, increment);
         let patience = self.patience();
@@ -81,9 +88,9 @@ impl World {
             return self.story.tell_of(&[&lease.key_hash], told);
         };
         let ttl = answer.secret.expect("there is a lease").lease.ttl.as_secs();
-        // Somebody may have revoked it meanwhile, or storage was restored.
+        // It may have come to its end meanwhile, or storage was restored.
         let stored = self.leases().into_iter().find(|known| known.id == lease.id);
-        if let Some(mut lease) = stored {
+        if let Some(mut lease) = stored.filter(|lease| !lease.ending) {
             lease.until = self.after(ttl);
             self.keep(&lease);
             self.witness_promise(&lease.key_hash, ttl, "who renews");
@@ -148,6 +155,13 @@ pub(crate) async fn manage(world: Arc<World>, server: usize) {
                 Some((tried, at)) => tried <= MOST_TRIES && at <= now,
                 None => lease.until <= now,
             };
+            if is_due && !lease.ending {
+                let ending = true;
+                world.keep(&Lease {
+                    ending,
+                    ..lease.clone()
+                });
+            }
             if is_due && under_way.lock().unwrap().insert(lease.id.clone()) {
                 let (world, tries) = (Arc::clone(&world), Arc::clone(&tries));
                 let under_way = Arc::clone(&under_way);
@@ -170,7 +184,9 @@ pub(crate) async fn manage(world: Arc<World>, server: usize) {
                 });
             }
         }
-        sleep(Duration::from_secs(10)).await;
+        // Vault is on time to the second; some seconds late is worse.
+        let pause = if world.leases().is_empty() { 30 } else { 10 };
+        sleep(Duration::from_secs(pause)).await;
     }
 }
 

@@ -38,6 +38,8 @@ struct Seen {
     /// Keys that may be gone, or deleted, by somebody else's will: whose.
     excused: BTreeMap<String, &'static str>,
     left_behind: BTreeSet<String>,
+    /// Keys about which there is a violation already.
+    reported: BTreeSet<String>,
     /// Living keys of which the restored storage knows nothing.
     strays: BTreeSet<String>,
     /// The shortest time that a key of each role was ever to be in use for, in seconds.
@@ -163,6 +165,16 @@ impl Witness {
 impl World {
     /// Something is wrong, with these keys.
     pub(crate) fn violated(&self, what: &str, hashes: &[&str]) {
+        // What follows from a violation is none of its own.
+        let is_known = self.witness.seen(|seen| {
+            let new = hashes
+                .iter()
+                .filter(|hash| seen.reported.insert((**hash).to_owned()));
+            new.count() == 0 && !hashes.is_empty()
+        });
+        if is_known {
+            return;
+        }
         let about = self.witness.seen(|seen| {
             let made = |hash: &&str| seen.keys.get(*hash).cloned();
             let made = hashes.iter().filter_map(made);
@@ -188,9 +200,11 @@ impl World {
         let told = format!("S{}: {short} is made", sent.server);
         self.story.tell_of(&[hash, &nonce], told);
         self.witness.seen(|seen| {
+            let is_twin = seen.keys.values().any(|made| made.nonce == nonce);
             seen.keys.insert(hash.to_owned(), Made { role, nonce });
-            if sent.restores < seen.restores {
-                // Storage was restored while the order was on its way.
+            if is_twin || sent.restores < seen.restores {
+                // The order came twice, or storage was restored while it was on its way: the engine can
+                // only find the key when it compares.
                 seen.strays.insert(hash.to_owned());
                 seen.unseen = true;
             }
@@ -396,7 +410,8 @@ impl World {
                 &[&key.hash],
             );
             // Once is enough.
-            self.witness.leave_behind(&key.hash);
+            self.witness
+                .seen(|seen| seen.reported.insert(key.hash.clone()));
         }
     }
 

@@ -51,10 +51,10 @@ impl Account {
     /// The newest key with this hash, living or deleted.
     #[must_use]
     pub fn key(&self, hash: &str) -> Option<Key> {
-        self.all_keys()
-            .into_iter()
-            .rev()
-            .find(|key| key.hash == hash)
+        self.with(|account| {
+            let mut newest_first = account.keys.iter().rev();
+            newest_first.find(|key| key.hash == hash).cloned()
+        })
     }
 
     /// The workspace of keys that ask for none.
