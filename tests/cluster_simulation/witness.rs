@@ -67,6 +67,8 @@ pub(crate) struct Made {
 struct Promise {
     given: Timestamp,
     until: Timestamp,
+    /// Storage forgot it then: it holds only as long as the role's keys are in use, counted from there.
+    forgotten: Option<Timestamp>,
 }
 
 /// A request to OpenRouter, as it was sent.
@@ -283,9 +285,14 @@ impl World {
             // A renewed lease ends when the last renewal says so.
             let last = promises.len().saturating_sub(1);
             let standing = promises.iter().skip(if role == DYNAMIC { last } else { 0 });
-            let open = standing.filter(|promise| promise.until > now);
-            let open = open.filter(|promise| !excused(promise));
-            open.map(|promise| promise.until).max()
+            let binding = standing.filter(|promise| !excused(promise));
+            let least = seen.least_use.get(role).copied().unwrap_or_default();
+            let least = SignedDuration::from_secs(least.cast_signed());
+            let until = binding.map(|promise| match promise.forgotten {
+                Some(since) => promise.until.min(since + least),
+                None => promise.until,
+            });
+            until.filter(|until| *until > now).max()
         })
     }
 
@@ -322,7 +329,11 @@ impl World {
         }
         self.witness.seen(|seen| {
             let promises = seen.promises.entry(hash.to_owned()).or_default();
-            promises.push(Promise { given: now, until });
+            promises.push(Promise {
+                given: now,
+                until,
+                forgotten: None,
+            });
         });
     }
 
@@ -352,8 +363,6 @@ impl World {
                 let Some(promises) = seen.promises.get_mut(hash) else {
                     continue;
                 };
-                let least = seen.least_use.get(&made.role).copied().unwrap_or(0);
-                let least = now + SignedDuration::from_secs(least.cast_signed());
                 match logged {
                     // The lease as it was when the snapshot was taken, or as it began.
                     Some(true) => {
@@ -365,7 +374,7 @@ impl World {
                     None if !before.rotating.contains_key(&made.role) => {}
                     _ => {
                         let forgotten = promises.iter_mut().filter(|p| p.given > taken_at);
-                        forgotten.for_each(|promise| promise.until = promise.until.min(least));
+                        forgotten.for_each(|promise| _ = promise.forgotten.get_or_insert(now));
                     }
                 }
             }
@@ -405,10 +414,17 @@ impl World {
             if left || stray && !(at_the_end && self.should_be_found(&truth, role, &key)) {
                 continue;
             }
-            self.violated(
-                &format!("{name} lives, and nothing leads to it"),
-                &[&key.hash],
-            );
+            let is_twin = self.witness.seen(|seen| {
+                let same = seen.keys.values().filter(|made| made.nonce == nonce);
+                same.count() > 1
+            });
+            let why = if is_twin {
+                " (its order came twice)"
+            } else {
+                ""
+            };
+            let what = format!("{name} lives, and nothing leads to it{why}");
+            self.violated(&what, &[&key.hash]);
             // Once is enough.
             self.witness
                 .seen(|seen| seen.reported.insert(key.hash.clone()));
