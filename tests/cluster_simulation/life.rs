@@ -96,6 +96,7 @@ async fn step(world: &Arc<World>) {
     }
     sleep(world.dice.pause(100, 3 * 3_600_000)).await;
     world.look_for_orphans(false);
+    world.look_for_lost_connections();
 }
 
 /// The whole cluster follows another one for a while.
@@ -183,6 +184,10 @@ async fn judge(world: &Arc<World>) {
             .iter()
             .find_map(|account| account.key(&entry.current));
         let works = key.is_some_and(|key| key.is_usable(now));
+        if entry.automated && entry.message.starts_with("due since") {
+            let told = format!("the rotation of {role} is {}", entry.message);
+            world.violated(&told, &[&entry.current]);
+        }
         if entry.automated && !(works && entry.serves) {
             let name = world.story.name(&entry.current);
             let message = &entry.message;

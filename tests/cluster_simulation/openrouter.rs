@@ -16,7 +16,8 @@ use vault_plugin_secrets_openrouter::openrouter::{
     Failure, Http, HttpAnswer, HttpRequest, Invalid, Network, Settings,
 };
 
-use crate::node::Life;
+use crate::node::{Life, Node};
+use crate::people::DYNAMIC;
 use crate::weather::OnTheWay;
 use crate::witness::Sent;
 use crate::world::World;
@@ -201,6 +202,9 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         let hash = body["data"]["hash"].as_str().unwrap();
         let name = body["data"]["name"].as_str().unwrap();
         world.witness_creation(hash, name, sent);
+        if name.starts_with(DYNAMIC) {
+            tokio::spawn(watch_for_its_reader(Arc::clone(world), hash.to_owned()));
+        }
     } else if request.method == Method::DELETE {
         world.witness_deletion(&sent.about[0], sent);
     } else if request.method == Method::PATCH {
@@ -211,6 +215,26 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         world
             .story
             .tell_of(&about, format!("S{server}: {name} is changed: {body}"));
+    }
+}
+
+/// Looks again after two minutes in which nothing went wrong.
+async fn watch_for_its_reader(world: Arc<World>, hash: String) {
+    let quiet = |node: &Node| !world.weather().is_bad() && !node.life.is_over();
+    let Some(node) = world.active().filter(|node| quiet(node)) else {
+        return;
+    };
+    for _ in 0..12 {
+        sleep(Duration::from_secs(10)).await;
+        if !quiet(&node) || world.secondary.is_one() {
+            return;
+        }
+    }
+    if world
+        .active()
+        .is_some_and(|active| Arc::ptr_eq(&active, &node))
+    {
+        world.witness_unclaimed(&hash);
     }
 }
 

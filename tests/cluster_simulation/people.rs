@@ -17,7 +17,9 @@ pub(crate) const DYNAMIC: &str = "ci";
 impl World {
     /// How long the next caller waits; `None` is as long as it takes.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        let hasty = self.weather().is_bad() && self.dice.chance(0.3);
+        let hasty = self
+            .dice
+            .chance(if self.weather().is_bad() { 0.3 } else { 0.1 });
         hasty.then(|| self.dice.pause(20, 60_000))
     }
 
@@ -120,9 +122,12 @@ impl World {
         }
         let emergency = body["rotation_grace_period"] == 0;
         let path = format!("rotate-role/{role}");
-        let _ = self.operate(Operation::Update, &path, body).await;
+        let answer = self.operate(Operation::Update, &path, body).await;
         if emergency {
             self.witness.emergency(role, self.now());
+            if let Ok(Some(answer)) = answer {
+                self.witness_emergency(role, answer.data["key_hash"].as_str().unwrap());
+            }
         }
     }
 
@@ -154,6 +159,12 @@ impl World {
         if role == "man" && !body["rotation_period"].is_null() {
             return;
         }
+        // Somebody reads while the change is under way.
+        let (world, reader) = (Arc::clone(self), role.to_owned());
+        tokio::spawn(async move {
+            sleep(world.dice.pause(1, 400)).await;
+            let _ = world.read(&reader).await;
+        });
         let _ = self
             .operate(Operation::Update, &format!("roles/{role}"), body)
             .await;

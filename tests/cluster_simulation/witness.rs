@@ -337,6 +337,50 @@ impl World {
         });
     }
 
+    /// An emergency rotation was answered with this new key: none that is older works any more.
+    pub(crate) fn witness_emergency(&self, role: &str, new: &str) {
+        let truth = self.truth();
+        let superseded = truth.rotating.get(role).map(|role| role.superseded.clone());
+        for (hash, _) in superseded.unwrap_or_default() {
+            if hash != new && self.living().any(|key| key.hash == hash) {
+                let name = self.story.name(&hash);
+                self.violated(&format!("{name} has survived an emergency"), &[&hash]);
+            }
+        }
+    }
+
+    /// A key was made for a lease some time ago, with nothing going wrong since. It is not to live if
+    /// nobody got it.
+    pub(crate) fn witness_unclaimed(&self, hash: &str) {
+        let is_claimed = self.witness.seen(|seen| {
+            let is_claimed = seen.promises.contains_key(hash) || seen.excused.contains_key(hash);
+            is_claimed || seen.strays.contains(hash)
+        });
+        if !is_claimed && self.living().any(|key| key.hash == hash) {
+            let name = self.story.name(hash);
+            let what = format!("{name} lives, whose reader gave up two minutes ago");
+            self.violated(&what, &[hash]);
+        }
+    }
+
+    /// Whether every connection that somebody needs is there.
+    pub(crate) fn look_for_lost_connections(&self) {
+        let (committed, truth) = (self.raft.committed(), self.truth());
+        for (role, entry) in &truth.rotating {
+            let keys = entry.keys().filter(|hash| {
+                let other = &self.openrouter.accounts[1];
+                other.key(hash).is_some_and(|key| key.deleted_at.is_none())
+            });
+            let needed = keys.map(|_| "other").chain([&*entry.connection]);
+            for connection in needed.collect::<BTreeSet<_>>() {
+                if !committed.contains_key(&format!("mount/config/{connection}")) {
+                    let what = format!("{role} needs the connection {connection}, which is gone");
+                    self.violated(&what, &[&entry.current]);
+                }
+            }
+        }
+    }
+
     /// A snapshot is about to be restored.
     ///
     /// What was promised before it was taken holds. What was promised since holds as far as anybody can
