@@ -49,7 +49,7 @@ async fn set_up(world: &Arc<World>) {
     first.add_workspace();
     world.elect(0);
     for name in ["default", "other"] {
-        world.connect(name).await.unwrap();
+        world.connect(name, None).await.unwrap();
     }
     if world.dice.chance(0.15) {
         first.create_keys("somebody's", 96);
@@ -146,7 +146,7 @@ async fn come_to_rest(world: &Arc<World>) {
     sleep(Duration::from_secs(4 * 60)).await;
     world.secondary.set(false);
     for name in ["default", "other"] {
-        if let Err(reason) = world.connect(name).await {
+        if let Err(reason) = world.connect(name, None).await {
             world.violated(
                 &format!("connection {name} cannot be written: {reason}"),
                 &[],

@@ -47,7 +47,11 @@ impl World {
     }
 
     /// Connects both accounts, with new management keys.
-    pub(crate) async fn connect(self: &Arc<Self>, name: &str) -> Answer {
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        name: &str,
+        patience: Option<Duration>,
+    ) -> Answer {
         let account = &self.openrouter.accounts[usize::from(name == "other")];
         let key = account.add_management_key();
         let body = json!({
@@ -59,7 +63,7 @@ impl World {
             .tell(format!("operator: Update config/{name} {quiet}"));
         let path = format!("config/{name}");
         let (answer, _) = self
-            .ask(request(Operation::Update, &path, body), self.patience())
+            .ask(request(Operation::Update, &path, body), patience)
             .await;
         self.story.tell(format!(
             "operator: config/{name}: {:?}",
@@ -96,7 +100,7 @@ impl World {
             self.define_dynamic().await;
         } else if act == reconnect {
             let name = *self.dice.pick(&["default", "other"]);
-            let _ = self.connect(name).await;
+            let _ = self.connect(name, self.patience()).await;
         } else if act == ci {
             self.define_dynamic().await;
         } else if act == forget {
