@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 use vault_plugin_secrets_openrouter::engine::clock::Clock;
 use vault_plugin_secrets_openrouter::engine::factory;
-use vault_plugin_secrets_openrouter::engine::nonce::SystemRandomness;
+use vault_plugin_secrets_openrouter::engine::randomness::SystemRandomness;
 use vault_plugin_secrets_openrouter::framework::{Field, Fields, Pattern};
 use vault_plugin_secrets_openrouter::goplugin::Codec;
 use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
@@ -155,7 +155,6 @@ fn read_request() -> pb::HandleRequestArgs {
             path: "static-creds/app".to_owned(),
             data: "null".to_owned(),
             display_name: "kubernetes-billing".to_owned(),
-            mount_point: "openrouter/".to_owned(),
             mount_type: "vault-plugin-secrets-openrouter".to_owned(),
             ..pb::Request::default()
         }),

@@ -13,11 +13,11 @@
 //!
 //! `main.rs` ties them together and is the only place that ends the process.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod any_input;
 pub mod engine;
 pub mod framework;
 pub mod goplugin;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod invariants;
 pub mod logical;
 pub mod openrouter;
 pub mod schedule;

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use vault_plugin_secrets_openrouter::engine::clock::SystemClock;
 use vault_plugin_secrets_openrouter::engine::factory;
-use vault_plugin_secrets_openrouter::engine::nonce::SystemRandomness;
+use vault_plugin_secrets_openrouter::engine::randomness::SystemRandomness;
 use vault_plugin_secrets_openrouter::goplugin::{
     Broker, Cookie, Environment, Handshake, Hclog, LogSource, Plaintext, ServeError, serve,
 };

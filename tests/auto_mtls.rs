@@ -8,7 +8,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,7 +17,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use self::support::host::{Host, tls_stream};
 use self::support::identity::{Identity, anonymous_client, anonymous_client_of_tls12};
-use self::support::process::PluginProcess;
+use self::support::process::{PATIENCE, PluginProcess};
 
 mod support;
 
@@ -26,7 +25,7 @@ mod support;
 /// 1.3 a client has finished its handshake before the server has looked at its certificate.
 async fn first_byte(socket: &Path, tls: ClientConfig) -> io::Result<u8> {
     let attempt = async { tls_stream(socket, tls).await?.read_u8().await };
-    timeout(Duration::from_secs(10), attempt).await.unwrap()
+    timeout(PATIENCE, attempt).await.unwrap()
 }
 
 /// What somebody connects with: the newest version of TLS, and the oldest that Go's hosts know.
@@ -134,7 +133,7 @@ async fn plaintext_is_refused() {
         .await
         .unwrap();
     let mut answer = Vec::new();
-    let end = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
+    let end = timeout(PATIENCE, stream.read_to_end(&mut answer))
         .await
         .unwrap();
     assert!(

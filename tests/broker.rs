@@ -21,7 +21,7 @@ use vault_plugin_secrets_openrouter::goplugin::{
 
 use self::support::host::{Host, health};
 use self::support::identity::Identity;
-use self::support::process::HandshakeLine;
+use self::support::process::{HandshakeLine, PATIENCE};
 
 mod support;
 
@@ -161,20 +161,17 @@ async fn the_connection_is_closed_when_its_last_channel_is_dropped() {
     let channel = broker.dial(id).await.unwrap();
     let withdrawn = tokio::spawn(offer.withdraw());
     drop(channel);
-    timeout(Duration::from_secs(10), withdrawn)
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, withdrawn).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_made_anew_while_the_host_listens_and_fails_fast_when_not() {
+async fn a_broken_connection_is_made_anew_while_the_host_listens_and_fails_when_not() {
     let Pair { host, broker, .. } = &Pair::start().await;
     let (id, offer) = host.offer(services("storage").await).await;
     let channel = broker.dial(id).await.unwrap();
 
     offer.withdraw().await;
-    let unreachable = timeout(Duration::from_secs(2), health(channel.clone(), "storage")).await;
+    let unreachable = timeout(PATIENCE, health(channel.clone(), "storage")).await;
     assert!(matches!(unreachable, Ok(Err(_))), "{unreachable:?}");
 
     let _offer = host.listen(id, services("storage").await);
@@ -221,9 +218,7 @@ async fn an_announcement_of_nothing_is_an_error_and_not_a_wait() {
     let id = host.next_id();
     host.announce_at("unix", id, "/nowhere/at/all".as_ref())
         .await;
-    let refused = timeout(Duration::from_secs(4), broker.dial(id))
-        .await
-        .unwrap();
+    let refused = timeout(PATIENCE, broker.dial(id)).await.unwrap();
     assert!(
         matches!(refused, Err(BrokerError::Unreachable { .. })),
         "{refused:?}"
@@ -245,9 +240,7 @@ async fn a_network_that_go_plugin_does_not_know_is_refused() {
 #[tokio::test]
 async fn a_service_that_is_never_announced_is_given_up_after_five_seconds() {
     let Pair { broker, .. } = &Pair::start().await;
-    let dialled = timeout(Duration::from_secs(10), broker.dial(99))
-        .await
-        .unwrap();
+    let dialled = timeout(PATIENCE, broker.dial(99)).await.unwrap();
     assert!(
         matches!(dialled, Err(BrokerError::NotAnnounced { service_id: 99 })),
         "{dialled:?}"
@@ -262,6 +255,6 @@ async fn a_plugin_says_whether_it_was_told_to_end_or_left_alone() {
 
     let Pair { host, plugin, .. } = Pair::start().await;
     drop(host);
-    let left = timeout(Duration::from_secs(20), plugin).await;
+    let left = timeout(PATIENCE, plugin).await;
     assert_eq!(left.unwrap().unwrap().unwrap(), Ending::HostGone);
 }

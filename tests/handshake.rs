@@ -4,7 +4,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
-use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -16,7 +15,7 @@ use tower::service_fn;
 
 use self::support::host::{Host, health};
 use self::support::identity::Identity;
-use self::support::process::{PluginProcess, program, set_environment};
+use self::support::process::{PATIENCE, PluginProcess, program, set_environment};
 
 mod support;
 
@@ -24,10 +23,7 @@ mod support;
 async fn output(change: impl FnOnce(&mut Command)) -> Output {
     let mut command = program();
     change(&mut command);
-    timeout(Duration::from_secs(20), command.output())
-        .await
-        .unwrap()
-        .unwrap()
+    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {

@@ -20,7 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use self::support::host::{Host, tls_stream};
 use self::support::identity::Identity;
-use self::support::process::PluginProcess;
+use self::support::process::{PATIENCE, PluginProcess};
 
 mod support;
 
@@ -58,20 +58,27 @@ async fn a_thousand_cost_a_fixed_amount_and_hold_up_nobody(first_word: &[u8]) {
     let identity = Identity::new();
     let plugin = PluginProcess::start(&identity).await;
     let (files, memory) = (plugin.open_files(), plugin.memory());
-    let mut strangers = crowd(1_000, first_word, &plugin.line.socket).await;
-    // The first to come have made room for those who came last.
-    is_thrown_out(strangers.first_mut().unwrap()).await;
-    let start = Instant::now();
-    while plugin.open_files() > files + 64 + A_FEW {
-        assert!(start.elapsed() < Duration::from_secs(5), "they stay");
-        sleep(Duration::from_millis(10)).await;
-    }
-
-    // Well below the ten seconds after which all are thrown out.
-    let host = Host::connect(identity, &plugin.line);
-    let host = timeout(Duration::from_secs(5), host).await.unwrap();
-    assert_eq!(host.ping().await, ServingStatus::Serving);
-    assert!(plugin.open_files() > files + A_FEW, "they are gone");
+    // After ten seconds all are thrown out. A machine that was busy for so long is given another chance;
+    // a host that has to wait for that to happen fails each time.
+    let mut attempts = 0;
+    let _host = loop {
+        attempts += 1;
+        assert!(attempts <= 5, "they are gone before the host is let in");
+        let mut strangers = crowd(1_000, first_word, &plugin.line.socket).await;
+        // The first to come have made room for those who came last.
+        is_thrown_out(strangers.first_mut().unwrap()).await;
+        let start = Instant::now();
+        while plugin.open_files() > files + 64 + A_FEW {
+            assert!(start.elapsed() < PATIENCE, "they stay");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let host = Host::connect(identity.copy(), &plugin.line);
+        let host = timeout(PATIENCE, host).await.unwrap();
+        assert_eq!(host.ping().await, ServingStatus::Serving);
+        if plugin.open_files() > files + A_FEW {
+            break host;
+        }
+    };
     let taken = plugin.memory().used - memory.used;
     assert!(taken < 16 * MEBIBYTE, "{taken} bytes");
 }
@@ -192,9 +199,6 @@ impl SlowClient {
         timeout(PATIENCE, self.first_byte).await.unwrap().unwrap()
     }
 }
-
-/// How long anything may take before a test fails. Only a broken plugin comes near it.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The host's connection, and whoever is on the way in or out.
 const A_FEW: usize = 10;

@@ -1,5 +1,5 @@
 #![no_main]
 
-use vault_plugin_secrets_openrouter::any_input;
+use vault_plugin_secrets_openrouter::invariants;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| any_input::broker_stream(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| invariants::broker_stream(input));

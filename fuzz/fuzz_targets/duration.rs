@@ -1,5 +1,5 @@
 #![no_main]
 
-use vault_plugin_secrets_openrouter::any_input;
+use vault_plugin_secrets_openrouter::invariants;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| any_input::duration(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| invariants::duration(input));

@@ -21,8 +21,8 @@ api_proxy {
 #
 # That of a dynamic role is: everybody who comes without a token of their own gets the same key from here,
 # and the proxy renews it. The `lease_duration` in the reply is what it was at first, and not what is left:
-# ask for each use instead of keeping the key. A lease that is revoked other than through the proxy stays
-# in here until its time is over.
+# ask for each use instead of keeping the key. A lease that is revoked other than through the proxy may
+# stay in here until its time is over.
 cache {}
 
 listener "tcp" {

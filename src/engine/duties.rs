@@ -6,26 +6,28 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::backoff::as_long_again;
+use super::books::Ledger;
 use super::clock::after;
-use super::dynamic;
+use super::context::Engine;
 use super::error::Error;
-use super::keeper::{Duties, Task};
-use super::minting::recover;
-use super::reconcile::{self, Ledger, reconcile};
+use super::keeper::Duties;
+use super::keys::{next_look, recover};
+use super::leasing;
+use super::retry::delay_of_ongoing;
 use super::role::Role;
 use super::rotation::tend;
-use super::state::Engine;
+use super::survey;
+use super::task::Task;
 use crate::logical::StorageError;
 
 /// The duties towards one engine.
 pub struct EngineDuties(pub Arc<Engine>);
 
 #[async_trait]
-impl Duties for EngineDuties {
+impl Duties<Task> for EngineDuties {
     async fn begin(&self) -> bool {
         let engine = &self.0;
-        let begun = survey(engine).await;
+        let begun = begin(engine).await;
         if let Err(reason) = &begun {
             tracing::error!(mount = engine.mount, %reason, "roles cannot be looked after yet");
         }
@@ -36,8 +38,12 @@ impl Duties for EngineDuties {
         let engine = &self.0;
         match attend(engine, task).await {
             Ok(next) => next,
-            // This node has become one that may not write; its successor goes on.
-            Err(Error::Storage(StorageError::ReadOnly)) => None,
+            // This node has become one that may not write; its successor goes on, or the next
+            // periodic call on this one, should it be allowed to again.
+            Err(Error::Storage(StorageError::ReadOnly)) => {
+                engine.resign().await;
+                None
+            }
             Err(reason) => {
                 tracing::warn!(mount = engine.mount, ?task, %reason, "this is tried again");
                 Some(again(engine, task, &reason))
@@ -47,52 +53,50 @@ impl Duties for EngineDuties {
 }
 
 async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error> {
-    // Asked each time: what this node stored last may be old by now, and a key that is not in an
-    // old entry must not be taken for one that nobody needs.
     if !engine.system.may_write().await? {
         return Err(StorageError::ReadOnly.into());
     }
     match task {
         Task::Tend(name) => tend(engine, name).await,
         Task::Recover(place) => recover(engine, place).await,
-        Task::Lapse(nonce) => dynamic::lapse(engine, nonce).await,
-        Task::Reconcile => reconcile(engine).await.map(|()| None),
+        Task::Lapse(nonce) => leasing::lapse(engine, nonce).await,
+        Task::Reconcile => survey::reconcile(engine).await.map(|()| None),
     }
 }
 
 /// When something is tried again whose failure was not stored with a role: soon, or when OpenRouter
 /// asked for it; a recovery knows better itself.
 fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
-    let now = engine.clock.now();
+    let now = engine.now();
     let after_so_long = |going_on| {
-        let wait = as_long_again(going_on, reason, &*engine.randomness);
+        let wait = delay_of_ongoing(going_on, reason, &*engine.randomness);
         after(now, wait)
     };
     match task {
         Task::Tend(_) => after_so_long(0),
-        Task::Reconcile => after_so_long(reconcile::going_on(engine, now)),
-        Task::Lapse(nonce) => after_so_long(dynamic::overdue(engine, nonce, now)),
+        Task::Reconcile => after_so_long(survey::going_on(engine, now)),
+        Task::Lapse(nonce) => after_so_long(leasing::overdue(engine, nonce, now)),
         Task::Recover(place) => {
-            let (soon, next) = (after_so_long(0), engine.intents.next_look(place, now));
+            let (soon, next) = (after_so_long(0), next_look(engine, place, now));
             next.map_or(soon, |next| next.max(soon))
         }
     }
 }
 
-/// Reads every intent and every role once. An entry that cannot be read costs only itself.
-async fn survey(engine: &Engine) -> Result<(), Error> {
-    engine.load_log().await?;
-    for place in engine.intents.places_adrift() {
+/// Reads every intent and every role once. An unreadable entry costs only itself.
+async fn begin(engine: &Engine) -> Result<(), Error> {
+    let books = engine.books().await?;
+    for place in books.intents.places_adrift() {
         engine.keeper.now(Task::Recover(place));
     }
-    for record in engine.leases.all() {
-        dynamic::watch(engine, &record);
+    for record in books.leases.all() {
+        leasing::watch(engine, &record);
     }
-    let mut ledger = Ledger::begun(engine.clock.now());
+    let mut ledger = Ledger::begun(engine.now());
     for name in Role::names(&*engine.storage).await? {
         let read = engine.schedule(&name).await;
-        ledger.enter(&name, engine.origin(&name), &read);
+        ledger.enter(&name, &read, |name, life| engine.origin(name, life));
     }
-    reconcile::begin(engine, ledger).await;
+    survey::begin(engine, ledger).await;
     Ok(())
 }

@@ -15,6 +15,9 @@ pub enum Error {
     /// The request contradicts something else that is going on; it may be made again.
     #[error("{0}")]
     Conflict(String),
+    /// Whoever asked has given up, so nothing was done. Nobody reads this.
+    #[error("the request was given up before anything was done")]
+    CallerGone,
     /// The role has as many leases as it may have.
     #[error("{0}")]
     Full(String),
@@ -83,6 +86,8 @@ impl From<Error> for logical::Error {
             Error::Full(_) => Self::status(429, text),
             Error::Incomplete(_) => Self::status(424, text),
             Error::Unproven(_) => Self::status(502, text),
+            // nginx's status for it; no reader sees it.
+            Error::CallerGone => Self::status(499, text),
             Error::Storage(reason) => reason.into(),
             Error::System(reason) => reason.into(),
             Error::OpenRouter { reason, .. } => match reason {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::role::RoleName;
-use super::rotating::RotatingRole;
-use super::state::Engine;
+use crate::engine::context::Engine;
+use crate::engine::names::RoleName;
+use crate::engine::role::rotating::RotatingRole;
 use crate::logical::Event;
 
 /// A role has a new key.

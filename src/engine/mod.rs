@@ -13,37 +13,38 @@
 //! stored), [`clock`] and [`nonce`] (time and randomness, which come in from outside, as the network does), [`backoff`],
 //! [`error`] and [`events`].
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod any_input;
-#[cfg(any(test, feature = "fuzzing"))]
-mod any_write;
-mod backoff;
+mod books;
 pub mod clock;
 mod connection;
-mod credentials;
+mod context;
 mod duties;
-mod dynamic;
 mod error;
 mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "../invariants/engine/mod.rs"]
+pub(crate) mod invariants;
 mod keeper;
-mod minting;
-pub mod nonce;
-mod reconcile;
+mod keys;
+mod leasing;
+mod names;
+mod paths;
+pub mod randomness;
+mod retry;
 mod role;
-mod rotating;
 mod rotation;
-mod state;
 mod stored;
+mod survey;
+mod task;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use clock::Clock;
+use context::Engine;
 use duties::EngineDuties;
-use nonce::Randomness;
-use role::RoleName;
-use state::Engine;
+use names::RoleName;
+use randomness::Randomness;
 
 use crate::framework::{Backend, Blueprint, Lifecycle, wal};
 use crate::logical::{self, Error, Factory, SpecialPaths};
@@ -65,22 +66,19 @@ pub fn factory(
 }
 
 fn blueprint() -> Blueprint<Engine> {
-    let mut paths = connection::paths();
-    paths.extend(role::paths());
-    paths.extend(credentials::paths());
-    paths.push(rotation::path());
     Blueprint {
         title: "OpenRouter secrets engine",
         description: DESCRIPTION,
         version: env!("CARGO_PKG_VERSION"),
         prefix: "open-router",
-        paths,
-        secrets: vec![rotating::secret_type(), dynamic::secret_type()],
+        paths: paths::all(),
+        secrets: vec![leasing::shared_secret_type(), leasing::secret_type()],
         special_paths: SpecialPaths {
             // The write-ahead log belongs to the cluster that made the request.
             local_storage: vec![wal::PREFIX.to_owned()],
             // Whatever holds a key.
-            seal_wrap_storage: vec![connection::PREFIX.to_owned(), role::PREFIX.to_owned()],
+            seal_wrap_storage: vec![names::CONNECTIONS.to_owned(), names::ROLES.to_owned()],
+            root: paths::ROOT.map(str::to_owned).to_vec(),
             ..SpecialPaths::default()
         },
         lifecycle: Arc::new(Life),
@@ -108,11 +106,11 @@ impl Lifecycle<Engine> for Life {
     }
 
     async fn invalidate(&self, engine: &Arc<Engine>, key: &str) {
-        if let Some(name) = key.strip_prefix(connection::PREFIX) {
-            if let Ok(name) = connection::ConnectionName::parse(name) {
+        if let Some(name) = key.strip_prefix(names::CONNECTIONS) {
+            if let Ok(name) = names::ConnectionName::parse(name) {
                 engine.links.forget(&name).await;
             }
-        } else if let Some(name) = key.strip_prefix(role::PREFIX).and_then(RoleName::new) {
+        } else if let Some(name) = key.strip_prefix(names::ROLES).and_then(RoleName::new) {
             // Should it not be readable, the keeper has been told.
             let _ = engine.schedule(&name).await;
         }

@@ -6,28 +6,45 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::logical::{Entry, Storage, StorageError};
 
+/// A kind of entry.
+pub trait Stored: DeserializeOwned {
+    /// The format that this build writes. Raised when an older build would lose a field.
+    const VERSION: u32;
+
+    /// Fills in what an older format did not say.
+    fn upgrade(&mut self, _from: u32) {}
+}
+
 /// Reads the entry under `key`: one storage call.
 ///
 /// # Errors
 /// Storage's own, and [`StorageError::Malformed`] when the entry is not a `T`, or was written by a
 /// newer version.
-pub async fn load<T: DeserializeOwned>(
-    storage: &dyn Storage,
-    key: &str,
-) -> Result<Option<T>, StorageError> {
-    let Some(value) = storage.get(key).await? else {
-        return Ok(None);
-    };
+pub async fn load<T: Stored>(storage: &dyn Storage, key: &str) -> Result<Option<T>, StorageError> {
+    let value = storage.get(key).await?;
+    value.map(|value| parse(key, &value)).transpose()
+}
+
+/// Reads an entry that is at hand.
+///
+/// # Errors
+/// [`StorageError::Malformed`], as for [`load`].
+pub fn parse<T: Stored>(key: &str, value: &[u8]) -> Result<T, StorageError> {
     let newer = |version| StorageError::Malformed {
         key: key.to_owned(),
         reason: format!("it was written by a newer version of this engine, in format {version}"),
     };
-    match Entry::parse::<Versioned<T>>(key, &value) {
-        Ok(stored) if stored.version <= VERSION => Ok(Some(stored.entry)),
+    match Entry::parse::<Versioned<T>>(key, value) {
+        Ok(mut stored) if stored.version <= T::VERSION => {
+            if stored.version < T::VERSION {
+                stored.entry.upgrade(stored.version);
+            }
+            Ok(stored.entry)
+        }
         Ok(stored) => Err(newer(stored.version)),
         // Where a newer format is not even understood, its version says more than that.
-        Err(reason) => match Entry::parse::<Envelope>(key, &value) {
-            Ok(envelope) if envelope.version > VERSION => Err(newer(envelope.version)),
+        Err(reason) => match Entry::parse::<Envelope>(key, value) {
+            Ok(envelope) if envelope.version > T::VERSION => Err(newer(envelope.version)),
             _ => Err(reason),
         },
     }
@@ -43,17 +60,17 @@ pub async fn exists(storage: &dyn Storage, key: &str) -> Result<bool, StorageErr
     Ok(storage.get(key).await?.is_some())
 }
 
-/// Writes the entry under `key`: one storage call, atomic.
+/// Writes the entry of a kind `T` under `key`: one storage call, atomic.
 ///
 /// # Errors
 /// Storage's own. Unless it is [`StorageError::ReadOnly`], the entry may have been written.
-pub async fn store<T: Serialize>(
+pub async fn store<T: Stored>(
     storage: &dyn Storage,
     key: &str,
-    entry: &T,
+    entry: &impl Serialize,
 ) -> Result<(), StorageError> {
     let versioned = Versioned {
-        version: VERSION,
+        version: T::VERSION,
         entry,
     };
     storage.put(Entry::json(key, &versioned)?).await
@@ -75,9 +92,6 @@ struct Versioned<T> {
     entry: T,
 }
 
-/// The format of every entry that this build writes.
-const VERSION: u32 = 1;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +100,23 @@ mod tests {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Thing {
         name: String,
+        #[serde(default)]
+        size: u32,
+    }
+
+    impl Stored for Thing {
+        const VERSION: u32 = 2;
+
+        fn upgrade(&mut self, from: u32) {
+            self.size = 10 + from;
+        }
+    }
+
+    fn entry(version: u32, entry: &str) -> Entry {
+        Entry {
+            key: "things/a".to_owned(),
+            value: format!(r#"{{"version": {version}, "entry": {entry}}}"#).into_bytes(),
+        }
     }
 
     #[tokio::test]
@@ -93,8 +124,10 @@ mod tests {
         let storage = MemoryStorage::default();
         let thing = Thing {
             name: "a".to_owned(),
+            size: 3,
         };
-        store(&storage, "things/a", &thing).await.unwrap();
+        let stored = store::<Thing>(&storage, "things/a", &thing);
+        stored.await.unwrap();
         assert_eq!(load(&storage, "things/a").await.unwrap(), Some(thing));
         assert_eq!(load::<Thing>(&storage, "things/b").await.unwrap(), None);
     }
@@ -102,14 +135,18 @@ mod tests {
     #[tokio::test]
     async fn what_a_newer_version_wrote_is_refused() {
         let storage = MemoryStorage::default();
-        for entry in [r#"{"name": "a"}"#, r#"{"title": "a"}"#] {
-            let entry = Entry {
-                key: "things/a".to_owned(),
-                value: format!(r#"{{"version": 2, "entry": {entry}}}"#).into_bytes(),
-            };
-            storage.put(entry).await.unwrap();
+        for newer in [r#"{"name": "a"}"#, r#"{"title": "a"}"#] {
+            storage.put(entry(3, newer)).await.unwrap();
             let refusal = load::<Thing>(&storage, "things/a").await.unwrap_err();
             assert!(refusal.to_string().contains("newer version"), "{refusal}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_an_older_version_wrote_is_completed() {
+        let storage = MemoryStorage::default();
+        storage.put(entry(1, r#"{"name": "a"}"#)).await.unwrap();
+        let thing = load::<Thing>(&storage, "things/a").await.unwrap();
+        assert_eq!(thing.map(|thing| thing.size), Some(11));
     }
 }

@@ -5,14 +5,15 @@
 //! [`crate::logical::Backend`]. Nothing here knows what the engine is about, or how the host's
 //! calls arrive.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod any_input;
 mod backend;
 mod blueprint;
 pub mod duration;
 mod field;
 mod fields;
 mod help;
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "../invariants/framework.rs"]
+pub(crate) mod invariants;
 mod locks;
 mod openapi;
 mod path;

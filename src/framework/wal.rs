@@ -20,6 +20,7 @@ pub const PREFIX: &str = "wal/";
 /// The log of one kind of entry.
 pub struct Log<T> {
     kind: &'static str,
+    version: u32,
     // A plain mutex: it is never held across an await.
     known: Mutex<Known<T>>,
 }
@@ -61,13 +62,20 @@ pub struct Written<T> {
 struct Stored<T> {
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default = "first_version")]
+    version: u32,
     data: T,
     created_at: i64,
 }
 
-/// Reads what earlier processes left, each entry into the log of its kind. Entries of other kinds, and
-/// such that cannot be read, are left alone; the latter are named in the result. What this process does
-/// to the logs meanwhile stays done. One load at a time.
+/// Of entries that were written before entries had versions.
+fn first_version() -> u32 {
+    1
+}
+
+/// Reads what earlier processes left, each entry into the log of its kind. Entries of other kinds are
+/// skipped; unreadable ones are skipped and named in the result. What this process does to the logs
+/// meanwhile stays done. One load at a time.
 ///
 /// # Errors
 /// When storage cannot be read.
@@ -93,6 +101,10 @@ async fn load_entries(
         };
         let discovered = Entry::parse(&key, &value).and_then(|stored: Stored<Value>| {
             match logs.iter().find(|log| log.kind() == stored.kind) {
+                Some(log) if stored.version > log.version() => Err(StorageError::Malformed {
+                    key: key.clone(),
+                    reason: format!("it is of a newer version of its kind, {}", stored.version),
+                }),
                 Some(log) => log.discover(&id, stored.data, stored.created_at),
                 None => Ok(()),
             }
@@ -106,6 +118,9 @@ async fn load_entries(
 pub trait Kind: Send + Sync {
     /// What its entries are called.
     fn kind(&self) -> &'static str;
+
+    /// The newest version of them that can be read.
+    fn version(&self) -> u32;
 
     /// From now on it is remembered what is struck out.
     fn begin_load(&self);
@@ -123,6 +138,10 @@ pub trait Kind: Send + Sync {
 impl<T: DeserializeOwned + Send> Kind for Log<T> {
     fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    fn version(&self) -> u32 {
+        self.version
     }
 
     fn begin_load(&self) {
@@ -148,10 +167,12 @@ impl<T: DeserializeOwned + Send> Kind for Log<T> {
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
-    /// A log of entries called `kind`, of which nothing is known yet.
-    pub fn new(kind: &'static str) -> Self {
+    /// A log of entries called `kind`, in this version, of which nothing is known yet. The version is
+    /// raised when an older build would lose a field.
+    pub fn new(kind: &'static str, version: u32) -> Self {
         Self {
             kind,
+            version,
             known: Mutex::default(),
         }
     }
@@ -222,6 +243,12 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         self.known().strike(id);
     }
 
+    /// Forgets what is known but for the entries that are to be kept. No storage call: [`load`] reads
+    /// the rest again.
+    pub fn forget(&self, is_kept: impl Fn(&str) -> bool) {
+        self.known().entries.retain(|id, _| is_kept(id));
+    }
+
     /// How many of the known entries are such. No storage call.
     pub fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
         let known = self.known();
@@ -262,6 +289,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
     fn form(&self, id: &str, data: &T, at: Timestamp) -> Result<Entry, StorageError> {
         let stored = Stored {
             kind: self.kind.to_owned(),
+            version: self.version,
             data,
             created_at: at.as_second(),
         };

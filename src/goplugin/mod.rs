@@ -23,8 +23,6 @@
 //! Nothing here knows what the plugin is for: cookie, protocol version and services come from
 //! the caller.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod any_input;
 mod broker;
 mod coalesce;
 mod codec;
@@ -34,6 +32,9 @@ mod error;
 mod handshake;
 mod hclog;
 mod host_watch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "../invariants/goplugin.rs"]
+pub(crate) mod invariants;
 mod listener;
 pub mod pb;
 mod serve;

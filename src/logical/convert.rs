@@ -43,16 +43,28 @@ pub fn request(
     caller_gone: CancellationToken,
 ) -> Result<Request, BadRequest> {
     let message = message.ok_or(BadRequest::Missing)?;
+    let data = object(&message.data, "the request's data")?;
+    let secret = message.secret.as_ref().map(leased_secret).transpose()?;
     Ok(Request {
-        operation: message.operation.parse::<Operation>()?,
-        data: object(&message.data, "the request's data")?,
-        secret: message.secret.as_ref().map(leased_secret).transpose()?,
+        data,
+        secret,
+        caller_gone,
+        ..request_line(Some(message))?
+    })
+}
+
+/// Reads what the host asks, but for what came with it: an existence check concerns the path alone,
+/// and is made before anybody has looked whether the caller may do anything.
+///
+/// # Errors
+/// See [`BadRequest`].
+pub fn request_line(message: Option<pb::Request>) -> Result<Request, BadRequest> {
+    let message = message.ok_or(BadRequest::Missing)?;
+    Ok(Request {
         id: message.id,
-        path: message.path,
         display_name: message.display_name,
         entity_id: message.entity_id,
-        mount_point: message.mount_point,
-        caller_gone,
+        ..Request::new(message.operation.parse::<Operation>()?, message.path)
     })
 }
 

@@ -24,8 +24,6 @@ pub struct Request {
     pub display_name: String,
     /// The identity entity of who asks; empty when there is none.
     pub entity_id: String,
-    /// Where the engine is mounted, with a trailing slash.
-    pub mount_point: String,
     /// Cancelled when the caller has gone away. The handler runs on nevertheless, as Go's do.
     pub caller_gone: CancellationToken,
 }
@@ -41,7 +39,6 @@ impl Request {
             secret: None,
             display_name: String::new(),
             entity_id: String::new(),
-            mount_point: String::new(),
             caller_gone: CancellationToken::new(),
         }
     }

@@ -2,10 +2,12 @@
 //! and the word that one process may serve many mounts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 
 use super::instances::{Instances, MultiplexId};
 use super::pb::backend as pb;
@@ -17,7 +19,10 @@ use super::pb::multiplexing::plugin_multiplexing_server::{
 };
 use super::pb::multiplexing::{MultiplexingSupportRequest, MultiplexingSupportResponse};
 use super::remote::{RemoteEvents, RemoteStorage, RemoteSystemView};
-use super::{Error, Existence, Factory, LARGEST_MESSAGE, Mount, convert};
+use super::{
+    Backend, Error, Existence, Factory, LARGEST_MESSAGE, LeasedSecret, Mount, Operation, Request,
+    convert,
+};
 use crate::goplugin::Broker;
 
 /// Every mount of this process.
@@ -57,7 +62,7 @@ impl Plugin {
 impl pb::backend_server::Backend for Plugin {
     async fn setup(
         &self,
-        request: Request<pb::SetupArgs>,
+        request: tonic::Request<pb::SetupArgs>,
     ) -> Result<Response<pb::SetupReply>, Status> {
         let id = MultiplexId::of(request.metadata())?;
         let args = request.into_inner();
@@ -83,7 +88,7 @@ impl pb::backend_server::Backend for Plugin {
 
     async fn initialize(
         &self,
-        request: Request<pb::InitializeArgs>,
+        request: tonic::Request<pb::InitializeArgs>,
     ) -> Result<Response<pb::InitializeReply>, Status> {
         let backend = self.instances.of(request.metadata())?;
         let err = match backend.initialize().await {
@@ -96,13 +101,13 @@ impl pb::backend_server::Backend for Plugin {
 
     async fn handle_request(
         &self,
-        request: Request<pb::HandleRequestArgs>,
+        request: tonic::Request<pb::HandleRequestArgs>,
     ) -> Result<Response<pb::HandleRequestReply>, Status> {
         let backend = self.instances.of(request.metadata())?;
         let caller_gone = CancellationToken::new();
         let _abandoned = caller_gone.clone().drop_guard();
         let outcome = match convert::request(request.into_inner().request, caller_gone) {
-            Ok(request) => to_its_end(async move { backend.handle_request(request).await }).await,
+            Ok(request) => to_its_end(backend, request).await,
             Err(reason) => Err(reason.into()),
         };
         Ok(Response::new(convert::reply(outcome)))
@@ -110,11 +115,10 @@ impl pb::backend_server::Backend for Plugin {
 
     async fn handle_existence_check(
         &self,
-        request: Request<pb::HandleExistenceCheckArgs>,
+        request: tonic::Request<pb::HandleExistenceCheckArgs>,
     ) -> Result<Response<pb::HandleExistenceCheckReply>, Status> {
         let backend = self.instances.of(request.metadata())?;
-        let request = convert::request(request.into_inner().request, CancellationToken::new());
-        let outcome = match request {
+        let outcome = match convert::request_line(request.into_inner().request) {
             Ok(request) => backend.existence_check(request).await,
             Err(reason) => Err(reason.into()),
         };
@@ -133,7 +137,7 @@ impl pb::backend_server::Backend for Plugin {
 
     async fn special_paths(
         &self,
-        request: Request<pb::Empty>,
+        request: tonic::Request<pb::Empty>,
     ) -> Result<Response<pb::SpecialPathsReply>, Status> {
         let paths = self.instances.of(request.metadata())?.special_paths();
         Ok(Response::new(pb::SpecialPathsReply {
@@ -141,7 +145,10 @@ impl pb::backend_server::Backend for Plugin {
         }))
     }
 
-    async fn r#type(&self, _: Request<pb::Empty>) -> Result<Response<pb::TypeReply>, Status> {
+    async fn r#type(
+        &self,
+        _: tonic::Request<pb::Empty>,
+    ) -> Result<Response<pb::TypeReply>, Status> {
         Ok(Response::new(pb::TypeReply {
             r#type: SECRETS_ENGINE,
         }))
@@ -149,14 +156,17 @@ impl pb::backend_server::Backend for Plugin {
 
     async fn invalidate_key(
         &self,
-        request: Request<pb::InvalidateKeyArgs>,
+        request: tonic::Request<pb::InvalidateKeyArgs>,
     ) -> Result<Response<pb::Empty>, Status> {
         let backend = self.instances.of(request.metadata())?;
         backend.invalidate(&request.into_inner().key).await;
         Ok(Response::new(pb::Empty {}))
     }
 
-    async fn cleanup(&self, request: Request<pb::Empty>) -> Result<Response<pb::Empty>, Status> {
+    async fn cleanup(
+        &self,
+        request: tonic::Request<pb::Empty>,
+    ) -> Result<Response<pb::Empty>, Status> {
         if let Some(backend) = self.instances.remove(request.metadata())? {
             backend.cleanup().await;
         }
@@ -168,7 +178,7 @@ impl pb::backend_server::Backend for Plugin {
 impl PluginVersion for Plugin {
     async fn version(
         &self,
-        _: Request<super::pb::logical::Empty>,
+        _: tonic::Request<super::pb::logical::Empty>,
     ) -> Result<Response<VersionReply>, Status> {
         Ok(Response::new(VersionReply {
             plugin_version: self.version.to_owned(),
@@ -180,7 +190,7 @@ impl PluginVersion for Plugin {
 impl PluginMultiplexing for Plugin {
     async fn multiplexing_support(
         &self,
-        _: Request<MultiplexingSupportRequest>,
+        _: tonic::Request<MultiplexingSupportRequest>,
     ) -> Result<Response<MultiplexingSupportResponse>, Status> {
         Ok(Response::new(MultiplexingSupportResponse {
             supported: true,
@@ -188,18 +198,43 @@ impl PluginMultiplexing for Plugin {
     }
 }
 
-/// Runs a handler in a task of its own. tonic drops a call's future when the caller hangs up or a
-/// deadline passes; half a handler is what loses keys, so it runs to its end, as Go's do. A panic
-/// fails this one request and leaves the other mounts alone.
-async fn to_its_end<T: Send + 'static>(
-    handler: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::spawn(handler).await.unwrap_or_else(|_| {
+/// Carries a request out in a task of its own. tonic drops a call's future when the caller hangs up or
+/// a deadline passes; half a handler is what loses keys, so it runs to its end, as Go's do. A lease for
+/// which nobody waits any more is revoked: the host has never heard of it. A panic fails this one
+/// request and leaves the other mounts alone.
+async fn to_its_end(backend: Arc<dyn Backend>, request: Request) -> Outcome {
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        let outcome = backend.handle_request(request).await;
+        if let Err(Ok(Some(unheard))) = answer.send(outcome) {
+            give_back(&*backend, unheard).await;
+        }
+    });
+    answered.await.unwrap_or_else(|_| {
         Err(Error::internal(
             "the plugin met an internal fault; the server's log says where",
         ))
     })
 }
+
+async fn give_back(backend: &dyn Backend, unheard: super::Response) {
+    let Some(secret) = unheard.secret else {
+        return;
+    };
+    let mut revocation = Request::new(Operation::Revoke, "");
+    revocation.secret = Some(LeasedSecret {
+        internal_data: secret.internal_data,
+        issued_at: 0,
+        ttl: secret.lease.ttl,
+        increment: Duration::ZERO,
+    });
+    if let Err(reason) = backend.handle_request(revocation).await {
+        // The engine looks after it: to it this is a lease that the host never registered.
+        tracing::warn!(%reason, "a lease that nobody waits for cannot be revoked yet");
+    }
+}
+
+type Outcome = Result<Option<super::Response>, Error>;
 
 /// `logical.TypeLogical` of Vault's SDK.
 const SECRETS_ENGINE: u32 = 1;

@@ -2,7 +2,9 @@
 //!
 //! The engine comes here after a create whose outcome is unclear, and when it begins its work. To
 //! overlook a key would leave it spendable for ever, so whatever casts doubt on completeness is an
-//! error, not an end.
+//! error, not an end: see `pages`.
+
+mod pages;
 
 use std::collections::HashSet;
 
@@ -15,6 +17,7 @@ use super::error::Error;
 use super::identifiers::{KeyHash, WorkspaceId};
 use super::keys::Key;
 use super::lenient::null_as_default;
+use pages::{Pages, Progress};
 
 /// A key in a listing, read no further than to tell it from others: most are somebody else's, and must
 /// not hide ours by something odd about them.
@@ -29,8 +32,8 @@ pub struct ListedKey {
 
 impl Client {
     /// All keys of a workspace (`None`: the default one) whose name's last word is one of `nonces`,
-    /// such as `vault-5k2j9x`; disabled and expired ones included. However many are looked for, each
-    /// page is asked for once.
+    /// such as `vault-5k2j9x`; disabled and expired ones included. However many are looked for, it is one
+    /// listing.
     ///
     /// # Errors
     /// Those of [`each_key`](Self::each_key), and [`Error::Unclear`] if a key that is looked for cannot
@@ -40,28 +43,32 @@ impl Client {
         nonces: &HashSet<String>,
         workspace: Option<&WorkspaceId>,
     ) -> Result<Vec<Key>, Error> {
-        let mut found = Found::default();
-        let visit = |key| found.look_at(key, nonces);
+        let mut found = Vec::new();
+        let visit = |key| {
+            found.extend(sought(key, nonces)?);
+            Ok(())
+        };
         self.each_key(workspace, visit).await?;
-        Ok(found.keys)
+        Ok(found)
     }
 
-    /// Visits every key of a workspace (`None`: the default one), disabled and expired ones included
-    /// (`GET /keys`): one request for each hundred, of which one answer is in memory at a time. A key
-    /// may be visited twice where another is created meanwhile; one that is created or deleted
-    /// meanwhile may be visited or not.
+    /// Visits every key of a workspace (`None`: the default one) once, disabled and expired ones
+    /// included (`GET /keys`): one request for 99 keys, of which one answer is in memory at a time, and
+    /// some more where keys are deleted meanwhile. One that is created or deleted meanwhile is visited
+    /// once or not; one without a readable hash may be visited again.
     ///
     /// # Errors
-    /// Those of any page and any visit, and [`Error::Unclear`] if the pages do not come to an end.
+    /// Those of any page and any visit, and [`Error::Unclear`] if the listing cannot be shown to be
+    /// complete, because its pages have gaps between them that do not close, or come to no end.
     pub async fn each_key(
         &self,
         workspace: Option<&WorkspaceId>,
         mut visit: impl FnMut(ListedKey) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut listing = Listing::default();
+        let mut pages = Pages::new();
         loop {
-            let page = self.page(listing.received, workspace).await?;
-            if let Progress::Ended = listing.take(page, &mut visit)? {
+            let page = self.page(pages.offset(), workspace).await?;
+            if let Progress::Ended = pages.take(page, &mut visit)? {
                 return Ok(());
             }
         }
@@ -71,7 +78,7 @@ impl Client {
         &self,
         offset: usize,
         workspace: Option<&WorkspaceId>,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<Vec<ListedKey>, Error> {
         let mut path = format!("/keys?include_disabled=true&include_expired=true&offset={offset}");
         if let Some(workspace) = workspace {
             path.push_str("&workspace_id=");
@@ -82,7 +89,7 @@ impl Client {
             .transport
             .send(Method::GET, &path, credential, NO_BODY)
             .await?;
-        answer.keys()
+        answer.keys()?.into_iter().map(ListedKey::of).collect()
     }
 }
 
@@ -124,72 +131,10 @@ impl ListedKey {
     }
 }
 
-/// What the pages so far have brought.
-#[derive(Default)]
-struct Listing {
-    /// The hashes of the page before.
-    last_page: HashSet<KeyHash>,
-    pages: usize,
-    /// How many keys the pages held, repeated ones included: where the next page starts.
-    received: usize,
-}
-
-#[derive(Debug, PartialEq)]
-enum Progress {
-    MoreToCome,
-    Ended,
-}
-
-impl Listing {
-    fn take(
-        &mut self,
-        page: Vec<Value>,
-        visit: &mut impl FnMut(ListedKey) -> Result<(), Error>,
-    ) -> Result<Progress, Error> {
-        let length = page.len();
-        let mut hashes = HashSet::new();
-        for key in page {
-            let key = ListedKey::of(key)?;
-            hashes.extend(key.hash.clone());
-            visit(key)?;
-        }
-        let repeated = hashes.is_subset(&self.last_page);
-        self.last_page = hashes;
-        self.pages += 1;
-        self.received += length;
-        if length < FULL_PAGE {
-            Ok(Progress::Ended)
-        } else if repeated {
-            Err(Error::unclear(
-                "a page of the key listing only repeats the one before",
-            ))
-        } else if self.pages == MAX_PAGES {
-            let reason = format!("the key listing has not ended after {MAX_PAGES} pages");
-            Err(Error::unclear(reason))
-        } else {
-            Ok(Progress::MoreToCome)
-        }
-    }
-}
-
-/// The keys that were looked for.
-#[derive(Default)]
-struct Found {
-    keys: Vec<Key>,
-    hashes: HashSet<KeyHash>,
-}
-
-impl Found {
-    fn look_at(&mut self, key: ListedKey, nonces: &HashSet<String>) -> Result<(), Error> {
-        if ends_with_one_of(&key.name, nonces) {
-            let key = key.read()?;
-            // A key created meanwhile shifts the others to the next page, where they reappear.
-            if self.hashes.insert(key.hash.clone()) {
-                self.keys.push(key);
-            }
-        }
-        Ok(())
-    }
+/// The key, if it is one that is looked for.
+fn sought(key: ListedKey, nonces: &HashSet<String>) -> Result<Option<Key>, Error> {
+    let is_sought = ends_with_one_of(&key.name, nonces);
+    is_sought.then(|| key.read()).transpose()
 }
 
 /// What is found will be deleted, so neither an empty nonce nor the end of a longer word counts.
@@ -198,174 +143,5 @@ fn ends_with_one_of(name: &str, words: &HashSet<String>) -> bool {
     !last.is_empty() && words.contains(last)
 }
 
-/// OpenRouter's page size; it cannot be chosen.
-const FULL_PAGE: usize = 100;
-
-const MAX_PAGES: usize = 2_000;
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn keys(numbers: impl IntoIterator<Item = usize>) -> Vec<Value> {
-        let key = |number| {
-            let name = format!("app vault-{number}");
-            json!({"hash": format!("{number:064x}"), "name": name})
-        };
-        numbers.into_iter().map(key).collect()
-    }
-
-    fn words(words: &[&str]) -> HashSet<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    /// A look for keys, page by page.
-    #[derive(Default)]
-    struct Search {
-        listing: Listing,
-        nonces: HashSet<String>,
-        found: Found,
-    }
-
-    impl Search {
-        fn new(nonces: &[&str]) -> Self {
-            Self {
-                nonces: words(nonces),
-                ..Self::default()
-            }
-        }
-
-        fn take(&mut self, page: Vec<Value>) -> Result<Progress, Error> {
-            let Self {
-                listing,
-                nonces,
-                found,
-            } = self;
-            listing.take(page, &mut |key| found.look_at(key, nonces))
-        }
-
-        fn names(&self) -> Vec<&str> {
-            let keys = self.found.keys.iter();
-            keys.map(|key| key.name.as_str()).collect()
-        }
-    }
-
-    #[test]
-    fn a_page_that_is_not_full_is_the_last() {
-        let mut search = Search::new(&["vault-7"]);
-        assert_eq!(search.take(keys(0..99)), Ok(Progress::Ended));
-        assert_eq!(search.names(), ["app vault-7"]);
-    }
-
-    #[test]
-    fn a_full_page_is_followed_by_another_even_if_that_is_empty() {
-        let mut search = Search::new(&["vault-99"]);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(search.take(keys([])), Ok(Progress::Ended));
-        assert_eq!(search.names(), ["app vault-99"]);
-    }
-
-    #[test]
-    fn a_key_that_appears_on_two_pages_is_found_once_and_counted_twice() {
-        let mut search = Search::new(&["vault-99"]);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(search.take(keys(99..199)), Ok(Progress::MoreToCome));
-        assert_eq!(search.names(), ["app vault-99"]);
-        assert_eq!(search.listing.received, 200);
-    }
-
-    #[test]
-    fn a_full_page_without_anything_new_is_an_error() {
-        let mut search = Search::default();
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        let error = search.take(keys((0..100).rev())).unwrap_err();
-        assert!(
-            error.to_string().ends_with("only repeats the one before"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_listing_without_end_is_an_error() {
-        let mut search = Search::default();
-        for page in 1..MAX_PAGES {
-            let progress = search.take(keys(page * 100..page * 100 + 100));
-            assert_eq!(progress, Ok(Progress::MoreToCome));
-        }
-        let error = search.take(keys(0..100)).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .ends_with("has not ended after 2000 pages"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_key_of_somebody_else_may_be_as_odd_as_it_likes() {
-        let mut search = Search::new(&["vault-1"]);
-        let mut page = vec![
-            json!({"name": "no hash"}),
-            json!({"name": "odd hash", "hash": 5}),
-            json!({"name": "no hash of ours", "hash": "x", "limit": "five", "disabled": "no"}),
-            json!({"name": null, "hash": "0"}),
-        ];
-        page.extend(keys([1]));
-        assert_eq!(search.take(page), Ok(Progress::Ended));
-        assert_eq!(search.names(), ["app vault-1"]);
-    }
-
-    #[test]
-    fn a_key_that_may_be_the_one_but_cannot_be_read_is_an_error() {
-        for odd in [
-            json!({"name": "app vault-1"}),
-            json!({"name": "app vault-1", "hash": "zz"}),
-            json!({"name": ["app vault-1"], "hash": "0"}),
-            json!("app vault-1"),
-            json!(null),
-        ] {
-            let refused = Search::new(&["vault-1"]).take(vec![odd.clone()]);
-            assert!(refused.is_err_and(|error| !error.is_definite()), "{odd}");
-        }
-    }
-
-    #[test]
-    fn a_label_that_is_the_whole_secret_is_not_kept() {
-        for (label, kept) in [
-            ("sk-or-v1-planted", ""),
-            ("sk-or-v1-pla...ted", "sk-or-v1-pla...ted"),
-        ] {
-            let hash = KeyHash::of(&"sk-or-v1-planted".into());
-            let key = json!({"name": "app", "hash": hash, "label": label});
-            assert_eq!(ListedKey::of(key).unwrap().read().unwrap().label, kept);
-        }
-    }
-
-    #[test]
-    fn several_nonces_are_found_in_one_go() {
-        let mut search = Search::new(&["vault-1", "vault-150"]);
-        assert_eq!(search.take(keys(0..100)), Ok(Progress::MoreToCome));
-        assert_eq!(search.take(keys(100..180)), Ok(Progress::Ended));
-        assert_eq!(search.names(), ["app vault-1", "app vault-150"]);
-    }
-
-    #[test]
-    fn only_the_whole_last_word_of_a_name_counts() {
-        let nonces = words(&["vault-abc"]);
-        assert!(ends_with_one_of("app 2026-11-20 vault-abc", &nonces));
-        assert!(ends_with_one_of("vault-abc", &nonces));
-        for name in [
-            "",
-            "app vault-abc ",
-            "app vault-abc x",
-            "app my-vault-abc",
-            "vault-abcd",
-        ] {
-            assert!(!ends_with_one_of(name, &nonces), "{name}");
-        }
-        let empty = words(&[""]);
-        assert!(!ends_with_one_of("", &empty) && !ends_with_one_of("app ", &empty));
-    }
-}
+mod tests;

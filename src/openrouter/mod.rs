@@ -11,12 +11,13 @@
 //! values unannounced, so unknown fields are ignored and missing ones get a default.
 
 mod answer;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod any_input;
 mod client;
 mod error;
 mod http;
 mod identifiers;
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "../invariants/openrouter.rs"]
+pub(crate) mod invariants;
 mod keys;
 mod lenient;
 mod limits;

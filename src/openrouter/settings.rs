@@ -232,6 +232,13 @@ impl ProxyUrl {
     }
 }
 
+impl PartialEq for ProxyUrl {
+    /// With their credentials.
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
 impl TryFrom<String> for ProxyUrl {
     type Error = Invalid;
 

@@ -5,12 +5,13 @@
 //! apart runs can be ([`Schedule::longest_interval`]). Everything is in UTC. This floor reads no
 //! clock, sleeps never, keeps no state and knows of no other floor.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod any_input;
 mod cron;
 mod due;
 mod error;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "../invariants/schedule.rs"]
+pub(crate) mod invariants;
 mod span;
 mod time_of_day;
 

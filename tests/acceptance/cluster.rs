@@ -1,11 +1,9 @@
 //! A cluster of three: leaders die and step down in the middle of things, and standbys pass on what
 //! they are asked.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::crash::Lives;
+use crate::crash::{Lives, SHUTDOWN_TIME};
 use crate::harness::{Cluster, Mount, Node, PLUGIN_NAME, SOON, eventually};
 
 #[tokio::test]
@@ -30,17 +28,17 @@ async fn a_leader_that_steps_down_at_any_point_of_a_rotation_leaves_nothing_undo
     let mut lives = Lives::at_every_point(&cluster.client(leader)).await;
     let count = || old.log().matches("stepping down from active").count();
     let before = count();
-    cluster.step_down(leader).await;
+    let office = cluster.step_down(leader).await;
     let begun = async || (count() > before).then_some(());
     eventually("the leader steps down", SOON, begun).await;
     // The server waits for the requests that are under way.
     lives.callers_go_on();
     lives.callers_get_it_or_may_ask_again().await;
     let ended = async || old.plugin_processes().is_empty().then_some(());
-    eventually("its engine ends", STEP_DOWN_TIME, ended).await;
+    eventually("its engine ends", SHUTDOWN_TIME, ended).await;
     lives.go_on();
-    let successor = cluster.successor_of(leader).await;
-    lives.reach_through(&cluster.client(successor));
+    let next = cluster.next_after(&office).await;
+    lives.reach_through(&cluster.client(next));
     lives.are_whole().await;
 }
 
@@ -55,14 +53,16 @@ async fn a_standby_passes_requests_on_and_does_nothing_itself() {
     let known = async || (mount.read("config").await.status() == 200).then_some(());
     eventually("the standby knows the mount", SOON, known).await;
     mount.connect().await.ok();
-    let fields = json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30});
+    let fields = json!({"rotation_grace_period": 600, "ttl": 30});
     mount.role("app", fields).await;
     mount.write("rotate-role/app", json!({})).await.ok();
+    // Only now, so that the two do not meet.
+    mount.role("app", json!({"rotation_period": 5})).await;
     let rotated = async || {
         let reply = mount.read("creds/app").await;
         (reply.status() == 200 && reply.integer("key_version") >= 3).then_some(reply)
     };
-    let reply = eventually("it is rotated by schedule", ROTATION_TIME, rotated).await;
+    let reply = eventually("it is rotated by schedule", SOON, rotated).await;
     assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
     let by_hand = json!({"disable_automated_rotation": true, "key_max_lifetime": 0});
     mount.role("app", by_hand).await;
@@ -102,30 +102,21 @@ async fn a_leader_that_cannot_run_it(spoil: impl Fn(&Node), reason: &str) {
     mount.role("app", json!({})).await;
     let key = mount.key("app").await;
     spoil(cluster.node(lacking));
-    cluster.step_down(leader).await;
-    cluster.leads(lacking).await;
+    cluster.hand_over(leader, lacking).await;
     mount.reach_through(cluster.client(lacking));
     // The server's own words to the caller, and the reason in its log.
     let reply = mount.read("creds/app").await;
     let refused = reply.status() >= 400 && !reply.errors().is_empty();
     assert!(refused, "{reply}");
-    let log = cluster.node(lacking).log();
-    assert!(log.contains(reason), "{log}");
+    cluster.node(lacking).has_logged(reason).await;
     assert!(mount.openrouter.accepts(&key).await);
     cluster.node(lacking).add_plugin();
     cluster.start(other).await;
     cluster.is_complete().await;
-    cluster.step_down(lacking).await;
-    let successor = cluster.successor_of(lacking).await;
-    mount.reach_through(cluster.client(successor));
+    let office = cluster.step_down(lacking).await;
+    let next = cluster.next_after(&office).await;
+    mount.reach_through(cluster.client(next));
     assert_eq!(mount.key("app").await, key);
     mount.write("rotate-role/app", json!({})).await.ok();
     mount.knows_every_key().await;
 }
-
-/// A second for each mount in which the engine is at work, and room for a busy machine; but less
-/// than a request to OpenRouter may take.
-const STEP_DOWN_TIME: Duration = Duration::from_secs(20);
-
-/// A period, and room for a busy machine.
-const ROTATION_TIME: Duration = Duration::from_secs(30);

@@ -10,9 +10,10 @@ use std::time::Duration;
 use openrouter_simulator::Fault;
 use serde_json::json;
 
+pub(crate) use life::SHUTDOWN_TIME;
 pub(crate) use lives::Lives;
 
-use crate::harness::{Mount, RaftVault, SOON, Vault, eventually};
+use crate::harness::{Mount, PLUGIN_NAME, RaftVault, SOON, Vault, eventually};
 
 #[tokio::test]
 async fn the_next_request_after_a_kill_works() {
@@ -64,6 +65,8 @@ async fn a_rotation_that_became_due_meanwhile_is_done_by_the_next_process() {
 async fn a_server_that_is_killed_takes_its_plugin_with_it_whatever_that_is_doing() {
     let mut vault = RaftVault::new().await;
     let mount = Mount::on(vault.client()).await;
+    let patient = json!({"request_timeout": life::REQUEST_TIME.as_secs()});
+    mount.write("config", patient).await.ok();
     let faults = mount.openrouter.faults();
     faults.add(Fault::held().on("POST", "/keys"));
     let (client, role) = (vault.client(), mount.at("roles/app"));
@@ -75,24 +78,22 @@ async fn a_server_that_is_killed_takes_its_plugin_with_it_whatever_that_is_doing
     assert_eq!(plugins.len(), 1);
     vault.kill();
     let gone = async || plugins[0].has_ended().then_some(());
-    eventually("the plugin is gone", SOON, gone).await;
+    eventually("the plugin is gone", SHUTDOWN_TIME, gone).await;
     assert!(order.await.unwrap().is_none(), "nobody has answered");
 }
 
-/// Kills the plugin and waits until the server has seen it: a request in the very same moment may
-/// still be sent to the dead process, and fails.
+/// Kills the plugin and waits until the server has taken note of it: a request before that is still
+/// sent to the dead process, and fails. Only another request tells, so one is made of a mount that
+/// nobody else uses. The others stay as they are: the server brings back each when it is asked for it.
 pub(crate) async fn kill_plugin(vault: &Vault) {
-    let exits = || vault.log().matches("plugin process exited").count();
-    let before = exits();
+    let unused = Mount::of(PLUGIN_NAME, vault.client()).await;
     let plugins = vault.plugin_processes();
     assert_eq!(plugins.len(), 1);
     plugins[0].kill();
-    let seen = async || (plugins[0].has_ended() && exits() > before).then_some(());
-    eventually("the server sees the plugin's end", SOON, seen).await;
-    // It takes note of the end after that line, and may be held up in between on a busy machine;
-    // nothing shows when it has.
-    tokio::time::sleep(NOTE_TIME).await;
+    let noted = async || {
+        let ended = plugins[0].has_ended();
+        (ended && unused.list("roles").await.status() == 404).then_some(())
+    };
+    eventually("the server takes note of the plugin's end", SOON, noted).await;
+    unused.disable().await.ok();
 }
-
-/// From the line in the server's log to its next statement but one, on a busy machine.
-const NOTE_TIME: Duration = Duration::from_secs(1);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::harness::{Mount, RaftVault, eventually};
+use crate::harness::{Mount, RaftVault, SOON, eventually};
 
 #[tokio::test]
 async fn sealing_ends_the_plugin_and_unsealing_brings_everything_back() {
@@ -15,7 +16,7 @@ async fn sealing_ends_the_plugin_and_unsealing_brings_everything_back() {
     let key = mount.key("app").await;
     vault.seal().await;
     let ended = async || vault.plugin_processes().is_empty().then_some(());
-    eventually("the plugin process ends", Duration::from_secs(5), ended).await;
+    eventually("the plugin process ends", SOON, ended).await;
     vault.unseal().await;
     assert_eq!(mount.key("app").await, key);
     mount.write("rotate-role/app", json!({})).await.ok();
@@ -58,16 +59,22 @@ async fn what_became_due_while_the_server_was_down_is_done_when_it_is_back() {
     mount
         .role(
             "scheduled",
-            json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30}),
+            json!({"rotation_grace_period": 600, "ttl": 30}),
         )
         .await;
     mount
         .role("manual", json!({"rotation_grace_period": 4, "ttl": 3}))
         .await;
     let superseded = mount.key("manual").await;
-    mount.write("rotate-role/manual", json!({})).await.ok();
     let overdue = mount.key("scheduled").await;
+    // Nothing can be done before the server is down, should that take longer than the times below.
+    let faults = mount.openrouter.faults();
+    faults.add(Fault::status(503).on("DELETE", "/keys/*").forever());
+    mount.write("rotate-role/manual", json!({})).await.ok();
+    faults.add(Fault::status(503).on("POST", "/keys").forever());
+    mount.role("scheduled", json!({"rotation_period": 5})).await;
     vault.stop();
+    mount.openrouter.recover();
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(
         mount.openrouter.accepts(&superseded).await,
@@ -79,7 +86,7 @@ async fn what_became_due_while_the_server_was_down_is_done_when_it_is_back() {
         let revoked = !mount.openrouter.accepts(&superseded).await;
         (rotated && revoked).then_some(())
     };
-    eventually("what is overdue is done", Duration::from_secs(15), done).await;
+    eventually("what is overdue is done", SOON, done).await;
     mount.knows_every_key().await;
 }
 

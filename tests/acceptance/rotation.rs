@@ -15,20 +15,20 @@ async fn a_key_is_replaced_when_its_period_is_over_and_keeps_working() {
     mount
         .role(
             "app",
-            json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30}),
+            json!({"rotation_period": 5, "rotation_grace_period": 600, "ttl": 30}),
         )
         .await;
-    let first = mount.key("app").await;
-    let reply = rotated(&mount, "app", 2).await;
-    assert_ne!(reply.text("api_key"), first);
+    let first = mount.read("static-creds/app").await.ok();
+    let reply = rotated(&mount, "app", first.integer("key_version") + 1).await;
+    assert_ne!(reply.text("api_key"), first.text("api_key"));
     assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
-    assert!(mount.openrouter.accepts(&first).await);
-    let between = instant(&reply, "last_vault_rotation")
-        .duration_since(mount.openrouter.account().all_keys()[0].created_at);
-    assert!(
-        (5..8).contains(&between.as_secs()),
-        "rotated after {between}"
-    );
+    assert!(mount.openrouter.accepts(&first.text("api_key")).await);
+    // How late it may be is for tests in which time stands still: see `tests/engine/timing`.
+    let made = mount.openrouter.account().all_keys();
+    for pair in made.windows(2) {
+        let between = pair[1].created_at.duration_since(pair[0].created_at);
+        assert!(between.as_secs() >= 5, "rotated after {between}");
+    }
 }
 
 #[tokio::test]
@@ -65,22 +65,19 @@ async fn a_superseded_key_dies_when_its_grace_period_is_over_and_not_before() {
         .role("app", json!({"rotation_grace_period": 4, "ttl": 3}))
         .await;
     let first = mount.key("app").await;
-    mount.write("rotate-role/app", json!({})).await.ok();
-    let role = mount.read("roles/app").await.ok();
-    let due: Timestamp = role.field("superseded_keys")[0]["revoke_at"]
+    let rotated = mount.write("rotate-role/app", json!({})).await.ok();
+    let due: Timestamp = rotated.field("superseded_keys")[0]["revoke_at"]
         .as_str()
         .unwrap()
         .parse()
         .unwrap();
-    assert!(mount.openrouter.accepts(&first).await);
+    let grace = due.duration_since(mount.openrouter.account().all_keys()[1].created_at);
+    assert!(grace.as_secs() >= 4, "{grace} of grace");
     let dead = async || (!mount.openrouter.accepts(&first).await).then_some(());
     eventually("the superseded key dies", SOON, dead).await;
+    // OpenRouter's own record: whoever looks may be late.
     let revoked = mount.openrouter.account().all_keys()[0].deleted_at.unwrap();
-    let late = revoked.duration_since(due).as_millis();
-    assert!(
-        (0..2000).contains(&late),
-        "revoked {late} ms after its time"
-    );
+    assert!(revoked >= due, "revoked at {revoked}, before {due}");
     let forgotten = async || {
         let role = mount.read("roles/app").await.ok();
         (*role.field("superseded_keys") == json!([])).then_some(())
@@ -159,18 +156,17 @@ async fn a_role_with_automated_rotation_disabled_rotates_only_by_hand() {
 async fn a_failed_rotation_is_shown_and_tried_again_while_the_current_key_serves() {
     let mount = Mount::new().await;
     mount
-        .role(
-            "app",
-            json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30}),
-        )
+        .role("app", json!({"rotation_grace_period": 600, "ttl": 30}))
         .await;
     let first = mount.key("app").await;
     mount.openrouter.fail();
+    // Only now, so that no rotation comes before the failure.
+    mount.role("app", json!({"rotation_period": 5})).await;
     let failed = async || {
         let role = mount.read("roles/app").await.ok();
         (role.text("rotation_status") == "failed").then_some(role)
     };
-    let role = eventually("the failure is shown", Duration::from_secs(20), failed).await;
+    let role = eventually("the failure is shown", SOON, failed).await;
     assert!(role.text("last_rotation_message").contains("503"), "{role}");
     assert_eq!(mount.key("app").await, first);
     mount.openrouter.recover();
@@ -235,15 +231,14 @@ async fn a_new_key_that_does_not_work_never_becomes_current() {
 async fn retry_after_is_honoured() {
     let mount = Mount::new().await;
     mount
-        .role(
-            "app",
-            json!({"rotation_period": 5, "rotation_grace_period": 60, "ttl": 30}),
-        )
+        .role("app", json!({"rotation_grace_period": 600, "ttl": 30}))
         .await;
     mount
         .openrouter
         .faults()
         .add(Fault::rate_limited(4).on("POST", "/keys"));
+    // Only now, so that the first rotation meets it.
+    mount.role("app", json!({"rotation_period": 5})).await;
     rotated(&mount, "app", 2).await;
     let attempts = mount.openrouter.requests().to("POST", "/keys");
     let [_, limited, next, ..] = attempts.as_slice() else {
@@ -256,12 +251,20 @@ async fn retry_after_is_honoured() {
 #[tokio::test]
 async fn at_most_eight_requests_reach_openrouter_at_a_time() {
     let mount = Mount::new().await;
-    mount.openrouter.set_latency(Duration::from_millis(200));
+    let faults = mount.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys").forever());
     let names: Vec<String> = (0..24).map(|number| format!("app-{number}")).collect();
     let roles = names.iter().map(|name| mount.role(name, json!({})));
-    futures::future::join_all(roles).await;
-    let most = mount.openrouter.requests().high_water_mark();
-    assert!((2..=8).contains(&most), "{most} at a time");
+    let release = async {
+        let eight = async || (faults.held() == 8).then_some(());
+        eventually("eight orders are under way", SOON, eight).await;
+        // Time for a ninth, were there one.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(faults.held(), 8);
+        mount.openrouter.recover();
+    };
+    tokio::join!(futures::future::join_all(roles), release);
+    assert_eq!(mount.openrouter.requests().high_water_mark(), 8);
 }
 
 #[tokio::test]
@@ -313,7 +316,7 @@ async fn rotated(mount: &Mount, role: &str, version: i64) -> Reply {
         let reply = mount.read(&path).await.ok();
         (reply.integer("key_version") >= version).then_some(reply)
     };
-    eventually("the key is rotated", Duration::from_secs(30), arrived).await
+    eventually("the key is rotated", SOON * 2, arrived).await
 }
 
 fn instant(reply: &Reply, field: &str) -> Timestamp {

@@ -1,13 +1,11 @@
 //! Events, for servers that have a bus for them and for those that have none.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::support::vault_host::{Mount, Vault};
 use crate::support::vault_mount::{EventBus, MountServer};
-use crate::{connect, openrouter, until};
+use crate::{PATIENCE, connect, openrouter, until};
 
 async fn mount_with_role(
     vault: &Vault,
@@ -73,6 +71,6 @@ async fn an_event_bus_that_does_not_answer_holds_nothing_up_for_long() {
     let (vault, openrouter) = (Vault::start().await, openrouter().await);
     let mount = mount_with_role(&vault, EventBus::Hangs, &openrouter).await;
     let rotate = mount.request("update", "rotate-role/app", json!({}));
-    let rotated = timeout(Duration::from_secs(10), rotate).await;
+    let rotated = timeout(PATIENCE, rotate).await;
     assert_eq!(rotated.expect("it hangs too").data()["key_version"], 2);
 }

@@ -59,6 +59,7 @@ async fn be_the_host(openrouter: &str) {
     let connection = json!({
         "management_key": env::var(MANAGEMENT_KEY).unwrap(),
         "api_url": openrouter,
+        "request_timeout": 60,
     });
     mount.request("create", "config", connection).await.done();
     let socket = vault.plugin.line.socket.display();

@@ -41,11 +41,12 @@ async fn openrouter() -> Simulator {
     Simulator::start(Options::default()).await.unwrap()
 }
 
-/// Tells a mount how to reach OpenRouter.
+/// Tells a mount how to reach OpenRouter, and to wait for its answers as long as it may.
 async fn connect(mount: &Mount, openrouter: &Simulator) {
     let connection = json!({
         "management_key": openrouter.management_key(),
         "api_url": openrouter.base_url(),
+        "request_timeout": 60,
     });
     mount.request("create", "config", connection).await.done();
 }
@@ -74,5 +75,6 @@ async fn until_within(patience: Duration, what: &str, holds: impl Fn() -> bool) 
     }
 }
 
-/// How long anything may take before a test fails. Only a broken plugin comes near it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take before a test fails. Only a broken plugin comes near it; less than the
+/// request to OpenRouter that may have to be held meanwhile, see [`connect`].
+const PATIENCE: Duration = Duration::from_secs(50);

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use fastrand::Rng;
-use vault_plugin_secrets_openrouter::engine::nonce::Randomness;
+use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 
 /// The generator of one life.
 pub(crate) struct Dice(Mutex<Rng>);

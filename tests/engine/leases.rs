@@ -213,22 +213,19 @@ async fn callers_that_give_up_cost_no_key() {
 #[tokio::test]
 async fn a_key_that_waited_for_its_order_lives_as_long_as_any() {
     let world = Arc::new(World::with_dynamic_role().await);
-    let slow = Fault::Slow {
-        milliseconds: 300,
-        after_effect: false,
-    };
-    let rule = slow.on("POST", "/keys").times(8);
-    world.openrouter.faults().add(rule);
+    let held = Fault::held().on("POST", "/keys").times(8);
+    world.openrouter.faults().add(held);
     let asked: Vec<_> = (0..9)
         .map(|_| {
             let world = Arc::clone(&world);
             tokio::spawn(async move { world.lease().await.unwrap() })
         })
         .collect();
-    while world.orders() < 8 {
+    while world.openrouter.faults().held() < 8 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     world.time.set(world.after(1_000));
+    world.openrouter.faults().clear();
     let mut expiries = Vec::new();
     for answer in asked {
         let expires_at = answer.await.unwrap()["expires_at"].clone();

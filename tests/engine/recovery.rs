@@ -51,6 +51,45 @@ async fn one_listing_serves_all_that_are_looked_for_in_a_workspace() {
     assert_eq!(world.openrouter.account().keys().len(), 180);
 }
 
+/// One first key was lost, and a hundred newer keys of others are listed before it. The second page is
+/// held until `meanwhile` is done.
+async fn the_lost_key_on_the_second_page_is_deleted(meanwhile: impl FnOnce(&World)) {
+    let world = adrift(1).await;
+    let account = world.openrouter.account();
+    let lost = account.keys()[0].hash.clone();
+    // What is not found by now is taken for never made.
+    world.time.set(world.after(1_200));
+    account.create_keys("somebody else's", 100);
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("GET", "/keys").nth(2));
+    let meanwhile = async {
+        while faults.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        meanwhile(&world);
+        faults.clear();
+    };
+    tokio::join!(world.restart(), meanwhile);
+    world.quiet().await;
+    assert!(account.key(&lost).unwrap().deleted_at.is_some());
+    assert!(world.intents().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_key_on_the_second_page_is_found() {
+    the_lost_key_on_the_second_page_is_deleted(|_| ()).await;
+}
+
+#[tokio::test]
+async fn a_deletion_while_keys_are_listed_hides_no_lost_key() {
+    the_lost_key_on_the_second_page_is_deleted(|world| {
+        let account = world.openrouter.account();
+        let newest = account.keys().last().unwrap().hash.clone();
+        account.delete_key(&newest).unwrap();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn many_that_cannot_be_found_share_their_later_looks() {
     let world = World::connected().await;

@@ -2,14 +2,14 @@
 //! about what it sends, and fills the lists.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::openrouter::{Client, Error, KeyHash, Limits, SystemNetwork};
 
 use crate::stub::{Part, Stub, reply};
-use crate::{PATIENCE, assert_unclear, client, creation_against, new_key, settings};
+use crate::{assert_unclear, client, creation_against, new_key, settings};
 
 /// What comes of every call that there is.
 async fn every_call(client: &Client) -> Vec<(&'static str, Option<Error>)> {
@@ -69,23 +69,21 @@ async fn no_call_follows_a_redirect_and_the_key_stays_here() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_given_up_long_before_the_time_limit() {
-    let start = Instant::now();
+async fn a_body_without_end_is_given_up_for_its_size() {
     for status in ["201 Created", "400 Bad Request", "500 Oops"] {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n");
         let error = creation_against(Part::Endless(head, "                ")).await;
+        // Of one that meets the time limit, other words are said.
         assert_unclear(&error, "the body does not end");
     }
-    assert!(start.elapsed() < PATIENCE / 2);
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_given_up_long_before_the_time_limit() {
-    let start = Instant::now();
+async fn a_head_without_end_is_given_up_for_its_size() {
     let head = "HTTP/1.1 201 Created\r\n".to_owned();
     let error = creation_against(Part::Endless(head, "X-More: of the same\r\n")).await;
+    // Here, too.
     assert_unclear(&error, "the connection was lost before an answer came");
-    assert!(start.elapsed() < PATIENCE / 2);
 }
 
 #[tokio::test]
@@ -96,7 +94,7 @@ async fn an_answer_that_is_always_about_to_come_ends_with_the_time_limit() {
     ))
     .await;
     let mut settings = settings(&stub.url());
-    settings.request_timeout = Duration::from_millis(500);
+    settings.request_timeout = Duration::from_secs(4);
     let client = Client::new(&settings, &SystemNetwork).unwrap();
     let error = client.create_key(&new_key("app")).await.unwrap_err();
     assert_unclear(&error, "did not answer within the request timeout");

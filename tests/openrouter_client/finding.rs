@@ -1,6 +1,7 @@
 //! Finding keys by nonce, over several pages.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use openrouter_simulator::{Fault, NewKey as Foreign};
 use vault_plugin_secrets_openrouter::openrouter::{Error, NewKey, WorkspaceId};
@@ -35,7 +36,34 @@ async fn a_disabled_key_on_the_third_page_is_found() {
         .filter_map(|request| request.query)
         .collect();
     let query = |offset| format!("include_disabled=true&include_expired=true&offset={offset}");
-    assert_eq!(queries, [query(0), query(100), query(200)]);
+    assert_eq!(queries, [query(0), query(99), query(198)]);
+}
+
+#[tokio::test]
+async fn a_key_that_slips_to_a_page_already_read_is_found() {
+    let (simulator, client) = simulator().await;
+    let account = simulator.account();
+    let wanted = account.create_key(Foreign::named("app vault-abc"));
+    account.create_keys("newer", 100);
+    simulator
+        .faults()
+        .add(Fault::held().on("GET", "/keys").nth(2));
+
+    let nonces = nonces(&["vault-abc"]);
+    let search = client.find_by_nonces(&nonces, None);
+    let meanwhile = async {
+        while simulator.faults().held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Of the first page: all later keys move forward.
+        let newest = account.keys().last().unwrap().hash.clone();
+        account.delete_key(&newest).unwrap();
+        simulator.faults().clear();
+    };
+    let (found, ()) = tokio::join!(search, meanwhile);
+    let hashes: Vec<_> = found.unwrap().into_iter().map(|key| key.hash).collect();
+    assert_eq!(hashes.len(), 1);
+    assert_eq!(hashes[0].as_str(), wanted.hash);
 }
 
 #[tokio::test]

@@ -306,4 +306,4 @@ impl Reply {
 }
 
 /// How long the plugin may take to close a connection. Only a broken one comes near it.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(50);

@@ -1,6 +1,5 @@
 //! A connection as it is stored: one OpenRouter management key, and how to reach the API with it.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,8 +7,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
-use crate::engine::stored;
-use crate::framework::is_name;
+use crate::engine::names::{Address, ConnectionName};
+use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
 use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings};
 
@@ -31,6 +30,9 @@ pub struct Connection {
     pub proxy_url: Option<ProxyUrl>,
     /// What OpenRouter said of the management key when it was proved; `None` if it never was.
     pub proof: Option<Proof>,
+    /// Which address `api_url`, `proxy_url` and `ca_certificate` are, and whose keys may be sent there.
+    #[serde(default)]
+    pub address: Address,
 }
 
 /// What OpenRouter said of a management key.
@@ -69,52 +71,21 @@ impl Connection {
     /// # Errors
     /// Storage's own.
     pub async fn store(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<(), Error> {
-        Ok(stored::store(storage, &name.key(), self).await?)
+        Ok(stored::store::<Self>(storage, &name.key(), self).await?)
+    }
+
+    /// Whether requests go the same way with both.
+    pub fn has_address_of(&self, other: &Self) -> bool {
+        self.api_url == other.api_url
+            && self.ca_certificate == other.ca_certificate
+            && self.proxy_url == other.proxy_url
     }
 }
 
-/// A connection's name, a segment of its path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ConnectionName(String);
-
-impl ConnectionName {
-    /// A name that came as a segment of a path, or as a field.
-    ///
-    /// # Errors
-    /// When it could not be a segment of a path.
-    pub fn parse(name: &str) -> Result<Self, Error> {
-        if is_name(name) {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(Error::invalid(
-                "connection must be the name of a connection: letters, digits and _, with - and . \
-                 inside",
-            ))
-        }
-    }
-
-    /// Where it is stored.
-    pub fn key(&self) -> String {
-        format!("{PREFIX}{self}")
-    }
+impl Stored for Connection {
+    /// 2: `address`, without which an older build would send keys where they must not go.
+    const VERSION: u32 = 2;
 }
-
-impl Default for ConnectionName {
-    /// The connection behind the bare path `config`.
-    fn default() -> Self {
-        Self("default".to_owned())
-    }
-}
-
-impl fmt::Display for ConnectionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Where connections are stored.
-pub const PREFIX: &str = "config/";
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +101,7 @@ mod tests {
             ca_certificate: None,
             proxy_url: Some(ProxyUrl::parse("http://vault:planted@proxy.example:3128").unwrap()),
             proof: None,
+            address: Address::default(),
         };
         let shown = format!("{connection:?} {:?}", connection.settings());
         assert!(shown.contains("proxy.example"), "{shown}");

@@ -2,16 +2,17 @@
 
 use secrecy::ExposeSecret;
 
-use super::entry::Connection;
+use crate::engine::connection::Connection;
 use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
 use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl};
 
 /// What a write takes.
-pub(super) const WRITE: &[Field] = &[
+pub const WRITE: &[Field] = &[
     Field::secret(
         "management_key",
-        "The OpenRouter management key. Never returned.",
+        "The OpenRouter management key. Never returned. Required for a change of api_url, proxy_url or\n\
+         ca_certificate: no stored key is sent to an address that its writer did not know.",
     )
     .required(),
     Field::text(
@@ -50,17 +51,8 @@ pub(super) const WRITE: &[Field] = &[
     .default("false"),
 ];
 
-/// What a delete takes.
-pub(super) const DELETE: &[Field] = &[Field::switch(
-    "force",
-    "Delete the connection although roles use it. Their keys stay alive at OpenRouter until they\n\
-     expire, or the connection is written again.",
-)
-.default("false")
-.query()];
-
 /// The connection that a write makes of `before`: what it does not name stays.
-pub(super) fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
+pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
     let management_key = match (fields.secret("management_key"), before) {
         (Some(key), _) if key.expose_secret().is_empty() => return Err(no_key()),
         (Some(key), _) => key.clone(),
@@ -68,7 +60,8 @@ pub(super) fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Conn
         (None, None) => return Err(no_key()),
     };
     let request_timeout = match (fields.seconds("request_timeout"), before) {
-        // An HTTP request to Vault lives for 90 seconds; a rotation needs two of OpenRouter's.
+        // A minute at most: a rotation makes at least two requests, and Vault's clients give up on a
+        // request after 60 seconds by default, Vault itself after 90.
         (Some(seconds), _) if !(1..=60).contains(&seconds) => {
             return Err(Error::invalid(
                 "request_timeout must be between 1 and 60 seconds",
@@ -105,6 +98,7 @@ pub(super) fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Conn
             None => before.and_then(|b| b.proxy_url.clone()),
         },
         proof: before.and_then(|b| b.proof.clone()),
+        address: before.map(|b| b.address.clone()).unwrap_or_default(),
     })
 }
 

@@ -1,15 +1,15 @@
 //! The live side of connections: an API client for each, kept while its entry stays the same, and
-//! the rules that OpenRouter sees at most eight requests of a connection at a time, and that no more
-//! than sixteen of its keys are in the making at a time.
+//! who is making something through it.
+//!
+//! How many requests there are at a time is in [`turns`](super::turns).
 
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::entry::{Connection, ConnectionName};
+use super::entry::Connection;
+use super::turns::{Making, Turn, Turns, Urgency};
 use crate::engine::error::Error;
+use crate::engine::names::{Address, ConnectionName};
 use crate::framework::Locks;
 use crate::logical::Storage;
 use crate::openrouter::{Client, Network};
@@ -17,9 +17,10 @@ use crate::openrouter::{Client, Network};
 /// The clients of a mount's connections.
 pub struct Links {
     network: Arc<dyn Network>,
-    // Plain mutexes: neither is ever held across an await.
-    clients: Mutex<HashMap<ConnectionName, Client>>,
-    permits: Mutex<HashMap<ConnectionName, Permits>>,
+    // Plain mutexes: none is ever held across an await.
+    known: Mutex<HashMap<ConnectionName, (Client, Address)>>,
+    turns: Mutex<HashMap<ConnectionName, Turns>>,
+    uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
     loading: Locks,
 }
 
@@ -28,8 +29,9 @@ impl Links {
     pub fn new(network: Arc<dyn Network>) -> Self {
         Self {
             network,
-            clients: Mutex::default(),
-            permits: Mutex::default(),
+            known: Mutex::default(),
+            turns: Mutex::default(),
+            uses: Arc::default(),
             loading: Locks::default(),
         }
     }
@@ -41,56 +43,87 @@ impl Links {
     pub async fn open(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<Link, Error> {
         // One loader at a time, or a slow one could bring back a client that was just dropped.
         let _loading = self.loading.lock(&name.key()).await;
-        let known = lock(&self.clients).get(name).cloned();
-        let client = match known {
-            Some(client) => client,
+        let known = lock(&self.known).get(name).cloned();
+        let (client, address) = match known {
+            Some(known) => known,
             None => {
                 let connection = Connection::load(storage, name)
                     .await?
                     .ok_or_else(|| missing(name))?;
                 let client = Client::new(&connection.settings(), &*self.network)?;
-                lock(&self.clients).insert(name.clone(), client.clone());
-                client
+                let known = (client, connection.address);
+                lock(&self.known).insert(name.clone(), known.clone());
+                known
             }
         };
-        Ok(self.through(name, client))
+        Ok(self.through(name, client, address))
     }
 
-    /// A link with settings that are not stored yet, under the same limit.
+    /// A link with settings that are not stored yet, under the same limits.
     ///
     /// # Errors
     /// When no client can be made from them.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
         let client = Client::new(&connection.settings(), &*self.network)?;
-        Ok(self.through(name, client))
+        Ok(self.through(name, client, connection.address.clone()))
     }
 
     /// The entry has changed, or is gone. Requests under way end with the old client.
     pub async fn forget(&self, name: &ConnectionName) {
         let _loading = self.loading.lock(&name.key()).await;
-        lock(&self.clients).remove(name);
+        lock(&self.known).remove(name);
     }
 
-    fn through(&self, name: &ConnectionName, client: Client) -> Link {
-        let mut permits = lock(&self.permits);
-        let permits = permits.entry(name.clone()).or_default().clone();
-        Link { client, permits }
+    /// Keeps the connection from being deleted while something is made that needs it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is being deleted.
+    pub fn use_for_making(&self, name: &ConnectionName) -> Result<InUse, Error> {
+        let mut uses = lock(&self.uses);
+        let at_it = uses.entry(name.clone()).or_default();
+        if at_it.closed {
+            return Err(Error::Conflict(format!(
+                "connection {:?} is being deleted",
+                name.to_string()
+            )));
+        }
+        at_it.makers += 1;
+        Ok(InUse(self.handle(name)))
     }
-}
 
-/// What all links of a connection share.
-#[derive(Clone)]
-struct Permits {
-    requests: Arc<Semaphore>,
-    orders: Arc<Semaphore>,
-}
+    /// Keeps everybody from making something that needs the connection, so that it can be deleted.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when somebody is.
+    pub fn close(&self, name: &ConnectionName) -> Result<Closed, Error> {
+        let mut uses = lock(&self.uses);
+        let at_it = uses.entry(name.clone()).or_default();
+        if at_it.makers > 0 || at_it.closed {
+            return Err(Error::Conflict(format!(
+                "connection {:?} is in use: {} keys or roles are being made through it; try again \
+                 when that is over",
+                name.to_string(),
+                at_it.makers
+            )));
+        }
+        at_it.closed = true;
+        Ok(Closed(self.handle(name)))
+    }
 
-impl Default for Permits {
-    fn default() -> Self {
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        Self {
-            requests: semaphore(REQUESTS_AT_A_TIME),
-            orders: semaphore(KEYS_IN_THE_MAKING),
+    fn handle(&self, name: &ConnectionName) -> Handle {
+        Handle {
+            uses: Arc::clone(&self.uses),
+            name: name.clone(),
+        }
+    }
+
+    fn through(&self, name: &ConnectionName, client: Client, address: Address) -> Link {
+        let mut turns = lock(&self.turns);
+        let turns = turns.entry(name.clone()).or_default().clone();
+        Link {
+            client,
+            address,
+            turns,
         }
     }
 }
@@ -99,47 +132,66 @@ impl Default for Permits {
 #[derive(Clone)]
 pub struct Link {
     client: Client,
-    permits: Permits,
+    address: Address,
+    turns: Turns,
 }
 
 impl Link {
     /// The client, for one request: wait for a turn, and give it back by dropping the result.
-    pub async fn client(&self) -> Turn {
-        Turn {
-            client: self.client.clone(),
-            _permit: acquire(&self.permits.requests).await,
-        }
+    pub async fn client(&self, urgency: Urgency) -> Turn {
+        self.turns.turn(&self.client, urgency).await
     }
 
-    /// Room for one more key in the making: wait for it before the order, and give it back by
-    /// dropping the result once the key is in service, or given up.
-    ///
-    /// Where a thousand roles are due at once they are thus rotated one after the other, not all
-    /// ordered and then all proved: a crash leaves a few keys that nobody knows, not a thousand, and
-    /// a revocation does not wait behind a thousand orders.
-    pub async fn making(&self) -> Making {
-        Making {
-            _permit: acquire(&self.permits.orders).await,
-        }
+    /// Room for one more key in the making; see [`Making`].
+    pub async fn making(&self, urgency: Urgency) -> Making {
+        self.turns.making(urgency).await
+    }
+
+    /// Where its requests go.
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 }
 
-/// A key may be made now.
-pub struct Making {
-    _permit: Option<OwnedSemaphorePermit>,
+/// Who is making something through a connection, and whether anybody may.
+#[derive(Default)]
+struct Uses {
+    makers: usize,
+    closed: bool,
 }
 
-/// A client that may make a request now.
-pub struct Turn {
-    client: Client,
-    _permit: Option<OwnedSemaphorePermit>,
+/// The connection is not deleted while this lives; see [`Links::use_for_making`].
+pub struct InUse(Handle);
+
+/// Nothing is made through the connection while this lives; see [`Links::close`].
+pub struct Closed(Handle);
+
+struct Handle {
+    uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
+    name: ConnectionName,
 }
 
-impl Deref for Turn {
-    type Target = Client;
+impl Handle {
+    fn change(&self, change: impl FnOnce(&mut Uses)) {
+        let mut uses = lock(&self.uses);
+        if let Some(at_it) = uses.get_mut(&self.name) {
+            change(at_it);
+            if at_it.makers == 0 && !at_it.closed {
+                uses.remove(&self.name);
+            }
+        }
+    }
+}
 
-    fn deref(&self) -> &Client {
-        &self.client
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.change(|uses| uses.makers -= 1);
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.change(|uses| uses.closed = false);
     }
 }
 
@@ -157,16 +209,6 @@ pub fn missing(name: &ConnectionName) -> Error {
     ))
 }
 
-/// Fails only for a closed semaphore, and nothing here closes one.
-async fn acquire(permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(permits).acquire_owned().await.ok()
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Across all roles of a connection.
-const REQUESTS_AT_A_TIME: usize = 8;
-/// Twice that, so that no request waits for the storage calls between those of a key.
-const KEYS_IN_THE_MAKING: usize = 2 * REQUESTS_AT_A_TIME;

@@ -1,13 +1,11 @@
-//! Connections: the OpenRouter management keys that the engine works with, and their paths.
+//! Connections: the OpenRouter management keys that the engine works with, as they are stored, as
+//! they are written, and as they are used.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod any_input;
 mod entry;
-mod fields;
+pub mod fields;
 mod links;
-mod paths;
-mod proof;
+mod turns;
 
-pub use entry::{ConnectionName, PREFIX};
-pub use links::{Link, Links, Making};
-pub use paths::paths;
+pub use entry::{Connection, Proof};
+pub use links::{InUse, Link, Links, missing};
+pub use turns::{Making, Urgency};

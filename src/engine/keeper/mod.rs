@@ -8,6 +8,7 @@
 
 mod timetable;
 
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,42 +19,27 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::clock::{Clock, after};
-use super::minting::Place;
-use super::nonce::Nonce;
-use super::role::RoleName;
+use crate::engine::clock::{Clock, after};
 use timetable::Timetable;
 
-/// What the keeper looks after.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Task {
-    /// A role: its rotations and revocations.
-    Tend(RoleName),
-    /// A place where intents are adrift.
-    Recover(Place),
-    /// A lease that the server must have ended.
-    Lapse(Nonce),
-    /// What of storage was not compared yet with what is at OpenRouter.
-    Reconcile,
-}
-
-/// What is to be done about a [`Task`], and which there are.
+/// What is to be done about a task, and which there are.
 #[async_trait]
-pub trait Duties: Send + Sync {
+pub trait Duties<T>: Send + Sync {
     /// Puts everything there is on the timetable. `false` when that could not be found out yet.
     async fn begin(&self) -> bool;
 
     /// Does what is due, and says when to look again; `None` when there is nothing to wait for.
-    async fn look_after(&self, task: &Task) -> Option<Timestamp>;
+    async fn look_after(&self, task: &T) -> Option<Timestamp>;
 }
 
 /// The keeper of a mount.
-pub struct Keeper {
+pub struct Keeper<T> {
     clock: Arc<dyn Clock>,
     // A plain mutex: it is never held across an await.
-    timetable: Mutex<Timetable<Task>>,
+    timetable: Mutex<Timetable<T>>,
     changed: Notify,
     at_work: AtomicBool,
+    resigned: AtomicBool,
     /// No new step is begun.
     stopping: CancellationToken,
     /// What is still under way is dropped.
@@ -61,7 +47,7 @@ pub struct Keeper {
     tasks: TaskTracker,
 }
 
-impl Keeper {
+impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
     /// A keeper that has not begun its work.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -69,6 +55,7 @@ impl Keeper {
             timetable: Mutex::default(),
             changed: Notify::new(),
             at_work: AtomicBool::new(false),
+            resigned: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             abandoned: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -76,10 +63,11 @@ impl Keeper {
     }
 
     /// Begins the work, unless it has begun: finds out in the background what there is to do.
-    pub fn start(self: &Arc<Self>, duties: Arc<dyn Duties>) {
+    pub fn start(self: &Arc<Self>, duties: Arc<dyn Duties<T>>) {
         if self.is_stopping() || self.at_work.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.resigned.store(false, Ordering::Release);
         let work = AtWork(Arc::clone(self));
         self.spawn(async move {
             if duties.begin().await {
@@ -94,20 +82,28 @@ impl Keeper {
     }
 
     /// Looks after this at that time instead of the time before.
-    pub fn plan(&self, task: Task, at: Timestamp) {
+    pub fn plan(&self, task: T, at: Timestamp) {
         if self.timetable().set(task, at) {
             self.changed.notify_one();
         }
     }
 
     /// Looks after this now.
-    pub fn now(&self, task: Task) {
+    pub fn now(&self, task: T) {
         self.plan(task, self.clock.now());
     }
 
-    /// There is nothing to look after there any more.
-    pub fn forget(&self, task: &Task) {
+    /// Removes the task.
+    pub fn forget(&self, task: &T) {
         self.timetable().remove(task);
+    }
+
+    /// This node may not act any more: ends the work, without waiting for steps under way. It begins
+    /// anew, from nothing, with the next [`start`](Self::start).
+    pub fn resign(&self) {
+        self.resigned.store(true, Ordering::Release);
+        *self.timetable() = Timetable::default();
+        self.changed.notify_one();
     }
 
     /// Whether the work has begun.
@@ -134,8 +130,8 @@ impl Keeper {
         }
     }
 
-    async fn run(self: &Arc<Self>, duties: &Arc<dyn Duties>) {
-        while !self.is_stopping() {
+    async fn run(self: &Arc<Self>, duties: &Arc<dyn Duties<T>>) {
+        while !self.is_stopping() && !self.resigned.load(Ordering::Acquire) {
             let now = self.clock.now();
             let due = self.timetable().due(now);
             for task in due {
@@ -150,6 +146,7 @@ impl Keeper {
             }
             let next = self.timetable().next().unwrap_or(Timestamp::MAX);
             tokio::select! {
+                biased;
                 () = self.clock.sleep_until(next) => {}
                 () = self.changed.notified() => {}
                 () = self.stopping.cancelled() => {}
@@ -159,7 +156,7 @@ impl Keeper {
 
     /// Sets the next time of a task that was looked after, unless its time is not `anew` any more:
     /// then somebody has asked for another look meanwhile, and knows more than this one saw.
-    fn replan(&self, task: Task, anew: Timestamp, next: Option<Timestamp>) {
+    fn replan(&self, task: T, anew: Timestamp, next: Option<Timestamp>) {
         let mut timetable = self.timetable();
         if timetable.time_of(&task) != Some(anew) {
             return;
@@ -175,13 +172,14 @@ impl Keeper {
         let abandoned = self.abandoned.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = abandoned.cancelled() => {}
                 () = work => {}
             }
         });
     }
 
-    fn timetable(&self) -> MutexGuard<'_, Timetable<Task>> {
+    fn timetable(&self) -> MutexGuard<'_, Timetable<T>> {
         self.timetable
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -189,9 +187,9 @@ impl Keeper {
 }
 
 /// The work of a keeper. However it ends, by a panic too, the next call begins it anew.
-struct AtWork(Arc<Keeper>);
+struct AtWork<T>(Arc<Keeper<T>>);
 
-impl Drop for AtWork {
+impl<T> Drop for AtWork<T> {
     fn drop(&mut self) {
         self.0.at_work.store(false, Ordering::Release);
     }
@@ -199,8 +197,8 @@ impl Drop for AtWork {
 
 /// What steps under way get to finish when the mount goes away; sealing waits for it.
 const LAST_STEPS: Duration = Duration::from_secs(1);
-/// In seconds: a task that neither ended nor failed by then is begun anew. Longer than any work
-/// under a role's lock takes.
+/// In seconds: a task that neither ended nor failed by then is begun anew. If it is still under way
+/// after all, the second look waits for the role's lock and finds what the first one stored.
 const LOST_AFTER: u64 = 15 * 60;
 
 #[cfg(test)]
@@ -210,23 +208,34 @@ mod tests {
     use super::*;
     use crate::engine::clock::SystemClock;
 
-    /// While the first look at a role is about to end, somebody changes the role.
+    const TASK: &str = "app";
+
+    fn keeper() -> Arc<Keeper<&'static str>> {
+        Arc::new(Keeper::new(Arc::new(SystemClock)))
+    }
+
+    async fn soon(seen: &Notify) {
+        let seen = tokio::time::timeout(Duration::from_secs(60), seen.notified());
+        seen.await.expect("it comes");
+    }
+
+    /// While the first look at a task is about to end, somebody asks for another.
     struct Overtaken {
-        keeper: Arc<Keeper>,
+        keeper: Arc<Keeper<&'static str>>,
         looks: AtomicUsize,
         seen: Notify,
     }
 
     #[async_trait]
-    impl Duties for Overtaken {
+    impl Duties<&'static str> for Overtaken {
         async fn begin(&self) -> bool {
-            self.keeper.now(Task::Tend(RoleName::new("app").unwrap()));
+            self.keeper.now(TASK);
             true
         }
 
-        async fn look_after(&self, task: &Task) -> Option<Timestamp> {
+        async fn look_after(&self, task: &&'static str) -> Option<Timestamp> {
             match self.looks.fetch_add(1, Ordering::Relaxed) {
-                0 => self.keeper.now(task.clone()),
+                0 => self.keeper.now(task),
                 _ => self.seen.notify_one(),
             }
             Some(Timestamp::MAX)
@@ -235,15 +244,51 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_that_was_asked_for_during_another_is_not_forgotten() {
-        let keeper = Arc::new(Keeper::new(Arc::new(SystemClock)));
+        let keeper = keeper();
         let duties = Arc::new(Overtaken {
             keeper: Arc::clone(&keeper),
             looks: AtomicUsize::new(0),
             seen: Notify::new(),
         });
         keeper.start(Arc::clone(&duties) as _);
-        let seen = tokio::time::timeout(Duration::from_secs(5), duties.seen.notified());
-        seen.await.expect("there is a second look");
+        soon(&duties.seen).await;
+        keeper.stop().await;
+    }
+
+    /// Resigns at the first look after each beginning.
+    struct Deposed {
+        keeper: Arc<Keeper<&'static str>>,
+        begun: Notify,
+    }
+
+    #[async_trait]
+    impl Duties<&'static str> for Deposed {
+        async fn begin(&self) -> bool {
+            self.keeper.now(TASK);
+            self.begun.notify_one();
+            true
+        }
+
+        async fn look_after(&self, _: &&'static str) -> Option<Timestamp> {
+            self.keeper.resign();
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn work_that_was_given_up_begins_anew() {
+        let keeper = keeper();
+        let duties = Arc::new(Deposed {
+            keeper: Arc::clone(&keeper),
+            begun: Notify::new(),
+        });
+        for _ in 0..2 {
+            keeper.start(Arc::clone(&duties) as _);
+            soon(&duties.begun).await;
+            while keeper.is_at_work() {
+                tokio::task::yield_now().await;
+            }
+        }
         keeper.stop().await;
     }
 }

@@ -2,15 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kind::Kind;
-use super::name::{PREFIX, RoleName};
-use super::terms::Terms;
-use crate::engine::connection::ConnectionName;
-use crate::engine::dynamic::DynamicRole;
 use crate::engine::error::Error;
-use crate::engine::nonce::Nonce;
-use crate::engine::rotating::RotatingRole;
-use crate::engine::stored;
+use crate::engine::names::{ConnectionName, Life, ROLES, RoleName};
+use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::{Kind, Terms};
+use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
 use crate::openrouter::KeyHash;
 
@@ -33,6 +30,28 @@ impl Role {
         Ok(stored::load(storage, &name.key()).await?)
     }
 
+    /// Reads a role's entry that is at hand.
+    ///
+    /// # Errors
+    /// [`StorageError::Malformed`](crate::logical::StorageError::Malformed).
+    pub fn parse(name: &RoleName, value: &[u8]) -> Result<Self, Error> {
+        Ok(stored::parse(&name.key(), value)?)
+    }
+
+    /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn load_rotating(
+        storage: &dyn Storage,
+        name: &RoleName,
+    ) -> Result<Option<RotatingRole>, Error> {
+        Ok(match Self::load(storage, name).await? {
+            Some(Self::Rotating(role)) => Some(*role),
+            Some(Self::Dynamic(_)) | None => None,
+        })
+    }
+
     /// Reads a role that must be there: one storage call.
     ///
     /// # Errors
@@ -47,7 +66,7 @@ impl Role {
     /// # Errors
     /// Storage's own.
     pub async fn names(storage: &dyn Storage) -> Result<Vec<RoleName>, Error> {
-        let names = storage.list(PREFIX).await?;
+        let names = storage.list(ROLES).await?;
         Ok(names
             .iter()
             .filter_map(|name| RoleName::new(name))
@@ -68,6 +87,14 @@ impl Role {
         match self {
             Self::Rotating(role) => &role.definition.terms,
             Self::Dynamic(role) => &role.terms,
+        }
+    }
+
+    /// Which life of the role it is.
+    pub fn life(&self) -> &Life {
+        match self {
+            Self::Rotating(role) => &role.life,
+            Self::Dynamic(role) => &role.life,
         }
     }
 
@@ -94,24 +121,51 @@ impl Role {
         }
     }
 
-    /// Whether a key that was ordered with this nonce is in the role's entry.
-    pub fn has_key_of(&self, nonce: &Nonce) -> bool {
-        match self {
-            Self::Rotating(role) => role.has_key_of(nonce),
-            Self::Dynamic(_) => false,
+    /// The hashes of the keys in the role's entry, each with the connection it was made through.
+    pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
+        let rotating = match self {
+            Self::Rotating(role) => Some(role.keys()),
+            Self::Dynamic(_) => None,
+        };
+        rotating.into_iter().flatten()
+    }
+}
+
+impl Stored for Role {
+    /// 2: the life of the role; of each key its workspace and the address it was made under.
+    const VERSION: u32 = 2;
+
+    fn upgrade(&mut self, _from: u32) {
+        if let Self::Rotating(role) = self {
+            role.place_keys_by_definition();
         }
     }
+}
 
-    /// The hashes of the keys in the role's entry that were made through a connection.
-    pub fn keys_of(&self, connection: &ConnectionName) -> Vec<KeyHash> {
-        match self {
-            Self::Rotating(role) => role.keys_of(connection).cloned().collect(),
-            Self::Dynamic(_) => Vec::new(),
-        }
+impl RotatingRole {
+    /// Writes it: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
+        Ok(stored::store::<Role>(storage, &name.key(), &Entry::Rotating(self)).await?)
     }
+}
 
-    /// Whether the role needs the connection, for keys in its entry or for those to come.
-    pub fn uses(&self, connection: &ConnectionName) -> bool {
-        self.terms().connection == *connection || !self.keys_of(connection).is_empty()
+impl DynamicRole {
+    /// Writes it: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
+        Ok(stored::store::<Role>(storage, &name.key(), &Entry::Dynamic(self)).await?)
     }
+}
+
+/// A [`Role`], to be stored without taking it.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry<'a> {
+    Rotating(&'a RotatingRole),
+    Dynamic(&'a DynamicRole),
 }

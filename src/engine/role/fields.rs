@@ -1,13 +1,13 @@
-//! Every field of a role, of either kind.
+//! Every field of a role, of either kind, and which of them go together.
 
-use super::kind;
-use super::terms;
+use super::kind::{self, Kind};
 use super::ttl::TTL;
-use crate::engine::{dynamic, rotating};
-use crate::framework::Field;
+use super::{dynamic, rotating, terms};
+use crate::engine::error::Error;
+use crate::framework::{Field, Fields};
 
 /// What a write takes.
-pub(super) fn write() -> impl Iterator<Item = Field> {
+pub fn write() -> impl Iterator<Item = Field> {
     let kinds = terms::FIELDS
         .iter()
         .chain(rotating::FIELDS)
@@ -15,11 +15,68 @@ pub(super) fn write() -> impl Iterator<Item = Field> {
     [kind::FIELD, TTL].into_iter().chain(kinds.cloned())
 }
 
-/// What a delete takes.
-pub(super) const DELETE: &[Field] = &[Field::switch(
-    "force",
-    "Forget the role although its keys cannot be revoked now. The answer names the keys that are\n\
-     left behind.",
-)
-.default("false")
-.query()];
+/// The kind of the role that a write makes or changes.
+///
+/// # Errors
+/// [`Error::Invalid`] for an unknown kind, for another than the role has, and for fields that only
+/// the other kind has.
+pub fn kind_of_write(before: Option<Kind>, fields: &Fields) -> Result<Kind, Error> {
+    let kind = Kind::of_write(before, fields)?;
+    let foreign = match kind {
+        Kind::Rotating => dynamic::FIELDS,
+        Kind::Dynamic => rotating::FIELDS,
+    };
+    kind.refuse(foreign, fields)?;
+    Ok(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn kind(body: Value) -> Result<Kind, String> {
+        let Value::Object(body) = body else {
+            panic!("not an object")
+        };
+        let schema: Vec<Field> = write().collect();
+        let fields = Fields::parse(&schema, &[], &body, true).map_err(|e| e.to_string())?;
+        kind_of_write(None, &fields).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_field_of_the_other_kind_is_refused() {
+        for (body, reason) in [
+            (
+                json!({"max_ttl": "1d"}),
+                "max_ttl goes only with a dynamic role; this one is rotating",
+            ),
+            (
+                json!({"max_leases": 5}),
+                "max_leases goes only with a dynamic role",
+            ),
+            (
+                json!({"credential_type": "dynamic", "rotation_period": "1d"}),
+                "rotation_period goes only with a rotating role; this one is dynamic",
+            ),
+            (
+                json!({"credential_type": "dynamic", "rotation_grace_period": "1d"}),
+                "rotation_grace_period goes only with",
+            ),
+            (
+                json!({"credential_type": "dynamic", "disable_automated_rotation": true}),
+                "disable_automated_rotation goes only with",
+            ),
+        ] {
+            let refusal = kind(body.clone()).unwrap_err();
+            assert!(refusal.contains(reason), "{body}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn saying_that_a_foreign_field_has_no_value_is_harmless() {
+        let body = json!({"credential_type": "dynamic", "rotation_schedule": null});
+        assert_eq!(kind(body), Ok(Kind::Dynamic));
+    }
+}

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::name::RoleName;
-use crate::engine::connection::ConnectionName;
 use crate::engine::error::Error;
+use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::framework::{Field, Fields};
 use crate::logical::Data;
 use crate::openrouter::{LimitReset, Limits, Usd, WorkspaceId};
@@ -55,6 +54,14 @@ impl Terms {
                 None => before.map(|b| b.description.clone()).unwrap_or_default(),
             },
         })
+    }
+
+    /// Where the next key is made.
+    pub fn place(&self) -> Place {
+        Place {
+            connection: self.connection.clone(),
+            workspace_id: self.workspace_id.clone(),
+        }
     }
 
     /// Refuses what contradicts itself.

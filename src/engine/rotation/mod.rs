@@ -2,7 +2,7 @@
 //! [`minting`](super::minting)'s.
 //!
 //! # How it is built
-//! - [`step`] names the next step from a role's stored state and the time. Pure.
+//! - [`next_step`](crate::engine::role::rotating::next_step) names the next step from a role's stored state and the time. Pure.
 //! - [`perform`] does that step, one at a time under the role's lock, and stores what came of it.
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
 //! - [`failure`] is what is stored of a step that failed, and when it is tried again.
@@ -15,15 +15,13 @@
 //! - A superseded key is in the role's entry until OpenRouter has confirmed that it is gone.
 //! - A key dies only when its time has come by an entry that was stored before.
 
-mod failure;
+mod delete;
+mod forget;
 mod next_key;
-mod paths;
 mod perform;
-mod step;
+mod write;
 
-pub use failure::failed;
-pub use next_key::NextKey;
-pub use paths::path;
-pub(crate) use perform::delete_key;
-pub use perform::{apply_limits, tend};
-pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};
+pub use delete::delete;
+pub use forget::forget;
+pub use perform::{Rotation, Trigger, revoke_all, rotate, tend};
+pub use write::{create, update};

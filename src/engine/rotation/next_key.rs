@@ -1,22 +1,32 @@
 //! A role's next key: ordered by the role's definition, and made into what the role's entry holds.
 //! Called for the first key and for every later one; storing it is the caller's.
 
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::books::InFlight;
+use crate::engine::connection::Urgency;
+use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::minting::{InFlight, Order, Purpose, mint};
-use crate::engine::role::RoleName;
-use crate::engine::rotating::{CurrentKey, Definition};
-use crate::engine::state::Engine;
+use crate::engine::keys::{Order, Recipient, mint};
+use crate::engine::names::Life;
+use crate::engine::role::rotating::{CurrentKey, Definition};
 
 /// The key that a role is to get next.
 pub struct NextKey<'a> {
     /// For whom.
-    pub role: &'a RoleName,
+    pub guard: &'a RoleGuard<'a>,
+    /// This life of the role.
+    pub life: &'a Life,
     /// What the role asks for.
     pub definition: &'a Definition,
     /// Which of the role's keys it will be.
     pub version: u64,
     /// Whether a person asked for it, rather than the schedule.
     pub manual: bool,
+    /// Who it must not wait behind.
+    pub urgency: Urgency,
+    /// Cancelled when nobody waits for it any more; counts until it is ordered.
+    pub caller_gone: &'a CancellationToken,
 }
 
 impl NextKey<'_> {
@@ -25,29 +35,33 @@ impl NextKey<'_> {
     ///
     /// # Errors
     /// Those of [`mint`].
-    pub async fn mint(self, engine: &Engine) -> Result<(CurrentKey, InFlight), Error> {
+    pub async fn mint(self) -> Result<(CurrentKey, InFlight), Error> {
+        let engine = self.guard.engine();
         let definition = self.definition;
         let policy = &definition.rotation;
         let order = Order {
-            role: self.role,
-            connection: &definition.terms.connection,
+            recipient: Recipient::Role(self.guard, self.version),
+            life: self.life,
+            place: definition.terms.place(),
             key_name: &definition.terms.key_name,
             limits: definition.terms.limits,
-            workspace_id: definition.terms.workspace_id.as_ref(),
-            lifetime: policy.lifetime(engine.clock.now()),
-            purpose: Purpose::Rotation {
-                version: self.version,
-            },
+            lifetime: policy.lifetime(engine.now()),
+            // Should storage forget that it was current: as long as a superseded key works.
+            in_use: policy.grace,
+            urgency: self.urgency,
+            caller_gone: self.caller_gone,
         };
         let minted = mint(engine, order).await?;
-        let since = engine.clock.now();
+        let since = engine.now();
         let key = CurrentKey {
             hash: minted.created.key.hash,
             label: minted.created.key.label,
             secret: minted.created.secret,
             name: minted.name,
             version: self.version,
-            connection: definition.terms.connection.clone(),
+            connection: minted.place.connection,
+            workspace_id: minted.place.workspace_id,
+            address: minted.address,
             since,
             anchor: if self.manual {
                 since

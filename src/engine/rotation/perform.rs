@@ -6,25 +6,44 @@
 //! what is stored, and says so where it matters.
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-use super::failure::failed;
 use super::next_key::NextKey;
-use super::step::{Step, next_step};
+use crate::engine::connection::Urgency;
+use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::minting::strike;
-use crate::engine::role::RoleName;
-use crate::engine::rotating::{self, Failure, Grace, RotatingRole};
-use crate::engine::state::Engine;
+use crate::engine::keys::{Warrant, is_gone, retire, strike};
+use crate::engine::names::RoleName;
+use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, failed, next_step};
 use crate::openrouter::{self, KeyHash};
 
 /// Why a role is rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
+#[derive(Debug, Clone, Copy)]
+pub enum Trigger<'a> {
     /// It is due.
     Schedule,
-    /// A person asked for it, with this grace period for the old key.
-    Person(Grace),
+    /// A person asked for it, with this grace period for the old key; until the new key is ordered,
+    /// they may give up.
+    Manual(Grace, &'a CancellationToken),
+}
+
+impl Trigger<'_> {
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::Manual(Grace::Emergency, _) => Urgency::Emergency,
+            Self::Manual(..) | Self::Schedule => Urgency::Ordinary,
+        }
+    }
+}
+
+/// What a rotation came to, with the role as it is stored now.
+#[derive(Debug)]
+pub enum Rotation {
+    /// It has a new key.
+    Done(RotatingRole),
+    /// OpenRouter, or the new key, failed: the key before is still current, and in service.
+    Failed(RotatingRole, Error),
 }
 
 /// Takes a role through all steps that are due now, and returns when it is to be looked at again;
@@ -33,20 +52,21 @@ pub enum Trigger {
 /// # Errors
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
 pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
-    let _held = engine.role_locks.lock(&name.key()).await;
-    let Some(mut role) = RotatingRole::load(&*engine.storage, name).await? else {
+    let guard = engine.tend(name).await;
+    let Some(mut role) = guard.load_rotating().await? else {
         return Ok(None);
     };
     while !engine.keeper.is_stopping() {
-        role = match next_step(&role, engine.clock.now()) {
+        role = match next_step(&role, engine.now()) {
             Step::Wait(until) => return Ok(until),
-            Step::Revoke(hash) => revoke(engine, name, role, &hash).await?,
-            Step::ApplyLimits => apply_limits(engine, name, role).await?.0,
-            // The failure is in the role by now, with the time of the next try.
-            Step::Rotate { .. } => match rotate(engine, name, role, Trigger::Schedule).await? {
-                Ok(role) | Err((role, _)) => role,
+            Step::Revoke(hash) => revoke(&guard, role, &hash, Urgency::Revocation).await?,
+            Step::ApplyLimits => apply_limits(&guard, role).await?.0,
+            Step::AskAgain => ask_again(&guard, role).await?,
+            // A failure is in the role by now, with the time of the next try.
+            Step::Rotate { .. } => match rotate(&guard, role, Trigger::Schedule).await? {
+                Rotation::Done(role) | Rotation::Failed(role, _) => role,
             },
-            Step::Delete => match rotating::finish_deletion(engine, name, role).await? {
+            Step::Delete => match super::delete::finish_deletion(&guard, role).await? {
                 Some(role) => role,
                 None => return Ok(None),
             },
@@ -55,51 +75,57 @@ pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>,
     Ok(None)
 }
 
-/// Replaces the current key. The inner error is a failure of OpenRouter's or of the new key, with
-/// the role as it is stored now: the key before is still current, and in service.
+/// Replaces the current key.
 ///
 /// # Errors
-/// Storage's own. If it was the switch that could not be stored, either it took effect, or the new
-/// key's intent is adrift and leads to it.
+/// Storage's own; [`Error::CallerGone`]. If it was the switch that could not be stored, either it took
+/// effect, or the new key's intent is adrift and leads to it.
 pub async fn rotate(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     role: RotatingRole,
-    trigger: Trigger,
-) -> Result<Result<RotatingRole, (RotatingRole, Error)>, Error> {
+    trigger: Trigger<'_>,
+) -> Result<Rotation, Error> {
+    let engine = guard.engine();
+    let nobody = CancellationToken::new();
+    let (grace, caller_gone) = match trigger {
+        Trigger::Schedule => (Grace::Seconds(role.definition.rotation.grace), &nobody),
+        Trigger::Manual(grace, caller_gone) => (grace, caller_gone),
+    };
     let next = NextKey {
-        role: name,
+        guard,
+        life: &role.life,
         definition: &role.definition,
         version: role.next_version(),
-        manual: trigger != Trigger::Schedule,
+        manual: matches!(trigger, Trigger::Manual(..)),
+        urgency: trigger.urgency(),
+        caller_gone,
     };
-    let (key, in_flight) = match next.mint(engine).await {
+    let (key, in_flight) = match next.mint().await {
         Ok(minted) => minted,
-        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(reason) => {
-            let role = rotation_failed(engine, name, role, &reason).await?;
-            return Ok(Err((role, reason)));
+        Err(reason @ (Error::Storage(_) | Error::System(_) | Error::CallerGone)) => {
+            return Err(reason);
         }
-    };
-    let grace = match trigger {
-        Trigger::Schedule => Grace::Seconds(role.definition.rotation.grace),
-        Trigger::Person(grace) => grace,
+        Err(reason) => {
+            let role = rotation_failed(guard, role, &reason).await?;
+            return Ok(Rotation::Failed(role, reason));
+        }
     };
     let role = role.switched_to(key, grace);
     // The switch. Before it, the new key is known by its intent; after it, by the entry. The intent
     // is struck out second, so that there is no moment at which neither is stored.
-    role.store(&*engine.storage, name).await?;
+    in_flight.is_being_stored(engine.now());
+    guard.store(&role).await?;
     strike(engine, &in_flight).await;
     tracing::info!(
         mount = engine.mount,
-        role = %name,
+        role = %guard.name(),
         key_version = role.current.version,
         key_hash = %role.current.hash,
         manual = role.current.manual,
         "rotated"
     );
-    events::rotated(engine, name, &role).await;
-    Ok(Ok(role))
+    events::rotated(engine, guard.name(), &role).await;
+    Ok(Rotation::Done(role))
 }
 
 /// Gives the current key the limits of the definition. The second result is why that failed, which
@@ -108,10 +134,10 @@ pub async fn rotate(
 /// # Errors
 /// Storage's own. The key may have its new limits then; giving them once more does no harm.
 pub async fn apply_limits(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     mut role: RotatingRole,
 ) -> Result<(RotatingRole, Option<Error>), Error> {
+    let engine = guard.engine();
     let limits = role.definition.terms.limits;
     let patched = patch_limits(engine, &role).await;
     let failure = match patched {
@@ -126,7 +152,7 @@ pub async fn apply_limits(
             Some(reason)
         }
     };
-    role.store(&*engine.storage, name).await?;
+    guard.store(&role).await?;
     Ok((role, failure))
 }
 
@@ -135,7 +161,8 @@ async fn patch_limits(engine: &Engine, role: &RotatingRole) -> Result<(), Error>
     let limits = role.definition.terms.limits;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     let doing = || "the limits of the live key could not be changed".to_owned();
-    let patched = link.client().await.update_limits(&key.hash, &limits).await;
+    let turn = link.client(Urgency::Ordinary).await;
+    let patched = turn.update_limits(&key.hash, &limits).await;
     let patched = patched.map_err(Error::while_doing(doing()))?;
     if patched.limits.agree_with(&limits) {
         Ok(())
@@ -150,22 +177,51 @@ async fn patch_limits(engine: &Engine, role: &RotatingRole) -> Result<(), Error>
     }
 }
 
+/// Asks OpenRouter once more about a current key that was gone: if it is there, it is handed out again.
+///
+/// # Errors
+/// Storage's own.
+async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<RotatingRole, Error> {
+    let engine = guard.engine();
+    match is_gone(engine, &role.current).await {
+        Ok(false) => {
+            tracing::warn!(
+                mount = engine.mount,
+                role = %guard.name(),
+                key_hash = %role.current.hash,
+                "the current key is there again at OpenRouter"
+            );
+            role.unfit = None;
+        }
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Ok(true) | Err(_) => {
+            if let Some(unfit) = &mut role.unfit {
+                unfit.asked = Some(engine.now());
+            }
+        }
+    }
+    guard.store(&role).await?;
+    Ok(role)
+}
+
 /// Revokes a superseded key and forgets it; or stores why that failed, and when it is tried again.
 ///
 /// # Errors
 /// Storage's own. The key may be gone then; revoking it once more succeeds.
 async fn revoke(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     mut role: RotatingRole,
     hash: &KeyHash,
+    urgency: Urgency,
 ) -> Result<RotatingRole, Error> {
+    let (engine, name) = (guard.engine(), guard.name());
     let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
         return Ok(role);
     };
     // Forgotten only once OpenRouter has confirmed that it is gone.
-    match delete_key(engine, &key.connection, hash).await {
-        Ok(()) => {
+    let warrant = Warrant::OfRole(guard, urgency);
+    match retire(engine, &key.connection, hash, warrant).await {
+        Ok(_) => {
             tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "revoked");
             role.superseded.retain(|key| key.hash != *hash);
         }
@@ -181,7 +237,7 @@ async fn revoke(
             key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
         }
     }
-    role.store(&*engine.storage, name).await?;
+    guard.store(&role).await?;
     Ok(role)
 }
 
@@ -191,43 +247,29 @@ async fn revoke(
 /// # Errors
 /// Storage's own.
 pub async fn revoke_all(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     mut role: RotatingRole,
 ) -> Result<(RotatingRole, Option<String>), Error> {
-    while let Step::Revoke(hash) = next_step(&role, engine.clock.now()) {
-        role = revoke(engine, name, role, &hash).await?;
+    let engine = guard.engine();
+    while let Step::Revoke(hash) = next_step(&role, engine.now()) {
+        role = revoke(guard, role, &hash, Urgency::Emergency).await?;
     }
-    let now = engine.clock.now();
+    let now = engine.now();
     let failed = role.superseded.iter().find(|key| key.revoke_at <= now);
     let failure = failed.and_then(|key| key.failure.clone());
     Ok((role, failure.map(|failure| failure.message)))
 }
 
-/// Deletes a key at OpenRouter; one that is not there any more is as good.
-pub(crate) async fn delete_key(
-    engine: &Engine,
-    connection: &crate::engine::connection::ConnectionName,
-    hash: &KeyHash,
-) -> Result<(), Error> {
-    let link = engine.links.open(&*engine.storage, connection).await?;
-    let deleted = link.client().await.delete_key(hash).await;
-    deleted.map_err(Error::while_doing(format!(
-        "key {hash} could not be revoked"
-    )))?;
-    Ok(())
-}
-
 async fn rotation_failed(
-    engine: &Engine,
-    name: &RoleName,
+    guard: &RoleGuard<'_>,
     mut role: RotatingRole,
     reason: &Error,
 ) -> Result<RotatingRole, Error> {
+    let engine = guard.engine();
     let failure = failure(engine, role.rotation_failure.as_ref(), reason);
     tracing::warn!(
         mount = engine.mount,
-        role = %name,
+        role = %guard.name(),
         attempts = failure.attempts,
         retry_at = %failure.retry_at,
         %reason,
@@ -235,11 +277,11 @@ async fn rotation_failed(
     );
     role.last_attempt = failure.at;
     role.rotation_failure = Some(failure);
-    role.store(&*engine.storage, name).await?;
-    events::rotation_failed(engine, name, &role).await;
+    guard.store(&role).await?;
+    events::rotation_failed(engine, guard.name(), &role).await;
     Ok(role)
 }
 
 fn failure(engine: &Engine, previous: Option<&Failure>, reason: &Error) -> Failure {
-    failed(previous, reason, engine.clock.now(), &*engine.randomness)
+    failed(previous, reason, engine.now(), &*engine.randomness)
 }

@@ -10,11 +10,11 @@ fn at(second: i64) -> Timestamp {
 #[tokio::test]
 async fn an_entry_outlives_the_process_until_it_is_struck_out() {
     let storage = MemoryStorage::default();
-    let log = Log::<String>::new("create");
+    let log = Log::<String>::new("create", 1);
     let data = "app".to_owned();
     log.put(&storage, "n1", data, at(1_000)).await.unwrap();
 
-    let later = Log::<String>::new("create");
+    let later = Log::<String>::new("create", 1);
     assert!(load(&storage, &[&later]).await.unwrap().is_empty());
     let written = later.entry("n1").unwrap();
     assert_eq!((written.data.as_str(), written.at), ("app", at(1_000)));
@@ -44,7 +44,7 @@ impl Storage for ReadOnly {
 
 #[tokio::test]
 async fn what_a_node_that_may_not_write_announced_is_not_known() {
-    let log = Log::<String>::new("create");
+    let log = Log::<String>::new("create", 1);
     let put = log.put(&ReadOnly, "n1", "app".to_owned(), at(1)).await;
     assert_eq!(put, Err(StorageError::ReadOnly));
     assert!(log.entries().is_empty());
@@ -53,7 +53,7 @@ async fn what_a_node_that_may_not_write_announced_is_not_known() {
 #[tokio::test]
 async fn other_kinds_and_broken_entries_are_left_alone() {
     let storage = MemoryStorage::default();
-    let other = Log::<String>::new("other");
+    let other = Log::<String>::new("other", 1);
     let data = "x".to_owned();
     other.put(&storage, "n1", data, at(1)).await.unwrap();
     let broken = Entry {
@@ -62,7 +62,7 @@ async fn other_kinds_and_broken_entries_are_left_alone() {
     };
     storage.put(broken).await.unwrap();
 
-    let log = Log::<String>::new("create");
+    let log = Log::<String>::new("create", 1);
     let unreadable = load(&storage, &[&log]).await.unwrap();
     assert_eq!(unreadable.len(), 1);
     assert!(log.entries().is_empty());
@@ -72,18 +72,18 @@ async fn other_kinds_and_broken_entries_are_left_alone() {
 #[tokio::test]
 async fn each_entry_is_read_once_into_the_log_of_its_kind() {
     let storage = MemoryStorage::default();
-    let (texts, numbers) = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let (texts, numbers) = (Log::<String>::new("text", 1), Log::<u32>::new("number", 1));
     let data = "app".to_owned();
     texts.put(&storage, "n1", data, at(1)).await.unwrap();
     numbers.put(&storage, "n2", 5, at(2)).await.unwrap();
-    let of_another_kind = Log::<String>::new("number");
+    let of_another_kind = Log::<String>::new("number", 1);
     let data = "five".to_owned();
     of_another_kind
         .put(&storage, "n3", data, at(3))
         .await
         .unwrap();
 
-    let later = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let later = (Log::<String>::new("text", 1), Log::<u32>::new("number", 1));
     let unreadable = load(&storage, &[&later.0, &later.1]).await.unwrap();
     assert_eq!(unreadable.len(), 1);
     assert!(
@@ -97,13 +97,13 @@ async fn each_entry_is_read_once_into_the_log_of_its_kind() {
 #[tokio::test]
 async fn an_entry_that_was_overwritten_is_of_the_new_kind_only() {
     let storage = MemoryStorage::default();
-    let (before, after) = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let (before, after) = (Log::<String>::new("text", 1), Log::<u32>::new("number", 1));
     let data = "app".to_owned();
     before.put(&storage, "n1", data, at(1)).await.unwrap();
     after.overwrite(&storage, "n1", 5, at(2)).await.unwrap();
     before.overwritten("n1");
     assert!(before.entries().is_empty());
-    let later = (Log::<String>::new("text"), Log::<u32>::new("number"));
+    let later = (Log::<String>::new("text", 1), Log::<u32>::new("number", 1));
     load(&storage, &[&later.0, &later.1]).await.unwrap();
     assert!(later.0.entries().is_empty());
     assert_eq!(later.1.entries(), after.entries());
@@ -115,7 +115,7 @@ async fn an_entry_that_was_overwritten_is_of_the_new_kind_only() {
 #[tokio::test]
 async fn the_stored_form_is_that_of_vaults_own_framework() {
     let storage = MemoryStorage::default();
-    let log = Log::<String>::new("create");
+    let log = Log::<String>::new("create", 1);
     let data = "app".to_owned();
     log.put(&storage, "n1", data, at(1_000)).await.unwrap();
     let stored = storage.get("wal/n1").await.unwrap().unwrap();
@@ -128,14 +128,14 @@ async fn the_stored_form_is_that_of_vaults_own_framework() {
 #[tokio::test]
 async fn an_amended_entry_keeps_its_time_and_one_that_is_not_there_stays_so() {
     let storage = MemoryStorage::default();
-    let log = Log::<String>::new("create");
+    let log = Log::<String>::new("create", 1);
     let data = "app".to_owned();
     log.put(&storage, "n1", data, at(1_000)).await.unwrap();
     for id in ["n1", "n2"] {
         let amended = log.amend(&storage, id, |data| data.push('!'));
         amended.await.unwrap();
     }
-    let later = Log::<String>::new("create");
+    let later = Log::<String>::new("create", 1);
     load(&storage, &[&later]).await.unwrap();
     assert_eq!(later.entries(), log.entries());
     let written = later.entry("n1").unwrap();
@@ -173,7 +173,7 @@ impl Storage for SlowToRead {
 #[tokio::test]
 async fn what_is_struck_out_or_amended_while_the_log_is_read_stays_so() {
     let storage = SlowToRead::default();
-    let log = Log::<String>::new("create");
+    let log = Log::<String>::new("create", 1);
     for id in ["n1", "n2"] {
         let data = "app".to_owned();
         log.put(&storage, id, data, at(1)).await.unwrap();

@@ -5,22 +5,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
 
-use super::application::{Tally, after};
+use super::application::{LONG_GRACE, Tally};
 use crate::harness::{Mount, Sidecar, eventually};
 
 #[tokio::test]
 async fn an_application_that_reads_the_agents_file_never_uses_a_dead_key() {
     let mount = Mount::new().await;
-    // Agent reads every three seconds, so several times between two rotations, and the grace period is
-    // long enough for a machine that is late by a few seconds.
-    let fields = json!({"rotation_period": 8, "rotation_grace_period": 12, "ttl": 3});
+    // Agent reads every three seconds, so several times between two rotations.
+    let fields = json!({"rotation_period": 8, "rotation_grace_period": LONG_GRACE, "ttl": 3});
     mount.role("app", fields).await;
     let agent = agent(&mount).await;
     let used = Tally::until_keys_are_dead(&mount, 2, async || rendered(&agent)).await;
     used.is_flawless();
-    assert!(used.keys.len() >= 3, "{used:?}");
 }
 
 #[tokio::test]
@@ -33,7 +30,7 @@ async fn an_agents_command_is_run_once_for_each_key() {
         let runs = async || (agent.lines("runs").len() > rotations).then_some(());
         eventually("the command is run for the key", SOME_LEASES, runs).await;
         // Agent reads two or three times more, and has no reason to run it again.
-        after(Instant::now(), Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(agent.lines("runs").len(), rotations + 1);
         mount.write("rotate-role/app", json!({})).await.ok();
     }
@@ -51,18 +48,16 @@ async fn an_agents_command_is_run_once_for_each_key() {
 }
 
 #[tokio::test]
-async fn an_agent_has_the_next_key_within_a_lease_of_an_emergency_rotation() {
+async fn after_an_emergency_rotation_the_end_of_its_lease_brings_an_agent_the_next_key() {
     let mount = Mount::new().await;
-    let lease = Duration::from_secs(15);
-    mount.role("app", json!({"ttl": lease.as_secs()})).await;
+    // When Agent reads anew is its own choice, before 95 % of the lease are over; here there is no other
+    // reason to do so.
+    mount.role("app", json!({"ttl": 5})).await;
     let agent = agent(&mount).await;
     let first = eventually("the key is rendered", SOME_LEASES, async || {
         rendered(&agent)
     })
     .await;
-    // Late enough for Agent to read anew in good time: it does so before 95 % of its lease are over.
-    after(Instant::now(), Duration::from_secs(4)).await;
-    let rotated = Instant::now();
     mount
         .write("rotate-role/app", json!({"rotation_grace_period": 0}))
         .await
@@ -70,7 +65,6 @@ async fn an_agent_has_the_next_key_within_a_lease_of_an_emergency_rotation() {
     assert!(!mount.openrouter.accepts(&first).await);
     let next = async || rendered(&agent).filter(|key| *key != first);
     let second = eventually("the next key is rendered", SOME_LEASES, next).await;
-    assert!(rotated.elapsed() <= lease, "after {:?}", rotated.elapsed());
     assert!(mount.openrouter.accepts(&second).await);
 }
 
@@ -104,4 +98,4 @@ pub(super) fn rendered(agent: &Sidecar) -> Option<String> {
 }
 
 /// Longer than Agent takes to start and to read anew, on a busy machine.
-pub(super) const SOME_LEASES: Duration = Duration::from_secs(60);
+pub(super) const SOME_LEASES: Duration = Duration::from_secs(120);

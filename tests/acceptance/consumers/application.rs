@@ -46,7 +46,7 @@ impl Tally {
     }
 
     /// Uses the key that `current` tells until the first `dead` keys of the mount's only role are dead
-    /// at OpenRouter.
+    /// at OpenRouter, the application has used more different ones than that, and was at work.
     pub(super) async fn until_keys_are_dead(
         mount: &Mount,
         dead: usize,
@@ -56,10 +56,12 @@ impl Tally {
             let keys = mount.openrouter.account().all_keys();
             keys.iter().filter(|key| key.deleted_at.is_some()).count()
         };
-        Self::of(mount, current, |_| died() >= dead).await
+        let done =
+            |tally: &Self| died() >= dead && tally.keys.len() > dead && tally.served >= AT_WORK;
+        Self::of(mount, current, done).await
     }
 
-    /// Asserts that it was at work, and that every request of it was answered.
+    /// Asserts that every request of it was answered.
     #[track_caller]
     pub(super) fn is_flawless(&self) {
         assert_eq!(
@@ -68,7 +70,6 @@ impl Tally {
             "requests with a dead key, besides {} good ones",
             self.served
         );
-        assert!(self.served >= 50, "only {} requests", self.served);
     }
 }
 
@@ -78,4 +79,11 @@ pub(super) async fn after(since: Instant, time: Duration) {
 }
 
 /// More than any of these tests takes on a busy machine.
-const TOO_LONG: Duration = Duration::from_secs(180);
+const TOO_LONG: Duration = Duration::from_secs(400);
+
+/// So many requests that were answered are not by chance.
+const AT_WORK: usize = 50;
+
+/// How long after its rotation a shared key lives here. Its last reader was told a few seconds; the rest
+/// is for whatever is late on a busy machine: the application, or the client that it has the key from.
+pub(super) const LONG_GRACE: u64 = 40;

@@ -2,20 +2,19 @@
 
 use serde_json::json;
 
-use super::application::Tally;
+use super::application::{LONG_GRACE, Tally};
 use crate::harness::{Client, Mount, Sidecar};
 
 #[tokio::test]
 async fn a_caching_proxy_never_serves_a_dead_key() {
     let mount = Mount::new().await;
-    let fields = json!({"rotation_period": 6, "rotation_grace_period": 8, "ttl": 3});
+    let fields = json!({"rotation_period": 6, "rotation_grace_period": LONG_GRACE, "ttl": 3});
     mount.role("app", fields).await;
     let (_proxy, client) = proxy(&mount).await;
     let path = mount.at("creds/app");
     let read = async || Some(client.read(&path).await.ok().text("api_key"));
     let used = Tally::until_keys_are_dead(&mount, 2, read).await;
     used.is_flawless();
-    assert!(used.keys.len() >= 3, "{used:?}");
 }
 
 #[tokio::test]

@@ -8,12 +8,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Client, Mount, Reply, eventually};
+use crate::harness::{Client, Mount, Promise, Reply, eventually};
 
 /// What brings the engine to call OpenRouter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,18 +123,15 @@ pub(crate) struct Life {
     promise: Option<Promise>,
 }
 
-/// A key, and until when it has to work.
-struct Promise {
-    hash: String,
-    until: Timestamp,
-}
-
 impl Life {
     /// Leads a role of a new mount to the point.
     pub(crate) async fn up_to(point: Point, client: Client) -> Self {
         let mount = Mount::on(client).await;
         // Shown when the test fails: everything else there goes by the mount's name.
         println!("{}: {point}", mount.path());
+        // No request may end by itself before the other lives have come to their points.
+        let patient = json!({"request_timeout": REQUEST_TIME.as_secs()});
+        mount.write("config", patient).await.ok();
         mount.openrouter.faults().add(point.hold());
         let mut first = None;
         if point.cause != Cause::Creation {
@@ -147,7 +143,11 @@ impl Life {
         eventually(&format!("the request: {point}"), DONE_TIME, held).await;
         let promise = match point.cause {
             Cause::Creation | Cause::Emergency | Cause::Deletion => None,
-            _ => Some(Promise::made_by(&mount).await),
+            _ => {
+                let asked = mount.openrouter.clock().now();
+                let reply = mount.read("creds/app").await.ok();
+                Some(Promise::made_by(&reply, asked))
+            }
         };
         Self {
             point,
@@ -214,32 +214,6 @@ impl Life {
     }
 }
 
-impl Promise {
-    async fn made_by(mount: &Mount) -> Self {
-        let asked = mount.openrouter.clock().now();
-        let reply = mount.read("creds/app").await.ok();
-        Self {
-            hash: reply.text("key_hash"),
-            until: asked + SignedDuration::from_secs(reply.integer("ttl")),
-        }
-    }
-
-    async fn is_kept(&self, mount: &Mount) {
-        let left = self.until.duration_since(mount.openrouter.clock().now());
-        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-        let mut keys = mount.openrouter.account().all_keys().into_iter();
-        let key = keys
-            .find(|key| key.hash == self.hash)
-            .expect("the key was made");
-        let kept = key.deleted_at.is_none_or(|died| died >= self.until);
-        assert!(
-            kept,
-            "{} died at {:?}, before {}",
-            key.hash, key.deleted_at, self.until
-        );
-    }
-}
-
 /// Sets the cause, and returns whoever waits for an answer.
 async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> {
     let (role, rotate) = (mount.at("roles/app"), mount.at("rotate-role/app"));
@@ -265,15 +239,26 @@ async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> 
 }
 
 fn definition(cause: Cause) -> Value {
-    let mut definition = json!({"limit": 5, "rotation_grace_period": 5, "ttl": 4});
-    if cause == Cause::Schedule {
-        definition["rotation_period"] = json!(5);
-        // Longer than anything dies here.
-        definition["key_max_lifetime"] = json!(3_600);
+    let mut definition = json!({"limit": 5, "rotation_grace_period": 600, "ttl": 4});
+    match cause {
+        Cause::Schedule => {
+            definition["rotation_period"] = json!(5);
+            // Longer than anything dies here.
+            definition["key_max_lifetime"] = json!(3_600);
+        }
+        Cause::Retirement => definition["rotation_grace_period"] = json!(5),
+        _ => {}
     }
     definition
 }
 
 const NEW_LIMIT: f64 = 7.0;
 /// A failure in the new process may wait fifteen seconds for its second try.
-const DONE_TIME: Duration = Duration::from_secs(60);
+const DONE_TIME: Duration = Duration::from_secs(240);
+
+/// How long a request may take that is held: the longest that a connection can have.
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// How long an engine may take to end: a second for each mount in which it is at work, and room for a
+/// busy machine; but less than its requests have left by then.
+pub(crate) const SHUTDOWN_TIME: Duration = Duration::from_secs(40);

@@ -1,13 +1,11 @@
 //! Plugin and server end while OpenRouter holds a request, at every point of a key's life: nothing
 //! is lost, and nobody has to do anything about it.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use serde_json::json;
 
 use super::kill_plugin;
-use super::life::{Cause, Life, Point};
+use super::life::{Cause, Life, Point, SHUTDOWN_TIME};
 use super::lives::{Lives, lives};
 use crate::harness::{PLUGIN_NAME, RaftVault, SOON, Vault, eventually};
 
@@ -46,7 +44,7 @@ async fn a_reload_at_any_point_of_a_rotation_leaves_nothing_undone() {
     let replies = async {
         // The first mount that is reloaded takes the process, and so the requests, of all of them.
         let ended = async || old.has_ended().then_some(());
-        eventually("the process ends", SOON, ended).await;
+        eventually("the process ends", SHUTDOWN_TIME, ended).await;
         lives.go_on();
         lives.callers_get_it_or_may_ask_again().await;
     };
@@ -66,7 +64,7 @@ async fn a_seal_at_any_point_of_a_rotation_leaves_nothing_undone() {
     lives.callers_go_on();
     lives.callers_get_it_or_may_ask_again().await;
     // All that keeps the operator waiting now is the engine itself.
-    let sealed = tokio::time::timeout(SEAL_TIME, seal).await;
+    let sealed = tokio::time::timeout(SHUTDOWN_TIME, seal).await;
     sealed.expect("it does not wait for OpenRouter").unwrap();
     lives.go_on();
     vault.unseal().await;
@@ -93,7 +91,3 @@ async fn an_order_that_takes_effect_after_the_first_look_for_it_is_found_by_the_
     lives.iter().for_each(Life::go_on);
     join_all(lives.iter().map(Life::is_whole)).await;
 }
-
-/// A second for each mount in which the engine is at work, and room for a busy machine; but less
-/// than a request to OpenRouter may take.
-const SEAL_TIME: Duration = Duration::from_secs(20);

@@ -37,10 +37,14 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
         let given = (reply.status() == 200).then(|| reply.text("key_hash"));
         // Wakes the plugin, as any request does.
         mount.read("roles/ci").await.ok();
-        let alone = async || mount.openrouter.hashes().iter().eq(&given).then_some(());
+        // One was made in vain, however late its order arrives.
+        let orders = 1 + given.iter().len();
+        let alone = async || {
+            let made = mount.openrouter.account().all_keys().len();
+            let gone = mount.openrouter.hashes().iter().eq(&given);
+            (made == orders && gone).then_some(())
+        };
         eventually("no key is left that nobody was given", FOUND, alone).await;
-        let made = mount.openrouter.account().all_keys().len();
-        assert_eq!(made, 1 + given.iter().len(), "one was made in vain");
     }
 }
 
@@ -78,5 +82,5 @@ async fn held_request(mount: &Mount) {
     eventually("the request is held", SOON, held).await;
 }
 
-/// The engine looks for a lost key at once, and again after 5 and 30 seconds.
-const FOUND: Duration = Duration::from_secs(60);
+/// The engine looks for a lost key at once, and again after 5, 30 and 120 seconds.
+const FOUND: Duration = Duration::from_secs(240);

@@ -17,7 +17,7 @@ use super::node::Node;
 use super::program::{self, PLUGIN_NAME};
 use super::raft::string;
 use super::vault::Vault;
-use super::wait::{SOON, eventually};
+use super::wait::eventually;
 
 /// A cluster with the plugin on every node, registered by its SHA-256.
 pub(crate) struct Cluster {
@@ -25,6 +25,13 @@ pub(crate) struct Cluster {
     root_token: String,
     // Dropped last: without it no node unseals.
     _unsealer: Vault,
+}
+
+/// The time from which a node leads until it stops.
+pub(crate) struct Office {
+    node: usize,
+    /// Counted from 1 for each node.
+    number: usize,
 }
 
 impl Cluster {
@@ -103,9 +110,37 @@ impl Cluster {
         self.leader_among(&Self::others(old)).await
     }
 
-    /// Waits until this node leads, as it sees it itself.
-    pub(crate) async fn leads(&mut self, index: usize) {
-        self.leader_among(&[index]).await;
+    /// Has the leader give up its office, as often as it takes until this node has it.
+    pub(crate) async fn hand_over(&mut self, leader: usize, heir: usize) {
+        loop {
+            let office = self.step_down(leader).await;
+            if self.next_among(&[leader, heir], &office).await == heir {
+                return;
+            }
+        }
+    }
+
+    /// Waits until all agree who leads after this office: another node, or the same one again. It stays
+    /// away for ten seconds only, and a busy machine may need longer to elect another.
+    pub(crate) async fn next_after(&mut self, office: &Office) -> usize {
+        let all: [usize; NODES] = std::array::from_fn(|index| index);
+        self.next_among(&all, office).await
+    }
+
+    async fn next_among(&mut self, nodes: &[usize], office: &Office) -> usize {
+        let next = async || {
+            let leader = self.leader_among(nodes).await;
+            let is_next = leader != office.node || self.offices_of(leader) > office.number;
+            is_next.then_some(leader)
+        };
+        eventually("the leader steps down", ELECTION_TIME, next).await
+    }
+
+    /// How often a node has become the leader.
+    fn offices_of(&self, index: usize) -> usize {
+        let log = self.nodes[index].log();
+        log.matches("acquired lock, enabling active operation")
+            .count()
     }
 
     /// The other nodes.
@@ -114,9 +149,14 @@ impl Cluster {
     }
 
     /// Asks the leader to give up its office, and returns before it does.
-    pub(crate) async fn step_down(&self, leader: usize) {
+    pub(crate) async fn step_down(&self, leader: usize) -> Office {
+        let office = Office {
+            node: leader,
+            number: self.offices_of(leader),
+        };
         let client = self.client(leader);
         client.write("sys/step-down", json!({})).await.ok();
+        office
     }
 
     /// Ends a node as a crash would.
@@ -183,7 +223,7 @@ impl Cluster {
             let reply = client.try_read("sys/leader").await?;
             reply.json()["leader_address"].as_str().map(str::to_owned)
         };
-        timeout(SOON, asked).await.ok().flatten()
+        timeout(ANSWER_TIME, asked).await.ok().flatten()
     }
 
     /// Starts a node again that serves nobody any more, as an operator would: a server may seal itself
@@ -215,10 +255,14 @@ async fn transit_seal(unsealer: &Client) -> Value {
 const NODES: usize = 3;
 
 /// How long an election and what comes after it may take on a busy machine.
-const ELECTION_TIME: Duration = Duration::from_secs(120);
+const ELECTION_TIME: Duration = Duration::from_secs(300);
 
-/// How long a node that is well may fail to serve for; one that joins takes three seconds.
-const MUTE_TIME: Duration = Duration::from_secs(15);
+/// How long a node that is well may fail to serve for, on a busy machine. An election is that of a node
+/// that holds none, so five to ten seconds, and one that joins takes three.
+const MUTE_TIME: Duration = Duration::from_secs(45);
+
+/// How long a node may take to answer before it counts as one that does not.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How much of the log of one that is not is shown.
 const LOG_LINES: usize = 30;

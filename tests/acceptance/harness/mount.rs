@@ -173,4 +173,5 @@ impl Mount {
 }
 
 /// How long the engine may take to find and delete a key that it does not know the secret of.
-const RECOVERY_TIME: Duration = Duration::from_secs(60);
+/// It looks at once, and again after 5, 30 and 120 seconds.
+const RECOVERY_TIME: Duration = Duration::from_secs(240);

@@ -16,6 +16,7 @@ use super::directory::Directory;
 use super::listen;
 use super::process::{PluginProcess, ServerProcess};
 use super::program::{self, PLUGIN_NAME};
+use super::wait::{SOON, eventually};
 
 /// A server process with its storage. What it needs to unseal is its owner's affair.
 pub(crate) struct Node {
@@ -113,6 +114,12 @@ impl Node {
         fs::read_to_string(self.directory.log()).expect("the server's log can be read")
     }
 
+    /// Waits until this has been logged: what is logged comes later than what it is about.
+    pub(crate) async fn has_logged(&self, words: &str) {
+        let logged = async || self.log().contains(words).then_some(());
+        eventually(&format!("`{words}` is logged"), SOON, logged).await;
+    }
+
     /// Takes the plugin's executable away from this node, as if it had never been installed here.
     pub(crate) fn remove_plugin(&self) {
         let executable = self.directory.path("plugins").join(PLUGIN_NAME);
@@ -164,9 +171,6 @@ fn configure(
         "storage": {"raft": {
             "path": directory.path("raft"),
             "node_id": name,
-            // An election is a matter of a few seconds then, not of ten; with less, a leader loses its
-            // office whenever a busy machine holds it up for half a second.
-            "performance_multiplier": "3",
             // How often it is seen to whether a node that has joined may vote.
             "autopilot_update_interval": "500ms",
             "autopilot_reconcile_interval": "500ms",

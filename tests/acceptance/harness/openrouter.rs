@@ -1,7 +1,6 @@
 //! OpenRouter as the tests have it: the simulator, and somebody who uses a key there.
 
 use std::ops::Deref;
-use std::time::Instant;
 
 use openrouter_simulator::{Fault, Options, Simulator};
 use serde_json::json;
@@ -27,26 +26,14 @@ impl OpenRouter {
     /// Uses a key as an application does. Whether it works: anything but yes or a refusal of the key
     /// is a panic.
     pub(crate) async fn accepts(&self, key: &str) -> bool {
-        self.accepts_at(Instant::now(), key.to_owned()).await
-    }
-
-    /// The same at some moment, wherever the test is by then.
-    pub(crate) fn accepts_at(
-        &self,
-        moment: Instant,
-        key: String,
-    ) -> impl Future<Output = bool> + Send + 'static {
         let hello = json!({"model": "m", "messages": [{"role": "user", "content": "Hello."}]});
         let url = format!("{}/chat/completions", self.base_url());
         let request = self.http.post(url).bearer_auth(key).json(&hello);
-        async move {
-            tokio::time::sleep_until(moment.into()).await;
-            let answer = request.send().await.expect("the simulator answers");
-            match answer.status().as_u16() {
-                200 => true,
-                401 | 403 => false,
-                other => panic!("a completion was answered with {other}"),
-            }
+        let answer = request.send().await.expect("the simulator answers");
+        match answer.status().as_u16() {
+            200 => true,
+            401 | 403 => false,
+            other => panic!("a completion was answered with {other}"),
         }
     }
 

@@ -279,8 +279,9 @@ const PAGE: usize = 4096;
 /// How much of the log a failing test prints.
 const LOG_LINES: usize = 40;
 
-/// How long a server may take to shut down.
-const STOP_TIME: Duration = Duration::from_secs(10);
+/// How long a server may take to shut down before it is killed.
+const STOP_TIME: Duration = Duration::from_secs(30);
 
-/// How long a plugin may take to notice that its server is gone.
-const PLUGIN_TIME: Duration = Duration::from_secs(3);
+/// How long a plugin may take to notice that its server is gone, on a busy machine. One that does not
+/// notice stays for good.
+const PLUGIN_TIME: Duration = Duration::from_secs(60);

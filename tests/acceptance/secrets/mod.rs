@@ -106,7 +106,6 @@ fn connection(mount: &Mount) -> Value {
     let host = url.trim_start_matches("http://").split('/').next();
     let host = host.expect("a host and a port");
     connection["proxy_url"] = format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{host}").into();
-    connection["request_timeout"] = 1.into();
     connection
 }
 

@@ -67,6 +67,14 @@ impl<'a> Witness<'a> {
     /// Every operation on every path, while OpenRouter does this to every request.
     pub(super) async fn uses_everything_while(&mut self, fault: Option<Rule>) {
         self.round += 1;
+        let is_slow = |rule: &Rule| matches!(rule.fault, Fault::Slow { .. });
+        let too_late = fault.as_ref().is_some_and(is_slow);
+        // Short only where the answers are to come too late: elsewhere none may, however busy the machine is.
+        self.connection["request_timeout"] = if too_late { 1 } else { 30 }.into();
+        // Stored beforehand: with some faults nothing is.
+        let mut connection = self.connection.clone();
+        connection["verify_connection"] = false.into();
+        self.keep(self.mount.write("config", connection).await.ok());
         if let Some(rule) = fault {
             self.mount.openrouter.faults().add(rule);
         }

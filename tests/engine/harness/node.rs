@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vault_plugin_secrets_openrouter::engine::factory;
-use vault_plugin_secrets_openrouter::engine::nonce::Randomness;
+use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
     Backend, Data, Error, Existence, Mount, NoEvents, Operation, Request, Response, SystemView,
 };

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::dynamic;
-use crate::harness::{Client, Mount, Reply, SOON, eventually, output_of, reader};
+use super::{dynamic, no_key_is_left};
+use crate::harness::{Client, Mount, Reply, output_of, reader};
 
 #[tokio::test]
 async fn the_session_in_the_readme_runs_as_it_is_shown() {
@@ -87,7 +87,7 @@ async fn a_wrapped_key_has_its_lease_from_whoever_asked_for_it() {
 async fn a_wrapped_key_that_nobody_unwraps_dies_at_the_end_of_its_lease() {
     let mount = dynamic(json!({"ttl": 3})).await;
     let token = wrapped(&reader(&mount).await, &mount).await;
-    assert_eq!(mount.openrouter.hashes().len(), 1);
+    assert_eq!(mount.openrouter.account().all_keys().len(), 1);
     no_key_is_left(&mount).await;
     // Who comes too late is not told.
     let late = unwrap(&mount, &token).await.ok();
@@ -118,23 +118,16 @@ async fn revoking_by_prefix_ends_a_wrapped_key_and_its_wrapping() {
         .refused(400, &["wrapping token"]);
 }
 
-/// A read of `creds/app` that is answered with a wrapping token for a minute.
+/// A read of `creds/app` that is answered with a wrapping token for an hour.
 async fn wrapped(client: &Client, mount: &Mount) -> String {
     let path = mount.at("creds/app");
-    let read = format!("vault read -wrap-ttl=60s -field=wrapping_token {path}");
+    let read = format!("vault read -wrap-ttl=1h -field=wrapping_token {path}");
     run(&read, client).await
 }
 
 async fn unwrap(mount: &Mount, token: &str) -> Reply {
     let body = json!({"token": token});
     mount.client().write("sys/wrapping/unwrap", body).await
-}
-
-async fn no_key_is_left(mount: &Mount) {
-    eventually("no key is left", SOON * 2, async || {
-        mount.openrouter.hashes().is_empty().then_some(())
-    })
-    .await;
 }
 
 /// A command line of the README and what it prints there.

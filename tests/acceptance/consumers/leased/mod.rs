@@ -10,7 +10,7 @@ mod proxy;
 
 use serde_json::{Value, json};
 
-use crate::harness::Mount;
+use crate::harness::{Mount, Reply, SOON, eventually};
 
 /// A mount with the dynamic role `app`.
 async fn dynamic(mut fields: Value) -> Mount {
@@ -20,15 +20,19 @@ async fn dynamic(mut fields: Value) -> Mount {
     mount
 }
 
-/// The lease of the tests that watch a client of Vault's own replace a key.
+/// The lease of the tests that watch a client replace a key, in seconds: `ttl` and `max_ttl`.
 ///
 /// Agent and Proxy renew at once, and then each time when between 70 and 73 hundredths of the lease are
 /// over. They take another key as soon as a renewal gives them less than 40 to 80 hundredths. With these
-/// times the third renewal, 21 to 22 seconds after the read, is the first to give less than the whole
-/// lease: the 5 or 6 seconds that are left. So many the client has to hand the next key over, however
-/// busy the machine is.
-fn replaced_with_five_seconds_left() -> Value {
-    json!({"ttl": 15, "max_ttl": 27})
+/// times that is the second renewal, after some 29 seconds: it gives them the 15 that are left. So there
+/// are more than ten seconds for the renewal, and more than ten to hand the next key over, for whatever
+/// is late on a busy machine.
+const LEASE: [i64; 2] = [40, 44];
+
+/// The same as fields of a role.
+fn replaced_with_time_left() -> Value {
+    let [ttl, max_ttl] = LEASE;
+    json!({"ttl": ttl, "max_ttl": max_ttl})
 }
 
 /// How many keys were ordered.
@@ -36,20 +40,36 @@ fn ordered(mount: &Mount) -> usize {
     mount.openrouter.requests().to("POST", "/keys").len()
 }
 
-/// Asserts that the mount's keys are those that were used, and that each of the dead ones lived for
-/// longer than one lease, so was renewed, and not for much longer than `max_ttl`.
+/// Asserts that the mount's keys are those that were used, and perhaps one that the client has just
+/// got, and that each of the dead ones was renewed: it lived longer than one lease. How much longer
+/// depends on how soon the client and the server act.
 #[track_caller]
-fn each_key_was_renewed_to_its_end(mount: &Mount, used: &[String], [ttl, max_ttl]: [i64; 2]) {
+fn each_key_was_renewed_to_its_end(mount: &Mount, used: &[String]) {
     let made = mount.openrouter.account().all_keys();
     let secrets: Vec<&str> = made.iter().map(|key| key.secret()).collect();
-    assert_eq!(secrets, used);
-    assert_eq!(ordered(mount), used.len());
+    assert!(secrets.starts_with(&used.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert!(secrets.len() <= used.len() + 1, "{} keys", secrets.len());
+    let [ttl, _] = LEASE;
     for key in &made {
         let Some(deleted) = key.deleted_at else {
             continue;
         };
         let life = deleted.duration_since(key.created_at).as_secs();
-        // The server may be late to revoke.
-        assert!((ttl + 1..=max_ttl + 10).contains(&life), "{life} seconds");
+        assert!(life > ttl, "{life} seconds");
     }
+}
+
+/// Waits until no key is left.
+async fn no_key_is_left(mount: &Mount) {
+    eventually("no key is left", SOON, async || {
+        mount.openrouter.hashes().is_empty().then_some(())
+    })
+    .await;
+}
+
+/// What the server knows of a lease of the mount's role `app`, if it is there.
+async fn look_up(mount: &Mount, lease: &str) -> Option<Reply> {
+    let lease = json!({"lease_id": lease});
+    let reply = mount.client().write("sys/leases/lookup", lease).await;
+    (reply.status() == 200).then_some(reply)
 }

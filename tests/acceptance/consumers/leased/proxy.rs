@@ -3,21 +3,20 @@
 
 use serde_json::json;
 
-use super::{dynamic, each_key_was_renewed_to_its_end, ordered, replaced_with_five_seconds_left};
+use super::{dynamic, each_key_was_renewed_to_its_end, look_up, ordered, replaced_with_time_left};
 use crate::consumers::application::Tally;
 use crate::consumers::proxy::proxy;
 use crate::harness::{SOON, eventually};
 
 #[tokio::test]
 async fn a_caching_proxy_renews_one_key_for_all_and_serves_no_dead_one() {
-    let mount = dynamic(replaced_with_five_seconds_left()).await;
+    let mount = dynamic(replaced_with_time_left()).await;
     let (_proxy, client) = proxy(&mount).await;
     let path = mount.at("creds/app");
     let read = async || Some(client.read(&path).await.ok().text("api_key"));
     let used = Tally::until_keys_are_dead(&mount, 1, read).await;
     used.is_flawless();
-    assert!(used.keys.len() >= 2, "{used:?}");
-    each_key_was_renewed_to_its_end(&mount, &used.keys, [15, 27]);
+    each_key_was_renewed_to_its_end(&mount, &used.keys);
 }
 
 #[tokio::test]
@@ -43,20 +42,29 @@ async fn a_lease_that_is_revoked_through_the_proxy_leaves_its_cache() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_revoked_past_the_proxy_stays_in_its_cache_until_it_would_be_over() {
-    let mount = dynamic(json!({"ttl": 8})).await;
+async fn a_lease_that_is_revoked_past_the_proxy_is_in_its_cache_no_longer_than_it_would_have_been()
+{
+    let mount = dynamic(json!({"ttl": 20})).await;
     let (_proxy, client) = proxy(&mount).await;
     let path = mount.at("creds/app");
-    let reply = client.read(&path).await.ok();
-    let lease = json!({"lease_id": reply.lease_id(), "sync": true});
-    mount.client().write("sys/leases/revoke", lease).await.ok();
-    // No wish of ours: the README warns of it, and has to be changed when this is over.
-    let served = client.read(&path).await.ok().text("api_key");
-    assert_eq!(served, reply.text("api_key"));
-    assert!(!mount.openrouter.accepts(&served).await);
-    eventually("there is another key", SOON * 2, async || {
-        let reply = client.read(&path).await.ok();
-        (reply.text("api_key") != served).then_some(())
+    let first = client.read(&path).await.ok();
+    // The Proxy renews at once, and notices then if the lease is over. After that it has no reason to ask
+    // for some 14 seconds.
+    eventually("the lease is renewed", SOON, async || {
+        let lease = look_up(&mount, &first.lease_id()).await?;
+        lease.field("last_renewal").is_string().then_some(())
     })
     .await;
+    let lease = json!({"lease_id": first.lease_id(), "sync": true});
+    mount.client().write("sys/leases/revoke", lease).await.ok();
+    assert!(!mount.openrouter.accepts(&first.text("api_key")).await);
+    // Until the Proxy notices it serves the dead key, of which the README warns. How soon it does is its own
+    // choice.
+    let next = eventually("there is another key", SOON, async || {
+        let key = client.read(&path).await.ok().text("api_key");
+        (key != first.text("api_key")).then_some(key)
+    })
+    .await;
+    assert!(mount.openrouter.accepts(&next).await);
+    assert_eq!(ordered(&mount), 2);
 }

@@ -92,7 +92,7 @@ async fn a_dropped_simulator_stops() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), stopped)
+    tokio::time::timeout(std::time::Duration::from_secs(60), stopped)
         .await
         .unwrap();
 }

@@ -127,7 +127,7 @@ async fn a_slow_request_takes_effect_even_if_the_client_stops_waiting() {
     let simulator = simulator().await;
     let client = Client::of(&simulator);
     let slow = Fault::Slow {
-        milliseconds: 1000,
+        milliseconds: 5_000,
         after_effect: false,
     };
     simulator.faults().add(slow.on("POST", "/keys"));

@@ -76,7 +76,7 @@ async fn the_high_water_mark_is_the_most_management_requests_in_flight_at_once()
     let (_, secret) = client.create(json!({ "name": "app" })).await;
     assert_eq!(simulator.requests().high_water_mark(), 1);
 
-    simulator.set_latency(Duration::from_millis(500));
+    simulator.set_latency(Duration::from_secs(3));
     let three =
         async { tokio::join!(client.get("/keys"), client.get("/key"), client.get("/keys")) };
     let ordinary = client.with(&secret);

@@ -1,0 +1,137 @@
+//! The sole right to change a role, and the proof that this node may still use it.
+
+use jiff::Timestamp;
+
+use super::Engine;
+use crate::engine::books::OUTLIVED;
+use crate::engine::clock::after;
+use crate::engine::error::Error;
+use crate::engine::names::RoleName;
+use crate::engine::role::Role;
+use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::rotating::RotatingRole;
+use crate::engine::task::Task;
+use crate::framework::Held;
+use crate::logical::Entry;
+
+/// The sole right to change a role: engine, name and lock in one. Whatever may be done only under the
+/// role's lock takes it.
+pub struct RoleGuard<'a> {
+    engine: &'a Engine,
+    name: RoleName,
+    wakes_the_keeper: bool,
+    _held: Held,
+}
+
+/// A role as it is stored, proved to be that: this node could still write its entry.
+pub struct Fenced {
+    /// The role; `None` when there is none.
+    pub role: Option<Role>,
+}
+
+impl<'a> RoleGuard<'a> {
+    pub(super) fn new(engine: &'a Engine, name: &RoleName, held: Held) -> Self {
+        Self {
+            engine,
+            name: name.clone(),
+            wakes_the_keeper: false,
+            _held: held,
+        }
+    }
+
+    pub(super) fn waking_the_keeper(mut self) -> Self {
+        self.wakes_the_keeper = true;
+        self
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    /// The role's name.
+    pub fn name(&self) -> &RoleName {
+        &self.name
+    }
+
+    /// Reads the role: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn load(&self) -> Result<Option<Role>, Error> {
+        Role::load(&*self.engine.storage, &self.name).await
+    }
+
+    /// Reads the role if it is a rotating one: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn load_rotating(&self) -> Result<Option<RotatingRole>, Error> {
+        Role::load_rotating(&*self.engine.storage, &self.name).await
+    }
+
+    /// Writes the role: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store(&self, role: &RotatingRole) -> Result<(), Error> {
+        role.store(&*self.engine.storage, &self.name).await
+    }
+
+    /// Writes the role: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the write may have happened all the same.
+    pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
+        role.store(&*self.engine.storage, &self.name).await
+    }
+
+    /// Removes the role's entry: one storage call.
+    ///
+    /// # Errors
+    /// Storage's own; the entry may be gone all the same.
+    pub async fn forget(&self) -> Result<(), Error> {
+        let (engine, name) = (self.engine, &self.name);
+        engine.storage.delete(&name.key()).await?;
+        engine.keeper.forget(&Task::Tend(name.clone()));
+        tracing::info!(mount = engine.mount, role = %name, "deleted a role");
+        Ok(())
+    }
+
+    /// Reads the role and proves that what was read is what is stored: by writing the entry again as
+    /// it was read, which a node that has lost its office cannot. It goes on reading its old state for
+    /// a while, from its cache too, so that a read proves nothing; nor does a write of another entry.
+    ///
+    /// Where there is no entry to write again, only time helps: `last_store` is when a store began
+    /// that may have made one.
+    ///
+    /// # Errors
+    /// Storage's own when this node may not write, or the entry is unreadable; [`Error::Conflict`]
+    /// while it is too early.
+    pub async fn fence(&self, last_store: Option<Timestamp>) -> Result<Fenced, Error> {
+        let storage = &*self.engine.storage;
+        let key = self.name.key();
+        if let Some(value) = storage.get(&key).await? {
+            let role = Role::parse(&self.name, &value)?;
+            storage.put(Entry { key, value }).await?;
+            return Ok(Fenced { role: Some(role) });
+        }
+        let certain_at = last_store.map_or(Timestamp::MIN, |begun| after(begun, OUTLIVED));
+        if self.engine.now() < certain_at {
+            return Err(Error::Conflict(format!(
+                "it is not certain before {certain_at} whether role {:?} was stored",
+                self.name.to_string()
+            )));
+        }
+        Ok(Fenced { role: None })
+    }
+}
+
+impl Drop for RoleGuard<'_> {
+    fn drop(&mut self) {
+        if self.wakes_the_keeper {
+            let task = Task::Tend(self.name.clone());
+            self.engine.keeper.now(task);
+        }
+    }
+}

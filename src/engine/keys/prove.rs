@@ -1,0 +1,108 @@
+//! The proof of a new key: that it is what was ordered, by OpenRouter's answer to the order, and
+//! that it works, by the key itself. Called by [`super::mint()`] before anybody gets the key; what
+//! becomes of one that fails is decided there.
+
+use jiff::SignedDuration;
+
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::openrouter::{self, CreatedKey, KeyHash, NewKey};
+
+/// Proves a key by OpenRouter's answer alone. No request.
+///
+/// # Errors
+/// [`Error::Unproven`], with what differs.
+pub(super) fn by_answer(created: &CreatedKey, new: &NewKey) -> Result<(), Error> {
+    let key = &created.key;
+    if KeyHash::of(&created.secret) != key.hash {
+        return unproven("a hash that is not that of the key");
+    }
+    if key.name != new.name {
+        return unproven("another name than was ordered");
+    }
+    if !key.limits.agree_with(&new.limits) {
+        return unproven("other limits than were ordered");
+    }
+    if key.expires_at != new.expires_at {
+        return unproven("another expiry than was ordered");
+    }
+    if new.workspace_id.is_some() && key.workspace_id != new.workspace_id {
+        return unproven("another workspace than was ordered");
+    }
+    if key.disabled {
+        return unproven("a key that is disabled");
+    }
+    Ok(())
+}
+
+/// Proves a key by authenticating with it: one request, or a few while OpenRouter does not know the
+/// key everywhere.
+///
+/// # Errors
+/// [`Error::Unproven`] when it does not authenticate, or what it says of itself differs.
+pub(super) async fn by_itself(
+    engine: &Engine,
+    link: &Link,
+    urgency: Urgency,
+    created: &CreatedKey,
+    new: &NewKey,
+) -> Result<(), Error> {
+    let itself = authenticate(engine, link, urgency, created).await?;
+    if itself.is_management_key {
+        return unproven("a key that says of itself that it manages keys");
+    }
+    if itself.label != created.key.label {
+        return unproven("another label than the key gives itself");
+    }
+    if !itself.limits.agree_with(&new.limits) {
+        return unproven("other limits than the key gives itself");
+    }
+    // OpenRouter's description has this one as optional here.
+    if itself.expires_at.is_some() && itself.expires_at != new.expires_at {
+        return unproven("another expiry than the key gives itself");
+    }
+    Ok(())
+}
+
+/// Asks OpenRouter about the key, with the key. A new key may take a moment to be known everywhere,
+/// so it gets a few tries.
+async fn authenticate(
+    engine: &Engine,
+    link: &Link,
+    urgency: Urgency,
+    created: &CreatedKey,
+) -> Result<openrouter::CurrentKey, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match link
+            .client(urgency)
+            .await
+            .current_key(&created.secret)
+            .await
+        {
+            Ok(key) => return Ok(key),
+            Err(reason) if tries == PROOF_TRIES => {
+                return Err(Error::Unproven(format!(
+                    "it does not authenticate: {reason}"
+                )));
+            }
+            Err(_) => {
+                let pause = PROOF_PAUSE.saturating_mul(tries);
+                let now = engine.clock.now();
+                engine
+                    .clock
+                    .sleep_until(now.checked_add(pause).unwrap_or(now))
+                    .await;
+            }
+        }
+    }
+}
+
+fn unproven(what: &str) -> Result<(), Error> {
+    Err(Error::Unproven(format!("OpenRouter's answer has {what}")))
+}
+
+const PROOF_TRIES: i32 = 3;
+const PROOF_PAUSE: SignedDuration = SignedDuration::from_millis(300);

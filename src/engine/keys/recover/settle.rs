@@ -1,0 +1,209 @@
+//! Settling one intent: what a listing has shown of its key, against what storage knows of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::next_look_after;
+use crate::engine::books::{Finding, Intent, Listing, OpenBooks, Purpose};
+use crate::engine::clock::after;
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::keys::retire::{Warrant, retire};
+use crate::engine::role::Role;
+use crate::framework::wal::Written;
+use crate::openrouter::{self, Deletion, Key};
+
+/// Strikes an intent out if its key is where it belongs, or deletes what was found of it, behind the
+/// fence; unless it is too early for either. An intent whose role somebody else is changing is left to
+/// them, and to the next look.
+///
+/// # Errors
+/// OpenRouter's and storage's: the intent stays.
+pub(super) async fn settle(
+    engine: &Engine,
+    books: &OpenBooks,
+    listing: &Listing,
+    written: &Written<Intent>,
+    held: Option<&RoleGuard<'_>>,
+) -> Result<(), Error> {
+    let intent = &written.data;
+    let found: Vec<&Key> = listing.keys_of(&intent.nonce).collect();
+    let settling = Settling {
+        engine,
+        books,
+        listing,
+        written,
+        found,
+    };
+    match (intent.purpose, held) {
+        (Purpose::Lease, _) => settling.lease().await,
+        (Purpose::Rotation { .. }, Some(guard)) => settling.rotation(guard).await,
+        (Purpose::Rotation { .. }, None) => match engine.try_tend(&intent.role) {
+            Some(guard) => settling.rotation(&guard).await,
+            None => {
+                settling.again_at(after(engine.now(), SOON));
+                Ok(())
+            }
+        },
+    }
+}
+
+struct Settling<'a> {
+    engine: &'a Engine,
+    books: &'a OpenBooks,
+    listing: &'a Listing,
+    written: &'a Written<Intent>,
+    found: Vec<&'a Key>,
+}
+
+impl Settling<'_> {
+    async fn rotation(&self, guard: &RoleGuard<'_>) -> Result<(), Error> {
+        let nonce = &self.written.data.nonce;
+        let is_in_service = |role: &Option<Role>| match role {
+            Some(Role::Rotating(role)) => role.has_key_of(nonce),
+            Some(Role::Dynamic(_)) | None => false,
+        };
+        let role = guard.load().await?;
+        if is_in_service(&role) {
+            return self.strike().await;
+        }
+        if self.found.is_empty() {
+            return self.nothing_was_found().await;
+        }
+        if let Some(until) = self.in_use_until(role.as_ref()) {
+            self.leave_alone(until);
+            return Ok(());
+        }
+        self.require_out_of_service()?;
+        let own = self.books.intents.is_own(nonce);
+        let begun = self.books.intents.looks.of(nonce).store_begun;
+        // Of a store by an earlier process nobody here knows when it was.
+        let last_store = begun.or((!own).then_some(self.books.since));
+        let fenced = guard.fence(last_store).await?;
+        if !is_in_service(&fenced.role) {
+            for key in &self.found {
+                self.retire(key, Warrant::Unknown(&fenced)).await?;
+            }
+        }
+        self.strike().await
+    }
+
+    async fn lease(&self) -> Result<(), Error> {
+        if self.found.is_empty() {
+            return self.nothing_was_found().await;
+        }
+        if let Some(until) = self.in_use_until(None) {
+            self.leave_alone(until);
+            return Ok(());
+        }
+        self.require_out_of_service()?;
+        let (intents, storage) = (&self.books.intents, &*self.engine.storage);
+        intents.rewrite(storage, &self.written.data.nonce).await?;
+        for key in &self.found {
+            self.retire(key, Warrant::UnknownLease).await?;
+        }
+        self.strike().await
+    }
+
+    /// Until when somebody may use the key of whom storage has forgotten; `None` if nobody can. What
+    /// this instance announced itself no snapshot has brought back, and nobody has seen its secret.
+    fn in_use_until(&self, role: Option<&Role>) -> Option<Timestamp> {
+        let intent = &self.written.data;
+        if self.books.intents.is_own(&intent.nonce) {
+            return None;
+        }
+        let in_use = intent.in_use.unwrap_or_else(|| match role {
+            Some(Role::Rotating(role)) => role.definition.rotation.grace,
+            Some(Role::Dynamic(_)) | None => IN_USE_BY_DEFAULT,
+        });
+        let until = after(self.books.since, in_use);
+        (self.engine.now() < until).then_some(until)
+    }
+
+    /// A last look before what was found is deleted: none of it may be in service. By its name such a
+    /// key could not have been found; but that the name goes with the hash is OpenRouter's word alone,
+    /// and a listing that mixes them up must not cost a key that people work with.
+    fn require_out_of_service(&self) -> Result<(), Error> {
+        let held = |key: &&&Key| self.listing.held.contains(&key.hash);
+        match self.found.iter().find(held) {
+            None => Ok(()),
+            Some(key) => Err(Error::OpenRouter {
+                doing: "an unconfirmed key cannot be deleted".to_owned(),
+                reason: openrouter::Error::Unclear {
+                    reason: format!(
+                        "its list shows the key {}, which is in service, under the name {:?}",
+                        key.hash, key.name
+                    ),
+                    retry_after: None,
+                },
+            }),
+        }
+    }
+
+    fn leave_alone(&self, until: Timestamp) {
+        for key in &self.found {
+            tracing::warn!(
+                mount = self.engine.mount,
+                role = %self.written.data.role,
+                key_hash = %key.hash,
+                %until,
+                "found a key of a creation that storage does not know the outcome of; it may be in \
+                 use and is left alone until then"
+            );
+        }
+        let intents = &self.books.intents;
+        intents.looks.learn(&self.written.data.nonce, |look| {
+            look.finding = Finding::InUse(until);
+            look.failure = None;
+            look.next = until;
+        });
+    }
+
+    async fn nothing_was_found(&self) -> Result<(), Error> {
+        let Some(next) = next_look_after(self.written.at, self.listing.begun) else {
+            return self.strike().await;
+        };
+        let intents = &self.books.intents;
+        intents.looks.learn(&self.written.data.nonce, |look| {
+            look.finding = Finding::Nothing;
+            look.failure = None;
+            look.next = next;
+        });
+        Ok(())
+    }
+
+    fn again_at(&self, next: Timestamp) {
+        let nonce = &self.written.data.nonce;
+        let intents = &self.books.intents;
+        intents
+            .looks
+            .learn(nonce, |look| look.next = look.next.max(next));
+    }
+
+    async fn retire(&self, key: &Key, warrant: Warrant<'_>) -> Result<(), Error> {
+        let (engine, intent) = (self.engine, &self.written.data);
+        let connection = &intent.place.connection;
+        let retired = retire(engine, connection, &key.hash, warrant).await?;
+        if retired == Deletion::Deleted {
+            tracing::info!(
+                mount = engine.mount,
+                role = %intent.role,
+                key_hash = %key.hash,
+                "deleted a key whose creation was never confirmed"
+            );
+        }
+        Ok(())
+    }
+
+    async fn strike(&self) -> Result<(), Error> {
+        let (intents, storage) = (&self.books.intents, &*self.engine.storage);
+        Ok(intents.strike(storage, &self.written.data.nonce).await?)
+    }
+}
+
+/// In seconds.
+const SOON: u64 = 5;
+
+/// In seconds, for intents of the first stored format: a role's default grace period.
+const IN_USE_BY_DEFAULT: u64 = Duration::from_hours(24).as_secs();

@@ -1,0 +1,69 @@
+//! The one door by which a key dies. Nothing else asks OpenRouter to delete one, and whoever wants
+//! that shows by what right: a [`Warrant`].
+
+use crate::engine::books::{InFlight, LeaseGuard};
+use crate::engine::connection::Urgency;
+use crate::engine::context::{Engine, Fenced, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::names::ConnectionName;
+use crate::openrouter::{Deletion, KeyHash};
+
+/// By what right a key is ended.
+pub enum Warrant<'a> {
+    /// By its role's entry its time has come: it was superseded, or the role is being deleted. Held by
+    /// the task that has stored that.
+    OfRole(&'a RoleGuard<'a>, Urgency),
+    /// Its lease is over.
+    OfLease(&'a LeaseGuard),
+    /// It was just made, and nobody has got it.
+    Unused(&'a InFlight),
+    /// It was made and rejected before anybody got it, as its intent says.
+    Rejected,
+    /// Storage does not know it: proved by the role's entry.
+    Unknown(&'a Fenced),
+    /// Storage does not know it: proved by the intent, which could be written again.
+    UnknownLease,
+}
+
+impl Warrant<'_> {
+    /// In words, for the log.
+    fn reason(&self) -> String {
+        match self {
+            Self::OfRole(guard, _) => format!("its time has come in role {}", guard.name()),
+            Self::OfLease(lease) => format!("its lease {} is over", lease.nonce()),
+            Self::Unused(in_flight) => format!("nobody got it, {}", in_flight.nonce()),
+            Self::Rejected => "it was rejected when it was made".to_owned(),
+            Self::Unknown(Fenced { role: Some(_) }) => "its role does not have it".to_owned(),
+            Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
+            Self::UnknownLease => "it has no lease".to_owned(),
+        }
+    }
+
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::OfRole(_, urgency) => *urgency,
+            Self::OfLease(_) | Self::Unused(_) | Self::Rejected => Urgency::Revocation,
+            Self::Unknown(_) | Self::UnknownLease => Urgency::Ordinary,
+        }
+    }
+}
+
+/// Ends a key at OpenRouter. One that is not there any more is as good.
+///
+/// # Errors
+/// [`Error::OpenRouter`] when it is not certain that the key is dead; [`Error::Missing`] without the
+/// connection.
+pub async fn retire(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    warrant: Warrant<'_>,
+) -> Result<Deletion, Error> {
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let turn = link.client(warrant.urgency()).await;
+    tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "revoking");
+    let deleted = turn.delete_key(hash).await;
+    deleted.map_err(Error::while_doing(format!(
+        "key {hash} could not be revoked"
+    )))
+}

@@ -1,0 +1,141 @@
+//! A read of `creds/:name` of a dynamic role: a key is made, and handed out under a lease.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::lease::{self, LINGER, LeaseData};
+use crate::engine::books::{LeasedKey, Record};
+use crate::engine::clock::after;
+use crate::engine::connection::Urgency;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::{Minted, Order, Recipient, discard, mint};
+use crate::engine::names::RoleName;
+use crate::engine::role::dynamic::{DynamicRole, NameTemplate};
+use crate::engine::role::{capped, shortened};
+use crate::logical::{Data, Lease, Request, Response};
+
+/// Makes a key and leases it, on a node that may write.
+///
+/// # Errors
+/// [`Error::Full`] when the role has as many leases as it may; [`Error::CallerGone`]; what [`mint`]
+/// refuses; storage's own. No error leaves a key that nobody looks after.
+pub async fn issue(
+    engine: &Engine,
+    name: &RoleName,
+    role: &DynamicRole,
+    request: &Request,
+    longest: Duration,
+) -> Result<Response, Error> {
+    let books = engine.books().await?;
+    let _coming = books.leases.admit(name, role.max_leases)?;
+    let key_name = key_name(engine, role, request).await?;
+    let span = Span::of(role, longest);
+    let ttl = span.ttl;
+    let order = Order {
+        recipient: Recipient::Reader(name),
+        life: &role.life,
+        place: role.terms.place(),
+        key_name: &key_name,
+        limits: role.terms.limits,
+        // Past the last moment to which the lease can be renewed.
+        lifetime: Some(span.max_ttl.saturating_add(LINGER)),
+        in_use: ttl,
+        urgency: Urgency::Ordinary,
+        caller_gone: &request.caller_gone,
+    };
+    let minted = mint(engine, order).await?;
+    if request.caller_gone.is_cancelled() {
+        discard(engine, minted).await;
+        return Err(Error::CallerGone);
+    }
+    let key = LeasedKey {
+        nonce: minted.in_flight.nonce().clone(),
+        role: name.clone(),
+        connection: role.terms.connection.clone(),
+        key_hash: minted.created.key.hash.clone(),
+    };
+    tracing::info!(
+        mount = engine.mount,
+        role = %name,
+        key_hash = %key.key_hash,
+        "made a key for a lease"
+    );
+    let response = response(role, span, &minted, key.clone());
+    let now = engine.now();
+    let record = Record {
+        key,
+        until: after(now, ttl),
+    };
+    lease::watch(engine, &record);
+    // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
+    // is stored, the intent is.
+    let begun = books.leases.begin(&*engine.storage, record, now);
+    begun.await?;
+    minted.in_flight.taken_over();
+    Ok(response)
+}
+
+async fn key_name(engine: &Engine, role: &DynamicRole, request: &Request) -> Result<String, Error> {
+    let template = NameTemplate::parse(&role.terms.key_name)?;
+    let entity = if template.needs_entity() && !request.entity_id.is_empty() {
+        engine.system.entity_name(&request.entity_id).await?
+    } else {
+        None
+    };
+    Ok(template.fill(&request.display_name, entity.as_deref()))
+}
+
+/// How long a lease is, in seconds.
+struct Span {
+    ttl: u64,
+    max_ttl: u64,
+    warning: Option<String>,
+}
+
+impl Span {
+    /// What the role says, within the mount's maximum.
+    fn of(role: &DynamicRole, longest: Duration) -> Self {
+        let max_ttl = capped(role.max_ttl, longest);
+        let ttl = role.ttl.min(max_ttl);
+        Self {
+            ttl,
+            max_ttl,
+            warning: shortened(role.ttl, ttl),
+        }
+    }
+}
+
+fn response(role: &DynamicRole, span: Span, minted: &Minted, key: LeasedKey) -> Response {
+    let data = Data::from_iter(
+        [
+            (
+                "api_key",
+                Value::from(minted.created.secret.expose_secret()),
+            ),
+            ("key_hash", key.key_hash.to_string().into()),
+            ("key_name", minted.name.clone().into()),
+            ("limit", json!(role.terms.limits.limit)),
+            ("limit_reset", json!(role.terms.limits.reset)),
+            (
+                "expires_at",
+                minted.expires_at.map(|at| at.to_string()).into(),
+            ),
+        ]
+        .map(|(field, value)| (field.to_owned(), value)),
+    );
+    let lease_data = LeaseData {
+        key,
+        expires_at: minted.expires_at,
+    };
+    let lease = Lease {
+        ttl: Duration::from_secs(span.ttl),
+        max_ttl: Duration::from_secs(span.max_ttl),
+        renewable: true,
+    };
+    let mut response = Response::with_data(data).with_warnings(span.warning);
+    response.secret = Some(lease_data.under(lease));
+    response
+}

@@ -1,0 +1,38 @@
+//! Dynamic roles: a key of its own for every lease, gone when the lease is.
+//!
+//! - [`entry`] and [`write`]: what a role describes, and how that is changed.
+//! - [`name`]: what a key is called, filled in from the request that it is for.
+//! - [`issue`]: a read of `creds/:name`.
+//! - [`lease`]: renewal, revocation, and what becomes of a key whose lease nobody knows of.
+//! - [`leases`]: the records of those that are alive.
+//!
+//! # Expected flow
+//! 1. The intent is stored and the key ordered and proved, as for a rotation: see
+//!    [`super::minting`].
+//! 2. The intent becomes the record of the lease: it has the key's hash now, and the time until
+//!    which the server may hold the lease. Only then is the key handed out.
+//! 3. A renewal puts that time off, before the server hears of it.
+//! 4. A revocation deletes the key at OpenRouter, then the record.
+//!
+//! # Guarantees
+//! - A key that is alive has a record that leads to it, from before it was ordered until OpenRouter
+//!   has confirmed that it is gone.
+//! - A key whose lease the server does not have is deleted by the engine itself when the record's
+//!   time is over: the reply was lost, or the server died before it stored the lease. Should the
+//!   engine be gone too, the key expires at OpenRouter a little after the longest lease.
+//! - A key with a lease does not die before the lease does: the record's time is later than the
+//!   server's, and the expiry later than any renewal.
+//!
+//! # Costs
+//! A read is one order at OpenRouter and two storage writes; a renewal one write; a revocation one
+//! deletion at OpenRouter and one write.
+
+mod issue;
+mod lease;
+mod shared_key;
+mod write;
+
+pub use issue::issue;
+pub use lease::{lapse, overdue, secret_type, watch};
+pub use shared_key::{leased, secret_type as shared_secret_type, unleased};
+pub use write::{delete, status, write};

@@ -1,0 +1,144 @@
+//! The promise, for any role and any life of it.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::clock::after;
+use crate::engine::role::rotating::sample::{DAY, at, key, policies, role};
+use crate::engine::role::rotating::{Failure, Grace, Step, next_step};
+use crate::openrouter::KeyHash;
+
+/// Something that happens to a role.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Somebody reads the key, on a mount with this maximum.
+    Read { longest: u64 },
+    /// So many seconds pass, and nobody tends the role meanwhile.
+    Pass(u64),
+    /// The role is tended: what is due is done, or OpenRouter fails.
+    Tend { succeeds: bool },
+    /// A person rotates, with so much more grace than the least that is allowed.
+    Rotate { more: u64 },
+    /// A person changes the lease.
+    Change { ttl: u64 },
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let seconds = || prop_oneof![0..60_u64, 0..2 * DAY, 0..90 * DAY];
+    prop_oneof![
+        3 => prop_oneof![Just(0), 1..120_u64, Just(32 * DAY)]
+            .prop_map(|longest| Event::Read { longest }),
+        3 => seconds().prop_map(Event::Pass),
+        4 => prop::bool::weighted(0.8).prop_map(|succeeds| Event::Tend { succeeds }),
+        1 => seconds().prop_map(|more| Event::Rotate { more }),
+        1 => (1..2 * DAY).prop_map(|ttl| Event::Change { ttl }),
+    ]
+}
+
+/// A role with its readers.
+struct Life {
+    role: RotatingRole,
+    now: Timestamp,
+    /// Until when each reader was told that the key works.
+    promises: Vec<(KeyHash, Timestamp)>,
+    /// When keys stopped working.
+    deaths: Vec<(KeyHash, Timestamp)>,
+}
+
+impl Life {
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Read { longest } => self.read(longest),
+            Event::Pass(seconds) => self.now = after(self.now, seconds),
+            Event::Tend { succeeds } => while self.step(succeeds) && succeeds {},
+            Event::Rotate { more } => {
+                let least = self.role.definition.rotation.shortest_grace();
+                self.rotate(least.saturating_add(more));
+            }
+            Event::Change { ttl } => self.change(ttl),
+        }
+    }
+
+    fn read(&mut self, longest: u64) {
+        let longest = Some(Duration::from_secs(longest));
+        // There may be no key to hand out: then there is no promise.
+        if let Ok(handout) = Handout::of(&self.role, self.now, longest) {
+            let until = after(self.now, handout.ttl);
+            assert!(handout.ttl >= 1);
+            self.promises.push((self.role.current.hash.clone(), until));
+        }
+    }
+
+    /// Whether there was something to do.
+    fn step(&mut self, succeeds: bool) -> bool {
+        let failed = Some(Failure {
+            attempts: 1,
+            at: self.now,
+            message: String::new(),
+            retry_at: after(self.now, 60),
+        });
+        match next_step(&self.role, self.now) {
+            Step::Revoke(hash) if succeeds => {
+                self.role.superseded.retain(|key| key.hash != hash);
+                self.deaths.push((hash, self.now));
+            }
+            Step::Revoke(hash) => {
+                let mut keys = self.role.superseded.iter_mut();
+                keys.find(|key| key.hash == hash).unwrap().failure = failed;
+            }
+            Step::Rotate { .. } if succeeds => self.rotate(self.role.definition.rotation.grace),
+            Step::Rotate { .. } => self.role.rotation_failure = failed,
+            Step::Wait(_) => return false,
+            step @ (Step::ApplyLimits | Step::AskAgain | Step::Delete) => panic!("{step:?}"),
+        }
+        true
+    }
+
+    fn rotate(&mut self, grace: u64) {
+        if let Some(expires_at) = self.role.current.expires_at {
+            self.deaths
+                .push((self.role.current.hash.clone(), expires_at));
+        }
+        let next = self.role.current.version + 1;
+        let new = key(next, &self.role.definition.rotation, self.now);
+        self.role = self.role.clone().switched_to(new, Grace::Seconds(grace));
+    }
+
+    fn change(&mut self, ttl: u64) {
+        let mut definition = self.role.definition.clone();
+        definition.rotation.ttl = ttl;
+        if definition.check(self.now).is_ok() {
+            let role = self.role.clone();
+            self.role = role.redefined(definition, self.now);
+        }
+    }
+
+    fn broken(&self) -> Option<&(KeyHash, Timestamp)> {
+        let last = &self.role.current;
+        let expiry = last.expires_at.map(|at| (last.hash.clone(), at));
+        self.promises.iter().find(|(hash, until)| {
+            let mut deaths = self.deaths.iter().chain(&expiry);
+            deaths.any(|(dead, at)| dead == hash && at < until)
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_key_that_is_handed_out_works_for_as_long_as_its_reader_was_told(
+        policy in policies(), life in prop::collection::vec(events(), 1..80),
+    ) {
+        let mut it = Life {
+            role: role(policy, at(0)),
+            now: at(0),
+            promises: Vec::new(),
+            deaths: Vec::new(),
+        };
+        for event in life {
+            it.happen(event);
+            prop_assert_eq!(it.broken(), None);
+        }
+    }
+}

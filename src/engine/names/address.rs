@@ -1,0 +1,75 @@
+//! Which address a secret may be sent to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::randomness::Randomness;
+
+/// One address of a connection: an API's URL with the proxy and the trust roots on the way to it.
+/// Connections and keys of the first stored format have none, which is one too.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AddressId(String);
+
+/// The address of a connection, and whose secrets may be sent to it.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Address {
+    id: AddressId,
+    /// Earlier addresses from which somebody moved here who knew the stored management key: whoever
+    /// knows that may do everything with the keys made under it.
+    succeeds: Vec<AddressId>,
+}
+
+impl Address {
+    /// Which one it is.
+    pub fn id(&self) -> &AddressId {
+        &self.id
+    }
+
+    /// Another address. If whoever moved there brought the stored management key along, it succeeds
+    /// this one; if not, nothing that is stored may be sent there.
+    #[must_use]
+    pub fn moved(&self, with_stored_key: bool, randomness: &dyn Randomness) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
+        let id = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let mut succeeds = Vec::new();
+        if with_stored_key {
+            succeeds.clone_from(&self.succeeds);
+            succeeds.push(self.id.clone());
+        }
+        Self {
+            id: AddressId(format!("{id:016x}")),
+            succeeds,
+        }
+    }
+
+    /// Whether a key that was made under that address may be sent to this one.
+    pub fn may_see_keys_of(&self, made_under: &AddressId) -> bool {
+        self.id == *made_under || self.succeeds.contains(made_under)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::randomness::SystemRandomness;
+
+    #[test]
+    fn keys_go_only_where_somebody_moved_who_knew_the_stored_key() {
+        let first = Address::default();
+        let second = first.moved(true, &SystemRandomness);
+        let third = second.moved(true, &SystemRandomness);
+        let elsewhere = third.moved(false, &SystemRandomness);
+        let back = elsewhere.moved(true, &SystemRandomness);
+        for (here, sees) in [
+            (&first, [true, false, false]),
+            (&second, [true, true, false]),
+            (&third, [true, true, true]),
+            (&elsewhere, [false, false, false]),
+            (&back, [false, false, false]),
+        ] {
+            let made_under = [first.id(), second.id(), third.id()];
+            assert_eq!(made_under.map(|id| here.may_see_keys_of(id)), sees);
+        }
+        assert!(back.may_see_keys_of(elsewhere.id()));
+    }
+}

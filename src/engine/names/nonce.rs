@@ -1,0 +1,179 @@
+//! The unique part of every key's name at OpenRouter: by it a key is found again whose creation
+//! was never confirmed, and it tells whose key it is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::role::RoleName;
+use crate::engine::randomness::Randomness;
+
+/// One life of a role, from its creation to its deletion: a later role of the same name is another.
+/// Roles of the first stored format have none, which is one too.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Life(String);
+
+impl Life {
+    /// A new one.
+    pub fn new(randomness: &dyn Randomness) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
+        let random = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self(format!("{random:016x}"))
+    }
+}
+
+/// Who has a key made: a mount, and one life of one of its roles.
+///
+/// It is part of every nonce, so that a key that nobody has an entry of can be told from those of
+/// other mounts and clusters: storage that was restored from a snapshot knows nothing of the keys
+/// made after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    mount: [u8; 4],
+    role: [u8; 4],
+}
+
+impl Origin {
+    /// Of a mount, by the UUID that the server gave it for good, and a life of one of its roles.
+    pub fn new(mount: &str, role: &RoleName, life: &Life) -> Self {
+        let role = match life.0.as_str() {
+            "" => role.to_string(),
+            // No role's name has a slash in it.
+            life => format!("{role}/{life}"),
+        };
+        Self {
+            mount: short_digest(mount),
+            role: short_digest(&role),
+        }
+    }
+
+    /// Whether it is a role of the mount with this UUID.
+    pub fn is_of_mount(&self, mount: &str) -> bool {
+        self.mount == short_digest(mount)
+    }
+}
+
+/// The beginning of the SHA-256. Mount and role together are 64 bits: that a key of somebody else's
+/// has the same ones by chance is out of the question.
+fn short_digest(text: &str) -> [u8; 4] {
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(text));
+    [a, b, c, d]
+}
+
+/// What no other key's name has: 64 bits of [`Origin`] and 64 random ones, as 32 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// A new one.
+    pub fn new(origin: &Origin, randomness: &dyn Randomness) -> Self {
+        let Origin { mount, role } = origin;
+        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
+        let (mount, role) = (u32::from_be_bytes(*mount), u32::from_be_bytes(*role));
+        let random = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self(format!("{mount:08x}{role:08x}{random:016x}"))
+    }
+
+    /// The one that a key's name ends in, if it does in one.
+    pub fn of_key_name(key_name: &str) -> Option<Self> {
+        let (_, last_word) = key_name.rsplit_once(' ')?;
+        let digits = last_word.strip_prefix(PREFIX)?;
+        let is_one = digits.len() == 32
+            && digits
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        is_one.then(|| Self(digits.to_owned()))
+    }
+
+    /// Who had its key made. Of a nonce that is read from a key's name it is what the name claims.
+    pub fn origin(&self) -> Option<Origin> {
+        let part = |range| {
+            let digits = self.0.get(range)?;
+            Some(u32::from_str_radix(digits, 16).ok()?.to_be_bytes())
+        };
+        Some(Origin {
+            mount: part(0..8)?,
+            role: part(8..16)?,
+        })
+    }
+
+    /// The end of the name of the key that was ordered with this nonce.
+    pub fn marker(&self) -> String {
+        format!("{PREFIX}{self}")
+    }
+
+    /// Whether a key of this name was ordered with this nonce.
+    pub fn marks(&self, key_name: &str) -> bool {
+        key_name.ends_with(&self.marker())
+    }
+
+    /// As text, for the id of its entry in the write-ahead log.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+const PREFIX: &str = "vault-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::randomness::SystemRandomness;
+
+    fn origin(mount: &str, role: &str, life: &Life) -> Origin {
+        Origin::new(mount, &RoleName::new(role).unwrap(), life)
+    }
+
+    #[test]
+    fn a_nonce_marks_the_name_that_ends_in_it_and_is_read_from_it() {
+        let origin = origin("mount", "app", &Life::default());
+        let nonce = Nonce::new(&origin, &SystemRandomness);
+        let other = Nonce::new(&origin, &SystemRandomness);
+        assert_eq!(nonce.as_str().len(), 32);
+        let name = format!("app 2026-11-21 {}", nonce.marker());
+        assert!(nonce.marks(&name));
+        assert!(!other.marks(&name));
+        assert_eq!(Nonce::of_key_name(&name), Some(nonce));
+    }
+
+    #[test]
+    fn a_nonce_tells_whose_key_it_is() {
+        let (first, second) = (Life::default(), Life::new(&SystemRandomness));
+        let app = origin("mount", "app", &first);
+        let read = |nonce: Nonce| Nonce::of_key_name(&format!("app {}", nonce.marker()));
+        let nonce = read(Nonce::new(&app, &SystemRandomness)).unwrap();
+        assert_eq!(nonce.origin(), Some(app));
+        let sibling = origin("mount", "other", &first);
+        let foreign = origin("elsewhere", "app", &first);
+        let successor = origin("mount", "app", &second);
+        assert!(app != sibling && sibling.is_of_mount("mount"));
+        assert!(app != successor && successor.is_of_mount("mount"));
+        assert!(app != foreign && !foreign.is_of_mount("mount"));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_nonce_is_none() {
+        let digits = "0123456789abcdef0123456789abcdef";
+        assert!(Nonce::of_key_name(&format!("app vault-{digits}")).is_some());
+        for name in [
+            format!("app vault-{digits}0"),
+            format!("app vault-{}", &digits[1..]),
+            format!("app vault-{}", digits.to_uppercase()),
+            format!("app vault-{digits} "),
+            format!("app my-vault-{digits}"),
+            format!("vault-{digits}"),
+            "app".to_owned(),
+        ] {
+            assert_eq!(Nonce::of_key_name(&name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The paths `config` and `config/:name`.
+
+mod verify;
+
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use crate::engine::connection::{Connection, fields, missing};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::Holdings;
+use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
+use crate::engine::stored;
+use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
+use crate::logical::{Data, Operation, Response};
+
+/// Both paths: the bare one is the connection named `default`.
+pub fn paths() -> Vec<Path<Engine>> {
+    let bare = connection_path("config", "configuration").on(
+        Operation::List,
+        Endpoint::new("List the connections.", list),
+    );
+    let named = connection_path("config/:name", "connection").parameter(
+        "name",
+        "The connection's name. `config` alone is `default`.",
+    );
+    vec![bare, named]
+}
+
+fn connection_path(pattern: &'static str, suffix: &'static str) -> Path<Engine> {
+    Path::new(pattern, suffix)
+        .on(
+            Operation::Read,
+            Endpoint::new("Read a connection, without its management key.", read),
+        )
+        .on_write(
+            Endpoint::new("Configure a connection to OpenRouter.", write)
+                .takes(fields::WRITE.iter().cloned())
+                .active_only(),
+        )
+        .on(
+            Operation::Patch,
+            Endpoint::new("Change parts of a connection.", write)
+                .takes(fields::WRITE.iter().cloned())
+                .active_only(),
+        )
+        .on(
+            Operation::Delete,
+            Endpoint::new("Delete a connection that no role uses.", delete).active_only(),
+        )
+        .exists(|engine: Arc<Engine>, fields| async move {
+            let name = name_of(fields.text("name"))?;
+            Ok(stored::exists(&*engine.storage, &name.key()).await?)
+        })
+        .help(SYNOPSIS, DESCRIPTION)
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = name_of(call.fields.text("name"))?;
+    let Some(connection) = Connection::load(&*engine.storage, &name).await? else {
+        return Ok(None);
+    };
+    let mut data = Data::new();
+    let mut show = |field: &str, value: serde_json::Value| data.insert(field.to_owned(), value);
+    show("api_url", connection.api_url.as_str().into());
+    show("description", connection.description.into());
+    show("request_timeout", connection.request_timeout.into());
+    let ca_certificate = connection.ca_certificate;
+    show(
+        "ca_certificate",
+        ca_certificate.map(|ca| ca.as_pem().to_owned()).into(),
+    );
+    // As its Display shows it: without credentials.
+    show(
+        "proxy_url",
+        connection.proxy_url.map(|url| url.to_string()).into(),
+    );
+    let proof = connection.proof;
+    show(
+        "management_key_label",
+        proof.as_ref().map(|p| p.label.clone()).into(),
+    );
+    let expires_at = proof.as_ref().and_then(|p| p.expires_at);
+    show(
+        "management_key_expires_at",
+        expires_at.map(|t| t.to_string()).into(),
+    );
+    show(
+        "verified_at",
+        proof.map(|p| p.verified_at.to_string()).into(),
+    );
+    Ok(Some(Response::with_data(data)))
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = name_of(call.fields.text("name"))?;
+    let _held = engine.connection_locks.lock(&name.key()).await;
+    let before = Connection::load(&*engine.storage, &name).await?;
+    if before.is_none() && call.request.operation == Operation::Patch {
+        return Err(missing(&name).into());
+    }
+    let mut connection = fields::apply(before.as_ref(), &call.fields)?;
+    if let Some(before) = &before
+        && !connection.has_address_of(before)
+    {
+        connection.address = moved(&engine, before, &call.fields)?;
+    }
+    let link = engine.links.trial(&name, &connection)?;
+    let mut warnings = Vec::new();
+    if call.fields.switch("verify_connection").unwrap_or(true) {
+        let now = engine.now();
+        let proof = verify::prove(&link, now).await?;
+        warnings.extend(verify::warnings(&proof, now));
+        connection.proof = Some(proof);
+        if let Some(before) = &before
+            && verify::reaches_elsewhere(before, &connection)
+            && !call.fields.switch("force").unwrap_or(false)
+        {
+            let old = engine.links.trial(&name, before)?;
+            warnings.extend(verify::sees_the_same(&engine, &name, &old, &link).await?);
+        }
+    } else if before.is_none_or(|before| verify::reaches_elsewhere(&before, &connection)) {
+        connection.proof = None;
+    }
+    connection.store(&*engine.storage, &name).await?;
+    engine.links.forget(&name).await;
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
+}
+
+/// The new address of a connection whose `api_url`, `proxy_url` or `ca_certificate` a write changes.
+/// Nothing that is stored is sent there unless the write knows the stored management key.
+///
+/// # Errors
+/// [`Error::Invalid`] when it brings no management key at all.
+fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Address, Error> {
+    let Some(brought) = fields.secret("management_key") else {
+        return Err(Error::invalid(
+            "management_key is required with a change of api_url, proxy_url or ca_certificate: a \
+             stored key is sent only to the address it was written for",
+        ));
+    };
+    let is_stored = brought.expose_secret() == before.management_key.expose_secret();
+    Ok(before.address.moved(is_stored, &*engine.randomness))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = name_of(call.fields.text("name"))?;
+    let _held = engine.connection_locks.lock(&name.key()).await;
+    let _closed = engine.links.close(&name)?;
+    let holdings = Holdings::of(&engine).await?;
+    let users = holdings.users_of(&name);
+    if !users.is_empty() {
+        let users: Vec<String> = users.into_iter().map(ToString::to_string).collect();
+        return Err(Error::Invalid(format!(
+            "connection {:?} is used by the roles {}; delete them first, or write to \
+             \"forget-connection/{name}\" to leave their keys behind",
+            name.to_string(),
+            users.join(", ")
+        ))
+        .into());
+    }
+    let leased = holdings.leased_of(&name);
+    if leased > 0 {
+        return Err(Error::Invalid(format!(
+            "connection {:?} is needed to revoke {leased} keys under leases; revoke the leases \
+             first, or write to \"forget-connection/{name}\" to leave their keys behind until \
+             they expire",
+            name.to_string(),
+        ))
+        .into());
+    }
+    if holdings.is_unconfirmed(&name) {
+        return Err(Error::Conflict(format!(
+            "a creation through connection {:?} whose outcome is unknown is still being recovered; \
+             try again in some minutes, or write to \"forget-connection/{name}\"",
+            name.to_string()
+        ))
+        .into());
+    }
+    engine.storage.delete(&name.key()).await?;
+    engine.links.forget(&name).await;
+    let unreadable = holdings.unreadable.iter().map(|role| {
+        format!(
+            "role {:?} is unreadable; it may have used the connection",
+            role.to_string()
+        )
+    });
+    let warnings: Vec<String> = unreadable.collect();
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
+}
+
+async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
+    Ok(Some(Response::list(
+        engine.storage.list(CONNECTIONS).await?,
+    )))
+}
+
+fn name_of(captured: Option<&str>) -> Result<ConnectionName, Error> {
+    captured.map_or_else(|| Ok(ConnectionName::default()), ConnectionName::parse)
+}
+
+const SYNOPSIS: &str = "Connect to OpenRouter with a management key.";
+
+const DESCRIPTION: &str = "\
+A connection is one OpenRouter management key and how to reach the API with it. Roles name the
+connection that their keys are made with; the one behind `config` alone is named `default`.
+
+A write proves the key with OpenRouter before anything is stored: it must be a management key.
+Replacing the key of a connection in use also proves that the new one sees the keys that this
+engine manages. Set verify_connection=false where the server cannot reach OpenRouter yet.
+
+OpenRouter has no way to create or renew management keys. To replace one, make a new one in
+OpenRouter's settings, write it here, and delete the old one there. A write warns of a key that
+expires within 14 days.
+
+Of a connection that is there, api_url, proxy_url and ca_certificate are changed only together with
+management_key: a stored key is sent only to the address it was written for.
+
+A connection is not deleted while a role uses it; `forget-connection` forgets one all the same.";

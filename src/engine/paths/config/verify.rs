@@ -1,0 +1,100 @@
+//! Proving a management key before anything depends on it.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use crate::engine::clock::after;
+use crate::engine::connection::{Connection, Link, Proof, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::{Holdings, is_there};
+use crate::engine::names::ConnectionName;
+use crate::openrouter::KeyHash;
+
+/// Asks OpenRouter what the key is: it must be a management key.
+pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<Proof, Error> {
+    let key = link
+        .client(Urgency::Ordinary)
+        .await
+        .current_management_key()
+        .await
+        .map_err(Error::while_doing("the management key cannot be verified"))?;
+    if !key.is_management_key {
+        return Err(Error::invalid(
+            "management_key must be a management key; this is an ordinary API key, which cannot \
+             create or revoke others. Management keys are made in OpenRouter's settings",
+        ));
+    }
+    Ok(Proof {
+        label: key.label,
+        expires_at: key.expires_at,
+        verified_at: now,
+    })
+}
+
+/// What an operator should know of a key that was just proved.
+pub(super) fn warnings(proof: &Proof, now: Timestamp) -> Option<String> {
+    let expires_at = proof.expires_at?;
+    (expires_at <= after(now, SOON)).then(|| {
+        format!(
+            "the management key expires at {expires_at}; OpenRouter has no way to renew one, so \
+             make a new one in its settings and write it here before then"
+        )
+    })
+}
+
+/// Whether a change of this kind could hide the managed keys from the engine.
+pub(super) fn reaches_elsewhere(before: &Connection, after: &Connection) -> bool {
+    use secrecy::ExposeSecret;
+    before.management_key.expose_secret() != after.management_key.expose_secret()
+        || before.api_url != after.api_url
+}
+
+/// Proves that every key that the engine manages through the connection can be seen over `link`.
+/// A key that the old connection does not see either is gone, and no reason to refuse. Returns a
+/// warning where the keys of a role are not known.
+pub(super) async fn sees_the_same(
+    engine: &Engine,
+    name: &ConnectionName,
+    old: &Link,
+    new: &Link,
+) -> Result<Option<String>, Error> {
+    let holdings = Holdings::of(engine).await?;
+    let lost: Vec<KeyHash> = stream::iter(holdings.keys_of(name))
+        .map(|hash| async move {
+            let seen = sees(new, &hash).await? || !sees(old, &hash).await.unwrap_or(true);
+            Ok::<_, Error>((!seen).then_some(hash))
+        })
+        .buffer_unordered(8)
+        .try_filter_map(|lost| async move { Ok(lost) })
+        .try_collect()
+        .await?;
+    if let Some(one) = lost.first() {
+        return Err(Error::Invalid(format!(
+            "management_key does not see {} of the keys that this engine manages ({one}, for \
+             one), so they could not be revoked any more; give it a key of the same account, or \
+             force=true to leave them behind",
+            lost.len()
+        )));
+    }
+    Ok(holdings.unreadable.first().map(|role| {
+        format!(
+            "{} roles are unreadable, {role} for one, and it is not known whether the management \
+             key sees their keys",
+            holdings.unreadable.len()
+        )
+    }))
+}
+
+async fn sees(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
+    is_there(link, hash).await.map_err(|reason| match reason {
+        Error::OpenRouter { reason, .. } => Error::OpenRouter {
+            doing: "it cannot be proved that the management key sees the managed keys".to_owned(),
+            reason,
+        },
+        other => other,
+    })
+}
+
+/// How early an expiry is worth a warning, in seconds: 14 days.
+const SOON: u64 = 14 * 24 * 60 * 60;

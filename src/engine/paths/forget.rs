@@ -1,0 +1,132 @@
+//! The paths `forget-role/:name` and `forget-connection/:name`: the ways out where something cannot be
+//! ended properly. Both need `sudo`: what they leave behind can go on spending.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::engine::connection::missing;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::Holdings;
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::role::Role;
+use crate::engine::rotation;
+use crate::engine::stored;
+use crate::framework::{Call, Endpoint, Field, Outcome, Path};
+use crate::logical::{Data, Operation, Response};
+use crate::openrouter::KeyHash;
+
+/// Both paths.
+pub fn paths() -> Vec<Path<Engine>> {
+    let role = Path::new("forget-role/:name", "role")
+        .parameter("name", "The role's name.")
+        .on(
+            Operation::Update,
+            Endpoint::new(
+                "Forget a role, and leave behind the keys that cannot be revoked.",
+                forget_role,
+            )
+            .takes(ROLE_FIELDS.iter().cloned())
+            .verb("forget")
+            .active_only(),
+        )
+        .help(
+            "Forget a role whose keys cannot be revoked.",
+            ROLE_DESCRIPTION,
+        );
+    let connection = Path::new("forget-connection/:name", "connection")
+        .parameter("name", "The connection's name.")
+        .on(
+            Operation::Update,
+            Endpoint::new(
+                "Forget a connection, and leave behind the keys made with it.",
+                forget_connection,
+            )
+            .verb("forget")
+            .active_only(),
+        )
+        .help(
+            "Forget a connection that is in use.",
+            CONNECTION_DESCRIPTION,
+        );
+    vec![role, connection]
+}
+
+/// The paths that need `sudo`.
+pub const ROOT: [&str; 2] = ["forget-role/*", "forget-connection/*"];
+
+async fn forget_role(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let guard = engine.change(&name).await;
+    let revoke = call.fields.switch("revoke_keys").unwrap_or(true);
+    let Some(forgotten) = rotation::forget(&guard, revoke).await? else {
+        return Err(Role::missing(&name).into());
+    };
+    let warning = (!forgotten.left_behind.is_empty()).then(|| {
+        format!(
+            "{} of the role's keys may still work at OpenRouter and are not known here any more: {}",
+            forgotten.left_behind.len(),
+            forgotten.reason
+        )
+    });
+    Ok(Some(answer(&forgotten.left_behind).with_warnings(warning)))
+}
+
+async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = ConnectionName::parse(call.fields.text("name").unwrap_or_default())?;
+    let _held = engine.connection_locks.lock(&name.key()).await;
+    let _closed = engine.links.close(&name)?;
+    if !stored::exists(&*engine.storage, &name.key()).await? {
+        return Err(missing(&name).into());
+    }
+    let left_behind = BTreeSet::from_iter(Holdings::of(&engine).await?.keys_of(&name));
+    for key_hash in &left_behind {
+        tracing::warn!(
+            mount = engine.mount,
+            connection = %name,
+            %key_hash,
+            "a connection is forgotten, and a key made with it left behind"
+        );
+    }
+    engine
+        .storage
+        .delete(&name.key())
+        .await
+        .map_err(Error::from)?;
+    engine.links.forget(&name).await;
+    let warning = (!left_behind.is_empty()).then(|| {
+        format!(
+            "{} keys cannot be revoked any more until the connection is written again, with a \
+             management key of the same account",
+            left_behind.len()
+        )
+    });
+    Ok(Some(answer(&left_behind).with_warnings(warning)))
+}
+
+fn answer(left_behind: &BTreeSet<KeyHash>) -> Response {
+    let hashes: Vec<String> = left_behind.iter().map(ToString::to_string).collect();
+    let field = "keys_left_behind".to_owned();
+    Response::with_data(Data::from_iter([(field, hashes.into())]))
+}
+
+const ROLE_FIELDS: &[Field] = &[Field::switch(
+    "revoke_keys",
+    "Whether to revoke what can be revoked. With false the role's keys stay alive and are left to\n\
+     whoever has them.",
+)
+.default("true")];
+
+const ROLE_DESCRIPTION: &str = "\
+Revokes the role's keys, all at once and each one time, and forgets the role whatever came of it. The
+answer names in keys_left_behind the hashes of the keys that may still work; each is in the server's
+log too. Nothing here leads to them any more: delete them at OpenRouter.
+
+Use `delete` on the role where OpenRouter can be reached. This path is for a management key that is
+lost, an account that is gone, or an entry that cannot be read. The leases of a dynamic role outlive
+it, as with `delete`. It needs the sudo capability.";
+
+const CONNECTION_DESCRIPTION: &str = "\
+Forgets a connection although roles or leases use it. The keys made with it stay alive at OpenRouter
+until they expire, or the connection is written again with a management key of the same account; the
+answer names them in keys_left_behind, and so does the server's log. It needs the sudo capability.";

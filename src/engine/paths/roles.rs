@@ -1,0 +1,123 @@
+//! The paths `roles` and `roles/:name`. What is done depends on the role's kind.
+
+use std::sync::Arc;
+
+use crate::engine::context::Engine;
+use crate::engine::names::{ROLES, RoleName};
+use crate::engine::role::{Kind, Role, fields, rotating};
+use crate::engine::{leasing, rotation, stored};
+use crate::framework::{Call, Endpoint, Outcome, Path};
+use crate::logical::{Operation, Response};
+
+/// Both paths.
+pub fn paths() -> Vec<Path<Engine>> {
+    let list = Path::new("roles", "roles")
+        .on(Operation::List, Endpoint::new("List the roles.", list))
+        .help("List the roles.", "The names of all roles of this mount.");
+    let role = Path::new("roles/:name", "role")
+        .parameter("name", "The role's name.")
+        .on(
+            Operation::Read,
+            Endpoint::new("Read a role and its status.", read),
+        )
+        .on_write(
+            Endpoint::new("Create a role, or change parts of it.", write)
+                .takes(fields::write())
+                .active_only(),
+        )
+        .on(
+            Operation::Patch,
+            Endpoint::new("Change parts of a role.", write)
+                .takes(fields::write())
+                .active_only(),
+        )
+        .on(
+            Operation::Delete,
+            Endpoint::new("Revoke a role's keys and delete it.", delete).active_only(),
+        )
+        .exists(|engine: Arc<Engine>, fields| async move {
+            let name = RoleName::of_path(&fields)?;
+            Ok(stored::exists(&*engine.storage, &name.key()).await?)
+        })
+        .help(SYNOPSIS, DESCRIPTION);
+    vec![role, list]
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let role = Role::load(&*engine.storage, &name).await?;
+    Ok(role.map(|role| match role {
+        Role::Rotating(role) => rotating::status(&role, engine.now()),
+        Role::Dynamic(role) => leasing::status(&engine, &name, &role),
+    }))
+}
+
+async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
+    Ok(Some(Response::list(engine.storage.list(ROLES).await?)))
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let guard = engine.change(&name).await;
+    let before = guard.load().await?;
+    if before.is_none() && call.request.operation == Operation::Patch {
+        return Err(Role::missing(&name).into());
+    }
+    let fields = &call.fields;
+    let kind = fields::kind_of_write(before.as_ref().map(Role::kind), fields)?;
+    let warnings = match (kind, before) {
+        (Kind::Rotating, Some(Role::Rotating(role))) => {
+            rotation::update(&guard, *role, fields).await?
+        }
+        (Kind::Rotating, _) => rotation::create(&guard, fields, &call.request.caller_gone).await?,
+        (Kind::Dynamic, Some(Role::Dynamic(role))) => {
+            leasing::write(&guard, Some(&role), fields).await?
+        }
+        (Kind::Dynamic, _) => leasing::write(&guard, None, fields).await?,
+    };
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let guard = engine.change(&name).await;
+    match guard.load().await? {
+        None => Ok(None),
+        Some(Role::Rotating(role)) => {
+            rotation::delete(&guard, *role).await?;
+            Ok(None)
+        }
+        Some(Role::Dynamic(_)) => Ok(leasing::delete(&guard).await?),
+    }
+}
+
+const SYNOPSIS: &str = "Describe the OpenRouter keys to hand out, and see how they are doing.";
+
+const DESCRIPTION: &str = "\
+A role is of one of two kinds, its credential_type, which is fixed at creation.
+
+A rotating role holds one OpenRouter API key that all its readers share. Creating the role makes the
+key; from then on it is replaced by rotation_period or rotation_schedule, and by `rotate-role`.
+
+A rotation makes a new key, proves it, and hands it out from then on. The key before is superseded:
+it keeps working for rotation_grace_period and is then revoked. A reader gets the key for ttl, which
+is at most nine tenths of that, so no reader is left with a dead key.
+
+A dynamic role makes a key of its own for every read of `creds`, under a lease of ttl that can be
+renewed up to max_ttl. When the lease ends the key is deleted. max_leases caps how many there are
+at a time, and key_name can say who asked: {{display_name}}, {{entity_name}}.
+
+An update changes only what it names. Of a rotating role limit, limit_reset and
+include_byok_in_limit are changed on the live key at once; key_name, workspace_id, connection and
+key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
+every lease begins with the full amount.
+
+Reading a rotating role also shows its status: current_key and superseded_keys without their
+secrets, last_vault_rotation, next_vault_rotation, last_rotation_attempt, rotation_status (success,
+failed or pending), last_rotation_message and last_rotation_manual. Reading a dynamic role shows its
+living_leases.
+
+Deleting a rotating role revokes its keys first. If OpenRouter cannot be reached the role stays; if
+it is unclear whether the current key was revoked, that key is not handed out any more and the
+deletion goes on by itself. `forget-role` forgets a role whose keys cannot be revoked. The leases of
+a dynamic role outlive it, and stay revocable.";

@@ -1,0 +1,158 @@
+//! The path `rotate-role/:name`: rotate now.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::names::RoleName;
+use crate::engine::role::Role;
+use crate::engine::role::rotating::{
+    Grace, MOST_SUPERSEDED, RotatingRole, RotationPolicy, rotation_due,
+};
+use crate::engine::rotation::{Rotation, Trigger, revoke_all, rotate};
+use crate::framework::{Call, Endpoint, Field, Outcome, Path};
+use crate::logical::{Data, Operation, Response};
+
+/// The path.
+pub fn path() -> Path<Engine> {
+    Path::new("rotate-role/:name", "role")
+        .parameter("name", "The role's name.")
+        .on(
+            Operation::Update,
+            Endpoint::new("Replace a role's key now.", rotate_now)
+                .takes(FIELDS.iter().cloned())
+                .verb("rotate")
+                .active_only(),
+        )
+        .help("Rotate a role's key now.", DESCRIPTION)
+}
+
+async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let asked_grace = call.fields.seconds("rotation_grace_period");
+    let (guard, role) = take_turn(&engine, &name, asked_grace).await?;
+    let policy = &role.definition.rotation;
+    let grace = grace(policy, asked_grace)?;
+    permit(&name, &role, grace)?;
+    let trigger = Trigger::Manual(grace, &call.request.caller_gone);
+    let mut role = match rotate(&guard, role, trigger).await? {
+        Rotation::Done(role) => role,
+        Rotation::Failed(_, reason) => return Err(reason.into()),
+    };
+    if grace == Grace::Emergency {
+        let unrevoked;
+        (role, unrevoked) = revoke_all(&guard, role).await?;
+        if let Some(reason) = unrevoked {
+            return Err(Error::Incomplete(format!(
+                "role {:?} has a new key, version {}, but an old one may still work: {reason}; its \
+                 revocation is tried again until OpenRouter confirms it, see superseded_keys of \
+                 the role",
+                name.to_string(),
+                role.current.version
+            ))
+            .into());
+        }
+    }
+    Ok(Some(answer(&engine, &role)))
+}
+
+/// Waits until nobody else changes the role. Whoever finds it rotated by then has what they asked
+/// for, unless they must be rid of a key: they are not told that somebody else was faster.
+async fn take_turn<'a>(
+    engine: &'a Engine,
+    name: &RoleName,
+    asked_grace: Option<u64>,
+) -> Result<(RoleGuard<'a>, RotatingRole), Error> {
+    let load = async || {
+        let role = Role::require(&*engine.storage, name).await?;
+        role.rotating(name, "rotate-role")
+    };
+    if let Some(guard) = engine.try_change(name) {
+        return Ok((guard, load().await?));
+    }
+    let before = load().await?;
+    let guard = engine.change(name).await;
+    let role = load().await?;
+    if role.current.version != before.current.version && asked_grace != Some(0) {
+        return Err(Error::Conflict(format!(
+            "role {:?} was rotated at {} while this request waited for its turn",
+            name.to_string(),
+            role.current.since
+        )));
+    }
+    Ok((guard, role))
+}
+
+fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
+    match asked {
+        None => Ok(Grace::Seconds(policy.grace)),
+        Some(0) => Ok(Grace::Emergency),
+        Some(seconds) if seconds < policy.shortest_grace() => Err(Error::Invalid(format!(
+            "rotation_grace_period must be 0, to revoke the old key at once, or at least {} \
+             seconds, since readers hold leases of up to {} seconds",
+            policy.shortest_grace(),
+            policy.ttl
+        ))),
+        Some(seconds) => Ok(Grace::Seconds(seconds)),
+    }
+}
+
+fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Error> {
+    role.require_lasting(name)?;
+    if role.superseded_by_rotation() >= MOST_SUPERSEDED && grace != Grace::Emergency {
+        return Err(Error::Conflict(format!(
+            "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one \
+             of them to be revoked, or give rotation_grace_period=0 to revoke them all",
+            name.to_string()
+        )));
+    }
+    Ok(())
+}
+
+fn answer(engine: &Engine, role: &RotatingRole) -> Response {
+    let key = &role.current;
+    let next = rotation_due(role, engine.clock.now()).time();
+    let superseded: Vec<Value> = role
+        .superseded
+        .iter()
+        .map(|key| json!({ "hash": key.hash, "version": key.version, "revoke_at": key.revoke_at.to_string() }))
+        .collect();
+    Response::with_data(Data::from_iter([
+        ("key_hash".to_owned(), key.hash.to_string().into()),
+        ("key_label".to_owned(), key.label.clone().into()),
+        ("key_name".to_owned(), key.name.clone().into()),
+        ("key_version".to_owned(), key.version.into()),
+        (
+            "last_vault_rotation".to_owned(),
+            key.since.to_string().into(),
+        ),
+        (
+            "next_vault_rotation".to_owned(),
+            next.map(|at| at.to_string()).into(),
+        ),
+        (
+            "expires_at".to_owned(),
+            key.expires_at.map(|at| at.to_string()).into(),
+        ),
+        ("superseded_keys".to_owned(), superseded.into()),
+    ]))
+}
+
+const FIELDS: &[Field] = &[Field::duration(
+    "rotation_grace_period",
+    "How long the old key keeps working this time. 0 is the emergency: every older key of the role\n\
+     is revoked before the answer.",
+)
+.default("the role's own")];
+
+const DESCRIPTION: &str = "\
+Makes a new key, hands it out from now on, and counts the next automatic rotation from now. The old
+key keeps working for rotation_grace_period, by default the role's own.
+
+When a key has leaked, give rotation_grace_period=0: every older key of the role is revoked before
+the answer comes, and readers hold a dead key until they read again.
+
+Returns the new key's metadata, and when the keys before it die; never a secret. A role with
+disable_automated_rotation rotates only here.";

@@ -1,0 +1,164 @@
+//! A dynamic role as it is stored, its fields, and how a write changes them. Durations are seconds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::error::Error;
+use crate::engine::names::{Life, RoleName};
+use crate::engine::role::dynamic::NameTemplate;
+use crate::engine::role::{DEFAULT_TTL, Terms};
+use crate::framework::{Field, Fields};
+
+/// A dynamic role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DynamicRole {
+    /// What is asked for each key.
+    pub terms: Terms,
+    /// This life of the role: by it its keys are told from those of an earlier role of its name.
+    #[serde(default)]
+    pub life: Life,
+    /// The lease that a reader gets, and by which it is renewed.
+    pub ttl: u64,
+    /// The longest that a lease can be renewed to.
+    pub max_ttl: u64,
+    /// How many leases may be alive at a time; `None` is any number.
+    pub max_leases: Option<u32>,
+}
+
+impl DynamicRole {
+    /// The role that a write makes of `before`: what it does not name stays.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the field and what it allows.
+    pub fn apply(name: &RoleName, before: Option<&Self>, fields: &Fields) -> Result<Self, Error> {
+        let role = Self {
+            terms: Terms::apply(name, before.map(|b| &b.terms), fields)?,
+            life: before.map(|b| b.life.clone()).unwrap_or_default(),
+            ttl: fields
+                .seconds("ttl")
+                .unwrap_or_else(|| before.map_or(DEFAULT_TTL, |b| b.ttl)),
+            max_ttl: fields
+                .seconds("max_ttl")
+                .unwrap_or_else(|| before.map_or(DEFAULT_MAX_TTL, |b| b.max_ttl)),
+            max_leases: match fields.integer("max_leases") {
+                Some(number) => Some(at_least_one(number)?),
+                None if fields.is_null("max_leases") => None,
+                None => before.and_then(|b| b.max_leases),
+            },
+        };
+        role.check()?;
+        Ok(role)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.terms.check()?;
+        NameTemplate::parse(&self.terms.key_name)?;
+        if self.ttl == 0 {
+            return Err(Error::invalid("ttl must be at least 1 second"));
+        }
+        if self.ttl > self.max_ttl {
+            return Err(Error::Invalid(format!(
+                "ttl must be at most max_ttl, which is {} seconds, not {}",
+                self.max_ttl, self.ttl
+            )));
+        }
+        if self.max_ttl > LONGEST {
+            return Err(Error::invalid("max_ttl must be at most 10 years"));
+        }
+        Ok(())
+    }
+}
+
+fn at_least_one(number: i64) -> Result<u32, Error> {
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| {
+            Error::invalid("max_leases must be a whole number of at least 1, or empty for no cap")
+        })
+}
+
+/// What a write takes besides the terms of the keys and `ttl`.
+pub const FIELDS: &[Field] = &[
+    Field::duration(
+        "max_ttl",
+        "The longest that a lease of a dynamic role can be renewed to. Its key expires at\n\
+         OpenRouter a little later by itself.",
+    )
+    .default("24h"),
+    Field::integer(
+        "max_leases",
+        "How many leases of a dynamic role may be alive at a time. An empty value means any\n\
+         number.",
+    )
+    .nullable(),
+];
+
+/// In seconds: 24 hours.
+const DEFAULT_MAX_TTL: u64 = 24 * 60 * 60;
+/// In seconds. Longer is a mistake in the unit.
+const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::role::{TERMS, TTL};
+
+    fn write(before: Option<&DynamicRole>, body: Value) -> Result<DynamicRole, String> {
+        let Value::Object(body) = body else {
+            panic!("not an object")
+        };
+        let known = [TTL];
+        let known = known.iter().chain(TERMS).chain(FIELDS);
+        let fields = Fields::parse(
+            known.chain(crate::engine::role::rotating::FIELDS),
+            &[],
+            &body,
+            true,
+        );
+        let name = RoleName::new("ci").unwrap();
+        DynamicRole::apply(&name, before, &fields.map_err(|e| e.to_string())?)
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn nothing_given_means_the_documented_defaults() {
+        let role = write(None, json!({})).unwrap();
+        assert_eq!((role.ttl, role.max_ttl), (3_600, 86_400));
+        assert_eq!(role.max_leases, None);
+        assert_eq!(role.terms.key_name, "ci");
+    }
+
+    #[test]
+    fn what_an_update_does_not_name_stays() {
+        let before = write(None, json!({"ttl": 60, "max_ttl": 600, "max_leases": 3})).unwrap();
+        let after = write(Some(&before), json!({"description": "new"})).unwrap();
+        assert_eq!((after.ttl, after.max_ttl), (60, 600));
+        assert_eq!(after.max_leases, Some(3));
+        let uncapped = write(Some(&before), json!({"max_leases": ""})).unwrap();
+        assert_eq!(uncapped.max_leases, None);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_the_field_that_is_wrong() {
+        let table = [
+            (json!({"ttl": 0}), "ttl must be at least 1"),
+            (json!({"ttl": "2d"}), "ttl must be at most max_ttl"),
+            (json!({"max_ttl": "20y"}), "max_ttl must be"),
+            (json!({"max_ttl": 400_000_000}), "max_ttl must be at most"),
+            (json!({"max_leases": 0}), "max_leases must be"),
+            (json!({"max_leases": -1}), "max_leases must be"),
+            (
+                json!({"max_leases": 5_000_000_000_i64}),
+                "max_leases must be",
+            ),
+            (json!({"limit_reset": "daily"}), "limit_reset needs a limit"),
+            (json!({"key_name": "{{secret}}"}), "key_name can be filled"),
+        ];
+        for (body, reason) in table {
+            let refusal = write(None, body.clone()).unwrap_err();
+            assert!(refusal.contains(reason), "{body}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! How a rotating role changes: from a key to the next, and from a definition to another. Pure.
+
+use jiff::Timestamp;
+
+use super::definition::Definition;
+use super::entry::{CurrentKey, Misfit, RotatingRole, SupersededKey, Unfit};
+use crate::engine::clock::after;
+use crate::engine::names::Place;
+use crate::openrouter::Key;
+use crate::schedule::Due;
+
+/// How long a replaced key keeps working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// Not at all, and neither do those that it replaced: somebody has it who should not.
+    Emergency,
+    /// This long, or until the last lease on it has run out.
+    Seconds(u64),
+}
+
+impl RotatingRole {
+    /// This role with `new` as its current key. The one before is superseded and dies at the end
+    /// of `grace`, but not before every lease on it has run out; with no grace at all, it and all
+    /// that went before it die now.
+    #[must_use]
+    pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
+        let now = new.since;
+        let old = self.current;
+        let mut superseded = self.superseded;
+        let revoke_at = match grace {
+            Grace::Emergency => {
+                for key in &mut superseded {
+                    key.revoke_at = key.revoke_at.min(now);
+                    // Whoever wants a key dead wants it tried now, whatever failed before.
+                    key.failure = None;
+                }
+                now
+            }
+            Grace::Seconds(grace) => {
+                after(now, grace).max(old.promised_until.unwrap_or(Timestamp::MIN))
+            }
+        };
+        superseded.push(SupersededKey {
+            hash: old.hash,
+            label: old.label,
+            name: old.name,
+            version: old.version,
+            connection: old.connection,
+            workspace_id: old.workspace_id,
+            found: false,
+            since: old.since,
+            expires_at: old.expires_at,
+            revoke_at,
+            failure: None,
+        });
+        Self {
+            definition: self.definition,
+            life: self.life,
+            current: new,
+            superseded,
+            last_attempt: now,
+            rotation_failure: None,
+            limits_failure: None,
+            unfit: None,
+            deletion: self.deletion,
+        }
+    }
+
+    /// The role with another definition. Leases that were handed out under a longer `ttl` keep their
+    /// promise, and a window that opened before anybody asked for it was not missed.
+    #[must_use]
+    pub fn redefined(mut self, definition: Definition, now: Timestamp) -> Self {
+        let (old, new) = (self.definition.rotation.ttl, definition.rotation.ttl);
+        if new < old {
+            let promised = after(now, self.definition.rotation.shortest_grace());
+            let before = self.current.promised_until;
+            self.current.promised_until = Some(before.map_or(promised, |b| b.max(promised)));
+        }
+        let asked = |definition: &Definition| {
+            let policy = &definition.rotation;
+            (policy.automated, policy.schedule.clone())
+        };
+        let due = definition.rotation.schedule.due(self.current.anchor, now);
+        if asked(&definition) != asked(&self.definition) && matches!(due, Due::Missed { .. }) {
+            self.current.anchor = now;
+        }
+        // A failure of the old terms says nothing about the new ones.
+        self.limits_failure = None;
+        self.rotation_failure = None;
+        self.definition = definition;
+        self
+    }
+
+    /// Takes in a key of the role's that storage knew nothing of. Somebody may hold a lease on it, so
+    /// it gets the role's grace period. If the current key is not newer, it was replaced before and is
+    /// to be replaced again.
+    pub fn take_in(&mut self, key: Key, place: &Place, now: Timestamp) {
+        let since = key.created_at.unwrap_or(now);
+        if since >= self.current.since && self.unfit.is_none() {
+            let reason = Misfit::Outdated;
+            self.unfit = Some(Unfit {
+                reason,
+                since: now,
+                asked: None,
+            });
+        }
+        self.superseded.push(SupersededKey {
+            // By the order in which they were found: what it was when it was made, nobody knows.
+            version: self.next_version(),
+            hash: key.hash,
+            label: key.label,
+            name: key.name,
+            connection: place.connection.clone(),
+            workspace_id: place.workspace_id.clone(),
+            found: true,
+            since,
+            expires_at: key.expires_at,
+            revoke_at: after(now, self.definition.rotation.grace),
+            failure: None,
+        });
+    }
+}

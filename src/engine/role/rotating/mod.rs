@@ -1,0 +1,21 @@
+//! Rotating roles: one current key that all readers share, replaced on a schedule. What they are and
+//! what is next in their lives is here, without any I/O; how it is done is in
+//! [`rotation`](crate::engine::rotation).
+
+mod change;
+mod definition;
+mod entry;
+mod failure;
+mod fields;
+#[cfg(test)]
+pub mod sample;
+mod status;
+mod step;
+
+pub use change::Grace;
+pub use definition::{Definition, KeyLifetime, RotationPolicy};
+pub use entry::{CurrentKey, Deletion, Failure, Misfit, RotatingRole, SupersededKey, Unfit};
+pub use failure::failed;
+pub use fields::{FIELDS, apply};
+pub use status::of as status;
+pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};

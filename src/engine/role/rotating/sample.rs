@@ -1,0 +1,124 @@
+//! Rotating roles for tests: any that a user could write.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use secrecy::SecretString;
+
+use crate::engine::clock::after;
+use crate::engine::names::{AddressId, ConnectionName, Life};
+use crate::engine::role::Terms;
+use crate::engine::role::rotating::{
+    CurrentKey, Definition, KeyLifetime, RotatingRole, RotationPolicy,
+};
+use crate::openrouter::{KeyHash, Limits, Usd};
+use crate::schedule::{Cron, Period, Schedule, Window};
+
+/// Noon of a day in November, in seconds.
+pub const NOON: i64 = 1_795_176_000;
+/// In seconds.
+pub const DAY: u64 = 24 * 60 * 60;
+
+/// So many seconds after noon.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(NOON + seconds).unwrap()
+}
+
+/// A limit of so many dollars.
+pub fn limits(limit: u32) -> Limits {
+    Limits {
+        limit: Some(Usd::new(f64::from(limit)).unwrap()),
+        ..Limits::default()
+    }
+}
+
+/// A key that became current then.
+pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey {
+    CurrentKey {
+        secret: SecretString::from(format!("sk-or-v1-{version}")),
+        hash: KeyHash::of(&SecretString::from(format!("sk-or-v1-{version}"))),
+        label: String::new(),
+        name: format!("app {version}"),
+        version,
+        connection: ConnectionName::default(),
+        workspace_id: None,
+        address: AddressId::default(),
+        since: now,
+        anchor: policy.schedule.anchor(now),
+        manual: false,
+        expires_at: policy.lifetime(now).map(|seconds| after(now, seconds)),
+        limits: limits(1),
+        promised_until: None,
+    }
+}
+
+/// A role whose first key became current then.
+pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
+    RotatingRole {
+        current: key(1, &policy, now),
+        definition: Definition {
+            terms: Terms {
+                connection: ConnectionName::default(),
+                key_name: "app".to_owned(),
+                limits: limits(1),
+                workspace_id: None,
+                description: String::new(),
+            },
+            rotation: policy,
+        },
+        life: Life::default(),
+        superseded: Vec::new(),
+        last_attempt: now,
+        rotation_failure: None,
+        limits_failure: None,
+        unfit: None,
+        deletion: None,
+    }
+}
+
+/// Any schedule.
+pub fn schedules() -> impl Strategy<Value = Schedule> {
+    let window = prop::option::of(3_600..2 * DAY);
+    prop_oneof![
+        (5..40 * DAY).prop_map(|seconds| {
+            Schedule::every(Period::new(Duration::from_secs(seconds)).unwrap())
+        }),
+        (
+            prop::sample::select(vec!["0 3 * * *", "*/5 * * * *", "0 0 29 2 *"]),
+            window
+        )
+            .prop_filter_map("a window fits its schedule", |(cron, window)| {
+                let window = window.map(|w| Window::new(Duration::from_secs(w)).unwrap());
+                Schedule::cron(Cron::parse(cron).unwrap(), window).ok()
+            }),
+    ]
+}
+
+/// Any policy that a role can have.
+pub fn policies() -> impl Strategy<Value = RotationPolicy> {
+    let lifetimes = prop_oneof![
+        Just(KeyLifetime::Default),
+        Just(KeyLifetime::Unlimited),
+        (60..100 * DAY).prop_map(KeyLifetime::Seconds),
+    ];
+    (
+        schedules(),
+        any::<bool>(),
+        10..2 * DAY,
+        1..2 * DAY,
+        lifetimes,
+    )
+        .prop_map(
+            |(schedule, automated, grace, ttl, key_lifetime)| RotationPolicy {
+                schedule,
+                automated,
+                grace,
+                ttl: ttl.min(grace / 10 * 9),
+                key_lifetime,
+            },
+        )
+        .prop_filter("a definition that a role can have", |policy| {
+            role(policy.clone(), at(0)).definition.check(at(0)).is_ok()
+        })
+}

@@ -1,0 +1,201 @@
+//! Creating and changing a rotating role.
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::next_key::NextKey;
+use super::perform::apply_limits;
+use crate::engine::connection::Urgency;
+use crate::engine::context::RoleGuard;
+use crate::engine::error::Error;
+use crate::engine::keys::strike;
+use crate::engine::names::Life;
+use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply, rotation_due};
+use crate::framework::Fields;
+use crate::schedule::Due;
+
+/// Makes the role's first key, and only then the role: if that fails there is none. Returns the
+/// warnings that it earned.
+///
+/// # Errors
+/// The user's mistakes, OpenRouter's refusals, storage's own; [`Error::CallerGone`].
+pub async fn create(
+    guard: &RoleGuard<'_>,
+    fields: &Fields,
+    caller_gone: &CancellationToken,
+) -> Result<Vec<String>, Error> {
+    let engine = guard.engine();
+    let definition = apply(guard.name(), None, fields)?;
+    definition.check(engine.now())?;
+    let life = Life::new(&*engine.randomness);
+    let first = NextKey {
+        guard,
+        life: &life,
+        definition: &definition,
+        version: 1,
+        manual: true,
+        urgency: Urgency::Ordinary,
+        caller_gone,
+    };
+    let (key, in_flight) = first.mint().await?;
+    let warnings = of_creation(&definition);
+    let role = RotatingRole {
+        definition,
+        life,
+        last_attempt: key.since,
+        current: key,
+        superseded: Vec::new(),
+        rotation_failure: None,
+        limits_failure: None,
+        unfit: None,
+        deletion: None,
+    };
+    // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
+    in_flight.is_being_stored(engine.now());
+    guard.store(&role).await?;
+    strike(engine, &in_flight).await;
+    Ok(warnings)
+}
+
+/// Changes what the call names. Returns the warnings that it earned.
+///
+/// # Errors
+/// The user's mistakes, OpenRouter's refusals, storage's own.
+pub async fn update(
+    guard: &RoleGuard<'_>,
+    before: RotatingRole,
+    fields: &Fields,
+) -> Result<Vec<String>, Error> {
+    let engine = guard.engine();
+    before.require_lasting(guard.name())?;
+    let now = engine.now();
+    let definition = apply(guard.name(), Some(&before.definition), fields)?;
+    if definition == before.definition {
+        return Ok(Vec::new());
+    }
+    definition.check(now)?;
+    let connection = &definition.terms.connection;
+    let _in_use = engine.links.use_for_making(connection)?;
+    if *connection != before.definition.terms.connection {
+        engine.require_connection(connection).await?;
+    }
+    let asks_for_limits = definition.terms.limits != before.definition.terms.limits;
+    let role = before.clone().redefined(definition, now);
+    let mut warnings = of_update(&before, &role, now);
+    // The wish is stored before the live key is touched: should the process die in between, the
+    // key gets its limits later.
+    guard.store(&role).await?;
+    // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
+    if asks_for_limits && role.current.limits != role.definition.terms.limits {
+        let (role, failure) = apply_limits(guard, role).await?;
+        match failure {
+            None => {}
+            Some(reason) if nothing_was_done(&reason) => {
+                take_back(guard, role, before).await?;
+                return Err(reason);
+            }
+            Some(reason) => warnings.push(format!(
+                "the role is changed, but {reason}; this is tried again until it is clear"
+            )),
+        }
+    }
+    Ok(warnings)
+}
+
+/// Gives the role the definition that it had before a change that was refused. Readers may have been
+/// handed the key on the new terms meanwhile: what they were promised holds.
+async fn take_back(
+    guard: &RoleGuard<'_>,
+    role: RotatingRole,
+    before: RotatingRole,
+) -> Result<(), Error> {
+    let mut role = role.redefined(before.definition, guard.engine().now());
+    role.limits_failure = before.limits_failure;
+    role.rotation_failure = before.rotation_failure;
+    role.current.anchor = before.current.anchor;
+    guard.store(&role).await
+}
+
+fn nothing_was_done(reason: &Error) -> bool {
+    match reason {
+        Error::OpenRouter { reason, .. } => reason.is_definite(),
+        _ => true,
+    }
+}
+
+fn of_creation(definition: &Definition) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if definition.terms.limits.limit.is_some() {
+        warnings.push(LIMIT_IS_PER_KEY.to_owned());
+    }
+    warnings.extend(short_lived(definition));
+    warnings
+}
+
+fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec<String> {
+    let (old, new) = (&before.definition, &after.definition);
+    let waits: Vec<&str> = [
+        ("key_name", old.terms.key_name != new.terms.key_name),
+        (
+            "workspace_id",
+            old.terms.workspace_id != new.terms.workspace_id,
+        ),
+        ("connection", old.terms.connection != new.terms.connection),
+        (
+            "key_max_lifetime",
+            old.rotation.lifetime(now) != new.rotation.lifetime(now),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(field, changed)| changed.then_some(field))
+    .collect();
+    let mut warnings = Vec::new();
+    if !waits.is_empty() {
+        warnings.push(format!(
+            "{} cannot be changed on the live key; what was written takes effect at the next \
+             rotation",
+            waits.join(", ")
+        ));
+    }
+    if old.terms.limits.limit != new.terms.limits.limit && new.terms.limits.limit.is_some() {
+        warnings.push(LIMIT_IS_PER_KEY.to_owned());
+    }
+    if old.terms.limits.reset.is_some() && new.terms.limits.limit.is_none() {
+        warnings.push("limit_reset is cleared together with limit".to_owned());
+    }
+    warnings.extend(by_expiry(after, now));
+    warnings.extend(short_lived(new));
+    warnings
+}
+
+/// The current key's expiry was fixed by the terms that it was made under.
+fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
+    let planned = role
+        .definition
+        .rotation
+        .schedule
+        .due(role.current.anchor, now);
+    let (Due::At(planned), Due::At(due)) = (planned, rotation_due(role, now)) else {
+        return None;
+    };
+    (due < planned).then(|| {
+        format!(
+            "the current key was made to expire at {}, so its rotation comes at {due}, before the \
+             schedule would have it",
+            role.current.expires_at.unwrap_or(due)
+        )
+    })
+}
+
+fn short_lived(definition: &Definition) -> Option<String> {
+    let policy = &definition.rotation;
+    (!policy.automated && matches!(policy.key_lifetime, KeyLifetime::Seconds(_))).then(|| {
+        "rotation is not automated, but key_max_lifetime is set: readers are left without a key \
+         unless rotate-role is called before it is over"
+            .to_owned()
+    })
+}
+
+const LIMIT_IS_PER_KEY: &str = "\
+    limit is a limit of each key: a rotation starts a new key with the full amount, while the \
+    superseded one can still spend what it has left until its grace period is over";

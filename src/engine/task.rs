@@ -1,0 +1,16 @@
+//! The tasks of an engine's keeper.
+
+use crate::engine::names::{Nonce, Place, RoleName};
+
+/// What the keeper looks after.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Task {
+    /// A role: its rotations and revocations.
+    Tend(RoleName),
+    /// A place where intents are adrift.
+    Recover(Place),
+    /// A lease that the server must have ended.
+    Lapse(Nonce),
+    /// What of storage was not compared yet with what is at OpenRouter.
+    Reconcile,
+}

@@ -1,0 +1,162 @@
+//! Which pages make up a complete listing, although keys come and go while it is read.
+//!
+//! OpenRouter pages by offset, so a key that is deleted moves all later ones forward, and one of them
+//! can slip from a page that was not read yet to one that was. Therefore each request starts at the last
+//! key of the page before. A page that has a key of an earlier page has no gap before it; one that has
+//! none proves nothing, not even that the list is over, and is asked for again, further back. A page
+//! at the start of the list needs no such proof.
+//!
+//! What is guaranteed: a key that is there from the first request to the last is visited exactly
+//! once, or the listing fails. This holds however many keys are created and deleted anywhere meanwhile,
+//! and if some pages come from a replica that is behind, as long as each page is a stretch of the
+//! list at one time, and keys do not change places among each other. OpenRouter does not document its
+//! order; it lists the newest first. Under an order that can change, such as by last use, a key that
+//! changes places can be missed, and no request tells.
+//!
+//! With up to 15 deletions and 50 creations between each two requests, no more than a few pages in a
+//! row are lost before one has a new key. So little change makes no listing fail, unless it is so long
+//! that the pages do not suffice (see [`MAX_PAGES`]).
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
+
+use super::ListedKey;
+use crate::openrouter::error::Error;
+
+/// What the pages so far have brought, and where the next one starts.
+pub(super) struct Pages {
+    /// All keys that were visited.
+    visited: BTreeSet<Identity>,
+    /// The page before, of those that had no gap before them.
+    last: Page,
+    /// Where that page ended in the list.
+    end: usize,
+    /// How far before that end the next page starts, beginning with the last key.
+    overlap: usize,
+    /// How many pages were received.
+    received: usize,
+    /// How many pages had a gap before them since the last new key.
+    lost: usize,
+}
+
+#[derive(Default)]
+struct Page {
+    offset: usize,
+    keys: BTreeSet<Identity>,
+}
+
+/// The SHA-256 of a key's hash, which takes a third of the memory: a listing may have 100,000 of them.
+type Identity = [u8; 32];
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Progress {
+    MoreToCome,
+    Ended,
+}
+
+impl Pages {
+    pub(super) fn new() -> Self {
+        Self {
+            visited: BTreeSet::new(),
+            last: Page::default(),
+            end: 0,
+            overlap: 1,
+            received: 0,
+            lost: 0,
+        }
+    }
+
+    /// Where the next page starts.
+    pub(super) fn offset(&self) -> usize {
+        self.end.saturating_sub(self.overlap)
+    }
+
+    /// Takes the page that starts at [`offset`](Self::offset), and visits its new keys. One without a
+    /// readable hash proves no overlap, because it may have a double, and is visited wherever it
+    /// shows up.
+    ///
+    /// # Errors
+    /// Those of any visit, and [`Error::Unclear`] if something in the page is not a key, or the
+    /// listing cannot be shown to be complete.
+    pub(super) fn take(
+        &mut self,
+        page: Vec<ListedKey>,
+        visit: &mut impl FnMut(ListedKey) -> Result<(), Error>,
+    ) -> Result<Progress, Error> {
+        self.received += 1;
+        let offset = self.offset();
+        let keys: BTreeSet<_> = page.iter().filter_map(identity).collect();
+        if offset > 0 && keys.is_disjoint(&self.visited) {
+            self.step_back()?;
+        } else {
+            let length = page.len();
+            self.visit_new(page, visit)?;
+            if length < FULL_PAGE {
+                return Ok(Progress::Ended);
+            }
+            if offset > self.last.offset && keys.is_subset(&self.last.keys) {
+                return Err(Error::unclear(
+                    "a page of the key listing only repeats the one before",
+                ));
+            }
+            self.last = Page { offset, keys };
+            self.end = offset + length;
+            self.overlap = 1;
+        }
+        if self.received == MAX_PAGES {
+            let reason = format!("the key listing has not ended after {MAX_PAGES} pages");
+            return Err(Error::unclear(reason));
+        }
+        Ok(Progress::MoreToCome)
+    }
+
+    /// Fast enough to get over thousands of deletions, down to the start of the list if need be, and
+    /// slow enough that few of them do not cost a whole page.
+    fn step_back(&mut self) -> Result<(), Error> {
+        self.lost += 1;
+        if self.lost > MAX_LOST {
+            return Err(Error::unclear(
+                "keys are missing between the pages of the key listing, again and again",
+            ));
+        }
+        self.overlap = self.overlap.saturating_mul(4);
+        Ok(())
+    }
+
+    fn visit_new(
+        &mut self,
+        page: Vec<ListedKey>,
+        visit: &mut impl FnMut(ListedKey) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for key in page {
+            match identity(&key) {
+                Some(known) if self.visited.contains(&known) => continue,
+                Some(new) => {
+                    self.visited.insert(new);
+                    self.lost = 0;
+                }
+                None => {}
+            }
+            visit(key)?;
+        }
+        Ok(())
+    }
+}
+
+fn identity(key: &ListedKey) -> Option<Identity> {
+    let hash = key.hash.as_ref()?;
+    Some(Sha256::digest(hash.as_str()).into())
+}
+
+/// OpenRouter's page size; it cannot be chosen.
+pub(super) const FULL_PAGE: usize = 100;
+
+/// Enough for 198,000 keys, or half of that if each second page is lost.
+pub(super) const MAX_PAGES: usize = 2_000;
+
+/// From anywhere in the list, half of these lead to its start.
+pub(super) const MAX_LOST: usize = 20;
+
+#[cfg(test)]
+mod tests;

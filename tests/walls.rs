@@ -1,0 +1,229 @@
+//! The walls of the house: floors know only those below them, and so do the rooms of the engine. Read
+//! from `src/` itself, so that an import that goes up fails here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// From the top.
+const FLOORS: [&str; 6] = [
+    "engine",
+    "openrouter",
+    "schedule",
+    "framework",
+    "logical",
+    "goplugin",
+];
+
+/// The rooms of the engine, from the top. `mod` is the engine's own page.
+const ROOMS: [&str; 20] = [
+    "mod",
+    "duties",
+    "paths",
+    "survey",
+    "rotation",
+    "leasing",
+    "events",
+    "keys",
+    "context",
+    "books",
+    "connection",
+    "task",
+    "keeper",
+    "role",
+    "names",
+    "stored",
+    "retry",
+    "error",
+    "randomness",
+    "clock",
+];
+
+#[test]
+fn floors_know_only_those_below_them() {
+    let mut upwards = Vec::new();
+    for file in files() {
+        let Some(from) = FLOORS.iter().position(|floor| *floor == file.module[0]) else {
+            continue;
+        };
+        for path in file.references() {
+            let first = path.first().map_or("", String::as_str);
+            let to = FLOORS.iter().position(|floor| *floor == first);
+            if to.is_some_and(|to| to < from) {
+                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
+            }
+        }
+    }
+    assert_eq!(upwards, [""; 0], "these know a floor above them");
+}
+
+#[test]
+fn rooms_of_the_engine_know_only_those_below_them() {
+    let mut upwards = Vec::new();
+    let mut seen = BTreeSet::new();
+    for file in files() {
+        let Some(from) = room(&file.module) else {
+            continue;
+        };
+        seen.insert(from);
+        for path in file.references() {
+            if room(&path).is_some_and(|to| to < from) {
+                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
+            }
+        }
+    }
+    assert_eq!(upwards, [""; 0], "these know a room above them");
+    let all = BTreeSet::from_iter(0..ROOMS.len());
+    assert_eq!(seen, all, "a room on the list is not there");
+}
+
+#[test]
+fn one_door_leads_to_the_deletion_of_keys() {
+    let doors: Vec<_> = files()
+        .into_iter()
+        .filter(|file| file.module[0] == "engine" && file.text.contains(".delete_key("))
+        .map(|file| file.module.join("::"))
+        .collect();
+    assert_eq!(doors, ["engine::keys::retire"]);
+}
+
+/// Which of [`ROOMS`] a path inside the crate leads to, if it leads into the engine.
+fn room(path: &[String]) -> Option<usize> {
+    if path.first()? != "engine" {
+        return None;
+    }
+    let name = path.get(1).map_or("mod", String::as_str);
+    let position = ROOMS.iter().position(|room| *room == name);
+    // Whatever is no room is an item of the engine's own page.
+    Some(position.unwrap_or(0))
+}
+
+struct File {
+    path: PathBuf,
+    module: Vec<String>,
+    text: String,
+}
+
+impl File {
+    /// Every path inside the crate that the file names, from the crate's root.
+    fn references(&self) -> Vec<Vec<String>> {
+        let tokens = TokenStream::from_str(&self.text).expect("it is Rust");
+        let mut found = Vec::new();
+        walk(tokens, &self.module, &mut found);
+        found
+    }
+}
+
+fn walk(tokens: TokenStream, module: &[String], found: &mut Vec<Vec<String>>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at += 1;
+        match token {
+            TokenTree::Ident(word) if word == "mod" => {
+                if let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(body))) =
+                    (tokens.get(at), tokens.get(at + 1))
+                {
+                    let inner = [module, &[name.to_string()]].concat();
+                    walk(body.stream(), &inner, found);
+                    at += 2;
+                }
+            }
+            TokenTree::Ident(word) if word == "crate" => {
+                follow(&tokens, &mut at, Vec::new(), module, found);
+            }
+            TokenTree::Ident(word) if word == "super" => {
+                let parent = module[..module.len() - 1].to_vec();
+                follow(&tokens, &mut at, parent, module, found);
+            }
+            TokenTree::Group(group) => walk(group.stream(), module, found),
+            _ => {}
+        }
+    }
+}
+
+/// Follows a path that has come to `base`, whose next `::` is at `at`.
+fn follow(
+    tokens: &[TokenTree],
+    at: &mut usize,
+    mut base: Vec<String>,
+    module: &[String],
+    found: &mut Vec<Vec<String>>,
+) {
+    while is_punct(tokens.get(*at), ':') && is_punct(tokens.get(*at + 1), ':') {
+        *at += 2;
+        match tokens.get(*at) {
+            Some(TokenTree::Ident(word)) if word == "super" => {
+                base.pop();
+            }
+            Some(TokenTree::Ident(word)) => base.push(word.to_string()),
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
+                branch(group.stream(), &base, found);
+                *at += 1;
+                return;
+            }
+            Some(TokenTree::Group(group)) => walk(group.stream(), module, found),
+            _ => {}
+        }
+        *at += 1;
+    }
+    found.push(base);
+}
+
+/// The paths of a `{…}` in a `use`.
+fn branch(tokens: TokenStream, base: &[String], found: &mut Vec<Vec<String>>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for part in tokens.split(|token| is_punct(Some(token), ',')) {
+        let Some(TokenTree::Ident(first)) = part.first() else {
+            continue;
+        };
+        let mut path = base.to_vec();
+        if first != "self" {
+            path.push(first.to_string());
+        }
+        follow(part, &mut 1, path, &[], found);
+    }
+}
+
+fn is_punct(token: Option<&TokenTree>, c: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == c)
+}
+
+/// All of `src/` but for what the fuzzer calls, which is no floor.
+fn files() -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of the sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(file(&root, path));
+            }
+        }
+    }
+    files.retain(|file| !matches!(file.module[0].as_str(), "invariants" | "main" | "lib"));
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+fn file(root: &Path, path: PathBuf) -> File {
+    let relative = path
+        .strip_prefix(root)
+        .expect("it is below src")
+        .with_extension("");
+    let mut module: Vec<String> = relative
+        .iter()
+        .map(|part| part.to_str().expect("a name in ASCII").to_owned())
+        .collect();
+    if module.last().is_some_and(|name| name == "mod") {
+        module.pop();
+    }
+    let text = fs::read_to_string(&path).expect("it can be read");
+    File { path, module, text }
+}
