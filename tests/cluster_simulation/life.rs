@@ -167,7 +167,7 @@ async fn judge(world: &Arc<World>) {
     let truth = world.truth();
     for (nonce, is_lease) in &truth.log {
         let kind = if *is_lease { "lease" } else { "intent" };
-        let told = format!("the {kind} {nonce} is stuck in the log");
+        let told = format!("the {kind} {nonce} is still in the log");
         world.violated(&told, &[nonce]);
     }
     for (role, entry) in &truth.rotating {
@@ -201,13 +201,13 @@ async fn judge(world: &Arc<World>) {
             .get(role)
             .is_some_and(|entry| entry.automated)
         {
-            if let Err(reason) = world.read(role).await {
+            if let Err(reason) = world.read_patiently(role).await {
                 world.violated(&format!("{role} cannot be read: {reason}"), &[]);
             }
         }
     }
     if truth.roles.contains(DYNAMIC)
-        && let Err(reason) = world.read_registered(DYNAMIC).await
+        && let Err(reason) = world.read_patiently(DYNAMIC).await
     {
         world.violated(&format!("{DYNAMIC} has no room for a lease: {reason}"), &[]);
     }

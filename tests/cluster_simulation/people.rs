@@ -170,7 +170,7 @@ impl World {
             let _ = world.read(&reader).await;
         });
         let _ = self
-            .operate(Operation::Update, &format!("roles/{role}"), body)
+            .operate(Operation::Patch, &format!("roles/{role}"), body)
             .await;
     }
 
@@ -222,6 +222,13 @@ impl World {
 
     /// A role is forgotten, and keys that cannot be revoked are left behind.
     async fn forget_role(self: &Arc<Self>, role: &str) {
+        let truth = self.truth();
+        let keys = truth
+            .rotating
+            .get(role)
+            .into_iter()
+            .flat_map(|role| role.keys());
+        let keys: Vec<String> = keys.map(str::to_owned).collect();
         self.witness.deletion_begins(role, self.now());
         let answer = self
             .operate(
@@ -239,7 +246,8 @@ impl World {
             answer => answer,
         };
         let Ok(Some(answer)) = answer else {
-            return;
+            // Whatever it did, the answer that names them is lost.
+            return keys.iter().for_each(|hash| self.witness.lose(hash));
         };
         let left = answer
             .data
@@ -278,10 +286,19 @@ impl World {
 
     /// Somebody reads a key, and relies on it.
     pub(crate) async fn read(self: &Arc<Self>, role: &str) -> Result<String, String> {
+        self.read_within(role, self.patience()).await
+    }
+
+    /// The same, by somebody who waits no longer than this.
+    async fn read_within(
+        self: &Arc<Self>,
+        role: &str,
+        patience: Option<Duration>,
+    ) -> Result<String, String> {
         let leased = role == DYNAMIC || self.dice.chance(0.7);
         let path = if leased { "creds" } else { "static-creds" };
         let asked = request(Operation::Read, &format!("{path}/{role}"), Value::Null);
-        let (answer, node) = self.ask(asked, self.patience()).await;
+        let (answer, node) = self.ask(asked, patience).await;
         let answer = match answer {
             Ok(answer) => answer.ok_or("nothing")?,
             Err(reason) => {
@@ -307,12 +324,14 @@ impl World {
         Ok(hash)
     }
 
-    /// The same, for as long as it takes to have it registered.
-    pub(crate) async fn read_registered(self: &Arc<Self>, role: &str) -> Result<String, String> {
-        let mut answer = self.read(role).await;
+    /// The same, by somebody who waits, and tries again if the server could not register the lease.
+    pub(crate) async fn read_patiently(self: &Arc<Self>, role: &str) -> Result<String, String> {
+        let mut answer = self.read_within(role, None).await;
         for _ in 0..5 {
             match &answer {
-                Err(reason) if reason.contains("registered") => answer = self.read(role).await,
+                Err(reason) if reason.contains("registered") => {
+                    answer = self.read_within(role, None).await;
+                }
                 _ => break,
             }
         }

@@ -154,6 +154,11 @@ impl Witness {
         });
     }
 
+    /// The key may be nobody's by the will of an operator, and nobody knows.
+    pub(crate) fn lose(&self, hash: &str) {
+        self.seen(|seen| seen.strays.insert(hash.to_owned()));
+    }
+
     /// All violations so far.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         self.seen(|seen| seen.violations.clone())
