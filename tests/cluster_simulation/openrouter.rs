@@ -92,7 +92,7 @@ impl Http for NodeHttp {
             sleep(Duration::from_millis(200)).await;
             return Err(Failure::NotSent("connection refused".to_owned()));
         }
-        let sent = world.witness.sent(*server, &request);
+        let sent = world.witness.sent(*server, &request, world.now());
         let (answered, answer) = oneshot::channel();
         // OpenRouter carries out what has arrived, whatever becomes of the engine.
         tokio::spawn(deliver(Arc::clone(world), request, sent, way, answered));

@@ -257,7 +257,7 @@ impl World {
             let name = self.story.name(hash);
             self.story
                 .tell_of(&[hash], format!("{name} is left behind"));
-            self.witness.leave_behind(hash);
+            self.witness.leave_behind(hash, self.now());
         }
     }
 

@@ -37,7 +37,8 @@ struct Seen {
     deletions: BTreeMap<String, Timestamp>,
     /// Keys that may be gone, or deleted, by somebody else's will: whose.
     excused: BTreeMap<String, &'static str>,
-    left_behind: BTreeSet<String>,
+    /// Keys that were left behind, and since when.
+    left_behind: BTreeMap<String, Timestamp>,
     /// Keys about which there is a violation already.
     reported: BTreeSet<String>,
     /// Living keys of which the restored storage knows nothing.
@@ -75,6 +76,7 @@ struct Promise {
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) server: usize,
+    at: Timestamp,
     /// The hash, or the nonce, of the key that it is about; if there is one.
     pub(crate) about: Vec<String>,
     restores: u64,
@@ -82,7 +84,7 @@ pub(crate) struct Sent {
 
 impl Witness {
     /// A request is sent.
-    pub(crate) fn sent(&self, server: usize, request: &HttpRequest) -> Sent {
+    pub(crate) fn sent(&self, server: usize, request: &HttpRequest, at: Timestamp) -> Sent {
         let name = request.json.as_deref().and_then(|json| {
             let body: serde_json::Value = serde_json::from_slice(json).ok()?;
             Some(nonce_of(body["name"].as_str()?)?.to_owned())
@@ -90,6 +92,7 @@ impl Witness {
         let hash = hash_in(request).map(str::to_owned);
         self.seen(|seen| Sent {
             server,
+            at,
             about: hash.or(name).into_iter().collect(),
             restores: seen.restores,
         })
@@ -147,9 +150,9 @@ impl Witness {
     }
 
     /// The key is nobody's by the will of an operator, and must be left alone.
-    pub(crate) fn leave_behind(&self, hash: &str) {
+    pub(crate) fn leave_behind(&self, hash: &str, now: Timestamp) {
         self.seen(|seen| {
-            seen.left_behind.insert(hash.to_owned());
+            seen.left_behind.insert(hash.to_owned(), now);
             seen.promises.remove(hash);
         });
     }
@@ -242,18 +245,18 @@ impl World {
             let made = seen.keys.get(hash)?.clone();
             let doomed = seen.deletions.contains_key(&made.role);
             let excused = seen.excused.contains_key(hash);
-            let left = seen.left_behind.contains(hash);
+            let left = seen.left_behind.get(hash).copied();
             Some((made, doomed, excused, left, sent.restores < seen.restores))
         }) else {
             return;
         };
-        if left {
+        if left.is_some_and(|since| since < sent.at) {
             self.violated(
                 &format!("{name}, which was left behind, is deleted"),
                 &[hash],
             );
         }
-        if doomed || excused || left {
+        if doomed || excused || left.is_some() {
             return;
         }
         let truth = self.truth();
@@ -418,7 +421,6 @@ impl World {
                         let known = promises.iter().filter(|p| p.given <= taken_at).count();
                         promises.truncate(known.max(1));
                     }
-                    _ if is_listed => {}
                     // Nobody will know whose it is, so nobody will delete it.
                     None if !before.rotating.contains_key(&made.role) => {}
                     _ => {
@@ -456,7 +458,7 @@ impl World {
                 continue;
             }
             let (left, stray) = self.witness.seen(|seen| {
-                let left = seen.left_behind.contains(&key.hash);
+                let left = seen.left_behind.contains_key(&key.hash);
                 (left, seen.strays.contains(&key.hash))
             });
             let name = self.story.name(&key.hash);
