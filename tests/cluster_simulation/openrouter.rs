@@ -230,9 +230,10 @@ async fn watch_for_its_reader(world: Arc<World>, hash: String) {
             return;
         }
     }
-    if world
-        .active()
-        .is_some_and(|active| Arc::ptr_eq(&active, &node))
+    if world.witness.untorn_for(300, world.now())
+        && world
+            .active()
+            .is_some_and(|active| Arc::ptr_eq(&active, &node))
     {
         world.witness_unclaimed(&hash);
     }

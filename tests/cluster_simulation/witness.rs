@@ -47,6 +47,8 @@ struct Seen {
     least_use: BTreeMap<String, u64>,
     /// Something has changed behind the engine's back since its work began.
     unseen: bool,
+    /// When a handler was last torn off, or an engine ended or began.
+    torn: Option<Timestamp>,
 }
 
 /// What went wrong.
@@ -99,8 +101,20 @@ impl Witness {
     }
 
     /// The engine on some server begins its work.
-    pub(crate) fn work_began(&self, _: Timestamp) {
+    pub(crate) fn work_began(&self, now: Timestamp) {
         self.seen(|seen| seen.unseen = false);
+        self.tear(now);
+    }
+
+    /// A handler is torn off in the middle of what it does.
+    pub(crate) fn tear(&self, now: Timestamp) {
+        self.seen(|seen| seen.torn = Some(now));
+    }
+
+    /// Whether no handler was torn off for so many seconds.
+    pub(crate) fn untorn_for(&self, seconds: i64, now: Timestamp) -> bool {
+        let long_ago = |torn: Timestamp| now.duration_since(torn).as_secs() > seconds;
+        self.seen(|seen| seen.torn.is_none_or(long_ago))
     }
 
     /// Whether the engine has had no occasion to notice what was done behind its back.
@@ -429,6 +443,9 @@ impl World {
                     }
                 }
             }
+            // What was left behind since may be somebody's again.
+            let left: Vec<String> = std::mem::take(&mut seen.left_behind).into_keys().collect();
+            seen.strays.extend(left);
             // Deletions that began since have never begun.
             let gone: Vec<_> = seen.deletions.keys().cloned().collect();
             for role in gone {
@@ -482,8 +499,8 @@ impl World {
         }
     }
 
-    /// Whether the engine can know of a stray: its role is still there, and since before the key was
-    /// made; and it looks where the key is, since it has others there.
+    /// Whether the engine can know of a stray: its role is still there, and the same by its mark, since
+    /// before the key was made; and it looks where the key is, since it has others there.
     fn should_be_found(
         &self,
         truth: &crate::truth::Truth,
@@ -493,6 +510,20 @@ impl World {
         let Some(entry) = truth.rotating.get(role) else {
             return false;
         };
+        let mark = |name: &str| {
+            nonce_of(name)
+                .and_then(|nonce| nonce.get(..16))
+                .map(str::to_owned)
+        };
+        let marks = self.witness.seen(|seen| {
+            let made = entry.keys().filter_map(|hash| seen.keys.get(hash));
+            made.filter_map(|made| Some(made.nonce.get(..16)?.to_owned()))
+                .collect::<BTreeSet<_>>()
+        });
+        if mark(&key.name).is_none_or(|mark| !marks.contains(&mark)) {
+            // Of another life of the role.
+            return false;
+        }
         let place = |key: &openrouter_simulator::Key| {
             let mut accounts = self.openrouter.accounts.iter();
             let account = accounts.position(|account| account.key(&key.hash).is_some());

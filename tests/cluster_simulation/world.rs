@@ -321,6 +321,7 @@ impl World {
                 }
                 // The server lets a handler run on; it must not depend on that.
                 if self.dice.chance(0.25) {
+                    self.witness.tear(self.now());
                     handler.abort();
                 }
                 Err("the caller gave up".to_owned())
