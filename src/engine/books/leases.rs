@@ -181,6 +181,26 @@ impl LeaseGuard {
         Ok(true)
     }
 
+    /// Brings the end of a lease forward of which nobody has heard.
+    ///
+    /// # Errors
+    /// When it cannot be stored; the end is then as it was.
+    pub async fn abandon(
+        &self,
+        storage: &dyn Storage,
+        until: Timestamp,
+    ) -> Result<(), StorageError> {
+        let (log, id) = (&self.leases.log, self.nonce.as_str());
+        let Some(written) = log.entry(id) else {
+            return Ok(());
+        };
+        let ended = Record {
+            until,
+            ..written.data
+        };
+        log.overwrite(storage, id, ended, written.at).await
+    }
+
     /// Strikes the record out: the key is gone.
     ///
     /// # Errors

@@ -75,6 +75,8 @@ struct Ended {
 pub struct Listing {
     /// When it began.
     pub begun: Timestamp,
+    /// The intents whose keys were looked for.
+    pub sought: BTreeSet<Nonce>,
     /// The keys that bear their nonces.
     pub keys: Vec<Key>,
     /// Those of the keys that a role or a lease has.

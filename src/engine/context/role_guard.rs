@@ -102,8 +102,9 @@ impl<'a> RoleGuard<'a> {
     /// it was read, which a node that has lost its office cannot. It goes on reading its old state for
     /// a while, from its cache too, so that a read proves nothing; nor does a write of another entry.
     ///
-    /// Where there is no entry to write again, only time helps: `last_store` is when a store began
-    /// that may have made one.
+    /// Where there is no entry to write again, it is deleted: that, too, only a node in office can. But
+    /// not before it is certain what became of a store that may have made one: `last_store` is when it
+    /// began.
     ///
     /// # Errors
     /// Storage's own when this node may not write, or the entry is unreadable; [`Error::Conflict`]
@@ -123,6 +124,9 @@ impl<'a> RoleGuard<'a> {
                 self.name.to_string()
             )));
         }
+        // A read that has found nothing proves nothing either: a server's cache remembers what is not
+        // there, and goes on doing so after a store that failed by its answer and was committed.
+        storage.delete(&key).await?;
         Ok(Fenced { role: None })
     }
 }

@@ -38,7 +38,7 @@ use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::names::{Place, RoleName};
+use crate::engine::names::{Nonce, Place, RoleName};
 use crate::engine::retry::delay_of_ongoing;
 use crate::framework::wal::Written;
 use crate::logical::StorageError;
@@ -184,6 +184,8 @@ async fn look(
             return Err(reason);
         }
     };
+    // Nothing is known of an intent that was set adrift meanwhile, or could not be looked for.
+    due.retain(|written| listing.sought.contains(&written.data.nonce));
     stream::iter(by_lock(due))
         .map(Ok)
         .try_for_each_concurrent(CONCURRENCY, |intents| {
@@ -264,7 +266,7 @@ async fn shared_listing(
 async fn list(engine: &Engine, books: &OpenBooks, place: &Place) -> Result<Listing, Error> {
     let link = engine.links.open(&*engine.storage, &place.connection);
     let link = link.await?;
-    let mut nonces = HashSet::new();
+    let mut sought = BTreeSet::new();
     for written in books.intents.adrift(place) {
         if !is_due(engine, books, &written.data) {
             continue;
@@ -273,19 +275,25 @@ async fn list(engine: &Engine, books: &OpenBooks, place: &Place) -> Result<Listi
         match deleted {
             Ok(true) => {}
             Ok(false) => {
-                nonces.insert(written.data.nonce.marker());
+                sought.insert(written.data.nonce);
             }
             failed => postpone_if_failed(engine, books, &written, failed.map(|_| ()))?,
         }
     }
     let begun = engine.now();
-    let keys = if nonces.is_empty() {
+    let keys = if sought.is_empty() {
         Vec::new()
     } else {
+        let nonces = sought.iter().map(Nonce::marker).collect();
         find(&link, &nonces, place).await?
     };
     let held = held(engine, &keys).await?;
-    Ok(Listing { begun, keys, held })
+    Ok(Listing {
+        begun,
+        sought,
+        keys,
+        held,
+    })
 }
 
 async fn find(link: &Link, nonces: &HashSet<String>, place: &Place) -> Result<Vec<Key>, Error> {

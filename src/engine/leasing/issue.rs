@@ -69,7 +69,7 @@ pub async fn issue(
     let response = response(role, span, &minted, key.clone())?;
     let now = engine.now();
     let record = Record {
-        key,
+        key: key.clone(),
         until: after(now, ttl),
     };
     lease::watch(engine, &record);
@@ -78,6 +78,10 @@ pub async fn issue(
     let begun = books.leases.begin(&*engine.storage, record, now);
     begun.await?;
     minted.in_flight.taken_over();
+    if request.caller_gone.is_cancelled() {
+        lease::give_back(engine, &books, &key).await;
+        return Err(Error::CallerGone);
+    }
     Ok(response)
 }
 

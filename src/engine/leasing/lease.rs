@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::books::{LeaseGuard, LeasedKey, Record};
+use crate::engine::books::{LeaseGuard, LeasedKey, OpenBooks, Record};
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -63,6 +63,26 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
         "revoked a lease's key"
     );
     Ok(None)
+}
+
+/// Ends a lease that nobody has heard of. Should that fail, the keeper goes on with it.
+pub(super) async fn give_back(engine: &Engine, books: &OpenBooks, key: &LeasedKey) {
+    let lease = books.leases.lock(&key.nonce).await;
+    if let Err(reason) = end(engine, &lease, key).await {
+        tracing::warn!(
+            mount = engine.mount,
+            role = %key.role,
+            key_hash = %key.key_hash,
+            %reason,
+            "the key of a reader who gave up cannot be deleted yet"
+        );
+        // Over since so long that nobody else is waited for.
+        let over = engine.now() - SignedDuration::from_secs(LINGER.cast_signed());
+        // Should this fail too, the key is deleted when the lease would have been over.
+        if lease.abandon(&*engine.storage, over).await.is_ok() {
+            engine.keeper.now(Task::Lapse(key.nonce.clone()));
+        }
+    }
 }
 
 async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {

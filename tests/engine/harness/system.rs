@@ -28,10 +28,6 @@ impl NodeSystem {
 
 #[async_trait]
 impl SystemView for NodeSystem {
-    async fn default_lease_ttl(&self) -> Result<Duration, SystemViewError> {
-        self.of_the_living().await.default_lease_ttl().await
-    }
-
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError> {
         self.of_the_living().await.max_lease_ttl().await
     }

@@ -1,0 +1,220 @@
+//! One life: a world that is set up, gets into trouble step by step, and comes to rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openrouter_simulator::NewKey;
+use serde_json::Value;
+use tokio::time::sleep;
+use vault_plugin_secrets_openrouter::logical::Operation;
+
+use crate::people::{DYNAMIC, ROTATING};
+use crate::weather::Weather;
+use crate::witness::{Violation, nonce_of};
+use crate::world::{BlowKind, World};
+
+/// What came of a life.
+pub(crate) struct Outcome {
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) world: Arc<World>,
+}
+
+/// Lives the life of this seed.
+pub(crate) fn live(seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let world = runtime.block_on(async {
+        let world = World::new(seed);
+        set_up(&world).await;
+        let readers = tokio::spawn(Arc::clone(&world).readers_live());
+        for _ in 0..world.dice.number(20, 50) {
+            step(&world).await;
+        }
+        readers.abort();
+        come_to_rest(&world).await;
+        world
+    });
+    drop(runtime);
+    Outcome {
+        violations: world.witness.violations(),
+        world,
+    }
+}
+
+async fn set_up(world: &Arc<World>) {
+    let [first, _] = &world.openrouter.accounts;
+    first.add_workspace();
+    world.elect(0);
+    for name in ["default", "other"] {
+        world.connect(name, None).await.unwrap();
+    }
+    if world.dice.chance(0.15) {
+        first.create_keys("somebody's", 96);
+    }
+    world
+        .raft
+        .note(("mount/roles/bad".to_owned(), garbage(world)));
+}
+
+/// In some lives there is a role whose entry makes no sense.
+fn garbage(world: &World) -> Option<Vec<u8>> {
+    let is_there = world.dice.chance(0.1);
+    is_there.then(|| br#"{"version":7,"entry":{}}"#.to_vec())
+}
+
+async fn step(world: &Arc<World>) {
+    if world.dice.chance(0.2) {
+        world.set_weather(Weather::any(&world.dice));
+        let weather = world.weather();
+        world.story.tell(format!("--- {weather:?}"));
+    }
+    if world.dice.chance(0.35) {
+        world.trouble();
+    }
+    match world.dice.number(0, 19) {
+        0..12 => {
+            let acting = tokio::spawn(Arc::clone(world).operator_acts());
+            if world.dice.chance(0.5) {
+                let _ = acting.await;
+            }
+        }
+        12 => world.person_acts(),
+        13 | 14 => world.restore(),
+        15 => world.befall(*world.dice.pick(&[BlowKind::Depose, BlowKind::KillServer])),
+        16 => {
+            for _ in 0..world.dice.number(1, 5) {
+                let world = Arc::clone(world);
+                tokio::spawn(async move { world.read(DYNAMIC).await });
+            }
+        }
+        17 => world.holder_acts(world.dice.chance(0.5)).await,
+        18 => rest_as_a_secondary(world),
+        _ => crowd(world),
+    }
+    sleep(world.dice.pause(100, 3 * 3_600_000)).await;
+    world.look_for_orphans(false);
+    world.look_for_lost_connections();
+}
+
+/// The whole cluster follows another one for a while.
+fn rest_as_a_secondary(world: &Arc<World>) {
+    world.story.tell("--- the cluster is a secondary");
+    world.secondary.set(true);
+    let world = Arc::clone(world);
+    tokio::spawn(async move {
+        sleep(world.dice.pause(1_000, 3_600_000)).await;
+        world.secondary.set(false);
+        world.story.tell("--- the cluster is a primary again");
+    });
+}
+
+/// Others make many keys; or so many of a role's keys are there that storage knows nothing of, as after
+/// a snapshot of long ago.
+fn crowd(world: &Arc<World>) {
+    let account = &world.openrouter.accounts[0];
+    if world.dice.chance(0.5) {
+        world.story.tell("others make 60 keys");
+        account.create_keys("somebody's", 60);
+        return;
+    }
+    let keys = account.all_keys();
+    let known = keys.iter().find(|key| key.name.starts_with("app "));
+    let marker = known.and_then(|key| Some(nonce_of(&key.name)?[..16].to_owned()));
+    let Some(marker) = marker.filter(|_| world.dice.chance(0.3)) else {
+        return;
+    };
+    let count = world.dice.number(90, 160);
+    world.story.tell(format!(
+        "{count} keys of app's appear that storage knows nothing of"
+    ));
+    for number in 0..count {
+        let name = format!("app 2026-11-20 vault-{marker}{number:016x}");
+        let key = account.create_key(NewKey::named(name));
+        world.witness_stray(&key.hash, "app", &format!("{marker}{number:016x}"));
+    }
+}
+
+/// Nothing goes wrong any more, and there is time for everything.
+async fn come_to_rest(world: &Arc<World>) {
+    world.story.tell("--- calm");
+    world.set_weather(Weather::CALM);
+    world.spare_everybody();
+    // Longer than anything that is on its way, or a deposed leader, goes on.
+    sleep(Duration::from_secs(4 * 60)).await;
+    world.secondary.set(false);
+    for name in ["default", "other"] {
+        if let Err(reason) = world.connect(name, None).await {
+            world.violated(
+                &format!("connection {name} cannot be written: {reason}"),
+                &[],
+            );
+        }
+    }
+    if world.witness.has_unseen() || world.dice.chance(0.5) {
+        world.befall(BlowKind::Depose);
+        sleep(Duration::from_secs(120)).await;
+    }
+    sleep(Duration::from_secs(4 * 3_600)).await;
+    judge(world).await;
+}
+
+async fn judge(world: &Arc<World>) {
+    world.look_for_orphans(true);
+    let now = world.now();
+    let truth = world.truth();
+    for (nonce, is_lease) in &truth.log {
+        let kind = if *is_lease { "lease" } else { "intent" };
+        let told = format!("the {kind} {nonce} is still in the log");
+        world.violated(&told, &[nonce]);
+    }
+    for (role, entry) in &truth.rotating {
+        for (hash, due) in entry.superseded.iter().filter(|(_, due)| *due <= now) {
+            let name = world.story.name(hash);
+            world.violated(
+                &format!("{name} of {role} was to be revoked at {due}"),
+                &[hash],
+            );
+        }
+        let key = world
+            .openrouter
+            .accounts
+            .iter()
+            .find_map(|account| account.key(&entry.current));
+        let works = key.is_some_and(|key| key.is_usable(now));
+        if entry.automated && entry.message.starts_with("due since") {
+            let told = format!("the rotation of {role} is {}", entry.message);
+            world.violated(&told, &[&entry.current]);
+        }
+        if entry.automated && !(works && entry.serves) {
+            let name = world.story.name(&entry.current);
+            let message = &entry.message;
+            let told = format!("{role} has no key that works, its {name} is dead ({message})");
+            world.violated(&told, &[&entry.current]);
+        }
+    }
+    for role in ROTATING {
+        if truth
+            .rotating
+            .get(role)
+            .is_some_and(|entry| entry.automated)
+        {
+            if let Err(reason) = world.read_patiently(role).await {
+                world.violated(&format!("{role} cannot be read: {reason}"), &[]);
+            }
+        }
+    }
+    if truth.roles.contains(DYNAMIC)
+        && let Err(reason) = world.read_patiently(DYNAMIC).await
+    {
+        world.violated(&format!("{DYNAMIC} has no room for a lease: {reason}"), &[]);
+    }
+    let unused = world
+        .operate(Operation::Read, "config/default", Value::Null)
+        .await;
+    if unused.is_err() {
+        world.violated("the connection cannot be read", &[]);
+    }
+}

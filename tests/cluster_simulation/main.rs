@@ -1,0 +1,41 @@
+//! A simulated cluster: three servers with the engine on one storage, in simulated time, with the
+//! simulator's OpenRouter in process, and everything that can go wrong between them.
+//!
+//! Each seed is a life: operators, readers, people at the dashboard, faults, kills, elections, restored
+//! snapshots; then calm, and a judgement. A life is a function of its seed: it runs on one thread, in
+//! tokio's paused time, and [`dice`] decides everything. So a failing seed fails again, and
+//! `scripts/simulate --seed N --seeds 1` tells its story.
+//!
+//! - [`life`]: what happens, step by step, and how it is judged at the end.
+//! - [`world`]: the servers, and what befalls them. [`node`]: the engine on one of them.
+//! - [`raft`]: the storage. [`openrouter`]: the way to OpenRouter. [`weather`]: how bad things are.
+//! - [`people`]: operators and readers. [`leases`]: the servers' leases.
+//! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
+//! - [`story`]: what is printed of it.
+
+#[cfg(test)]
+mod dice;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod openrouter;
+#[cfg(test)]
+mod people;
+#[cfg(test)]
+mod raft;
+#[cfg(test)]
+mod run;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
+mod truth;
+#[cfg(test)]
+mod weather;
+#[cfg(test)]
+mod witness;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,397 @@
+//! Operators, who configure and change things, and readers, who rely on what they are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use vault_plugin_secrets_openrouter::logical::Operation;
+
+use crate::world::{Answer, BlowKind, World, request};
+
+/// The rotating roles: one rotates by itself, the other by hand.
+pub(crate) const ROTATING: [&str; 2] = ["app", "man"];
+/// A dynamic role.
+pub(crate) const DYNAMIC: &str = "ci";
+
+impl World {
+    /// How long the next caller waits; `None` is as long as it takes.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let hasty = self
+            .dice
+            .chance(if self.weather().is_bad() { 0.3 } else { 0.1 });
+        hasty.then(|| self.dice.pause(20, 60_000))
+    }
+
+    /// An operator does something, and the story says what came of it.
+    pub(crate) async fn operate(
+        self: &Arc<Self>,
+        operation: Operation,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let shown = body.to_string().replace('"', "");
+        let doing = format!("{operation:?} {path} {shown}");
+        let about = path.rsplit('/').next().unwrap_or_default();
+        self.story.tell_of(&[about], format!("operator: {doing}"));
+        let (answer, _) = self
+            .ask(request(operation, path, body), self.patience())
+            .await;
+        let came = match &answer {
+            Ok(_) => "done",
+            Err(reason) => reason,
+        };
+        self.story
+            .tell_of(&[about], format!("operator: {doing}: {came}"));
+        answer
+    }
+
+    /// Connects both accounts, with new management keys.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        name: &str,
+        patience: Option<Duration>,
+    ) -> Answer {
+        let account = &self.openrouter.accounts[usize::from(name == "other")];
+        let key = account.add_management_key();
+        let body = json!({
+            "management_key": key,
+            "api_url": self.openrouter.simulator.base_url(),
+        });
+        let quiet = json!({"management_key": "…"});
+        self.story
+            .tell(format!("operator: Update config/{name} {quiet}"));
+        let path = format!("config/{name}");
+        let (answer, _) = self
+            .ask(request(Operation::Update, &path, body), patience)
+            .await;
+        self.story.tell(format!(
+            "operator: config/{name}: {:?}",
+            answer.as_ref().map(|_| "done")
+        ));
+        answer
+    }
+
+    /// An operator does something.
+    pub(crate) async fn operator_acts(self: Arc<Self>) {
+        let role = *self.dice.pick(&ROTATING);
+        let (rotate, change, delete, create) = (0, 1, 2, 3);
+        let (reconnect, ci, forget, disconnect) = (4, 5, 6, 7);
+        let act = self.dice.weighted(&[
+            (8, rotate),
+            (8, change),
+            (1, delete),
+            (4, create),
+            (1, reconnect),
+            (2, ci),
+            (1, forget),
+            (1, disconnect),
+        ]);
+        if act == rotate {
+            self.rotate(role).await;
+        } else if act == change {
+            self.change(role).await;
+        } else if act == delete {
+            self.delete(role).await;
+        } else if act == create {
+            for role in ROTATING {
+                self.create(role).await;
+            }
+            self.define_dynamic().await;
+        } else if act == reconnect {
+            let name = *self.dice.pick(&["default", "other"]);
+            let _ = self.connect(name, self.patience()).await;
+        } else if act == ci {
+            self.define_dynamic().await;
+        } else if act == forget {
+            self.forget_role(role).await;
+        } else {
+            let _ = self
+                .operate(Operation::Delete, "config/other", Value::Null)
+                .await;
+        }
+    }
+
+    async fn rotate(self: &Arc<Self>, role: &str) {
+        let body = match self.dice.number(0, 5) {
+            0 => json!({"rotation_grace_period": 0}),
+            1 => {
+                self.witness.in_use_for(role, 4_000);
+                json!({"rotation_grace_period": 4_000})
+            }
+            _ => Value::Null,
+        };
+        if body["rotation_grace_period"] == 0 {
+            self.witness.emergency(role, self.now());
+        }
+        let emergency = body["rotation_grace_period"] == 0;
+        let path = format!("rotate-role/{role}");
+        let answer = self.operate(Operation::Update, &path, body).await;
+        if emergency {
+            self.witness.emergency(role, self.now());
+            if let Ok(Some(answer)) = answer {
+                self.witness_emergency(role, answer.data["key_hash"].as_str().unwrap());
+            }
+        }
+    }
+
+    async fn change(self: &Arc<Self>, role: &str) {
+        let [_, second] = &self.openrouter.accounts[0].workspaces()[..] else {
+            return;
+        };
+        let body = match self.dice.number(0, 5) {
+            0 => json!({"limit": self.dice.number(1, 9)}),
+            1 | 2 => {
+                let grace = *self.dice.pick(&[90, 600, 3_600]);
+                self.witness.in_use_for(role, grace);
+                let ttl = grace * 9 / 10 / self.dice.number(1, 3);
+                match self.dice.chance(0.5) {
+                    true => {
+                        let limit = self.dice.number(1, 9);
+                        json!({"ttl": ttl, "rotation_grace_period": grace, "limit": limit})
+                    }
+                    false => json!({"ttl": ttl, "rotation_grace_period": grace}),
+                }
+            }
+            3 => json!({"connection": self.dice.pick(&["default", "other"]), "workspace_id": null}),
+            4 => {
+                let place = *self.dice.pick(&[None, Some(second)]);
+                json!({"connection": "default", "workspace_id": place})
+            }
+            _ => json!({"rotation_period": self.dice.number(1, 4) * 3_600}),
+        };
+        if role == "man" && !body["rotation_period"].is_null() {
+            return;
+        }
+        // Somebody reads while the change is under way.
+        let (world, reader) = (Arc::clone(self), role.to_owned());
+        tokio::spawn(async move {
+            sleep(world.dice.pause(1, 400)).await;
+            let _ = world.read(&reader).await;
+        });
+        let _ = self
+            .operate(Operation::Patch, &format!("roles/{role}"), body)
+            .await;
+    }
+
+    async fn create(self: &Arc<Self>, role: &str) {
+        if self.truth().roles.contains(role) {
+            return;
+        }
+        self.witness.deletion_is_off(role);
+        let born = self.now().to_string().into_bytes();
+        self.raft.note((format!("server/born/{role}"), Some(born)));
+        let (grace, ttl) = (600, *self.dice.pick(&[60, 300, 540]));
+        self.witness.in_use_for(role, grace);
+        let body = json!({
+            "rotation_period": self.dice.number(1, 4) * 3_600,
+            "disable_automated_rotation": role == "man",
+            "rotation_grace_period": grace,
+            "ttl": ttl,
+            "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
+            "limit": 5,
+        });
+        let _ = self
+            .operate(Operation::Update, &format!("roles/{role}"), body)
+            .await;
+    }
+
+    async fn define_dynamic(self: &Arc<Self>) {
+        let ttl = *self.dice.pick(&[60, 300, 600]);
+        self.witness.in_use_for(DYNAMIC, ttl);
+        let body = json!({
+            "credential_type": "dynamic",
+            "ttl": ttl,
+            "max_ttl": self.dice.number(1, 3) * 900,
+            "max_leases": MOST_LEASES,
+            "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
+        });
+        let _ = self
+            .operate(Operation::Update, &format!("roles/{DYNAMIC}"), body)
+            .await;
+    }
+
+    async fn delete(self: &Arc<Self>, role: &str) {
+        self.witness.deletion_begins(role, self.now());
+        let path = format!("roles/{role}");
+        let answer = self.operate(Operation::Delete, &path, Value::Null).await;
+        if answer.is_err_and(|reason| reason.contains("stays as it was")) {
+            self.witness.deletion_is_off(role);
+        }
+    }
+
+    /// A role is forgotten, and keys that cannot be revoked are left behind.
+    async fn forget_role(self: &Arc<Self>, role: &str) {
+        let truth = self.truth();
+        let keys = truth
+            .rotating
+            .get(role)
+            .into_iter()
+            .flat_map(|role| role.keys());
+        let keys: Vec<String> = keys.map(str::to_owned).collect();
+        self.witness.deletion_begins(role, self.now());
+        let answer = self
+            .operate(
+                Operation::Update,
+                &format!("forget-role/{role}"),
+                Value::Null,
+            )
+            .await;
+        let answer = match answer {
+            Err(reason) if reason.contains("unsupported path") => {
+                let body = json!({"force": true});
+                self.operate(Operation::Delete, &format!("roles/{role}"), body)
+                    .await
+            }
+            answer => answer,
+        };
+        let Ok(Some(answer)) = answer else {
+            // Whatever it did, the answer that names them is lost.
+            return keys.iter().for_each(|hash| self.witness.lose(hash));
+        };
+        let left = answer
+            .data
+            .get("keys_left_behind")
+            .and_then(Value::as_array);
+        for hash in left.into_iter().flatten().filter_map(Value::as_str) {
+            let name = self.story.name(hash);
+            self.story
+                .tell_of(&[hash], format!("{name} is left behind"));
+            self.witness.leave_behind(hash, self.now());
+        }
+    }
+
+    /// A person does something in OpenRouter's dashboard.
+    pub(crate) fn person_acts(&self) {
+        let truth = self.truth();
+        let keys: Vec<&str> = truth
+            .rotating
+            .values()
+            .flat_map(|role| role.keys())
+            .collect();
+        if keys.is_empty() {
+            return;
+        }
+        let hash = *self.dice.pick(&keys);
+        let name = self.story.name(hash);
+        for account in &self.openrouter.accounts {
+            if account.delete_key(hash).is_ok() {
+                self.story
+                    .tell_of(&[hash], format!("a person deletes {name} in the dashboard"));
+                self.witness.excuse(hash, "it was deleted in the dashboard");
+                self.witness.unseen();
+            }
+        }
+    }
+
+    /// Somebody reads a key, and relies on it.
+    pub(crate) async fn read(self: &Arc<Self>, role: &str) -> Result<String, String> {
+        self.read_within(role, self.patience()).await
+    }
+
+    /// The same, by somebody who waits no longer than this.
+    async fn read_within(
+        self: &Arc<Self>,
+        role: &str,
+        patience: Option<Duration>,
+    ) -> Result<String, String> {
+        let leased = role == DYNAMIC || self.dice.chance(0.7);
+        let path = if leased { "creds" } else { "static-creds" };
+        let asked = request(Operation::Read, &format!("{path}/{role}"), Value::Null);
+        let (answer, node) = self.ask(asked, patience).await;
+        let answer = match answer {
+            Ok(answer) => answer.ok_or("nothing")?,
+            Err(reason) => {
+                if role == DYNAMIC {
+                    self.story
+                        .tell_of(&[role], format!("reader of {role}: {reason}"));
+                }
+                return Err(reason);
+            }
+        };
+        let node = node.expect("somebody has answered");
+        let hash = answer.data["key_hash"].as_str().unwrap().to_owned();
+        if role == DYNAMIC {
+            if !self.register(&node, role, &answer).await {
+                return Err("the lease could not be registered".to_owned());
+            }
+            let ttl = answer.secret.expect("there is a lease").lease.ttl;
+            self.witness_promise(&hash, ttl.as_secs(), "a reader");
+        } else {
+            self.reconsider_deletion(role);
+            self.witness_promise(&hash, answer.data["ttl"].as_u64().unwrap(), "a reader");
+        }
+        Ok(hash)
+    }
+
+    /// The same, by somebody who waits, and tries again if the server could not register the lease.
+    pub(crate) async fn read_patiently(self: &Arc<Self>, role: &str) -> Result<String, String> {
+        let mut answer = self.read_within(role, None).await;
+        for _ in 0..5 {
+            match &answer {
+                Err(reason) if reason.contains("registered") => {
+                    answer = self.read_within(role, None).await;
+                }
+                _ => break,
+            }
+        }
+        answer
+    }
+
+    /// A role whose key is still handed out long after its deletion began is not being deleted.
+    fn reconsider_deletion(&self, role: &str) {
+        if let Some(since) = self.witness.deleted_since(role)
+            && self.now().duration_since(since).as_secs() > 300
+        {
+            self.witness.deletion_is_off(role);
+        }
+    }
+
+    /// Somebody reads, renews or ends a lease every now and then.
+    pub(crate) async fn readers_live(self: Arc<Self>) {
+        loop {
+            sleep(self.dice.pause(500, 900_000)).await;
+            let world = Arc::clone(&self);
+            tokio::spawn(async move {
+                match world.dice.number(0, 9) {
+                    0..6 => {
+                        let role = *world.dice.pick(&ROTATING);
+                        let _ = world.read(role).await;
+                    }
+                    6..8 => {
+                        let _ = world.read(DYNAMIC).await;
+                    }
+                    number => world.holder_acts(number == 9).await,
+                }
+            });
+        }
+    }
+
+    /// Whoever holds a lease renews it, or ends it, or both.
+    pub(crate) async fn holder_acts(self: &Arc<Self>, ends: bool) {
+        let leases = self.leases();
+        if leases.is_empty() {
+            return;
+        }
+        let lease = self.dice.pick(&leases).clone();
+        if ends {
+            self.end_lease(&lease).await;
+        }
+        if !ends || self.dice.chance(0.3) {
+            self.renew(&lease, *self.dice.pick(&[0, 120, 600])).await;
+        }
+    }
+
+    /// Something befalls the leader while somebody is at work.
+    pub(crate) fn trouble(&self) {
+        let kinds = [
+            (3, BlowKind::KillPlugin),
+            (2, BlowKind::KillServer),
+            (4, BlowKind::Depose),
+            (4, BlowKind::Snapshot),
+        ];
+        self.strike_at(self.dice.number(1, 16), self.dice.weighted(&kinds));
+    }
+}
+
+const MOST_LEASES: u64 = 3;

@@ -1,0 +1,207 @@
+//! The storage that all servers share: one log, linearizable, and what each server sees of it.
+//!
+//! It is as Vault's integrated storage is, on a bad day:
+//! - A write may fail and be committed all the same, at once or some seconds later: always before the
+//!   next write of the same server that succeeds, and before the next leader begins.
+//! - The server's cache learns only of writes that succeeded. So a leader goes on reading the old value
+//!   of what it was told it could not store.
+//! - A server that is no leader any more, and does not know it, reads what it knew, and writes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::dice::Dice;
+
+/// Everything that is stored.
+pub(crate) type Map = BTreeMap<String, Vec<u8>>;
+/// A key, and its new value; `None` deletes it.
+pub(crate) type Change = (String, Option<Vec<u8>>);
+
+/// How many servers there are.
+pub(crate) const SERVERS: usize = 3;
+
+/// The log, and the servers' views of it.
+#[derive(Default)]
+pub(crate) struct Raft(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    committed: Map,
+    leader: Option<usize>,
+    views: [View; SERVERS],
+    appended: u64,
+}
+
+/// What a server sees.
+#[derive(Default)]
+struct View {
+    /// What it knew when it was deposed.
+    frozen: Option<Map>,
+    cache: BTreeMap<String, Option<Vec<u8>>>,
+    /// Appended to its log, and not committed yet.
+    tail: Vec<Append>,
+}
+
+struct Append {
+    id: u64,
+    change: Change,
+    /// It was reported as failed, and will be committed.
+    late: bool,
+}
+
+/// What becomes of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It succeeds.
+    Stored,
+    /// It fails.
+    Lost,
+    /// It is committed, and reported as failed.
+    Unreported,
+    /// The same, but it is committed later.
+    Late,
+}
+
+impl Raft {
+    pub(crate) fn leader(&self) -> Option<usize> {
+        self.state(|state| state.leader)
+    }
+
+    /// A server becomes leader: it sees everything, and its cache is empty.
+    pub(crate) fn elect(&self, server: usize) {
+        self.state(|state| {
+            state.leader = Some(server);
+            state.views[server] = View::default();
+        });
+    }
+
+    /// The leader is none any more. Of what it appended last, the first so many are committed.
+    pub(crate) fn depose(&self, dice: &Dice) {
+        self.state(|state| {
+            let Some(server) = state.leader.take() else {
+                return;
+            };
+            let view = &mut state.views[server];
+            view.frozen = Some(state.committed.clone());
+            let tail = std::mem::take(&mut view.tail);
+            let kept = dice.number(0, tail.len() as u64);
+            for append in tail.into_iter().take(kept as usize) {
+                apply(&mut state.committed, append.change);
+            }
+        });
+    }
+
+    /// A server reads. `skip_cache` is for an entry that the cache has lost.
+    pub(crate) fn read(&self, server: usize, key: &str, skip_cache: bool) -> Option<Vec<u8>> {
+        self.state(|state| {
+            let view = &mut state.views[server];
+            if skip_cache {
+                view.cache.remove(key);
+            }
+            let underneath = view.frozen.as_ref().unwrap_or(&state.committed);
+            let cached = view.cache.entry(key.to_owned());
+            cached
+                .or_insert_with(|| underneath.get(key).cloned())
+                .clone()
+        })
+    }
+
+    /// The names directly under a prefix, as a server sees them. Lists are not cached.
+    pub(crate) fn list(&self, server: usize, prefix: &str) -> Vec<String> {
+        self.state(|state| {
+            let frozen = state.views[server].frozen.as_ref();
+            list(frozen.unwrap_or(&state.committed), prefix)
+        })
+    }
+
+    /// A server appends a write to its log; `None` if it is not the leader.
+    pub(crate) fn append(&self, server: usize, change: Change) -> Option<u64> {
+        self.state(|state| {
+            if state.leader != Some(server) {
+                return None;
+            }
+            state.appended += 1;
+            let (id, late) = (state.appended, false);
+            state.views[server].tail.push(Append { id, change, late });
+            Some(id)
+        })
+    }
+
+    /// The write comes to its end. Whether the server is told that it succeeded.
+    pub(crate) fn conclude(&self, server: usize, id: u64, fate: Fate) -> bool {
+        self.state(|state| {
+            let view = &mut state.views[server];
+            let Some(at) = view.tail.iter().position(|append| append.id == id) else {
+                // The server was deposed meanwhile.
+                return false;
+            };
+            match fate {
+                Fate::Late => {
+                    view.tail[at].late = true;
+                    return false;
+                }
+                Fate::Lost => {
+                    view.tail.remove(at);
+                    return false;
+                }
+                Fate::Stored | Fate::Unreported => {}
+            }
+            let (key, value) = view.tail[at].change.clone();
+            if fate == Fate::Stored {
+                view.cache.insert(key, value);
+            }
+            // What is late and was appended before comes first.
+            let due = view
+                .tail
+                .extract_if(..=at, |append| append.late || append.id == id);
+            for append in due {
+                apply(&mut state.committed, append.change);
+            }
+            fate == Fate::Stored
+        })
+    }
+
+    /// Everything that is stored.
+    pub(crate) fn committed(&self) -> Map {
+        self.state(|state| state.committed.clone())
+    }
+
+    /// Puts a snapshot in the place of everything. There is no leader then.
+    pub(crate) fn restore(&self, snapshot: Map) {
+        self.state(|state| {
+            state.committed = snapshot;
+            state.leader = None;
+            state.views = Default::default();
+        });
+    }
+
+    /// What the servers themselves keep, beside what the engine does.
+    pub(crate) fn note(&self, change: Change) {
+        self.state(|state| apply(&mut state.committed, change));
+    }
+
+    fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.lock().unwrap())
+    }
+}
+
+/// The names directly under a prefix.
+pub(crate) fn list(map: &Map, prefix: &str) -> Vec<String> {
+    let below = map.range(prefix.to_owned()..);
+    let mut names: Vec<String> = below
+        .map_while(|(key, _)| key.strip_prefix(prefix))
+        .map(|rest| match rest.split_once('/') {
+            Some((folder, _)) => format!("{folder}/"),
+            None => rest.to_owned(),
+        })
+        .collect();
+    names.dedup();
+    names
+}
+
+fn apply(map: &mut Map, (key, value): Change) {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}

@@ -1,0 +1,106 @@
+//! Many lives, and what came of them.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::life::{Outcome, live};
+
+/// Lives these many lives, on as many threads as there are cores; returns the seeds that failed, and
+/// why.
+fn run(first: u64, count: u64) -> BTreeMap<u64, Vec<String>> {
+    let next = AtomicU64::new(first);
+    let failed = Mutex::new(BTreeMap::new());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let outcome = live(seed);
+                    if !outcome.violations.is_empty() {
+                        let what = outcome.violations.iter().map(|v| v.what.clone());
+                        failed.lock().unwrap().insert(seed, what.collect());
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap()
+}
+
+/// The story of a life that failed.
+fn tell(seed: u64, outcome: &Outcome) -> String {
+    let Some(first) = outcome.violations.first() else {
+        return format!("seed {seed}: no violation\n");
+    };
+    let story = outcome.world.story.of(&first.about);
+    let all: Vec<_> = outcome.violations.iter().map(|v| v.what.as_str()).collect();
+    format!(
+        "seed {seed}:\n{story}\nviolations:\n  {}\n",
+        all.join("\n  ")
+    )
+}
+
+#[test]
+fn no_life_of_three_hundred_ends_badly() {
+    let failed = run(1, 300);
+    let first = failed.first_key_value().map(|(seed, _)| *seed);
+    let story = first
+        .map(|seed| tell(seed, &live(seed)))
+        .unwrap_or_default();
+    assert!(failed.is_empty(), "{} of 300 failed; {story}", failed.len());
+}
+
+#[test]
+fn the_same_seed_has_the_same_story() {
+    for seed in 1..=10 {
+        let [one, again] = [live(seed), live(seed)].map(|outcome| outcome.world.story.whole());
+        if one != again {
+            let mut lines = one.lines().zip(again.lines());
+            let differing = lines.find(|(one, again)| one != again);
+            panic!("seed {seed}: {differing:?}");
+        }
+    }
+}
+
+/// `scripts/simulate`.
+#[test]
+#[ignore = "as many seeds as it is told: scripts/simulate"]
+fn simulate() {
+    let number = |name: &str, otherwise| env::var(name).map_or(otherwise, |n| n.parse().unwrap());
+    let (count, first) = (number("SIMULATE_SEEDS", 10_000), number("SIMULATE_SEED", 1));
+    if count == 1 {
+        let outcome = live(first);
+        if env::var_os("SIMULATE_WHOLE").is_some() {
+            println!("{}", outcome.world.story.whole());
+        }
+        println!("{}", tell(first, &outcome));
+        assert!(outcome.violations.is_empty());
+        return;
+    }
+    let begun = Instant::now();
+    let failed = run(first, count);
+    let seconds = begun.elapsed().as_secs_f64();
+    for (seed, what) in &failed {
+        println!("seed {seed}: {}", what.join("; "));
+    }
+    if let Some(seed) = failed.keys().next() {
+        println!("\n{}", tell(*seed, &live(*seed)));
+    }
+    println!(
+        "{count} seeds in {seconds:.0} s, {:.1} a second; {} with violations",
+        count as f64 / seconds,
+        failed.len()
+    );
+    assert!(
+        failed.is_empty(),
+        "seeds with violations: {:?}",
+        failed.keys()
+    );
+}

@@ -1,0 +1,180 @@
+//! What is true by what is committed: an engine that only looks, on storage that never changes. It says
+//! what any server would say if it were asked, whatever form the entries have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::engine::clock::Clock;
+use vault_plugin_secrets_openrouter::engine::factory;
+use vault_plugin_secrets_openrouter::logical::{
+    Backend, Data, Entry, FixedSystemView, Mount, NoEvents, Operation, ReplicationState, Request,
+    Storage, StorageError,
+};
+use vault_plugin_secrets_openrouter::openrouter::{Http, Invalid, Network, Settings};
+
+use crate::node::{MOUNT, UUID};
+use crate::raft::{self, Map};
+use crate::world::World;
+
+/// What is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// The rotating roles.
+    pub(crate) rotating: BTreeMap<String, Rotating>,
+    /// Every role.
+    pub(crate) roles: BTreeSet<String>,
+    /// The nonces of which the write-ahead log knows, and whether it knows them as leases.
+    pub(crate) log: BTreeMap<String, bool>,
+}
+
+/// A rotating role.
+#[derive(Debug)]
+pub(crate) struct Rotating {
+    pub(crate) current: String,
+    /// Hashes, and when each is to be revoked.
+    pub(crate) superseded: Vec<(String, Timestamp)>,
+    /// Whether the current key is handed out.
+    pub(crate) serves: bool,
+    pub(crate) automated: bool,
+    pub(crate) connection: String,
+    pub(crate) workspace: Option<String>,
+    /// What it says of itself.
+    pub(crate) message: String,
+}
+
+impl Rotating {
+    /// All its keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let superseded = self.superseded.iter().map(|(hash, _)| hash);
+        superseded.chain([&self.current]).map(String::as_str)
+    }
+}
+
+impl Truth {
+    /// Whether storage leads to this key.
+    pub(crate) fn leads_to(&self, hash: &str, nonce: &str) -> bool {
+        let mut roles = self.rotating.values();
+        self.log.contains_key(nonce) || roles.any(|role| role.keys().any(|key| key == hash))
+    }
+}
+
+impl World {
+    /// What is committed now.
+    pub(crate) fn truth(&self) -> Truth {
+        self.truth_of(self.raft.committed())
+    }
+
+    /// What is in this storage.
+    pub(crate) fn truth_of(&self, map: Map) -> Truth {
+        let names = raft::list(&map, &format!("{MOUNT}roles/"));
+        let mut truth = Truth {
+            roles: names.iter().cloned().collect(),
+            ..Truth::default()
+        };
+        let wal = format!("{MOUNT}wal/");
+        for (key, value) in map.range(wal.clone()..) {
+            let Some(nonce) = key.strip_prefix(&wal) else {
+                break;
+            };
+            let entry: Value = serde_json::from_slice(value).unwrap_or_default();
+            truth.log.insert(nonce.to_owned(), entry["type"] == "lease");
+        }
+        let observer = self.observer(map);
+        for name in names {
+            let role = read(&*observer, &format!("roles/{name}"));
+            if let Some(role) = role.filter(|role| role["credential_type"] == "rotating") {
+                let serves = read(&*observer, &format!("static-creds/{name}")).is_some();
+                truth.rotating.insert(name, rotating(&role, serves));
+            }
+        }
+        truth
+    }
+
+    fn observer(&self, map: Map) -> Arc<dyn Backend> {
+        let clock = Arc::new(Standing(self.now()));
+        let make = factory(clock, Arc::clone(&self.dice) as _, Arc::new(NoNetwork));
+        make(Mount {
+            storage: Arc::new(Frozen(map)),
+            system: Arc::new(FixedSystemView {
+                replication_state: ReplicationState::PERFORMANCE_STANDBY,
+                ..FixedSystemView::default()
+            }),
+            events: Arc::new(NoEvents),
+            backend_uuid: UUID.to_owned(),
+        })
+    }
+}
+
+fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
+    let answer = observer.handle_request(Request::new(Operation::Read, path));
+    let answer = answer.now_or_never().expect("storage does not wait");
+    answer.ok().flatten().map(|answer| answer.data)
+}
+
+fn rotating(role: &Data, serves: bool) -> Rotating {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let superseded = role["superseded_keys"].as_array().unwrap().iter();
+    Rotating {
+        current: text(&role["current_key"]["hash"]),
+        superseded: superseded
+            .map(|key| {
+                let revoke_at = key["revoke_at"].as_str().unwrap().parse().unwrap();
+                (text(&key["hash"]), revoke_at)
+            })
+            .collect(),
+        serves,
+        automated: role["disable_automated_rotation"] == json!(false),
+        connection: text(&role["connection"]),
+        workspace: role["workspace_id"].as_str().map(str::to_owned),
+        message: text(&role["last_rotation_message"]),
+    }
+}
+
+/// Storage that never changes.
+struct Frozen(Map);
+
+#[async_trait]
+impl Storage for Frozen {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.0.get(&format!("{MOUNT}{key}")).cloned())
+    }
+
+    async fn put(&self, _: Entry) -> Result<(), StorageError> {
+        Err(StorageError::ReadOnly)
+    }
+
+    async fn delete(&self, _: &str) -> Result<(), StorageError> {
+        Err(StorageError::ReadOnly)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        Ok(raft::list(&self.0, &format!("{MOUNT}{prefix}")))
+    }
+}
+
+/// Time that does not pass.
+struct Standing(Timestamp);
+
+#[async_trait]
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    async fn sleep_until(&self, _: Timestamp) {
+        std::future::pending().await
+    }
+}
+
+/// Whoever only looks asks nobody.
+struct NoNetwork;
+
+impl Network for NoNetwork {
+    fn connect(&self, _: &Settings) -> Result<Box<dyn Http>, Invalid> {
+        Err(Invalid::HttpClient("an observer has no network".to_owned()))
+    }
+}
