@@ -196,14 +196,11 @@ async fn judge(world: &Arc<World>) {
         }
     }
     for role in ROTATING {
-        if truth
-            .rotating
-            .get(role)
-            .is_some_and(|entry| entry.automated)
+        let entry = truth.rotating.get(role);
+        if entry.is_some_and(|entry| entry.automated)
+            && let Err(reason) = world.read_patiently(role).await
         {
-            if let Err(reason) = world.read_patiently(role).await {
-                world.violated(&format!("{role} cannot be read: {reason}"), &[]);
-            }
+            world.violated(&format!("{role} cannot be read: {reason}"), &[]);
         }
     }
     if truth.roles.contains(DYNAMIC)

@@ -1,115 +1,21 @@
-//! The walls of the house: floors know only those below them, and so do the rooms of the engine. Read
-//! from `src/` itself, so that an import that goes up fails here.
+//! The files of `src/`, and which paths inside the crate each of them names.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// From the top.
-const FLOORS: [&str; 6] = [
-    "engine",
-    "openrouter",
-    "schedule",
-    "framework",
-    "logical",
-    "goplugin",
-];
-
-/// The rooms of the engine, from the top. `mod` is the engine's own page.
-const ROOMS: [&str; 20] = [
-    "mod",
-    "duties",
-    "paths",
-    "survey",
-    "rotation",
-    "leasing",
-    "events",
-    "keys",
-    "context",
-    "books",
-    "connection",
-    "task",
-    "keeper",
-    "role",
-    "names",
-    "stored",
-    "retry",
-    "error",
-    "randomness",
-    "clock",
-];
-
-#[test]
-fn floors_know_only_those_below_them() {
-    let mut upwards = Vec::new();
-    for file in files() {
-        let Some(from) = FLOORS.iter().position(|floor| *floor == file.module[0]) else {
-            continue;
-        };
-        for path in file.references() {
-            let first = path.first().map_or("", String::as_str);
-            let to = FLOORS.iter().position(|floor| *floor == first);
-            if to.is_some_and(|to| to < from) {
-                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
-            }
-        }
-    }
-    assert_eq!(upwards, [""; 0], "these know a floor above them");
-}
-
-#[test]
-fn rooms_of_the_engine_know_only_those_below_them() {
-    let mut upwards = Vec::new();
-    let mut seen = BTreeSet::new();
-    for file in files() {
-        let Some(from) = room(&file.module) else {
-            continue;
-        };
-        seen.insert(from);
-        for path in file.references() {
-            if room(&path).is_some_and(|to| to < from) {
-                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
-            }
-        }
-    }
-    assert_eq!(upwards, [""; 0], "these know a room above them");
-    let all = BTreeSet::from_iter(0..ROOMS.len());
-    assert_eq!(seen, all, "a room on the list is not there");
-}
-
-#[test]
-fn one_door_leads_to_the_deletion_of_keys() {
-    let doors: Vec<_> = files()
-        .into_iter()
-        .filter(|file| file.module[0] == "engine" && file.text.contains(".delete_key("))
-        .map(|file| file.module.join("::"))
-        .collect();
-    assert_eq!(doors, ["engine::keys::retire"]);
-}
-
-/// Which of [`ROOMS`] a path inside the crate leads to, if it leads into the engine.
-fn room(path: &[String]) -> Option<usize> {
-    if path.first()? != "engine" {
-        return None;
-    }
-    let name = path.get(1).map_or("mod", String::as_str);
-    let position = ROOMS.iter().position(|room| *room == name);
-    // Whatever is no room is an item of the engine's own page.
-    Some(position.unwrap_or(0))
-}
-
-struct File {
-    path: PathBuf,
-    module: Vec<String>,
-    text: String,
+/// A file of the sources.
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    pub(crate) module: Vec<String>,
+    pub(crate) text: String,
 }
 
 impl File {
     /// Every path inside the crate that the file names, from the crate's root.
-    fn references(&self) -> Vec<Vec<String>> {
+    pub(crate) fn references(&self) -> Vec<Vec<String>> {
         let tokens = TokenStream::from_str(&self.text).expect("it is Rust");
         let mut found = Vec::new();
         walk(tokens, &self.module, &mut found);
@@ -193,7 +99,7 @@ fn is_punct(token: Option<&TokenTree>, c: char) -> bool {
 }
 
 /// All of `src/` but for what the fuzzer calls, which is no floor.
-fn files() -> Vec<File> {
+pub(crate) fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     let mut folders = vec![root.clone()];
