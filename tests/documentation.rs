@@ -21,6 +21,7 @@ mod tests {
             "README.md".to_owned(),
             "SECURITY.md".to_owned(),
             "samples/README.md".to_owned(),
+            "tests/simulator/BEHAVIOR.md".to_owned(),
             "tests/simulator/README.md".to_owned(),
         ];
         names.extend(in_docs());

@@ -134,9 +134,10 @@ key_max_lifetime take effect with the next key. A limit is a limit of each key: 
 every lease begins with the full amount.
 
 Reading a rotating role also shows its status: current_key and superseded_keys without their
-secrets, last_vault_rotation, next_vault_rotation, last_rotation_attempt, rotation_status (success,
-failed or pending), last_rotation_message and last_rotation_manual. Reading a dynamic role shows its
-living_leases.
+secrets, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,
+rotation_status (success, failed or pending), last_rotation_message and last_rotation_manual. An
+unconfirmed key was ordered, and it is not known what came of it; one with a revoke_at was found and
+may be in use until then. Reading a dynamic role shows its living_leases.
 
 Deleting a rotating role revokes its keys first. If OpenRouter cannot be reached the role stays; if
 it is unclear whether the current key was revoked, that key is not handed out any more and the

@@ -133,6 +133,7 @@ impl<'a> Witness<'a> {
             mount
                 .write(&format!("forget-role/new-{}", self.round), json!({}))
                 .await,
+            mount.write("forget-connection/nowhere", json!({})).await,
         ] {
             self.keep(reply);
         }

@@ -68,7 +68,7 @@ run_contract() {
   # It finds its configuration and its hooks where it runs, and keeps examples there.
   mkdir "$work/simulator"
   cp -r "$here" "$work/simulator/sdk"
-  cp "$here/../README.md" "$work/simulator/"
+  cp "$here/../BEHAVIOR.md" "$work/simulator/"
   cd "$work/simulator/sdk"
   "$installed/bin/schemathesis" --config-file contract.toml run "$document" --url "$base_url" \
     --header "Authorization: Bearer $management_key" --no-color

@@ -1,7 +1,7 @@
 """Hooks for schemathesis, which holds the simulator to OpenRouter's published document (check.sh runs it).
 
 By itself schemathesis takes every refusal of a request that the document allows for a failure. Here such a
-refusal passes if README.md lists it with its reason, and fails under its own message if not.
+refusal passes if BEHAVIOR.md lists it with its reason, and fails under its own message if not.
 """
 
 import pathlib
@@ -9,11 +9,11 @@ import re
 
 import schemathesis
 
-page = pathlib.Path(__file__).parent.with_name("README.md").read_text()
-section = page.split("### What the contract tester says", 1)[1].split("\n#", 1)[0]
+page = pathlib.Path(__file__).parent.with_name("BEHAVIOR.md").read_text()
+section = page.split("## What the contract tester says", 1)[1].split("\n#", 1)[0]
 # A row is | operation | `what the answer says` | reason |.
 listed = re.findall(r"^\| (\w+ \S+) \| `([^`]+)` \| .+ \|$", section, re.MULTILINE)
-assert listed, "README.md lists no refusals"
+assert listed, "BEHAVIOR.md lists no refusals"
 
 
 @schemathesis.check
@@ -22,4 +22,4 @@ def refuses_what_is_allowed_only_for_a_listed_reason(ctx, response, case):
         return
     message = response.json()["error"]["message"]
     reasons = [reason for operation, reason in listed if operation == case.operation.label]
-    assert any(reason in message for reason in reasons), f"not listed in README.md: {message}"
+    assert any(reason in message for reason in reasons), f"not listed in BEHAVIOR.md: {message}"

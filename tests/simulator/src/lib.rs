@@ -8,7 +8,7 @@
 //! [log](RequestLog) of all that was asked, and a [handle](Account) to look into an account and to change
 //! it behind a client's back.
 //!
-//! Nothing here was checked against the live service. `README.md` lists each behaviour with its source
+//! Nothing here was checked against the live service. `BEHAVIOR.md` lists each behaviour with its source
 //! and its test, and what is not known.
 //!
 //! ```

@@ -1,6 +1,6 @@
 //! Every documented behaviour, asked for over HTTP as a client would.
 //!
-//! One program, so that it is linked once; one module per subject. `README.md` says which test shows
+//! One program, so that it is linked once; one module per subject. `BEHAVIOR.md` says which test shows
 //! which behaviour.
 
 #![expect(
