@@ -170,7 +170,9 @@ async fn a_node_that_steps_down_in_the_middle_leaves_the_rest_to_its_successor()
     );
     let alive = world.openrouter.account().keys().len();
     assert_eq!(alive, 3, "somebody may hold the key that was ordered");
-    world.pass(1).await;
+    // At the first second it is due; later on a machine that is busy with other tests.
+    world.pass(120).await;
+    world.pass(120).await;
     assert_eq!(world.violations().await, [""; 0]);
 }
 
