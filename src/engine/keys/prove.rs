@@ -90,7 +90,7 @@ async fn authenticate(
             }
             Err(_) => {
                 let pause = PROOF_PAUSE.saturating_mul(tries);
-                let now = engine.clock.now();
+                let now = engine.now();
                 engine
                     .clock
                     .sleep_until(now.checked_add(pause).unwrap_or(now))

@@ -1,14 +1,15 @@
 //! Dynamic roles: a key of its own for every lease, gone when the lease is.
 //!
-//! - [`entry`] and [`write`]: what a role describes, and how that is changed.
-//! - [`name`]: what a key is called, filled in from the request that it is for.
+//! - [`write`]: how a dynamic role is written, shown and deleted; what it is, is in
+//!   [`role::dynamic`](super::role::dynamic).
+//! - [`shared_key`]: a read of a rotating role, whose readers share a key.
 //! - [`issue`]: a read of `creds/:name`.
 //! - [`lease`]: renewal, revocation, and what becomes of a key whose lease nobody knows of.
-//! - [`leases`]: the records of those that are alive.
+//! - The records of those that are alive are in the [`books`](super::books).
 //!
 //! # Expected flow
 //! 1. The intent is stored and the key ordered and proved, as for a rotation: see
-//!    [`super::minting`].
+//!    [`super::keys`].
 //! 2. The intent becomes the record of the lease: it has the key's hash now, and the time until
 //!    which the server may hold the lease. Only then is the key handed out.
 //! 3. A renewal puts that time off, before the server hears of it.

@@ -1,11 +1,14 @@
 //! Rotation: how a role's keys are replaced and revoked. How a key is made is
-//! [`minting`](super::minting)'s.
+//! [`keys`](super::keys)'.
 //!
 //! # How it is built
-//! - [`next_step`](crate::engine::role::rotating::next_step) names the next step from a role's stored state and the time. Pure.
+//! - [`next_step`](crate::engine::role::rotating::next_step) names the next step from a role's stored
+//!   state and the time. Pure.
 //! - [`perform`] does that step, one at a time under the role's lock, and stores what came of it.
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
-//! - [`failure`] is what is stored of a step that failed, and when it is tried again.
+//! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
+//!   it is tried again.
+//! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
 //! # What holds, whatever dies and whenever
 //! - Every key that is alive at OpenRouter is in its role's entry, or has an intent that leads to
