@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::identifiers::{KeyHash, WorkspaceId};
 use super::lenient::{null_as_default, timestamp, workspace_id};
 use super::limits::{LimitReset, Limits, ReportedLimits, Usd};
+use super::usage::{Effective, KeyLimit, Usage};
 
 /// A key to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub struct Key {
     /// What it may spend.
     #[serde(flatten)]
     pub limits: ReportedLimits,
+    /// What it has spent.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// When it was created; `None` if that is missing or unreadable.
     #[serde(default, deserialize_with = "timestamp")]
     pub created_at: Option<Timestamp>,
@@ -73,6 +77,12 @@ pub struct CurrentKey {
     pub is_management_key: bool,
     /// What it may spend.
     pub limits: ReportedLimits,
+    /// What it has spent.
+    pub usage: Usage,
+    /// What enforcement compares with its limit; `None` where that is not told.
+    pub key_limit: Option<KeyLimit>,
+    /// The budget, of whatever layer, that refuses calls, or would be the first to; `None` where there is none.
+    pub effective: Option<Effective>,
     /// When it stops working; `None` is never, or missing, or unreadable.
     pub expires_at: Option<Timestamp>,
     /// The workspace it belongs to; `None` if that is missing or not a UUID.
@@ -155,6 +165,12 @@ struct CurrentKeyReport {
     is_provisioning_key: Option<bool>,
     #[serde(flatten)]
     limits: ReportedLimits,
+    #[serde(flatten)]
+    usage: Usage,
+    #[serde(default)]
+    budgets: serde_json::Value,
+    #[serde(default)]
+    effective_budget: serde_json::Value,
     #[serde(default, deserialize_with = "timestamp")]
     expires_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "workspace_id")]
@@ -170,6 +186,9 @@ impl From<CurrentKeyReport> for CurrentKey {
                 .or(report.is_provisioning_key)
                 .unwrap_or_default(),
             limits: report.limits,
+            usage: report.usage,
+            key_limit: KeyLimit::among(&report.budgets),
+            effective: Effective::of(&report.effective_budget),
             expires_at: report.expires_at,
             workspace_id: report.workspace_id,
         }

@@ -1,7 +1,7 @@
 //! What a key may spend: as we ask for it, and as OpenRouter reports it.
 //!
 //! The two differ in type on purpose. What we ask for can only be right ([`Limits`]); what is
-//! reported ([`ReportedLimits`]) may be a limit of 0 or a reset that did not exist when this was
+//! reported ([`ReportedLimits`]) may be a negative limit or a reset that did not exist when this was
 //! written, and must not be mistaken for "no limit".
 
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct Limits {
     pub include_byok: bool,
 }
 
-/// An amount of US dollars: finite and greater than 0.
+/// An amount of US dollars: finite and not negative. A key with a limit of 0 can spend nothing.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
 #[serde(try_from = "f64")]
 pub struct Usd(f64);
@@ -35,10 +35,11 @@ impl Usd {
     /// Takes an amount of US dollars.
     ///
     /// # Errors
-    /// [`Invalid::Limit`] unless it is finite and greater than 0.
+    /// [`Invalid::Limit`] unless it is finite and at least 0.
     pub fn new(amount: f64) -> Result<Self, Invalid> {
-        if amount.is_finite() && amount > 0.0 {
-            Ok(Self(amount))
+        if amount.is_finite() && amount >= 0.0 {
+            // Not -0.
+            Ok(Self(amount.abs()))
         } else {
             Err(Invalid::Limit)
         }
@@ -123,7 +124,7 @@ impl fmt::Display for LimitReset {
 /// The limits of a key as OpenRouter reports them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct ReportedLimits {
-    /// US dollars; `None` is without limit. Can be 0, which [`Usd`] cannot.
+    /// US dollars; `None` is without limit.
     #[serde(default)]
     pub limit: Option<f64>,
     /// `daily`, `weekly`, `monthly`, or a word that OpenRouter has added since.
@@ -162,12 +163,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_amount_is_finite_and_greater_than_zero() {
-        for amount in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY] {
+    fn an_amount_is_finite_and_not_negative() {
+        for amount in [-0.01, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(Usd::new(amount), Err(Invalid::Limit), "{amount}");
         }
         assert_eq!(Usd::new(0.01).unwrap().as_f64(), 0.01);
-        assert!(serde_json::from_str::<Usd>("0").is_err());
+        assert!(serde_json::from_str::<Usd>("-1").is_err());
+        let nothing = Usd::new(-0.0).unwrap();
+        assert_eq!(serde_json::to_string(&nothing).unwrap(), "0");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod quote;
 mod reading;
 mod settings;
 mod transport;
+mod usage;
 
 pub use client::Client;
 pub use error::{Bearer, Error, Invalid};
@@ -37,3 +38,4 @@ pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
 pub use listing::ListedKey;
 pub use network::SystemNetwork;
 pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};
+pub use usage::{Effective, KeyLimit, Usage};

@@ -32,6 +32,11 @@ async fn the_commands_of_an_operator_run() {
 }
 
 #[tokio::test]
+async fn the_commands_about_budgets_run() {
+    run("docs/budgets.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
 async fn the_commands_that_find_trouble_and_end_it_run() {
     run("docs/troubleshooting.md", Plugin::Enabled, "").await;
 }

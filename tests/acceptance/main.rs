@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connections;

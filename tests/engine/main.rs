@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod contradictions;

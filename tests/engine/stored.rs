@@ -10,9 +10,10 @@ use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
-const FORMATS: [(u32, &str); 2] = [
+const FORMATS: [(u32, &str); 3] = [
     (1, include_str!("../data/stored/format-1.json")),
     (2, include_str!("../data/stored/format-2.json")),
+    (3, include_str!("../data/stored/format-3.json")),
 ];
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
 async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
     let world = World::with_role().await;
     world.copy_role(2).await;
-    let newer = json!({"version": 3, "entry": {"rotating": {}}}).to_string();
+    let newer = json!({"version": 4, "entry": {"rotating": {}}}).to_string();
     let broken = [
         ("roles/copy-1", "{"),
         ("roles/copy-2", newer.as_str()),

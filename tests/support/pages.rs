@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 /// The pages whose shell blocks `tests/acceptance/documentation.rs` runs.
-pub(crate) const RUN: [&str; 5] = [
+pub(crate) const RUN: [&str; 6] = [
     "README.md",
+    "docs/budgets.md",
     "docs/consumers.md",
     "docs/install.md",
     "docs/operations.md",

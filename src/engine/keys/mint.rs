@@ -12,7 +12,7 @@ use crate::engine::clock::after;
 use crate::engine::connection::{InUse, Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::names::{AddressId, Life, Nonce, Place, RoleName};
+use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
 use crate::openrouter::{CreatedKey, Deletion, KeyHash, Limits, NewKey};
 
 /// A key that is wanted.
@@ -143,8 +143,17 @@ pub async fn strike(engine: &Engine, in_flight: &InFlight) {
 pub async fn discard(engine: &Engine, minted: Minted) {
     // Not the hash that OpenRouter told: if that is wrong, it may be another key's.
     let hash = KeyHash::of(&minted.created.secret);
-    let in_flight = minted.in_flight;
-    let noted = in_flight.reject(&*engine.storage, &hash);
+    reject(engine, &minted.place.connection, &hash, minted.in_flight).await;
+}
+
+/// The same for a key of this hash that its caller does not want after all. `true` when it is gone.
+pub async fn reject(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    in_flight: InFlight,
+) -> bool {
+    let noted = in_flight.reject(&*engine.storage, hash);
     if let Err(reason) = noted.await {
         tracing::warn!(
             mount = engine.mount,
@@ -154,10 +163,12 @@ pub async fn discard(engine: &Engine, minted: Minted) {
         );
     }
     let unused = Warrant::Unused(&in_flight);
-    let retired = retire(engine, &minted.place.connection, &hash, unused).await;
-    if let Ok(Deletion::Deleted) = retired {
+    let retired = retire(engine, connection, hash, unused).await;
+    let is_gone = matches!(retired, Ok(Deletion::Deleted));
+    if is_gone {
         strike(engine, &in_flight).await;
     }
+    is_gone
 }
 
 /// What an order is made with.

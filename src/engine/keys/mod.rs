@@ -39,7 +39,7 @@ mod recover;
 mod retire;
 
 pub use holdings::{Holdings, mentioned};
-pub use mint::{Minted, Order, Recipient, discard, mint, strike};
+pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
 pub use presence::{is_gone, is_there};
 pub use recover::{next_look, recover};
 pub use retire::{Warrant, retire};

@@ -5,6 +5,7 @@ mod creds;
 mod forget;
 mod roles;
 mod rotate_role;
+mod usage;
 
 use super::context::Engine;
 use crate::framework::Path;
@@ -17,6 +18,7 @@ pub fn all() -> Vec<Path<Engine>> {
     paths.extend(roles::paths());
     paths.extend(creds::paths());
     paths.push(rotate_role::path());
+    paths.push(usage::path());
     paths.extend(forget::paths());
     paths
 }

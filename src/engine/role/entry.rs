@@ -133,10 +133,13 @@ impl Role {
 
 impl Stored for Role {
     /// 2: the life of the role; of each key its workspace and the address it was made under.
-    const VERSION: u32 = 2;
+    /// 3: the budget, what was granted of it, and what ended keys have spent.
+    const VERSION: u32 = 3;
 
-    fn upgrade(&mut self, _from: u32) {
-        if let Self::Rotating(role) = self {
+    fn upgrade(&mut self, from: u32) {
+        if let Self::Rotating(role) = self
+            && from < 2
+        {
             role.place_keys_by_definition();
         }
     }

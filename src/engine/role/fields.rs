@@ -2,7 +2,7 @@
 
 use super::kind::{self, Kind};
 use super::ttl::TTL;
-use super::{dynamic, rotating, terms};
+use super::{budget, dynamic, rotating, terms};
 use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
 
@@ -10,6 +10,7 @@ use crate::framework::{Field, Fields};
 pub fn write() -> impl Iterator<Item = Field> {
     let kinds = terms::FIELDS
         .iter()
+        .chain(budget::FIELDS)
         .chain(rotating::FIELDS)
         .chain(dynamic::FIELDS);
     [kind::FIELD, TTL].into_iter().chain(kinds.cloned())

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Place, RoleName};
+use crate::engine::role::budget::{self, Budget, Counting};
 use crate::framework::{Field, Fields};
 use crate::openrouter::{LimitReset, Limits, Usd, WorkspaceId};
 
@@ -16,6 +17,9 @@ pub struct Terms {
     pub key_name: String,
     /// What each key may spend.
     pub limits: Limits,
+    /// What all keys may spend together; `None` is without such a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Where the keys are made; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
     /// The operator's words.
@@ -39,6 +43,7 @@ impl Terms {
                 (None, None) => name.to_string().chars().take(LONGEST_KEY_NAME).collect(),
             },
             limits: limits(before.map(|b| b.limits), fields)?,
+            budget: budget::apply(before.and_then(|b| b.budget), fields)?,
             workspace_id: match fields.text("workspace_id") {
                 Some(id) => {
                     let id = WorkspaceId::parse(id);
@@ -52,6 +57,12 @@ impl Terms {
                 None => before.map(|b| b.description.clone()).unwrap_or_default(),
             },
         })
+    }
+
+    /// The budget, and how OpenRouter is to count what is spent of it.
+    pub fn budget(&self) -> Option<(Budget, Counting)> {
+        let budget = self.budget?;
+        Some((budget, budget.counting(self.limits.include_byok)))
     }
 
     /// Where the next key is made.
@@ -81,6 +92,8 @@ impl Terms {
             limit: self.limits.limit,
             limit_reset: self.limits.reset,
             include_byok_in_limit: self.limits.include_byok,
+            budget: self.budget.map(|budget| budget.amount.as_usd()),
+            budget_reset: self.budget.and_then(|budget| budget.reset),
             workspace_id: self.workspace_id.as_ref(),
             description: &self.description,
         }
@@ -95,6 +108,8 @@ pub struct TermsView<'a> {
     limit: Option<Usd>,
     limit_reset: Option<LimitReset>,
     include_byok_in_limit: bool,
+    budget: Option<f64>,
+    budget_reset: Option<LimitReset>,
     workspace_id: Option<&'a WorkspaceId>,
     description: &'a str,
 }
@@ -111,9 +126,12 @@ fn key_name(text: &str) -> Result<String, Error> {
 fn limits(before: Option<Limits>, fields: &Fields) -> Result<Limits, Error> {
     let before = before.unwrap_or_default();
     let limit = match fields.number("limit") {
-        Some(amount) => Some(Usd::new(amount).map_err(|_| {
-            Error::invalid("limit must be more than 0 US dollars, or empty for no limit")
-        })?),
+        Some(amount) => {
+            let usd = Usd::new(amount).ok().filter(|usd| usd.as_f64() > 0.0);
+            Some(usd.ok_or_else(|| {
+                Error::invalid("limit must be more than 0 US dollars, or empty for no limit")
+            })?)
+        }
         None if fields.is_null("limit") => None,
         None => before.limit,
     };

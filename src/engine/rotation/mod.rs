@@ -5,9 +5,11 @@
 //! - [`next_step`](crate::engine::role::rotating::next_step) names the next step from a role's stored
 //!   state and the time. Pure.
 //! - [`perform`] does that step, one at a time under the role's lock, and stores what came of it.
+//! - [`budget`] divides what all keys of a role may spend between them.
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
+//! - [`usage`] is what a role's keys have spent.
 //! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
 //! # What holds, whatever dies and whenever
@@ -18,13 +20,16 @@
 //! - A superseded key is in the role's entry until OpenRouter has confirmed that it is gone.
 //! - A key dies only when its time has come by an entry that was stored before.
 
+mod budget;
 mod delete;
 mod forget;
 mod next_key;
 mod perform;
+mod usage;
 mod write;
 
 pub use delete::delete;
 pub use forget::forget;
 pub use perform::{Rotation, Trigger, revoke_all, rotate, tend};
+pub use usage::usage;
 pub use write::{create, update};

@@ -10,6 +10,7 @@ use crate::engine::error::Error;
 use crate::engine::keys::{Order, Recipient, mint};
 use crate::engine::names::Life;
 use crate::engine::role::rotating::{CurrentKey, Definition};
+use crate::openrouter::Limits;
 
 /// The key that a role is to get next.
 pub struct NextKey<'a> {
@@ -19,6 +20,8 @@ pub struct NextKey<'a> {
     pub life: &'a Life,
     /// What the role asks for.
     pub definition: &'a Definition,
+    /// What it may spend when it is made.
+    pub limits: Limits,
     /// Which of the role's keys it will be.
     pub version: u64,
     /// Whether a person asked for it, rather than the schedule.
@@ -44,7 +47,7 @@ impl NextKey<'_> {
             life: self.life,
             place: definition.terms.place(),
             key_name: &definition.terms.key_name,
-            limits: definition.terms.limits,
+            limits: self.limits,
             lifetime: policy.lifetime(engine.now()),
             // Should storage forget that it was current: as long as a superseded key works.
             in_use: policy.grace,
@@ -70,7 +73,7 @@ impl NextKey<'_> {
             },
             manual: self.manual,
             expires_at: minted.expires_at,
-            limits: definition.terms.limits,
+            limits: self.limits,
             promised_until: None,
         };
         Ok((key, minted.in_flight))

@@ -8,12 +8,13 @@
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::budget;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::keys::{Warrant, is_gone, retire, strike};
+use crate::engine::keys::{Warrant, is_gone, reject, retire, strike};
 use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, failed, next_step};
 use crate::openrouter::{self, KeyHash};
@@ -61,6 +62,7 @@ pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>,
             Step::Wait(until) => return Ok(until),
             Step::Revoke(hash) => revoke(&guard, role, &hash, Urgency::Revocation).await?,
             Step::ApplyLimits => apply_limits(&guard, role).await?.0,
+            Step::Budget(next) => budget::follow(&guard, role, next).await?,
             Step::AskAgain => ask_again(&guard, role).await?,
             // A failure is in the role by now, with the time of the next try.
             Step::Rotate { .. } => match rotate(&guard, role, Trigger::Schedule).await? {
@@ -95,12 +97,13 @@ pub async fn rotate(
         guard,
         life: &role.life,
         definition: &role.definition,
+        limits: RotatingRole::limits_of_next_key(&role.definition),
         version: role.next_version(),
         manual: matches!(trigger, Trigger::Manual(..)),
         urgency: trigger.urgency(),
         caller_gone,
     };
-    let (key, in_flight) = match next.mint().await {
+    let (mut key, in_flight) = match next.mint().await {
         Ok(minted) => minted,
         Err(reason @ (Error::Storage(_) | Error::System(_) | Error::CallerGone)) => {
             return Err(reason);
@@ -110,6 +113,15 @@ pub async fn rotate(
             return Ok(Rotation::Failed(role, reason));
         }
     };
+    let is_emergency = grace == Grace::Emergency;
+    let (mut role, refused) = budget::divide(guard, role, &mut key, is_emergency).await?;
+    if let Some(reason) = refused {
+        if reject(engine, &key.connection, &key.hash, in_flight).await {
+            budget::release(&mut role, &key.hash);
+        }
+        let role = rotation_failed(guard, role, &reason).await?;
+        return Ok(Rotation::Failed(role, reason));
+    }
     let role = role.switched_to(key, grace);
     // The switch. Before it, the new key is known by its intent; after it, by the entry. The intent
     // is struck out second, so that there is no moment at which neither is stored.
@@ -215,13 +227,25 @@ async fn revoke(
     urgency: Urgency,
 ) -> Result<RotatingRole, Error> {
     let (engine, name) = (guard.engine(), guard.name());
+    let ended = budget::end(guard, &mut role, hash, urgency).await;
     let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
         return Ok(role);
     };
     // Forgotten only once OpenRouter has confirmed that it is gone.
-    let warrant = Warrant::OfRole(guard, urgency);
-    match retire(engine, &key.connection, hash, warrant).await {
-        Ok(_) => {
+    let revoked = match ended {
+        Ok(true) => {
+            let warrant = Warrant::OfRole(guard, urgency);
+            let retired = retire(engine, &key.connection, hash, warrant).await;
+            retired.map(|_| true)
+        }
+        other => other,
+    };
+    match revoked {
+        Ok(false) => {
+            tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "disabled");
+            key.failure = None;
+        }
+        Ok(true) => {
             tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "revoked");
             role.superseded.retain(|key| key.hash != *hash);
         }
@@ -282,6 +306,6 @@ async fn rotation_failed(
     Ok(role)
 }
 
-fn failure(engine: &Engine, previous: Option<&Failure>, reason: &Error) -> Failure {
+pub(super) fn failure(engine: &Engine, previous: Option<&Failure>, reason: &Error) -> Failure {
     failed(previous, reason, engine.now(), &*engine.randomness)
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::follow;
 use super::next_key::NextKey;
 use super::perform::apply_limits;
 use crate::engine::connection::Urgency;
@@ -10,7 +11,10 @@ use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::strike;
 use crate::engine::names::Life;
-use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply, rotation_due};
+use crate::engine::role::budget::{Ledger, Tally};
+use crate::engine::role::rotating::{
+    Definition, KeyLifetime, RotatingRole, Step, apply, next_step, rotation_due,
+};
 use crate::framework::Fields;
 use crate::schedule::Due;
 
@@ -32,6 +36,7 @@ pub async fn create(
         guard,
         life: &life,
         definition: &definition,
+        limits: RotatingRole::limits_of_first_key(&definition),
         version: 1,
         manual: true,
         urgency: Urgency::Ordinary,
@@ -39,6 +44,10 @@ pub async fn create(
     };
     let (key, in_flight) = first.mint().await?;
     let warnings = of_creation(&definition);
+    let ledger = definition
+        .terms
+        .budget()
+        .map(|(budget, counting)| Ledger::begun(&budget, counting, key.hash.clone(), engine.now()));
     let role = RotatingRole {
         definition,
         life,
@@ -49,6 +58,8 @@ pub async fn create(
         limits_failure: None,
         unfit: None,
         deletion: None,
+        tally: ledger.is_some().then(|| Tally::begun(engine.now())),
+        ledger,
     };
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
     in_flight.is_being_stored(engine.now());
@@ -86,7 +97,12 @@ pub async fn update(
     // key gets its limits later.
     guard.store(&role).await?;
     // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
-    if asks_for_limits && role.current.limits != role.definition.terms.limits {
+    let (role, troubled) = follow_budget(guard, role).await?;
+    warnings.extend(troubled);
+    if role.definition.terms.budget.is_none()
+        && (asks_for_limits || before.definition.terms.budget.is_some())
+        && role.current.limits != role.definition.terms.limits
+    {
         let (role, failure) = apply_limits(guard, role).await?;
         match failure {
             None => {}
@@ -100,6 +116,26 @@ pub async fn update(
         }
     }
     Ok(warnings)
+}
+
+/// Gives the keys their shares of a budget that was written. Returns a warning if that did not work.
+async fn follow_budget(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<(RotatingRole, Option<String>), Error> {
+    if role.definition.terms.budget.is_none() {
+        return Ok((role, None));
+    }
+    while let Step::Budget(next) = next_step(&role, guard.engine().now()) {
+        role = follow(guard, role, next).await?;
+    }
+    let failure = role.limits_failure.as_ref().map(|failure| {
+        format!(
+            "the role is changed, but {}; this is tried again until it is clear",
+            failure.message
+        )
+    });
+    Ok((role, failure))
 }
 
 /// Gives the role the definition that it had before a change that was refused. Readers may have been
@@ -160,8 +196,16 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
     if old.terms.limits.limit != new.terms.limits.limit && new.terms.limits.limit.is_some() {
         warnings.push(LIMIT_IS_PER_KEY.to_owned());
     }
-    if old.terms.limits.reset.is_some() && new.terms.limits.limit.is_none() {
+    if old.terms.limits.limit.is_some() && new.terms.budget.is_some() {
+        warnings
+            .push("limit and limit_reset are cleared, since budget takes their place".to_owned());
+    } else if old.terms.limits.reset.is_some() && new.terms.limits.limit.is_none() {
         warnings.push("limit_reset is cleared together with limit".to_owned());
+    }
+    if old.terms.budget.is_some() && new.terms.budget.is_none() && new.terms.limits.limit.is_some()
+    {
+        warnings
+            .push("budget and budget_reset are cleared, since limit takes their place".to_owned());
     }
     warnings.extend(by_expiry(after, now));
     warnings.extend(short_lived(new));

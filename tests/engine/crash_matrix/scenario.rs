@@ -30,10 +30,14 @@ pub(super) enum Scenario {
     LeaseRevocation,
     LeaseLapse,
     RecoveryOfALease,
+    BudgetRotation,
+    BudgetEmergency,
+    BudgetEnd,
+    BudgetChange,
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -56,6 +60,10 @@ impl Scenario {
         Self::LeaseRevocation,
         Self::LeaseLapse,
         Self::RecoveryOfALease,
+        Self::BudgetRotation,
+        Self::BudgetEmergency,
+        Self::BudgetEnd,
+        Self::BudgetChange,
     ];
 
     /// The world in which it begins.
@@ -65,6 +73,9 @@ impl Scenario {
         }
         if self.is_about_leases() {
             return self.prepare_leases().await;
+        }
+        if self.is_about_budgets() {
+            return self.prepare_budget().await;
         }
         let world = World::with_role().await;
         match self {
@@ -107,6 +118,23 @@ impl Scenario {
         world
     }
 
+    async fn prepare_budget(self) -> World {
+        let world = World::connected().await;
+        let mut body = role();
+        body["limit"] = Value::Null;
+        body["budget"] = json!(100);
+        body["budget_reset"] = json!("daily");
+        world.write(ROLE, body).await.unwrap();
+        let hash = world.key("app").await.unwrap()["key_hash"].clone();
+        let account = world.openrouter.account();
+        account.set_usage(hash.as_str().unwrap(), 40.0).unwrap();
+        if matches!(self, Self::BudgetEnd | Self::BudgetEmergency) {
+            world.write(ROTATE, Value::Null).await.unwrap();
+        }
+        world.quiet().await;
+        world
+    }
+
     async fn prepare_leases(self) -> World {
         let world = World::with_dynamic_role().await;
         match self {
@@ -138,7 +166,8 @@ impl Scenario {
         }
         let body = match self {
             Self::FirstKey => role(),
-            Self::EmergencyRotation => json!({"rotation_grace_period": 0}),
+            Self::EmergencyRotation | Self::BudgetEmergency => json!({"rotation_grace_period": 0}),
+            Self::BudgetChange => json!({"budget": 60, "budget_reset": "monthly"}),
             Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
             Self::DefinitionChange => {
                 json!({"ttl": 60, "rotation_grace_period": 100, "key_name": "new"})
@@ -147,10 +176,13 @@ impl Scenario {
         };
         // Whether it was carried out is what the rest finds out.
         let _ = match self {
-            Self::FirstKey | Self::LimitChange | Self::DefinitionChange => {
+            Self::FirstKey | Self::LimitChange | Self::DefinitionChange | Self::BudgetChange => {
                 world.write(ROLE, body).await
             }
-            Self::ManualRotation | Self::EmergencyRotation => world.write(ROTATE, body).await,
+            Self::ManualRotation
+            | Self::EmergencyRotation
+            | Self::BudgetRotation
+            | Self::BudgetEmergency => world.write(ROTATE, body).await,
             Self::RoleDeletion => world.delete(ROLE, body).await,
             Self::ForgetRole => world.write(FORGET, body).await,
             Self::ConnectionReplacement => {
@@ -163,6 +195,10 @@ impl Scenario {
             }
             Self::Retirement => {
                 world.pass(600).await;
+                Ok(None)
+            }
+            Self::BudgetEnd => {
+                world.pass(1_300).await;
                 Ok(None)
             }
             Self::Rejection => {
@@ -211,6 +247,14 @@ impl Scenario {
         }
     }
 
+    /// Whether its role has a budget.
+    fn is_about_budgets(self) -> bool {
+        matches!(
+            self,
+            Self::BudgetRotation | Self::BudgetEmergency | Self::BudgetEnd | Self::BudgetChange
+        )
+    }
+
     /// Whether its world has a dynamic role instead of the rotating one.
     pub(super) fn is_about_leases(self) -> bool {
         matches!(
@@ -236,6 +280,7 @@ impl Scenario {
                 | Self::RoleDeletion
                 | Self::ForgetRole
                 | Self::OlderStorageAfterAnEmergency
+                | Self::BudgetEmergency
         )
     }
 }

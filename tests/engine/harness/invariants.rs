@@ -92,7 +92,11 @@ impl World {
         let now = self.time.now();
         for key in role["superseded_keys"].as_array().unwrap() {
             let revoke_at: Timestamp = key["revoke_at"].as_str().unwrap().parse().unwrap();
-            if revoke_at <= now {
+            let hash = key["hash"].as_str().unwrap();
+            let at_openrouter = self.openrouter.account().key(hash);
+            // Under a budget it is disabled first, and deleted after its final reading.
+            let is_ending = !role["budget"].is_null() && at_openrouter.is_some_and(|k| k.disabled);
+            if revoke_at <= now && !is_ending {
                 wrong.push(format!(
                     "a superseded key of {name} outlives its time: {key}"
                 ));
@@ -121,9 +125,36 @@ impl World {
         if key.deleted_at.is_some() || key.disabled || expired {
             wrong.push(format!("the current key does not work: {hash}"));
         }
-        if role["limit"].as_f64() != key.limit {
+        if let Some(budget) = role["budget"].as_f64() {
+            self.judge_budget(budget, wrong);
+        } else if role["limit"].as_f64() != key.limit {
             let (wanted, has) = (&role["limit"], key.limit);
             wrong.push(format!("the key's limit is {has:?}, the role's {wanted}"));
+        }
+    }
+}
+
+impl World {
+    /// In a world with one role, which has a budget.
+    fn judge_budget(&self, budget: f64, wrong: &mut Vec<String>) {
+        let now = self.time.now();
+        let keys = self.openrouter.account().all_keys();
+        let counted = keys.iter().map(|key| {
+            let spent = key
+                .limit_reset
+                .map_or_else(|| key.usage.total(), |window| key.usage.within(window, now));
+            let lives = key.deleted_at.is_none() && !key.disabled;
+            let granted = key.limit.filter(|_| lives).unwrap_or(0.0);
+            if lives && key.limit.is_none() {
+                wrong.push(format!("the key {} has no limit", key.hash));
+            }
+            granted.max(spent)
+        });
+        let counted: f64 = counted.sum();
+        if counted > budget + 1e-6 {
+            wrong.push(format!(
+                "the keys may spend {counted} of a budget of {budget}"
+            ));
         }
     }
 }

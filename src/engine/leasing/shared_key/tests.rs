@@ -89,7 +89,9 @@ impl Life {
             Step::Rotate { .. } if succeeds => self.rotate(self.role.definition.rotation.grace),
             Step::Rotate { .. } => self.role.rotation_failure = failed,
             Step::Wait(_) => return false,
-            step @ (Step::ApplyLimits | Step::AskAgain | Step::Delete) => panic!("{step:?}"),
+            step @ (Step::ApplyLimits | Step::Budget(_) | Step::AskAgain | Step::Delete) => {
+                panic!("{step:?}")
+            }
         }
         true
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{Life, RoleName};
 use crate::engine::role::dynamic::NameTemplate;
-use crate::engine::role::{DEFAULT_TTL, Terms};
+use crate::engine::role::{DEFAULT_TTL, Terms, budget};
 use crate::framework::{Field, Fields};
 
 /// A dynamic role.
@@ -51,6 +51,7 @@ impl DynamicRole {
 
     fn check(&self) -> Result<(), Error> {
         self.terms.check()?;
+        budget::refuse(&self.terms)?;
         NameTemplate::parse(&self.terms.key_name)?;
         if self.ttl == 0 {
             return Err(Error::invalid("ttl must be at least 1 second"));

@@ -63,6 +63,8 @@ impl RotatingRole {
             limits_failure: None,
             unfit: None,
             deletion: self.deletion,
+            ledger: self.ledger,
+            tally: self.tally,
         }
     }
 
@@ -87,6 +89,7 @@ impl RotatingRole {
         // A failure of the old terms says nothing about the new ones.
         self.limits_failure = None;
         self.rotation_failure = None;
+        self.rebudget(&definition, now);
         self.definition = definition;
         self
     }
@@ -104,6 +107,7 @@ impl RotatingRole {
                 asked: None,
             });
         }
+        self.budget_unknown_key(&key.hash);
         self.superseded.push(SupersededKey {
             // By the order in which they were found: what it was when it was made, nobody knows.
             version: self.next_version(),

@@ -248,6 +248,7 @@ mod tests {
                 connection: ConnectionName::default(),
                 key_name: key_name.to_owned(),
                 limits: Limits::default(),
+                budget: None,
                 workspace_id: None,
                 description: String::new(),
             },

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
+use crate::engine::role::budget::{Ledger, Tally};
 use crate::engine::role::rotating::Definition;
 use crate::engine::stored;
 use crate::openrouter::{KeyHash, Limits, WorkspaceId};
@@ -36,6 +37,13 @@ pub struct RotatingRole {
     pub unfit: Option<Unfit>,
     /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
     pub deletion: Option<Deletion>,
+    /// What the keys were granted of the role's budget, apart from what the definition asks for; `None`
+    /// without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+    /// What the keys have spent that have ended; `None` while nobody keeps count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
 }
 
 /// The key that a role hands out now.

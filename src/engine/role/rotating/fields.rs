@@ -3,7 +3,7 @@
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{Definition, KeyLifetime, RotationPolicy};
-use crate::engine::role::{DEFAULT_TTL, Terms};
+use crate::engine::role::{DEFAULT_TTL, Terms, budget};
 use crate::framework::{Field, Fields};
 use crate::schedule::{self, Cron, Period, Schedule, TimeOfDay, Window};
 
@@ -52,8 +52,10 @@ pub fn apply(
     before: Option<&Definition>,
     fields: &Fields,
 ) -> Result<Definition, Error> {
+    let mut terms = Terms::apply(name, before.map(|b| &b.terms), fields)?;
+    budget::exclude_limit(&mut terms, fields)?;
     Ok(Definition {
-        terms: Terms::apply(name, before.map(|b| &b.terms), fields)?,
+        terms,
         rotation: rotation(before.map(|b| &b.rotation), fields)?,
     })
 }

@@ -2,6 +2,7 @@
 //! what is next in their lives is here, without any I/O; how it is done is in
 //! [`rotation`](crate::engine::rotation).
 
+mod budgeted;
 mod change;
 mod definition;
 mod entry;

@@ -62,6 +62,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
                 connection: ConnectionName::default(),
                 key_name: "app".to_owned(),
                 limits: limits(1),
+                budget: None,
                 workspace_id: None,
                 description: String::new(),
             },
@@ -74,6 +75,8 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
         limits_failure: None,
         unfit: None,
         deletion: None,
+        ledger: None,
+        tally: None,
     }
 }
 

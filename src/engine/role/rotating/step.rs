@@ -5,6 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::clock::{after, seconds_until};
+use crate::engine::role::budget::Next;
 use crate::engine::role::rotating::{Failure, Misfit, RotatingRole, Unfit};
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
@@ -18,6 +19,8 @@ pub enum Step {
     Revoke(KeyHash),
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
+    /// The keys do not have the shares of the budget yet that they are to have.
+    Budget(Next),
     /// The current key was gone when OpenRouter was asked last: ask again, it may have been wrong.
     AskAgain,
     /// The current key is to be replaced; it was due at this time.
@@ -43,12 +46,21 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     }
     let mut wake = Wake::default();
     for key in &role.superseded {
-        match not_before(key.revoke_at, key.failure.as_ref()) {
+        match not_before(role.end_due(key), key.failure.as_ref()) {
             at if at <= now => return Step::Revoke(key.hash.clone()),
             at => wake.at(at),
         }
     }
-    if role.current.limits != role.definition.terms.limits {
+    match role.budget_step(now) {
+        Some(Next::Wait(until)) => until.into_iter().for_each(|at| wake.at(at)),
+        Some(next) => match not_before(Timestamp::MIN, role.limits_failure.as_ref()) {
+            at if at <= now => return Step::Budget(next),
+            at => wake.at(at),
+        },
+        None => {}
+    }
+    if role.definition.terms.budget.is_none() && role.current.limits != role.definition.terms.limits
+    {
         match not_before(Timestamp::MIN, role.limits_failure.as_ref()) {
             at if at <= now => return Step::ApplyLimits,
             at => wake.at(at),
@@ -62,6 +74,7 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     }
     match rotation_due(role, now) {
         Due::Now { since } if role.superseded_by_rotation() < MOST_SUPERSEDED => {
+            let since = role.rotation_waits_until(now).unwrap_or(since);
             match not_before(since, role.rotation_failure.as_ref()) {
                 at if at <= now => return Step::Rotate { since },
                 at => wake.at(at),

@@ -78,7 +78,7 @@ proptest! {
                 let key = role.superseded.iter().find(|key| key.hash == hash).unwrap();
                 prop_assert!(key.revoke_at <= now && !waits(&key.failure));
             }
-            Step::ApplyLimits => prop_assert!(!waits(&role.limits_failure)),
+            Step::ApplyLimits | Step::Budget(_) => prop_assert!(!waits(&role.limits_failure)),
             Step::AskAgain => {
                 let unfit = role.unfit.unwrap();
                 prop_assert!(unfit.reason == Misfit::Gone && unfit.since < now);

@@ -1,0 +1,125 @@
+//! Amounts of money as the ledger counts them: whole millionths of a US dollar, so that sums are exact.
+
+use serde::{Deserialize, Serialize};
+
+use crate::openrouter::Usd;
+
+/// An amount in millionths of a US dollar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Amount(u64);
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// More than any budget: what a key may spend that has no limit.
+    pub const UNLIMITED: Self = Self(u64::MAX);
+    /// The largest budget, a billion dollars: up to here an `f64` tells every millionth apart.
+    pub const LARGEST: Self = Self(1_000_000_000 * MILLION);
+
+    /// What is granted of an amount in US dollars: rounded down to a millionth.
+    pub fn granted(usd: f64) -> Self {
+        Self::rounded((usd * MILLION as f64 + NOISE).floor())
+    }
+
+    /// What is counted as spent of an amount in US dollars: rounded up to a millionth.
+    pub fn spent(usd: f64) -> Self {
+        Self::rounded((usd * MILLION as f64 - NOISE).ceil())
+    }
+
+    fn rounded(millionths: f64) -> Self {
+        // A conversion of floats saturates, and makes 0 of what is no number.
+        Self(millionths as u64)
+    }
+
+    /// In US dollars.
+    pub fn as_usd(self) -> f64 {
+        self.0 as f64 / MILLION as f64
+    }
+
+    /// As a limit of a key.
+    pub fn as_limit(self) -> Option<Usd> {
+        (self != Self::UNLIMITED)
+            .then(|| Usd::new(self.as_usd()).ok())
+            .flatten()
+    }
+
+    /// The limit that a key has; `None` is without limit.
+    pub fn of_limit(limit: Option<f64>) -> Self {
+        // Rounded up: a key must not be taken for one that can spend less than it can.
+        limit.map_or(Self::UNLIMITED, Self::spent)
+    }
+
+    /// The sum, which stops at [`Amount::UNLIMITED`].
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The difference, which stops at nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// This part of it, in percent.
+    #[must_use]
+    pub fn percent(self, percent: u64) -> Self {
+        Self(self.0 / 100 * percent + self.0 % 100 * percent / 100)
+    }
+
+    /// One of so many equal parts; all of it for none.
+    #[must_use]
+    pub fn shared_by(self, parts: usize) -> Self {
+        Self(self.0 / u64::try_from(parts).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+impl std::iter::Sum for Amount {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::ZERO, Self::plus)
+    }
+}
+
+/// Millionths in a dollar.
+const MILLION: u64 = 1_000_000;
+
+/// In millionths of a dollar. Sums of cents are not exact in binary: 0.1 + 0.2 is 0.3 all the same.
+const NOISE: f64 = 0.001;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_granted_is_rounded_down_and_what_is_spent_up() {
+        assert_eq!(Amount::granted(1.999_999_9).as_usd(), 1.999_999);
+        assert_eq!(Amount::spent(1.000_000_1).as_usd(), 1.000_001);
+        assert_eq!(Amount::granted(0.1 + 0.2), Amount::spent(0.1 + 0.2));
+        for nothing in [0.0, -5.0, f64::NAN, f64::NEG_INFINITY] {
+            assert_eq!(Amount::granted(nothing), Amount::ZERO);
+            assert_eq!(Amount::spent(nothing), Amount::ZERO);
+        }
+        assert_eq!(Amount::of_limit(Some(f64::INFINITY)), Amount::UNLIMITED);
+    }
+
+    #[test]
+    fn no_limit_is_more_than_any_amount_and_is_no_number_at_openrouter() {
+        assert_eq!(Amount::of_limit(None), Amount::UNLIMITED);
+        assert_eq!(Amount::UNLIMITED.as_limit(), None);
+        assert!(Amount::UNLIMITED > Amount::LARGEST);
+        let largest = Amount::LARGEST.as_limit().unwrap();
+        assert_eq!(Amount::granted(largest.as_f64()), Amount::LARGEST);
+    }
+
+    #[test]
+    fn sums_differences_and_parts_stay_within_bounds() {
+        let (one, two) = (Amount::granted(1.0), Amount::granted(2.0));
+        assert_eq!(one.minus(two), Amount::ZERO);
+        assert_eq!(Amount::UNLIMITED.plus(one), Amount::UNLIMITED);
+        assert_eq!([one, two].into_iter().sum::<Amount>().as_usd(), 3.0);
+        assert_eq!(two.percent(10).as_usd(), 0.2);
+        assert_eq!(two.shared_by(4).as_usd(), 0.5);
+        assert_eq!(two.shared_by(0), two);
+    }
+}

@@ -1,0 +1,192 @@
+//! The fields of a budget, and how a write changes it.
+
+use super::{Amount, Budget};
+use crate::engine::error::Error;
+use crate::engine::role::Terms;
+use crate::framework::{Field, Fields};
+use crate::openrouter::LimitReset;
+
+/// The budget that a write makes of `before`: what it does not name stays.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field and what it allows.
+pub fn apply(before: Option<Budget>, fields: &Fields) -> Result<Option<Budget>, Error> {
+    let amount = match fields.number("budget") {
+        Some(usd) => Some(amount(usd)?),
+        None if fields.is_null("budget") => None,
+        None => before.map(|b| b.amount),
+    };
+    let reset = match fields.text("budget_reset") {
+        Some(text) => Some(text.parse::<LimitReset>()?),
+        None if fields.is_null("budget_reset") => None,
+        None => before.and_then(|b| b.reset),
+    };
+    match amount {
+        Some(amount) => Ok(Some(Budget { amount, reset })),
+        None if fields.text("budget_reset").is_some() => {
+            Err(Error::invalid("budget_reset needs a budget to reset"))
+        }
+        // A budget that is taken away takes its reset with it.
+        None => Ok(None),
+    }
+}
+
+fn amount(usd: f64) -> Result<Amount, Error> {
+    let amount = Amount::granted(usd);
+    if amount > Amount::ZERO && amount <= Amount::LARGEST {
+        Ok(amount)
+    } else {
+        Err(Error::invalid(
+            "budget must be more than 0 US dollars and at most a billion, or empty for none",
+        ))
+    }
+}
+
+/// On a rotating role a budget takes the place of the limit: writing one clears the other.
+///
+/// # Errors
+/// [`Error::Invalid`] when one write names both.
+pub fn exclude_limit(terms: &mut Terms, fields: &Fields) -> Result<(), Error> {
+    let asks_for_budget = fields.number("budget").is_some();
+    let asks_for_limit = fields.number("limit").is_some();
+    if asks_for_limit && (asks_for_budget || fields.text("budget_reset").is_some()) {
+        return Err(Error::invalid(
+            "limit and budget exclude each other on a rotating role: limit is a limit of each key, \
+             budget one of the role over all its keys",
+        ));
+    }
+    if asks_for_limit {
+        terms.budget = None;
+    }
+    if terms.budget.is_some() {
+        if fields.text("limit_reset").is_some() {
+            return Err(Error::invalid(
+                "limit_reset goes with limit; a budget has budget_reset",
+            ));
+        }
+        terms.limits.limit = None;
+        terms.limits.reset = None;
+    }
+    Ok(())
+}
+
+/// Refuses a budget on a dynamic role: its leases are bounded by `limit` and `max_leases`.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is one.
+pub fn refuse(terms: &Terms) -> Result<(), Error> {
+    match terms.budget {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(
+            "budget goes only with a rotating role; the leases of a dynamic one are bounded by limit \
+             and max_leases",
+        )),
+    }
+}
+
+/// What a write takes.
+pub const FIELDS: &[Field] = &[
+    Field::number(
+        "budget",
+        "What all keys of a rotating role may spend together, in US dollars, more than 0. It takes the\n\
+         place of limit and limit_reset: a rotation divides what is left between the superseded key\n\
+         and the new one. An empty value means no budget.",
+    )
+    .nullable(),
+    Field::text(
+        "budget_reset",
+        "When the budget starts anew, at 00:00 UTC. An empty value means never.",
+    )
+    .one_of(&["daily", "weekly", "monthly"])
+    .nullable(),
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::names::RoleName;
+    use crate::engine::role::dynamic::DynamicRole;
+    use crate::engine::role::fields::write as schema;
+    use crate::engine::role::rotating::{self, Definition};
+
+    fn parse(body: Value) -> Result<Fields, String> {
+        let Value::Object(body) = body else {
+            panic!("not an object")
+        };
+        let schema: Vec<Field> = schema().collect();
+        Fields::parse(&schema, &[], &body, true).map_err(|e| e.to_string())
+    }
+
+    fn rotating(before: Option<&Definition>, body: Value) -> Result<Definition, String> {
+        let name = RoleName::new("app").unwrap();
+        let made = rotating::apply(&name, before, &parse(body)?).map_err(|e| e.to_string())?;
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        made.check(now).map_err(|e| e.to_string())?;
+        Ok(made)
+    }
+
+    fn dynamic(body: Value) -> Result<DynamicRole, String> {
+        let name = RoleName::new("ci").unwrap();
+        DynamicRole::apply(&name, None, &parse(body)?).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_budget_and_a_limit_replace_each_other_and_exclude_each_other() {
+        let limited = rotating(None, json!({"limit": 5, "limit_reset": "daily"})).unwrap();
+        let body = json!({"budget": 50, "budget_reset": "monthly"});
+        let budgeted = rotating(Some(&limited), body).unwrap();
+        let budget = budgeted.terms.budget.unwrap();
+        assert_eq!(budget.amount.as_usd(), 50.0);
+        assert_eq!(budget.reset, Some(LimitReset::Monthly));
+        assert_eq!(
+            (budgeted.terms.limits.limit, budgeted.terms.limits.reset),
+            (None, None)
+        );
+        let again = rotating(Some(&budgeted), json!({"limit": 3})).unwrap();
+        assert_eq!(again.terms.budget, None);
+        assert_eq!(again.terms.limits.limit.unwrap().as_f64(), 3.0);
+        let both = rotating(None, json!({"limit": 5, "budget": 50})).unwrap_err();
+        assert!(both.contains("exclude each other"), "{both}");
+    }
+
+    #[test]
+    fn what_an_update_does_not_name_stays() {
+        let before = rotating(None, json!({"budget": 50, "budget_reset": "daily"})).unwrap();
+        let after = rotating(Some(&before), json!({"description": "new"})).unwrap();
+        assert_eq!(after.terms.budget, before.terms.budget);
+        let ever = rotating(Some(&before), json!({"budget_reset": null})).unwrap();
+        assert_eq!(ever.terms.budget.unwrap().reset, None);
+        let none = rotating(Some(&before), json!({"budget": null})).unwrap();
+        assert_eq!(none.terms.budget, None);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_the_field_that_is_wrong() {
+        for (body, reason) in [
+            (json!({"budget": 0}), "budget must be more than 0"),
+            (json!({"budget": 2e9}), "at most a billion"),
+            (
+                json!({"budget_reset": "daily"}),
+                "budget_reset needs a budget",
+            ),
+            (
+                json!({"budget": 1, "budget_reset": "hourly"}),
+                "budget_reset must be one of",
+            ),
+            (
+                json!({"budget": 1, "limit_reset": "daily"}),
+                "limit_reset goes with limit",
+            ),
+        ] {
+            let refusal = rotating(None, body.clone()).unwrap_err();
+            assert!(refusal.contains(reason), "{body}: {refusal}");
+        }
+        let refusal = dynamic(json!({"budget": 5})).unwrap_err();
+        assert!(
+            refusal.contains("goes only with a rotating role"),
+            "{refusal}"
+        );
+    }
+}

@@ -1,0 +1,433 @@
+//! The ledger of a role's budget: what each living key may spend in the window, and what ended keys have
+//! spent in it.
+//!
+//! **The invariant:** what the living keys count for and what ended keys have spent is at most the budget.
+//! [`Ledger::begin`] is the only way to let a key count for more, and refuses what does not fit. What can
+//! still break it is what OpenRouter lets a key overshoot with requests in flight, and a budget that is
+//! lowered below what was granted; then [`next`](super::next) lowers what can be lowered.
+//!
+//! A key counts for the most that it may be able to spend in the window: the limit that OpenRouter has
+//! confirmed, what was spent by the last reading, a limit call whose outcome is not known, and what it
+//! could spend before it was lowered, as long as no reading has shown what it did spend by then.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::amount::Amount;
+use super::window::Window;
+use super::{Budget, Counting};
+use crate::engine::clock::after;
+use crate::openrouter::{KeyHash, Limits};
+
+/// What a role's keys were granted, and what its ended keys have spent, in a window of its budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The window that it is about.
+    pub(super) window: Window,
+    /// What ended keys have spent in the window.
+    pub(super) ended: Amount,
+    /// The keys that may still spend.
+    pub(super) grants: Vec<Grant>,
+    /// When it was last looked whether the next window has begun at OpenRouter, and it had not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) looked: Option<Timestamp>,
+}
+
+/// What one key may spend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The key.
+    pub hash: KeyHash,
+    /// The limit that OpenRouter has confirmed last.
+    pub limit: Amount,
+    /// How OpenRouter counts it.
+    pub counting: Counting,
+    /// What it has spent in the window, by the last reading.
+    pub spent: Amount,
+    /// What it is to be lowered to; `None` for a key that is not to be lowered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Amount>,
+    /// A limit call whose outcome is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pending: Option<Pending>,
+    /// What it could spend before it was lowered, while it is not known what it did spend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unread: Option<Pending>,
+    /// When it was disabled, before its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// An amount that is possible until a reading some time after `since` has shown what is true.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    /// At most this much.
+    pub(super) most: Amount,
+    /// Since when.
+    pub(super) since: Timestamp,
+}
+
+/// What OpenRouter says of a key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// What it has spent in OpenRouter's current window.
+    pub spent: Amount,
+    /// Its limit.
+    pub limit: Amount,
+    /// When OpenRouter's current window ends, if it says so.
+    pub resets_at: Option<Timestamp>,
+}
+
+/// A limit call that was entered into the ledger, to be stored before it is sent.
+#[must_use = "the call is unclear until its outcome is entered"]
+#[derive(Debug)]
+pub struct Begun {
+    hash: KeyHash,
+    to: Amount,
+    counting: Counting,
+    before: Option<Pending>,
+}
+
+impl Begun {
+    /// Of which key.
+    pub fn hash(&self) -> &KeyHash {
+        &self.hash
+    }
+
+    /// The limits to ask for.
+    pub fn limits(&self) -> Limits {
+        self.counting.limits(self.to)
+    }
+}
+
+impl Ledger {
+    /// The ledger of a role whose first key is granted the whole budget.
+    pub fn begun(budget: &Budget, counting: Counting, first: KeyHash, now: Timestamp) -> Self {
+        let mut ledger = Self::empty(budget, now);
+        ledger
+            .grants
+            .push(Grant::new(first, budget.amount, counting));
+        ledger
+    }
+
+    /// The ledger of a role whose keys had no budget so far: what they may spend is not known.
+    pub fn of_keys(
+        budget: &Budget,
+        counting: Counting,
+        keys: impl IntoIterator<Item = KeyHash>,
+        now: Timestamp,
+    ) -> Self {
+        let mut ledger = Self::empty(budget, now);
+        for hash in keys {
+            ledger.add_unlimited(hash, counting);
+        }
+        ledger
+    }
+
+    /// A ledger without keys.
+    pub fn empty(budget: &Budget, now: Timestamp) -> Self {
+        Self {
+            window: Window::at(budget.reset, now),
+            ended: Amount::ZERO,
+            grants: Vec::new(),
+            looked: None,
+        }
+    }
+
+    /// The window that it is about.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// What ended keys have spent in the window.
+    pub fn ended(&self) -> Amount {
+        self.ended
+    }
+
+    /// What every key was granted.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// What a key was granted.
+    pub fn grant(&self, hash: &KeyHash) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.hash == *hash)
+    }
+
+    fn grant_mut(&mut self, hash: &KeyHash) -> Option<&mut Grant> {
+        self.grants.iter_mut().find(|grant| grant.hash == *hash)
+    }
+
+    /// What is spent in the window, by the last readings.
+    pub fn spent(&self) -> Amount {
+        let living: Amount = self.grants.iter().map(|grant| grant.spent).sum();
+        self.ended.plus(living)
+    }
+
+    /// What counts against the budget.
+    pub fn counted(&self) -> Amount {
+        self.counted_without(None)
+    }
+
+    /// What counts against the budget besides one key.
+    fn counted_without(&self, hash: Option<&KeyHash>) -> Amount {
+        let others = self.grants.iter().filter(|g| Some(&g.hash) != hash);
+        self.ended.plus(others.map(Grant::counts).sum())
+    }
+
+    /// What a key may have at most, with everything else as it is.
+    pub fn rest_for(&self, hash: &KeyHash, budget: &Budget) -> Amount {
+        budget.amount.minus(self.counted_without(Some(hash)))
+    }
+
+    /// What an older key gets of what is left when a new key takes its place: what it has spent, and a
+    /// share of the rest; never more than it has.
+    pub fn share_for(
+        &self,
+        hash: &KeyHash,
+        budget: &Budget,
+        spent: Amount,
+        keeps_working: bool,
+    ) -> Amount {
+        let left = self.rest_for(hash, budget).minus(spent);
+        let share = if keeps_working {
+            left.percent(SHARE)
+        } else {
+            Amount::ZERO
+        };
+        let granted = self.grant(hash).map_or(Amount::ZERO, |grant| grant.limit);
+        spent.plus(share).min(granted)
+    }
+
+    /// Enters a key that was made without money.
+    pub fn add(&mut self, hash: KeyHash, counting: Counting) {
+        if self.grant(&hash).is_none() {
+            self.grants.push(Grant::new(hash, Amount::ZERO, counting));
+        }
+    }
+
+    /// Enters a key that may spend whatever it likes, as far as is known.
+    pub fn add_unlimited(&mut self, hash: KeyHash, counting: Counting) {
+        if self.grant(&hash).is_none() {
+            self.grants
+                .push(Grant::new(hash, Amount::UNLIMITED, counting));
+        }
+    }
+
+    /// A limit call begins. From now on the key counts for what the call asks for, too. To be stored
+    /// before the call is sent. `None` if the ledger does not have the key, or that much is not left.
+    pub fn begin(
+        &mut self,
+        hash: &KeyHash,
+        to: Amount,
+        (budget, counting): (&Budget, Counting),
+        now: Timestamp,
+    ) -> Option<Begun> {
+        let rest = self.rest_for(hash, budget);
+        let grant = self.grant_mut(hash)?;
+        if to > rest.max(grant.counts()) {
+            return None;
+        }
+        let before = grant.pending;
+        let most = before.map_or(to, |before| before.most.max(to));
+        grant.pending = Some(Pending { most, since: now });
+        Some(Begun {
+            hash: hash.clone(),
+            to,
+            counting,
+            before,
+        })
+    }
+
+    /// The call took effect. What `reading` says was spent counts; if that may lag behind, a key that
+    /// was lowered counts as before until a later reading.
+    pub fn confirm(&mut self, begun: Begun, reading: Reading, lags: bool, now: Timestamp) {
+        let Some(grant) = self.grant_mut(&begun.hash) else {
+            return;
+        };
+        let could_spend = grant.limit;
+        if lags && begun.to < could_spend {
+            let earlier = grant.unread.map_or(Amount::ZERO, |unread| unread.most);
+            grant.unread = Some(Pending {
+                most: earlier.max(could_spend),
+                since: now,
+            });
+        }
+        grant.pending = begun.before;
+        grant.limit = begun.to;
+        grant.counting = begun.counting;
+        grant.spent = grant.spent.max(reading.spent);
+    }
+
+    /// The call was refused: nothing has changed.
+    pub fn refuse(&mut self, begun: Begun) {
+        if let Some(grant) = self.grant_mut(&begun.hash) {
+            grant.pending = begun.before;
+        }
+    }
+
+    /// What a reading says of a key. It settles whatever was unclear for long enough.
+    pub fn read(&mut self, hash: &KeyHash, reading: Reading, now: Timestamp) {
+        let Some(grant) = self.grant_mut(hash) else {
+            return;
+        };
+        grant.spent = grant.spent.max(reading.spent);
+        if grant
+            .pending
+            .is_none_or(|pending| pending.settles_at() <= now)
+        {
+            grant.pending = None;
+            grant.limit = reading.limit;
+        }
+        if grant
+            .unread
+            .is_some_and(|unread| unread.settles_at() <= now)
+        {
+            grant.unread = None;
+        }
+    }
+
+    /// A call that an earlier process stored may still be sent, for a while from `since`.
+    pub fn inherit(&mut self, hash: &KeyHash, since: Timestamp) {
+        if let Some(pending) = self
+            .grant_mut(hash)
+            .and_then(|grant| grant.pending.as_mut())
+        {
+            pending.since = pending.since.max(since);
+        }
+    }
+
+    /// Whether a key has a call that was stored before `since`.
+    pub fn is_inherited(&self, hash: &KeyHash, since: Timestamp) -> bool {
+        let pending = self.grant(hash).and_then(|grant| grant.pending);
+        pending.is_some_and(|pending| pending.since < since)
+    }
+
+    /// Brings every key but `current` down to what it has spent and its share of what is left.
+    pub fn retarget(&mut self, budget: &Budget, current: &KeyHash) {
+        let older = |grant: &&Grant| grant.hash != *current && grant.disabled_at.is_none();
+        let (count, spent) = self
+            .grants
+            .iter()
+            .filter(older)
+            .fold((0, Amount::ZERO), |(count, spent), grant| {
+                (count + 1, spent.plus(grant.spent))
+            });
+        let left = budget.amount.minus(self.ended).minus(spent);
+        let share = left.percent(SHARE).shared_by(count);
+        for grant in &mut self.grants {
+            if grant.hash != *current && grant.disabled_at.is_none() {
+                let target = grant.spent.plus(share);
+                grant.target = (target < grant.limit).then_some(target);
+            } else {
+                grant.target = None;
+            }
+        }
+    }
+
+    /// A key cannot spend any more, but for what it has in flight.
+    pub fn disabled(&mut self, hash: &KeyHash, now: Timestamp) {
+        if let Some(grant) = self.grant_mut(hash) {
+            grant.disabled_at = Some(now);
+            grant.target = None;
+        }
+    }
+
+    /// A key has ended. `spent` is its final reading; without one it counts for all that it could spend.
+    pub fn end(&mut self, hash: &KeyHash, spent: Option<Amount>) {
+        if let Some(place) = self.grants.iter().position(|grant| grant.hash == *hash) {
+            let grant = self.grants.remove(place);
+            let spent = spent.map_or_else(|| grant.counts(), |spent| spent.max(grant.spent));
+            self.ended = self.ended.plus(spent);
+        }
+    }
+
+    /// A key is gone that nobody ever had.
+    pub fn release(&mut self, hash: &KeyHash) {
+        self.grants.retain(|grant| grant.hash != *hash);
+    }
+
+    /// Whether OpenRouter's window is the one that `now` falls into. By what it says of the window's
+    /// end; or, where it says nothing, by a counter that has fallen, or that there was nothing to fall
+    /// and it is certainly time.
+    pub fn has_rolled(&self, hash: &KeyHash, reading: Reading, now: Timestamp) -> bool {
+        let next = Window::at(self.window.reset(), now);
+        match (next.end(), reading.resets_at) {
+            (None, _) => false,
+            (Some(end), Some(resets_at)) => resets_at >= end,
+            (Some(_), None) => {
+                let before = self.grant(hash).map_or(Amount::ZERO, |grant| grant.spent);
+                let certain = after(next.start(), SETTLED) <= now;
+                reading.spent < before || (before == Amount::ZERO && certain)
+            }
+        }
+    }
+
+    /// The next window has begun: nothing is spent in it. Older keys are to be lowered to their share of
+    /// it; until a reading has shown what they spend before that, they count as they did.
+    pub fn roll(&mut self, budget: &Budget, current: &KeyHash, now: Timestamp) {
+        self.window = Window::at(self.window.reset(), now);
+        self.ended = Amount::ZERO;
+        self.looked = None;
+        for grant in &mut self.grants {
+            grant.spent = Amount::ZERO;
+        }
+        self.retarget(budget, current);
+    }
+
+    /// It was looked whether the next window has begun, and it has not.
+    pub fn has_not_rolled(&mut self, now: Timestamp) {
+        self.looked = Some(now);
+    }
+
+    /// The budget is another one now. What ended keys have spent keeps counting until the window ends.
+    pub fn rebudget(&mut self, budget: &Budget, current: &KeyHash, now: Timestamp) {
+        if budget.reset != self.window.reset() {
+            self.window = Window::at(budget.reset, now);
+            self.looked = None;
+        }
+        self.retarget(budget, current);
+    }
+}
+
+impl Grant {
+    fn new(hash: KeyHash, limit: Amount, counting: Counting) -> Self {
+        Self {
+            hash,
+            limit,
+            counting,
+            spent: Amount::ZERO,
+            target: None,
+            pending: None,
+            unread: None,
+            disabled_at: None,
+        }
+    }
+
+    /// The most that the key may be able to spend in the window.
+    pub fn counts(&self) -> Amount {
+        let possible = [self.pending, self.unread];
+        let possible = possible.into_iter().flatten().map(|pending| pending.most);
+        possible.fold(self.limit.max(self.spent), Amount::max)
+    }
+
+    /// Whether a call may still raise it, whatever is done about it.
+    pub fn may_rise(&self) -> bool {
+        self.pending
+            .is_some_and(|pending| pending.most > self.limit)
+    }
+}
+
+impl Pending {
+    /// When a reading shows what is true.
+    pub(super) fn settles_at(self) -> Timestamp {
+        after(self.since, SETTLED)
+    }
+}
+
+/// In percent of what is left: what all older keys get for their grace periods.
+const SHARE: u64 = 10;
+
+/// In seconds: after so long a call has taken effect or never will, and a reading shows what was spent
+/// by then.
+pub const SETTLED: u64 = 10 * 60;

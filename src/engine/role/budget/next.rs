@@ -1,0 +1,120 @@
+//! The heart of a budget: from the ledger and the time, what is to be asked of OpenRouter next. Pure.
+//!
+//! Keys are lowered before one is raised; amounts are absolute; a key has one limit call in flight. A
+//! raise that comes late means that there is too little for a while, never too much.
+
+use jiff::Timestamp;
+
+use super::ledger::{Grant, Ledger, SETTLED};
+use super::{Amount, Budget, Counting};
+use crate::engine::clock::after;
+use crate::openrouter::KeyHash;
+
+/// What is to be done about a budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Give the key this limit.
+    Set(KeyHash, Amount),
+    /// Read what the key has spent and what its limit is: something is to be settled by it.
+    Read(KeyHash),
+    /// Look by this key whether the next window has begun at OpenRouter.
+    LookForReset(KeyHash),
+    /// Nothing, until this time; `None` is until something changes.
+    Wait(Option<Timestamp>),
+}
+
+impl Ledger {
+    /// What is to be done now for a role that hands out `current`.
+    pub fn next(
+        &self,
+        (budget, counting): (&Budget, Counting),
+        current: &KeyHash,
+        now: Timestamp,
+    ) -> Next {
+        let mut wake = None;
+        let mut wake_at = |at: Timestamp| {
+            wake = Some(wake.map_or(at, |earliest: Timestamp| earliest.min(at)));
+        };
+        if let Some(at) = self.look_for_reset_at() {
+            if at <= now {
+                return Next::LookForReset(current.clone());
+            }
+            wake_at(at);
+        }
+        for grant in self
+            .grants
+            .iter()
+            .filter(|grant| grant.disabled_at.is_none())
+        {
+            match grant.read_at(&grant.hash == current) {
+                Some(at) if at <= now => return Next::Read(grant.hash.clone()),
+                Some(at) => wake_at(at),
+                None => {}
+            }
+        }
+        let (mine, others): (Vec<_>, Vec<_>) =
+            self.grants.iter().partition(|grant| grant.hash == *current);
+        for grant in others {
+            if let Some(limit) = grant.lowered_to(counting) {
+                return Next::Set(grant.hash.clone(), limit);
+            }
+        }
+        for grant in mine {
+            let rest = self.rest_for(current, budget);
+            let is_right = grant.limit == rest && grant.counting == counting;
+            if !is_right && !grant.may_rise() {
+                return Next::Set(current.clone(), rest);
+            }
+        }
+        Next::Wait(wake)
+    }
+
+    /// When to look whether the next window has begun at OpenRouter.
+    fn look_for_reset_at(&self) -> Option<Timestamp> {
+        let due = after(self.window.end()?, AFTER_RESET);
+        let looked = self.looked.map(|looked| after(looked, LOOK_AGAIN));
+        Some(looked.map_or(due, |again| due.max(again)))
+    }
+
+    /// Until when a rotation that nobody waits for is put off: around the end of a window, and while a
+    /// call for the current key is unclear.
+    pub fn rotation_waits_until(&self, current: &KeyHash, now: Timestamp) -> Option<Timestamp> {
+        let unclear = self.grant(current).and_then(|grant| grant.pending);
+        let unclear = unclear.map(|pending| after(pending.settles_at(), LOOK_AGAIN));
+        let around_reset = self.window.end().and_then(|end| {
+            let until = after(end, SETTLED);
+            (after(now, BEFORE_RESET) >= end).then_some(until)
+        });
+        unclear.max(around_reset).filter(|until| *until > now)
+    }
+}
+
+impl Grant {
+    /// When a reading settles something.
+    fn read_at(&self, is_current: bool) -> Option<Timestamp> {
+        let is_unknown = self.limit == Amount::UNLIMITED && self.target.is_none();
+        if is_unknown && !is_current && self.pending.is_none() {
+            return Some(Timestamp::MIN);
+        }
+        let settles = [self.pending, self.unread].into_iter().flatten();
+        settles.map(|pending| pending.settles_at()).min()
+    }
+
+    /// What an older key is to be lowered to, or how it is to be counted.
+    fn lowered_to(&self, counting: Counting) -> Option<Amount> {
+        if self.disabled_at.is_some() || self.may_rise() {
+            return None;
+        }
+        match self.target {
+            Some(target) if target < self.limit => Some(target),
+            _ => (self.counting != counting).then_some(self.limit),
+        }
+    }
+}
+
+/// In seconds: how long after a reset OpenRouter is asked whether it has happened.
+const AFTER_RESET: u64 = 60;
+/// In seconds: from how long before a reset a rotation waits for it.
+const BEFORE_RESET: u64 = 3 * 60;
+/// In seconds.
+const LOOK_AGAIN: u64 = 60;

@@ -1,0 +1,389 @@
+//! The shell around a role's budget: carries out what [`Ledger::next`] names, divides what is left at a
+//! rotation, and takes the final reading of a key that ends.
+//!
+//! Every limit call is stored before it is sent ([`Ledger::begin`]), so that whoever goes on after a crash
+//! knows what may have been granted. A call whose outcome is unclear, or that an earlier process left,
+//! counts as granted until a reading some time later has shown what came of it.
+
+use super::perform::failure;
+use crate::engine::connection::Urgency;
+use crate::engine::context::RoleGuard;
+use crate::engine::error::Error;
+use crate::engine::names::ConnectionName;
+use crate::engine::role::budget::{
+    Amount, Begun, Counting, Ledger, Next, Reading, Spans, of_bearer, of_key,
+};
+use crate::engine::role::rotating::{CurrentKey, RotatingRole};
+use crate::openrouter::{self, Key, KeyHash};
+
+/// Does what is due about the budget, and stores what came of it.
+///
+/// # Errors
+/// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
+pub(super) async fn follow(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    next: Next,
+) -> Result<RotatingRole, Error> {
+    let done = match next {
+        Next::Set(hash, amount) => {
+            let mut work = Work::on(guard, &mut role);
+            match work.begin(&hash, amount) {
+                // The ledger names no call that it does not allow; should it, it waits like any failure.
+                None => Err(Error::Conflict(format!(
+                    "the budget does not allow a limit of {} for key {hash}",
+                    amount.as_usd()
+                ))),
+                Some(begun) => {
+                    guard.store(&role).await?;
+                    let lags = hash != role.current.hash;
+                    Work::on(guard, &mut role).send(begun, lags).await
+                }
+            }
+        }
+        Next::Read(hash) => settle(guard, &mut role, &hash).await,
+        Next::LookForReset(_) => look_for_reset(guard, &mut role).await,
+        Next::Wait(_) => return Ok(role),
+    };
+    match done {
+        Ok(()) => role.limits_failure = None,
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(reason) => {
+            let engine = guard.engine();
+            role.limits_failure = Some(failure(engine, role.limits_failure.as_ref(), &reason));
+        }
+    }
+    guard.store(&role).await?;
+    Ok(role)
+}
+
+/// Divides what is left of the budget between the current key and the one that is to take its place: the
+/// current one is lowered first, to what it has spent and its share for the grace period, then the new one
+/// gets the rest. An emergency waits for nothing: what cannot be found out now counts in full, and the new
+/// key gets it later. The second result is why the new key must not take over; the role is as stored.
+///
+/// # Errors
+/// Storage's own.
+pub(super) async fn divide(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    new: &mut CurrentKey,
+    is_emergency: bool,
+) -> Result<(RotatingRole, Option<Error>), Error> {
+    let Some((budget, counting)) = role.definition.terms.budget() else {
+        return Ok((role, None));
+    };
+    let now = guard.engine().now();
+    let ledger = role
+        .ledger
+        .get_or_insert_with(|| Ledger::empty(&budget, now));
+    ledger.add(new.hash.clone(), counting);
+    let lowered = lower_current(guard, &mut role, !is_emergency).await;
+    match lowered {
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(reason) if !is_emergency => return Ok((role, Some(reason))),
+        Ok(()) | Err(_) => {}
+    }
+    let Some(ledger) = &role.ledger else {
+        return Ok((role, None));
+    };
+    let rest = ledger.rest_for(&new.hash, &budget);
+    let Some(begun) = Work::on(guard, &mut role).begin(&new.hash, rest) else {
+        return Ok((role, None));
+    };
+    guard.store(&role).await?;
+    let limits = begun.limits();
+    match Work::on(guard, &mut role).send(begun, false).await {
+        Ok(()) => {
+            new.limits = limits;
+            Ok((role, None))
+        }
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => Err(reason),
+        // It gets its money by the next step; an older key must die now.
+        Err(_) if is_emergency => Ok((role, None)),
+        Err(reason) => Ok((role, Some(reason))),
+    }
+}
+
+/// A key that was to take over is gone, and nobody ever had it.
+pub(super) fn release(role: &mut RotatingRole, hash: &KeyHash) {
+    if let Some(ledger) = &mut role.ledger {
+        ledger.release(hash);
+    }
+}
+
+/// The end of a superseded key under a budget. It is disabled first; when what it had in flight has ended
+/// and is reported, its final reading is taken, and what it did not spend is free again. `true` when it is
+/// to be deleted now.
+///
+/// # Errors
+/// OpenRouter's and storage's.
+pub(super) async fn end(
+    guard: &RoleGuard<'_>,
+    role: &mut RotatingRole,
+    hash: &KeyHash,
+    urgency: Urgency,
+) -> Result<bool, Error> {
+    let engine = guard.engine();
+    let Some((_, counting)) = role.definition.terms.budget() else {
+        return Ok(true);
+    };
+    let Some(grant) = role.ledger.as_ref().and_then(|ledger| ledger.grant(hash)) else {
+        return Ok(true);
+    };
+    let is_disabled = grant.disabled_at.is_some();
+    let link = engine
+        .links
+        .open(&*engine.storage, connection_of(role, hash));
+    let link = link.await?;
+    let turn = link.client(urgency).await;
+    let reading = if is_disabled {
+        match turn.key(hash).await {
+            Ok(key) => Some((
+                of_key(&key, counting).spent,
+                Spans::of(&key.usage, counting),
+            )),
+            Err(openrouter::Error::NotFound { .. }) => None,
+            Err(reason) => return Err(while_reading(hash)(reason)),
+        }
+    } else {
+        match turn.disable_key(hash).await {
+            Ok(_) => {
+                if let Some(ledger) = &mut role.ledger {
+                    ledger.disabled(hash, engine.now());
+                }
+                return Ok(false);
+            }
+            Err(openrouter::Error::NotFound { .. }) => None,
+            Err(reason) => {
+                let doing = format!("key {hash} could not be disabled before its end");
+                return Err(Error::while_doing(doing)(reason));
+            }
+        }
+    };
+    role.count_ended(hash, reading, engine.now());
+    drop(turn);
+    guard.store(role).await?;
+    Ok(true)
+}
+
+/// Lowers the current key to what it has spent and, if it is to go on working, its share.
+async fn lower_current(
+    guard: &RoleGuard<'_>,
+    role: &mut RotatingRole,
+    keeps_working: bool,
+) -> Result<(), Error> {
+    let hash = role.current.hash.clone();
+    let Some((budget, counting)) = role.definition.terms.budget() else {
+        return Ok(());
+    };
+    let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(&hash));
+    match grant {
+        None => return Ok(()),
+        Some(grant) if grant.may_rise() => {
+            return Err(Error::Conflict(format!(
+                "it is not certain yet what the current key of role {:?} may spend, since a change of \
+                 its limit was unclear; try again in some minutes",
+                guard.name().to_string()
+            )));
+        }
+        Some(_) => {}
+    }
+    let (reading, _) = read_current(guard, role, counting).await?;
+    let Some(ledger) = &mut role.ledger else {
+        return Ok(());
+    };
+    ledger.read(&hash, reading, guard.engine().now());
+    let share = ledger.share_for(&hash, &budget, reading.spent, keeps_working);
+    let Some(begun) = Work::on(guard, role).begin(&hash, share) else {
+        return Ok(());
+    };
+    guard.store(role).await?;
+    // What it spent before was read from what enforcement knows: nothing lags.
+    Work::on(guard, role).send(begun, false).await
+}
+
+/// Finds out what came of something that was unclear.
+async fn settle(
+    guard: &RoleGuard<'_>,
+    role: &mut RotatingRole,
+    hash: &KeyHash,
+) -> Result<(), Error> {
+    let engine = guard.engine();
+    let since = engine.books().await?.since;
+    let Some((budget, counting)) = role.definition.terms.budget() else {
+        return Ok(());
+    };
+    let is_ours = role.has_key(hash);
+    let is_current = role.current.hash == *hash;
+    if let Some(ledger) = role.ledger.as_mut().filter(|l| l.is_inherited(hash, since)) {
+        ledger.inherit(hash, since);
+        return Ok(());
+    }
+    let read = if is_current {
+        read_current(guard, role, counting)
+            .await
+            .map(|(reading, _)| Some(reading))
+    } else {
+        read_other(guard, role, hash, counting).await
+    };
+    let (now, current) = (engine.now(), role.current.hash.clone());
+    match (read?, &mut role.ledger) {
+        (Some(reading), Some(ledger)) => {
+            ledger.read(hash, reading, now);
+            if !is_current {
+                ledger.retarget(&budget, &current);
+            }
+        }
+        (None, _) if is_ours => role.count_ended(hash, None, now),
+        (None, Some(ledger)) => ledger.release(hash),
+        (_, None) => {}
+    }
+    Ok(())
+}
+
+async fn look_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Error> {
+    let Some((budget, counting)) = role.definition.terms.budget() else {
+        return Ok(());
+    };
+    let (reading, _) = read_current(guard, role, counting).await?;
+    let (now, current) = (guard.engine().now(), role.current.hash.clone());
+    if let Some(ledger) = &mut role.ledger {
+        if ledger.has_rolled(&current, reading, now) {
+            ledger.roll(&budget, &current, now);
+        } else {
+            ledger.has_not_rolled(now);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the current key, by itself if it may be sent to where the connection leads: then it is exact.
+async fn read_current(
+    guard: &RoleGuard<'_>,
+    role: &RotatingRole,
+    counting: Counting,
+) -> Result<(Reading, bool), Error> {
+    let (engine, key) = (guard.engine(), &role.current);
+    let link = engine.links.open(&*engine.storage, &key.connection).await?;
+    let turn = link.client(Urgency::Ordinary).await;
+    let read = if link.address().may_see_keys_of(&key.address) {
+        let itself = turn.current_key(&key.secret).await;
+        itself.map(|itself| of_bearer(&itself, counting))
+    } else {
+        let key = turn.key(&key.hash).await;
+        key.map(|key| (of_key(&key, counting), false))
+    };
+    read.map_err(while_reading(&key.hash))
+}
+
+/// Reads a key that is not the current one; `None` when it is gone.
+async fn read_other(
+    guard: &RoleGuard<'_>,
+    role: &RotatingRole,
+    hash: &KeyHash,
+    counting: Counting,
+) -> Result<Option<Reading>, Error> {
+    let engine = guard.engine();
+    let link = engine
+        .links
+        .open(&*engine.storage, connection_of(role, hash));
+    let link = link.await?;
+    match link.client(Urgency::Ordinary).await.key(hash).await {
+        Ok(key) => Ok(Some(of_key(&key, counting))),
+        Err(openrouter::Error::NotFound { .. }) => Ok(None),
+        Err(reason) => Err(while_reading(hash)(reason)),
+    }
+}
+
+/// Through which connection a key of the role's was made; one that is not in its entry, through the
+/// definition's.
+fn connection_of<'a>(role: &'a RotatingRole, hash: &KeyHash) -> &'a ConnectionName {
+    let mut keys = role.keys();
+    keys.find(|(own, _)| *own == hash)
+        .map_or(&role.definition.terms.connection, |(_, connection)| {
+            connection
+        })
+}
+
+fn while_reading(hash: &KeyHash) -> impl FnOnce(openrouter::Error) -> Error {
+    Error::while_doing(format!("what key {hash} has spent cannot be read"))
+}
+
+/// A limit call on one of the role's keys.
+struct Work<'a, 'g> {
+    guard: &'a RoleGuard<'g>,
+    role: &'a mut RotatingRole,
+}
+
+impl<'a, 'g> Work<'a, 'g> {
+    fn on(guard: &'a RoleGuard<'g>, role: &'a mut RotatingRole) -> Self {
+        Self { guard, role }
+    }
+
+    /// Enters a call into the ledger. The role is to be stored before the call is sent.
+    fn begin(&mut self, hash: &KeyHash, to: Amount) -> Option<Begun> {
+        let (budget, counting) = self.role.definition.terms.budget()?;
+        let now = self.guard.engine().now();
+        let ledger = self.role.ledger.as_mut()?;
+        ledger.begin(hash, to, (&budget, counting), now)
+    }
+
+    /// Sends a call that was stored, and enters its outcome.
+    async fn send(&mut self, begun: Begun, lags: bool) -> Result<(), Error> {
+        let engine = self.guard.engine();
+        let connection = connection_of(self.role, begun.hash());
+        let link = engine.links.open(&*engine.storage, connection).await?;
+        let turn = link.client(Urgency::Ordinary).await;
+        let limits = begun.limits();
+        let patched = turn.update_limits(begun.hash(), &limits).await;
+        drop(turn);
+        let hash = begun.hash().clone();
+        let is_current = hash == self.role.current.hash;
+        let is_ours = self.role.has_key(&hash);
+        let doing =
+            || format!("the limit of key {hash} could not be changed for the role's budget");
+        match patched {
+            Ok(key) if key.limits.agree_with(&limits) => {
+                self.confirm(begun, &key, lags);
+                if is_current {
+                    self.role.current.limits = limits;
+                }
+                Ok(())
+            }
+            Ok(_) => Err(Error::OpenRouter {
+                doing: doing(),
+                reason: openrouter::Error::Unclear {
+                    reason: "its answer shows other limits than were asked for".to_owned(),
+                    retry_after: None,
+                },
+            }),
+            Err(openrouter::Error::NotFound { .. }) if !is_current => {
+                if is_ours {
+                    self.role.count_ended(&hash, None, engine.now());
+                } else {
+                    release(self.role, &hash);
+                }
+                Ok(())
+            }
+            Err(reason) => {
+                if reason.is_definite()
+                    && let Some(ledger) = &mut self.role.ledger
+                {
+                    ledger.refuse(begun);
+                }
+                Err(Error::while_doing(doing())(reason))
+            }
+        }
+    }
+
+    fn confirm(&mut self, begun: Begun, key: &Key, lags: bool) {
+        let now = self.guard.engine().now();
+        let Some((_, counting)) = self.role.definition.terms.budget() else {
+            return;
+        };
+        if let Some(ledger) = &mut self.role.ledger {
+            ledger.confirm(begun, of_key(key, counting), lags, now);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a rotating role's keys have spent: of living ones by OpenRouter's word, one request each, and of
+//! ended ones by the final readings that were stored.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::engine::connection::Urgency;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::names::ConnectionName;
+use crate::engine::role::budget::{Amount, Counting, Spans, Window, of_bearer, of_key};
+use crate::engine::role::rotating::RotatingRole;
+use crate::openrouter::{self, Effective, KeyHash, LimitReset};
+
+/// What a role has spent, in US dollars, when it was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoleUsage {
+    budget: Option<f64>,
+    budget_reset: Option<LimitReset>,
+    limit: Option<f64>,
+    limit_reset: Option<LimitReset>,
+    spent_day: f64,
+    spent_week: f64,
+    spent_month: f64,
+    spent_ever: f64,
+    /// Of the budget, in its window, or of the current key's limit.
+    remaining: Option<f64>,
+    resets_at: Option<Timestamp>,
+    limited_by: Option<String>,
+    keys: Vec<KeyUsage>,
+    complete: bool,
+    since: Option<Timestamp>,
+    read_at: Timestamp,
+}
+
+/// What one living key has spent.
+#[derive(Clone, Debug, Serialize)]
+struct KeyUsage {
+    hash: KeyHash,
+    version: u64,
+    state: &'static str,
+    granted: Option<f64>,
+    spent: f64,
+}
+
+/// A key as it was read.
+struct Read {
+    spent: Amount,
+    spans: Spans,
+    limit: Amount,
+    effective: Option<Effective>,
+}
+
+/// Reads what a role has spent: one request for each living key.
+///
+/// # Errors
+/// OpenRouter's and storage's.
+pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Error> {
+    let terms = &role.definition.terms;
+    let counting = terms.budget().map_or(
+        Counting {
+            reset: terms.limits.reset,
+            include_byok: terms.limits.include_byok,
+        },
+        |(_, counting)| counting,
+    );
+    let of_older: Vec<_> = role
+        .superseded
+        .iter()
+        .map(|key| read(engine, &key.connection, &key.hash, counting))
+        .collect();
+    let older = stream::iter(of_older).buffered(AT_A_TIME);
+    let older: Vec<Option<Read>> = older.try_collect().await?;
+    let current = read_current(engine, role, counting).await?;
+    let is_complete = older.iter().all(Option::is_some);
+    let mut keys: Vec<_> = role
+        .superseded
+        .iter()
+        .zip(&older)
+        .filter_map(|(key, read)| {
+            let is_disabled = role.ends_by_disabling(&key.hash);
+            let state = if is_disabled {
+                "disabled"
+            } else {
+                "superseded"
+            };
+            Some(shown(&key.hash, key.version, state, read.as_ref()?))
+        })
+        .collect();
+    keys.push(shown(
+        &role.current.hash,
+        role.current.version,
+        "current",
+        &current,
+    ));
+    let now = engine.now();
+    let living: Vec<_> = older.iter().flatten().chain([&current]).collect();
+    let spans = living.iter().map(|read| read.spans);
+    let ended = role
+        .tally
+        .as_ref()
+        .map_or_else(Spans::default, |tally| tally.at(now));
+    let spans = spans.fold(ended, Spans::plus);
+    let in_window: Amount = living.iter().map(|read| read.spent).sum();
+    let remaining = match (terms.budget, &role.ledger) {
+        (Some(budget), Some(ledger)) => {
+            let spent = ledger.ended().plus(in_window);
+            Some(budget.amount.minus(spent).as_usd())
+        }
+        _ => terms
+            .limits
+            .limit
+            .map(|_| current.limit.minus(current.spent).as_usd()),
+    };
+    Ok(RoleUsage {
+        budget: terms.budget.map(|budget| budget.amount.as_usd()),
+        budget_reset: terms.budget.and_then(|budget| budget.reset),
+        limit: terms.limits.limit.map(openrouter::Usd::as_f64),
+        limit_reset: terms.limits.reset,
+        spent_day: spans.day.as_usd(),
+        spent_week: spans.week.as_usd(),
+        spent_month: spans.month.as_usd(),
+        spent_ever: spans.ever.as_usd(),
+        remaining,
+        resets_at: Window::at(counting.reset, now).end(),
+        limited_by: current.effective.as_ref().and_then(limited_by),
+        keys,
+        // What the keys of a role without a budget have spent that are gone, nobody has counted.
+        complete: is_complete && role.tally.as_ref().is_some_and(|tally| tally.is_complete()),
+        since: role.tally.as_ref().map(|tally| tally.since()),
+        read_at: now,
+    })
+}
+
+fn shown(hash: &KeyHash, version: u64, state: &'static str, read: &Read) -> KeyUsage {
+    KeyUsage {
+        hash: hash.clone(),
+        version,
+        state,
+        granted: read.limit.as_limit().map(openrouter::Usd::as_f64),
+        spent: read.spent.as_usd(),
+    }
+}
+
+/// In one line, whose limit refuses the current key's calls; `None` while none does.
+fn limited_by(budget: &Effective) -> Option<String> {
+    let whose = match budget.scope.as_str() {
+        "key_limit" => "the limit of the current key",
+        "api_key" => "the budget of the key's guardrail",
+        "member" => "the budget of the member's guardrail",
+        "workspace" => "the workspace's budget",
+        "workspace_default_key" | "workspace_default_member" => {
+            "the budget of the workspace's default guardrail"
+        }
+        other => other,
+    };
+    (budget.remaining_usd <= 0.0).then(|| {
+        let until = budget
+            .resets_at
+            .map_or_else(String::new, |at| format!(", until {at}"));
+        format!("{whose} is spent: {} US dollars{until}", budget.limit_usd)
+    })
+}
+
+async fn read_current(
+    engine: &Engine,
+    role: &RotatingRole,
+    counting: Counting,
+) -> Result<Read, Error> {
+    let key = &role.current;
+    let link = engine.links.open(&*engine.storage, &key.connection).await?;
+    if link.address().may_see_keys_of(&key.address) {
+        let turn = link.client(Urgency::Ordinary).await;
+        let itself = turn.current_key(&key.secret).await.map_err(while_reading)?;
+        let (reading, _) = of_bearer(&itself, counting);
+        return Ok(Read {
+            spent: reading.spent,
+            spans: Spans::of(&itself.usage, counting),
+            limit: reading.limit,
+            effective: itself.effective,
+        });
+    }
+    let read = read(engine, &key.connection, &key.hash, counting).await?;
+    read.ok_or_else(|| {
+        Error::Unusable(format!(
+            "the current key {} is gone at OpenRouter",
+            key.hash
+        ))
+    })
+}
+
+/// `None` is a key that is gone.
+async fn read(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    counting: Counting,
+) -> Result<Option<Read>, Error> {
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    match link.client(Urgency::Ordinary).await.key(hash).await {
+        Ok(key) => {
+            let reading = of_key(&key, counting);
+            Ok(Some(Read {
+                spent: reading.spent,
+                spans: Spans::of(&key.usage, counting),
+                limit: reading.limit,
+                effective: None,
+            }))
+        }
+        Err(openrouter::Error::NotFound { .. }) => Ok(None),
+        Err(reason) => Err(while_reading(reason)),
+    }
+}
+
+fn while_reading(reason: openrouter::Error) -> Error {
+    Error::while_doing("what the role's keys have spent cannot be read")(reason)
+}
+
+/// Keys at a time: more would wait for their turns anyway.
+const AT_A_TIME: usize = 8;

@@ -1,0 +1,105 @@
+//! What a key has spent, as OpenRouter reports it. Read tolerantly: what is missing or odd is nothing.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::lenient::timestamp;
+use super::limits::LimitReset;
+
+/// What a key has spent, in US dollars, by OpenRouter's reports. They may lag behind.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Usage {
+    /// Ever.
+    #[serde(default, rename = "usage", deserialize_with = "amount")]
+    pub ever: f64,
+    /// In this UTC day.
+    #[serde(default, rename = "usage_daily", deserialize_with = "amount")]
+    pub daily: f64,
+    /// In this week, from Monday.
+    #[serde(default, rename = "usage_weekly", deserialize_with = "amount")]
+    pub weekly: f64,
+    /// In this month.
+    #[serde(default, rename = "usage_monthly", deserialize_with = "amount")]
+    pub monthly: f64,
+    /// Ever, on the account's own provider keys.
+    #[serde(default, rename = "byok_usage", deserialize_with = "amount")]
+    pub byok_ever: f64,
+    /// The same in this UTC day.
+    #[serde(default, rename = "byok_usage_daily", deserialize_with = "amount")]
+    pub byok_daily: f64,
+    /// The same in this week.
+    #[serde(default, rename = "byok_usage_weekly", deserialize_with = "amount")]
+    pub byok_weekly: f64,
+    /// The same in this month.
+    #[serde(default, rename = "byok_usage_monthly", deserialize_with = "amount")]
+    pub byok_monthly: f64,
+    /// What is left of the key's limit; `None` where that is missing.
+    #[serde(default, deserialize_with = "maybe_amount")]
+    pub limit_remaining: Option<f64>,
+}
+
+impl Usage {
+    /// What was spent in the current window; ever, without one.
+    #[must_use]
+    pub fn within(&self, window: Option<LimitReset>, include_byok: bool) -> f64 {
+        let (own, byok) = match window {
+            None => (self.ever, self.byok_ever),
+            Some(LimitReset::Daily) => (self.daily, self.byok_daily),
+            Some(LimitReset::Weekly) => (self.weekly, self.byok_weekly),
+            Some(LimitReset::Monthly) => (self.monthly, self.byok_monthly),
+        };
+        own + if include_byok { byok } else { 0.0 }
+    }
+}
+
+/// What enforcement compares with a key's own limit: one of the `budgets` of `GET /key`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct KeyLimit {
+    /// What counts as spent in the current window, in US dollars.
+    pub spend_usd: f64,
+    /// The window, as OpenRouter calls it; `None` is for ever.
+    #[serde(default, rename = "reset_interval")]
+    pub reset: Option<String>,
+    /// When the window ends.
+    #[serde(default, deserialize_with = "timestamp")]
+    pub resets_at: Option<Timestamp>,
+}
+
+impl KeyLimit {
+    /// The one among the `budgets`, if there is one that can be read.
+    pub(super) fn among(budgets: &Value) -> Option<Self> {
+        let budgets = budgets.as_array()?.iter();
+        let mut own = budgets.filter(|budget| budget.get("scope") == Some(&"key_limit".into()));
+        serde_json::from_value(own.next()?.clone()).ok()
+    }
+}
+
+/// The budget that refuses a key's calls or, if none does, would be the first to.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Effective {
+    /// Whose budget it is, in OpenRouter's word: the key's own (`key_limit`), its guardrail's (`api_key`),
+    /// the workspace's, a member's.
+    pub scope: String,
+    /// US dollars for a window.
+    pub limit_usd: f64,
+    /// US dollars that are left; nothing or less means that calls are refused.
+    pub remaining_usd: f64,
+    /// When the window ends.
+    #[serde(default, deserialize_with = "timestamp")]
+    pub resets_at: Option<Timestamp>,
+}
+
+impl Effective {
+    pub(super) fn of(report: &Value) -> Option<Self> {
+        serde_json::from_value(report.clone()).ok()
+    }
+}
+
+fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(maybe_amount(deserializer)?.unwrap_or(0.0))
+}
+
+fn maybe_amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_f64())
+}

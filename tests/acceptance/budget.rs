@@ -1,0 +1,88 @@
+//! A role's budget on a real server: whatever is rotated, its keys spend it and no more.
+
+use serde_json::json;
+
+use crate::harness::Mount;
+
+/// What a call costs at the simulator, in cents.
+const PRICE: u32 = 1;
+
+/// Applications that spend with keys, and what they have spent in all, in cents.
+struct Applications<'a> {
+    mount: &'a Mount,
+    spent: u32,
+}
+
+impl Applications<'_> {
+    /// One call. Whether the key could pay for it.
+    async fn call(&mut self, key: &str) -> bool {
+        let accepted = self.mount.openrouter.accepts(key).await;
+        self.spent += if accepted { PRICE } else { 0 };
+        accepted
+    }
+
+    /// Calls until the key is refused.
+    async fn exhaust(&mut self, key: &str) {
+        while self.call(key).await {}
+    }
+}
+
+#[tokio::test]
+async fn ten_rotations_and_two_emergencies_spend_the_budget_and_no_more() {
+    let mount = Mount::new().await;
+    let budget = 600;
+    let body =
+        json!({"budget": 6, "budget_reset": "monthly", "rotation_grace_period": "1h", "ttl": 60});
+    mount.role("app", body).await;
+    let mut applications = Applications {
+        mount: &mount,
+        spent: 0,
+    };
+    for round in 0..12 {
+        let key = mount.key("app").await;
+        // Shares are whole cents where what is left is a multiple of ten: no call overshoots then.
+        for _ in 0..7 {
+            assert!(applications.call(&key).await, "round {round}");
+        }
+        while !applications.spent.is_multiple_of(10) {
+            assert!(applications.call(&key).await, "round {round}");
+        }
+        let is_emergency = round == 5 || round == 11;
+        let body = if is_emergency {
+            json!({"rotation_grace_period": 0})
+        } else {
+            json!({})
+        };
+        mount.write("rotate-role/app", body).await.ok();
+        let before = applications.spent;
+        applications.exhaust(&key).await;
+        let share = if is_emergency {
+            0
+        } else {
+            (budget - before) / 10
+        };
+        assert_eq!(applications.spent - before, share, "round {round}");
+    }
+    let last = mount.key("app").await;
+    applications.exhaust(&last).await;
+    let spent = applications.spent;
+    assert!(
+        (budget..=budget + PRICE).contains(&spent),
+        "{spent} cents of {budget}"
+    );
+    let usage = mount.read("usage/app").await.ok();
+    assert_eq!(*usage.field("budget"), json!(6.0));
+    assert_eq!(*usage.field("spent_month"), json!(f64::from(spent) / 100.0));
+    let remaining = usage.field("remaining").as_f64().unwrap();
+    assert!(remaining < 0.011, "{remaining}");
+}
+
+#[tokio::test]
+async fn a_budget_is_refused_where_it_contradicts_a_limit() {
+    let mount = Mount::new().await;
+    let both = mount
+        .write("roles/app", json!({"budget": 5, "limit": 1}))
+        .await;
+    both.refused(400, &["exclude each other"]);
+    assert!(mount.openrouter.hashes().is_empty());
+}

@@ -1,0 +1,280 @@
+//! Budgets of rotating roles: what the keys may spend at OpenRouter, and what that costs in requests.
+
+use openrouter_simulator::{Fault, Price};
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World};
+
+/// A world with a role that has a budget of 100 a day, at noon.
+async fn with_budget() -> World {
+    let world = World::connected().await;
+    world.write(ROLE, role()).await.unwrap();
+    world.quiet().await;
+    world
+}
+
+fn role() -> Value {
+    json!({
+        "rotation_period": "30d",
+        "rotation_grace_period": 3_600,
+        "ttl": 300,
+        "budget": 100,
+        "budget_reset": "daily",
+    })
+}
+
+/// Spends with a key until it has spent so much, or is refused; returns what it has spent.
+fn spend(world: &World, hash: &str, usd: f64) -> f64 {
+    let account = world.openrouter.account();
+    let mut spent = 0.0;
+    while spent < usd {
+        let Ok(call) = account.begin_call(hash, "some/model") else {
+            break;
+        };
+        spent += call.at_price(Price::usd(1.0)).complete();
+    }
+    spent
+}
+
+/// Everything that the living keys may spend, and the dead ones did.
+fn limits(world: &World) -> Vec<(f64, bool)> {
+    let keys = world.openrouter.account().keys();
+    keys.iter()
+        .map(|key| (key.limit.unwrap(), key.disabled))
+        .collect()
+}
+
+async fn current(world: &World) -> String {
+    let role = world.role("app").await.unwrap();
+    role["current_key"]["hash"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_first_key_has_the_whole_budget() {
+    let world = with_budget().await;
+    let key = world.openrouter.account().keys().remove(0);
+    assert_eq!(key.limit, Some(100.0));
+    assert_eq!(key.limit_reset.map(|reset| reset.as_str()), Some("daily"));
+    let role = world.role("app").await.unwrap();
+    assert_eq!(
+        (&role["budget"], &role["budget_reset"]),
+        (&json!(100.0), &json!("daily"))
+    );
+    assert_eq!(role["limit"], Value::Null);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_rotation_divides_what_is_left() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    assert_eq!(spend(&world, &old, 40.0), 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    // 60 are left: a tenth of them for the grace period.
+    assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
+    assert_eq!(spend(&world, &old, 50.0), 6.0);
+    let new = current(&world).await;
+    assert_eq!(spend(&world, &new, 500.0), 54.0);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_a_superseded_key_leaves_over_goes_to_the_current_one() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    spend(&world, &old, 2.0);
+    world.pass(3_600).await;
+    // It is disabled now, and what it had in flight gets time to end.
+    assert_eq!(limits(&world), [(46.0, true), (54.0, false)]);
+    world.pass(601).await;
+    assert_eq!(limits(&world), [(58.0, false)]);
+    assert_eq!(spend(&world, &current(&world).await, 500.0), 58.0);
+    assert_eq!(world.complaints().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_reported_late_is_not_spent_twice() {
+    let world = with_budget().await;
+    world
+        .openrouter
+        .billing()
+        .change(|rules| rules.reporting_lag_seconds = 300);
+    let old = current(&world).await;
+    spend(&world, &old, 90.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(91.0, false), (9.0, false)]);
+    spend(&world, &old, 500.0);
+    world.pass(3_600 + 601).await;
+    assert_eq!(limits(&world), [(9.0, false)]);
+}
+
+#[tokio::test]
+async fn calls_in_flight_at_the_end_of_a_key_are_counted() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(10.0, false), (90.0, false)]);
+    let call = world.openrouter.account().begin_call(&old, "some/model");
+    let call = call.unwrap().at_price(Price::usd(7.0));
+    world.pass(3_600).await;
+    call.complete();
+    world.pass(601).await;
+    assert_eq!(limits(&world), [(93.0, false)]);
+}
+
+#[tokio::test]
+async fn an_emergency_leaves_the_old_key_nothing() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    let body = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, body).await.unwrap();
+    assert_eq!(limits(&world), [(40.0, true), (60.0, false)]);
+    assert_eq!(spend(&world, &old, 1.0), 0.0);
+    world.pass(601).await;
+    assert_eq!(limits(&world), [(60.0, false)]);
+}
+
+#[tokio::test]
+async fn at_the_reset_the_full_amount_comes_back() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 60.0);
+    world.pass_until("2026-11-20T23:30:00Z").await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(64.0, false), (36.0, false)]);
+    // A minute after midnight the old key is lowered to its share of the new day; until a reading has
+    // shown what it spent before that, it counts as before.
+    world.pass_until("2026-11-21T00:01:30Z").await;
+    assert_eq!(limits(&world), [(10.0, false), (36.0, false)]);
+    world.pass_until("2026-11-21T00:15:00Z").await;
+    assert_eq!(limits(&world), [(10.0, false), (90.0, false)]);
+    world.pass_until("2026-11-21T02:00:00Z").await;
+    assert_eq!(limits(&world), [(100.0, false)]);
+    assert_eq!(world.complaints().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_reset_that_openrouter_has_not_made_yet_is_waited_for() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 60.0);
+    world
+        .write(ROTATE, json!({"rotation_grace_period": 0}))
+        .await
+        .unwrap();
+    world.pass(601).await;
+    let before = limits(&world);
+    assert_eq!(before, [(40.0, false)]);
+    // The engine's clock is a day ahead of OpenRouter's.
+    let ahead = world.after(86_400);
+    let openrouter = world.time.now();
+    world.time.set(ahead);
+    world.openrouter.clock().set(openrouter);
+    world.node().tick().await.unwrap();
+    world.quiet().await;
+    assert_eq!(limits(&world), before);
+}
+
+#[tokio::test]
+async fn a_budget_that_changes_takes_effect_at_once() {
+    let world = with_budget().await;
+    let hash = current(&world).await;
+    spend(&world, &hash, 40.0);
+    world.write(ROLE, json!({"budget": 50})).await.unwrap();
+    assert_eq!(limits(&world), [(50.0, false)]);
+    world
+        .write(ROLE, json!({"budget": 200, "budget_reset": "monthly"}))
+        .await
+        .unwrap();
+    assert_eq!(limits(&world), [(200.0, false)]);
+    let key = world.openrouter.account().keys().remove(0);
+    assert_eq!(key.limit_reset.map(|reset| reset.as_str()), Some("monthly"));
+    let answer = world
+        .write(ROLE, json!({"limit": 5}))
+        .await
+        .unwrap()
+        .unwrap();
+    let warnings = answer.warnings.join(" ");
+    assert!(
+        warnings.contains("budget and budget_reset are cleared"),
+        "{warnings}"
+    );
+    assert_eq!(limits(&world), [(5.0, false)]);
+}
+
+#[tokio::test]
+async fn a_role_without_a_budget_gets_one() {
+    let world = World::with_role().await;
+    let old = current(&world).await;
+    spend(&world, &old, 2.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let body = json!({"budget": 20, "budget_reset": "daily"});
+    let answer = world.write(ROLE, body).await.unwrap().unwrap();
+    let warnings = answer.warnings.join(" ");
+    assert!(
+        warnings.contains("limit and limit_reset are cleared"),
+        "{warnings}"
+    );
+    world.pass(700).await;
+    // The old key spent 2 and is gone.
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    world.pass(700).await;
+    assert_eq!(limits(&world), [(18.0, false)]);
+}
+
+#[tokio::test]
+async fn a_raise_whose_answer_is_lost_counts_as_granted_for_ten_minutes() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    // The second change is the raise of the new key.
+    let lost = Fault::LostReply.on("PATCH", "/keys/*").nth(2);
+    world.openrouter.faults().add(lost);
+    world.write(ROTATE, json!({})).await.unwrap_err();
+    assert_eq!(current(&world).await, old, "it stays in service");
+    world.quiet().await;
+    let living: f64 = limits(&world).iter().map(|(limit, _)| limit).sum();
+    assert!(living <= 100.0, "{:?}", limits(&world));
+    world.pass(1_300).await;
+    assert_eq!(limits(&world), [(100.0, false)]);
+}
+
+#[tokio::test]
+async fn a_rotation_costs_six_requests_more_than_one_without_a_budget() {
+    let without = {
+        let world = World::with_role().await;
+        rotation_and_end(&world).await
+    };
+    let world = with_budget().await;
+    spend(&world, &current(&world).await, 40.0);
+    let with = rotation_and_end(&world).await;
+    assert_eq!(
+        with - without,
+        6,
+        "{:?}",
+        world.openrouter.requests().counts()
+    );
+}
+
+async fn rotation_and_end(world: &World) -> usize {
+    world.openrouter.requests().reset();
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.pass_without_calls(3_600).await;
+    world.pass_without_calls(700).await;
+    world.openrouter.requests().all().len()
+}
+
+#[tokio::test]
+async fn roles_without_a_budget_store_no_byte_more() {
+    let world = World::with_role().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    for entry in world.snapshot().await {
+        let text = String::from_utf8(entry.value).unwrap();
+        for word in ["budget", "ledger", "grant"] {
+            assert!(!text.contains(word), "{}: {text}", entry.key);
+        }
+    }
+}
