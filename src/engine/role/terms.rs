@@ -108,7 +108,9 @@ pub struct TermsView<'a> {
     limit: Option<Usd>,
     limit_reset: Option<LimitReset>,
     include_byok_in_limit: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     budget_reset: Option<LimitReset>,
     workspace_id: Option<&'a WorkspaceId>,
     description: &'a str,

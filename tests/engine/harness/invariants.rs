@@ -95,7 +95,8 @@ impl World {
             let hash = key["hash"].as_str().unwrap();
             let at_openrouter = self.openrouter.account().key(hash);
             // Under a budget it is disabled first, and deleted after its final reading.
-            let is_ending = !role["budget"].is_null() && at_openrouter.is_some_and(|k| k.disabled);
+            let is_ending =
+                role.contains_key("budget") && at_openrouter.is_some_and(|k| k.disabled);
             if revoke_at <= now && !is_ending {
                 wrong.push(format!(
                     "a superseded key of {name} outlives its time: {key}"
@@ -125,7 +126,7 @@ impl World {
         if key.deleted_at.is_some() || key.disabled || expired {
             wrong.push(format!("the current key does not work: {hash}"));
         }
-        if let Some(budget) = role["budget"].as_f64() {
+        if let Some(budget) = role.get("budget").and_then(Value::as_f64) {
             self.judge_budget(budget, wrong);
         } else if role["limit"].as_f64() != key.limit {
             let (wanted, has) = (&role["limit"], key.limit);
