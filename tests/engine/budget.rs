@@ -242,6 +242,21 @@ async fn a_raise_whose_answer_is_lost_counts_as_granted_for_ten_minutes() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_deleted_outside_counts_in_full_until_the_window_ends() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.openrouter.account().delete_key(&old).unwrap();
+    world.restart().await;
+    world.pass(4_300).await;
+    assert_ne!(current(&world).await, old, "it was replaced");
+    assert_eq!(limits(&world), [(0.0, false)]);
+    world.pass_until("2026-11-21T00:02:00Z").await;
+    assert_eq!(limits(&world), [(100.0, false)]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_rotation_costs_six_requests_more_than_one_without_a_budget() {
     let without = {
         let world = World::connected().await;

@@ -14,7 +14,7 @@ use crate::engine::role::budget::{
     Amount, Begun, Counting, Ledger, Next, Reading, Spans, of_bearer, of_key,
 };
 use crate::engine::role::rotating::{CurrentKey, RotatingRole};
-use crate::openrouter::{self, Key, KeyHash};
+use crate::openrouter::{self, Bearer, Key, KeyHash};
 
 /// Does what is due about the budget, and stores what came of it.
 ///
@@ -189,7 +189,15 @@ async fn lower_current(
         }
         Some(_) => {}
     }
-    let (reading, _) = read_current(guard, role, counting).await?;
+    let reading = match read_current(guard, role, counting).await {
+        Ok(reading) => reading,
+        // It is gone. Without a final reading it counts for all that it was granted.
+        Err(Error::OpenRouter {
+            reason: openrouter::Error::NotFound { .. },
+            ..
+        }) => return Ok(()),
+        Err(reason) => return Err(reason),
+    };
     let Some(ledger) = &mut role.ledger else {
         return Ok(());
     };
@@ -221,9 +229,7 @@ async fn settle(
         return Ok(());
     }
     let read = if is_current {
-        read_current(guard, role, counting)
-            .await
-            .map(|(reading, _)| Some(reading))
+        read_current(guard, role, counting).await.map(Some)
     } else {
         read_other(guard, role, hash, counting).await
     };
@@ -246,7 +252,7 @@ async fn look_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Resul
     let Some((budget, counting)) = role.definition.terms.budget() else {
         return Ok(());
     };
-    let (reading, _) = read_current(guard, role, counting).await?;
+    let reading = read_current(guard, role, counting).await?;
     let (now, current) = (guard.engine().now(), role.current.hash.clone());
     if let Some(ledger) = &mut role.ledger {
         if ledger.has_rolled(&current, reading, now) {
@@ -258,23 +264,29 @@ async fn look_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Resul
     Ok(())
 }
 
-/// Reads the current key, by itself if it may be sent to where the connection leads: then it is exact.
+/// Reads the current key, by itself if it may be sent to where the connection leads: then nothing lags. A
+/// key that was disabled outside cannot ask for itself; OpenRouter's reports stand in.
 async fn read_current(
     guard: &RoleGuard<'_>,
     role: &RotatingRole,
     counting: Counting,
-) -> Result<(Reading, bool), Error> {
+) -> Result<Reading, Error> {
     let (engine, key) = (guard.engine(), &role.current);
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     let turn = link.client(Urgency::Ordinary).await;
-    let read = if link.address().may_see_keys_of(&key.address) {
-        let itself = turn.current_key(&key.secret).await;
-        itself.map(|itself| of_bearer(&itself, counting))
-    } else {
-        let key = turn.key(&key.hash).await;
-        key.map(|key| (of_key(&key, counting), false))
-    };
-    read.map_err(while_reading(&key.hash))
+    if link.address().may_see_keys_of(&key.address) {
+        match turn.current_key(&key.secret).await {
+            Ok(itself) => return Ok(of_bearer(&itself, counting).0),
+            Err(openrouter::Error::Unauthorized {
+                bearer: Bearer::ApiKey,
+                ..
+            }) => {}
+            Err(reason) => return Err(while_reading(&key.hash)(reason)),
+        }
+    }
+    let read = turn.key(&key.hash).await;
+    let read = read.map_err(while_reading(&key.hash))?;
+    Ok(of_key(&read, counting))
 }
 
 /// Reads a key that is not the current one; `None` when it is gone.
