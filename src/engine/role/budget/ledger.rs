@@ -134,19 +134,9 @@ impl Ledger {
         }
     }
 
-    /// The window that it is about.
-    pub fn window(&self) -> Window {
-        self.window
-    }
-
     /// What ended keys have spent in the window.
     pub fn ended(&self) -> Amount {
         self.ended
-    }
-
-    /// What every key was granted.
-    pub fn grants(&self) -> &[Grant] {
-        &self.grants
     }
 
     /// What a key was granted.
@@ -158,13 +148,8 @@ impl Ledger {
         self.grants.iter_mut().find(|grant| grant.hash == *hash)
     }
 
-    /// What is spent in the window, by the last readings.
-    pub fn spent(&self) -> Amount {
-        let living: Amount = self.grants.iter().map(|grant| grant.spent).sum();
-        self.ended.plus(living)
-    }
-
     /// What counts against the budget.
+    #[cfg(test)]
     pub fn counted(&self) -> Amount {
         self.counted_without(None)
     }
