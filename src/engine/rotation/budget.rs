@@ -74,6 +74,7 @@ pub(super) async fn divide(
         return Ok((role, None));
     };
     let now = guard.engine().now();
+    release_left_over(guard, &mut role, counting).await?;
     let ledger = role
         .ledger
         .get_or_insert_with(|| Ledger::empty(&budget, now));
@@ -103,6 +104,27 @@ pub(super) async fn divide(
         Err(_) if is_emergency => Ok((role, None)),
         Err(reason) => Ok((role, Some(reason))),
     }
+}
+
+/// Releases what keys were granted that were to take over in earlier rotations, did not, and are gone by now.
+/// One that cannot be asked about stays counted until the next rotation.
+async fn release_left_over(
+    guard: &RoleGuard<'_>,
+    role: &mut RotatingRole,
+    counting: Counting,
+) -> Result<(), Error> {
+    let known: Vec<KeyHash> = role.keys().map(|(hash, _)| hash.clone()).collect();
+    let Some(ledger) = &mut role.ledger else {
+        return Ok(());
+    };
+    for hash in ledger.left_over(|hash| known.contains(hash)) {
+        match read_other(guard, role, &hash, counting).await {
+            Ok(None) => release(role, &hash),
+            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// A key that was to take over is gone, and nobody ever had it.

@@ -332,6 +332,17 @@ impl Ledger {
         self.grants.retain(|grant| grant.hash != *hash);
     }
 
+    /// Keys that are not among the role's, and about which nothing is unclear: they were to take over and
+    /// did not. Those that can spend nothing are forgotten at once.
+    pub fn left_over(&mut self, is_the_roles: impl Fn(&KeyHash) -> bool) -> Vec<KeyHash> {
+        self.grants
+            .retain(|grant| is_the_roles(&grant.hash) || grant.counts() > Amount::ZERO);
+        let left = self.grants.iter().filter(|grant| {
+            !is_the_roles(&grant.hash) && grant.pending.is_none() && grant.unread.is_none()
+        });
+        left.map(|grant| grant.hash.clone()).collect()
+    }
+
     /// Whether OpenRouter's window is the one that `now` falls into. By what it says of the window's
     /// end; or, where it says nothing, by a counter that has fallen, or that there was nothing to fall
     /// and it is certainly time.
