@@ -1,6 +1,7 @@
 //! What an engine on one mount consists of while it runs, and the sole right to change a role.
 
 mod role_guard;
+mod unsure;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 pub use role_guard::{Fenced, RoleGuard};
+use unsure::Unsure;
 
 use super::books::{Books, Ledger, OpenBooks};
 use super::clock::Clock;
@@ -46,6 +48,8 @@ pub struct Engine {
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
+    /// Roles whose last store may not have done what it was answered.
+    unsure: Unsure,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
     /// The UUID that the server gave the mount for good. It also tells the mount apart in the log:
@@ -72,6 +76,7 @@ impl Engine {
             books: Books::default(),
             ledger: Mutex::default(),
             role_locks: Locks::default(),
+            unsure: Unsure::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
         }
@@ -116,6 +121,7 @@ impl Engine {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
         match &role {
+            _ if self.unsure.of(name).is_some() => self.keeper.now(task),
             Ok(Some(Role::Rotating(role))) => match next_step(role, self.clock.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
@@ -128,6 +134,14 @@ impl Engine {
             Err(_) => self.keeper.now(task),
         }
         role
+    }
+
+    /// A role is listed and cannot be found: a server's cache remembers that it was not there, although
+    /// a store of an earlier process, which failed by its answer, has made it. Has the keeper
+    /// [confirm](RoleGuard::confirm) it.
+    pub fn doubt(&self, name: &RoleName) {
+        self.unsure.store_begins(name, self.clock.now());
+        self.keeper.now(Task::Tend(name.clone()));
     }
 
     /// The intents and leases of the mount, those of earlier processes included. Only for a node that

@@ -95,6 +95,9 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
     let mut ledger = Ledger::begun(engine.now());
     for name in Role::names(&*engine.storage).await? {
         let read = engine.schedule(&name).await;
+        if let Ok(None) = read {
+            engine.doubt(&name);
+        }
         ledger.enter(&name, &read, |name, life| engine.origin(name, life));
     }
     survey::begin(engine, ledger).await;

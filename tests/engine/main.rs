@@ -52,6 +52,8 @@ mod timing;
 #[cfg(test)]
 mod unclear;
 #[cfg(test)]
+mod unheard;
+#[cfg(test)]
 mod unreadable;
 #[cfg(test)]
 mod urgency;

@@ -45,6 +45,8 @@ pub async fn issue(
         limits: role.terms.limits,
         // Past the last moment to which the lease can be renewed.
         lifetime: Some(span.max_ttl.saturating_add(LINGER)),
+        // Not max_ttl: a restored snapshot that does not know the lease does not know its renewals
+        // either, and the server revokes each lease at the time that it has stored itself.
         in_use: ttl,
         urgency: Urgency::Ordinary,
         caller_gone: &request.caller_gone,

@@ -38,20 +38,6 @@ impl Role {
         Ok(stored::parse(&name.key(), value)?)
     }
 
-    /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
-    ///
-    /// # Errors
-    /// Storage's own.
-    pub async fn load_rotating(
-        storage: &dyn Storage,
-        name: &RoleName,
-    ) -> Result<Option<RotatingRole>, Error> {
-        Ok(match Self::load(storage, name).await? {
-            Some(Self::Rotating(role)) => Some(*role),
-            Some(Self::Dynamic(_)) | None => None,
-        })
-    }
-
     /// Reads a role that must be there: one storage call.
     ///
     /// # Errors

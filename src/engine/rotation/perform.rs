@@ -53,12 +53,14 @@ pub enum Rotation {
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
 pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
     let guard = engine.tend(name).await;
+    // Whatever is done next is done by what is read here, as a successor would read it.
+    let confirm_at = guard.confirm().await?;
     let Some(mut role) = guard.load_rotating().await? else {
-        return Ok(None);
+        return Ok(confirm_at);
     };
     while !engine.keeper.is_stopping() {
         role = match next_step(&role, engine.now()) {
-            Step::Wait(until) => return Ok(until),
+            Step::Wait(until) => return Ok(until.into_iter().chain(confirm_at).min()),
             Step::Revoke(hash) => revoke(&guard, role, &hash, Urgency::Revocation).await?,
             Step::ApplyLimits => apply_limits(&guard, role).await?.0,
             Step::AskAgain => ask_again(&guard, role).await?,
@@ -68,7 +70,7 @@ pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>,
             },
             Step::Delete => match super::delete::finish_deletion(&guard, role).await? {
                 Some(role) => role,
-                None => return Ok(None),
+                None => return Ok(confirm_at),
             },
         };
     }

@@ -303,10 +303,26 @@ impl World {
         self.hand_over_to(FixedSystemView::default()).await;
     }
 
+    /// The plugin's process dies, and the same server starts another one.
+    pub(crate) async fn restart_plugin(&self) {
+        let before = self.node();
+        before.life.end();
+        let next = self.next_node(FixedSystemView::default());
+        next.storage.inherit_cache(&before.storage);
+        self.begin(next).await;
+    }
+
     async fn hand_over_to(&self, system: impl SystemView + 'static) {
+        self.begin(self.next_node(system)).await;
+    }
+
+    fn next_node(&self, system: impl SystemView + 'static) -> Node {
         let (gate, effects, storage) = (&self.gate, &self.effects, &self.storage);
         let system = Arc::new(system);
-        let next = node(gate, effects, storage, &self.time, system, &self.randomness);
+        node(gate, effects, storage, &self.time, system, &self.randomness)
+    }
+
+    async fn begin(&self, next: Node) {
         *self.node.lock().unwrap() = Arc::new(next);
         self.node().backend.initialize().await.unwrap();
         self.node().tick().await.unwrap();

@@ -11,6 +11,7 @@ use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::keys::retire::{Warrant, retire};
 use crate::engine::role::Role;
+use crate::engine::task::Task;
 use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
 
@@ -63,6 +64,9 @@ impl Settling<'_> {
         };
         let role = guard.load().await?;
         if is_in_service(&role) {
+            // The store that put it there may have taken effect after this process looked which roles
+            // there are.
+            self.engine.keeper.now(Task::Tend(guard.name().clone()));
             return self.strike().await;
         }
         if self.found.is_empty() {
