@@ -148,6 +148,12 @@ impl<T> Values<T> {
         next
     }
 
+    /// How many values there are, and whether a task drops old ones.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, bool) {
+        (self.by_key.len(), self.sweep.is_some())
+    }
+
     fn remove(&mut self, key: &str) {
         if let Some(cached) = self.by_key.remove(key) {
             self.weight -= cached.weight;
