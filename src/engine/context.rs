@@ -22,9 +22,7 @@ use super::role::Role;
 use super::role::rotating::{SharedKey, Step, next_step};
 use super::task::Task;
 use crate::framework::Locks;
-use crate::logical::{
-    EventSink, Mount, ReplicationState, Storage, StorageError, SystemView,
-};
+use crate::logical::{EventSink, Mount, ReplicationState, Storage, StorageError, SystemView};
 use crate::openrouter::Network;
 
 /// The engine of one mount.

@@ -153,7 +153,10 @@ async fn a_node_that_may_not_write_any_more_forgets_what_it_has_read() {
 async fn a_key_that_is_not_handed_out_is_not_cached() {
     let world = world().await;
     let unclear = openrouter_simulator::Fault::status(502);
-    world.openrouter.faults().add(unclear.on("DELETE", "/keys/*"));
+    world
+        .openrouter
+        .faults()
+        .add(unclear.on("DELETE", "/keys/*"));
     world.delete(ROLE, json!({})).await.unwrap_err();
     let before = world.node().storage.calls();
     for _ in 0..2 {

@@ -35,9 +35,9 @@
 //! stays in memory because nobody reads it any more.
 
 mod sweep;
-mod values;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -150,7 +150,11 @@ pub struct Pending<'a, T> {
 impl<T: Cacheable> Pending<'_, T> {
     /// Caches what was made of the entry that storage returned, unless something has changed meanwhile.
     pub fn keep(self, key: &str, value: &Arc<T>) {
-        let Self { cache, asked, changes } = self;
+        let Self {
+            cache,
+            asked,
+            changes,
+        } = self;
         let now = Moment::of(&*cache.clock);
         let mut values = cache.values();
         if values.keep(key, value, (asked, now), changes) {

@@ -108,7 +108,10 @@ impl World {
         let noon = "2026-11-20T12:00:00Z".parse().unwrap();
         let clock = Arc::new(Hands(watch::channel((noon, Duration::from_secs(5))).0));
         let storage = Arc::new(Slow::default());
-        let cache = Arc::new(Cache::new(Arc::clone(&storage) as _, Arc::clone(&clock) as _));
+        let cache = Arc::new(Cache::new(
+            Arc::clone(&storage) as _,
+            Arc::clone(&clock) as _,
+        ));
         let world = Self {
             clock,
             storage,

@@ -131,7 +131,8 @@ impl<T> Values<T> {
     /// Drops what is old by `now`, or will be a moment later. For how long the rest may be used; `None`
     /// when there is no rest, and the sweep is over.
     pub(super) fn sweep(&mut self, now: Moment) -> Option<Duration> {
-        let is_old = |cached: &Cached<T>| cached.left(now).is_none_or(|left| left <= BETWEEN_SWEEPS);
+        let is_old =
+            |cached: &Cached<T>| cached.left(now).is_none_or(|left| left <= BETWEEN_SWEEPS);
         let mut weight = 0;
         self.by_key.retain(|_, cached| {
             let stays = !is_old(cached);
