@@ -158,6 +158,7 @@ async fn a_key_that_is_not_handed_out_is_not_cached() {
         .faults()
         .add(unclear.on("DELETE", "/keys/*"));
     world.delete(ROLE, json!({})).await.unwrap_err();
+    world.quiet().await;
     let before = world.node().storage.calls();
     for _ in 0..2 {
         let refusal = world.read("creds/app").await.unwrap_err().to_string();
