@@ -80,8 +80,11 @@ async fn a_sealed_server_hands_out_nothing_that_was_read_before() {
     mount.write("rotate-role/app", json!({})).await.ok();
     assert_eq!(version(&mount).await, 2);
     let reload = json!({"mounts": [mount.at("")]});
-    let reloaded = vault.client().write("sys/plugins/reload/backend", reload);
-    reloaded.await.ok();
+    let client = vault.client();
+    client
+        .write("sys/plugins/reload/backend", reload)
+        .await
+        .ok();
     assert_eq!(version(&mount).await, 2);
 }
 
