@@ -229,5 +229,10 @@ fn object(value: Value) -> Data {
 }
 
 fn main() {
+    // What was cached is dropped by a task.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
     divan::main();
 }

@@ -37,7 +37,7 @@ async fn rotations(vault: &Vault, rounds: usize) -> Figure {
         now() < first,
         "the roles were made too slowly to be due at once"
     );
-    be_slow(&mount);
+    be_slow(&mount, LATENCY);
 
     let mut ratios = Vec::new();
     for round in 0..rounds {
@@ -58,7 +58,7 @@ async fn creates(vault: &Vault, rounds: usize) -> Figure {
     mount
         .role("leased", json!({"credential_type": "dynamic"}))
         .await;
-    be_slow(&mount);
+    be_slow(&mount, LATENCY);
     let mut ratios = Vec::new();
     for _ in 0..rounds {
         let mut readers = readers(&vault.client(), &mount.at("creds/leased"), CLIENTS).await;
@@ -86,9 +86,9 @@ async fn create_roles(mount: &Mount, schedule: &str) {
 
 /// From now on each answer takes its time: the simulator's own latency is that of the management
 /// key's requests, so those that a new key makes for itself are slowed down by hand.
-fn be_slow(mount: &Mount) {
-    mount.openrouter.set_latency(LATENCY);
-    let milliseconds = LATENCY.as_millis().try_into().expect("a few");
+pub(crate) fn be_slow(mount: &Mount, latency: Duration) {
+    mount.openrouter.set_latency(latency);
+    let milliseconds = latency.as_millis().try_into().expect("a few");
     let after_effect = true;
     let slow = Fault::Slow {
         milliseconds,

@@ -120,12 +120,13 @@ async fn timed(reader: &mut impl Reader) -> Duration {
 /// Reads over one HTTP connection that stays open.
 pub(crate) struct HttpReader {
     connection: SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
+    requests: Vec<Request<Empty<Bytes>>>,
+    next: usize,
 }
 
 impl HttpReader {
-    /// Reads `path` of the server with this token.
-    pub(crate) async fn new(server: SocketAddr, token: &str, path: &str) -> Self {
+    /// Reads these paths of the server in turn, with this token.
+    pub(crate) async fn new(server: SocketAddr, token: &str, paths: &[String]) -> Self {
         let stream = TcpStream::connect(server)
             .await
             .expect("the server accepts");
@@ -134,21 +135,25 @@ impl HttpReader {
             .await
             .expect("a connection");
         tokio::spawn(driver);
-        let request = Request::get(format!("/v1/{path}"))
-            .header("Host", server.to_string())
-            .header("X-Vault-Token", token)
-            .body(Empty::new())
-            .expect("a request");
+        let request = |path: &String| {
+            Request::get(format!("/v1/{path}"))
+                .header("Host", server.to_string())
+                .header("X-Vault-Token", token)
+                .body(Empty::new())
+                .expect("a request")
+        };
         Self {
             connection,
-            request,
+            requests: paths.iter().map(request).collect(),
+            next: 0,
         }
     }
 }
 
 impl Reader for HttpReader {
     async fn read(&mut self) {
-        let request = self.request.clone();
+        let request = self.requests[self.next].clone();
+        self.next = (self.next + 1) % self.requests.len();
         self.connection.ready().await.expect("the connection lives");
         let answer = self.connection.send_request(request).await;
         let answer = answer.expect("the server answers");

@@ -16,8 +16,11 @@
 
 mod bursts;
 mod contender;
+mod crowd;
 mod direct;
 mod figure;
+mod latency;
+mod limit;
 mod load;
 mod memory;
 mod options;
@@ -60,6 +63,9 @@ async fn main() {
             Part::Starts => starts::measure(&contenders).await,
             Part::Roles => roles::measure().await,
             Part::Bursts => bursts::measure(&options).await,
+            Part::Limit => limit::measure(&contenders, &options).await,
+            Part::Crowd => crowd::measure(&options).await,
+            Part::Latency => latency::measure(&options).await,
         });
     }
     report.print();

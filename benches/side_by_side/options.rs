@@ -41,6 +41,12 @@ pub(crate) enum Part {
     Roles,
     /// 1,000 rotations, and 1,000 keys for leases, at 50 ms a request
     Bursts,
+    /// Unleased reads beside an engine that is built into the server
+    Limit,
+    /// 500 clients read 1,000 roles of which 50 rotate, beside the built-in engine
+    Crowd,
+    /// rotate-role and the read of a dynamic role, beyond OpenRouter's own time
+    Latency,
 }
 
 impl fmt::Display for Part {

@@ -33,6 +33,11 @@ impl Server {
         Self { vault }
     }
 
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        self.vault.client()
+    }
+
     /// So many readers of a path of this plugin's mount.
     pub(crate) async fn readers(
         &self,
@@ -64,11 +69,21 @@ impl Server {
 
 /// So many readers of a path of this server, each with a connection of its own.
 pub(crate) async fn readers(client: &Client, path: &str, count: usize) -> Vec<HttpReader> {
+    let path = [path.to_owned()];
+    readers_of(client, count, |_| path.to_vec()).await
+}
+
+/// So many readers of this server, each of several paths in turn.
+pub(crate) async fn readers_of(
+    client: &Client,
+    count: usize,
+    paths: impl Fn(usize) -> Vec<String>,
+) -> Vec<HttpReader> {
     let address = client.address().trim_start_matches("http://");
     let address: SocketAddr = address.parse().expect("an address");
     let mut readers = Vec::with_capacity(count);
-    for _ in 0..count {
-        readers.push(HttpReader::new(address, client.token(), path).await);
+    for number in 0..count {
+        readers.push(HttpReader::new(address, client.token(), &paths(number)).await);
     }
     readers
 }

@@ -4,6 +4,7 @@ mod role_guard;
 mod unsure;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
@@ -12,6 +13,7 @@ pub use role_guard::{Fenced, RoleGuard};
 use unsure::Unsure;
 
 use super::books::{Books, Ledger, OpenBooks};
+use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
@@ -19,20 +21,24 @@ use super::keeper::Keeper;
 use super::names::{ConnectionName, Life, Origin, RoleName};
 use super::randomness::Randomness;
 use super::role::Role;
-use super::role::rotating::{Step, next_step};
+use super::role::rotating::{SharedKey, Step, next_step};
 use super::task::Task;
 use crate::framework::Locks;
-use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
+use crate::logical::{EventSink, Mount, ReplicationState, Storage, StorageError, SystemView};
 use crate::openrouter::Network;
 
 /// The engine of one mount.
 pub struct Engine {
     /// The mount's storage.
     pub storage: Arc<dyn Storage>,
+    /// What readers need of it. The same storage to whoever writes.
+    pub cache: Arc<Cache<SharedKey>>,
     /// What the server knows of the mount.
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
+    /// Whether the server has said last that this node is no standby.
+    is_no_standby: AtomicBool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -65,9 +71,12 @@ impl Engine {
         randomness: Arc<dyn Randomness>,
         network: Arc<dyn Network>,
     ) -> Self {
+        let cache = Arc::new(Cache::new(mount.storage, Arc::clone(&clock)));
         Self {
-            storage: mount.storage,
+            storage: Arc::clone(&cache) as _,
+            cache,
             system: mount.system,
+            is_no_standby: AtomicBool::new(false),
             events: mount.events,
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
             clock,
@@ -162,9 +171,35 @@ impl Engine {
         self.books.if_open()
     }
 
+    /// Asks the server what this node is. For the life cycle, so that reads need not ask.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn look_at_node(&self) -> Result<ReplicationState, Error> {
+        let state = self.system.replication_state().await?;
+        let is_no_standby = !state.is_standby();
+        self.is_no_standby.store(is_no_standby, Ordering::Relaxed);
+        Ok(state)
+    }
+
+    /// Whether this node is a standby: as it was when the server was last asked, unless it was one.
+    /// A standby forwards what depends on it, which costs more than to ask; and a server that makes
+    /// another thing of a node begins with new instances of its engines.
+    ///
+    /// # Errors
+    /// When the server had to be asked, and could not be.
+    pub async fn is_standby(&self) -> Result<bool, Error> {
+        if self.is_no_standby.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        Ok(self.look_at_node().await?.is_standby())
+    }
+
     /// This node may not write any more: stops looking after things, and forgets what it knew of
     /// them. The next periodic call begins anew, should the node be allowed to by then.
     pub async fn resign(&self) {
+        self.is_no_standby.store(false, Ordering::Relaxed);
+        self.cache.clear();
         self.keeper.resign();
         self.books.close().await;
     }

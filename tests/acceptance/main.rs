@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connections;

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod contradictions;

@@ -15,7 +15,7 @@ const FLOORS: [&str; 6] = [
 ];
 
 /// The rooms of the engine, from the top. `mod` is the engine's own page.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "mod",
     "duties",
     "paths",
@@ -31,6 +31,7 @@ const ROOMS: [&str; 20] = [
     "keeper",
     "role",
     "names",
+    "cache",
     "stored",
     "retry",
     "error",

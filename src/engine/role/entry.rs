@@ -99,12 +99,17 @@ impl Role {
     pub fn rotating(self, name: &RoleName, path: &str) -> Result<RotatingRole, Error> {
         match self {
             Self::Rotating(role) => Ok(*role),
-            Self::Dynamic(_) => Err(Error::Invalid(format!(
-                "role {:?} is dynamic: it has no key of its own, so {path} does not go with it; \
-                 every read of creds/{name} makes a key",
-                name.to_string()
-            ))),
+            Self::Dynamic(_) => Err(Self::has_no_shared_key(name, path)),
         }
+    }
+
+    /// What to say of a dynamic role on a path that only rotating ones have.
+    pub fn has_no_shared_key(name: &RoleName, path: &str) -> Error {
+        Error::Invalid(format!(
+            "role {:?} is dynamic: it has no key of its own, so {path} does not go with it; every \
+             read of creds/{name} makes a key",
+            name.to_string()
+        ))
     }
 
     /// The hashes of the keys in the role's entry, each with the connection it was made through.
