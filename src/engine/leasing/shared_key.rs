@@ -85,6 +85,13 @@ impl Handout {
             let how = format!("is gone at OpenRouter, as was found at {}", unfit.since);
             return Err(dead(role, &how));
         }
+        if !role.is_guarded() {
+            let reason = role.guardrail_failure.as_ref();
+            let reason = reason.map_or("this is under way", |failure| &failure.message);
+            return Err(Error::Unusable(format!(
+                "the role's key is not handed out before it is held to the role's guardrail: {reason}"
+            )));
+        }
         let wanted = role.definition.rotation.ttl;
         let mut ttl = longest.map_or(wanted, |longest| capped(wanted, longest));
         let mut warnings = Vec::from_iter(shortened(wanted, ttl));

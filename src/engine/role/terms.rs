@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::framework::{Field, Fields};
-use crate::openrouter::{LimitReset, Limits, Usd, WorkspaceId};
+use crate::openrouter::{GuardrailId, LimitReset, Limits, Usd, WorkspaceId, WorkspaceRef};
 
 /// The terms of a role's keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,12 +18,25 @@ pub struct Terms {
     pub limits: Limits,
     /// Where the keys are made; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
+    /// By what slug or UUID that was written; `None` if it was written as `workspace_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// By what name or UUID the guardrail was written that the keys are held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail: Option<String>,
+    /// Which guardrail that is. Not known between a write and its [`pin`](crate::engine::keys::pin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Whom the keys belong to in an organization, by user id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creator_user_id: Option<String>,
     /// The operator's words.
     pub description: String,
 }
 
 impl Terms {
-    /// The terms that a write makes of `before`: what it does not name stays.
+    /// The terms that a write makes of `before`: what it does not name stays. What it calls by a name of
+    /// OpenRouter's is still to be looked up there.
     ///
     /// # Errors
     /// [`Error::Invalid`], with the field and what it allows.
@@ -39,13 +52,24 @@ impl Terms {
                 (None, None) => name.to_string().chars().take(LONGEST_KEY_NAME).collect(),
             },
             limits: limits(before.map(|b| b.limits), fields)?,
-            workspace_id: match fields.text("workspace_id") {
-                Some(id) => {
-                    let id = WorkspaceId::parse(id);
-                    Some(id.map_err(|e| Error::Invalid(format!("workspace_id: {e}")))?)
-                }
-                None if fields.is_null("workspace_id") => None,
-                None => before.and_then(|b| b.workspace_id.clone()),
+            workspace_id: workspace_id(before, fields)?,
+            workspace: match fields.text("workspace") {
+                Some(text) => Some(workspace(text)?),
+                None if fields.has("workspace") || fields.has("workspace_id") => None,
+                None => before.and_then(|b| b.workspace.clone()),
+            },
+            guardrail: match fields.text("guardrail") {
+                Some(text) => Some(text.to_owned()),
+                None if fields.is_null("guardrail") => None,
+                None => before.and_then(|b| b.guardrail.clone()),
+            },
+            guardrail_id: before
+                .filter(|_| !fields.has("guardrail"))
+                .and_then(|b| b.guardrail_id.clone()),
+            creator_user_id: match fields.text("creator_user_id") {
+                Some(id) => Some(id.trim().to_owned()),
+                None if fields.is_null("creator_user_id") => None,
+                None => before.and_then(|b| b.creator_user_id.clone()),
             },
             description: match fields.text("description") {
                 Some(text) => text.to_owned(),
@@ -81,7 +105,11 @@ impl Terms {
             limit: self.limits.limit,
             limit_reset: self.limits.reset,
             include_byok_in_limit: self.limits.include_byok,
+            workspace: self.workspace.as_deref(),
             workspace_id: self.workspace_id.as_ref(),
+            guardrail: self.guardrail.as_deref(),
+            guardrail_id: self.guardrail_id.as_ref(),
+            creator_user_id: self.creator_user_id.as_deref(),
             description: &self.description,
         }
     }
@@ -95,8 +123,39 @@ pub struct TermsView<'a> {
     limit: Option<Usd>,
     limit_reset: Option<LimitReset>,
     include_byok_in_limit: bool,
+    workspace: Option<&'a str>,
     workspace_id: Option<&'a WorkspaceId>,
+    guardrail: Option<&'a str>,
+    guardrail_id: Option<&'a GuardrailId>,
+    creator_user_id: Option<&'a str>,
     description: &'a str,
+}
+
+/// The UUID as far as the write tells it: that of a slug is still to be looked up. Whoever writes back
+/// what a read has shown names both.
+fn workspace_id(before: Option<&Terms>, fields: &Fields) -> Result<Option<WorkspaceId>, Error> {
+    let parsed = |id: &str| {
+        let id = WorkspaceId::parse(id);
+        id.map_err(|reason| Error::Invalid(format!("workspace_id: {reason}")))
+    };
+    let given = fields.text("workspace_id").map(parsed).transpose()?;
+    match fields.text("workspace") {
+        Some(text) => match (WorkspaceId::parse(text).ok(), given) {
+            (Some(one), Some(other)) if one != other => Err(Error::invalid(
+                "only one of workspace and workspace_id can be given, or both of the same workspace",
+            )),
+            (one, other) => Ok(one.or(other)),
+        },
+        None if given.is_some() => Ok(given),
+        None if fields.has("workspace") || fields.has("workspace_id") => Ok(None),
+        None => Ok(before.and_then(|b| b.workspace_id.clone())),
+    }
+}
+
+fn workspace(text: &str) -> Result<String, Error> {
+    let called = WorkspaceRef::parse(text);
+    called.map_err(|reason| Error::Invalid(format!("workspace: {reason}")))?;
+    Ok(text.to_owned())
 }
 
 fn key_name(text: &str) -> Result<String, Error> {
@@ -159,9 +218,30 @@ pub const FIELDS: &[Field] = &[
     )
     .default("false"),
     Field::text(
+        "workspace",
+        "The workspace to make the keys in, its slug or UUID. Which one that is, is looked up when it\n\
+         is written, and stays. An empty value means the account's default one. A change takes effect\n\
+         with the next key.",
+    )
+    .nullable(),
+    Field::text(
         "workspace_id",
-        "The workspace to make the keys in, a UUID. An empty value means the account's default\n\
-         one. A change takes effect with the next key.",
+        "The same by UUID alone, which is not looked up. An empty value means the account's default\n\
+         one.",
+    )
+    .nullable(),
+    Field::text(
+        "guardrail",
+        "The guardrail that the keys are held to, its exact name or UUID, one of their workspace. A\n\
+         key is not handed out before it is. A change applies to living keys at once; together with\n\
+         another connection or workspace it applies to the next key. An empty value means none for\n\
+         the keys to come; it is not taken off those that live.",
+    )
+    .nullable(),
+    Field::text(
+        "creator_user_id",
+        "Whom the keys belong to in an organization, the user id of a member. An empty value means\n\
+         nobody. A change takes effect with the next key.",
     )
     .nullable(),
     Field::text("description", "Your words, shown on read."),
@@ -228,11 +308,53 @@ mod tests {
             (json!({"key_name": " "}), "key_name must have"),
             (json!({"key_name": "x".repeat(101)}), "key_name must have"),
             (json!({"workspace_id": "main"}), "workspace_id: "),
+            (json!({"workspace": "Main Team"}), "workspace: "),
+            (
+                json!({"workspace": UUID, "workspace_id": UUID.replace('0', "1")}),
+                "only one of workspace",
+            ),
             (json!({"connection": "a/b"}), "connection must be"),
         ];
         for (body, reason) in table {
             let refusal = write(None, body.clone()).unwrap_err();
             assert!(refusal.contains(reason), "{body}: {refusal}");
         }
+    }
+
+    const UUID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+    #[test]
+    fn a_workspace_is_one_whether_it_is_called_by_slug_or_uuid() {
+        let id = WorkspaceId::parse(UUID).unwrap();
+        let by_id = write(None, json!({"workspace_id": UUID})).unwrap();
+        assert_eq!(
+            (by_id.workspace.as_deref(), &by_id.workspace_id),
+            (None, &Some(id.clone()))
+        );
+        let by_slug = write(Some(&by_id), json!({"workspace": "team"})).unwrap();
+        assert_eq!(by_slug.workspace.as_deref(), Some("team"));
+        assert_eq!(by_slug.workspace_id, None, "it is still to be looked up");
+        let both = json!({"workspace": "team", "workspace_id": UUID});
+        assert_eq!(write(None, both).unwrap().workspace_id, Some(id));
+        for clear in [json!({"workspace": null}), json!({"workspace_id": ""})] {
+            let cleared = write(Some(&by_slug), clear).unwrap();
+            assert_eq!((cleared.workspace, cleared.workspace_id), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_guardrail_that_is_written_is_still_to_be_looked_up() {
+        let mut before = write(None, json!({"guardrail": "strict"})).unwrap();
+        assert_eq!(before.guardrail_id, None);
+        before.guardrail_id = GuardrailId::parse(UUID).ok();
+        let same = write(Some(&before), json!({"limit": 1})).unwrap();
+        assert_eq!(same.guardrail_id, before.guardrail_id);
+        let again = write(Some(&before), json!({"guardrail": "strict"})).unwrap();
+        assert_eq!(
+            (again.guardrail.as_deref(), again.guardrail_id),
+            (Some("strict"), None)
+        );
+        let cleared = write(Some(&before), json!({"guardrail": ""})).unwrap();
+        assert_eq!((cleared.guardrail, cleared.guardrail_id), (None, None));
     }
 }
