@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Client, Mount};
+use crate::harness::{Client, Mount, samples};
 
 #[tokio::test]
 async fn a_token_that_may_read_one_roles_credentials_can_do_just_that() {
@@ -123,17 +123,7 @@ async fn a_team_makes_roles_only_with_its_own_connection_and_below_its_ceiling()
     fields.extend(bounded.as_object().unwrap().clone());
     mount.write("config/team-a", connection).await.ok();
     mount.role("team-b-app", json!({"limit": 50})).await;
-    let team = holder_of(
-        &mount,
-        "team-a",
-        &[(
-            "roles/team-a-*",
-            r#"capabilities = ["create", "read", "update", "patch"]
-               required_parameters = ["connection"]
-               allowed_parameters = { "connection" = ["team-a"], "*" = [] }"#,
-        )],
-    )
-    .await;
+    let team = holder_of(&mount, "team-a", &sample("team.hcl")).await;
     let own = mount.at("roles/team-a-app");
     let other = mount.at("roles/team-b-app");
     for (path, body) in [
@@ -167,6 +157,7 @@ async fn a_team_makes_roles_only_with_its_own_connection_and_below_its_ceiling()
     team.patch(&own, json!({"connection": "team-a", "limit": 5}))
         .await
         .ok();
+    team.read(&mount.at("creds/team-a-app")).await.ok();
     let limits = mount.openrouter.account().keys();
     let limits: Vec<_> = limits.iter().map(|key| key.limit).collect();
     assert_eq!(limits, [Some(50.0), Some(5.0)]);
@@ -177,12 +168,12 @@ async fn an_operator_rotates_with_a_grace_period_and_not_without() {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;
     let rotate = mount.at("rotate-role/app");
-    let any = r#"capabilities = ["update"]
-                 denied_parameters = { "rotation_grace_period" = [] }"#;
-    let some = r#"capabilities = ["update"]
-                  allowed_parameters = { "rotation_grace_period" = ["24h", "48h"] }"#;
-    let careful = holder_of(&mount, "careful", &[("rotate-role/app", any)]).await;
-    let choosing = holder_of(&mount, "choosing", &[("rotate-role/app", some)]).await;
+    let some = r#"path "openrouter/rotate-role/*" {
+                    capabilities = ["update"]
+                    allowed_parameters = { "rotation_grace_period" = ["24h", "48h"] }
+                  }"#;
+    let careful = holder_of(&mount, "careful", &sample("operator.hcl")).await;
+    let choosing = holder_of(&mount, "choosing", some).await;
     for grace in [
         json!(0),
         json!("0"),
@@ -205,12 +196,15 @@ async fn an_operator_rotates_with_a_grace_period_and_not_without() {
     assert_eq!(mount.openrouter.hashes().len(), 3);
 }
 
-/// The holder of a token for which this stands in its policy, path by path of the mount.
-async fn holder_of(mount: &Mount, name: &str, rules: &[(&str, &str)]) -> Client {
-    let rules = rules.iter();
-    let policy: String = rules
-        .map(|(path, rule)| format!("path \"{}\" {{ {rule} }}\n", mount.at(path)))
-        .collect();
+/// A policy of the samples.
+fn sample(name: &str) -> String {
+    let file = samples().join("policies").join(name);
+    std::fs::read_to_string(file).expect("there is the sample")
+}
+
+/// The holder of a token with a policy that is written for a mount at `openrouter`.
+async fn holder_of(mount: &Mount, name: &str, policy: &str) -> Client {
+    let policy = policy.replace("openrouter/", &mount.at(""));
     bearer_of(mount, &mount.at(name).replace('/', "-"), &policy).await
 }
 

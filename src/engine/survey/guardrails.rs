@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::books::Ledger;
 use crate::engine::connection::{Link, Urgency};
-use crate::engine::context::Engine;
+use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::keys::hold;
 use crate::engine::names::{Place, RoleName};
+use crate::engine::role::Role;
+use crate::engine::role::rotating::RotatingRole;
 use crate::engine::rotation::apply_guardrail;
 use crate::openrouter::{GuardrailId, KeyHash};
 
@@ -24,24 +26,23 @@ pub(super) async fn compare_assignments(
 ) -> Result<(), Error> {
     let leased = leased(engine, place).await?;
     let of_roles = ledger.guarded(place);
-    let mut expected: BTreeMap<KeyHash, GuardrailId> = of_roles
-        .map(|(hash, (guardrail, _))| (hash.clone(), guardrail.clone()))
-        .collect();
-    expected.extend(leased.clone());
+    let of_roles =
+        of_roles.map(|(hash, (guardrail, role))| (hash.clone(), guardrail.clone(), role));
+    let of_leases = leased
+        .iter()
+        .map(|(hash, guardrail, role)| (hash.clone(), guardrail.clone(), role));
+    let (mut expected, mut owners) = (BTreeMap::new(), BTreeMap::new());
+    for (hash, guardrail, role) in of_roles.chain(of_leases) {
+        owners.insert(hash.clone(), role);
+        expected.insert(hash, guardrail);
+    }
     let missing = missing(link, &expected).await?;
-    let roles = ledger.guarded(place);
-    let roles: BTreeSet<&RoleName> = roles
-        .filter(|(hash, _)| missing.contains(*hash))
-        .map(|(_, (_, role))| role)
+    let roles: BTreeSet<&RoleName> = missing
+        .iter()
+        .filter_map(|hash| owners.get(hash).copied())
         .collect();
     for role in roles {
-        mend_role(engine, link, place, role).await?;
-    }
-    let lost = leased
-        .into_iter()
-        .filter(|(hash, _)| missing.contains(hash));
-    for (hash, guardrail) in lost {
-        mend_lease(engine, link, &hash, &guardrail).await?;
+        mend(engine, link, place, role).await?;
     }
     Ok(())
 }
@@ -58,25 +59,38 @@ async fn missing(
     missing.map_err(Error::while_doing("guardrails cannot be compared"))
 }
 
-/// What each key under a lease at a place is held to.
-async fn leased(engine: &Engine, place: &Place) -> Result<BTreeMap<KeyHash, GuardrailId>, Error> {
+/// What each key under a lease at a place is held to, and of which role it is.
+async fn leased(
+    engine: &Engine,
+    place: &Place,
+) -> Result<Vec<(KeyHash, GuardrailId, RoleName)>, Error> {
     let leases = engine.books().await?.leases;
     let records = leases.all().filter(|record| record.place() == *place);
-    let held = records.filter_map(|record| Some((record.key.key_hash, record.guardrail_id?)));
+    let held = records.filter_map(|record| {
+        let key = record.key;
+        Some((key.key_hash, record.guardrail_id?, key.role))
+    });
     Ok(held.collect())
 }
 
-/// Under the role's lock: since the listing the key may have become another, or the guardrail.
+/// Under the role's lock: since the listing a key may have become another, or the guardrail.
+async fn mend(engine: &Engine, link: &Link, place: &Place, name: &RoleName) -> Result<(), Error> {
+    let guard = engine.change(name).await;
+    match guard.load().await? {
+        Some(Role::Rotating(role)) => mend_role(&guard, link, place, *role).await?,
+        // The role may be gone, or be another one by now: its leases are alive all the same.
+        Some(Role::Dynamic(_)) | None => {}
+    }
+    mend_leases(&guard, link, place).await
+}
+
 async fn mend_role(
-    engine: &Engine,
+    guard: &RoleGuard<'_>,
     link: &Link,
     place: &Place,
-    name: &RoleName,
+    mut role: RotatingRole,
 ) -> Result<(), Error> {
-    let guard = engine.change(name).await;
-    let Some(mut role) = guard.load_rotating().await? else {
-        return Ok(());
-    };
+    let engine = guard.engine();
     let mut keys = role.guarded_keys();
     // What is not held already is the keeper's.
     keys.retain(|key| key.place == *place && key.is_held);
@@ -88,7 +102,7 @@ async fn mend_role(
     for key_hash in &missing {
         tracing::warn!(
             mount = engine.mount,
-            role = %name,
+            role = %guard.name(),
             %key_hash,
             "a key was taken off its guardrail at OpenRouter, it is assigned again"
         );
@@ -96,28 +110,43 @@ async fn mend_role(
     }
     // First of all it is not handed out.
     guard.store(&role).await?;
-    apply_guardrail(&guard, role).await.map(|_| ())
+    apply_guardrail(guard, role).await.map(|_| ())
 }
 
-async fn mend_lease(
-    engine: &Engine,
-    link: &Link,
-    key_hash: &KeyHash,
-    guardrail: &GuardrailId,
-) -> Result<(), Error> {
-    tracing::warn!(
-        mount = engine.mount,
-        %key_hash,
-        "the key of a lease was taken off its guardrail at OpenRouter, it is assigned again"
-    );
-    let keys = std::slice::from_ref(key_hash);
-    match hold(link, Urgency::Ordinary, guardrail, keys).await {
-        Ok(_) => Ok(()),
-        // It was handed out already, and trying again is useless.
-        Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => {
-            tracing::warn!(mount = engine.mount, %key_hash, %reason, "{doing}");
-            Ok(())
+async fn mend_leases(guard: &RoleGuard<'_>, link: &Link, place: &Place) -> Result<(), Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    let role = guard.load().await?;
+    let leases = engine.books().await?.leases;
+    let mut expected = BTreeMap::new();
+    for record in leases.all() {
+        // One that is to be held to another guardrail is the keeper's.
+        let lacks = role
+            .as_ref()
+            .is_some_and(|role| record.lacks(role.terms()).is_some());
+        if record.key.role == *name && record.place() == *place && !lacks {
+            let held = record.guardrail_id.map(|id| (record.key.key_hash, id));
+            expected.extend(held);
         }
-        Err(reason) => Err(reason),
     }
+    for key_hash in missing(link, &expected).await? {
+        tracing::warn!(
+            mount = engine.mount,
+            role = %name,
+            %key_hash,
+            "the key of a lease was taken off its guardrail at OpenRouter, it is assigned again"
+        );
+        let Some(guardrail) = expected.get(&key_hash) else {
+            continue;
+        };
+        let keys = std::slice::from_ref(&key_hash);
+        match hold(link, Urgency::Ordinary, guardrail, keys).await {
+            Ok(_) => {}
+            // It was handed out already, and trying again is useless.
+            Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => {
+                tracing::warn!(mount = engine.mount, %key_hash, %reason, "{doing}");
+            }
+            Err(reason) => return Err(reason),
+        }
+    }
+    Ok(())
 }
