@@ -43,7 +43,23 @@ ephemeral "vault_generic_endpoint" "connection" {
   data_json = jsonencode({
     management_key = var.management_key
     api_url        = var.api_url
+    # What binds every role that uses the connection, whoever writes roles.
+    allowed_roles    = ["app", "jobs", "team-a-*"]
+    max_limit        = 100
+    max_key_lifetime = 90 * 24 * 60 * 60
   })
+}
+
+variable "guardrail" {
+  description = "The guardrail that the keys are held to, its exact name or UUID; null for none."
+  type        = string
+  default     = null
+}
+
+variable "workspace" {
+  description = "The workspace that the keys are made in, its slug or UUID; null for the account's default one."
+  type        = string
+  default     = null
 }
 
 resource "vault_generic_endpoint" "app" {
@@ -58,6 +74,9 @@ resource "vault_generic_endpoint" "app" {
     rotation_period       = 30 * 24 * 60 * 60
     rotation_grace_period = 24 * 60 * 60
     ttl                   = 60 * 60
+    # A read returns both as they were written. Beside them it has guardrail_id and workspace_id.
+    guardrail = var.guardrail
+    workspace = var.workspace
   })
 }
 
@@ -73,6 +92,8 @@ resource "vault_generic_endpoint" "jobs" {
     max_leases      = 50
     max_ttl         = 24 * 60 * 60
     ttl             = 60 * 60
+    guardrail       = var.guardrail
+    workspace       = var.workspace
   })
 }
 
@@ -84,6 +105,18 @@ resource "vault_policy" "app" {
     }
     path "${vault_mount.openrouter.path}/creds/jobs" {
       capabilities = ["read"]
+    }
+  POLICY
+}
+
+# A team makes its own roles, with a connection of its own that bounds them, and no other.
+resource "vault_policy" "team_a" {
+  name   = "openrouter-team-a"
+  policy = <<-POLICY
+    path "${vault_mount.openrouter.path}/roles/team-a-*" {
+      capabilities        = ["create", "read", "update", "patch"]
+      required_parameters = ["connection"]
+      allowed_parameters  = { "connection" = ["team-a"], "*" = [] }
     }
   POLICY
 }

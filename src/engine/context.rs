@@ -18,9 +18,10 @@ use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
 use super::keeper::Keeper;
-use super::names::{ConnectionName, Life, Origin, RoleName};
+use super::names::{Life, Origin, RoleName};
 use super::randomness::Randomness;
 use super::role::Role;
+use super::role::dynamic::DynamicRole;
 use super::role::rotating::{SharedKey, Step, next_step};
 use super::task::Task;
 use crate::framework::Locks;
@@ -136,7 +137,11 @@ impl Engine {
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
                 _ => self.keeper.now(task),
             },
-            Ok(Some(Role::Dynamic(_)) | None) => self.keeper.forget(&task),
+            Ok(Some(Role::Dynamic(role))) => match self.guarding_due(name, role) {
+                Some(at) => self.keeper.plan(task, at),
+                None => self.keeper.forget(&task),
+            },
+            Ok(None) => self.keeper.forget(&task),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
             }
@@ -151,6 +156,16 @@ impl Engine {
     pub fn doubt(&self, name: &RoleName) {
         self.unsure.store_begins(name, self.clock.now());
         self.keeper.now(Task::Tend(name.clone()));
+    }
+
+    /// When keys under a role's leases are to be held to its guardrail; `None` when all are.
+    fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
+        let leases = self.books_if_open()?.leases;
+        if leases.unguarded(name, &role.terms).is_empty() {
+            return None;
+        }
+        let failure = role.guardrail_failure.as_ref();
+        Some(failure.map_or(Timestamp::MIN, |failure| failure.retry_at))
     }
 
     /// The intents and leases of the mount, those of earlier processes included. Only for a node that
@@ -202,14 +217,6 @@ impl Engine {
         self.cache.clear();
         self.keeper.resign();
         self.books.close().await;
-    }
-
-    /// Checks that the connection exists.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] when it does not.
-    pub async fn require_connection(&self, name: &ConnectionName) -> Result<(), Error> {
-        self.links.open(&*self.storage, name).await.map(|_| ())
     }
 
     /// The time now.

@@ -53,6 +53,8 @@ pub enum FieldKind {
     Switch,
     /// A duration: seconds, or text such as `90m` or `30d`.
     Duration,
+    /// Several texts: an array, or one text with commas between them.
+    List,
 }
 
 /// What was given for a field.
@@ -72,6 +74,8 @@ pub enum FieldValue {
     Switch(bool),
     /// A duration in whole seconds, not negative.
     Seconds(u64),
+    /// Several texts, none of them empty.
+    List(Vec<String>),
 }
 
 impl Field {
@@ -113,6 +117,11 @@ impl Field {
     /// A duration.
     pub const fn duration(name: &'static str, description: &'static str) -> Self {
         Self::new(name, FieldKind::Duration, description)
+    }
+
+    /// Several texts.
+    pub const fn list(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, FieldKind::List, description)
     }
 
     const fn new(name: &'static str, kind: FieldKind, description: &'static str) -> Self {
@@ -177,6 +186,7 @@ impl Field {
             FieldKind::Number => number(value).map(FieldValue::Number),
             FieldKind::Switch => switch(value).map(FieldValue::Switch),
             FieldKind::Duration => seconds(value).map(FieldValue::Seconds),
+            FieldKind::List => list(value).map(FieldValue::List),
         }?;
         match &parsed {
             FieldValue::Text(text)
@@ -298,6 +308,25 @@ fn seconds(value: &Value) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     u64::try_from(seconds).map_err(|_| "must not be negative".to_owned())
+}
+
+/// As Vault reads a list: an array, or text with commas; what is empty is left out.
+fn list(value: &Value) -> Result<Vec<String>, String> {
+    let texts = match value {
+        Value::Array(values) => values
+            .iter()
+            .map(|value| one_line(value, 512))
+            .collect::<Result<Vec<_>, _>>()?,
+        other => {
+            let text = one_line(other, 65_536)?;
+            text.split(',').map(str::to_owned).collect()
+        }
+    };
+    let texts = texts.iter().map(|text| text.trim());
+    Ok(texts
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 #[cfg(test)]
@@ -441,5 +470,18 @@ mod tests {
     fn a_secret_is_not_shown_by_debug() {
         let value = parse(Field::secret("key", ""), json!("sk-or-planted")).unwrap();
         assert!(!format!("{value:?}").contains("planted"));
+    }
+
+    #[test]
+    fn a_list_is_an_array_or_text_with_commas() {
+        let field = || Field::list("allowed_roles", "");
+        let two = vec!["a".to_owned(), "b-*".to_owned()];
+        accepts!(field(), List,
+            ["a", "b-*"] => two,
+            "a, b-*," => two,
+            [] => [""; 0],
+            "" => [""; 0],
+        );
+        refuses(&field(), &[json!({"a": 1}), json!([["a"]]), json!("a\nb")]);
     }
 }

@@ -122,6 +122,14 @@ impl Fields {
         }
     }
 
+    /// The given texts.
+    pub fn list(&self, field: &str) -> Option<&[String]> {
+        match self.0.get(field) {
+            Some(FieldValue::List(texts)) => Some(texts),
+            _ => None,
+        }
+    }
+
     /// The given duration, in seconds.
     pub fn seconds(&self, field: &str) -> Option<u64> {
         match self.0.get(field) {

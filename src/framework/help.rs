@@ -84,6 +84,7 @@ fn takes(field: &Field) -> String {
         FieldKind::Number => "number",
         FieldKind::Switch => "boolean",
         FieldKind::Duration => "duration",
+        FieldKind::List => "list of strings",
     };
     let mut text = kind.to_owned();
     if field.nullable {

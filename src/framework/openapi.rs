@@ -163,6 +163,9 @@ fn schema(field: &Field) -> Value {
     if field.kind == FieldKind::Duration {
         schema.insert("format".to_owned(), "seconds".into());
     }
+    if field.kind == FieldKind::List {
+        schema.insert("items".to_owned(), json!({ "type": "string" }));
+    }
     if !field.allowed.is_empty() {
         schema.insert("enum".to_owned(), field.allowed.into());
     }
@@ -190,6 +193,7 @@ fn kind(field: &Field) -> &'static str {
         FieldKind::Switch => "boolean",
         // Vault documents durations as text; it takes numbers too.
         FieldKind::Duration => "string",
+        FieldKind::List => "array",
     }
 }
 

@@ -243,6 +243,7 @@ fn parameter(page: &mut String, field: &Field) {
         FieldKind::Number => "number",
         FieldKind::Switch => "boolean",
         FieldKind::Duration => "duration",
+        FieldKind::List => "list",
     };
     let nullable = if field.nullable { " or null" } else { "" };
     let default = match field.default {

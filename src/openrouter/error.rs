@@ -175,6 +175,15 @@ pub enum Invalid {
     /// From [`WorkspaceId::parse`](super::WorkspaceId::parse).
     #[error("a workspace ID must be a UUID such as 0f8fad5b-d9cb-469f-a165-70867728950e")]
     WorkspaceId,
+    /// From [`GuardrailId::parse`](super::GuardrailId::parse).
+    #[error("a guardrail ID must be a UUID such as 0f8fad5b-d9cb-469f-a165-70867728950e")]
+    GuardrailId,
+    /// From [`WorkspaceRef::parse`](super::WorkspaceRef::parse).
+    #[error(
+        "a workspace must be called by its UUID, or by its slug of 1 to 50 lowercase letters, \
+         digits and hyphens"
+    )]
+    WorkspaceRef,
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::identifiers::{KeyHash, WorkspaceId};
-use super::lenient::{null_as_default, timestamp, workspace_id};
+use super::identifiers::{GuardrailId, KeyHash, WorkspaceId};
+use super::lenient::{null_as_default, text, timestamp, workspace_id};
 use super::limits::{LimitReset, Limits, ReportedLimits, Usd};
 
 /// A key to be created.
@@ -23,6 +24,9 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// The workspace; `None` is the account's default one.
     pub workspace_id: Option<WorkspaceId>,
+    /// Whom the key is to belong to, by user id; `None` is whoever OpenRouter thinks. OpenRouter cannot
+    /// change it later.
+    pub creator_user_id: Option<String>,
 }
 
 /// A key as OpenRouter reports it.
@@ -51,6 +55,9 @@ pub struct Key {
     /// The workspace it belongs to; `None` if that is missing or not a UUID.
     #[serde(default, deserialize_with = "workspace_id")]
     pub workspace_id: Option<WorkspaceId>,
+    /// Whom it belongs to, by user id; `None` if nobody, or that is missing or unreadable.
+    #[serde(default, deserialize_with = "text")]
+    pub creator_user_id: Option<String>,
 }
 
 /// A key that has just been created. The secret is told this once. `Debug` does not show it.
@@ -77,6 +84,8 @@ pub struct CurrentKey {
     pub expires_at: Option<Timestamp>,
     /// The workspace it belongs to; `None` if that is missing or not a UUID.
     pub workspace_id: Option<WorkspaceId>,
+    /// The guardrails that hold this key itself, of those with a budget: OpenRouter lists no others.
+    pub guardrails: Vec<GuardrailId>,
 }
 
 /// What a deletion came to. Either way the key does not work any more.
@@ -101,6 +110,8 @@ pub(super) struct CreateBody<'a> {
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workspace_id: Option<&'a WorkspaceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creator_user_id: Option<&'a str>,
 }
 
 impl<'a> From<&'a NewKey> for CreateBody<'a> {
@@ -112,6 +123,7 @@ impl<'a> From<&'a NewKey> for CreateBody<'a> {
             include_byok_in_limit: new.limits.include_byok,
             expires_at: new.expires_at.map(whole_seconds_utc),
             workspace_id: new.workspace_id.as_ref(),
+            creator_user_id: new.creator_user_id.as_deref(),
         }
     }
 }
@@ -159,11 +171,25 @@ struct CurrentKeyReport {
     expires_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "workspace_id")]
     workspace_id: Option<WorkspaceId>,
+    #[serde(default)]
+    budgets: Value,
+}
+
+impl CurrentKeyReport {
+    fn guardrails(&self) -> Vec<GuardrailId> {
+        let of_key = |budget: &&Value| budget.get("scope").is_some_and(|scope| scope == "api_key");
+        let budgets = self.budgets.as_array().into_iter().flatten();
+        budgets
+            .filter(of_key)
+            .filter_map(|budget| GuardrailId::parse(budget.get("guardrail_id")?.as_str()?).ok())
+            .collect()
+    }
 }
 
 impl From<CurrentKeyReport> for CurrentKey {
     fn from(report: CurrentKeyReport) -> Self {
         Self {
+            guardrails: report.guardrails(),
             label: report.label,
             is_management_key: report
                 .is_management_key
@@ -219,6 +245,7 @@ mod tests {
             limits: Limits::default(),
             expires_at: None,
             workspace_id: None,
+            creator_user_id: None,
         };
         assert_eq!(
             body(&new),
@@ -237,10 +264,12 @@ mod tests {
             },
             expires_at: Some("2027-12-31T23:59:58.000001+00:00".parse().unwrap()),
             workspace_id: Some(WorkspaceId::parse(UUID).unwrap()),
+            creator_user_id: Some("user_2dHF".into()),
         };
         let expected = json!({
             "name": "full", "limit": 25, "limit_reset": "monthly", "include_byok_in_limit": true,
             "expires_at": "2027-12-31T23:59:59Z", "workspace_id": UUID,
+            "creator_user_id": "user_2dHF",
         });
         assert_eq!(body(&new), expected);
     }

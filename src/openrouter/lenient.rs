@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::identifiers::WorkspaceId;
+use super::identifiers::{GuardrailId, WorkspaceId};
 
 /// Reads an explicit null as if the field were missing.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -33,4 +33,21 @@ where
     Ok(value
         .as_str()
         .and_then(|text| WorkspaceId::parse(text).ok()))
+}
+
+/// Text; anything else reads as none.
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().map(str::to_owned))
+}
+
+/// A UUID; anything else reads as none.
+pub(super) fn guardrail_id<'de, D>(deserializer: D) -> Result<Option<GuardrailId>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value
+        .as_str()
+        .and_then(|text| GuardrailId::parse(text).ok()))
 }

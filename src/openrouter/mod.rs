@@ -1,7 +1,9 @@
 //! The part of OpenRouter's API that is used, and what each failure means.
 //!
-//! Five calls of the key-management API and one listing: describe a bearer (`GET /key`), create,
-//! read, change and delete a key (`/keys`, `/keys/{hash}`), find keys by the end of their name.
+//! Of keys: describe a bearer (`GET /key`), create, read, change and delete one (`/keys`,
+//! `/keys/{hash}`), find some by the end of their name. Of what keys are held to: guardrails and
+//! their assignments, workspaces, the members of an organization.
+//!
 //! The engine calls it through [`Client`]; every failure comes back as an [`Error`] that says
 //! whether the request may have taken effect. Nothing here repeats a request, reads the clock or
 //! the environment, or knows of Vault. HTTP itself comes in as a [`Network`].
@@ -13,6 +15,7 @@
 mod answer;
 mod client;
 mod error;
+mod guardrails;
 mod http;
 mod identifiers;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -22,18 +25,23 @@ mod keys;
 mod lenient;
 mod limits;
 mod listing;
+mod members;
 mod network;
 mod quote;
 mod reading;
+mod rows;
 mod settings;
 mod transport;
+mod workspaces;
 
 pub use client::Client;
 pub use error::{Bearer, Error, Invalid};
+pub use guardrails::Guardrail;
 pub use http::{Failure, Http, HttpAnswer, HttpRequest, Network};
-pub use identifiers::{KeyHash, WorkspaceId};
+pub use identifiers::{GuardrailId, KeyHash, WorkspaceId, WorkspaceRef};
 pub use keys::{CreatedKey, CurrentKey, Deletion, Key, NewKey};
 pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
 pub use listing::ListedKey;
 pub use network::SystemNetwork;
 pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};
+pub use workspaces::Workspace;

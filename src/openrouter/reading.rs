@@ -5,6 +5,7 @@
 //! and shown.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::answer::Answer;
@@ -46,6 +47,14 @@ impl Answer {
         } else {
             Err(Error::unclear("the answer is about another key"))
         }
+    }
+
+    /// Of whatever wraps one thing: a guardrail, a workspace.
+    ///
+    /// # Errors
+    /// Those of [`Answer::read`].
+    pub(super) fn data<T: DeserializeOwned>(self) -> Result<T, Error> {
+        Ok(self.read::<Enveloped<T>>()?.data)
     }
 
     /// Of `GET /keys`: the keys, to be read one by one.

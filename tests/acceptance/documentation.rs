@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use openrouter_simulator::NewGuardrail;
 use serde_json::json;
 
 use crate::harness::{Directory, OpenRouter, PLUGIN_NAME, RaftVault, output_in, runs, skipped};
@@ -29,6 +30,11 @@ async fn the_commands_that_install_and_upgrade_run() {
 #[tokio::test]
 async fn the_commands_of_an_operator_run() {
     run("docs/operations.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_that_restrict_roles_and_keys_run() {
+    run("docs/restrictions.md", Plugin::Enabled, "").await;
 }
 
 #[tokio::test]
@@ -67,6 +73,7 @@ async fn run(name: &str, plugin: Plugin, before: &str) {
     prepare(&vault, plugin).await;
     let page = Page::read(name);
     furnish(&directory, &openrouter, &page);
+    furnish_dashboard(&openrouter);
     let script = here(&script(&page, before), &vault, &openrouter);
     let bash = ["-c", &script];
     let output = output_in(&directory, Path::new("bash"), &bash, &vault.client()).await;
@@ -129,6 +136,16 @@ fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
         let packed = Command::args(&mut shell, ["-c", &pack]).status();
         assert!(packed.expect("sh").success(), "{release} can be packed");
     }
+}
+
+/// What a reader of the pages has made in OpenRouter's dashboard.
+fn furnish_dashboard(openrouter: &OpenRouter) {
+    let account = openrouter.account();
+    let team = account.add_named_workspace("Team A", "team-a");
+    account.add_guardrail(NewGuardrail {
+        workspace_id: Some(team.expect("a free slug")),
+        ..NewGuardrail::named("No training, EU only")
+    });
 }
 
 /// One script of all shell blocks of the page.

@@ -30,6 +30,9 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         "request_timeout",
         "ca_certificate",
         "proxy_url",
+        "allowed_roles",
+        "max_limit",
+        "max_key_lifetime",
     ];
     let role = [
         "credential_type",
@@ -38,7 +41,10 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         "limit",
         "limit_reset",
         "include_byok_in_limit",
+        "workspace",
         "workspace_id",
+        "guardrail",
+        "creator_user_id",
         "description",
         "rotation_period",
         "rotation_schedule",

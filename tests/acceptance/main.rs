@@ -29,6 +29,8 @@ mod egress;
 #[cfg(test)]
 mod forgetting;
 #[cfg(test)]
+mod guardrails;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod help;

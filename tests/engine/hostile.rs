@@ -194,6 +194,12 @@ fn bad_values(schema: &Value) -> Vec<Value> {
             json!(1e300),
         ]),
         "string" => bad.extend([json!("a\u{0}b"), json!("\u{1b}[31m"), json!("a\u{85}b")]),
+        "array" => bad.extend([
+            json!("a\u{0}b"),
+            json!(["a\u{1b}"]),
+            json!([["a"]]),
+            json!([{}]),
+        ]),
         other => panic!("the table does not know the type {other}"),
     }
     if schema["enum"].is_array() {

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod cached;
 #[cfg(test)]
 mod concurrency;
@@ -28,6 +30,8 @@ mod giving_up;
 #[cfg(test)]
 mod gone;
 #[cfg(test)]
+mod guardrails;
+#[cfg(test)]
 mod hanging;
 #[cfg(test)]
 mod harness;
@@ -45,6 +49,8 @@ mod recovery;
 mod refused_updates;
 #[cfg(test)]
 mod restored;
+#[cfg(test)]
+mod role_fields;
 #[cfg(test)]
 mod standby;
 #[cfg(test)]

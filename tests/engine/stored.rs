@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
-const FORMATS: [(u32, &str); 2] = [
+const FORMATS: [(u32, &str); 3] = [
     (1, include_str!("../data/stored/format-1.json")),
     (2, include_str!("../data/stored/format-2.json")),
+    (3, include_str!("../data/stored/format-3.json")),
 ];
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
 async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
     let world = World::with_role().await;
     world.copy_role(2).await;
-    let newer = json!({"version": 3, "entry": {"rotating": {}}}).to_string();
+    let newer = json!({"version": 4, "entry": {"rotating": {}}}).to_string();
     let broken = [
         ("roles/copy-1", "{"),
         ("roles/copy-2", newer.as_str()),
@@ -109,8 +110,21 @@ async fn lived_in() -> World {
     let role = json!({"credential_type": "dynamic", "max_leases": 3, "ttl": 3_000});
     world.write(CI, role).await.unwrap();
     world.lease().await.unwrap();
+    bind(&world).await;
     world.die_during_a_rotation("after POST /keys").await;
     world
+}
+
+/// Gives everything what format 3 brought. Last, so that OpenRouter's keys are those of the formats before.
+async fn bind(world: &World) {
+    let account = world.openrouter.account();
+    account.add_guardrail(NewGuardrail::named("strict"));
+    for role in [ROLE, CI] {
+        let body = json!({"guardrail": "strict", "creator_user_id": "user_one"});
+        world.write(role, body).await.unwrap();
+    }
+    let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d"});
+    world.write("config", bounds).await.unwrap();
 }
 
 /// This build calls its keys and leases otherwise than another did. The newest key is that of the

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bounds::Bounds;
 use super::entry::Connection;
 use super::turns::{Making, Turn, Turns, Urgency};
 use crate::engine::error::Error;
@@ -18,7 +19,7 @@ use crate::openrouter::{Client, Network};
 pub struct Links {
     network: Arc<dyn Network>,
     // Plain mutexes: none is ever held across an await.
-    known: Mutex<HashMap<ConnectionName, (Client, Address)>>,
+    known: Mutex<HashMap<ConnectionName, Known>>,
     turns: Mutex<HashMap<ConnectionName, Turns>>,
     uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
     loading: Locks,
@@ -44,19 +45,23 @@ impl Links {
         // One loader at a time, or a slow one could bring back a client that was just dropped.
         let _loading = self.loading.lock(&name.key()).await;
         let known = lock(&self.known).get(name).cloned();
-        let (client, address) = match known {
+        let known = match known {
             Some(known) => known,
             None => {
                 let connection = Connection::load(storage, name)
                     .await?
                     .ok_or_else(|| missing(name))?;
                 let client = Client::new(&connection.settings(), &*self.network)?;
-                let known = (client, connection.address);
+                let known = Known {
+                    client,
+                    address: connection.address,
+                    bounds: Arc::new(connection.bounds),
+                };
                 lock(&self.known).insert(name.clone(), known.clone());
                 known
             }
         };
-        Ok(self.through(name, client, address))
+        Ok(self.through(name, known))
     }
 
     /// A link with settings that are not stored yet, under the same limits.
@@ -65,7 +70,12 @@ impl Links {
     /// When no client can be made from them.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
         let client = Client::new(&connection.settings(), &*self.network)?;
-        Ok(self.through(name, client, connection.address.clone()))
+        let known = Known {
+            client,
+            address: connection.address.clone(),
+            bounds: Arc::new(connection.bounds.clone()),
+        };
+        Ok(self.through(name, known))
     }
 
     /// The entry has changed, or is gone. Requests under way end with the old client.
@@ -117,29 +127,32 @@ impl Links {
         }
     }
 
-    fn through(&self, name: &ConnectionName, client: Client, address: Address) -> Link {
+    fn through(&self, name: &ConnectionName, known: Known) -> Link {
         let mut turns = lock(&self.turns);
         let turns = turns.entry(name.clone()).or_default().clone();
-        Link {
-            client,
-            address,
-            turns,
-        }
+        Link { known, turns }
     }
 }
 
 /// A way to OpenRouter.
 #[derive(Clone)]
 pub struct Link {
+    known: Known,
+    turns: Turns,
+}
+
+/// What is kept of a connection's entry.
+#[derive(Clone)]
+struct Known {
     client: Client,
     address: Address,
-    turns: Turns,
+    bounds: Arc<Bounds>,
 }
 
 impl Link {
     /// The client, for one request: wait for a turn, and give it back by dropping the result.
     pub async fn client(&self, urgency: Urgency) -> Turn {
-        self.turns.turn(&self.client, urgency).await
+        self.turns.turn(&self.known.client, urgency).await
     }
 
     /// Room for one more key in the making; see [`Making`].
@@ -149,7 +162,12 @@ impl Link {
 
     /// Where its requests go.
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.known.address
+    }
+
+    /// What binds the roles that use the connection.
+    pub fn bounds(&self) -> &Bounds {
+        &self.known.bounds
     }
 }
 

@@ -7,9 +7,9 @@ use crate::engine::books::OUTLIVED;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::{Role, Terms};
 use crate::engine::task::Task;
 use crate::framework::Held;
 use crate::logical::{Entry, StorageError};
@@ -92,6 +92,20 @@ impl<'a> RoleGuard<'a> {
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
         let stored = role.store(&*self.engine.storage, &self.name);
         self.changing(stored).await
+    }
+
+    /// Checks that a role with these terms, whose keys live so many seconds, is within the bounds of its
+    /// connection. Those are not changed for as long as the result lives, so that the role can be stored.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is beyond them; [`Error::Missing`] without the connection.
+    pub async fn within_bounds(&self, terms: &Terms, lifetime: Option<u64>) -> Result<Held, Error> {
+        let (engine, connection) = (self.engine, &terms.connection);
+        let held = engine.connection_locks.lock(&connection.key()).await;
+        let link = engine.links.open(&*engine.storage, connection).await?;
+        let (bounds, limit) = (link.bounds(), terms.limits.limit);
+        bounds.check(connection, &self.name, limit, lifetime)?;
+        Ok(held)
     }
 
     /// Removes the role's entry: one storage call.

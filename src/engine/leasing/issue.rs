@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::lease::{self, LINGER, LeaseData};
+use super::lease::{self, LeaseData};
 use crate::engine::books::{LeasedKey, Record};
 use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
@@ -14,7 +14,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Minted, Order, Recipient, discard, mint};
 use crate::engine::names::RoleName;
-use crate::engine::role::dynamic::{DynamicRole, NameTemplate};
+use crate::engine::role::dynamic::{DynamicRole, LINGER, NameTemplate};
 use crate::engine::role::{capped, shortened};
 use crate::engine::stored;
 use crate::logical::{Lease, Request, Response};
@@ -43,6 +43,8 @@ pub async fn issue(
         place: role.terms.place(),
         key_name: &key_name,
         limits: role.terms.limits,
+        guardrail: role.terms.guardrail_id.as_ref(),
+        creator_user_id: role.terms.creator_user_id.as_deref(),
         // Past the last moment to which the lease can be renewed.
         lifetime: Some(span.max_ttl.saturating_add(LINGER)),
         // Not max_ttl: a restored snapshot that does not know the lease does not know its renewals
@@ -73,13 +75,24 @@ pub async fn issue(
     let record = Record {
         key: key.clone(),
         until: after(now, ttl),
+        workspace_id: role.terms.workspace_id.clone(),
+        guardrail_id: role.terms.guardrail_id.clone(),
     };
     lease::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
     // is stored, the intent is.
-    let begun = books.leases.begin(&*engine.storage, record, now);
+    let begun = books.leases.begin(&*engine.storage, record.clone(), now);
     begun.await?;
     minted.in_flight.taken_over();
+    // From here on the record is among those that a change of the guardrail reaches; one that came
+    // before may have missed it.
+    if !books.leases.is_guarded(&record) {
+        lease::give_back(engine, &books, &key).await;
+        return Err(Error::Conflict(format!(
+            "role {:?} was given another guardrail while its key was made; read again",
+            name.to_string()
+        )));
+    }
     if request.caller_gone.is_cancelled() {
         lease::give_back(engine, &books, &key).await;
         return Err(Error::CallerGone);

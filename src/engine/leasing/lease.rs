@@ -12,7 +12,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Warrant, retire};
 use crate::engine::names::Nonce;
-use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::dynamic::{DynamicRole, LINGER};
 use crate::engine::role::{Role, capped};
 use crate::engine::task::Task;
 use crate::framework::{Outcome, SecretType, under_lease};
@@ -214,10 +214,5 @@ pub fn overdue(engine: &Engine, nonce: &Nonce, now: Timestamp) -> u64 {
 fn lapses_at(record: &Record) -> Timestamp {
     after(record.until, LINGER)
 }
-
-/// In seconds: how long after the end of a lease its key is left to the server to revoke, and how
-/// much later than the longest lease the key expires by itself. Long enough for a lease that begins
-/// late, since the server counts from when it got the reply.
-pub(super) const LINGER: u64 = 5 * 60;
 
 const SECRET_TYPE: &str = "dynamic_key";

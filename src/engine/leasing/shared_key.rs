@@ -72,7 +72,7 @@ struct Handout {
 
 impl Handout {
     fn of(key: &SharedKey, now: Timestamp) -> Result<Self, Error> {
-        match key.withheld {
+        match &key.withheld {
             Some(Withheld::Deletion) => {
                 return Err(Error::Unusable(
                     "the role is being deleted; its key is not handed out any more".to_owned(),
@@ -81,6 +81,11 @@ impl Handout {
             Some(Withheld::Gone(since)) => {
                 let how = format!("is gone at OpenRouter, as was found at {since}");
                 return Err(dead(key, &how));
+            }
+            Some(Withheld::Unguarded(reason)) => {
+                return Err(Error::Unusable(format!(
+                    "the role's key is not handed out before it is held to the role's guardrail: {reason}"
+                )));
             }
             None => {}
         }

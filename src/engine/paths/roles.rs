@@ -129,9 +129,15 @@ renewed up to max_ttl. When the lease ends the key is deleted. max_leases caps h
 at a time, and key_name can say who asked: {{display_name}}, {{entity_name}}.
 
 An update changes only what it names. Of a rotating role limit, limit_reset and
-include_byok_in_limit are changed on the live key at once; key_name, workspace_id, connection and
-key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
+include_byok_in_limit are changed on the live key at once; key_name, workspace, connection,
+creator_user_id and key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
 every lease begins with the full amount.
+
+guardrail, workspace and creator_user_id are looked up at OpenRouter when they are written. A read
+shows guardrail and workspace as they were written, and as guardrail_id and workspace_id what they
+were found to be. Every key is assigned to the guardrail, and that is proved, before anybody gets it;
+another guardrail is assigned to every living key at once, and one that was taken off in OpenRouter's
+dashboard is assigned again. While that fails the current key is not handed out.
 
 Reading a rotating role also shows its status: current_key and superseded_keys without their
 secrets, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,

@@ -1,5 +1,6 @@
 //! A role as it is stored, of either kind.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
@@ -76,6 +77,14 @@ impl Role {
         }
     }
 
+    /// How long a key that is made at `now` lives at most, in seconds; `None` is for ever.
+    pub fn lifetime(&self, now: Timestamp) -> Option<u64> {
+        match self {
+            Self::Rotating(role) => role.definition.rotation.lifetime(now),
+            Self::Dynamic(role) => Some(role.lifetime()),
+        }
+    }
+
     /// Which life of the role it is.
     pub fn life(&self) -> &Life {
         match self {
@@ -124,7 +133,8 @@ impl Role {
 
 impl Stored for Role {
     /// 2: the life of the role; of each key its workspace and the address it was made under.
-    const VERSION: u32 = 2;
+    /// 3: workspace, guardrail and creator as they were written; of each key its guardrail.
+    const VERSION: u32 = 3;
 
     fn upgrade(&mut self, _from: u32) {
         if let Self::Rotating(role) = self {

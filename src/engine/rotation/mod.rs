@@ -8,6 +8,7 @@
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
+//! - [`apply_guardrail`] holds living keys to the guardrail that the role has.
 //! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
 //! # What holds, whatever dies and whenever
@@ -20,11 +21,13 @@
 
 mod delete;
 mod forget;
+mod guarding;
 mod next_key;
 mod perform;
 mod write;
 
 pub use delete::delete;
 pub use forget::forget;
+pub use guarding::apply_guardrail;
 pub use perform::{Rotation, Trigger, revoke_all, rotate, tend};
 pub use write::{create, update};

@@ -8,13 +8,13 @@
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::{Warrant, is_gone, retire, strike};
-use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, failed, next_step};
 use crate::openrouter::{self, KeyHash};
 
@@ -47,30 +47,29 @@ pub enum Rotation {
 }
 
 /// Takes a role through all steps that are due now, and returns when it is to be looked at again;
-/// `None` when there is nothing to wait for, or no such role.
+/// `None` when there is nothing to wait for.
 ///
 /// # Errors
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
-pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
-    let guard = engine.tend(name).await;
-    // Whatever is done next is done by what is read here, as a successor would read it.
-    let confirm_at = guard.confirm().await?;
-    let Some(mut role) = guard.load_rotating().await? else {
-        return Ok(confirm_at);
-    };
+pub async fn tend(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<Option<Timestamp>, Error> {
+    let engine = guard.engine();
     while !engine.keeper.is_stopping() {
         role = match next_step(&role, engine.now()) {
-            Step::Wait(until) => return Ok(until.into_iter().chain(confirm_at).min()),
-            Step::Revoke(hash) => revoke(&guard, role, &hash, Urgency::Revocation).await?,
-            Step::ApplyLimits => apply_limits(&guard, role).await?.0,
-            Step::AskAgain => ask_again(&guard, role).await?,
+            Step::Wait(until) => return Ok(until),
+            Step::Revoke(hash) => revoke(guard, role, &hash, Urgency::Revocation).await?,
+            Step::ApplyGuardrail => apply_guardrail(guard, role).await?.0,
+            Step::ApplyLimits => apply_limits(guard, role).await?.0,
+            Step::AskAgain => ask_again(guard, role).await?,
             // A failure is in the role by now, with the time of the next try.
-            Step::Rotate { .. } => match rotate(&guard, role, Trigger::Schedule).await? {
+            Step::Rotate { .. } => match rotate(guard, role, Trigger::Schedule).await? {
                 Rotation::Done(role) | Rotation::Failed(role, _) => role,
             },
-            Step::Delete => match super::delete::finish_deletion(&guard, role).await? {
+            Step::Delete => match super::delete::finish_deletion(guard, role).await? {
                 Some(role) => role,
-                None => return Ok(confirm_at),
+                None => return Ok(None),
             },
         };
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
+use super::guardrails::compare_assignments;
 use super::settle::{Doubt, origin_of, settle};
 use crate::engine::books::{Ledger, Owner};
 use crate::engine::clock::seconds_until;
@@ -73,7 +74,8 @@ async fn compare_at(engine: &Engine, place: &Place, ledger: &Ledger) -> Result<(
         .map(|(name, doubt)| settle(engine, &link, place, name, doubt))
         .buffer_unordered(AT_A_TIME)
         .collect::<Vec<_>>();
-    settled.await.into_iter().collect()
+    let settled: Result<(), Error> = settled.await.into_iter().collect();
+    settled.and(compare_assignments(engine, &link, place, ledger).await)
 }
 
 /// Goes through the keys at a place, and returns the roles about which something is doubtful.

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) time: Arc<Time>,
     pub(super) promises: Mutex<Vec<Promise>>,
     pub(super) leases: Mutex<Vec<ServerLease>>,
+    /// Keys that were handed out without being held to their role's guardrail.
+    pub(super) unguarded: Mutex<Vec<String>>,
     gate: Gate,
     node: Mutex<Arc<Node>>,
     randomness: Arc<Foretellable>,
@@ -62,6 +64,7 @@ impl World {
             time,
             promises: Mutex::default(),
             leases: Mutex::default(),
+            unguarded: Mutex::default(),
             gate,
             node: Mutex::new(Arc::new(node)),
             randomness,
@@ -147,6 +150,7 @@ impl World {
             hash: data["key_hash"].as_str().unwrap().to_owned(),
             until: self.after(data["ttl"].as_i64().unwrap()),
         };
+        self.require_guarded(role, &promise.hash).await;
         self.promises.lock().unwrap().push(promise);
         Ok(data)
     }

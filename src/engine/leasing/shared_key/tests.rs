@@ -109,7 +109,7 @@ impl Life {
             Step::Rotate { .. } if succeeds => self.rotate(self.role.definition.rotation.grace),
             Step::Rotate { .. } => self.role.rotation_failure = failed,
             Step::Wait(_) => return false,
-            step @ (Step::ApplyLimits | Step::AskAgain | Step::Delete) => panic!("{step:?}"),
+            step => panic!("{step:?}"),
         }
         true
     }

@@ -11,7 +11,7 @@ use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
 use crate::engine::role::rotating::Definition;
 use crate::engine::stored;
-use crate::openrouter::{KeyHash, Limits, WorkspaceId};
+use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
 /// A rotating role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct RotatingRole {
     pub rotation_failure: Option<Failure>,
     /// Why the current key does not have the definition's limits yet.
     pub limits_failure: Option<Failure>,
+    /// Why some of its keys are not held to their guardrail yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_failure: Option<Failure>,
     /// Why the current key is to be replaced whatever the schedule says; `None` when it is not.
     #[serde(default)]
     pub unfit: Option<Unfit>,
@@ -71,6 +74,12 @@ pub struct CurrentKey {
     pub expires_at: Option<Timestamp>,
     /// The limits that it has at OpenRouter.
     pub limits: Limits,
+    /// The guardrail that it was assigned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Whether it was found not to be held to that any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unguarded: bool,
     /// Until when leases run that were handed out under a longer `ttl` than the role has now, with the
     /// tenth of margin that every lease has.
     pub promised_until: Option<Timestamp>,
@@ -99,6 +108,12 @@ pub struct SupersededKey {
     pub since: Timestamp,
     /// When it stops working at OpenRouter by itself.
     pub expires_at: Option<Timestamp>,
+    /// The guardrail that it was assigned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Whether it was found not to be held to that any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unguarded: bool,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
     /// Why that has not worked yet.
@@ -236,8 +251,9 @@ impl RotatingRole {
 impl PartialEq for CurrentKey {
     /// By hash, which is that of the secret, and by what may change while the key stays.
     fn eq(&self, other: &Self) -> bool {
-        (&self.hash, self.limits, self.promised_until)
-            == (&other.hash, other.limits, other.promised_until)
+        let changing = |key: &Self| (key.limits, key.promised_until, key.unguarded);
+        (&self.hash, &self.guardrail_id, changing(self))
+            == (&other.hash, &other.guardrail_id, changing(other))
     }
 }
 

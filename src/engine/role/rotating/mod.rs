@@ -7,6 +7,7 @@ mod definition;
 mod entry;
 mod failure;
 mod fields;
+mod guarding;
 #[cfg(test)]
 pub mod sample;
 mod shared_key;

@@ -38,18 +38,21 @@ pub struct SharedKey {
 }
 
 /// Why a key is not handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withheld {
     /// The role's deletion has begun.
     Deletion,
     /// OpenRouter did not know it any more then.
     Gone(Timestamp),
+    /// It is not held to the role's guardrail yet, for this reason.
+    Unguarded(Cow<'static, str>),
 }
 
 impl SharedKey {
     /// The key of this role.
     pub fn of(role: RotatingRole) -> Self {
         let period = period(&role);
+        let guarded = role.is_guarded();
         let why_no_other = match role.rotation_failure {
             Some(failure) => Cow::Owned(format!("its rotation failed: {}", failure.message)),
             None if !role.definition.rotation.automated => {
@@ -61,7 +64,11 @@ impl SharedKey {
         let withheld = match (role.deletion, unfit) {
             (Some(_), _) => Some(Withheld::Deletion),
             (None, Some(unfit)) => Some(Withheld::Gone(unfit.since)),
-            (None, None) => None,
+            (None, None) if guarded => None,
+            (None, None) => Some(Withheld::Unguarded(match role.guardrail_failure {
+                Some(failure) => Cow::Owned(failure.message),
+                None => Cow::Borrowed("this is under way"),
+            })),
         };
         Self {
             secret: role.current.secret,
@@ -93,6 +100,10 @@ impl Cacheable for SharedKey {
             + self.hash.as_str().len()
             + self.name.len()
             + self.why_no_other.len()
+            + match &self.withheld {
+                Some(Withheld::Unguarded(reason)) => reason.len(),
+                _ => 0,
+            }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::engine::role::rotating::{
     CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, SupersededKey, Unfit, rotation_due,
 };
 use crate::logical::Response;
-use crate::openrouter::KeyHash;
+use crate::openrouter::{GuardrailId, KeyHash};
 use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
 
 /// What a read of the role answers; `unconfirmed` are its keys in the making, and those whose outcome
@@ -101,6 +101,8 @@ struct KeyView<'a> {
     label: &'a str,
     name: &'a str,
     version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guardrail_id: Option<&'a GuardrailId>,
     created: Timestamp,
     expires: Option<Timestamp>,
     revoke_at: Option<Timestamp>,
@@ -117,6 +119,7 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
+            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
             created: key.since,
             expires: key.expires_at,
             revoke_at: None,
@@ -132,6 +135,7 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
+            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
             created: key.since,
             expires: key.expires_at,
             revoke_at: Some(key.revoke_at),
@@ -191,6 +195,17 @@ fn misfit(unfit: &Unfit) -> String {
 
 /// What an operator should see even when looking for something else.
 fn troubles(role: &RotatingRole) -> Vec<String> {
+    let unguarded = role.unguarded_keys().len();
+    let guardrail = (unguarded > 0).then(|| {
+        let reason = role.guardrail_failure.as_ref();
+        let reason = reason.map_or("this is under way", |failure| &failure.message);
+        let unusable = if role.is_guarded() {
+            ""
+        } else {
+            ", and the current one is not handed out before it is"
+        };
+        format!("{unguarded} keys are not held to the role's guardrail yet{unusable}: {reason}")
+    });
     let limits = role.limits_failure.iter().map(|failure| {
         format!(
             "the current key does not have the role's limits yet: {}",
@@ -205,5 +220,10 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
         ))
     });
     let unfit = role.unfit.as_ref().map(misfit);
-    unfit.into_iter().chain(limits).chain(revocations).collect()
+    unfit
+        .into_iter()
+        .chain(guardrail)
+        .chain(limits)
+        .chain(revocations)
+        .collect()
 }

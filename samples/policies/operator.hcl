@@ -1,0 +1,6 @@
+# An operator rotates with the role's own grace period. Denying only the value 0 would not do, since it can be
+# written in many ways.
+path "openrouter/rotate-role/*" {
+  capabilities      = ["update"]
+  denied_parameters = { "rotation_grace_period" = [] }
+}
