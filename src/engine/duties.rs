@@ -71,7 +71,7 @@ async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Err
     match guard.load().await? {
         None => Ok(None),
         Some(Role::Rotating(role)) => rotation::tend(&guard, *role).await,
-        Some(Role::Dynamic(role)) => leasing::tend(&guard, role).await,
+        Some(Role::Dynamic(role)) => leasing::tend(&guard, *role).await,
     }
 }
 
