@@ -73,7 +73,7 @@ async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Err
     let next = match guard.load().await? {
         None => None,
         Some(Role::Rotating(role)) => rotation::tend(&guard, *role).await?,
-        Some(Role::Dynamic(role)) => leasing::tend(&guard, role).await?,
+        Some(Role::Dynamic(role)) => leasing::tend(&guard, *role).await?,
     };
     Ok(next.into_iter().chain(confirm_at).min())
 }

@@ -19,7 +19,7 @@ pub enum Role {
     /// One key that its readers share.
     Rotating(Box<RotatingRole>),
     /// A key for every lease.
-    Dynamic(DynamicRole),
+    Dynamic(Box<DynamicRole>),
 }
 
 impl Role {
