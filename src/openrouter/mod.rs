@@ -1,7 +1,7 @@
 //! The part of OpenRouter's API that is used, and what each failure means.
 //!
-//! Five calls of the key-management API and one listing: describe a bearer (`GET /key`), create,
-//! read, change and delete a key (`/keys`, `/keys/{hash}`), find keys by the end of their name.
+//! Five calls of the key-management API and two listings: describe a bearer (`GET /key`), create,
+//! read, change and delete a key (`/keys`, `/keys/{hash}`), go through keys, name the workspaces.
 //! The engine calls it through [`Client`]; every failure comes back as an [`Error`] that says
 //! whether the request may have taken effect. Nothing here repeats a request, reads the clock or
 //! the environment, or knows of Vault. HTTP itself comes in as a [`Network`].
@@ -25,8 +25,10 @@ mod listing;
 mod network;
 mod quote;
 mod reading;
+mod report;
 mod settings;
 mod transport;
+mod workspaces;
 
 pub use client::Client;
 pub use error::{Bearer, Error, Invalid};
@@ -34,6 +36,7 @@ pub use http::{Failure, Http, HttpAnswer, HttpRequest, Network};
 pub use identifiers::{KeyHash, WorkspaceId};
 pub use keys::{CreatedKey, CurrentKey, Deletion, Key, NewKey};
 pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
-pub use listing::ListedKey;
+pub use listing::{ListedKey, Walk};
 pub use network::SystemNetwork;
+pub use report::Report;
 pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};
