@@ -9,11 +9,12 @@ use tokio::sync::Mutex;
 
 pub use role_guard::{Fenced, RoleGuard};
 
-use super::books::{Books, Ledger, OpenBooks};
+use super::books::{Books, Ledger, OpenBooks, Roster};
 use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
 use super::keeper::Keeper;
+use super::meters::Meters;
 use super::names::{ConnectionName, Life, Origin, RoleName};
 use super::randomness::Randomness;
 use super::role::Role;
@@ -42,6 +43,10 @@ pub struct Engine {
     /// What is still to be compared with what is at OpenRouter; `None` when that is over. The task
     /// that compares holds the lock meanwhile.
     pub ledger: Mutex<Option<Ledger>>,
+    /// The roles as they were seen last.
+    pub roster: Roster,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// Wakes what is due.
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
@@ -61,14 +66,17 @@ impl Engine {
         randomness: Arc<dyn Randomness>,
         network: Arc<dyn Network>,
     ) -> Self {
+        let meters = Arc::<Meters>::default();
         Self {
             storage: mount.storage,
             system: mount.system,
             events: mount.events,
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
+            links: Links::new(network, Arc::clone(&meters), Arc::clone(&clock)),
             clock,
             randomness,
-            links: Links::new(network),
+            roster: Roster::default(),
+            meters,
             books: Books::default(),
             ledger: Mutex::default(),
             role_locks: Locks::default(),
@@ -115,6 +123,7 @@ impl Engine {
     pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
+        self.roster.note(name, &role, self.clock.now());
         match &role {
             Ok(Some(Role::Rotating(role))) => match next_step(role, self.clock.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
@@ -152,6 +161,7 @@ impl Engine {
     /// them. The next periodic call begins anew, should the node be allowed to by then.
     pub async fn resign(&self) {
         self.keeper.resign();
+        self.roster.clear();
         self.books.close().await;
     }
 

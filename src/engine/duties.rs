@@ -97,6 +97,7 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
         let read = engine.schedule(&name).await;
         ledger.enter(&name, &read, |name, life| engine.origin(name, life));
     }
+    engine.roster.complete(engine.now());
     survey::begin(engine, ledger).await;
     Ok(())
 }

@@ -15,10 +15,11 @@ const FLOORS: [&str; 6] = [
 ];
 
 /// The rooms of the engine, from the top. `mod` is the engine's own page.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 22] = [
     "mod",
     "duties",
     "paths",
+    "custody",
     "survey",
     "rotation",
     "leasing",
@@ -31,6 +32,7 @@ const ROOMS: [&str; 20] = [
     "keeper",
     "role",
     "names",
+    "meters",
     "stored",
     "retry",
     "error",

@@ -29,6 +29,19 @@ pub struct LeasedKey {
     pub key_hash: KeyHash,
 }
 
+/// Who asked for the key of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requester {
+    /// The display name of the token.
+    pub display_name: String,
+    /// Its identity entity; empty when there is none.
+    pub entity_id: String,
+    /// The request, by the id under which the server's audit log has it.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A lease that the server has, or is about to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -37,6 +50,9 @@ pub struct Record {
     pub key: LeasedKey,
     /// Until when the server may hold it.
     pub until: Timestamp,
+    /// Who asked for it; `None` for a record of the first format, which did not say.
+    #[serde(default)]
+    pub requester: Option<Requester>,
 }
 
 /// The leases of a mount.
@@ -51,7 +67,8 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            log: Log::new("lease", 1),
+            // 2: who asked.
+            log: Log::new("lease", 2),
             coming: Mutex::default(),
             locks: Locks::default(),
         }
@@ -128,6 +145,11 @@ impl Leases {
             .entries()
             .into_iter()
             .map(|(_, written)| written.data)
+    }
+
+    /// How many leases are alive.
+    pub fn count(&self) -> usize {
+        self.log.count(|_| true)
     }
 
     /// How many leases of a role are alive.

@@ -4,8 +4,10 @@
 mod entry;
 pub mod fields;
 mod links;
+mod metered;
 mod turns;
 
 pub use entry::{Connection, Proof};
 pub use links::{InUse, Link, Links, missing};
+pub use metered::Heartbeats;
 pub use turns::{Making, Urgency};

@@ -59,7 +59,10 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own.
     pub async fn load(&self) -> Result<Option<Role>, Error> {
-        Role::load(&*self.engine.storage, &self.name).await
+        let read = Role::load(&*self.engine.storage, &self.name).await;
+        let now = self.engine.now();
+        self.engine.roster.note(&self.name, &read, now);
+        read
     }
 
     /// Reads the role if it is a rotating one: one storage call.
@@ -67,7 +70,10 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own.
     pub async fn load_rotating(&self) -> Result<Option<RotatingRole>, Error> {
-        Role::load_rotating(&*self.engine.storage, &self.name).await
+        Ok(match self.load().await? {
+            Some(Role::Rotating(role)) => Some(*role),
+            Some(Role::Dynamic(_)) | None => None,
+        })
     }
 
     /// Writes the role: one storage call.
@@ -75,7 +81,10 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own; the write may have happened all the same.
     pub async fn store(&self, role: &RotatingRole) -> Result<(), Error> {
-        role.store(&*self.engine.storage, &self.name).await
+        let engine = self.engine;
+        role.store(&*engine.storage, &self.name).await?;
+        engine.roster.note_rotating(&self.name, role, engine.now());
+        Ok(())
     }
 
     /// Writes the role: one storage call.
@@ -83,7 +92,9 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own; the write may have happened all the same.
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
-        role.store(&*self.engine.storage, &self.name).await
+        role.store(&*self.engine.storage, &self.name).await?;
+        self.engine.roster.note_dynamic(&self.name);
+        Ok(())
     }
 
     /// Removes the role's entry: one storage call.
@@ -94,6 +105,7 @@ impl<'a> RoleGuard<'a> {
         let (engine, name) = (self.engine, &self.name);
         engine.storage.delete(&name.key()).await?;
         engine.keeper.forget(&Task::Tend(name.clone()));
+        engine.roster.remove(name);
         tracing::info!(mount = engine.mount, role = %name, "deleted a role");
         Ok(())
     }

@@ -37,9 +37,13 @@ mod presence;
 mod prove;
 mod recover;
 mod retire;
+mod unclaimed;
+mod whose;
 
 pub use holdings::{Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, strike};
 pub use presence::{is_gone, is_there};
 pub use recover::{next_look, recover};
 pub use retire::{Warrant, retire};
+pub use unclaimed::prove_unclaimed;
+pub use whose::{Known, Owner, State};

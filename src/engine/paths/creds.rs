@@ -48,12 +48,18 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     let longest = longest?;
     Ok(Some(match role? {
-        Role::Rotating(role) => leasing::leased(&engine, &name, &role, longest)?,
+        Role::Rotating(role) => {
+            let leased = leasing::leased(&engine, &name, &role, longest)?;
+            engine.meters.reads_leased.inc();
+            leased
+        }
         Role::Dynamic(_) if !engine.system.may_write_as(node).await? => {
             return Err(Error::ReadOnly);
         }
         Role::Dynamic(role) => {
-            leasing::issue(&engine, &name, &role, &call.request, longest).await?
+            let issued = leasing::issue(&engine, &name, &role, &call.request, longest).await?;
+            engine.meters.reads_dynamic.inc();
+            issued
         }
     }))
 }
@@ -62,7 +68,9 @@ async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::require(&*engine.storage, &name).await?;
     let role = role.rotating(&name, "static-creds")?;
-    Ok(Some(leasing::unleased(&engine, &role)?))
+    let unleased = leasing::unleased(&engine, &role)?;
+    engine.meters.reads_static.inc();
+    Ok(Some(unleased))
 }
 
 const LEASED_DESCRIPTION: &str = "\

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Life, ROLES, RoleName};
 use crate::engine::role::dynamic::DynamicRole;
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::rotating::{RotatingRole, Standing};
 use crate::engine::role::{Kind, Terms};
 use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
@@ -36,20 +36,6 @@ impl Role {
     /// [`StorageError::Malformed`](crate::logical::StorageError::Malformed).
     pub fn parse(name: &RoleName, value: &[u8]) -> Result<Self, Error> {
         Ok(stored::parse(&name.key(), value)?)
-    }
-
-    /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
-    ///
-    /// # Errors
-    /// Storage's own.
-    pub async fn load_rotating(
-        storage: &dyn Storage,
-        name: &RoleName,
-    ) -> Result<Option<RotatingRole>, Error> {
-        Ok(match Self::load(storage, name).await? {
-            Some(Self::Rotating(role)) => Some(*role),
-            Some(Self::Dynamic(_)) | None => None,
-        })
     }
 
     /// Reads a role that must be there: one storage call.
@@ -118,6 +104,14 @@ impl Role {
                  every read of creds/{name} makes a key",
                 name.to_string()
             ))),
+        }
+    }
+
+    /// As which of its keys the role has the key of this hash.
+    pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
+        match self {
+            Self::Rotating(role) => role.standing(hash),
+            Self::Dynamic(_) => None,
         }
     }
 
