@@ -49,6 +49,15 @@ impl Default for Meters {
             Unit::Seconds,
             durations.clone(),
         );
+        let recoveries: By<1> = registered(
+            &mut registry,
+            "recoveries",
+            "Orders whose outcome was unknown and is known now, by outcome",
+        );
+        // What happens seldom is there from the beginning, so that its first time shows as an increase.
+        for outcome in ["deleted", "in_service", "never_created"] {
+            recoveries.get_or_create(&[("outcome", outcome)]).inc_by(0);
+        }
         Self {
             reads_leased: read("leased"),
             reads_static: read("static"),
@@ -73,11 +82,7 @@ impl Default for Meters {
                 "revocation_failures",
                 "Keys that could not be ended at OpenRouter, by reason",
             ),
-            recoveries: registered(
-                &mut registry,
-                "recoveries",
-                "Orders whose outcome was unknown and is known now, by outcome",
-            ),
+            recoveries,
             requests: registered(
                 &mut registry,
                 "requests",
@@ -176,6 +181,7 @@ mod tests {
             "vault_openrouter_revocation_failures_total{reason=\"unreachable\"} 1",
             "vault_openrouter_rotation_failures_total{reason=\"refused\"} 1",
             "vault_openrouter_recoveries_total{outcome=\"deleted\"} 1",
+            "vault_openrouter_recoveries_total{outcome=\"in_service\"} 0",
             "vault_openrouter_requests_total{method=\"GET\",outcome=\"success\"} 1",
             "vault_openrouter_request_duration_seconds_bucket{le=\"0.25\",method=\"GET\"} 0",
             "vault_openrouter_request_duration_seconds_bucket{le=\"0.5\",method=\"GET\"} 1",

@@ -114,7 +114,7 @@ async fn a_leaked_key_of_a_lease_is_traced_to_the_request_that_asked_for_it() {
     assert_eq!(found.text("owner"), "lease");
     let requester = found.field("requester");
     assert_eq!(requester["request_id"], lease.json()["request_id"]);
-    assert_eq!(requester["display_name"], "root");
+    assert_eq!(requester["display_name"], "token");
     let path = format!("revoke-key/default/{}", found.text("key_hash"));
     mount
         .write(&path, json!({}))
