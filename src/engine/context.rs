@@ -12,12 +12,13 @@ use tokio::sync::Mutex;
 pub use role_guard::{Fenced, RoleGuard};
 use unsure::Unsure;
 
-use super::books::{Books, Ledger, OpenBooks};
+use super::books::{Books, Ledger, OpenBooks, Roster};
 use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
 use super::keeper::Keeper;
+use super::meters::Meters;
 use super::names::{Life, Origin, RoleName};
 use super::randomness::Randomness;
 use super::role::Role;
@@ -51,6 +52,10 @@ pub struct Engine {
     /// What is still to be compared with what is at OpenRouter; `None` when that is over. The task
     /// that compares holds the lock meanwhile.
     pub ledger: Mutex<Option<Ledger>>,
+    /// The roles as they were seen last.
+    pub roster: Roster,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// Wakes what is due.
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
@@ -73,6 +78,7 @@ impl Engine {
         network: Arc<dyn Network>,
     ) -> Self {
         let cache = Arc::new(Cache::new(mount.storage, Arc::clone(&clock)));
+        let meters = Arc::<Meters>::default();
         Self {
             storage: Arc::clone(&cache) as _,
             cache,
@@ -80,9 +86,11 @@ impl Engine {
             is_no_standby: AtomicBool::new(false),
             events: mount.events,
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
+            links: Links::new(network, Arc::clone(&meters), Arc::clone(&clock)),
             clock,
             randomness,
-            links: Links::new(network),
+            roster: Roster::default(),
+            meters,
             books: Books::default(),
             ledger: Mutex::default(),
             role_locks: Locks::default(),
@@ -130,6 +138,7 @@ impl Engine {
     pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
+        self.roster.note(name, &role, self.clock.now());
         match &role {
             _ if self.unsure.of(name).is_some() => self.keeper.now(task),
             Ok(Some(Role::Rotating(role))) => match next_step(role, self.clock.now()) {
@@ -216,6 +225,7 @@ impl Engine {
         self.is_no_standby.store(false, Ordering::Relaxed);
         self.cache.clear();
         self.keeper.resign();
+        self.roster.clear();
         self.books.close().await;
     }
 

@@ -114,6 +114,7 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
         }
         ledger.enter(&name, &read, |name, life| engine.origin(name, life));
     }
+    engine.roster.complete(engine.now());
     survey::begin(engine, ledger).await;
     Ok(())
 }

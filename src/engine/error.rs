@@ -61,6 +61,31 @@ impl Error {
         move |reason| Self::OpenRouter { doing, reason }
     }
 
+    /// The reason in one word, of which there are few: for counters.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::OpenRouter { reason, .. } => match reason {
+                openrouter::Error::Refused { .. } => "refused",
+                openrouter::Error::Unauthorized { .. } => "unauthorized",
+                openrouter::Error::NotFound { .. } => "not_found",
+                openrouter::Error::RateLimited { .. } => "rate_limited",
+                openrouter::Error::Unreachable { .. } => "unreachable",
+                openrouter::Error::Unclear { .. } => "unclear",
+                openrouter::Error::UnusableKey => "unusable_key",
+            },
+            Self::Unproven(_) => "unproven",
+            Self::Conflict(_) => "conflict",
+            Self::Missing(_) => "no_connection",
+            Self::Storage(_) | Self::System(_) => "server",
+            Self::Invalid(_)
+            | Self::CallerGone
+            | Self::Full(_)
+            | Self::Incomplete(_)
+            | Self::Unusable(_)
+            | Self::Answer(_) => "other",
+        }
+    }
+
     /// How long OpenRouter asked to be left alone, if it did.
     pub fn retry_after(&self) -> Option<std::time::Duration> {
         match self {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`duties`] | what is done when something is due |
 //! | [`paths`] | what users meet: one file for each family of paths |
+//! | [`custody`] | every key that a management key sees, whose it is, and how it ends |
 //! | [`survey`] | comparing what is stored with what is at OpenRouter, when the work begins |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | handing keys out, and what becomes of their leases |
@@ -17,6 +18,7 @@
 //! | [`role`] | what keys to hand out: rotating and dynamic roles, without any I/O |
 //! | [`names`] | roles, connections, places, addresses, the mark in a key's name |
 //! | [`cache`] | what readers need of storage, for a minute at most |
+//! | [`meters`] | what the engine counts of its own doings |
 //! | [`stored`], [`retry`], [`error`], [`randomness`], [`clock`] | what everybody uses |
 
 mod books;
@@ -24,6 +26,7 @@ mod cache;
 pub mod clock;
 mod connection;
 mod context;
+mod custody;
 mod duties;
 mod error;
 mod events;
@@ -33,6 +36,7 @@ pub(crate) mod invariants;
 mod keeper;
 mod keys;
 mod leasing;
+mod meters;
 mod names;
 mod paths;
 pub mod randomness;

@@ -36,8 +36,18 @@ impl<E: Send + Sync + 'static> Backend<E> {
         })
     }
 
+    /// The server adds a slash to the path of every list, of a named segment's too.
+    fn route_list<'a>(&self, request: &'a Request) -> Option<(&Path<E>, Captures<'a>)> {
+        let path = request.path.strip_suffix('/')?;
+        let lists = |path: &Path<E>| path.endpoints.contains_key(&Operation::List);
+        let (path, captured) = self.route(path).filter(|(path, _)| lists(path))?;
+        (request.operation == Operation::List).then_some((path, captured))
+    }
+
     async fn call(&self, mut request: Request) -> Outcome {
-        let (path, captured) = self.route(&request.path).ok_or(Error::UnsupportedPath)?;
+        let routed = self.route(&request.path);
+        let routed = routed.or_else(|| self.route_list(&request));
+        let (path, captured) = routed.ok_or(Error::UnsupportedPath)?;
         let endpoint = path
             .endpoints
             .get(&request.operation)

@@ -308,7 +308,10 @@ fn show(page: &mut String, method: Method, mount: &str, example: &Example) {
     match &example.response {
         Some(response) => {
             page.push_str("\n#### Sample response\n\n");
-            fenced(page, "json", &pretty(response));
+            match response {
+                Value::String(text) => fenced(page, "text", text.trim_end()),
+                _ => fenced(page, "json", &pretty(response)),
+            }
         }
         None => page.push_str("\nThe answer is `204 No Content`.\n"),
     }

@@ -64,6 +64,7 @@ pub fn request_line(message: Option<pb::Request>) -> Result<Request, BadRequest>
         id: message.id,
         display_name: message.display_name,
         entity_id: message.entity_id,
+        mount_point: message.mount_point,
         ..Request::new(message.operation.parse::<Operation>()?, message.path)
     })
 }

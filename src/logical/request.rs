@@ -16,6 +16,8 @@ pub struct Request {
     pub operation: Operation,
     /// Where, relative to the mount; no leading slash.
     pub path: String,
+    /// Where the engine is mounted, with a slash at the end; empty for the host's own requests.
+    pub mount_point: String,
     /// The fields that came with it; the response data of the lease for renew and revoke.
     pub data: Data,
     /// The lease that is to be renewed or revoked.
@@ -35,6 +37,7 @@ impl Request {
             id: String::new(),
             operation,
             path: path.into(),
+            mount_point: String::new(),
             data: Data::new(),
             secret: None,
             display_name: String::new(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Serialize;
 
 use super::{Data, Error};
@@ -46,6 +47,18 @@ impl Response {
             data.insert("keys".to_owned(), names.into());
         }
         Self::with_data(data)
+    }
+
+    /// An answer that the server passes on as it is, with this content type, instead of wrapping it in
+    /// JSON. It cannot carry a secret.
+    pub fn raw(content_type: &str, body: &str) -> Self {
+        // The server tries to decode it first.
+        let body = BASE64_STANDARD.encode(body);
+        Self::with_data(Data::from_iter([
+            ("http_status_code".to_owned(), 200.into()),
+            ("http_content_type".to_owned(), content_type.into()),
+            ("http_raw_body".to_owned(), body.into()),
+        ]))
     }
 
     /// The same answer with a warning more.

@@ -93,6 +93,26 @@ impl Client {
         answer.key(hash)
     }
 
+    /// Switches a key off or on (`PATCH /keys/{hash}`). Safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this management key does not see such a key; [`Error::Unclear`] too for
+    /// an answer that does not show the change.
+    pub async fn set_disabled(&self, hash: &KeyHash, disabled: bool) -> Result<(), Error> {
+        let credential = self.transport.management_key();
+        let body = serde_json::json!({ "disabled": disabled });
+        let path = key_path(hash);
+        let sent = self
+            .transport
+            .send(Method::PATCH, &path, credential, Some(&body));
+        let key = sent.await?.key(hash)?;
+        if key.disabled == disabled {
+            Ok(())
+        } else {
+            Err(Error::unclear("its answer does not show the change"))
+        }
+    }
+
     /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
     ///
     /// # Errors
@@ -123,7 +143,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// No trailing slash: whether OpenRouter redirects one is not documented.
-fn key_path(hash: &KeyHash) -> String {
+pub(super) fn key_path(hash: &KeyHash) -> String {
     format!("/keys/{hash}")
 }
 

@@ -12,11 +12,12 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Client, NO_BODY};
+use super::client::{Client, NO_BODY, key_path};
 use super::error::Error;
 use super::identifiers::{KeyHash, WorkspaceId};
 use super::keys::Key;
 use super::lenient::null_as_default;
+use super::report::Report;
 use pages::{Pages, Progress};
 
 /// A key in a listing, read no further than to tell it from others: most are somebody else's, and must
@@ -27,7 +28,30 @@ pub struct ListedKey {
     pub name: String,
     /// What identifies it; `None` if that is missing or unreadable.
     pub hash: Option<KeyHash>,
+    /// Where it was in the list of its workspace when it was read.
+    pub position: usize,
     whole: Value,
+}
+
+/// A walk through the keys of a workspace, which can be broken off and gone on with later.
+pub struct Walk {
+    workspace: Option<WorkspaceId>,
+    pages: Pages,
+}
+
+impl Walk {
+    /// From the beginning; `None` is the default workspace.
+    pub fn through(workspace: Option<WorkspaceId>) -> Self {
+        let pages = Pages::new();
+        Self { workspace, pages }
+    }
+
+    /// From after a key that was there at this position. Where it is not there any more, keys before it
+    /// are visited again, so that none is missed.
+    pub fn after(workspace: Option<WorkspaceId>, hash: &KeyHash, position: usize) -> Self {
+        let pages = Pages::after(hash, position);
+        Self { workspace, pages }
+    }
 }
 
 impl Client {
@@ -65,13 +89,38 @@ impl Client {
         workspace: Option<&WorkspaceId>,
         mut visit: impl FnMut(ListedKey) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut pages = Pages::new();
-        loop {
-            let page = self.page(pages.offset(), workspace).await?;
-            if let Progress::Ended = pages.take(page, &mut visit)? {
-                return Ok(());
-            }
+        let mut walk = Walk::through(workspace.cloned());
+        while self.next_page(&mut walk, &mut visit).await? {}
+        Ok(())
+    }
+
+    /// One request of a walk, and the visits that it leads to. Whether there is more to come.
+    ///
+    /// # Errors
+    /// Those of [`each_key`](Self::each_key). The walk can be gone on with.
+    pub async fn next_page(
+        &self,
+        walk: &mut Walk,
+        visit: &mut impl FnMut(ListedKey) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let page = self.page(walk.pages.offset(), walk.workspace.as_ref());
+        let progress = walk.pages.take(page.await?, visit)?;
+        Ok(progress == Progress::MoreToCome)
+    }
+
+    /// What OpenRouter says of a key (`GET /keys/{hash}`), for people: read no further than it must be.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this management key does not see such a key.
+    pub async fn look_up(&self, hash: &KeyHash) -> Result<ListedKey, Error> {
+        let credential = self.transport.management_key();
+        let path = key_path(hash);
+        let sent = self.transport.send(Method::GET, &path, credential, NO_BODY);
+        let key = ListedKey::of(sent.await?.whole_key()?)?;
+        if key.hash.as_ref() != Some(hash) {
+            return Err(Error::unclear("the answer is about another key"));
         }
+        Ok(key)
     }
 
     async fn page(
@@ -89,7 +138,12 @@ impl Client {
             .transport
             .send(Method::GET, &path, credential, NO_BODY)
             .await?;
-        answer.keys()?.into_iter().map(ListedKey::of).collect()
+        let keys = answer.keys()?.into_iter().enumerate();
+        keys.map(|(index, whole)| {
+            let position = offset + index;
+            ListedKey::of(whole).map(|key| ListedKey { position, ..key })
+        })
+        .collect()
     }
 }
 
@@ -112,8 +166,14 @@ impl ListedKey {
         Ok(Self {
             name,
             hash: serde_json::from_value(hash).ok(),
+            position: 0,
             whole,
         })
+    }
+
+    /// What OpenRouter says of it, for people.
+    pub fn report(&self) -> Report {
+        Report::of(&self.whole, self.hash.as_ref())
     }
 
     /// The whole key.

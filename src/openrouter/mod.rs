@@ -1,8 +1,8 @@
 //! The part of OpenRouter's API that is used, and what each failure means.
 //!
 //! Of keys: describe a bearer (`GET /key`), create, read, change and delete one (`/keys`,
-//! `/keys/{hash}`), find some by the end of their name. Of what keys are held to: guardrails and
-//! their assignments, workspaces, the members of an organization.
+//! `/keys/{hash}`), go through all of them. Of what keys are held to: guardrails and their assignments,
+//! workspaces, the members of an organization.
 //!
 //! The engine calls it through [`Client`]; every failure comes back as an [`Error`] that says
 //! whether the request may have taken effect. Nothing here repeats a request, reads the clock or
@@ -29,6 +29,7 @@ mod members;
 mod network;
 mod quote;
 mod reading;
+mod report;
 mod rows;
 mod settings;
 mod transport;
@@ -41,7 +42,8 @@ pub use http::{Failure, Http, HttpAnswer, HttpRequest, Network};
 pub use identifiers::{GuardrailId, KeyHash, WorkspaceId, WorkspaceRef};
 pub use keys::{CreatedKey, CurrentKey, Deletion, Key, NewKey};
 pub use limits::{LimitReset, Limits, ReportedLimits, Usd};
-pub use listing::ListedKey;
+pub use listing::{ListedKey, Walk};
 pub use network::SystemNetwork;
+pub use report::Report;
 pub use settings::{ApiUrl, CaBundle, ProxyUrl, Settings};
 pub use workspaces::Workspace;

@@ -57,6 +57,11 @@ impl Answer {
         Ok(self.read::<Enveloped<T>>()?.data)
     }
 
+    /// Of `GET /keys/{hash}`, to be read as far as that is possible.
+    pub(super) fn whole_key(self) -> Result<Value, Error> {
+        Ok(self.read::<Enveloped<Value>>()?.data)
+    }
+
     /// Of `GET /keys`: the keys, to be read one by one.
     pub(super) fn keys(self) -> Result<Vec<Value>, Error> {
         Ok(self.read::<Enveloped<Vec<Value>>>()?.data)

@@ -16,21 +16,21 @@ use super::error::Error;
 /// A page. Rows are read one by one, so that one that looks odd hides no others.
 #[derive(Deserialize)]
 pub(super) struct Page {
-    data: Vec<Value>,
+    pub(super) data: Vec<Value>,
     #[serde(default)]
     total_count: Value,
 }
 
 impl Page {
     /// How many rows there are by what it says of itself; some may not be shown.
-    fn total(&self) -> usize {
+    pub(super) fn total(&self) -> usize {
         let total = self.total_count.as_u64();
         total.map_or(0, |total| usize::try_from(total).unwrap_or(usize::MAX))
     }
 
     /// Whether the list goes on from this offset. One that does not say how long it is does as long as
     /// its pages are full.
-    fn has_more_from(&self, offset: usize) -> Result<bool, Error> {
+    pub(super) fn has_more_from(&self, offset: usize) -> Result<bool, Error> {
         let total = self.total();
         if offset >= MOST_ROWS {
             return Err(Error::unclear("a list comes to no end"));
@@ -104,6 +104,6 @@ impl Client {
 }
 
 /// Rows on a page: the most that OpenRouter gives.
-const PAGE: usize = 100;
+pub(super) const PAGE: usize = 100;
 /// A list this long is taken for one without end.
 const MOST_ROWS: usize = 1_000_000;

@@ -38,6 +38,16 @@ async fn the_commands_that_restrict_roles_and_keys_run() {
 }
 
 #[tokio::test]
+async fn the_commands_that_show_and_end_keys_run() {
+    run("docs/custody.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_that_watch_the_engine_run() {
+    run("docs/monitoring.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
 async fn the_commands_that_find_trouble_and_end_it_run() {
     run("docs/troubleshooting.md", Plugin::Enabled, "").await;
 }

@@ -19,6 +19,8 @@ mod crash;
 #[cfg(test)]
 mod credentials;
 #[cfg(test)]
+mod custody;
+#[cfg(test)]
 mod deletion;
 #[cfg(test)]
 mod documentation;
@@ -42,6 +44,8 @@ mod impatience;
 mod lifecycle;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod prometheus;
 #[cfg(test)]
 mod promise;
 #[cfg(test)]

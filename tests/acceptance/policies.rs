@@ -1,5 +1,6 @@
 //! ACL policies: what the server lets the holder of a token do with the engine's paths.
 
+use openrouter_simulator::NewKey;
 use serde_json::json;
 
 use crate::harness::{Client, Mount, samples};
@@ -196,6 +197,79 @@ async fn an_operator_rotates_with_a_grace_period_and_not_without() {
     assert_eq!(mount.openrouter.hashes().len(), 3);
 }
 
+#[tokio::test]
+async fn to_revoke_and_to_disable_a_key_needs_sudo() {
+    let mount = Mount::new().await;
+    let account = mount.openrouter.account();
+    let hash = account.create_key(NewKey::named("by hand")).hash;
+    let all = r#"["create", "read", "update", "delete", "list"]"#;
+    let without = holder(&mount, "*", all).await;
+    let disable = json!({"disabled": true});
+    for (path, body) in [("revoke-key", json!({})), ("disable-key", disable)] {
+        let path = mount.at(&format!("{path}/default/{hash}"));
+        without
+            .write(&path, body.clone())
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    assert!(!account.key(&hash).unwrap().disabled);
+    let path = format!("revoke-key/default/{hash}");
+    let operator = holder(&mount, &path, r#"["update", "sudo"]"#).await;
+    operator.write(&mount.at(&path), json!({})).await.ok();
+    assert!(account.keys().is_empty());
+}
+
+#[tokio::test]
+async fn an_auditor_reads_everything_and_no_secret() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    mount
+        .role("ci", json!({"credential_type": "dynamic"}))
+        .await;
+    let secrets = [
+        mount.key("app").await,
+        mount.read("creds/ci").await.ok().text("api_key"),
+        mount.openrouter.management_key().to_owned(),
+    ];
+    let auditor = holders(
+        &mount,
+        &[
+            ("keys/*", r#"["read", "list"]"#),
+            ("lookup", r#"["update"]"#),
+            ("status", r#"["read"]"#),
+            ("metrics", r#"["read"]"#),
+        ],
+    )
+    .await;
+    let hash = mount.openrouter.hashes().remove(0);
+    let mut seen = String::new();
+    let one = format!("keys/default/{hash}");
+    for path in ["keys/default", &one, "status", "metrics"] {
+        seen.push_str(auditor.read(&mount.at(path)).await.ok().body());
+    }
+    seen.push_str(auditor.list(&mount.at("keys/default")).await.ok().body());
+    for secret in &secrets {
+        let lookup = json!({"api_key": secret});
+        let reply = auditor.write(&mount.at("lookup"), lookup).await.ok();
+        seen.push_str(reply.body());
+    }
+    assert!(seen.contains(&hash) && seen.contains("vault_openrouter_keys"));
+    for secret in &secrets {
+        assert!(!seen.contains(secret.as_str()), "{seen}");
+    }
+    for path in ["creds/app", "static-creds/app", "roles/app", "config"] {
+        auditor
+            .read(&mount.at(path))
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    let revoke = mount.at(&format!("revoke-key/default/{hash}"));
+    auditor
+        .write(&revoke, json!({"force": true}))
+        .await
+        .refused(403, &["permission denied"]);
+}
+
 /// A policy of the samples.
 fn sample(name: &str) -> String {
     let file = samples().join("policies").join(name);
@@ -210,9 +284,17 @@ async fn holder_of(mount: &Mount, name: &str, policy: &str) -> Client {
 
 /// The holder of a token that has these capabilities on one path of the mount.
 async fn holder(mount: &Mount, path: &str, capabilities: &str) -> Client {
-    let path = mount.at(path);
-    let name = format!("{path}-{capabilities}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let policy = format!("path \"{path}\" {{ capabilities = {capabilities} }}");
+    holders(mount, &[(path, capabilities)]).await
+}
+
+/// The same on several paths.
+async fn holders(mount: &Mount, grants: &[(&str, &str)]) -> Client {
+    let grant = |(path, capabilities): &(&str, &str)| {
+        let path = mount.at(path);
+        format!("path \"{path}\" {{ capabilities = {capabilities} }}\n")
+    };
+    let policy: String = grants.iter().map(grant).collect();
+    let name = policy.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     bearer_of(mount, &name, &policy).await
 }
 

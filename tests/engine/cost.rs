@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Operation;
 
 use crate::harness::World;
 
@@ -73,6 +74,43 @@ async fn a_thousand_idle_roles_cost_nothing_at_all() {
     }
     assert_eq!(world.node().storage.calls(), before);
     assert!(world.openrouter.requests().all().is_empty());
+}
+
+#[tokio::test]
+async fn status_and_metrics_cost_no_more_with_ten_thousand_idle_roles_than_with_ten() {
+    let world = World::with_role().await;
+    let mut calls = Vec::new();
+    for copies in [9, 9_999] {
+        world.copy_role(copies).await;
+        world.restart().await;
+        world.quiet().await;
+        world.openrouter.requests().reset();
+        let before = world.node().storage.calls();
+        let status = world.read("status").await.unwrap().unwrap();
+        assert_eq!(status.data["roles"]["rotating"], copies + 1);
+        assert_eq!(status.data["keys"]["current"], copies + 1);
+        world.read("metrics").await.unwrap().unwrap();
+        calls.push(world.node().storage.calls() - before);
+        assert!(world.openrouter.requests().all().is_empty());
+    }
+    assert_eq!(calls[0], calls[1]);
+}
+
+#[tokio::test]
+async fn a_detailed_list_of_roles_reads_none_of_them() {
+    let world = World::with_role().await;
+    world.copy_role(50).await;
+    world.restart().await;
+    world.quiet().await;
+    let before = world.node().storage.calls();
+    let node = world.node();
+    let listed = node.call(Operation::List, "roles/", Value::Null).await;
+    let listed = listed.unwrap().unwrap();
+    assert_eq!(world.node().storage.calls() - before, 1);
+    let info = &listed.data["key_info"]["copy-50"];
+    assert_eq!(info["credential_type"], "rotating");
+    assert_eq!(info["rotation_status"], "success");
+    assert_eq!(info["next_vault_rotation"], world.after(3_600).to_string());
 }
 
 #[tokio::test]

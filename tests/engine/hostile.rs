@@ -131,9 +131,14 @@ async fn targets(world: &World) -> Vec<Target> {
                     unreachable!()
                 };
                 let body = if method == "delete" { Map::new() } else { body };
+                let path = template
+                    .trim_start_matches('/')
+                    .replace("{name}", name)
+                    .replace("{connection}", "default")
+                    .replace("{hash}", &"0".repeat(64));
                 targets.push(Target {
                     operation,
-                    path: template.trim_start_matches('/').replace("{name}", name),
+                    path,
                     body,
                     fields: fields.clone(),
                 });

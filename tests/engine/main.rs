@@ -20,6 +20,8 @@ mod cost;
 #[cfg(test)]
 mod crash_matrix;
 #[cfg(test)]
+mod custody;
+#[cfg(test)]
 mod deletion;
 #[cfg(test)]
 mod deposed;

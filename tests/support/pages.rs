@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 /// The pages whose shell blocks `tests/acceptance/documentation.rs` runs.
-pub(crate) const RUN: [&str; 6] = [
+pub(crate) const RUN: [&str; 8] = [
     "README.md",
     "docs/consumers.md",
+    "docs/custody.md",
     "docs/install.md",
+    "docs/monitoring.md",
     "docs/operations.md",
     "docs/restrictions.md",
     "docs/troubleshooting.md",

@@ -15,10 +15,11 @@ const FLOORS: [&str; 6] = [
 ];
 
 /// The rooms of the engine, from the top. `mod` is the engine's own page.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 23] = [
     "mod",
     "duties",
     "paths",
+    "custody",
     "survey",
     "rotation",
     "leasing",
@@ -32,6 +33,7 @@ const ROOMS: [&str; 21] = [
     "role",
     "names",
     "cache",
+    "meters",
     "stored",
     "retry",
     "error",

@@ -30,6 +30,19 @@ pub struct LeasedKey {
     pub key_hash: KeyHash,
 }
 
+/// Who asked for the key of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requester {
+    /// The display name of the token.
+    pub display_name: String,
+    /// Its identity entity; empty when there is none.
+    pub entity_id: String,
+    /// The request, by the id under which the server's audit log has it.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A lease that the server has, or is about to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -44,6 +57,9 @@ pub struct Record {
     /// The guardrail that it is held to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
+    /// Who asked for it; `None` for a record of the first format, which did not say.
+    #[serde(default)]
+    pub requester: Option<Requester>,
 }
 
 impl Record {
@@ -78,6 +94,7 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
+            // 2: who asked, and what the key is held to.
             log: Log::new("lease", 2),
             guarded: Mutex::default(),
             coming: Mutex::default(),
@@ -157,6 +174,11 @@ impl Leases {
             .entries()
             .into_iter()
             .map(|(_, written)| written.data)
+    }
+
+    /// How many leases are alive.
+    pub fn count(&self) -> usize {
+        self.log.count(|_| true)
     }
 
     /// How many leases of a role are alive.

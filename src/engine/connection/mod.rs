@@ -5,9 +5,11 @@ mod bounds;
 mod entry;
 pub mod fields;
 mod links;
+mod metered;
 mod turns;
 
 pub use bounds::Bounds;
 pub use entry::{Connection, Proof};
 pub use links::{InUse, Link, Links, missing};
+pub use metered::Heartbeats;
 pub use turns::{Making, Urgency};

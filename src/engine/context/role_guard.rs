@@ -62,7 +62,10 @@ impl<'a> RoleGuard<'a> {
     /// Storage's own.
     pub async fn load(&self) -> Result<Option<Role>, Error> {
         self.confirm().await?;
-        Role::load(&*self.engine.storage, &self.name).await
+        let read = Role::load(&*self.engine.storage, &self.name).await;
+        let now = self.engine.now();
+        self.engine.roster.note(&self.name, &read, now);
+        read
     }
 
     /// The same for a rotating role: `None` is also for one of the other kind.
@@ -81,8 +84,11 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own; the write may have happened all the same, see [`confirm`](Self::confirm).
     pub async fn store(&self, role: &RotatingRole) -> Result<(), Error> {
-        let stored = role.store(&*self.engine.storage, &self.name);
-        self.changing(stored).await
+        let engine = self.engine;
+        let stored = role.store(&*engine.storage, &self.name);
+        self.changing(stored).await?;
+        engine.roster.note_rotating(&self.name, role, engine.now());
+        Ok(())
     }
 
     /// Writes the role: one storage call.
@@ -91,7 +97,9 @@ impl<'a> RoleGuard<'a> {
     /// Storage's own; the write may have happened all the same, see [`confirm`](Self::confirm).
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
         let stored = role.store(&*self.engine.storage, &self.name);
-        self.changing(stored).await
+        self.changing(stored).await?;
+        self.engine.roster.note_dynamic(&self.name);
+        Ok(())
     }
 
     /// Checks that a role with these terms, whose keys live so many seconds, is within the bounds of its
@@ -116,6 +124,7 @@ impl<'a> RoleGuard<'a> {
         let (engine, name) = (self.engine, &self.name);
         self.delete().await?;
         engine.keeper.forget(&Task::Tend(name.clone()));
+        engine.roster.remove(name);
         tracing::info!(mount = engine.mount, role = %name, "deleted a role");
         Ok(())
     }

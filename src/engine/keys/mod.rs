@@ -40,6 +40,8 @@ mod presence;
 mod prove;
 mod recover;
 mod retire;
+mod unclaimed;
+mod whose;
 
 pub use guard::hold;
 pub use holdings::{Holdings, mentioned};
@@ -48,3 +50,5 @@ pub use pin::pin;
 pub use presence::{is_gone, is_there};
 pub use recover::{next_look, recover};
 pub use retire::{Warrant, retire};
+pub use unclaimed::prove_unclaimed;
+pub use whose::{Known, Owner, State};

@@ -1,6 +1,7 @@
 //! The one door by which a key dies. Nothing else asks OpenRouter to delete one, and whoever wants
 //! that shows by what right: a [`Warrant`].
 
+use super::unclaimed::Unclaimed;
 use crate::engine::books::{InFlight, LeaseGuard};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, Fenced, RoleGuard};
@@ -23,6 +24,8 @@ pub enum Warrant<'a> {
     Unknown(&'a Fenced),
     /// Storage does not know it: proved by the intent, which could be written again.
     UnknownLease,
+    /// A person has ordered it, and nobody of this mount has the key.
+    Ordered(&'a Unclaimed),
 }
 
 impl Warrant<'_> {
@@ -36,6 +39,19 @@ impl Warrant<'_> {
             Self::Unknown(Fenced { role: Some(_) }) => "its role does not have it".to_owned(),
             Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
             Self::UnknownLease => "it has no lease".to_owned(),
+            Self::Ordered(unclaimed) => format!("it was ordered; the key is {}", unclaimed.owner),
+        }
+    }
+
+    /// In one word, for counters.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::OfRole(..) => "role",
+            Self::OfLease(_) => "lease",
+            Self::Unused(_) => "unused",
+            Self::Rejected => "rejected",
+            Self::Unknown(_) | Self::UnknownLease => "unconfirmed",
+            Self::Ordered(_) => "ordered",
         }
     }
 
@@ -44,6 +60,7 @@ impl Warrant<'_> {
             Self::OfRole(_, urgency) => *urgency,
             Self::OfLease(_) | Self::Unused(_) | Self::Rejected => Urgency::Revocation,
             Self::Unknown(_) | Self::UnknownLease => Urgency::Ordinary,
+            Self::Ordered(_) => Urgency::Emergency,
         }
     }
 }
@@ -63,7 +80,12 @@ pub async fn retire(
     let turn = link.client(warrant.urgency()).await;
     tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "revoking");
     let deleted = turn.delete_key(hash).await;
-    deleted.map_err(Error::while_doing(format!(
+    let deleted = deleted.map_err(Error::while_doing(format!(
         "key {hash} could not be revoked"
-    )))
+    )));
+    match &deleted {
+        Ok(_) => engine.meters.revoked(warrant.label()),
+        Err(reason) => engine.meters.revocation_failed(reason.label()),
+    }
+    deleted
 }

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::lease::{self, LeaseData};
-use crate::engine::books::{LeasedKey, Record};
+use crate::engine::books::{LeasedKey, Record, Requester};
 use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
@@ -77,6 +77,7 @@ pub async fn issue(
         until: after(now, ttl),
         workspace_id: role.terms.workspace_id.clone(),
         guardrail_id: role.terms.guardrail_id.clone(),
+        requester: Some(requester(request, now)),
     };
     lease::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
@@ -98,6 +99,16 @@ pub async fn issue(
         return Err(Error::CallerGone);
     }
     Ok(response)
+}
+
+/// As the server's audit log names them: an engine never learns the lease's id.
+fn requester(request: &Request, now: Timestamp) -> Requester {
+    Requester {
+        display_name: request.display_name.clone(),
+        entity_id: request.entity_id.clone(),
+        request_id: request.id.clone(),
+        at: now,
+    }
 }
 
 async fn key_name(engine: &Engine, role: &DynamicRole, request: &Request) -> Result<String, Error> {

@@ -65,6 +65,19 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     Ok(None)
 }
 
+/// Deletes the key of a lease before the lease is over, and strikes the lease's record out. The server
+/// keeps the lease, and finds nothing left to revoke when that ends.
+///
+/// # Errors
+/// OpenRouter's and storage's: the key may be alive, and the record stays.
+pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
+    let lease = engine.books().await?.leases.lock(nonce).await;
+    let Some(record) = lease.record() else {
+        return Ok(());
+    };
+    end(engine, &lease, &record.key).await
+}
+
 /// Ends a lease that nobody has heard of. Should that fail, the keeper goes on with it.
 pub(super) async fn give_back(engine: &Engine, books: &OpenBooks, key: &LeasedKey) {
     let lease = books.leases.lock(&key.nonce).await;

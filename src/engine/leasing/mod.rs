@@ -37,6 +37,6 @@ mod write;
 
 pub use guarding::tend;
 pub use issue::issue;
-pub use lease::{lapse, overdue, secret_type, watch};
+pub use lease::{end_early, lapse, overdue, secret_type, watch};
 pub use shared_key::{leased, secret_type as shared_secret_type, unleased};
 pub use write::{delete, status, write};

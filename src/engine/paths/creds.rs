@@ -43,14 +43,20 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
         return Err(Error::ReadOnly);
     }
     Ok(Some(match HandedOut::by(&engine, &name).await? {
-        HandedOut::Shared(key) => leasing::leased(&engine, &name, &key)?,
+        HandedOut::Shared(key) => {
+            let leased = leasing::leased(&engine, &name, &key)?;
+            engine.meters.reads_leased.inc();
+            leased
+        }
         HandedOut::OneEach(role) => {
             let (may_write, longest) =
                 tokio::join!(engine.system.may_write(), engine.system.max_lease_ttl());
             if !may_write? {
                 return Err(Error::ReadOnly);
             }
-            leasing::issue(&engine, &name, &role, &call.request, longest?).await?
+            let issued = leasing::issue(&engine, &name, &role, &call.request, longest?).await?;
+            engine.meters.reads_dynamic.inc();
+            issued
         }
     }))
 }
@@ -58,7 +64,11 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
 async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     match HandedOut::by(&engine, &name).await? {
-        HandedOut::Shared(key) => Ok(Some(leasing::unleased(&engine, &key)?)),
+        HandedOut::Shared(key) => {
+            let unleased = leasing::unleased(&engine, &key)?;
+            engine.meters.reads_static.inc();
+            Ok(Some(unleased))
+        }
         HandedOut::OneEach(_) => Err(Role::has_no_shared_key(&name, "static-creds").into()),
     }
 }
@@ -89,7 +99,7 @@ impl HandedOut {
                 }
                 Self::Shared(shared)
             }
-            Role::Dynamic(role) => Self::OneEach(role),
+            Role::Dynamic(role) => Self::OneEach(*role),
         })
     }
 }

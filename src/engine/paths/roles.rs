@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use crate::engine::books::Finding;
 use crate::engine::context::Engine;
 use crate::engine::names::{ROLES, RoleName};
@@ -9,13 +11,13 @@ use crate::engine::role::rotating::{self, Unconfirmed};
 use crate::engine::role::{Kind, Role, fields};
 use crate::engine::{leasing, rotation, stored};
 use crate::framework::{Call, Endpoint, Outcome, Path};
-use crate::logical::{Operation, Response};
+use crate::logical::{Data, Operation, Response};
 
 /// Both paths.
 pub fn paths() -> Vec<Path<Engine>> {
     let list = Path::new("roles", "roles")
         .on(Operation::List, Endpoint::new("List the roles.", list))
-        .help("List the roles.", "The names of all roles of this mount.");
+        .help("List the roles.", LIST_DESCRIPTION);
     let role = Path::new("roles/:name", "role")
         .parameter("name", "The role's name.")
         .on(
@@ -74,7 +76,29 @@ fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
-    Ok(Some(Response::list(engine.storage.list(ROLES).await?)))
+    let names = engine.storage.list(ROLES).await?;
+    // What this node remembers of them, if it is the one that looks after them.
+    let rows: Data = match engine.roster.is_complete() {
+        true => names.iter().filter_map(|name| row(&engine, name)).collect(),
+        false => Data::new(),
+    };
+    let mut response = Response::list(names);
+    if !rows.is_empty() {
+        response.data.insert("key_info".to_owned(), rows.into());
+    }
+    Ok(Some(response))
+}
+
+/// A role in a detailed list.
+fn row(engine: &Engine, name: &str) -> Option<(String, Value)> {
+    let seen = engine.roster.seen(&RoleName::new(name)?)?;
+    let row = json!({
+        "credential_type": seen.condition.kind(),
+        "rotation_status": seen.condition.status(),
+        "next_vault_rotation": seen.next_rotation,
+        "superseded_keys": seen.superseded,
+    });
+    Some((name.to_owned(), row))
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -111,6 +135,11 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
         Some(Role::Dynamic(_)) => Ok(leasing::delete(&guard).await?),
     }
 }
+
+const LIST_DESCRIPTION: &str = "\
+The names of all roles of this mount. `vault list -detailed` shows credential_type, rotation_status,
+next_vault_rotation and the number of superseded_keys of each, as the node that looks after the roles saw
+it last: no role is read for that.";
 
 const SYNOPSIS: &str = "Describe the OpenRouter keys to hand out, and see how they are doing.";
 

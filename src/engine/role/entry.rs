@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Life, ROLES, RoleName};
 use crate::engine::role::dynamic::DynamicRole;
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::rotating::{RotatingRole, Standing};
 use crate::engine::role::{Kind, Terms};
 use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
@@ -119,6 +119,14 @@ impl Role {
              read of creds/{name} makes a key",
             name.to_string()
         ))
+    }
+
+    /// As which of its keys the role has the key of this hash.
+    pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
+        match self {
+            Self::Rotating(role) => role.standing(hash),
+            Self::Dynamic(_) => None,
+        }
     }
 
     /// The hashes of the keys in the role's entry, each with the connection it was made through.

@@ -29,5 +29,5 @@ mod write;
 pub use delete::delete;
 pub use forget::forget;
 pub use guarding::apply_guardrail;
-pub use perform::{Rotation, Trigger, revoke_all, rotate, tend};
+pub use perform::{Rotation, Trigger, revoke_all, revoke_early, rotate, tend};
 pub use write::{create, update};

@@ -29,6 +29,14 @@ pub enum Trigger<'a> {
 }
 
 impl Trigger<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Manual(Grace::Emergency, _) => "emergency",
+            Self::Manual(Grace::Seconds(_), _) => "manual",
+        }
+    }
+
     fn urgency(&self) -> Urgency {
         match self {
             Self::Manual(Grace::Emergency, _) => Urgency::Emergency,
@@ -125,7 +133,7 @@ pub async fn rotate(
         manual = role.current.manual,
         "rotated"
     );
-    events::rotated(engine, guard.name(), &role).await;
+    events::rotated(engine, guard.name(), &role, trigger.name()).await;
     Ok(Rotation::Done(role))
 }
 
@@ -242,6 +250,30 @@ async fn revoke(
     Ok(role)
 }
 
+/// Revokes a superseded key before its time, which becomes now. Returns the role, and why the key may
+/// still work, which is then tried again.
+///
+/// # Errors
+/// Storage's own.
+pub async fn revoke_early(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    hash: &KeyHash,
+) -> Result<(RotatingRole, Option<String>), Error> {
+    let now = guard.engine().now();
+    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
+        return Ok((role, None));
+    };
+    key.revoke_at = key.revoke_at.min(now);
+    key.failure = None;
+    guard.store(&role).await?;
+    let role = revoke(guard, role, hash, Urgency::Emergency).await?;
+    let key = role.superseded.iter().find(|key| key.hash == *hash);
+    let failure = key.and_then(|key| key.failure.as_ref());
+    let failure = failure.map(|failure| failure.message.clone());
+    Ok((role, failure))
+}
+
 /// Revokes every superseded key whose time has come, trying each once, and returns the role and
 /// what went wrong.
 ///
@@ -279,7 +311,7 @@ async fn rotation_failed(
     role.last_attempt = failure.at;
     role.rotation_failure = Some(failure);
     guard.store(&role).await?;
-    events::rotation_failed(engine, guard.name(), &role).await;
+    events::rotation_failed(engine, guard.name(), &role, reason).await;
     Ok(role)
 }
 

@@ -21,7 +21,9 @@ use crate::openrouter::ListedKey;
 pub async fn begin(engine: &Engine, ledger: Ledger) {
     let is_done = ledger.is_done();
     *engine.ledger.lock().await = (!is_done).then_some(ledger);
-    if !is_done {
+    if is_done {
+        engine.roster.reconciled(engine.now());
+    } else {
         engine.keeper.now(Task::Reconcile);
     }
 }
@@ -52,6 +54,7 @@ pub async fn reconcile(engine: &Engine) -> Result<(), Error> {
     }
     if outcome.is_ok() {
         *kept = None;
+        engine.roster.reconciled(engine.now());
     }
     outcome
 }

@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::ListedKey;
+use crate::openrouter::KeyHash;
 use crate::openrouter::error::Error;
 
 /// What the pages so far have brought, and where the next one starts.
@@ -64,6 +65,15 @@ impl Pages {
             overlap: 1,
             received: 0,
             lost: 0,
+        }
+    }
+
+    /// The same from after a key that was at this position.
+    pub(super) fn after(hash: &KeyHash, position: usize) -> Self {
+        Self {
+            visited: BTreeSet::from([identity_of(hash)]),
+            end: position.saturating_add(1),
+            ..Self::new()
         }
     }
 
@@ -145,8 +155,11 @@ impl Pages {
 }
 
 fn identity(key: &ListedKey) -> Option<Identity> {
-    let hash = key.hash.as_ref()?;
-    Some(Sha256::digest(hash.as_str()).into())
+    key.hash.as_ref().map(identity_of)
+}
+
+fn identity_of(hash: &KeyHash) -> Identity {
+    Sha256::digest(hash.as_str()).into()
 }
 
 /// OpenRouter's page size; it cannot be chosen.

@@ -120,6 +120,32 @@ pub struct SupersededKey {
     pub failure: Option<Failure>,
 }
 
+/// As what a role has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It hands it out.
+    Current {
+        /// Which of the role's keys it is.
+        version: u64,
+    },
+    /// It was replaced.
+    Superseded {
+        /// Which of the role's keys it is.
+        version: u64,
+        /// When it is to be revoked.
+        revoke_at: Timestamp,
+    },
+}
+
+impl Standing {
+    /// Which of the role's keys it is.
+    pub fn version(self) -> u64 {
+        match self {
+            Self::Current { version } | Self::Superseded { version, .. } => version,
+        }
+    }
+}
+
 /// A current key that does not fit what is at OpenRouter: the role's entry was restored from a
 /// snapshot, or somebody deleted the key there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,6 +263,19 @@ impl RotatingRole {
     /// How many of the superseded keys a rotation of this storage has superseded.
     pub fn superseded_by_rotation(&self) -> usize {
         self.superseded.iter().filter(|key| !key.found).count()
+    }
+
+    /// As which of the role's keys it has the key of this hash.
+    pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
+        if self.current.hash == *hash {
+            let version = self.current.version;
+            return Some(Standing::Current { version });
+        }
+        let superseded = self.superseded.iter().find(|key| key.hash == *hash)?;
+        Some(Standing::Superseded {
+            version: superseded.version,
+            revoke_at: superseded.revoke_at,
+        })
     }
 
     /// The hashes of all keys that work, oldest first, each with its connection.

@@ -16,9 +16,11 @@ mod step;
 
 pub use change::Grace;
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
-pub use entry::{CurrentKey, Deletion, Failure, Misfit, RotatingRole, SupersededKey, Unfit};
+pub use entry::{
+    CurrentKey, Deletion, Failure, Misfit, RotatingRole, Standing, SupersededKey, Unfit,
+};
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
 pub use shared_key::{SharedKey, Withheld};
-pub use status::{Unconfirmed, of as status};
+pub use status::{Health, Unconfirmed, of as status};
 pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};

@@ -39,6 +39,31 @@ pub struct Unconfirmed {
     pub revoke_at: Option<Timestamp>,
 }
 
+/// How a role is, in short.
+pub struct Health {
+    /// Whether its last rotation failed, or it waits for somebody.
+    pub is_failed: bool,
+    /// What a person should know; empty if nothing.
+    pub troubles: Vec<String>,
+    /// When its current key is to be replaced by itself.
+    pub next_rotation: Option<Timestamp>,
+}
+
+impl Health {
+    /// How it is now.
+    pub fn of(role: &RotatingRole, now: Timestamp) -> Self {
+        let due = rotation_due(role, now);
+        let (status, message) = outcome(role, due);
+        let is_failed = status == FAILED;
+        let failure = is_failed.then_some(message);
+        Self {
+            is_failed,
+            troubles: failure.into_iter().chain(troubles(role)).collect(),
+            next_rotation: due.time(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct View<'a> {
     #[serde(flatten)]
@@ -150,7 +175,7 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
     if let Some(deletion) = &role.deletion {
         let reason = deletion.failure.as_ref();
         let reason = reason.map_or_else(String::new, |f| format!(": {}", f.message));
-        return ("failed", format!("the role is being deleted{reason}"));
+        return (FAILED, format!("the role is being deleted{reason}"));
     }
     if let Some(failure) = &role.rotation_failure {
         // What a person asked for is not tried again before the role is due by itself.
@@ -159,21 +184,21 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
             _ => String::new(),
         };
         let (message, attempts) = (&failure.message, failure.attempts);
-        return ("failed", format!("{message} (attempt {attempts}{next})"));
+        return (FAILED, format!("{message} (attempt {attempts}{next})"));
     }
     match (due, &role.unfit) {
         (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
-            "failed",
+            FAILED,
             format!(
                 "{MOST_SUPERSEDED} superseded keys are in their grace period; the rotation waits \
                  for one of them to be revoked"
             ),
         ),
         (Due::Now { .. }, Some(unfit)) => ("pending", misfit(unfit)),
-        (_, Some(unfit)) => ("failed", misfit(unfit)),
+        (_, Some(unfit)) => (FAILED, misfit(unfit)),
         (Due::Now { since }, None) => ("pending", format!("due since {since}")),
         (Due::Missed { missed, next }, None) => (
-            "failed",
+            FAILED,
             format!(
                 "the window that opened at {missed} was missed, the next rotation is at {next}"
             ),
@@ -227,3 +252,5 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
         .chain(revocations)
         .collect()
 }
+
+const FAILED: &str = "failed";

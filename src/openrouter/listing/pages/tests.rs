@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::openrouter::KeyHash;
 
 /// A list at OpenRouter, newest first, and how far it has been read.
 struct Reading {
@@ -111,6 +110,7 @@ fn without_hash(number: usize) -> ListedKey {
     ListedKey {
         name: number.to_string(),
         hash: None,
+        position: number,
         whole: Value::Null,
     }
 }
@@ -361,4 +361,25 @@ fn a_visit_that_fails_ends_the_listing() {
     let refusal = Error::unclear("not readable");
     let taken = Pages::new().take(vec![key(1)], &mut |_| Err(refusal.clone()));
     assert_eq!(taken, Err(refusal));
+}
+
+#[test]
+fn a_walk_that_was_broken_off_goes_on_after_the_key_where_it_ended() {
+    let mut reading = Reading::of(350);
+    reading.pages = Pages::after(key(149).hash.as_ref().unwrap(), 149);
+    reading.finish().unwrap();
+    assert_eq!(reading.requests[0], 149);
+    assert_eq!(reading.visits.len(), 200);
+    assert!((150..350).all(|number| reading.visits[&number] == 1));
+}
+
+#[test]
+fn a_walk_goes_on_further_back_where_its_last_key_has_moved_or_is_gone() {
+    for (start, count) in [(50, 100), (120, 30), (0, 30)] {
+        let mut reading = Reading::of(350);
+        reading.pages = Pages::after(key(149).hash.as_ref().unwrap(), 149);
+        reading.delete(start, count);
+        reading.finish().unwrap();
+        assert!((150..350).all(|number| reading.visits[&number] == 1));
+    }
 }
