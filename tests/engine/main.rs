@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod awaiting;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod contradictions;

@@ -1,6 +1,9 @@
 //! Handing a rotating role's current key out.
 //!
-//! A read costs one storage call and no call to OpenRouter. What it promises is in [`Handout`].
+//! A read costs one storage call and no call to OpenRouter. What it promises is in [`Handout`]. The one
+//! read that waits is one that meets a dead key whose rotation is due: see [`awaiting`].
+
+mod awaiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +33,14 @@ pub fn secret_type() -> SecretType<Engine> {
 /// The answer of `creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out.
-pub fn leased(
+/// [`Error::Unusable`] when there is no key to hand out; [`Error::Awaited`] while there is none.
+pub async fn leased(
     engine: &Engine,
     name: &RoleName,
-    role: &RotatingRole,
+    role: RotatingRole,
     longest: Duration,
 ) -> Result<Response, Error> {
-    let handout = Handout::of(role, engine.now(), Some(longest))?;
+    let (handout, role) = awaiting::handout(engine, name, role, Some(longest)).await?;
     let ttl = Duration::from_secs(handout.ttl);
     let internal_data = Data::from_iter([
         ("role".to_owned(), name.to_string().into()),
@@ -50,7 +53,7 @@ pub fn leased(
         // them the next key.
         renewable: false,
     };
-    let mut response = handout.response(role)?;
+    let mut response = handout.response(&role)?;
     response.secret = Some(under_lease(SECRET_TYPE, lease, internal_data));
     Ok(response)
 }
@@ -58,9 +61,14 @@ pub fn leased(
 /// The answer of `static-creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out.
-pub fn unleased(engine: &Engine, role: &RotatingRole) -> Result<Response, Error> {
-    Handout::of(role, engine.now(), None)?.response(role)
+/// As of [`leased`].
+pub async fn unleased(
+    engine: &Engine,
+    name: &RoleName,
+    role: RotatingRole,
+) -> Result<Response, Error> {
+    let (handout, role) = awaiting::handout(engine, name, role, None).await?;
+    handout.response(&role)
 }
 
 /// The terms on which a reader gets the current key.
@@ -146,15 +154,17 @@ fn period(role: &RotatingRole) -> u64 {
     next.map_or(0, |next| seconds_until(since, next)).max(1)
 }
 
+/// The error of a key that does not work any more: temporary if the engine replaces it by itself.
 fn dead(role: &RotatingRole, how: &str) -> Error {
-    let reason = match &role.rotation_failure {
-        Some(failure) => format!("its rotation failed: {}", failure.message),
-        None if !role.definition.rotation.automated => {
-            "rotate-role makes a new one, since rotation is not automated".to_owned()
-        }
-        None => "its rotation is due".to_owned(),
-    };
-    Error::Unusable(format!("the role's key {how}; {reason}"))
+    let because = |reason: &str| format!("the role's key {how}; {reason}");
+    if !role.definition.rotation.automated {
+        let reason = "rotate-role makes a new one, since rotation is not automated";
+        return Error::Unusable(because(reason));
+    }
+    Error::Awaited(match &role.rotation_failure {
+        Some(failure) => because(&format!("its rotation failed: {}", failure.message)),
+        None => because("its rotation is due"),
+    })
 }
 
 const SECRET_TYPE: &str = "rotating_key";

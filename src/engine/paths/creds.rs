@@ -48,7 +48,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     let longest = longest?;
     Ok(Some(match role? {
-        Role::Rotating(role) => leasing::leased(&engine, &name, &role, longest)?,
+        Role::Rotating(role) => leasing::leased(&engine, &name, *role, longest).await?,
         Role::Dynamic(_) if !engine.system.may_write_as(node).await? => {
             return Err(Error::ReadOnly);
         }
@@ -62,7 +62,7 @@ async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::require(&*engine.storage, &name).await?;
     let role = role.rotating(&name, "static-creds")?;
-    Ok(Some(leasing::unleased(&engine, &role)?))
+    Ok(Some(leasing::unleased(&engine, &name, role).await?))
 }
 
 const LEASED_DESCRIPTION: &str = "\

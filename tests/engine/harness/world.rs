@@ -122,6 +122,12 @@ impl World {
         self.node().read(path).await
     }
 
+    /// The same for who may have to wait for the engine: time passes meanwhile.
+    pub(crate) async fn read_patiently(&self, path: &str) -> Answer {
+        let node = self.node();
+        self.while_time_passes(node.read(path)).await
+    }
+
     pub(crate) async fn write(&self, path: &str, body: Value) -> Answer {
         let node = self.node();
         self.while_time_passes(node.write(path, body)).await
