@@ -1,4 +1,5 @@
-# What the three operators below need in Vault; the role of the Kubernetes auth method names it.
+# What the manifests of this folder need in Vault; the role of the Kubernetes auth method names it. Checked
+# by `scripts/test consumers`.
 path "openrouter/static-creds/app" {
   capabilities = ["read"]
 }
