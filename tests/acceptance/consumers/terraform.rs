@@ -1,6 +1,7 @@
 //! What Terraform's Vault provider asks the server for `samples/terraform/main.tf`, with the policy that
-//! the sample names. The provider itself is run by `samples/check terraform`, where it is to be had; the
-//! sequence of requests is that of its version 5.11, with Terraform 1.11.
+//! the sample names. The provider itself is run by `samples/check terraform`, where it is to be had. The
+//! requests are those that its version 5.11.0 makes with Terraform 1.11: a token for the run, then for each
+//! resource a write and a read, a plan of reads, a change in place, and the deletions.
 
 use std::fs;
 
