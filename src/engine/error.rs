@@ -35,9 +35,12 @@ pub enum Error {
     /// Part of what was asked is done, and the rest is not.
     #[error("{0}")]
     Incomplete(String),
-    /// The current key cannot be handed out.
+    /// The current key cannot be handed out, and only somebody's doing changes that.
     #[error("{0}")]
     Unusable(String),
+    /// The current key cannot be handed out until the engine itself has replaced it.
+    #[error("{0}")]
+    Awaited(String),
     /// The answer could not be put together.
     #[error(transparent)]
     Answer(logical::Error),
@@ -113,6 +116,7 @@ impl From<Error> for logical::Error {
             // As where Vault itself has a quota. Its clients wait and try again.
             Error::Full(_) => Self::status(429, text),
             Error::Incomplete(_) => Self::status(424, text),
+            Error::Awaited(_) => Self::status(503, text),
             Error::Unproven(_) => Self::status(502, text),
             // nginx's status for it; no reader sees it.
             Error::CallerGone => Self::status(499, text),

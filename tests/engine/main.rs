@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod awaiting;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod cached;

@@ -1,7 +1,10 @@
 //! Handing a rotating role's current key out.
 //!
 //! A read costs no call to OpenRouter, and one storage call a minute: see
-//! [`cache`](crate::engine::cache). What it promises is in [`Handout`].
+//! [`cache`](crate::engine::cache). What it promises is in [`Handout`]. The one read that waits is one that
+//! meets a dead key whose rotation is due: see [`awaiting`].
+
+mod awaiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use crate::engine::clock::seconds_until;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::rotating::{SharedKey, Withheld};
+use crate::engine::role::rotating::{SharedKey, Successor, Withheld};
 use crate::engine::stored;
 use crate::framework::{SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response};
@@ -30,9 +33,13 @@ pub fn secret_type() -> SecretType<Engine> {
 /// The answer of `creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out.
-pub fn leased(engine: &Engine, name: &RoleName, key: &SharedKey) -> Result<Response, Error> {
-    let handout = Handout::of(key, engine.now())?;
+/// [`Error::Unusable`] when there is no key to hand out; [`Error::Awaited`] while there is none.
+pub async fn leased(
+    engine: &Engine,
+    name: &RoleName,
+    key: Arc<SharedKey>,
+) -> Result<Response, Error> {
+    let (handout, key) = awaiting::handout(engine, name, key).await?;
     let ttl = Duration::from_secs(handout.ttl);
     let internal_data = Data::from_iter([
         ("role".to_owned(), name.to_string().into()),
@@ -45,7 +52,7 @@ pub fn leased(engine: &Engine, name: &RoleName, key: &SharedKey) -> Result<Respo
         // them the next key.
         renewable: false,
     };
-    let mut response = handout.response(key)?;
+    let mut response = handout.response(&key)?;
     response.secret = Some(under_lease(SECRET_TYPE, lease, internal_data));
     Ok(response)
 }
@@ -53,9 +60,14 @@ pub fn leased(engine: &Engine, name: &RoleName, key: &SharedKey) -> Result<Respo
 /// The answer of `static-creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out.
-pub fn unleased(engine: &Engine, key: &SharedKey) -> Result<Response, Error> {
-    Handout::of(key, engine.now())?.response(key)
+/// As of [`leased`].
+pub async fn unleased(
+    engine: &Engine,
+    name: &RoleName,
+    key: Arc<SharedKey>,
+) -> Result<Response, Error> {
+    let (handout, key) = awaiting::handout(engine, name, key).await?;
+    handout.response(&key)
 }
 
 /// The terms on which a reader gets the current key.
@@ -141,8 +153,18 @@ struct View<'a> {
     ttl: u64,
 }
 
+/// The error of a key that does not work any more: temporary if the engine replaces it by itself.
 fn dead(key: &SharedKey, how: &str) -> Error {
-    Error::Unusable(format!("the role's key {how}; {}", key.why_no_other))
+    let because = |reason: &str| format!("the role's key {how}; {reason}");
+    match &key.successor {
+        Successor::Manual => Error::Unusable(because(
+            "rotate-role makes a new one, since rotation is not automated",
+        )),
+        Successor::Due => Error::Awaited(because("its rotation is due")),
+        Successor::Failed(message) => {
+            Error::Awaited(because(&format!("its rotation failed: {message}")))
+        }
+    }
 }
 
 const SECRET_TYPE: &str = "rotating_key";

@@ -44,7 +44,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     Ok(Some(match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
-            let leased = leasing::leased(&engine, &name, &key)?;
+            let leased = leasing::leased(&engine, &name, key).await?;
             engine.meters.reads_leased.inc();
             leased
         }
@@ -65,7 +65,7 @@ async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
-            let unleased = leasing::unleased(&engine, &key)?;
+            let unleased = leasing::unleased(&engine, &name, key).await?;
             engine.meters.reads_static.inc();
             Ok(Some(unleased))
         }

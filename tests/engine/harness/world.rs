@@ -125,6 +125,12 @@ impl World {
         self.node().read(path).await
     }
 
+    /// The same for who may have to wait for the engine: time passes meanwhile.
+    pub(crate) async fn read_patiently(&self, path: &str) -> Answer {
+        let node = self.node();
+        self.while_time_passes(node.read(path)).await
+    }
+
     pub(crate) async fn write(&self, path: &str, body: Value) -> Answer {
         let node = self.node();
         self.while_time_passes(node.write(path, body)).await
@@ -143,8 +149,13 @@ impl World {
 
     /// Reads a role's key as an application does, which relies on it from then on.
     pub(crate) async fn key(&self, role: &str) -> Result<Data, String> {
-        let answer = self.read(&format!("creds/{role}")).await;
-        let answer = answer.map_err(|reason| reason.to_string())?;
+        let (node, path) = (self.node(), format!("creds/{role}"));
+        let answer = tokio::select! {
+            biased;
+            answer = node.read(&path) => answer.map_err(|reason| reason.to_string())?,
+            // Time does not move meanwhile; [`World::read_patiently`] is for whoever can wait.
+            () = node.life.quiet() => return Err("the read waits for a rotation".to_owned()),
+        };
         let data = answer.ok_or("there is no key")?.data;
         let promise = Promise {
             hash: data["key_hash"].as_str().unwrap().to_owned(),

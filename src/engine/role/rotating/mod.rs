@@ -21,6 +21,6 @@ pub use entry::{
 };
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
-pub use shared_key::{SharedKey, Withheld};
+pub use shared_key::{SharedKey, Successor, Withheld};
 pub use status::{Health, Unconfirmed, of as status};
 pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};

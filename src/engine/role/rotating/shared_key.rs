@@ -33,8 +33,8 @@ pub struct SharedKey {
     pub period: u64,
     /// Why it is not handed out.
     pub withheld: Option<Withheld>,
-    /// What is to be said of a key that does not work any more: why the role has no other.
-    pub why_no_other: Cow<'static, str>,
+    /// What replaces it once it does not work any more.
+    pub successor: Successor,
 }
 
 /// Why a key is not handed out.
@@ -48,17 +48,26 @@ pub enum Withheld {
     Unguarded(Cow<'static, str>),
 }
 
+/// Where the key after a key that does not work any more comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// A person rotates.
+    Manual,
+    /// The engine rotates.
+    Due,
+    /// The engine rotates again: the last time it failed, for this reason.
+    Failed(String),
+}
+
 impl SharedKey {
     /// The key of this role.
     pub fn of(role: RotatingRole) -> Self {
         let period = period(&role);
         let guarded = role.is_guarded();
-        let why_no_other = match role.rotation_failure {
-            Some(failure) => Cow::Owned(format!("its rotation failed: {}", failure.message)),
-            None if !role.definition.rotation.automated => {
-                Cow::Borrowed("rotate-role makes a new one, since rotation is not automated")
-            }
-            None => Cow::Borrowed("its rotation is due"),
+        let successor = match role.rotation_failure {
+            _ if !role.definition.rotation.automated => Successor::Manual,
+            Some(failure) => Successor::Failed(failure.message),
+            None => Successor::Due,
         };
         let unfit = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone);
         let withheld = match (role.deletion, unfit) {
@@ -80,7 +89,7 @@ impl SharedKey {
             ttl: role.definition.rotation.ttl,
             period,
             withheld,
-            why_no_other,
+            successor,
         }
     }
 }
@@ -99,10 +108,9 @@ impl Cacheable for SharedKey {
             + self.secret.expose_secret().len()
             + self.hash.as_str().len()
             + self.name.len()
-            + self.why_no_other.len()
-            + match &self.withheld {
-                Some(Withheld::Unguarded(reason)) => reason.len(),
-                _ => 0,
+            + match &self.successor {
+                Successor::Failed(reason) => reason.len(),
+                Successor::Manual | Successor::Due => 0,
             }
     }
 }
