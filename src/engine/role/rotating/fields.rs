@@ -205,7 +205,7 @@ mod tests {
             ),
             (
                 json!({"rotation_period": "90m", "rotate_at": "03:00"}),
-                "rotate_at needs",
+                "rotate_at requires",
             ),
             (
                 json!({"rotation_schedule": "0 3 * * 0", "rotate_at": "03:00"}),
@@ -214,7 +214,7 @@ mod tests {
             (json!({"rotation_schedule": "@daily"}), "rotation_schedule"),
             (
                 json!({"rotation_window": "2h"}),
-                "rotation_window goes only with",
+                "rotation_window requires",
             ),
             (
                 json!({"key_max_lifetime": "30d"}),
