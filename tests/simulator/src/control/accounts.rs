@@ -1,6 +1,6 @@
-//! Accounts: further ones, and making an organization of one.
+//! Accounts: adding them, and turning one into an organization's.
 //!
-//! An account is named by its number, counted from 0; the first is there from the start.
+//! An account is identified by its number, counted from 0; the first exists from the start.
 
 use std::sync::Arc;
 
