@@ -229,7 +229,7 @@ async fn revoke_unheard(backend: &dyn Backend, unheard: super::Response) {
     });
     if let Err(reason) = backend.handle_request(revocation).await {
         // The engine keeps retrying: it treats this as a lease that the host never registered.
-        tracing::warn!(%reason, "cannot revoke a lease whose caller is gone yet");
+        tracing::warn!(%reason, "a lease whose caller is gone cannot be revoked yet");
     }
 }
 

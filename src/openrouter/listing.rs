@@ -107,7 +107,9 @@ impl ListedKey {
             hash: Value,
         }
         let Ok(Beginning { name, hash }) = Beginning::deserialize(&whole) else {
-            return Err(Error::unclear("the key listing has an entry that is not a key"));
+            return Err(Error::unclear(
+                "the key listing has an entry that is not a key",
+            ));
         };
         Ok(Self {
             name,

@@ -114,10 +114,7 @@ mod tests {
     #[test]
     fn fields_that_make_no_schedule_are_refused_with_the_reason() {
         let table = [
-            (
-                r"{}",
-                "rotation_period or rotation_schedule is required",
-            ),
+            (r"{}", "rotation_period or rotation_schedule is required"),
             (
                 r#"{"rotate_at":"03:00"}"#,
                 "rotation_period or rotation_schedule is required",

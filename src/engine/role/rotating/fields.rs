@@ -212,10 +212,7 @@ mod tests {
                 "rotate_at",
             ),
             (json!({"rotation_schedule": "@daily"}), "rotation_schedule"),
-            (
-                json!({"rotation_window": "2h"}),
-                "rotation_window requires",
-            ),
+            (json!({"rotation_window": "2h"}), "rotation_window requires"),
             (
                 json!({"key_max_lifetime": "30d"}),
                 "key_max_lifetime must be 0",
