@@ -1,4 +1,4 @@
-//! Load: readers that read again and again, as fast as they are answered or at a steady rate.
+//! Load: readers in a loop, as fast as possible or at a steady rate.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Somebody who reads one thing at a time.
+/// Reads one thing at a time.
 pub(crate) trait Reader {
-    /// Reads once; panics unless the answer is what it should be.
+    /// Reads once; panics unless the answer is correct.
     async fn read(&mut self);
 }
 
-/// What came of some load.
+/// The result of a load.
 pub(crate) struct Load {
-    /// In order of size.
+    /// Sorted.
     latencies: Vec<Duration>,
     wall: Duration,
 }
@@ -43,12 +43,12 @@ impl Load {
         self.latencies.len() as f64 / self.wall.as_secs_f64()
     }
 
-    /// What one read's share of something is, in microseconds.
+    /// The cost of one read, in microseconds.
     pub(crate) fn share(&self, of: Duration) -> f64 {
         of.as_secs_f64() * 1e6 / self.latencies.len() as f64
     }
 
-    /// The latency within which this part of the reads was answered, in microseconds.
+    /// The latency that this fraction of the reads did not exceed, in microseconds.
     pub(crate) fn within(&self, part: f64) -> f64 {
         let last = self.latencies.len() - 1;
         #[expect(
@@ -61,7 +61,7 @@ impl Load {
     }
 }
 
-/// Every reader reads as fast as it is answered, for this long.
+/// All readers read as fast as possible, for this long.
 pub(crate) async fn flat_out<R: Reader>(readers: &mut [R], time: Duration) -> Load {
     let begun = Instant::now();
     let each = join_all(readers.iter_mut().map(async |reader| {
@@ -75,7 +75,7 @@ pub(crate) async fn flat_out<R: Reader>(readers: &mut [R], time: Duration) -> Lo
     Load::of(latencies, begun.elapsed())
 }
 
-/// The readers together read so often, as fast as they are answered.
+/// The readers together read this many times, as fast as possible.
 pub(crate) async fn so_often<R: Reader>(readers: &mut [R], reads: usize) -> Load {
     let begun = Instant::now();
     let share = reads.div_ceil(readers.len());
@@ -90,10 +90,10 @@ pub(crate) async fn so_often<R: Reader>(readers: &mut [R], reads: usize) -> Load
     Load::of(latencies, begun.elapsed())
 }
 
-/// The readers together read at this rate, for this long; a reader that is late goes on at once.
+/// The readers together read at this rate, for this long; a late reader continues at once.
 ///
-/// Latencies count from when a read was sent: the timer's own lateness, up to a millisecond, is
-/// nobody's fault that is measured here.
+/// Latencies are measured from when a read was sent: the timer's own delay, up to a millisecond, is not
+/// the fault of what is measured.
 pub(crate) async fn paced<R: Reader>(readers: &mut [R], rate: f64, time: Duration) -> Load {
     let begun = Instant::now();
     let pause = Duration::from_secs_f64(readers.len() as f64 / rate);

@@ -1,4 +1,4 @@
-//! A Vault server with everything mounted that is measured.
+//! A Vault server on which everything measured is mounted.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server with these plugins mounted and set up, each under its name.
+    /// A server with these plugins mounted and set up, each under its own name.
     pub(crate) async fn with(contenders: impl IntoIterator<Item = &Contender>) -> Self {
         let vault = Vault::dev().await;
         let client = vault.client();
@@ -38,7 +38,7 @@ impl Server {
         self.vault.client()
     }
 
-    /// So many readers of a path of this plugin's mount.
+    /// This many readers of a path of this plugin's mount.
     pub(crate) async fn readers(
         &self,
         contender: &Contender,
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-/// So many readers of a path of this server, each with a connection of its own.
+/// This many readers of a path of this server, each with its own connection.
 pub(crate) async fn readers(client: &Client, path: &str, count: usize) -> Vec<HttpReader> {
     let path = [path.to_owned()];
     readers_of(client, count, |_| path.to_vec()).await
@@ -88,7 +88,8 @@ pub(crate) async fn readers_of(
     readers
 }
 
-/// Ours is registered by the server itself, under its file's name; a second entry is another process.
+/// The server registers our plugin itself, under its file name; a second entry would be another
+/// process.
 fn catalog_name(contender: &Contender) -> String {
     format!("measured-{}", contender.name)
 }

@@ -85,6 +85,7 @@ impl Error {
             | Self::Full(_)
             | Self::Incomplete(_)
             | Self::Unusable(_)
+            | Self::Awaited(_)
             | Self::Answer(_) => "other",
         }
     }

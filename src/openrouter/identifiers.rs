@@ -1,6 +1,6 @@
-//! What keys and workspaces are called in the API: the types that go into its paths and queries.
+//! Identifiers of keys and workspaces, for the API's paths and queries.
 //!
-//! The engine stores them. Each holds nothing that would have to be escaped in a URL.
+//! The engine stores them. None contains a character that needs escaping in a URL.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::Invalid;
 
-/// What identifies a key in the API's paths: the SHA-256 of its secret, in lowercase hexadecimal.
+/// The identifier of a key in the API's paths: the SHA-256 of its secret, in lowercase hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyHash(String);
@@ -23,7 +23,7 @@ impl KeyHash {
         Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Takes a hash as the API writes it.
+    /// Parses a hash in the API's form.
     ///
     /// # Errors
     /// [`Invalid::KeyHash`] unless it is 64 lowercase hexadecimal digits.
@@ -69,7 +69,7 @@ impl From<KeyHash> for String {
 pub struct WorkspaceId(String);
 
 impl WorkspaceId {
-    /// Takes a UUID in its usual form of five groups; upper case is accepted.
+    /// Parses a UUID in the usual form of five groups; upper case is accepted.
     ///
     /// # Errors
     /// [`Invalid::WorkspaceId`] for anything else.

@@ -1,16 +1,16 @@
-//! The part of OpenRouter's API that is used, and what each failure means.
+//! The part of OpenRouter's API that the engine uses, and the meaning of each failure.
 //!
-//! Of keys: describe a bearer (`GET /key`), create, read, change and delete one (`/keys`,
-//! `/keys/{hash}`), go through all of them. Of what keys are held to: guardrails and their assignments,
-//! workspaces, the members of an organization.
+//! Of keys: describe the key of a request (`GET /key`), create, read, change and delete a key (`/keys`,
+//! `/keys/{hash}`), and go through all keys. Of what keys are held to: guardrails and their assignments,
+//! workspaces, and the members of an organization.
 //!
-//! The engine calls it through [`Client`]; every failure comes back as an [`Error`] that says
-//! whether the request may have taken effect. Nothing here repeats a request, reads the clock or
-//! the environment, or knows of Vault. HTTP itself comes in as a [`Network`].
+//! The engine calls them through [`Client`]; every failure is an [`Error`] that says whether the
+//! request may have taken effect. Nothing here repeats a request, reads the clock or the environment,
+//! or knows about Vault. The caller provides HTTP as a [`Network`].
 //!
-//! Source of the protocol facts: OpenRouter's OpenAPI document (`openapi/openapi.yaml` in the
-//! repository OpenRouterTeam/docs) and its published SDKs. OpenRouter adds fields and enum
-//! values unannounced, so unknown fields are ignored and missing ones get a default.
+//! The protocol facts come from OpenRouter's OpenAPI document (`openapi/openapi.yaml` in the repository
+//! OpenRouterTeam/docs) and its published SDKs. OpenRouter adds fields and enum values unannounced, so
+//! unknown fields are ignored and missing ones get a default.
 
 mod answer;
 mod client;
