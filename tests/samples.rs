@@ -5,8 +5,12 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    /// JSON has no comments: what is said of these is that `scripts/sdks` installs from them.
-    const WITHOUT_COMMENTS: [&str; 2] = ["sdk/package.json", "sdk/package-lock.json"];
+    /// JSON has no comments: the command that checks each of these files.
+    const WITHOUT_COMMENTS: [(&str, &str); 3] = [
+        ("sdk/package.json", "scripts/sdks"),
+        ("sdk/package-lock.json", "scripts/sdks"),
+        ("prometheus/dashboard.json", "scripts/test prometheus"),
+    ];
 
     #[test]
     fn every_sample_names_a_check_that_knows_it() {
@@ -43,13 +47,13 @@ mod tests {
 
     /// The commands that a sample says it is checked by.
     fn commands_of(sample: &str) -> Vec<String> {
-        if WITHOUT_COMMENTS.contains(&sample) {
-            return vec!["scripts/sdks".to_owned()];
+        if let Some((_, command)) = WITHOUT_COMMENTS.iter().find(|(name, _)| *name == sample) {
+            return vec![(*command).to_owned()];
         }
         let text = text(&format!("samples/{sample}"));
         let quoted = text.split('`').skip(1).step_by(2);
         let commands = quoted.filter(|quoted| {
-            *quoted == "scripts/test consumers"
+            quoted.starts_with("scripts/test ")
                 || *quoted == "scripts/sdks"
                 || quoted.starts_with("samples/check ")
         });
@@ -59,8 +63,12 @@ mod tests {
     /// What a command does, as text.
     fn source(command: &str) -> String {
         match command.split_once(' ') {
-            Some(("scripts/test", _)) => {
-                let files = files_below(&root().join("tests/acceptance/consumers"));
+            Some(("scripts/test", module)) => {
+                let module = root().join("tests/acceptance").join(module);
+                let files = match module.is_dir() {
+                    true => files_below(&module),
+                    false => vec![module.with_extension("rs")],
+                };
                 let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
                 texts.collect()
             }

@@ -183,7 +183,7 @@ async fn a_guardrail_that_is_gone_withholds_the_key_until_the_role_has_another_o
         world.quiet().await;
         let refusal = world.key("app").await.unwrap_err();
         assert!(
-            refusal.contains("does not know what the request names"),
+            refusal.contains("did not find what the request names"),
             "{refusal}"
         );
         guardrail(&world, "other");
