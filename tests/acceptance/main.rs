@@ -9,6 +9,8 @@ mod addresses;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connections;
@@ -19,6 +21,8 @@ mod crash;
 #[cfg(test)]
 mod credentials;
 #[cfg(test)]
+mod custody;
+#[cfg(test)]
 mod deletion;
 #[cfg(test)]
 mod documentation;
@@ -28,6 +32,8 @@ mod dynamic;
 mod egress;
 #[cfg(test)]
 mod forgetting;
+#[cfg(test)]
+mod guardrails;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
@@ -40,6 +46,8 @@ mod impatience;
 mod lifecycle;
 #[cfg(test)]
 mod policies;
+#[cfg(test)]
+mod prometheus;
 #[cfg(test)]
 mod promise;
 #[cfg(test)]

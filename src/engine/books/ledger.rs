@@ -9,7 +9,7 @@ use crate::engine::names::{Life, Origin, Place, RoleName};
 use crate::engine::role::Role;
 use crate::engine::role::rotating::RotatingRole;
 use crate::logical::StorageError;
-use crate::openrouter::KeyHash;
+use crate::openrouter::{GuardrailId, KeyHash};
 
 /// The keys of rotating roles, whose they are, and what is still to be compared.
 pub struct Ledger {
@@ -22,6 +22,8 @@ pub struct Ledger {
     /// Where each role's current key is expected.
     current: BTreeMap<Place, Vec<(KeyHash, RoleName)>>,
     known: HashSet<KeyHash>,
+    /// The keys that should be held to a guardrail, by where they are.
+    guarded: BTreeMap<Place, BTreeMap<KeyHash, (GuardrailId, RoleName)>>,
     /// Whose keys are marked how.
     roles: HashMap<Origin, RoleName>,
     /// Whether a role is left alone since its entry is unreadable: nobody knows its mark.
@@ -47,6 +49,7 @@ impl Ledger {
             left: BTreeSet::new(),
             current: BTreeMap::new(),
             known: HashSet::new(),
+            guarded: BTreeMap::new(),
             roles: HashMap::new(),
             has_unreadable: false,
         }
@@ -65,8 +68,12 @@ impl Ledger {
         match read {
             Ok(Some(role)) => {
                 self.roles.insert(origin(name, role.life()), name.clone());
-                if let Role::Rotating(role) = role {
-                    self.enter_keys(name, role);
+                match role {
+                    Role::Rotating(role) => self.enter_keys(name, role),
+                    Role::Dynamic(role) if role.terms.guardrail_id.is_some() => {
+                        self.left.insert(role.terms.place());
+                    }
+                    Role::Dynamic(_) => {}
                 }
             }
             Ok(None) => {}
@@ -81,6 +88,10 @@ impl Ledger {
         let hashes = role.keys().map(|(hash, _)| hash.clone());
         self.known.extend(hashes);
         self.left.extend(role.places());
+        for key in role.guarded_keys() {
+            let guarded = self.guarded.entry(key.place).or_default();
+            guarded.insert(key.hash, (key.guardrail_id, name.clone()));
+        }
         let current = self.current.entry(role.place_of_current()).or_default();
         current.push((role.current.hash.clone(), name.clone()));
     }
@@ -111,6 +122,14 @@ impl Ledger {
             roles.entry(hash).or_default().push(name);
         }
         roles
+    }
+
+    /// The keys of rotating roles at a place that should be held to a guardrail, and whose they are.
+    pub fn guarded(
+        &self,
+        place: &Place,
+    ) -> impl Iterator<Item = (&KeyHash, &(GuardrailId, RoleName))> {
+        self.guarded.get(place).into_iter().flatten()
     }
 
     /// Whether the key was in a role's entry.

@@ -4,6 +4,7 @@
 //! - [`intents`]: keys that were ordered and not confirmed yet.
 //! - [`looks`]: what the looks for those that are adrift have shown.
 //! - [`leases`]: the leases on keys of their own.
+//! - [`roster`]: every role as it was seen last.
 //! - [`ledger`]: what is still to be compared with what is at OpenRouter.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
@@ -13,6 +14,7 @@ mod intents;
 mod leases;
 mod ledger;
 mod looks;
+mod roster;
 
 use std::sync::Arc;
 
@@ -20,9 +22,10 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 pub use intents::{InFlight, Intent, Intents, Purpose};
-pub use leases::{LeaseGuard, LeasedKey, Leases, Record};
+pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use ledger::{Ledger, Owner};
 pub use looks::{Finding, Listing, OUTLIVED};
+pub use roster::{Condition, Overdue, Roster, Summary};
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::connection::Bounds;
 use crate::engine::error::Error;
 use crate::engine::names::{Address, ConnectionName};
 use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
-use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings};
+use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings, Workspace};
 
 /// A connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Connection {
     /// Which address `api_url`, `proxy_url` and `ca_certificate` are, and whose keys may be sent there.
     #[serde(default)]
     pub address: Address,
+    /// What binds the roles that use it.
+    #[serde(default, skip_serializing_if = "Bounds::are_open")]
+    pub bounds: Bounds,
 }
 
 /// What OpenRouter said of a management key.
@@ -44,6 +48,9 @@ pub struct Proof {
     pub expires_at: Option<Timestamp>,
     /// When OpenRouter said so.
     pub verified_at: Timestamp,
+    /// The workspaces that the key saw then; `None` if they could not be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspaces: Option<Vec<Workspace>>,
 }
 
 impl Connection {
@@ -84,7 +91,8 @@ impl Connection {
 
 impl Stored for Connection {
     /// 2: `address`, without which an older build would send keys where they must not go.
-    const VERSION: u32 = 2;
+    /// 3: `bounds`, without which an older build would let every role make any key.
+    const VERSION: u32 = 3;
 }
 
 #[cfg(test)]
@@ -102,6 +110,7 @@ mod tests {
             proxy_url: Some(ProxyUrl::parse("http://vault:planted@proxy.example:3128").unwrap()),
             proof: None,
             address: Address::default(),
+            bounds: Bounds::default(),
         };
         let shown = format!("{connection:?} {:?}", connection.settings());
         assert!(shown.contains("proxy.example"), "{shown}");

@@ -6,9 +6,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bounds::Bounds;
 use super::entry::Connection;
+use super::metered::{Heartbeats, Meter, Metered, Pulse};
 use super::turns::{Making, Turn, Turns, Urgency};
+use crate::engine::clock::Clock;
 use crate::engine::error::Error;
+use crate::engine::meters::Meters;
 use crate::engine::names::{Address, ConnectionName};
 use crate::framework::Locks;
 use crate::logical::Storage;
@@ -17,21 +21,25 @@ use crate::openrouter::{Client, Network};
 /// The clients of a mount's connections.
 pub struct Links {
     network: Arc<dyn Network>,
+    meter: Meter,
     // Plain mutexes: none is ever held across an await.
-    known: Mutex<HashMap<ConnectionName, (Client, Address)>>,
+    known: Mutex<HashMap<ConnectionName, Known>>,
     turns: Mutex<HashMap<ConnectionName, Turns>>,
     uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
+    pulses: Mutex<HashMap<ConnectionName, Arc<Pulse>>>,
     loading: Locks,
 }
 
 impl Links {
-    /// No links yet; requests will go over this network.
-    pub fn new(network: Arc<dyn Network>) -> Self {
+    /// No links yet; requests will go over this network, and be counted.
+    pub fn new(network: Arc<dyn Network>, meters: Arc<Meters>, clock: Arc<dyn Clock>) -> Self {
         Self {
             network,
+            meter: Meter { meters, clock },
             known: Mutex::default(),
             turns: Mutex::default(),
             uses: Arc::default(),
+            pulses: Mutex::default(),
             loading: Locks::default(),
         }
     }
@@ -44,19 +52,25 @@ impl Links {
         // One loader at a time, or a slow one could bring back a client that was just dropped.
         let _loading = self.loading.lock(&name.key()).await;
         let known = lock(&self.known).get(name).cloned();
-        let (client, address) = match known {
+        let known = match known {
             Some(known) => known,
             None => {
                 let connection = Connection::load(storage, name)
                     .await?
                     .ok_or_else(|| missing(name))?;
-                let client = Client::new(&connection.settings(), &*self.network)?;
-                let known = (client, connection.address);
+                let pulse = Arc::clone(lock(&self.pulses).entry(name.clone()).or_default());
+                let network = self.metered(Some(pulse));
+                let client = Client::new(&connection.settings(), &network)?;
+                let known = Known {
+                    client,
+                    address: connection.address,
+                    bounds: Arc::new(connection.bounds),
+                };
                 lock(&self.known).insert(name.clone(), known.clone());
                 known
             }
         };
-        Ok(self.through(name, client, address))
+        Ok(self.through(name, known))
     }
 
     /// A link with settings that are not stored yet, under the same limits.
@@ -64,8 +78,13 @@ impl Links {
     /// # Errors
     /// When no client can be made from them.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
-        let client = Client::new(&connection.settings(), &*self.network)?;
-        Ok(self.through(name, client, connection.address.clone()))
+        let client = Client::new(&connection.settings(), &self.metered(None))?;
+        let known = Known {
+            client,
+            address: connection.address.clone(),
+            bounds: Arc::new(connection.bounds.clone()),
+        };
+        Ok(self.through(name, known))
     }
 
     /// The entry has changed, or is gone. Requests under way end with the old client.
@@ -110,6 +129,23 @@ impl Links {
         Ok(Closed(self.handle(name)))
     }
 
+    /// When a connection worked last, and when it did not, since this process knows it.
+    pub fn heartbeats(&self, name: &ConnectionName) -> Heartbeats {
+        let pulses = lock(&self.pulses);
+        pulses
+            .get(name)
+            .map(|pulse| pulse.last())
+            .unwrap_or_default()
+    }
+
+    fn metered(&self, pulse: Option<Arc<Pulse>>) -> Metered<'_> {
+        Metered {
+            network: &*self.network,
+            meter: self.meter.clone(),
+            pulse,
+        }
+    }
+
     fn handle(&self, name: &ConnectionName) -> Handle {
         Handle {
             uses: Arc::clone(&self.uses),
@@ -117,29 +153,32 @@ impl Links {
         }
     }
 
-    fn through(&self, name: &ConnectionName, client: Client, address: Address) -> Link {
+    fn through(&self, name: &ConnectionName, known: Known) -> Link {
         let mut turns = lock(&self.turns);
         let turns = turns.entry(name.clone()).or_default().clone();
-        Link {
-            client,
-            address,
-            turns,
-        }
+        Link { known, turns }
     }
 }
 
 /// A way to OpenRouter.
 #[derive(Clone)]
 pub struct Link {
+    known: Known,
+    turns: Turns,
+}
+
+/// What is kept of a connection's entry.
+#[derive(Clone)]
+struct Known {
     client: Client,
     address: Address,
-    turns: Turns,
+    bounds: Arc<Bounds>,
 }
 
 impl Link {
     /// The client, for one request: wait for a turn, and give it back by dropping the result.
     pub async fn client(&self, urgency: Urgency) -> Turn {
-        self.turns.turn(&self.client, urgency).await
+        self.turns.turn(&self.known.client, urgency).await
     }
 
     /// Room for one more key in the making; see [`Making`].
@@ -149,7 +188,12 @@ impl Link {
 
     /// Where its requests go.
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.known.address
+    }
+
+    /// What binds the roles that use the connection.
+    pub fn bounds(&self) -> &Bounds {
+        &self.known.bounds
     }
 }
 

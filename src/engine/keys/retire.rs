@@ -1,12 +1,13 @@
-//! The one door by which a key dies. Nothing else asks OpenRouter to delete one, and whoever wants
-//! that shows by what right: a [`Warrant`].
+//! The one door by which a key dies, or is disabled because its time has come. Nothing else asks
+//! OpenRouter to delete one, and whoever wants that shows by what right: a [`Warrant`].
 
+use super::unclaimed::Unclaimed;
 use crate::engine::books::{InFlight, LeaseGuard};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, Fenced, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
-use crate::openrouter::{Deletion, KeyHash};
+use crate::openrouter::{self, Deletion, KeyHash};
 
 /// By what right a key is ended.
 pub enum Warrant<'a> {
@@ -23,6 +24,8 @@ pub enum Warrant<'a> {
     Unknown(&'a Fenced),
     /// Storage does not know it: proved by the intent, which could be written again.
     UnknownLease,
+    /// A person has ordered it, and nobody of this mount has the key.
+    Ordered(&'a Unclaimed),
 }
 
 impl Warrant<'_> {
@@ -36,6 +39,19 @@ impl Warrant<'_> {
             Self::Unknown(Fenced { role: Some(_) }) => "its role does not have it".to_owned(),
             Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
             Self::UnknownLease => "it has no lease".to_owned(),
+            Self::Ordered(unclaimed) => format!("it was ordered; the key is {}", unclaimed.owner),
+        }
+    }
+
+    /// In one word, for counters.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::OfRole(..) => "role",
+            Self::OfLease(_) => "lease",
+            Self::Unused(_) => "unused",
+            Self::Rejected => "rejected",
+            Self::Unknown(_) | Self::UnknownLease => "unconfirmed",
+            Self::Ordered(_) => "ordered",
         }
     }
 
@@ -44,6 +60,7 @@ impl Warrant<'_> {
             Self::OfRole(_, urgency) => *urgency,
             Self::OfLease(_) | Self::Unused(_) | Self::Rejected => Urgency::Revocation,
             Self::Unknown(_) | Self::UnknownLease => Urgency::Ordinary,
+            Self::Ordered(_) => Urgency::Emergency,
         }
     }
 }
@@ -63,7 +80,48 @@ pub async fn retire(
     let turn = link.client(warrant.urgency()).await;
     tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "revoking");
     let deleted = turn.delete_key(hash).await;
-    deleted.map_err(Error::while_doing(format!(
+    let deleted = deleted.map_err(Error::while_doing(format!(
         "key {hash} could not be revoked"
-    )))
+    )));
+    match &deleted {
+        Ok(_) => engine.meters.revoked(warrant.label()),
+        Err(reason) => engine.meters.revocation_failed(reason.label()),
+    }
+    deleted
+}
+
+/// What came of [`disable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// The key is as was asked for.
+    Done,
+    /// OpenRouter does not know the key any more.
+    Gone,
+}
+
+/// Disables a key at OpenRouter before it is [retired](retire): it spends nothing more, and can still be
+/// read.
+///
+/// # Errors
+/// [`Error::OpenRouter`] when it is not certain that the key is disabled; [`Error::Missing`] without
+/// the connection.
+pub async fn disable(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    warrant: Warrant<'_>,
+) -> Result<Switched, Error> {
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let turn = link.client(warrant.urgency()).await;
+    tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "disabling");
+    match turn.set_disabled(hash, true).await {
+        Ok(()) => Ok(Switched::Done),
+        Err(openrouter::Error::NotFound { .. }) => Ok(Switched::Gone),
+        Err(reason) => {
+            let doing = format!("key {hash} could not be disabled before its end");
+            let reason = Error::OpenRouter { doing, reason };
+            engine.meters.revocation_failed(reason.label());
+            Err(reason)
+        }
+    }
 }

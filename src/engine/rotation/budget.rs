@@ -9,6 +9,7 @@ use super::perform::failure;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
+use crate::engine::keys::{Switched, Warrant, disable};
 use crate::engine::names::ConnectionName;
 use crate::engine::role::budget::{
     Amount, Begun, Counting, Ledger, Next, Reading, Spans, of_bearer, of_key,
@@ -154,13 +155,10 @@ pub(super) async fn end(
         return Ok(true);
     };
     let is_disabled = grant.disabled_at.is_some();
-    let link = engine
-        .links
-        .open(&*engine.storage, connection_of(role, hash));
-    let link = link.await?;
-    let turn = link.client(urgency).await;
+    let connection = connection_of(role, hash);
     let reading = if is_disabled {
-        match turn.key(hash).await {
+        let link = engine.links.open(&*engine.storage, connection).await?;
+        match link.client(urgency).await.key(hash).await {
             Ok(key) => Some((
                 of_key(&key, counting).spent,
                 Spans::of(&key.usage, counting),
@@ -169,22 +167,18 @@ pub(super) async fn end(
             Err(reason) => return Err(while_reading(hash)(reason)),
         }
     } else {
-        match turn.disable_key(hash).await {
-            Ok(_) => {
+        let warrant = Warrant::OfRole(guard, urgency);
+        match disable(engine, connection, hash, warrant).await? {
+            Switched::Done => {
                 if let Some(ledger) = &mut role.ledger {
                     ledger.disabled(hash, engine.now());
                 }
                 return Ok(false);
             }
-            Err(openrouter::Error::NotFound { .. }) => None,
-            Err(reason) => {
-                let doing = format!("key {hash} could not be disabled before its end");
-                return Err(Error::while_doing(doing)(reason));
-            }
+            Switched::Gone => None,
         }
     };
     role.count_ended(hash, reading, engine.now());
-    drop(turn);
     guard.store(role).await?;
     Ok(true)
 }

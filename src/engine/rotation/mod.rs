@@ -9,6 +9,7 @@
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
+//! - [`apply_guardrail`] holds living keys to the guardrail that the role has.
 //! - [`usage`] is what a role's keys have spent.
 //! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
@@ -23,6 +24,7 @@
 mod budget;
 mod delete;
 mod forget;
+mod guarding;
 mod next_key;
 mod perform;
 mod usage;
@@ -30,6 +32,7 @@ mod write;
 
 pub use delete::delete;
 pub use forget::forget;
-pub use perform::{Rotation, Trigger, revoke_all, rotate, tend};
+pub use guarding::apply_guardrail;
+pub use perform::{Rotation, Trigger, revoke_all, revoke_early, rotate, tend};
 pub use usage::usage;
 pub use write::{create, update};

@@ -48,6 +48,9 @@ impl NextKey<'_> {
             place: definition.terms.place(),
             key_name: &definition.terms.key_name,
             limits: self.limits,
+            ceiling: definition.terms.ceiling(),
+            guardrail: definition.terms.guardrail_id.as_ref(),
+            creator_user_id: definition.terms.creator_user_id.as_deref(),
             lifetime: policy.lifetime(engine.now()),
             // Should storage forget that it was current: as long as a superseded key works.
             in_use: policy.grace,
@@ -74,6 +77,8 @@ impl NextKey<'_> {
             manual: self.manual,
             expires_at: minted.expires_at,
             limits: self.limits,
+            guardrail_id: definition.terms.guardrail_id.clone(),
+            unguarded: false,
             promised_until: None,
         };
         Ok((key, minted.in_flight))

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::budget;
+use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::{Warrant, is_gone, reject, retire, strike};
-use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, failed, next_step};
 use crate::openrouter::{self, KeyHash};
 
@@ -30,6 +30,14 @@ pub enum Trigger<'a> {
 }
 
 impl Trigger<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Manual(Grace::Emergency, _) => "emergency",
+            Self::Manual(Grace::Seconds(_), _) => "manual",
+        }
+    }
+
     fn urgency(&self) -> Urgency {
         match self {
             Self::Manual(Grace::Emergency, _) => Urgency::Emergency,
@@ -48,27 +56,28 @@ pub enum Rotation {
 }
 
 /// Takes a role through all steps that are due now, and returns when it is to be looked at again;
-/// `None` when there is nothing to wait for, or no such role.
+/// `None` when there is nothing to wait for.
 ///
 /// # Errors
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
-pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
-    let guard = engine.tend(name).await;
-    let Some(mut role) = guard.load_rotating().await? else {
-        return Ok(None);
-    };
+pub async fn tend(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<Option<Timestamp>, Error> {
+    let engine = guard.engine();
     while !engine.keeper.is_stopping() {
         role = match next_step(&role, engine.now()) {
             Step::Wait(until) => return Ok(until),
-            Step::Revoke(hash) => revoke(&guard, role, &hash, Urgency::Revocation).await?,
-            Step::ApplyLimits => apply_limits(&guard, role).await?.0,
-            Step::Budget(next) => budget::follow(&guard, role, next).await?,
-            Step::AskAgain => ask_again(&guard, role).await?,
+            Step::Revoke(hash) => revoke(guard, role, &hash, Urgency::Revocation).await?,
+            Step::ApplyGuardrail => apply_guardrail(guard, role).await?.0,
+            Step::ApplyLimits => apply_limits(guard, role).await?.0,
+            Step::Budget(next) => budget::follow(guard, role, next).await?,
+            Step::AskAgain => ask_again(guard, role).await?,
             // A failure is in the role by now, with the time of the next try.
-            Step::Rotate { .. } => match rotate(&guard, role, Trigger::Schedule).await? {
+            Step::Rotate { .. } => match rotate(guard, role, Trigger::Schedule).await? {
                 Rotation::Done(role) | Rotation::Failed(role, _) => role,
             },
-            Step::Delete => match super::delete::finish_deletion(&guard, role).await? {
+            Step::Delete => match super::delete::finish_deletion(guard, role).await? {
                 Some(role) => role,
                 None => return Ok(None),
             },
@@ -136,7 +145,7 @@ pub async fn rotate(
         manual = role.current.manual,
         "rotated"
     );
-    events::rotated(engine, guard.name(), &role).await;
+    events::rotated(engine, guard.name(), &role, trigger.name()).await;
     Ok(Rotation::Done(role))
 }
 
@@ -265,6 +274,34 @@ async fn revoke(
     Ok(role)
 }
 
+/// Revokes a superseded key before its time, which becomes now. Returns the role, and why the key may
+/// still work, which is then tried again.
+///
+/// # Errors
+/// Storage's own.
+pub async fn revoke_early(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    hash: &KeyHash,
+) -> Result<(RotatingRole, Option<String>), Error> {
+    // Disabled already, it waits for its final reading.
+    if role.ends_by_disabling(hash) {
+        return Ok((role, None));
+    }
+    let now = guard.engine().now();
+    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
+        return Ok((role, None));
+    };
+    key.revoke_at = key.revoke_at.min(now);
+    key.failure = None;
+    guard.store(&role).await?;
+    let role = revoke(guard, role, hash, Urgency::Emergency).await?;
+    let key = role.superseded.iter().find(|key| key.hash == *hash);
+    let failure = key.and_then(|key| key.failure.as_ref());
+    let failure = failure.map(|failure| failure.message.clone());
+    Ok((role, failure))
+}
+
 /// Revokes every superseded key whose time has come, trying each once, and returns the role and
 /// what went wrong.
 ///
@@ -302,7 +339,7 @@ async fn rotation_failed(
     role.last_attempt = failure.at;
     role.rotation_failure = Some(failure);
     guard.store(&role).await?;
-    events::rotation_failed(engine, guard.name(), &role).await;
+    events::rotation_failed(engine, guard.name(), &role, reason).await;
     Ok(role)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
+use super::guardrails::compare_assignments;
 use super::settle::{Doubt, origin_of, settle};
 use crate::engine::books::{Ledger, Owner};
 use crate::engine::clock::seconds_until;
@@ -20,7 +21,9 @@ use crate::openrouter::ListedKey;
 pub async fn begin(engine: &Engine, ledger: Ledger) {
     let is_done = ledger.is_done();
     *engine.ledger.lock().await = (!is_done).then_some(ledger);
-    if !is_done {
+    if is_done {
+        engine.roster.reconciled(engine.now());
+    } else {
         engine.keeper.now(Task::Reconcile);
     }
 }
@@ -51,6 +54,7 @@ pub async fn reconcile(engine: &Engine) -> Result<(), Error> {
     }
     if outcome.is_ok() {
         *kept = None;
+        engine.roster.reconciled(engine.now());
     }
     outcome
 }
@@ -73,7 +77,8 @@ async fn compare_at(engine: &Engine, place: &Place, ledger: &Ledger) -> Result<(
         .map(|(name, doubt)| settle(engine, &link, place, name, doubt))
         .buffer_unordered(AT_A_TIME)
         .collect::<Vec<_>>();
-    settled.await.into_iter().collect()
+    let settled: Result<(), Error> = settled.await.into_iter().collect();
+    settled.and(compare_assignments(engine, &link, place, ledger).await)
 }
 
 /// Goes through the keys at a place, and returns the roles about which something is doubtful.

@@ -14,11 +14,13 @@
 //! - **A current key that is gone:** OpenRouter knows neither its hash nor its secret. (A management
 //!   key of another account does not know the hash either, but the secret still works.) It is not
 //!   handed out any more, and replaced if rotation is automated.
+//! - **A key that is not held to its guardrail any more:** it is assigned again, and not handed out before.
 //! - **A key of a role that does not exist** is named in the log, and left alone.
 //!
 //! Whatever else is at OpenRouter is somebody else's, and not looked at.
 
 mod compare;
+mod guardrails;
 mod settle;
 
 pub use compare::{begin, going_on, reconcile};

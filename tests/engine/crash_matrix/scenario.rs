@@ -1,9 +1,9 @@
 //! What is cut off: everything that the engine does in several effects.
 
-use openrouter_simulator::{Fault, KeyChanges};
+use openrouter_simulator::{Fault, KeyChanges, NewGuardrail};
 use serde_json::{Value, json};
 
-use crate::harness::{FORGET, Harm, ROLE, ROTATE, World, role};
+use crate::harness::{CI, FORGET, Harm, ROLE, ROTATE, World, role};
 
 /// Something that the engine does in several effects.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +34,17 @@ pub(super) enum Scenario {
     BudgetEmergency,
     BudgetEnd,
     BudgetChange,
+    GuardedFirstKey,
+    GuardedRotation,
+    RecoveryOfAnUnguardedKey,
+    GuardrailChange,
+    GuardrailTakenOff,
+    GuardedLease,
+    GuardrailChangeOfLeases,
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 33] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -64,12 +71,24 @@ impl Scenario {
         Self::BudgetEmergency,
         Self::BudgetEnd,
         Self::BudgetChange,
+        Self::GuardedFirstKey,
+        Self::GuardedRotation,
+        Self::RecoveryOfAnUnguardedKey,
+        Self::GuardrailChange,
+        Self::GuardrailTakenOff,
+        Self::GuardedLease,
+        Self::GuardrailChangeOfLeases,
     ];
 
     /// The world in which it begins.
     pub(super) async fn prepare(self) -> World {
         if matches!(self, Self::FirstKey) {
             return World::connected().await;
+        }
+        if matches!(self, Self::GuardedFirstKey) {
+            let world = World::connected().await;
+            guardrails(&world);
+            return world;
         }
         if self.is_about_leases() {
             return self.prepare_leases().await;
@@ -108,6 +127,22 @@ impl Scenario {
                 );
                 world.die_during_a_rotation("before DELETE /keys/*").await;
             }
+            Self::GuardedRotation => guard(&world, ROLE).await,
+            Self::RecoveryOfAnUnguardedKey => {
+                guard(&world, ROLE).await;
+                world.die_during_a_rotation("after POST /keys").await;
+            }
+            Self::GuardrailChange => {
+                guard(&world, ROLE).await;
+                world.write(ROTATE, Value::Null).await.unwrap();
+            }
+            Self::GuardrailTakenOff => {
+                guard(&world, ROLE).await;
+                world.write(ROTATE, Value::Null).await.unwrap();
+                for key in world.openrouter.account().keys() {
+                    world.openrouter.account().unassign_guardrail(&key.hash);
+                }
+            }
             Self::OlderStorage => forget_rotations(&world, [json!({}), json!({})]).await,
             Self::OlderStorageAfterAnEmergency => {
                 forget_rotations(&world, [json!({"rotation_grace_period": 0})]).await;
@@ -145,6 +180,14 @@ impl Scenario {
             Self::LeaseLapse => {
                 world.read("creds/ci").await.unwrap();
             }
+            Self::GuardedLease => guard(&world, CI).await,
+            Self::GuardrailChangeOfLeases => {
+                guard(&world, CI).await;
+                // So that they are alive when they are judged.
+                world.write(CI, json!({"ttl": 3_000})).await.unwrap();
+                world.lease().await.unwrap();
+                world.lease().await.unwrap();
+            }
             Self::RecoveryOfALease => {
                 world.effects.die_at("after POST /keys");
                 tokio::select! {
@@ -166,6 +209,12 @@ impl Scenario {
         }
         let body = match self {
             Self::FirstKey => role(),
+            Self::GuardedFirstKey => {
+                let mut role = role();
+                role["guardrail"] = json!("strict");
+                role
+            }
+            Self::GuardrailChange => json!({"guardrail": "stricter"}),
             Self::EmergencyRotation | Self::BudgetEmergency => json!({"rotation_grace_period": 0}),
             Self::BudgetChange => json!({"budget": 60, "budget_reset": "monthly"}),
             Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
@@ -176,13 +225,17 @@ impl Scenario {
         };
         // Whether it was carried out is what the rest finds out.
         let _ = match self {
-            Self::FirstKey | Self::LimitChange | Self::DefinitionChange | Self::BudgetChange => {
-                world.write(ROLE, body).await
-            }
+            Self::FirstKey
+            | Self::LimitChange
+            | Self::DefinitionChange
+            | Self::BudgetChange
+            | Self::GuardedFirstKey
+            | Self::GuardrailChange => world.write(ROLE, body).await,
             Self::ManualRotation
             | Self::EmergencyRotation
             | Self::BudgetRotation
-            | Self::BudgetEmergency => world.write(ROTATE, body).await,
+            | Self::BudgetEmergency
+            | Self::GuardedRotation => world.write(ROTATE, body).await,
             Self::RoleDeletion => world.delete(ROLE, body).await,
             Self::ForgetRole => world.write(FORGET, body).await,
             Self::ConnectionReplacement => {
@@ -218,10 +271,18 @@ impl Scenario {
             | Self::RecoveryOfAKey
             | Self::RecoveryOfTheLastStroke
             | Self::RecoveryOfARejectedKey
+            | Self::RecoveryOfAnUnguardedKey
             | Self::OlderStorage
             | Self::OlderStorageAfterAnEmergency => {
                 world.restart().await;
                 world.pass(700).await;
+                Ok(None)
+            }
+            // Between the dashboard and the comparison the key is handed out: nobody can know.
+            Self::GuardrailTakenOff => {
+                world.restart().await;
+                world.pass(700).await;
+                world.forgive_unguarded();
                 Ok(None)
             }
             _ => unreachable!("{self:?} is about leases"),
@@ -232,7 +293,10 @@ impl Scenario {
     async fn act_on_leases(self, world: &World) {
         // As above.
         match self {
-            Self::Lease => drop(world.lease().await),
+            Self::Lease | Self::GuardedLease => drop(world.lease().await),
+            Self::GuardrailChangeOfLeases => {
+                let _ = world.write(CI, json!({"guardrail": "stricter"})).await;
+            }
             Self::LeaseRenewal => {
                 let _ = world.renew(600).await;
             }
@@ -264,6 +328,8 @@ impl Scenario {
                 | Self::LeaseRevocation
                 | Self::LeaseLapse
                 | Self::RecoveryOfALease
+                | Self::GuardedLease
+                | Self::GuardrailChangeOfLeases
         )
     }
 
@@ -283,6 +349,21 @@ impl Scenario {
                 | Self::BudgetEmergency
         )
     }
+}
+
+/// Two guardrails to choose from.
+fn guardrails(world: &World) {
+    for name in ["strict", "stricter"] {
+        let account = world.openrouter.account();
+        account.add_guardrail(NewGuardrail::named(name));
+    }
+}
+
+/// Gives the role the first of them.
+async fn guard(world: &World, role: &str) {
+    guardrails(world);
+    let body = json!({"guardrail": "strict"});
+    world.write(role, body).await.unwrap();
 }
 
 /// The role is rotated, readers get its keys, and then storage is what it was before.

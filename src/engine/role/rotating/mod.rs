@@ -8,15 +8,20 @@ mod definition;
 mod entry;
 mod failure;
 mod fields;
+mod guarding;
 #[cfg(test)]
 pub mod sample;
+mod shared_key;
 mod status;
 mod step;
 
 pub use change::Grace;
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
-pub use entry::{CurrentKey, Deletion, Failure, Misfit, RotatingRole, SupersededKey, Unfit};
+pub use entry::{
+    CurrentKey, Deletion, Failure, Misfit, RotatingRole, Standing, SupersededKey, Unfit,
+};
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
-pub use status::{Unconfirmed, of as status};
+pub use shared_key::{SharedKey, Successor, Withheld};
+pub use status::{Health, Unconfirmed, of as status};
 pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};

@@ -49,6 +49,8 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         manual: false,
         expires_at: policy.lifetime(now).map(|seconds| after(now, seconds)),
         limits: limits(1),
+        guardrail_id: None,
+        unguarded: false,
         promised_until: None,
     }
 }
@@ -64,6 +66,10 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
                 limits: limits(1),
                 budget: None,
                 workspace_id: None,
+                workspace: None,
+                guardrail: None,
+                guardrail_id: None,
+                creator_user_id: None,
                 description: String::new(),
             },
             rotation: policy,
@@ -73,6 +79,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
         last_attempt: now,
         rotation_failure: None,
         limits_failure: None,
+        guardrail_failure: None,
         unfit: None,
         deletion: None,
         ledger: None,

@@ -10,7 +10,7 @@ use crate::engine::role::rotating::{
     CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, SupersededKey, Unfit, rotation_due,
 };
 use crate::logical::Response;
-use crate::openrouter::KeyHash;
+use crate::openrouter::{GuardrailId, KeyHash};
 use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
 
 /// What a read of the role answers; `unconfirmed` are its keys in the making, and those whose outcome
@@ -37,6 +37,31 @@ pub struct Unconfirmed {
     pub ordered: Timestamp,
     /// Until when somebody may use it, if it was found; then it is revoked.
     pub revoke_at: Option<Timestamp>,
+}
+
+/// How a role is, in short.
+pub struct Health {
+    /// Whether its last rotation failed, or it waits for somebody.
+    pub is_failed: bool,
+    /// What a person should know; empty if nothing.
+    pub troubles: Vec<String>,
+    /// When its current key is to be replaced by itself.
+    pub next_rotation: Option<Timestamp>,
+}
+
+impl Health {
+    /// How it is now.
+    pub fn of(role: &RotatingRole, now: Timestamp) -> Self {
+        let due = rotation_due(role, now);
+        let (status, message) = outcome(role, due);
+        let is_failed = status == FAILED;
+        let failure = is_failed.then_some(message);
+        Self {
+            is_failed,
+            troubles: failure.into_iter().chain(troubles(role)).collect(),
+            next_rotation: due.time(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -101,6 +126,8 @@ struct KeyView<'a> {
     label: &'a str,
     name: &'a str,
     version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guardrail_id: Option<&'a GuardrailId>,
     created: Timestamp,
     expires: Option<Timestamp>,
     revoke_at: Option<Timestamp>,
@@ -117,6 +144,7 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
+            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
             created: key.since,
             expires: key.expires_at,
             revoke_at: None,
@@ -132,6 +160,7 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
+            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
             created: key.since,
             expires: key.expires_at,
             revoke_at: Some(key.revoke_at),
@@ -146,7 +175,7 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
     if let Some(deletion) = &role.deletion {
         let reason = deletion.failure.as_ref();
         let reason = reason.map_or_else(String::new, |f| format!(": {}", f.message));
-        return ("failed", format!("the role is being deleted{reason}"));
+        return (FAILED, format!("the role is being deleted{reason}"));
     }
     if let Some(failure) = &role.rotation_failure {
         // What a person asked for is not tried again before the role is due by itself.
@@ -155,21 +184,21 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
             _ => String::new(),
         };
         let (message, attempts) = (&failure.message, failure.attempts);
-        return ("failed", format!("{message} (attempt {attempts}{next})"));
+        return (FAILED, format!("{message} (attempt {attempts}{next})"));
     }
     match (due, &role.unfit) {
         (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
-            "failed",
+            FAILED,
             format!(
                 "{MOST_SUPERSEDED} superseded keys are in their grace period; the rotation waits \
                  for one of them to be revoked"
             ),
         ),
         (Due::Now { .. }, Some(unfit)) => ("pending", misfit(unfit)),
-        (_, Some(unfit)) => ("failed", misfit(unfit)),
+        (_, Some(unfit)) => (FAILED, misfit(unfit)),
         (Due::Now { since }, None) => ("pending", format!("due since {since}")),
         (Due::Missed { missed, next }, None) => (
-            "failed",
+            FAILED,
             format!(
                 "the window that opened at {missed} was missed, the next rotation is at {next}"
             ),
@@ -191,6 +220,17 @@ fn misfit(unfit: &Unfit) -> String {
 
 /// What an operator should see even when looking for something else.
 fn troubles(role: &RotatingRole) -> Vec<String> {
+    let unguarded = role.unguarded_keys().len();
+    let guardrail = (unguarded > 0).then(|| {
+        let reason = role.guardrail_failure.as_ref();
+        let reason = reason.map_or("this is under way", |failure| &failure.message);
+        let unusable = if role.is_guarded() {
+            ""
+        } else {
+            ", and the current one is not handed out before it is"
+        };
+        format!("{unguarded} keys are not held to the role's guardrail yet{unusable}: {reason}")
+    });
     let limits = role.limits_failure.iter().map(|failure| {
         format!(
             "the current key does not have the role's limits yet: {}",
@@ -205,5 +245,12 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
         ))
     });
     let unfit = role.unfit.as_ref().map(misfit);
-    unfit.into_iter().chain(limits).chain(revocations).collect()
+    unfit
+        .into_iter()
+        .chain(guardrail)
+        .chain(limits)
+        .chain(revocations)
+        .collect()
 }
+
+const FAILED: &str = "failed";

@@ -17,6 +17,8 @@ pub enum Step {
     Delete,
     /// This superseded key's time has come.
     Revoke(KeyHash),
+    /// Living keys are not held to the guardrail that they should be held to.
+    ApplyGuardrail,
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
     /// The keys do not have the shares of the budget yet that they are to have.
@@ -34,8 +36,9 @@ pub enum Step {
 
 /// The next step.
 ///
-/// A key that must die comes first, since it may be in the wrong hands; then the limits of the key
-/// that is spending now; then the next key. Each waits for its own retries only: a revocation that
+/// A key that must die comes first, since it may be in the wrong hands; then the guardrail, without
+/// which the current key is not handed out; then the limits of the key that is spending now; then the
+/// next key. Each waits for its own retries only: a revocation that
 /// fails does not hold up a rotation.
 pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     if let Some(deletion) = &role.deletion {
@@ -48,6 +51,12 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     for key in &role.superseded {
         match not_before(role.end_due(key), key.failure.as_ref()) {
             at if at <= now => return Step::Revoke(key.hash.clone()),
+            at => wake.at(at),
+        }
+    }
+    if !role.unguarded_keys().is_empty() {
+        match not_before(Timestamp::MIN, role.guardrail_failure.as_ref()) {
+            at if at <= now => return Step::ApplyGuardrail,
             at => wake.at(at),
         }
     }

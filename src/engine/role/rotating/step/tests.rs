@@ -8,6 +8,7 @@ use super::*;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::role::rotating::sample::{DAY, at, key, limits, policies, role};
 use crate::engine::role::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy};
+use crate::openrouter::GuardrailId;
 use crate::schedule::{Period, Schedule};
 
 fn failure(retry_at: Timestamp) -> Failure {
@@ -19,12 +20,22 @@ fn failure(retry_at: Timestamp) -> Failure {
     }
 }
 
+fn guardrail() -> Option<GuardrailId> {
+    GuardrailId::parse("0f8fad5b-d9cb-469f-a165-70867728950e").ok()
+}
+
 /// Roles in whatever state, of which some cannot come about.
 fn roles() -> impl Strategy<Value = RotatingRole> {
     let time = || -60 * 86_400..60 * 86_400_i64;
     let failed = move || prop::option::of(time().prop_map(|t| failure(at(t))));
     let superseded = prop::collection::vec((time(), failed()), 0..4);
-    let failures = (failed(), failed(), prop::option::of((time(), failed())));
+    let guarded = prop::option::of(failed());
+    let failures = (
+        failed(),
+        failed(),
+        prop::option::of((time(), failed())),
+        guarded,
+    );
     let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::Outdated]);
     let unfit = prop::option::weighted(0.2, (misfits, time()));
     (
@@ -36,7 +47,8 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         unfit,
     )
         .prop_map(
-            |(policy, since, superseded, other_limits, (rotation, patch, deletion), unfit)| {
+            |(policy, since, superseded, other_limits, failures, unfit)| {
+                let (rotation, patch, deletion, guarded) = failures;
                 let mut role = role(policy.clone(), at(since));
                 for (version, (revoke_at, failure)) in superseded.into_iter().enumerate() {
                     let next = key(version as u64 + 2, &policy, at(since));
@@ -46,6 +58,10 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
                 }
                 if other_limits {
                     role.definition.terms.limits = limits(2);
+                }
+                if let Some(failed) = guarded {
+                    role.definition.terms.guardrail_id = guardrail();
+                    role.guardrail_failure = failed;
                 }
                 role.rotation_failure = rotation;
                 role.limits_failure = patch;
@@ -77,6 +93,10 @@ proptest! {
             Step::Revoke(hash) => {
                 let key = role.superseded.iter().find(|key| key.hash == hash).unwrap();
                 prop_assert!(key.revoke_at <= now && !waits(&key.failure));
+            }
+            Step::ApplyGuardrail => {
+                prop_assert!(!waits(&role.guardrail_failure));
+                prop_assert!(!role.unguarded_keys().is_empty());
             }
             Step::ApplyLimits | Step::Budget(_) => prop_assert!(!waits(&role.limits_failure)),
             Step::AskAgain => {
@@ -173,7 +193,7 @@ proptest! {
 }
 
 #[test]
-fn a_key_that_must_die_comes_before_limits_and_limits_before_a_rotation() {
+fn a_key_that_must_die_comes_first_then_the_guardrail_the_limits_and_a_rotation() {
     let period = Schedule::every(Period::new(Duration::from_secs(60)).unwrap());
     let policy = RotationPolicy {
         schedule: period,
@@ -185,11 +205,14 @@ fn a_key_that_must_die_comes_before_limits_and_limits_before_a_rotation() {
     let next = key(2, &policy, at(0));
     let mut role = role(policy, at(-100)).switched_to(next, Grace::Seconds(10));
     role.definition.terms.limits = limits(2);
+    role.definition.terms.guardrail_id = guardrail();
     let now = at(1_000);
     let old = role.superseded[0].hash.clone();
     assert_eq!(next_step(&role, now), Step::Revoke(old));
     // A revocation that fails does not hold up the rest.
     role.superseded[0].failure = Some(failure(at(1_001)));
+    assert_eq!(next_step(&role, now), Step::ApplyGuardrail);
+    role.guardrail_failure = Some(failure(at(1_002)));
     assert_eq!(next_step(&role, now), Step::ApplyLimits);
     role.limits_failure = Some(failure(at(1_002)));
     assert_eq!(next_step(&role, now), Step::Rotate { since: at(60) });
