@@ -45,6 +45,15 @@ impl Usd {
         }
     }
 
+    /// Checks an amount of US dollars that is not nothing.
+    ///
+    /// # Errors
+    /// [`Invalid::Limit`] unless it is finite and greater than 0.
+    pub fn positive(amount: f64) -> Result<Self, Invalid> {
+        let amount = Self::new(amount)?;
+        (amount.0 > 0.0).then_some(amount).ok_or(Invalid::Limit)
+    }
+
     /// The amount in US dollars.
     #[must_use]
     pub fn as_f64(self) -> f64 {

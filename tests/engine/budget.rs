@@ -1,7 +1,8 @@
 //! Budgets of rotating roles: what the keys may spend at OpenRouter, and what that costs in requests.
 
-use openrouter_simulator::{Fault, Price};
+use openrouter_simulator::{Fault, NewGuardrail, Price};
 use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{ROLE, ROTATE, World};
 
@@ -254,6 +255,81 @@ async fn a_key_that_was_deleted_outside_counts_in_full_until_the_window_ends() {
     world.pass_until("2026-11-21T00:02:00Z").await;
     assert_eq!(limits(&world), [(100.0, false)]);
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_bounds_of_the_connection_bind_the_budget() {
+    let world = World::connected().await;
+    let bounds = |max: i64| json!({ "max_limit": max });
+    world.write("config", bounds(100)).await.unwrap();
+    let mut beyond = role();
+    beyond["budget"] = json!(101);
+    let refusal = world.write(ROLE, beyond).await.unwrap_err().to_string();
+    assert!(refusal.contains("at most 100 US dollars"), "{refusal}");
+    world.write(ROLE, role()).await.unwrap();
+    // The next key is made without money, and may be given all of it.
+    world.write(ROTATE, json!({})).await.unwrap();
+    let refusal = world.write("config", bounds(99)).await.unwrap_err();
+    assert!(refusal.to_string().contains("app"), "{refusal}");
+    world.write(ROLE, json!({"budget": 99})).await.unwrap();
+    world.write("config", bounds(99)).await.unwrap();
+    let refusal = world.write(ROLE, json!({"budget": null})).await;
+    let refusal = refusal.unwrap_err().to_string();
+    assert!(refusal.contains("has no limit"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_key_is_held_to_the_guardrail_and_the_budget() {
+    let world = with_budget().await;
+    let account = world.openrouter.account();
+    account.add_guardrail(NewGuardrail::named("strict"));
+    let body = json!({"guardrail": "strict", "budget": 80});
+    world.write(ROLE, body).await.unwrap();
+    assert_eq!(limits(&world), [(80.0, false)]);
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(8.0, false), (72.0, false)]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_leaves_the_budget_as_it_was() {
+    let world = with_budget().await;
+    let hash = current(&world).await;
+    spend(&world, &hash, 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let account = world.openrouter.account();
+    account.add_guardrail(NewGuardrail::named("strict"));
+    let before = (limits(&world), stored(&world).await);
+    let refused = Fault::status(403).on("POST", "/guardrails/*/assignments/keys");
+    world.openrouter.faults().add(refused);
+    let body = json!({"guardrail": "strict", "budget": null, "limit": 7});
+    world.write(ROLE, body).await.unwrap_err();
+    assert_eq!((limits(&world), stored(&world).await), before);
+}
+
+/// What is stored of the role's budget.
+async fn stored(world: &World) -> Value {
+    let stored = world.storage.get(ROLE).await.unwrap().unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    let role = &stored["entry"]["rotating"];
+    json!([role["ledger"], role["tally"]])
+}
+
+#[tokio::test]
+async fn a_superseded_key_that_is_revoked_early_is_disabled_at_once_and_read_later() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let path = format!("revoke-key/default/{old}");
+    for _ in 0..2 {
+        world.write(&path, json!({"force": true})).await.unwrap();
+        assert_eq!(limits(&world), [(46.0, true), (54.0, false)]);
+    }
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert_eq!(status["overdue"]["revocations"]["count"], json!(0));
+    world.pass(601).await;
+    assert_eq!(limits(&world), [(60.0, false)]);
 }
 
 #[tokio::test]

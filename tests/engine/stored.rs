@@ -7,7 +7,7 @@ use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
-use crate::harness::{CI, ROLE, ROTATE, World};
+use crate::harness::{CI, ROLE, ROTATE, World, role};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
 const FORMATS: [(u32, &str); 3] = [
@@ -15,6 +15,9 @@ const FORMATS: [(u32, &str); 3] = [
     (2, include_str!("../data/stored/format-2.json")),
     (3, include_str!("../data/stored/format-3.json")),
 ];
+
+/// What was stored of a role with a budget when format 3 introduced it.
+const BUDGET: &str = include_str!("../data/stored/budget-3.json");
 
 #[tokio::test]
 async fn this_build_writes_the_newest_format_as_it_was_introduced() {
@@ -60,6 +63,23 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
         assert!(world.openrouter.account().keys().is_empty());
         assert!(world.intents().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_budget_is_stored_as_it_was_introduced_and_is_kept() {
+    let world = with_budget().await;
+    let introduced: Value = serde_json::from_str(BUDGET).unwrap();
+    let stored = stored(&world).await.remove(ROLE).unwrap();
+    assert_eq!(stored, introduced, "{stored:#}");
+    let (key, value) = (ROLE.to_owned(), introduced.to_string().into_bytes());
+    world.storage.put(Entry { key, value }).await.unwrap();
+    world.restart().await;
+    // The end of the second key, and its final reading.
+    world.pass(1_300).await;
+    assert_eq!(world.violations().await, [""; 0]);
+    let keys = world.openrouter.account().keys();
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].limit, Some(60.0));
 }
 
 #[tokio::test]
@@ -125,6 +145,24 @@ async fn bind(world: &World) {
     }
     let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d"});
     world.write("config", bounds).await.unwrap();
+}
+
+/// A role with a budget whose first key has ended, and whose second has been replaced.
+async fn with_budget() -> World {
+    let world = World::connected().await;
+    let mut body = role();
+    body["limit"] = Value::Null;
+    body["budget"] = json!(100);
+    body["budget_reset"] = json!("daily");
+    world.write(ROLE, body).await.unwrap();
+    let account = world.openrouter.account();
+    let first = &account.keys()[0].hash;
+    account.set_usage(first, 40.0).unwrap();
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.pass(1_300).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.quiet().await;
+    world
 }
 
 /// This build calls its keys and leases otherwise than another did. The newest key is that of the

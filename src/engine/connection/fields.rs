@@ -134,7 +134,7 @@ fn bounds(before: Option<&Bounds>, fields: &Fields) -> Result<Bounds, Error> {
             None => before.allowed_roles,
         },
         max_limit: match fields.number("max_limit") {
-            Some(amount) => Some(Usd::new(amount).map_err(|_| {
+            Some(amount) => Some(Usd::positive(amount).map_err(|_| {
                 Error::invalid("max_limit must be more than 0 US dollars, or empty for none")
             })?),
             None if fields.is_null("max_limit") => None,

@@ -196,12 +196,9 @@ fn key_name(text: &str) -> Result<String, Error> {
 fn limits(before: Option<Limits>, fields: &Fields) -> Result<Limits, Error> {
     let before = before.unwrap_or_default();
     let limit = match fields.number("limit") {
-        Some(amount) => {
-            let usd = Usd::new(amount).ok().filter(|usd| usd.as_f64() > 0.0);
-            Some(usd.ok_or_else(|| {
-                Error::invalid("limit must be more than 0 US dollars, or empty for no limit")
-            })?)
-        }
+        Some(amount) => Some(Usd::positive(amount).map_err(|_| {
+            Error::invalid("limit must be more than 0 US dollars, or empty for no limit")
+        })?),
         None if fields.is_null("limit") => None,
         None => before.limit,
     };
