@@ -178,6 +178,7 @@ async fn document(witness: &mut Witness<'_>, mount: &Mount) {
         "creds/app",
         "static-creds/app",
         "rotate-role/app",
+        "usage/app",
         "keys/default",
         "lookup",
         "status",

@@ -81,6 +81,7 @@ impl<'a> Witness<'a> {
         }
         self.connections().await;
         self.roles().await;
+        self.budgets().await;
         self.leases().await;
         self.custody().await;
         self.disconnects().await;
@@ -136,6 +137,19 @@ impl<'a> Witness<'a> {
                 .write(&format!("forget-role/new-{}", self.round), json!({}))
                 .await,
             mount.write("forget-connection/nowhere", json!({})).await,
+        ] {
+            self.keep(reply);
+        }
+    }
+
+    async fn budgets(&mut self) {
+        let mount = self.mount;
+        let budget = json!({"budget": self.round + 1, "budget_reset": "daily"});
+        for reply in [
+            mount.write("roles/spender", budget).await,
+            mount.write("rotate-role/spender", json!({})).await,
+            mount.read("usage/spender").await,
+            mount.read("usage/app").await,
         ] {
             self.keep(reply);
         }
