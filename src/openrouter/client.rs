@@ -93,6 +93,21 @@ impl Client {
         answer.key(hash)
     }
 
+    /// Switches a key off (`PATCH /keys/{hash}`): it cannot be used any more, and can still be read.
+    /// Safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this management key does not see such a key.
+    pub async fn disable_key(&self, hash: &KeyHash) -> Result<Key, Error> {
+        let credential = self.transport.management_key();
+        let body = serde_json::json!({"disabled": true});
+        let answer = self
+            .transport
+            .send(Method::PATCH, &key_path(hash), credential, Some(&body))
+            .await?;
+        answer.key(hash)
+    }
+
     /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
     ///
     /// # Errors
@@ -105,6 +120,20 @@ impl Client {
             .send(Method::DELETE, &key_path(hash), credential, NO_BODY)
             .await?;
         answer.deletion()
+    }
+
+    /// Switches a key on again (`PATCH /keys/{hash}`). Safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if this management key does not see such a key.
+    pub async fn enable_key(&self, hash: &KeyHash) -> Result<Key, Error> {
+        let credential = self.transport.management_key();
+        let body = serde_json::json!({"disabled": false});
+        let answer = self
+            .transport
+            .send(Method::PATCH, &key_path(hash), credential, Some(&body))
+            .await?;
+        answer.key(hash)
     }
 
     async fn describe(&self, credential: &Credential) -> Result<CurrentKey, Error> {

@@ -38,20 +38,6 @@ impl Role {
         Ok(stored::parse(&name.key(), value)?)
     }
 
-    /// Reads a rotating role: one storage call. `None` is also for a role of the other kind.
-    ///
-    /// # Errors
-    /// Storage's own.
-    pub async fn load_rotating(
-        storage: &dyn Storage,
-        name: &RoleName,
-    ) -> Result<Option<RotatingRole>, Error> {
-        Ok(match Self::load(storage, name).await? {
-            Some(Self::Rotating(role)) => Some(*role),
-            Some(Self::Dynamic(_)) | None => None,
-        })
-    }
-
     /// Reads a role that must be there: one storage call.
     ///
     /// # Errors
@@ -133,10 +119,13 @@ impl Role {
 
 impl Stored for Role {
     /// 2: the life of the role; of each key its workspace and the address it was made under.
-    const VERSION: u32 = 2;
+    /// 3: how far the end of each superseded key has come, and the hold.
+    const VERSION: u32 = 3;
 
-    fn upgrade(&mut self, _from: u32) {
-        if let Self::Rotating(role) = self {
+    fn upgrade(&mut self, from: u32) {
+        if let Self::Rotating(role) = self
+            && from < 2
+        {
             role.place_keys_by_definition();
         }
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::definition::Definition;
 use super::entry::{CurrentKey, Misfit, RotatingRole, SupersededKey, Unfit};
+use super::stage::Stage;
 use crate::engine::clock::after;
 use crate::engine::names::Place;
 use crate::openrouter::Key;
@@ -26,13 +27,21 @@ impl RotatingRole {
     pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
         let now = new.since;
         let old = self.current;
+        let disabled = |unfit: &Unfit| unfit.reason == Misfit::Disabled;
+        let disabled_outside = self.unfit.filter(disabled).map(|unfit| unfit.since);
         let mut superseded = self.superseded;
+        let leased_until = after(now, self.definition.rotation.ttl)
+            .max(old.promised_until.unwrap_or(Timestamp::MIN));
         let revoke_at = match grace {
             Grace::Emergency => {
                 for key in &mut superseded {
                     key.revoke_at = key.revoke_at.min(now);
+                    key.emergency = true;
                     // Whoever wants a key dead wants it tried now, whatever failed before.
                     key.failure = None;
+                    if key.stage == Stage::Restoring {
+                        key.stage = Stage::Grace;
+                    }
                 }
                 now
             }
@@ -52,6 +61,12 @@ impl RotatingRole {
             expires_at: old.expires_at,
             revoke_at,
             failure: None,
+            leased_until: Some(leased_until),
+            stage: Stage::Grace,
+            emergency: grace == Grace::Emergency,
+            postponed: false,
+            disabled_outside,
+            awaits_person: None,
         });
         Self {
             definition: self.definition,
@@ -63,6 +78,8 @@ impl RotatingRole {
             limits_failure: None,
             unfit: None,
             deletion: self.deletion,
+            late_use: self.late_use,
+            adopted: self.adopted,
         }
     }
 
@@ -117,6 +134,12 @@ impl RotatingRole {
             expires_at: key.expires_at,
             revoke_at: after(now, self.definition.rotation.grace),
             failure: None,
+            leased_until: Some(after(now, self.definition.rotation.ttl)),
+            stage: Stage::Grace,
+            emergency: false,
+            postponed: false,
+            disabled_outside: None,
+            awaits_person: None,
         });
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
-use crate::engine::role::rotating::Definition;
+use crate::engine::role::rotating::{Definition, LateUse, Stage};
 use crate::engine::stored;
 use crate::openrouter::{KeyHash, Limits, WorkspaceId};
 
@@ -36,6 +36,12 @@ pub struct RotatingRole {
     pub unfit: Option<Unfit>,
     /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
     pub deletion: Option<Deletion>,
+    /// Set if the superseded key that ended last was used after every lease on it had run out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_use: Option<LateUse>,
+    /// The key that was adopted when the role was created, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<KeyHash>,
 }
 
 /// The key that a role hands out now.
@@ -101,12 +107,36 @@ pub struct SupersededKey {
     pub expires_at: Option<Timestamp>,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
-    /// Why that has not worked yet.
+    /// Why the next step of its end has not worked yet.
     pub failure: Option<Failure>,
+    /// When the last lease on it has run out: nobody should use it after that. `None` for keys of
+    /// older formats, of which nobody knows.
+    #[serde(default)]
+    pub leased_until: Option<Timestamp>,
+    /// How far its end has come.
+    #[serde(default, skip_serializing_if = "Stage::is_grace")]
+    pub stage: Stage,
+    /// Whether an emergency rotation has ended it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub emergency: bool,
+    /// Whether its revocation was postponed, since it fell due while nobody worked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub postponed: bool,
+    /// When it was noticed that somebody else has disabled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_outside: Option<Timestamp>,
+    /// Set if it was found, and was still in use when it should not have been: when it was last used.
+    /// A person has to decide about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits_person: Option<Timestamp>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A current key that does not fit what is at OpenRouter: the role's entry was restored from a
-/// snapshot, or somebody deleted the key there.
+/// snapshot, or somebody deleted or disabled the key there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfit {
     /// In which way.
@@ -124,6 +154,9 @@ pub struct Unfit {
 pub enum Misfit {
     /// OpenRouter does not know it any more, so it is not handed out.
     Gone,
+    /// Somebody has disabled it at OpenRouter: they pulled the plug, so it is not handed out, and not
+    /// replaced by itself either.
+    Disabled,
     /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
     /// wanted that. It works as long as nobody knows of its time to be revoked.
     Outdated,
@@ -219,9 +252,12 @@ impl RotatingRole {
         }
     }
 
-    /// How many of the superseded keys a rotation of this storage has superseded.
+    /// How many of the superseded keys that still work a rotation of this storage has superseded.
     pub fn superseded_by_rotation(&self) -> usize {
-        self.superseded.iter().filter(|key| !key.found).count()
+        let superseded = self.superseded.iter();
+        superseded
+            .filter(|key| !key.found && !key.stage.is_held())
+            .count()
     }
 
     /// The hashes of all keys that work, oldest first, each with its connection.

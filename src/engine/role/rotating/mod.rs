@@ -9,6 +9,7 @@ mod failure;
 mod fields;
 #[cfg(test)]
 pub mod sample;
+mod stage;
 mod status;
 mod step;
 
@@ -17,5 +18,6 @@ pub use definition::{Definition, KeyLifetime, RotationPolicy};
 pub use entry::{CurrentKey, Deletion, Failure, Misfit, RotatingRole, SupersededKey, Unfit};
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
+pub use stage::{LateUse, Stage};
 pub use status::{Unconfirmed, of as status};
-pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};
+pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};

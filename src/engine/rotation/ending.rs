@@ -1,0 +1,339 @@
+//! The end of a superseded key: looked at once more, disabled where the role wants that, deleted; and
+//! the way back from a hold. Everything here runs under the role's lock, as in
+//! [`perform`](super::perform).
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::perform::failure;
+use crate::engine::clock::after;
+use crate::engine::connection::Urgency;
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::events;
+use crate::engine::keys::{Switched, Warrant, hold, release, retire};
+use crate::engine::role::rotating::{LateUse, RotatingRole, Stage, Step, SupersededKey, next_step};
+use crate::openrouter::{self, Key, KeyHash};
+
+/// How a key ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is disabled, and deleted only if that cannot be done.
+    Hold,
+    /// It is deleted.
+    Revoke,
+}
+
+/// What the last look at a key has shown.
+enum Look {
+    /// Nothing that counts, or OpenRouter did not say in time.
+    Nothing,
+    /// It was used after every lease on it had run out.
+    UsedLate(LateUse),
+    /// A key that was found cannot be ended before it is known whether it is in use.
+    Needed(Error),
+}
+
+/// Ends a superseded key; or stores why that failed, and when it is tried again. One that was found, and
+/// that somebody still uses, is left for a person to decide.
+///
+/// # Errors
+/// Storage's own. The key may have ended then; ending it once more succeeds.
+pub(super) async fn end(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    hash: &KeyHash,
+    ending: Ending,
+    urgency: Urgency,
+) -> Result<RotatingRole, Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
+        return Ok(role);
+    };
+    let late_use = match last_look(engine, key, urgency).await? {
+        Look::Nothing => None,
+        Look::UsedLate(used) if key.found && !key.emergency => {
+            key.awaits_person = Some(used.used_at);
+            key.failure = None;
+            guard.store(&role).await?;
+            report_late_use(guard, &role, &used, true).await;
+            return Ok(role);
+        }
+        Look::UsedLate(used) => Some(used),
+        Look::Needed(reason) => {
+            key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
+            guard.store(&role).await?;
+            return Ok(role);
+        }
+    };
+    let was_held = key.stage.is_held();
+    match carry_out(guard, key, ending, urgency, role.definition.rotation.hold).await {
+        Ok(Ended::Held(stage)) => {
+            tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "disabled");
+            key.stage = stage;
+            key.failure = None;
+        }
+        Ok(Ended::Gone) => {
+            tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "revoked");
+            role.superseded.retain(|key| key.hash != *hash);
+        }
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(reason) => {
+            tracing::warn!(
+                mount = engine.mount,
+                role = %name,
+                key_hash = %hash,
+                %reason,
+                "a superseded key could not be revoked, it is tried again"
+            );
+            key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
+            guard.store(&role).await?;
+            return Ok(role);
+        }
+    }
+    if !was_held {
+        role.late_use.clone_from(&late_use);
+    }
+    guard.store(&role).await?;
+    if let Some(used) = late_use {
+        report_late_use(guard, &role, &used, false).await;
+    }
+    Ok(role)
+}
+
+/// What has become of a key.
+enum Ended {
+    /// It is disabled.
+    Held(Stage),
+    /// OpenRouter does not have it any more.
+    Gone,
+}
+
+/// Disables or deletes. What cannot be disabled is deleted: at once where OpenRouter refuses, or in an
+/// emergency; else not before the second try, so that a short outage does not cost the way back.
+async fn carry_out(
+    guard: &RoleGuard<'_>,
+    key: &SupersededKey,
+    ending: Ending,
+    urgency: Urgency,
+    seconds: u64,
+) -> Result<Ended, Error> {
+    let engine = guard.engine();
+    let warrant = || Warrant::OfRole(guard, urgency);
+    if ending == Ending::Hold {
+        match hold(engine, &key.connection, &key.hash, warrant()).await {
+            Ok(Switched::Done) => {
+                let since = engine.now();
+                let until = after(since, seconds).min(key.expires_at.unwrap_or(Timestamp::MAX));
+                return Ok(Ended::Held(Stage::Held { since, until }));
+            }
+            Ok(Switched::Gone) => return Ok(Ended::Gone),
+            Err(reason) => {
+                let is_refused = matches!(
+                    &reason,
+                    Error::OpenRouter {
+                        reason: openrouter::Error::Refused { .. },
+                        ..
+                    }
+                );
+                if !(is_refused || key.emergency || key.failure.is_some()) {
+                    return Err(reason);
+                }
+                tracing::warn!(
+                    mount = engine.mount,
+                    role = %guard.name(),
+                    key_hash = %key.hash,
+                    %reason,
+                    "a superseded key cannot be held, so it is deleted"
+                );
+            }
+        }
+    }
+    // Forgotten only once OpenRouter has confirmed that it is gone.
+    retire(engine, &key.connection, &key.hash, warrant())
+        .await
+        .map(|_| Ended::Gone)
+}
+
+/// Looks at a key once more before it ends: was it used after every lease on it had run out, and has
+/// somebody else disabled it? In an emergency, and of a key that is disabled already, nobody asks. The
+/// answer is waited for only a moment, since it must not delay a revocation; where the decision
+/// depends on it, as long as it takes.
+///
+/// # Errors
+/// Storage's own.
+async fn last_look(
+    engine: &Engine,
+    key: &mut SupersededKey,
+    urgency: Urgency,
+) -> Result<Look, Error> {
+    if key.emergency || key.stage.is_held() {
+        return Ok(Look::Nothing);
+    }
+    let looking = look(engine, key, urgency);
+    let looked = if key.found {
+        looking.await
+    } else {
+        let now = engine.now();
+        let at_most = now.checked_add(LONGEST_LOOK).unwrap_or(now);
+        tokio::select! {
+            biased;
+            looked = looking => looked,
+            () = engine.clock.sleep_until(at_most) => return Ok(Look::Nothing),
+        }
+    };
+    let seen = match looked {
+        Ok(seen) => seen,
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(reason) if key.found => return Ok(Look::Needed(reason)),
+        Err(reason) => {
+            let hash = &key.hash;
+            tracing::debug!(mount = engine.mount, key_hash = %hash, %reason, "its use is unknown");
+            return Ok(Look::Nothing);
+        }
+    };
+    let Some(seen) = seen else {
+        return Ok(Look::Nothing);
+    };
+    if seen.disabled && key.stage.is_grace() && key.disabled_outside.is_none() {
+        key.disabled_outside = Some(engine.now());
+    }
+    let (Some(used_at), Some(leased_until)) = (seen.last_used_at, key.leased_until) else {
+        return Ok(Look::Nothing);
+    };
+    if used_at <= leased_until {
+        return Ok(Look::Nothing);
+    }
+    Ok(Look::UsedLate(LateUse {
+        hash: key.hash.clone(),
+        version: key.version,
+        used_at,
+        leased_until,
+    }))
+}
+
+/// What OpenRouter says of a key; `None` if it does not know it.
+async fn look(
+    engine: &Engine,
+    key: &SupersededKey,
+    urgency: Urgency,
+) -> Result<Option<Key>, Error> {
+    let link = engine.links.open(&*engine.storage, &key.connection).await?;
+    let turn = link.client(urgency).await;
+    match turn.key(&key.hash).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(openrouter::Error::NotFound { .. }) => Ok(None),
+        Err(reason) => Err(Error::while_doing(format!(
+            "it is not known whether key {} is in use",
+            key.hash
+        ))(reason)),
+    }
+}
+
+async fn report_late_use(
+    guard: &RoleGuard<'_>,
+    role: &RotatingRole,
+    used: &LateUse,
+    is_kept: bool,
+) {
+    let engine = guard.engine();
+    tracing::warn!(
+        mount = engine.mount,
+        role = %guard.name(),
+        key_hash = %used.hash,
+        key_version = used.version,
+        last_used_at = %used.used_at,
+        leased_until = %used.leased_until,
+        "a superseded key was used after every lease on it had run out{}",
+        if is_kept { "; it is not revoked before a person decides" } else { "" }
+    );
+    events::used_late(engine, guard.name(), role, used, is_kept).await;
+}
+
+/// Moves the end of a key that fell due while nobody worked.
+///
+/// # Errors
+/// Storage's own.
+pub(super) async fn postpone(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    hash: &KeyHash,
+    until: Timestamp,
+) -> Result<RotatingRole, Error> {
+    if let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) {
+        tracing::info!(
+            mount = guard.engine().mount,
+            role = %guard.name(),
+            key_hash = %hash,
+            %until,
+            "a revocation fell due while the engine was not running; it is postponed"
+        );
+        key.revoke_at = until;
+        key.postponed = true;
+        guard.store(&role).await?;
+    }
+    Ok(role)
+}
+
+/// Enables a held key that is wanted back. The second result is why that failed, which is then stored
+/// with the role and tried again.
+///
+/// # Errors
+/// Storage's own. The key may be enabled then; enabling it once more does no harm.
+pub(super) async fn enable(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    hash: &KeyHash,
+) -> Result<(RotatingRole, Option<Error>), Error> {
+    let engine = guard.engine();
+    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
+        return Ok((role, None));
+    };
+    let failed = match release(guard, &key.connection, hash).await {
+        Ok(Switched::Done) => {
+            key.stage = Stage::Grace;
+            key.failure = None;
+            None
+        }
+        Ok(Switched::Gone) => {
+            role.superseded.retain(|key| key.hash != *hash);
+            Some(Error::Missing(format!(
+                "OpenRouter does not have key {hash} any more"
+            )))
+        }
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(reason) => {
+            key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
+            Some(reason)
+        }
+    };
+    guard.store(&role).await?;
+    Ok((role, failed))
+}
+
+/// Ends every superseded key whose time has come, trying each once, and returns the role and what went
+/// wrong.
+///
+/// # Errors
+/// Storage's own.
+pub async fn revoke_all(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<(RotatingRole, Option<String>), Error> {
+    let engine = guard.engine();
+    loop {
+        let (hash, ending) = match next_step(&role, engine.circumstances().await?) {
+            Step::Hold(hash) => (hash, Ending::Hold),
+            Step::Revoke(hash) => (hash, Ending::Revoke),
+            _ => break,
+        };
+        role = end(guard, role, &hash, ending, Urgency::Emergency).await?;
+    }
+    let now = engine.now();
+    let lives = |key: &&SupersededKey| key.revoke_at <= now && !key.stage.is_held();
+    let failed = role.superseded.iter().filter(lives);
+    let failure = failed.filter_map(|key| key.failure.clone()).next();
+    Ok((role, failure.map(|failure| failure.message)))
+}
+
+/// How long a revocation waits for the last look.
+const LONGEST_LOOK: SignedDuration = SignedDuration::from_secs(2);
