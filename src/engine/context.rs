@@ -5,19 +5,17 @@ mod role_guard;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
-
 pub use role_guard::{Fenced, RoleGuard};
 
-use super::books::{Books, Ledger, OpenBooks};
+use super::books::{Board, Books, OpenBooks, Passes, Register};
 use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
 use super::keeper::Keeper;
-use super::names::{ConnectionName, Life, Origin, RoleName};
+use super::names::{ConnectionName, Life, Origin, RoleName, Series};
 use super::randomness::Randomness;
 use super::role::Role;
-use super::role::rotating::{Step, next_step};
+use super::role::rotating::{Circumstances, Step, next_step};
 use super::task::Task;
 use crate::framework::Locks;
 use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
@@ -39,13 +37,20 @@ pub struct Engine {
     pub links: Links,
     /// Intents and leases; see [`Engine::books`].
     books: Books,
-    /// What is still to be compared with what is at OpenRouter; `None` when that is over. The task
-    /// that compares holds the lock meanwhile.
-    pub ledger: Mutex<Option<Ledger>>,
+    /// What is known of all roles and their keys.
+    pub register: Register,
+    /// What the comparisons with OpenRouter have found.
+    pub board: Board,
+    /// Comparisons with OpenRouter that are not over.
+    pub passes: Passes,
+    /// By what the keys are marked that this instance orders.
+    pub series: Series,
     /// Wakes what is due.
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
+    /// One adoption of a key at a time.
+    pub adoption_locks: Locks,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
     /// The UUID that the server gave the mount for good. It also tells the mount apart in the log:
@@ -67,11 +72,15 @@ impl Engine {
             events: mount.events,
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
             clock,
-            randomness,
             links: Links::new(network),
             books: Books::default(),
-            ledger: Mutex::default(),
+            register: Register::default(),
+            board: Board::default(),
+            passes: Passes::default(),
+            series: Series::new(&*randomness),
+            randomness,
             role_locks: Locks::default(),
+            adoption_locks: Locks::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
         }
@@ -116,7 +125,15 @@ impl Engine {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
         match &role {
-            Ok(Some(Role::Rotating(role))) => match next_step(role, self.clock.now()) {
+            Ok(Some(role)) => {
+                let origin = self.origin(name, role.life());
+                self.register.enter_if_new(name, origin, role);
+            }
+            Ok(None) => {}
+            Err(reason) => self.register.could_not_read(name, reason),
+        }
+        match &role {
+            Ok(Some(Role::Rotating(role))) => match next_step(role, self.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
                 _ => self.keeper.now(task),
@@ -153,6 +170,20 @@ impl Engine {
     pub async fn resign(&self) {
         self.keeper.resign();
         self.books.close().await;
+        self.register.clear();
+        self.board.clear();
+    }
+
+    /// What counts for the next step of a role besides the role itself, on a node that may write.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn circumstances(&self) -> Result<Circumstances, Error> {
+        Ok(Circumstances {
+            now: self.now(),
+            work_began: Some(self.books().await?.since),
+            two_copies: self.board.copies().is_some(),
+        })
     }
 
     /// Checks that the connection exists.

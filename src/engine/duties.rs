@@ -6,13 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::books::Ledger;
 use super::clock::after;
 use super::context::Engine;
 use super::error::Error;
 use super::keeper::Duties;
 use super::keys::{next_look, recover};
 use super::leasing;
+use super::names::{CONNECTIONS, ConnectionName};
 use super::retry::delay_of_ongoing;
 use super::role::Role;
 use super::rotation::tend;
@@ -60,7 +60,7 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
         Task::Tend(name) => tend(engine, name).await,
         Task::Recover(place) => recover(engine, place).await,
         Task::Lapse(nonce) => leasing::lapse(engine, nonce).await,
-        Task::Reconcile => survey::reconcile(engine).await.map(|()| None),
+        Task::Reconcile(connection) => survey::reconcile(engine, connection).await,
     }
 }
 
@@ -74,7 +74,7 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     };
     match task {
         Task::Tend(_) => after_so_long(0),
-        Task::Reconcile => after_so_long(survey::going_on(engine, now)),
+        Task::Reconcile(connection) => after_so_long(survey::going_on(engine, connection, now)),
         Task::Lapse(nonce) => after_so_long(leasing::overdue(engine, nonce, now)),
         Task::Recover(place) => {
             let (soon, next) = (after_so_long(0), next_look(engine, place, now));
@@ -83,8 +83,11 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     }
 }
 
-/// Reads every intent and every role once. An unreadable entry costs only itself.
+/// Reads every intent and every role once, and has every connection compared. An unreadable entry costs
+/// only itself.
 async fn begin(engine: &Engine) -> Result<(), Error> {
+    // A node that only served reads may have heard of roles that have changed since.
+    engine.register.clear();
     let books = engine.books().await?;
     for place in books.intents.places_adrift() {
         engine.keeper.now(Task::Recover(place));
@@ -92,11 +95,14 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
     for record in books.leases.all() {
         leasing::watch(engine, &record);
     }
-    let mut ledger = Ledger::begun(engine.now());
     for name in Role::names(&*engine.storage).await? {
-        let read = engine.schedule(&name).await;
-        ledger.enter(&name, &read, |name, life| engine.origin(name, life));
+        // What came of it is in the register.
+        let _ = engine.schedule(&name).await;
     }
-    survey::begin(engine, ledger).await;
+    let connections = engine.storage.list(CONNECTIONS).await?;
+    let connections = connections
+        .iter()
+        .filter_map(|name| ConnectionName::parse(name).ok());
+    survey::begin(engine, connections);
     Ok(())
 }

@@ -1,11 +1,14 @@
-//! News for the server's event bus, where it has one: rotations, and those that failed.
+//! News for the server's event bus, where it has one: rotations, those that failed, keys that somebody
+//! went on using, and what a comparison with OpenRouter has found.
 
 use std::collections::BTreeMap;
 
+use crate::engine::books::{Copies, Drift};
 use crate::engine::context::Engine;
-use crate::engine::names::RoleName;
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::role::rotating::{LateUse, RotatingRole};
 use crate::logical::Event;
+use crate::openrouter::KeyHash;
 
 /// A role has a new key.
 pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole) {
@@ -23,6 +26,55 @@ pub async fn rotation_failed(engine: &Engine, name: &RoleName, role: &RotatingRo
         metadata.insert("reason", failure.message.clone());
     }
     send(engine, "openrouter/rotate-fail", metadata).await;
+}
+
+/// A superseded key was used after every lease on it had run out. `is_kept` says whether it is left
+/// alone because of that.
+pub async fn used_late(
+    engine: &Engine,
+    name: &RoleName,
+    role: &RotatingRole,
+    used: &LateUse,
+    is_kept: bool,
+) {
+    let mut metadata = about(name, role, "revoke");
+    metadata.insert("key_hash", used.hash.to_string());
+    metadata.insert("key_version", used.version.to_string());
+    metadata.insert("last_used_at", used.used_at.to_string());
+    metadata.insert("leased_until", used.leased_until.to_string());
+    metadata.insert("revoked", (!is_kept).to_string());
+    send(engine, "openrouter/superseded-key-used", metadata).await;
+}
+
+/// A key is not as it should be, or was not.
+pub async fn drift(
+    engine: &Engine,
+    role: &RoleName,
+    connection: &ConnectionName,
+    drift: Drift,
+    hash: &KeyHash,
+) {
+    let metadata = BTreeMap::from([
+        ("path", role.key()),
+        ("operation", "reconcile".to_owned()),
+        ("connection", connection.to_string()),
+        ("drift", drift.as_str().to_owned()),
+        ("key_hash", hash.to_string()),
+    ]);
+    send(engine, "openrouter/drift", metadata).await;
+}
+
+/// Another copy of this storage is at work.
+pub async fn two_copies(engine: &Engine, connection: &ConnectionName, copies: &Copies) {
+    let keys: Vec<String> = copies.keys.iter().map(ToString::to_string).collect();
+    let metadata = BTreeMap::from([
+        ("path", connection.key()),
+        ("operation", "reconcile".to_owned()),
+        ("connection", connection.to_string()),
+        ("since", copies.since.to_string()),
+        ("key_hashes", keys.join(",")),
+    ]);
+    send(engine, "openrouter/two-copies", metadata).await;
 }
 
 fn about(

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
-use crate::engine::names::{ConnectionName, Nonce, RoleName};
+use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
 use crate::framework::wal::{self, Log};
 use crate::framework::{Held, Locks};
 use crate::logical::{Storage, StorageError};
-use crate::openrouter::KeyHash;
+use crate::openrouter::{KeyHash, Limits, WorkspaceId};
 
 /// A key under a lease: all that its end needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,22 @@ pub struct Record {
     pub key: LeasedKey,
     /// Until when the server may hold it.
     pub until: Timestamp,
+    /// In which workspace it was made; `None` is the account's default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_id: Option<WorkspaceId>,
+    /// The limits that it was given; `None` for leases of the first stored format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Limits>,
+}
+
+impl Record {
+    /// Where the key is.
+    pub fn place(&self) -> Place {
+        Place {
+            connection: self.key.connection.clone(),
+            workspace_id: self.workspace_id.clone(),
+        }
+    }
 }
 
 /// The leases of a mount.
@@ -51,7 +67,7 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            log: Log::new("lease", 1),
+            log: Log::new("lease", 2),
             coming: Mutex::default(),
             locks: Locks::default(),
         }

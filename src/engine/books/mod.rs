@@ -4,25 +4,31 @@
 //! - [`intents`]: keys that were ordered and not confirmed yet.
 //! - [`looks`]: what the looks for those that are adrift have shown.
 //! - [`leases`]: the leases on keys of their own.
-//! - [`ledger`]: what is still to be compared with what is at OpenRouter.
+//! - [`register`]: what is known of all roles and their keys.
+//! - [`passes`]: comparisons with OpenRouter that are not over.
+//! - [`board`]: what the comparisons with OpenRouter have found.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
 //! are reached through [`Books::open`] alone.
 
+mod board;
 mod intents;
 mod leases;
-mod ledger;
 mod looks;
+mod passes;
+mod register;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+pub use board::{Board, Copies, Drift, Noted, in_words};
 pub use intents::{InFlight, Intent, Intents, Purpose};
 pub use leases::{LeaseGuard, LeasedKey, Leases, Record};
-pub use ledger::{Ledger, Owner};
 pub use looks::{Finding, Listing, OUTLIVED};
+pub use passes::{BegunPass, Passes};
+pub use register::{Expectations, Expected, Owner, Part, Register, granted};
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};

@@ -33,6 +33,19 @@ pub struct Connection {
     /// Which address `api_url`, `proxy_url` and `ca_certificate` are, and whose keys may be sent there.
     #[serde(default)]
     pub address: Address,
+    /// How often what is managed is compared with what is at OpenRouter, in seconds; 0 is only when
+    /// the work begins.
+    #[serde(default = "every_hour", skip_serializing_if = "is_every_hour")]
+    pub reconcile_interval: u64,
+}
+
+/// The interval of a connection that was not told another.
+pub(super) fn every_hour() -> u64 {
+    60 * 60
+}
+
+fn is_every_hour(seconds: &u64) -> bool {
+    *seconds == every_hour()
 }
 
 /// What OpenRouter said of a management key.
@@ -84,7 +97,8 @@ impl Connection {
 
 impl Stored for Connection {
     /// 2: `address`, without which an older build would send keys where they must not go.
-    const VERSION: u32 = 2;
+    /// 3: `reconcile_interval`.
+    const VERSION: u32 = 3;
 }
 
 #[cfg(test)]
@@ -102,6 +116,7 @@ mod tests {
             proxy_url: Some(ProxyUrl::parse("http://vault:planted@proxy.example:3128").unwrap()),
             proof: None,
             address: Address::default(),
+            reconcile_interval: 0,
         };
         let shown = format!("{connection:?} {:?}", connection.settings());
         assert!(shown.contains("proxy.example"), "{shown}");

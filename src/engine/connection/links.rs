@@ -18,7 +18,7 @@ use crate::openrouter::{Client, Network};
 pub struct Links {
     network: Arc<dyn Network>,
     // Plain mutexes: none is ever held across an await.
-    known: Mutex<HashMap<ConnectionName, (Client, Address)>>,
+    known: Mutex<HashMap<ConnectionName, Known>>,
     turns: Mutex<HashMap<ConnectionName, Turns>>,
     uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
     loading: Locks,
@@ -44,19 +44,23 @@ impl Links {
         // One loader at a time, or a slow one could bring back a client that was just dropped.
         let _loading = self.loading.lock(&name.key()).await;
         let known = lock(&self.known).get(name).cloned();
-        let (client, address) = match known {
+        let known = match known {
             Some(known) => known,
             None => {
                 let connection = Connection::load(storage, name)
                     .await?
                     .ok_or_else(|| missing(name))?;
                 let client = Client::new(&connection.settings(), &*self.network)?;
-                let known = (client, connection.address);
+                let known = Known {
+                    client,
+                    address: connection.address,
+                    reconcile_interval: connection.reconcile_interval,
+                };
                 lock(&self.known).insert(name.clone(), known.clone());
                 known
             }
         };
-        Ok(self.through(name, client, address))
+        Ok(self.through(name, known))
     }
 
     /// A link with settings that are not stored yet, under the same limits.
@@ -65,7 +69,12 @@ impl Links {
     /// When no client can be made from them.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
         let client = Client::new(&connection.settings(), &*self.network)?;
-        Ok(self.through(name, client, connection.address.clone()))
+        let known = Known {
+            client,
+            address: connection.address.clone(),
+            reconcile_interval: connection.reconcile_interval,
+        };
+        Ok(self.through(name, known))
     }
 
     /// The entry has changed, or is gone. Requests under way end with the old client.
@@ -117,29 +126,32 @@ impl Links {
         }
     }
 
-    fn through(&self, name: &ConnectionName, client: Client, address: Address) -> Link {
+    fn through(&self, name: &ConnectionName, known: Known) -> Link {
         let mut turns = lock(&self.turns);
         let turns = turns.entry(name.clone()).or_default().clone();
-        Link {
-            client,
-            address,
-            turns,
-        }
+        Link { known, turns }
     }
+}
+
+/// What is at hand of a connection.
+#[derive(Clone)]
+struct Known {
+    client: Client,
+    address: Address,
+    reconcile_interval: u64,
 }
 
 /// A way to OpenRouter.
 #[derive(Clone)]
 pub struct Link {
-    client: Client,
-    address: Address,
+    known: Known,
     turns: Turns,
 }
 
 impl Link {
     /// The client, for one request: wait for a turn, and give it back by dropping the result.
     pub async fn client(&self, urgency: Urgency) -> Turn {
-        self.turns.turn(&self.client, urgency).await
+        self.turns.turn(&self.known.client, urgency).await
     }
 
     /// Room for one more key in the making; see [`Making`].
@@ -149,7 +161,13 @@ impl Link {
 
     /// Where its requests go.
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.known.address
+    }
+
+    /// How often what is managed through it is compared with what is at OpenRouter, in seconds; 0 is
+    /// only when the work begins.
+    pub fn reconcile_interval(&self) -> u64 {
+        self.known.reconcile_interval
     }
 }
 

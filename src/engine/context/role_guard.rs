@@ -59,7 +59,9 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own.
     pub async fn load(&self) -> Result<Option<Role>, Error> {
-        Role::load(&*self.engine.storage, &self.name).await
+        let role = Role::load(&*self.engine.storage, &self.name).await;
+        self.note(&role);
+        role
     }
 
     /// Reads the role if it is a rotating one: one storage call.
@@ -67,7 +69,10 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own.
     pub async fn load_rotating(&self) -> Result<Option<RotatingRole>, Error> {
-        Role::load_rotating(&*self.engine.storage, &self.name).await
+        Ok(match self.load().await? {
+            Some(Role::Rotating(role)) => Some(*role),
+            Some(Role::Dynamic(_)) | None => None,
+        })
     }
 
     /// Writes the role: one storage call.
@@ -75,7 +80,11 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own; the write may have happened all the same.
     pub async fn store(&self, role: &RotatingRole) -> Result<(), Error> {
-        role.store(&*self.engine.storage, &self.name).await
+        // Should this task be torn off, nobody knows what is stored.
+        self.engine.register.doubt(&self.name);
+        role.store(&*self.engine.storage, &self.name).await?;
+        self.enter(&Role::Rotating(Box::new(role.clone())));
+        Ok(())
     }
 
     /// Writes the role: one storage call.
@@ -83,7 +92,24 @@ impl<'a> RoleGuard<'a> {
     /// # Errors
     /// Storage's own; the write may have happened all the same.
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
-        role.store(&*self.engine.storage, &self.name).await
+        self.engine.register.doubt(&self.name);
+        role.store(&*self.engine.storage, &self.name).await?;
+        self.enter(&Role::Dynamic(role.clone()));
+        Ok(())
+    }
+
+    /// The register follows what is read and written under the lock.
+    fn enter(&self, role: &Role) {
+        let origin = self.engine.origin(&self.name, role.life());
+        self.engine.register.enter(&self.name, origin, role);
+    }
+
+    fn note(&self, read: &Result<Option<Role>, Error>) {
+        match read {
+            Ok(Some(role)) => self.enter(role),
+            Ok(None) => self.engine.register.forget(&self.name),
+            Err(reason) => self.engine.register.could_not_read(&self.name, reason),
+        }
     }
 
     /// Removes the role's entry: one storage call.
@@ -92,7 +118,10 @@ impl<'a> RoleGuard<'a> {
     /// Storage's own; the entry may be gone all the same.
     pub async fn forget(&self) -> Result<(), Error> {
         let (engine, name) = (self.engine, &self.name);
+        engine.register.doubt(name);
         engine.storage.delete(&name.key()).await?;
+        engine.register.forget(name);
+        engine.board.forget(name);
         engine.keeper.forget(&Task::Tend(name.clone()));
         tracing::info!(mount = engine.mount, role = %name, "deleted a role");
         Ok(())

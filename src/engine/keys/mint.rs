@@ -193,7 +193,7 @@ impl Ordering<'_> {
         // After the wait, which can be long while OpenRouter hangs: the recovery counts from here.
         let now = engine.now();
         let origin = engine.origin(order.recipient.role(), order.life);
-        let nonce = Nonce::new(&origin, &*engine.randomness);
+        let nonce = Nonce::new(&origin, &engine.series);
         let new = NewKey {
             name: key_name(order.key_name, now, &nonce),
             limits: order.limits,

@@ -38,8 +38,8 @@ mod prove;
 mod recover;
 mod retire;
 
-pub use holdings::{Holdings, mentioned};
+pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, strike};
-pub use presence::{is_gone, is_there};
+pub use presence::{Presence, is_there, presence, seen, sees_another};
 pub use recover::{next_look, recover};
-pub use retire::{Warrant, retire};
+pub use retire::{Switched, Warrant, hold, release, retire};

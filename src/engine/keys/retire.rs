@@ -1,12 +1,12 @@
-//! The one door by which a key dies. Nothing else asks OpenRouter to delete one, and whoever wants
-//! that shows by what right: a [`Warrant`].
+//! The one door by which a key dies, or is switched off for a while. Nothing else asks OpenRouter to
+//! delete or to disable one, and whoever wants that shows by what right: a [`Warrant`].
 
 use crate::engine::books::{InFlight, LeaseGuard};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, Fenced, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
-use crate::openrouter::{Deletion, KeyHash};
+use crate::openrouter::{self, Deletion, Key, KeyHash};
 
 /// By what right a key is ended.
 pub enum Warrant<'a> {
@@ -66,4 +66,64 @@ pub async fn retire(
     deleted.map_err(Error::while_doing(format!(
         "key {hash} could not be revoked"
     )))
+}
+
+/// What came of [`hold`] and [`release`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switched {
+    /// The key is as was asked for.
+    Done,
+    /// OpenRouter does not know the key any more.
+    Gone,
+}
+
+/// Disables a key at OpenRouter, from which [`release`] brings it back.
+///
+/// # Errors
+/// [`Error::OpenRouter`] when it is not certain that the key is disabled; [`Error::Missing`] without
+/// the connection.
+pub async fn hold(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    warrant: Warrant<'_>,
+) -> Result<Switched, Error> {
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let turn = link.client(warrant.urgency()).await;
+    tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "disabling");
+    switched(turn.disable_key(hash).await, true).map_err(Error::while_doing(format!(
+        "key {hash} could not be disabled"
+    )))
+}
+
+/// Enables a key again that [`hold`] has disabled, for its role.
+///
+/// # Errors
+/// As for [`hold`].
+pub async fn release(
+    guard: &RoleGuard<'_>,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+) -> Result<Switched, Error> {
+    let engine = guard.engine();
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let turn = link.client(Urgency::Ordinary).await;
+    switched(turn.enable_key(hash).await, false).map_err(Error::while_doing(format!(
+        "key {hash} could not be enabled"
+    )))
+}
+
+fn switched(
+    answer: Result<Key, openrouter::Error>,
+    disabled: bool,
+) -> Result<Switched, openrouter::Error> {
+    match answer {
+        Ok(key) if key.disabled == disabled => Ok(Switched::Done),
+        Ok(_) => Err(openrouter::Error::Unclear {
+            reason: "its answer shows the key as it was before".to_owned(),
+            retry_after: None,
+        }),
+        Err(openrouter::Error::NotFound { .. }) => Ok(Switched::Gone),
+        Err(reason) => Err(reason),
+    }
 }

@@ -8,6 +8,6 @@ mod role;
 
 pub use address::{Address, AddressId};
 pub use connection::{ConnectionName, PREFIX as CONNECTIONS};
-pub use nonce::{Life, Nonce, Origin};
+pub use nonce::{Life, Nonce, Origin, Series};
 pub use place::Place;
 pub use role::{PREFIX as ROLES, RoleName};
