@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use openrouter_simulator::NewKey;
 use serde_json::json;
 
 use crate::harness::{Directory, OpenRouter, PLUGIN_NAME, RaftVault, output_in, runs, skipped};
@@ -29,6 +30,12 @@ async fn the_commands_that_install_and_upgrade_run() {
 #[tokio::test]
 async fn the_commands_of_an_operator_run() {
     run("docs/operations.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_of_a_custodian_run() {
+    let connection = "vault write openrouter/config management_key=- < management-key.txt\n";
+    run("docs/custody.md", Plugin::Enabled, connection).await;
 }
 
 #[tokio::test]
@@ -106,6 +113,9 @@ fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
         "new-management-key.txt",
         &format!("{}\n", openrouter.account().add_management_key()),
     );
+    let by_hand = NewKey::named("chatbot");
+    let by_hand = openrouter.account().create_key(by_hand);
+    write("chatbot-key.txt", &format!("{}\n", by_hand.secret()));
     fs::create_dir(directory.path("plugins")).expect("a folder");
     directory.add_plugin(PLUGIN_NAME);
     fs::rename(

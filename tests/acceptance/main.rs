@@ -17,6 +17,8 @@ mod crash;
 #[cfg(test)]
 mod credentials;
 #[cfg(test)]
+mod custody;
+#[cfg(test)]
 mod deletion;
 #[cfg(test)]
 mod documentation;
@@ -24,6 +26,8 @@ mod documentation;
 mod dynamic;
 #[cfg(test)]
 mod egress;
+#[cfg(test)]
+mod ending;
 #[cfg(test)]
 mod forgetting;
 #[cfg(test)]

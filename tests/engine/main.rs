@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod contradictions;
@@ -19,6 +21,8 @@ mod crash_matrix;
 mod deletion;
 #[cfg(test)]
 mod deposed;
+#[cfg(test)]
+mod ending;
 #[cfg(test)]
 mod forgetting;
 #[cfg(test)]
@@ -37,6 +41,8 @@ mod leases;
 mod outage;
 #[cfg(test)]
 mod proof;
+#[cfg(test)]
+mod reconcile;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

@@ -65,7 +65,7 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
 async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
     let world = World::with_role().await;
     world.copy_role(2).await;
-    let newer = json!({"version": 3, "entry": {"rotating": {}}}).to_string();
+    let newer = json!({"version": 4, "entry": {"rotating": {}}}).to_string();
     let broken = [
         ("roles/copy-1", "{"),
         ("roles/copy-2", newer.as_str()),

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 /// The pages whose shell blocks `tests/acceptance/documentation.rs` runs.
-pub(crate) const RUN: [&str; 5] = [
+pub(crate) const RUN: [&str; 6] = [
     "README.md",
     "docs/consumers.md",
+    "docs/custody.md",
     "docs/install.md",
     "docs/operations.md",
     "docs/troubleshooting.md",

@@ -71,6 +71,8 @@ pub async fn issue(
     let record = Record {
         key: key.clone(),
         until: after(now, ttl),
+        workspace_id: minted.place.workspace_id.clone(),
+        granted: Some(role.terms.limits),
     };
     lease::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it

@@ -81,9 +81,19 @@ impl Handout {
                 "the role is being deleted; its key is not handed out any more".to_owned(),
             ));
         }
-        if let Some(unfit) = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone) {
-            let how = format!("is gone at OpenRouter, as was found at {}", unfit.since);
-            return Err(dead(role, &how));
+        match role.unfit {
+            Some(unfit) if unfit.reason == Misfit::Gone => {
+                let how = format!("is gone at OpenRouter, as was found at {}", unfit.since);
+                return Err(dead(role, &how));
+            }
+            Some(unfit) if unfit.reason == Misfit::Disabled => {
+                return Err(Error::Unusable(format!(
+                    "the role's key was disabled at OpenRouter by somebody, as was found at {}; it is \
+                     handed out again when it is enabled there, and rotate-role replaces it",
+                    unfit.since
+                )));
+            }
+            _ => {}
         }
         let wanted = role.definition.rotation.ttl;
         let mut ttl = longest.map_or(wanted, |longest| capped(wanted, longest));

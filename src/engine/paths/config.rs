@@ -14,6 +14,7 @@ use crate::engine::error::Error;
 use crate::engine::keys::Holdings;
 use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
 use crate::engine::stored;
+use crate::engine::survey;
 use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
 use crate::logical::{Operation, Response};
 
@@ -63,7 +64,11 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let Some(connection) = Connection::load(&*engine.storage, &name).await? else {
         return Ok(None);
     };
-    Ok(Some(Response::showing(&View::of(connection))?))
+    let last_reconciliation = engine.board.last_compared(&name);
+    Ok(Some(Response::showing(&View::of(
+        connection,
+        last_reconciliation,
+    ))?))
 }
 
 /// What a read shows of a connection.
@@ -72,24 +77,29 @@ struct View {
     api_url: String,
     description: String,
     request_timeout: u64,
+    reconcile_interval: u64,
     ca_certificate: Option<String>,
     /// Without credentials.
     proxy_url: Option<String>,
     management_key_label: Option<String>,
     management_key_expires_at: Option<Timestamp>,
     verified_at: Option<Timestamp>,
+    /// `None` also on a node that only serves reads: it does not know.
+    last_reconciliation: Option<Timestamp>,
 }
 
 impl View {
-    fn of(connection: Connection) -> Self {
+    fn of(connection: Connection, last_reconciliation: Option<Timestamp>) -> Self {
         let proof = connection.proof.as_ref();
         Self {
             management_key_label: proof.map(|proof| proof.label.clone()),
             management_key_expires_at: proof.and_then(|proof| proof.expires_at),
             verified_at: proof.map(|proof| proof.verified_at),
+            last_reconciliation,
             api_url: connection.api_url.to_string(),
             description: connection.description,
             request_timeout: connection.request_timeout,
+            reconcile_interval: connection.reconcile_interval,
             ca_certificate: connection.ca_certificate.map(|ca| ca.as_pem().to_owned()),
             proxy_url: connection.proxy_url.map(|url| url.to_string()),
         }
@@ -128,6 +138,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     connection.store(&*engine.storage, &name).await?;
     engine.links.forget(&name).await;
+    survey::plan(&engine, &name, connection.reconcile_interval);
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
@@ -216,6 +227,9 @@ engine manages. Set verify_connection=false where the server cannot reach OpenRo
 OpenRouter has no way to create or renew management keys. To replace one, make a new one in
 OpenRouter's settings, write it here, and delete the old one there. A write warns of a key that
 expires within 14 days.
+
+Every reconcile_interval the engine compares the keys that it manages with what is at OpenRouter, with
+one request for 99 keys. What it finds is in the status of the role, in the log, and on the event bus.
 
 Of a connection that is there, api_url, proxy_url and ca_certificate are changed only together with
 management_key: a stored key is sent only to the address it was written for.

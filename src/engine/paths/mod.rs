@@ -3,6 +3,7 @@
 mod config;
 mod creds;
 mod forget;
+mod restore_key;
 mod roles;
 mod rotate_role;
 
@@ -17,6 +18,7 @@ pub fn all() -> Vec<Path<Engine>> {
     paths.extend(roles::paths());
     paths.extend(creds::paths());
     paths.push(rotate_role::path());
+    paths.push(restore_key::path());
     paths.extend(forget::paths());
     paths
 }

@@ -137,7 +137,8 @@ struct Superseded<'a> {
 impl<'a> View<'a> {
     fn of(role: &'a RotatingRole, now: Timestamp) -> Self {
         let key = &role.current;
-        let superseded = role.superseded.iter().map(|key| Superseded {
+        let working = role.superseded.iter().filter(|key| !key.stage.is_held());
+        let superseded = working.map(|key| Superseded {
             hash: &key.hash,
             version: key.version,
             revoke_at: key.revoke_at,
@@ -158,7 +159,7 @@ impl<'a> View<'a> {
 const FIELDS: &[Field] = &[Field::duration(
     "rotation_grace_period",
     "How long the old key keeps working this time. 0 is the emergency: every older key of the role\n\
-     is revoked before the answer.",
+     is revoked before the answer, which with a revocation_hold means disabled.",
 )
 .default("the role's own")];
 

@@ -5,6 +5,8 @@
 //! - [`next_step`](crate::engine::role::rotating::next_step) names the next step from a role's stored
 //!   state and the time. Pure.
 //! - [`perform`] does that step, one at a time under the role's lock, and stores what came of it.
+//! - [`adopt`] makes an existing key a role's first one.
+//! - [`ending`] ends superseded keys, and [`restore`] brings one back.
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
@@ -18,13 +20,19 @@
 //! - A superseded key is in the role's entry until OpenRouter has confirmed that it is gone.
 //! - A key dies only when its time has come by an entry that was stored before.
 
+mod adopt;
 mod delete;
+mod ending;
 mod forget;
 mod next_key;
 mod perform;
+mod restore;
 mod write;
 
+pub use adopt::adopt;
 pub use delete::delete;
+pub use ending::revoke_all;
 pub use forget::forget;
-pub use perform::{Rotation, Trigger, revoke_all, rotate, tend};
+pub use perform::{Rotation, Trigger, rotate, tend};
+pub use restore::restore;
 pub use write::{create, update};

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::adopt::require_own;
 use super::next_key::NextKey;
 use super::perform::apply_limits;
 use crate::engine::connection::Urgency;
@@ -49,6 +50,8 @@ pub async fn create(
         limits_failure: None,
         unfit: None,
         deletion: None,
+        late_use: None,
+        adopted: None,
     };
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
     in_flight.is_being_stored(engine.now());
@@ -68,6 +71,9 @@ pub async fn update(
 ) -> Result<Vec<String>, Error> {
     let engine = guard.engine();
     before.require_lasting(guard.name())?;
+    if let Some(secret) = fields.secret("api_key") {
+        require_own(&before, secret)?;
+    }
     let now = engine.now();
     let definition = apply(guard.name(), Some(&before.definition), fields)?;
     if definition == before.definition {
@@ -123,7 +129,7 @@ fn nothing_was_done(reason: &Error) -> bool {
     }
 }
 
-fn of_creation(definition: &Definition) -> Vec<String> {
+pub(super) fn of_creation(definition: &Definition) -> Vec<String> {
     let mut warnings = Vec::new();
     if definition.terms.limits.limit.is_some() {
         warnings.push(LIMIT_IS_PER_KEY.to_owned());
@@ -169,7 +175,7 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
 }
 
 /// The current key's expiry was fixed by the terms that it was made under.
-fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
+pub(super) fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
     let planned = role
         .definition
         .rotation

@@ -1,6 +1,6 @@
 //! What is cut off: everything that the engine does in several effects.
 
-use openrouter_simulator::{Fault, KeyChanges};
+use openrouter_simulator::{Fault, KeyChanges, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{FORGET, Harm, ROLE, ROTATE, World, role};
@@ -13,6 +13,13 @@ pub(super) enum Scenario {
     ManualRotation,
     EmergencyRotation,
     Retirement,
+    PostponedRetirement,
+    Hold,
+    EndOfAHold,
+    EmergencyWithAHold,
+    Restoration,
+    Adoption,
+    Reconciliation,
     LimitChange,
     DefinitionChange,
     RoleDeletion,
@@ -33,12 +40,19 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
         Self::EmergencyRotation,
         Self::Retirement,
+        Self::PostponedRetirement,
+        Self::Hold,
+        Self::EndOfAHold,
+        Self::EmergencyWithAHold,
+        Self::Restoration,
+        Self::Adoption,
+        Self::Reconciliation,
         Self::LimitChange,
         Self::DefinitionChange,
         Self::RoleDeletion,
@@ -63,6 +77,15 @@ impl Scenario {
         if matches!(self, Self::FirstKey) {
             return World::connected().await;
         }
+        if matches!(self, Self::Adoption) {
+            let world = World::connected().await;
+            let new = NewKey {
+                limit: Some(2.0),
+                ..NewKey::named("by hand")
+            };
+            world.openrouter.account().create_key(new);
+            return world;
+        }
         if self.is_about_leases() {
             return self.prepare_leases().await;
         }
@@ -76,6 +99,38 @@ impl Scenario {
             | Self::ConnectionReplacement => {
                 world.write(ROTATE, Value::Null).await.unwrap();
                 world.pass(60).await;
+            }
+            Self::PostponedRetirement => {
+                world.write(ROTATE, Value::Null).await.unwrap();
+                world.node().life.end();
+                world.time.set(world.after(900));
+            }
+            Self::Hold | Self::EndOfAHold | Self::EmergencyWithAHold | Self::Restoration => {
+                world
+                    .write(ROLE, json!({"revocation_hold": 700}))
+                    .await
+                    .unwrap();
+                world.write(ROTATE, Value::Null).await.unwrap();
+                let held = matches!(self, Self::EndOfAHold | Self::Restoration);
+                world.pass(if held { 610 } else { 60 }).await;
+            }
+            // One finding of each kind that is put right by a request.
+            Self::Reconciliation => {
+                let body = json!({"revocation_hold": 7_000, "rotation_period": "30d"});
+                world.write(ROLE, body).await.unwrap();
+                world.write(ROTATE, Value::Null).await.unwrap();
+                world.pass(610).await;
+                world.write(ROTATE, Value::Null).await.unwrap();
+                let account = world.openrouter.account();
+                let keys: Vec<String> = account.keys().into_iter().map(|key| key.hash).collect();
+                account.set_disabled(&keys[0], false).unwrap();
+                account.delete_key(&keys[1]).unwrap();
+                let limit = Some(Some(99.0));
+                let changes = KeyChanges {
+                    limit,
+                    ..KeyChanges::default()
+                };
+                account.change_key(&keys[2], &changes).unwrap();
             }
             Self::RecoveryOfNothing => world.die_during_a_rotation("before POST /keys").await,
             Self::RecoveryOfAKey => world.die_during_a_rotation("after POST /keys").await,
@@ -138,7 +193,10 @@ impl Scenario {
         }
         let body = match self {
             Self::FirstKey => role(),
-            Self::EmergencyRotation => json!({"rotation_grace_period": 0}),
+            Self::EmergencyRotation | Self::EmergencyWithAHold => {
+                json!({"rotation_grace_period": 0})
+            }
+            Self::Restoration => json!({"key_version": 1, "duration": 3_000}),
             Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
             Self::DefinitionChange => {
                 json!({"ttl": 60, "rotation_grace_period": 100, "key_name": "new"})
@@ -150,7 +208,17 @@ impl Scenario {
             Self::FirstKey | Self::LimitChange | Self::DefinitionChange => {
                 world.write(ROLE, body).await
             }
-            Self::ManualRotation | Self::EmergencyRotation => world.write(ROTATE, body).await,
+            Self::ManualRotation | Self::EmergencyRotation | Self::EmergencyWithAHold => {
+                world.write(ROTATE, body).await
+            }
+            Self::Restoration => world.write("restore-key/app", body).await,
+            Self::Adoption => {
+                let by_hand = world.openrouter.account().all_keys().remove(0);
+                assert!(by_hand.deleted_at.is_none(), "whatever happens, it lives");
+                let mut body = role();
+                body["api_key"] = by_hand.secret().into();
+                world.write(ROLE, body).await
+            }
             Self::RoleDeletion => world.delete(ROLE, body).await,
             Self::ForgetRole => world.write(FORGET, body).await,
             Self::ConnectionReplacement => {
@@ -161,8 +229,12 @@ impl Scenario {
                 world.pass(3600).await;
                 Ok(None)
             }
-            Self::Retirement => {
+            Self::Retirement | Self::Hold => {
                 world.pass(600).await;
+                Ok(None)
+            }
+            Self::EndOfAHold => {
+                world.pass(700).await;
                 Ok(None)
             }
             Self::Rejection => {
@@ -178,7 +250,9 @@ impl Scenario {
                 world.openrouter.faults().clear();
                 world.write(ROTATE, json!({})).await.and(rejected)
             }
-            Self::RecoveryOfNothing
+            Self::PostponedRetirement
+            | Self::Reconciliation
+            | Self::RecoveryOfNothing
             | Self::RecoveryOfAKey
             | Self::RecoveryOfTheLastStroke
             | Self::RecoveryOfARejectedKey
@@ -233,6 +307,7 @@ impl Scenario {
         matches!(
             self,
             Self::EmergencyRotation
+                | Self::EmergencyWithAHold
                 | Self::RoleDeletion
                 | Self::ForgetRole
                 | Self::OlderStorageAfterAnEmergency

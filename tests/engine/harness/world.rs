@@ -200,6 +200,30 @@ impl World {
         }
     }
 
+    /// Another live engine on a copy of the storage, as after a clone of the server.
+    pub(crate) async fn copy(&self) -> Node {
+        let storage = Arc::new(MemoryStorage::default());
+        for entry in self.snapshot().await {
+            storage.put(entry).await.unwrap();
+        }
+        let life = Arc::new(Life::default());
+        let clock = NodeClock::new(Arc::clone(&self.time), Arc::clone(&life));
+        let storage = NodeStorage::new(storage, Arc::clone(&self.effects), Arc::clone(&life));
+        let system = Arc::new(FixedSystemView::default());
+        let node = Node::new(
+            life,
+            clock,
+            storage,
+            system,
+            Arc::clone(&self.randomness) as _,
+        );
+        node.backend.initialize().await.unwrap();
+        node.tick().await.unwrap();
+        self.quiet().await;
+        node.life.quiet().await;
+        node
+    }
+
     /// All that is stored.
     pub(crate) async fn snapshot(&self) -> Vec<Entry> {
         let mut entries = Vec::new();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::clock::after;
 use crate::engine::role::rotating::sample::{DAY, at, key, policies, role};
-use crate::engine::role::rotating::{Failure, Grace, Step, next_step};
+use crate::engine::role::rotating::{Failure, Grace, Stage, Step, next_step};
 use crate::openrouter::KeyHash;
 
 /// Something that happens to a role.
@@ -82,14 +82,24 @@ impl Life {
                 self.role.superseded.retain(|key| key.hash != hash);
                 self.deaths.push((hash, self.now));
             }
-            Step::Revoke(hash) => {
+            Step::Hold(hash) if succeeds => {
+                let until = after(self.now, self.role.definition.rotation.hold);
+                let mut keys = self.role.superseded.iter_mut();
+                let key = keys.find(|key| key.hash == hash).unwrap();
+                key.stage = Stage::Held {
+                    since: self.now,
+                    until,
+                };
+                self.deaths.push((hash, self.now));
+            }
+            Step::Revoke(hash) | Step::Hold(hash) => {
                 let mut keys = self.role.superseded.iter_mut();
                 keys.find(|key| key.hash == hash).unwrap().failure = failed;
             }
             Step::Rotate { .. } if succeeds => self.rotate(self.role.definition.rotation.grace),
             Step::Rotate { .. } => self.role.rotation_failure = failed,
             Step::Wait(_) => return false,
-            step @ (Step::ApplyLimits | Step::AskAgain | Step::Delete) => panic!("{step:?}"),
+            step => panic!("{step:?}"),
         }
         true
     }
