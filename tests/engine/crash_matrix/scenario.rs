@@ -308,6 +308,8 @@ impl Scenario {
             self,
             Self::EmergencyRotation
                 | Self::EmergencyWithAHold
+                // Somebody deletes keys in it.
+                | Self::Reconciliation
                 | Self::RoleDeletion
                 | Self::ForgetRole
                 | Self::OlderStorageAfterAnEmergency

@@ -82,6 +82,9 @@ impl World {
             let value = stored.replace("GATE", &url).into_bytes();
             let key = "config/default".to_owned();
             world.storage.put(Entry { key, value }).await.unwrap();
+            // A write would have been noticed.
+            world.restart().await;
+            world.quiet().await;
             return world;
         }
         let management_key = world.openrouter.management_key();
