@@ -159,6 +159,20 @@ impl Cluster {
         office
     }
 
+    /// Saves a snapshot of everything that is stored; returns its file.
+    pub(crate) async fn save_snapshot(&mut self) -> String {
+        let leader = self.leader().await;
+        self.nodes[leader].save_snapshot(&self.client(leader)).await
+    }
+
+    /// Restores a snapshot, and waits until every node serves requests or passes them on.
+    pub(crate) async fn restore_snapshot(&mut self, file: &str) {
+        let leader = self.leader().await;
+        let client = self.client(leader);
+        self.nodes[leader].restore_snapshot(&client, file).await;
+        self.is_complete().await;
+    }
+
     /// Ends a node as a crash would.
     pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].kill();

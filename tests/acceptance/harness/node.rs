@@ -143,6 +143,20 @@ impl Node {
         CliOutput::of(&self.directory, client, arguments).await
     }
 
+    /// Saves a snapshot of everything that is stored; returns its file. Of a cluster only the leader can.
+    pub(crate) async fn save_snapshot(&self, client: &Client) -> String {
+        let file = self.path("snapshot").display().to_string();
+        let save = ["operator", "raft", "snapshot", "save", &file];
+        self.cli(client, &save).await.ok();
+        file
+    }
+
+    /// Restores a snapshot. The server serves again some time after it has answered.
+    pub(crate) async fn restore_snapshot(&self, client: &Client, file: &str) {
+        let restore = ["operator", "raft", "snapshot", "restore", file];
+        self.cli(client, &restore).await.ok();
+    }
+
     /// The path of a file of this node's.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path(name)

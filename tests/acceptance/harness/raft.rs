@@ -84,16 +84,12 @@ impl RaftVault {
 
     /// Saves a snapshot of everything that is stored; returns its file.
     pub(crate) async fn save_snapshot(&self) -> String {
-        let file = self.node.path("snapshot").display().to_string();
-        let save = ["operator", "raft", "snapshot", "save", &file];
-        self.node.cli(&self.client, &save).await.ok();
-        file
+        self.node.save_snapshot(&self.client).await
     }
 
     /// Restores a snapshot, and waits until the server serves requests again.
     pub(crate) async fn restore_snapshot(&self, file: &str) {
-        let restore = ["operator", "raft", "snapshot", "restore", file];
-        self.node.cli(&self.client, &restore).await.ok();
+        self.node.restore_snapshot(&self.client, file).await;
         listen::serves(&self.client, "sys/health").await;
     }
 

@@ -24,11 +24,15 @@ impl Soak {
                 Some(reply) if reply.status() == 200 => {
                     self.counts.keys_handed_out.add();
                     let ttl = reply.integer("ttl").unsigned_abs();
-                    let until = asked + Duration::from_secs(ttl);
-                    promises.spawn(Arc::clone(&self).hold_to(reply.text("key_hash"), until));
+                    let promise = Promise {
+                        hash: reply.text("key_hash"),
+                        asked,
+                        until: asked + Duration::from_secs(ttl),
+                    };
+                    promises.spawn(Arc::clone(&self).hold_to(promise));
                 }
                 // The engine's own refusal, where the server or the plugin was there to answer.
-                Some(reply) if reply.status() == 400 => {
+                Some(reply) if reply.status() == 400 && !self.restores.undid(asked) => {
                     println!("{reply}");
                     self.counts.without_a_key.add();
                 }
@@ -51,10 +55,14 @@ impl Soak {
                     self.counts.leases.add();
                     let ttl = Duration::from_secs(reply.lease_duration().unsigned_abs());
                     let revoked = random.bool().then(|| ttl.mul_f64(random.f64()));
-                    let (hash, until) = (reply.text("key_hash"), asked + revoked.unwrap_or(ttl));
+                    let promise = Promise {
+                        hash: reply.text("key_hash"),
+                        asked,
+                        until: asked + revoked.unwrap_or(ttl),
+                    };
                     let (soak, lease) = (Arc::clone(&self), reply.lease_id());
                     promises.spawn(async move {
-                        Arc::clone(&soak).hold_to(hash, until).await;
+                        Arc::clone(&soak).hold_to(promise).await;
                         if revoked.is_some() {
                             soak.revoke(&client, &lease).await;
                         }
@@ -66,6 +74,28 @@ impl Soak {
             tokio::time::sleep(Duration::from_millis(random.u64(50..500))).await;
         }
         promises.join_all().await;
+    }
+
+    /// Asks for keys and rotations, and waits for none of them longer than a moment.
+    pub(super) async fn give_up_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
+        while !self.over.load(Ordering::Relaxed) {
+            let limit = Duration::from_millis(random.u64(1..500));
+            let client = random.choice(&clients).expect("there is one");
+            let client = client.giving_up_after(limit);
+            let answer = match random.u32(0..4) {
+                0 => {
+                    let path = format!("rotate-role/{}", role(random.u64(0..ROLES)));
+                    client.try_write(&self.mount.at(&path), json!({})).await
+                }
+                1 => self.take(&client, &role(random.u64(0..ROLES))).await,
+                _ => self.take(&client, LEASED).await,
+            };
+            match answer {
+                None => self.counts.given_up.add(),
+                Some(_) => self.counts.in_time.add(),
+            }
+            tokio::time::sleep(Duration::from_millis(random.u64(50..500))).await;
+        }
     }
 
     async fn take(&self, client: &Client, role: &str) -> Option<Reply> {
@@ -83,16 +113,31 @@ impl Soak {
     }
 
     /// A key was promised to live until then.
-    async fn hold_to(self: Arc<Self>, hash: String, until: Instant) {
+    async fn hold_to(self: Arc<Self>, promise: Promise) {
+        let Promise { hash, asked, until } = promise;
         tokio::time::sleep_until((until - LOOK_BEFORE).into()).await;
         let key = self.mount.openrouter.account().key(&hash);
         let alive = key.is_some_and(|key| key.deleted_at.is_none() && !key.disabled);
         // Looked at too late, it proves nothing.
-        if !alive && Instant::now() < until {
+        if alive || Instant::now() >= until {
+            return;
+        }
+        if self.restores.undid(asked) {
+            self.counts.undone.add();
+        } else {
             println!("{hash} died early");
             self.counts.early_deaths.add();
         }
     }
+}
+
+/// What somebody who got a key was told of it.
+struct Promise {
+    hash: String,
+    /// When it was asked for.
+    asked: Instant,
+    /// So long it works at least.
+    until: Instant,
 }
 
 /// How long before its promised end a key is looked at.
