@@ -5,13 +5,13 @@
 //! |---|---|
 //! | [`duties`] | what is done when something is due |
 //! | [`paths`] | what users meet: one file for each family of paths |
-//! | [`survey`] | comparing what is stored with what is at OpenRouter, when the work begins |
+//! | [`survey`] | reconciliation: comparing what is managed with what is at OpenRouter |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | handing keys out, and what becomes of their leases |
 //! | [`events`] | news for the server's event bus |
 //! | [`keys`] | how a key is made, found again, and ended: the one door by which keys die |
 //! | [`context`] | what an engine consists of; the sole right to change a role, and the fence |
-//! | [`books`] | what is open now: intents, leases, what is still to be compared |
+//! | [`books`] | what is open now: intents, leases; what is known of all roles, and what was found |
 //! | [`connection`] | management keys, and the ways to OpenRouter |
 //! | [`task`], [`keeper`] | what is due when, and waking it on time |
 //! | [`role`] | what keys to hand out: rotating and dynamic roles, without any I/O |

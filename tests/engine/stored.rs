@@ -10,9 +10,10 @@ use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
-const FORMATS: [(u32, &str); 2] = [
+const FORMATS: [(u32, &str); 3] = [
     (1, include_str!("../data/stored/format-1.json")),
     (2, include_str!("../data/stored/format-2.json")),
+    (3, include_str!("../data/stored/format-3.json")),
 ];
 
 #[tokio::test]

@@ -24,6 +24,7 @@ mod adopt;
 mod delete;
 mod ending;
 mod forget;
+mod last_look;
 mod next_key;
 mod perform;
 mod restore;
