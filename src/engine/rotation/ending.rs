@@ -1,5 +1,5 @@
-//! The end of a superseded key: [looked at](super::last_look) once more, disabled where the role wants that, deleted; and
-//! the way back from a hold. Everything here runs under the role's lock, as in
+//! The end of a superseded key: [looked at](super::last_look) once more, disabled where the role wants
+//! that, deleted; and the way back from a hold. Everything here runs under the role's lock, as in
 //! [`perform`](super::perform).
 
 use jiff::Timestamp;
