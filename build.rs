@@ -1,4 +1,4 @@
-//! Compiles `proto/` with `protox`, so that no `protoc` is needed on the machine.
+//! Compiles `proto/` with `protox`, so that the machine needs no `protoc`.
 
 use std::error::Error;
 
@@ -13,8 +13,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "vault/version.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
-    // Both sides of every service are generated: the plugin serves some and calls others, and the
-    // hosts in the tests do the reverse. What the binary does not use, the linker drops.
+    // Both sides of every service are generated: the plugin serves some and calls others, and the test
+    // hosts do the reverse. The linker drops what the binary does not use.
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)

@@ -1,7 +1,7 @@
-//! Micro-benchmarks of what a request passes through: gRPC, protobuf, the path, the fields, JSON, and all
-//! of them but gRPC together in an engine whose storage is in memory. `cargo bench --bench request`.
+//! Micro-benchmarks of the steps of a request: gRPC, protobuf, the path, the fields, JSON, and all of
+//! them except gRPC together, in an engine with in-memory storage. `cargo bench --bench request`.
 //!
-//! Times and allocations of this process alone: no socket, no TLS, no server.
+//! Measures time and allocations in this process only: no socket, no TLS, no server.
 
 #![expect(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ use vault_plugin_secrets_openrouter::logical::{
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 use zeroizing_alloc::ZeroAlloc;
 
-/// As in the plugin: what is freed is overwritten.
+/// As in the plugin: freed memory is overwritten.
 #[global_allocator]
 static ALLOCATOR: AllocProfiler<ZeroAlloc<System>> = AllocProfiler::new(ZeroAlloc(System));
 
@@ -114,7 +114,7 @@ fn reply_to_protobuf(bencher: Bencher) {
 fn call_through_grpc(bencher: Bencher) {
     let reply = convert::reply(Ok(Some(Response::with_data(handed_out()))));
     let message = read_request().encode_to_vec();
-    // A byte that says that it is not compressed, and four for its length.
+    // One byte that marks the message as uncompressed, and four for its length.
     let length = u32::try_from(message.len()).unwrap();
     let message = Bytes::from([&[0], &length.to_be_bytes()[..], &message].concat());
     let mut service = service_fn(async |request: tonic::Request<pb::HandleRequestArgs>| {
@@ -144,7 +144,7 @@ fn read_in_the_engine(bencher: Bencher, path: &str) {
     });
 }
 
-/// What the server sends for a read of a key.
+/// The server's request for a read of a key.
 fn read_request() -> pb::HandleRequestArgs {
     pb::HandleRequestArgs {
         storage_id: 0,
@@ -173,7 +173,7 @@ fn handed_out() -> Data {
     }))
 }
 
-/// An engine with the stored role, at a time when its key is good.
+/// An engine with the stored role, at a time when its key is valid.
 fn engine() -> Arc<dyn Backend> {
     let storage = MemoryStorage::default();
     let entry = Entry {
@@ -202,7 +202,7 @@ fn stored_role() -> Vec<u8> {
         .into_bytes()
 }
 
-/// The time at which the role was stored, always.
+/// A clock that is stuck at the time when the role was stored.
 struct Noon(Timestamp);
 
 #[async_trait]
@@ -216,7 +216,7 @@ impl Clock for Noon {
     }
 }
 
-/// What comes of work in which nothing waits.
+/// The result of a future that never waits.
 fn at_once<T>(work: impl Future<Output = T>) -> T {
     work.now_or_never().expect("nothing waits")
 }
@@ -229,5 +229,10 @@ fn object(value: Value) -> Data {
 }
 
 fn main() {
+    // What was cached is dropped by a task.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
     divan::main();
 }

@@ -1,11 +1,11 @@
-# What the scripts beside this file share. Sourced, never run.
+# Functions shared by the scripts in this directory. Sourced, never run.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 [[ $target == /* ]] || target=$root/$target
 
-# Filled in by the scripts that start a server.
+# Set by the scripts that start a server.
 vault='' vault_pid='' simulator_pid=''
 
 # shellcheck disable=SC2034 # the scripts that source this file use them
@@ -15,10 +15,10 @@ if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
   bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
 fi
 
-# note TEXT…: what is going on, on stderr so that it never mixes with an answer on stdout.
+# note TEXT…: prints progress, on stderr so that it never mixes with results on stdout.
 note() { printf '%s\n' "$*" >&2; }
 
-# die TEXT…: the one sentence a person needs, then the end.
+# die TEXT…: prints one sentence and exits.
 die() {
   printf '%s%s%s\n' "$red" "$*" "$plain" >&2
   exit 1
@@ -27,10 +27,10 @@ die() {
 # have COMMAND: whether the command can be run.
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# older VERSION THAN: whether a version is lower than another.
+# older VERSION THAN: whether VERSION is lower than THAN.
 older() { [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
 
-# need_rust: ends with one sentence that names everything missing for a build.
+# need_rust: exits with one sentence that names everything missing for a build.
 need_rust() {
   local missing=() needed found
   have cargo || missing+=('cargo (install Rust from https://rustup.rs)')
@@ -45,11 +45,12 @@ need_rust() {
   ! older "$found" "$needed" || die "Rust $needed or newer is needed; this is Rust $found (update it with rustup)."
 }
 
-# need_go MODULE: ends with one sentence if there is no Go that can build the module in this folder.
+# need_go MODULE: exits with one sentence if no installed Go can build the module in this folder.
 need_go() {
   local needed found
   needed=$(awk '$1 == "go" { print $2; exit }' "$1/go.mod")
-  # A newer Go may fetch the version that the module names by itself; asked here, it says which one it is then.
+  # A newer Go may download the version that the module names; asked in this folder, it reports that
+  # version.
   found=$(cd "$1" && go env GOVERSION 2>/dev/null) || found=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
   found=${found#go}
   ! older "$found" "$needed" || die "Go $needed or newer is needed; this is Go $found (see https://go.dev/dl)."
@@ -61,7 +62,7 @@ milliseconds() {
   printf '%s\n' "$((now / 1000))"
 }
 
-# wait_until SECONDS COMMAND…: repeats the command until it succeeds; fails after the time is over.
+# wait_until SECONDS COMMAND…: repeats the command until it succeeds; fails after SECONDS.
 wait_until() {
   local deadline=$(($(milliseconds) + $1 * 1000))
   shift
@@ -76,7 +77,7 @@ alive() { kill -0 "$1" 2>/dev/null && ! grep -q '^State:[[:space:]]*Z' "/proc/$1
 
 ended() { ! alive "$1"; }
 
-# stop PID: asks the process to end, insists after ten seconds, and waits for it.
+# stop PID: asks the process to end, kills it after ten seconds, and waits for it.
 stop() {
   alive "$1" || return 0
   kill -TERM "$1" 2>/dev/null || true
@@ -87,8 +88,8 @@ stop() {
 # children PID: the process ids of its children.
 children() { cat "/proc/$1/task/"*/children 2>/dev/null || true; }
 
-# start LOG COMMAND…: runs the command in the background, out of reach of the terminal's Ctrl-C, so
-# that this script decides in which order things end. Sets `started` to its process id.
+# start LOG COMMAND…: runs the command in the background, unaffected by the terminal's Ctrl-C, so that
+# this script decides the order of shutdown. Sets `started` to its process id.
 start() {
   local log=$1
   shift
@@ -98,7 +99,7 @@ start() {
   set +m
 }
 
-# unset_vault_settings: what a person has set for their own Vault must not reach the throwaway one.
+# unset_vault_settings: the user's own Vault settings must not affect the throwaway server.
 unset_vault_settings() {
   local name
   for name in "${!VAULT_@}"; do
@@ -108,26 +109,26 @@ unset_vault_settings() {
 
 server_answers() { VAULT_ADDR=$1 "$vault" status >/dev/null 2>&1; }
 
-# answers_or_ended PID ADDRESS: whether there is anything left to wait for.
+# answers_or_ended PID ADDRESS: whether waiting is over.
 answers_or_ended() { ended "$1" || server_answers "$2"; }
 
-# start_vault PLUGIN DIRECTORY: starts a dev server that offers the plugin, with everything it writes
-# under DIRECTORY. DIRECTORY has to be short: a unix socket's path may have 107 bytes.
+# start_vault PLUGIN DIRECTORY: starts a dev server that offers the plugin, with all its files under
+# DIRECTORY. DIRECTORY has to be short: a unix socket's path is limited to 107 bytes.
 start_vault() {
   mkdir -p "$2/plugins"
   cp "$1" "$2/plugins/"
   start_dev_server "$2" -dev-plugin-dir="$2/plugins"
 }
 
-# start_dev_server DIRECTORY ARGUMENT…: starts a dev server with these arguments on a loopback port that
-# is free. Expects `vault`; sets `vault_pid`, VAULT_ADDR and VAULT_TOKEN.
+# start_dev_server DIRECTORY ARGUMENT…: starts a dev server with these arguments on a free loopback
+# port. Expects `vault`; sets `vault_pid`, VAULT_ADDR and VAULT_TOKEN.
 start_dev_server() {
   local directory=$1 attempt port
   shift
   mkdir -p "$directory/tmp"
   for attempt in 1 2 3 4 5; do
-    # The server cannot be asked which port the system gave it, so one is drawn below the range that
-    # the system itself hands out, and another one if somebody was faster.
+    # The server cannot report a port chosen by the system. So a random port below the system's own
+    # range is tried, and another one if it is taken.
     port=$((20000 + RANDOM % 12000))
     HOME=$directory TMPDIR=$directory/tmp start "$directory/vault.log" \
       "$vault" server -dev -dev-no-store-token -dev-root-token-id=root \
@@ -159,14 +160,14 @@ start_simulator() {
   api_url=$(head -n 1 "$log")
   if ended "$simulator_pid" || [[ $api_url != http* ]]; then
     cat "$log" >&2
-    die "The OpenRouter simulator did not start; what it said is above."
+    die "The OpenRouter simulator did not start; its output is above."
   fi
 }
 simulator_is_up() { ended "$simulator_pid" || [[ $(head -n 1 "$1") == http* ]]; }
 
-# handshake CERTIFICATE COMMAND…: starts the plugin as a server does, with nothing else in its environment
-# but TMPDIR, and ends it when it has said its line. Sets `handshake_line`, and `handshake_time` to the
-# microseconds until then.
+# handshake CERTIFICATE COMMAND…: starts the plugin as a server does, with only TMPDIR in its
+# environment in addition, and ends it after its handshake line. Sets `handshake_line`, and
+# `handshake_time` to the microseconds until then.
 handshake() {
   local certificate=$1 begun output pid
   shift

@@ -1,6 +1,6 @@
-//! The plugin's process: reads how it was started, serves the engine to its host, and ends.
+//! The plugin's process: reads its environment, serves the engine to its host, and exits.
 //!
-//! The only place that ends the process, and the one that knows both go-plugin and Vault.
+//! The only place that exits the process, and the only one that knows both go-plugin and Vault.
 
 use std::alloc::System;
 use std::io::{self, Write as _};
@@ -23,8 +23,8 @@ use vault_plugin_secrets_openrouter::logical::service::Plugin;
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Overwrites whatever is freed: gRPC, HTTP, TLS and JSON know no secrets, and each leaves copies behind
-/// of what passes through it.
+/// Overwrites freed memory: gRPC, HTTP, TLS and JSON do not know about secrets, and leave copies of
+/// what they process.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
@@ -41,7 +41,7 @@ fn main() {
     exit(code);
 }
 
-/// What the command line asks for.
+/// What the command line requests.
 enum Request {
     Version,
     Help,
@@ -49,8 +49,8 @@ enum Request {
 }
 
 impl Request {
-    /// Reads the arguments, passing over whatever is unknown: plugins for older versions of Vault
-    /// wanted flags such as `-tls-skip-verify`, and operators still register them.
+    /// Reads the arguments and ignores unknown ones: plugins for older versions of Vault needed flags
+    /// such as `-tls-skip-verify`, and operators still register them.
     fn of_arguments() -> Self {
         let known = std::env::args_os()
             .skip(1)
@@ -63,7 +63,7 @@ impl Request {
     }
 }
 
-/// Serves until the host ends us; the answer is the exit code.
+/// Serves until the host ends the process; returns the exit code.
 fn run() -> i32 {
     let source = LogSource {
         krate: env!("CARGO_CRATE_NAME"),
@@ -73,8 +73,8 @@ fn run() -> i32 {
     std::panic::set_hook(Box::new(log.panic_hook()));
     tracing_subscriber::registry().with(log).init();
 
-    // One thread: a host speaks to us over one connection, and to hand each of its requests from one
-    // thread to another would cost more than to answer it.
+    // One thread: a host uses one connection, and handing each request to another thread would cost
+    // more than answering it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
@@ -92,8 +92,8 @@ fn run() -> i32 {
     };
     let served = serve(&handshake, &environment, now(), io::stdout(), services);
     let ended = runtime.block_on(served);
-    // A name lookup that hangs cannot be dropped, and must not hold up the end: hosts wait for two
-    // seconds before they kill.
+    // A name lookup that hangs cannot be dropped and must not delay shutdown: hosts wait for two
+    // seconds before they kill the process.
     runtime.shutdown_background();
     match ended {
         Ok(ending) => {
@@ -101,7 +101,7 @@ fn run() -> i32 {
             0
         }
         Err(ServeError::NotAPlugin) => {
-            // Not a log line: a person is looking.
+            // Not a log line: a person reads this.
             let _ = writeln!(io::stderr(), "{STARTED_BY_HAND}");
             1
         }
@@ -121,9 +121,9 @@ fn services(broker: Broker) -> Routes {
     routes.routes()
 }
 
-/// Vault's probing run for older protocols (`VAULT_PLUGIN_METADATA_MODE=true`) goes without TLS,
-/// and without secrets. We speak none of those protocols, but only a plugin that answers can say
-/// so: the host then reports incompatible versions and not a plugin that did not start.
+/// Vault probes for older protocols (`VAULT_PLUGIN_METADATA_MODE=true`) without TLS and without
+/// secrets. The plugin speaks none of these protocols, but must answer: the host then reports
+/// incompatible versions instead of a plugin that failed to start.
 fn plaintext() -> Plaintext {
     if is_set("VAULT_PLUGIN_METADATA_MODE") {
         Plaintext::Allowed
@@ -132,15 +132,15 @@ fn plaintext() -> Plaintext {
     }
 }
 
-/// Keeps secrets out of the swap space where Vault does the same, as far as the system lets us.
+/// Keeps secrets out of swap space if Vault does the same, as far as the system allows.
 ///
-/// Never fatal: a plugin that ends here is reported by Vault as one it cannot understand.
+/// Never fatal: Vault reports a plugin that exits here as one that it cannot understand.
 fn lock_memory() {
     if !is_set("VAULT_PLUGIN_MLOCK_ENABLED") {
         return;
     }
-    // To lock what is yet to come under a finite limit would make a later allocation fail, and
-    // that is fatal. So then only what is there now.
+    // Locking future memory under a finite limit would make a later allocation fail, which is fatal. In
+    // that case only the current memory is locked.
     let flags = match getrlimit(Resource::Memlock).current {
         None => MlockAllFlags::CURRENT | MlockAllFlags::FUTURE,
         Some(_) => MlockAllFlags::CURRENT,
@@ -164,12 +164,12 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Prints what was asked for; with nobody reading there is nothing to do about it.
+/// Prints the requested text. Fails if stdout is closed.
 fn print(text: &str) -> i32 {
     i32::from(writeln!(io::stdout(), "{text}").is_err())
 }
 
-/// Logs an error with all that caused it.
+/// Logs an error with all its causes.
 fn fail(error: &(dyn std::error::Error + 'static)) -> i32 {
     tracing::error!(error, "cannot serve");
     1
@@ -177,25 +177,25 @@ fn fail(error: &(dyn std::error::Error + 'static)) -> i32 {
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// As the server's plugin catalog writes versions.
+/// In the form of the server's plugin catalog.
 const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
-/// What Vault and OpenBao give every plugin that they mount. No secret.
+/// What Vault and OpenBao pass to every plugin that they mount. Not a secret.
 const COOKIE: Cookie = Cookie {
     key: "VAULT_BACKEND_PLUGIN",
     value: "6669da05-b1c8-4f49-97d9-c8e5bed98e20",
 };
 
-/// Vault's plugin protocol with AutoMTLS and multiplexing; Vault has it since 1.12.
+/// Vault's plugin protocol with AutoMTLS and multiplexing, available since Vault 1.12.
 const APP_PROTOCOL: u32 = 5;
 
-/// For name resolution, the only thing that blocks.
+/// For name resolution, the only blocking work.
 const BLOCKING_THREADS: usize = 4;
 
 const LOCK_ADVICE: &str = "set the server's memory lock limit to infinity (LimitMEMLOCK)";
 
 const STARTED_BY_HAND: &str = concat!(
-    "This is a Vault and OpenBao plugin and is not started by hand: put it into the server's ",
+    "This is a Vault and OpenBao plugin and cannot be run by hand: put it into the server's ",
     "plugin directory, register it with `vault plugin register -sha256=<sum> secret ",
     env!("CARGO_PKG_NAME"),
     "` and mount it with `vault secrets enable -path=openrouter ",
@@ -210,9 +210,9 @@ const HELP: &str = concat!(
     "\n\n",
     env!("CARGO_PKG_DESCRIPTION"),
     ".\n\n\
-     The program is a plugin: a Vault or OpenBao server starts it, with its plugin directory,\n\
-     `vault plugin register` and `vault secrets enable`. All configuration is done through the\n\
-     server's API, see `vault path-help <mount>` once it is mounted.\n\n\
+     This program is a plugin. A Vault or OpenBao server starts it: put it into the server's\n\
+     plugin directory and run `vault plugin register` and `vault secrets enable`. Configure it\n\
+     through the server's API; see `vault path-help <mount>` once it is mounted.\n\n\
      Options:\n\
      \x20 --version   print the version\n\
      \x20 -h, --help  print this text\n\n\

@@ -1,8 +1,9 @@
-//! A thousand rotations that are due at once, and a thousand keys made for leases, on a real server
-//! and with an OpenRouter that takes 50 ms for every answer.
+//! A thousand rotations that are due at once, and a thousand keys for leases, on a real server and with
+//! an OpenRouter that takes 50 ms for each answer.
 //!
-//! Since the engine has at most eight requests of a connection under way, neither can be done faster
-//! than the number of requests times 50 ms divided by eight; the figure is how much longer it took.
+//! The engine has at most eight requests of a connection in flight, so neither can finish faster than
+//! the number of requests times 50 ms divided by eight. The figure is the measured time divided by this
+//! minimum.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ async fn rotations(vault: &Vault, rounds: usize) -> Figure {
         now() < first,
         "the roles were made too slowly to be due at once"
     );
-    be_slow(&mount);
+    be_slow(&mount, LATENCY);
 
     let mut ratios = Vec::new();
     for round in 0..rounds {
@@ -58,12 +59,12 @@ async fn creates(vault: &Vault, rounds: usize) -> Figure {
     mount
         .role("leased", json!({"credential_type": "dynamic"}))
         .await;
-    be_slow(&mount);
+    be_slow(&mount, LATENCY);
     let mut ratios = Vec::new();
     for _ in 0..rounds {
         let mut readers = readers(&vault.client(), &mount.at("creds/leased"), CLIENTS).await;
         let load = so_often(&mut readers, ROLES).await;
-        let least = load.reads() as f64 * LATENCY.as_secs_f64() / AT_A_TIME;
+        let least = load.reads() as f64 * LATENCY.as_secs_f64() / CONCURRENCY;
         ratios.push(load.wall().as_secs_f64() / least);
     }
     let name = "1,000 keys for leases by 32 clients, wall time by the least possible";
@@ -73,7 +74,7 @@ async fn creates(vault: &Vault, rounds: usize) -> Figure {
 async fn create_roles(mount: &Mount, schedule: &str) {
     let definition = json!({
         "rotation_schedule": schedule,
-        // No key is revoked while the clock is watched.
+        // No key is revoked while the time is measured.
         "rotation_grace_period": "1h",
         "ttl": "10m",
     });
@@ -84,11 +85,11 @@ async fn create_roles(mount: &Mount, schedule: &str) {
         .await;
 }
 
-/// From now on each answer takes its time: the simulator's own latency is that of the management
-/// key's requests, so those that a new key makes for itself are slowed down by hand.
-fn be_slow(mount: &Mount) {
-    mount.openrouter.set_latency(LATENCY);
-    let milliseconds = LATENCY.as_millis().try_into().expect("a few");
+/// Slows down every answer from now on. The simulator's own latency applies to requests with the
+/// management key, so requests with a new key are slowed down explicitly.
+pub(crate) fn be_slow(mount: &Mount, latency: Duration) {
+    mount.openrouter.set_latency(latency);
+    let milliseconds = latency.as_millis().try_into().expect("a few");
     let after_effect = true;
     let slow = Fault::Slow {
         milliseconds,
@@ -98,7 +99,7 @@ fn be_slow(mount: &Mount) {
     mount.openrouter.faults().add(by_a_key.forever());
 }
 
-/// Waits until each role has ordered a key and proved it; returns everything that was asked.
+/// Waits until each role has created and verified a key; returns all requests.
 async fn requests_of_a_round(mount: &Mount) -> Vec<LoggedRequest> {
     let proofs = async || {
         let requests = mount.openrouter.requests();
@@ -108,11 +109,11 @@ async fn requests_of_a_round(mount: &Mount) -> Vec<LoggedRequest> {
     mount.openrouter.requests().all()
 }
 
-/// Says what a round came to; returns how many times longer than necessary it took.
+/// Prints the result of a round; returns how many times longer than the minimum it took.
 fn report(due: Timestamp, requests: &[LoggedRequest]) -> f64 {
     let (first, last) = (&requests[0], &requests[requests.len() - 1]);
     let wall = last.at.duration_since(first.at).as_secs_f64() + LATENCY.as_secs_f64();
-    let least = requests.len() as f64 * LATENCY.as_secs_f64() / AT_A_TIME;
+    let least = requests.len() as f64 * LATENCY.as_secs_f64() / CONCURRENCY;
     let delay = first.at.duration_since(due).as_secs_f64();
     let unproved = most_unproved(requests);
     eprintln!(
@@ -124,7 +125,7 @@ fn report(due: Timestamp, requests: &[LoggedRequest]) -> f64 {
     wall / least
 }
 
-/// How many keys at once were ordered and waited for their proof, at most.
+/// The largest number of keys that were created and not verified yet.
 fn most_unproved(requests: &[LoggedRequest]) -> usize {
     let mut unproved = 0_usize;
     let waiting = requests.iter().map(|request| {
@@ -149,7 +150,7 @@ async fn every_role_has_rotated(mount: &Mount, rounds: i64) {
     }
 }
 
-/// A cron schedule for so many minutes in a row.
+/// A cron schedule for this many minutes in a row.
 fn minutes(first: Timestamp, rounds: i64) -> String {
     let minute = |round| {
         let at = first + SignedDuration::from_mins(round);
@@ -159,7 +160,7 @@ fn minutes(first: Timestamp, rounds: i64) -> String {
     format!("{} * * * *", minutes.join(","))
 }
 
-/// The first whole minute from then on.
+/// The first whole minute at or after that time.
 fn whole_minute(at: Timestamp) -> Timestamp {
     let second = at.as_second();
     Timestamp::from_second(second + (60 - second.rem_euclid(60))).expect("a time soon")
@@ -172,10 +173,10 @@ fn role(index: usize) -> String {
 const ROLES: usize = 1_000;
 const CLIENTS: usize = 32;
 const LATENCY: Duration = Duration::from_millis(50);
-/// What the engine allows itself, of one connection's requests.
-const AT_A_TIME: f64 = 8.0;
+/// The engine's limit of concurrent requests per connection.
+const CONCURRENCY: f64 = 8.0;
 const WELL_USED: Goal = Goal::AtMost(1.15);
-/// How long before they are due at the latest the roles are made.
+/// The latest time before the due time at which the roles are created.
 const CREATION_TIME: SignedDuration = SignedDuration::from_secs(45);
 /// Far longer than a round takes.
 const ROUND_TIME: Duration = Duration::from_secs(50);

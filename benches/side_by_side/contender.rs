@@ -1,4 +1,4 @@
-//! The plugins that are measured, and how each is brought to where a read is one storage read.
+//! The measured plugins, and how each is set up so that a read is one storage read.
 
 use std::env;
 use std::fs;
@@ -11,27 +11,27 @@ use serde_json::{Map, Value};
 use super::options::{Options, Peer};
 use crate::harness::program;
 
-/// A plugin that is measured.
+/// A measured plugin.
 #[derive(Clone)]
 pub(crate) struct Contender {
-    /// As the table calls it.
+    /// Its name in the table.
     pub(crate) name: String,
     pub(crate) binary: PathBuf,
     pub(crate) setup: Setup,
 }
 
-/// How a plugin is set up, and what is read of it.
+/// How a plugin is set up, and which paths are read.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Setup {
     /// The mount's options.
     #[serde(default)]
     pub(crate) options: Map<String, Value>,
-    /// What is written first, in this order.
+    /// The writes that set it up, in order.
     pub(crate) writes: Vec<Write>,
-    /// The path of a read that makes no lease.
+    /// The path of a read without a lease.
     pub(crate) unleased: Option<String>,
-    /// The path of a read under a lease.
+    /// The path of a read with a lease.
     pub(crate) leased: Option<String>,
 }
 
@@ -43,19 +43,19 @@ pub(crate) struct Write {
     pub(crate) data: Value,
 }
 
-/// Ours and the others.
+/// This plugin and its peers.
 pub(crate) struct Contenders {
     pub(crate) ours: Contender,
     pub(crate) others: Vec<Contender>,
-    /// Where our key comes from. A read does not go there.
+    /// Our key comes from it. Reads do not use it.
     _openrouter: Simulator,
 }
 
-/// A read on which two plugins are compared.
+/// A read for which two plugins are compared.
 pub(crate) struct Contest<'a> {
-    /// What is read, as the table calls it.
+    /// The name of the read in the table.
     pub(crate) what: &'static str,
-    /// Each with the path that is read of it.
+    /// Each plugin, with its path for the read.
     pub(crate) ours: (&'a Contender, &'a str),
     pub(crate) theirs: (&'a Contender, &'a str),
 }
@@ -124,7 +124,7 @@ impl Contenders {
 }
 
 fn contender(name: &str, binary: PathBuf, setup: &str, openrouter: &Simulator) -> Contender {
-    // So that another build of ours can be a peer, too.
+    // Another build of this plugin can be a peer too.
     let setup = setup
         .replace("OPENROUTER_URL", &openrouter.base_url())
         .replace("OPENROUTER_KEY", openrouter.management_key());
@@ -135,7 +135,7 @@ fn contender(name: &str, binary: PathBuf, setup: &str, openrouter: &Simulator) -
     }
 }
 
-/// What `scripts/bench` has built.
+/// A binary that `scripts/bench` built.
 fn built(variable: &str) -> PathBuf {
     let binary = env::var_os(variable);
     let binary = binary.unwrap_or_else(|| panic!("{variable} names the plugin: scripts/bench"));

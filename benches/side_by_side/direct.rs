@@ -1,5 +1,5 @@
-//! Reads without Vault between: gRPC straight to the plugin, from the host of the other tests, which
-//! sets it up and answers its storage calls from memory. Ours and the peers have the same host.
+//! Reads without Vault in between: gRPC straight to the plugin, from the tests' own host, which sets
+//! the plugin up and answers its storage calls from memory. All plugins use the same host.
 
 use std::path::Path;
 
@@ -75,7 +75,7 @@ impl Hosted {
         hosted
     }
 
-    /// Starts a plugin with a mount whose storage there is already.
+    /// Starts a plugin with a mount whose storage is already filled.
     pub(crate) async fn on(binary: &Path, server: &MountServer) -> Self {
         let identity = Identity::new();
         let plugin = PluginProcess::start_program(program_at(binary), &identity, |_| ()).await;
@@ -95,7 +95,8 @@ impl Hosted {
         }
     }
 
-    /// Writes as Vault does: what is not there yet is created, on paths that tell the two apart.
+    /// Writes as Vault does: a missing object is created, on paths that distinguish creates from
+    /// updates.
     pub(crate) async fn write(&self, path: &str, data: &Value) {
         let check = self.caller.existence_check(path).await.unwrap();
         let operation = if check.check_found && !check.exists {
@@ -112,7 +113,7 @@ impl Hosted {
         Reply(self.caller.handle(request).await.unwrap())
     }
 
-    /// Reads per second, and the microseconds that the plugin spends on one.
+    /// Reads per second, and the microseconds of plugin CPU per read.
     async fn flat_out(&self, path: &str, clients: usize, options: &Options) -> (f64, f64) {
         let read = request("read", path, "null");
         let mut readers: Vec<Call> = (0..clients)
@@ -125,7 +126,7 @@ impl Hosted {
     }
 }
 
-/// One of several that call the plugin at once, over one connection as Vault has it.
+/// One of several concurrent callers over one connection, as in Vault.
 impl Reader for Call {
     async fn read(&mut self) {
         let reply = Reply(self.send().await);

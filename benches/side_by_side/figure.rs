@@ -1,8 +1,8 @@
-//! A row of the table: what was measured on either side, the ratios, and what they should be.
+//! A row of the table: the measurements of both sides, their ratios, and the goal.
 
 use serde::Serialize;
 
-/// The least, the median and the most of what was measured.
+/// The minimum, median and maximum of the measurements.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Spread {
     pub(crate) minimum: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of what was measured, at least once.
+    /// Of at least one measurement.
     pub(crate) fn of(measured: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = measured.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -23,13 +23,13 @@ impl Spread {
     }
 }
 
-/// What a median should be.
+/// The goal for a median.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
-    /// It is told because it explains another row.
+    /// No goal: the row explains another one.
     None,
 }
 
@@ -41,15 +41,15 @@ pub(crate) struct Figure {
     pub(crate) ours: Spread,
     pub(crate) peer: Option<String>,
     pub(crate) theirs: Option<Spread>,
-    /// Ours by theirs, of each turn.
+    /// Ours divided by theirs, for each turn.
     pub(crate) ratio: Option<Spread>,
     pub(crate) goal: Goal,
-    /// Whether the median of the ratio, or of ours where there is none, is what it should be.
+    /// Whether the goal is met by the median ratio, or by our median if there is no ratio.
     pub(crate) met: Option<bool>,
 }
 
 impl Figure {
-    /// A comparison with a peer: of each turn, ours and theirs.
+    /// A comparison with a peer: ours and theirs, for each turn.
     pub(crate) fn ratio(
         name: impl Into<String>,
         unit: &'static str,
@@ -70,7 +70,7 @@ impl Figure {
         }
     }
 
-    /// A figure of ours alone.
+    /// A figure of this plugin alone.
     pub(crate) fn alone(
         name: impl Into<String>,
         unit: &'static str,

@@ -1,4 +1,4 @@
-//! Load: readers that read again and again, as fast as they are answered or at a steady rate.
+//! Load: readers in a loop, as fast as possible or at a steady rate.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Somebody who reads one thing at a time.
+/// Reads one thing at a time.
 pub(crate) trait Reader {
-    /// Reads once; panics unless the answer is what it should be.
+    /// Reads once; panics unless the answer is correct.
     async fn read(&mut self);
 }
 
-/// What came of some load.
+/// The result of a load.
 pub(crate) struct Load {
-    /// In order of size.
+    /// Sorted.
     latencies: Vec<Duration>,
     wall: Duration,
 }
@@ -43,12 +43,12 @@ impl Load {
         self.latencies.len() as f64 / self.wall.as_secs_f64()
     }
 
-    /// What one read's share of something is, in microseconds.
+    /// The cost of one read, in microseconds.
     pub(crate) fn share(&self, of: Duration) -> f64 {
         of.as_secs_f64() * 1e6 / self.latencies.len() as f64
     }
 
-    /// The latency within which this part of the reads was answered, in microseconds.
+    /// The latency that this fraction of the reads did not exceed, in microseconds.
     pub(crate) fn within(&self, part: f64) -> f64 {
         let last = self.latencies.len() - 1;
         #[expect(
@@ -61,7 +61,7 @@ impl Load {
     }
 }
 
-/// Every reader reads as fast as it is answered, for this long.
+/// All readers read as fast as possible, for this long.
 pub(crate) async fn flat_out<R: Reader>(readers: &mut [R], time: Duration) -> Load {
     let begun = Instant::now();
     let each = join_all(readers.iter_mut().map(async |reader| {
@@ -75,7 +75,7 @@ pub(crate) async fn flat_out<R: Reader>(readers: &mut [R], time: Duration) -> Lo
     Load::of(latencies, begun.elapsed())
 }
 
-/// The readers together read so often, as fast as they are answered.
+/// The readers together read this many times, as fast as possible.
 pub(crate) async fn so_often<R: Reader>(readers: &mut [R], reads: usize) -> Load {
     let begun = Instant::now();
     let share = reads.div_ceil(readers.len());
@@ -90,10 +90,10 @@ pub(crate) async fn so_often<R: Reader>(readers: &mut [R], reads: usize) -> Load
     Load::of(latencies, begun.elapsed())
 }
 
-/// The readers together read at this rate, for this long; a reader that is late goes on at once.
+/// The readers together read at this rate, for this long; a late reader continues at once.
 ///
-/// Latencies count from when a read was sent: the timer's own lateness, up to a millisecond, is
-/// nobody's fault that is measured here.
+/// Latencies are measured from when a read was sent: the timer's own delay, up to a millisecond, is not
+/// the fault of what is measured.
 pub(crate) async fn paced<R: Reader>(readers: &mut [R], rate: f64, time: Duration) -> Load {
     let begun = Instant::now();
     let pause = Duration::from_secs_f64(readers.len() as f64 / rate);
@@ -120,12 +120,13 @@ async fn timed(reader: &mut impl Reader) -> Duration {
 /// Reads over one HTTP connection that stays open.
 pub(crate) struct HttpReader {
     connection: SendRequest<Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
+    requests: Vec<Request<Empty<Bytes>>>,
+    next: usize,
 }
 
 impl HttpReader {
-    /// Reads `path` of the server with this token.
-    pub(crate) async fn new(server: SocketAddr, token: &str, path: &str) -> Self {
+    /// Reads these paths of the server in turn, with this token.
+    pub(crate) async fn new(server: SocketAddr, token: &str, paths: &[String]) -> Self {
         let stream = TcpStream::connect(server)
             .await
             .expect("the server accepts");
@@ -134,21 +135,25 @@ impl HttpReader {
             .await
             .expect("a connection");
         tokio::spawn(driver);
-        let request = Request::get(format!("/v1/{path}"))
-            .header("Host", server.to_string())
-            .header("X-Vault-Token", token)
-            .body(Empty::new())
-            .expect("a request");
+        let request = |path: &String| {
+            Request::get(format!("/v1/{path}"))
+                .header("Host", server.to_string())
+                .header("X-Vault-Token", token)
+                .body(Empty::new())
+                .expect("a request")
+        };
         Self {
             connection,
-            request,
+            requests: paths.iter().map(request).collect(),
+            next: 0,
         }
     }
 }
 
 impl Reader for HttpReader {
     async fn read(&mut self) {
-        let request = self.request.clone();
+        let request = self.requests[self.next].clone();
+        self.next = (self.next + 1) % self.requests.len();
         self.connection.ready().await.expect("the connection lives");
         let answer = self.connection.send_request(request).await;
         let answer = answer.expect("the server answers");

@@ -1,8 +1,8 @@
-//! The benchmark of `scripts/bench`: this plugin beside plugins written on Vault's Go SDK.
+//! The benchmark of `scripts/bench`: this plugin compared with plugins written on Vault's Go SDK.
 //!
-//! What is compared is measured in turns, ours and theirs and ours again, so that a noisy machine
-//! hurts both alike; what counts is the ratio of the two halves of a turn. Each part of the table is a
-//! module below. It asserts that every answer is one, and no time.
+//! The two sides are measured in alternating turns, so that a noisy machine affects both alike. The
+//! result is the ratio within each turn. Each part of the table is a module below. The benchmark
+//! asserts that every answer is correct, and no times.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,8 +16,11 @@
 
 mod bursts;
 mod contender;
+mod crowd;
 mod direct;
 mod figure;
+mod latency;
+mod limit;
 mod load;
 mod memory;
 mod options;
@@ -45,7 +48,7 @@ use contender::Contenders;
 use options::{Options, Part};
 use report::Report;
 
-// One thread: what generates the load should take little from those that bear it.
+// One thread: the load generator should take little CPU from the processes under load.
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let options = Options::parse();
@@ -60,6 +63,9 @@ async fn main() {
             Part::Starts => starts::measure(&contenders).await,
             Part::Roles => roles::measure().await,
             Part::Bursts => bursts::measure(&options).await,
+            Part::Limit => limit::measure(&contenders, &options).await,
+            Part::Crowd => crowd::measure(&options).await,
+            Part::Latency => latency::measure(&options).await,
         });
     }
     report.print();

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::process::{Memory, memory};
 use super::server::Server;
 
-/// Measures every pair, each time on a server that has just been started.
+/// Measures every pair, each time on a new server.
 pub(crate) async fn measure(contenders: &Contenders, options: &Options) -> Vec<Figure> {
     let mut figures = Vec::new();
     for contest in contenders.contests() {

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The command line.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser)]
 #[command(name = "scripts/bench", disable_version_flag = true)]
 pub(crate) struct Options {
-    /// Fewer and shorter rounds: some ten minutes in all
+    /// Fewer and shorter rounds: about ten minutes in all
     #[arg(long)]
     short: bool,
     /// Measure only this part of the table (may be given several times)
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
-    /// Measure another plugin too: its name, its executable, and a file that says how it is set up
-    /// and what is read (see benches/side_by_side/setups)
+    /// Also measure another plugin: its name, its executable, and a file that describes its setup and
+    /// reads (see benches/side_by_side/setups)
     #[arg(long, value_name = "NAME=BINARY:SETUP")]
     pub(crate) peer: Vec<Peer>,
-    /// Given by Cargo to every benchmark.
+    /// Passed by Cargo to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Options {
 pub(crate) enum Part {
     /// Reads through Vault: CPU, rate, latency
     Reads,
-    /// The same without Vault between
+    /// The same without Vault in between
     Direct,
     /// Memory, idle and after 100,000 reads
     Memory,
@@ -41,6 +41,12 @@ pub(crate) enum Part {
     Roles,
     /// 1,000 rotations, and 1,000 keys for leases, at 50 ms a request
     Bursts,
+    /// Unleased reads beside an engine that is built into the server
+    Limit,
+    /// 500 clients read 1,000 roles of which 50 rotate, beside the built-in engine
+    Crowd,
+    /// rotate-role and the read of a dynamic role, beyond OpenRouter's own time
+    Latency,
 }
 
 impl fmt::Display for Part {
@@ -50,7 +56,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// Another plugin to be measured.
+/// Another plugin to measure.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) name: String,
@@ -86,12 +92,12 @@ impl Options {
             .collect()
     }
 
-    /// How often each thing is measured on either side.
+    /// The number of rounds for each side.
     pub(crate) fn rounds(&self) -> usize {
         if self.short { 3 } else { 9 }
     }
 
-    /// How often each thing is measured that takes a server of its own.
+    /// The number of rounds for measurements that need their own server.
     pub(crate) fn long_rounds(&self) -> usize {
         if self.short { 1 } else { 3 }
     }

@@ -1,13 +1,13 @@
-//! What a process costs, as the kernel counts it.
+//! The cost of a process, as the kernel counts it.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The time that a process has had on processors so far, in the kernel and out of it.
+/// The CPU time of a process so far, kernel time included.
 ///
-/// From the scheduler's own count of each thread, in nanoseconds: `/proc/PID/stat` counts in
-/// hundredths of a second. Threads that have ended are left out; none of these ends under load.
+/// The scheduler's count of each thread, in nanoseconds: `/proc/PID/stat` only counts hundredths of a
+/// second. Threads that have ended are not included; none of the measured ones ends under load.
 pub(crate) fn cpu(process: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process lives");
     let counts = threads.filter_map(|thread| {
@@ -20,13 +20,13 @@ pub(crate) fn cpu(process: u32) -> Duration {
 /// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// All that is resident.
+    /// All resident memory.
     pub(crate) resident: f64,
-    /// Of that, its own: not backed by a file.
+    /// Resident memory that is not backed by a file.
     pub(crate) anonymous: f64,
 }
 
-/// The memory that a process has now.
+/// The current memory of a process.
 pub(crate) fn memory(process: u32) -> Memory {
     let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
     let rollup = rollup.expect("the process lives");

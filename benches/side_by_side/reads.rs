@@ -1,5 +1,4 @@
-//! Reads through Vault: what the plugin's process spends on one, how many there are in a second, and
-//! how long one takes.
+//! Reads through Vault: the plugin's CPU per read, the reads per second, and their latency.
 
 use super::contender::{Contender, Contenders, Contest};
 use super::figure::{Figure, Goal};
@@ -20,7 +19,7 @@ pub(crate) async fn measure(contenders: &Contenders, options: &Options) -> Vec<F
     figures
 }
 
-/// What one side of a turn came to.
+/// The measurements of one side in a turn.
 struct Measured {
     rate: f64,
     plugin: f64,
@@ -52,7 +51,7 @@ impl Side {
         }
     }
 
-    /// The latencies within which one half and 99 of 100 reads are answered, in microseconds.
+    /// The median and the 99th percentile of the latency, in microseconds.
     async fn latencies(&mut self, rate: f64, options: &Options) -> (f64, f64) {
         let load = paced(&mut self.readers, rate, options.round_time()).await;
         (load.within(0.5), load.within(0.99))
@@ -74,7 +73,7 @@ async fn compare(
             ours.flat_out(server, options).await,
             theirs.flat_out(server, options).await,
         );
-        // Half of what the slower one can do: neither has a queue.
+        // Half the rate of the slower side: neither has a queue.
         let rate = a.rate.min(b.rate) / 2.0;
         rates.push((a.rate, b.rate));
         plugins.push((a.plugin, b.plugin));
@@ -104,7 +103,7 @@ async fn compare(
     ]
 }
 
-/// As the table says it.
+/// The number of clients, as text for the table.
 pub(crate) fn number_of(clients: usize) -> String {
     match clients {
         1 => "1 client".to_owned(),

@@ -1,4 +1,4 @@
-//! The result: a table for `docs/performance.md`, and the same as JSON below the build folder.
+//! The result: a table for `docs/performance.md`, and the same as JSON in the build folder.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::figure::{Figure, Goal, Spread};
 
-/// Everything that was measured, and on what.
+/// All figures, and the machine on which they were measured.
 #[derive(Serialize)]
 pub(crate) struct Report {
     at: Timestamp,
@@ -65,7 +65,7 @@ impl Report {
         }
     }
 
-    /// Writes it to the build folder, under its time.
+    /// Writes it to the build folder, named by its time.
     pub(crate) fn store(&self) {
         let folder = folder();
         fs::create_dir_all(&folder).expect("a folder for the results");

@@ -1,7 +1,7 @@
-//! What roles cost that nobody uses: the first answer after a start, memory, and calls.
+//! The cost of unused roles: the first answer after a start, memory, and calls.
 //!
-//! Under the host of the tests, which counts what the plugin asks of it. A mount's storage is filled
-//! with copies of one role; then a new process is started on it, as after an unseal.
+//! Uses the tests' own host, which counts the plugin's calls. A mount's storage is filled with copies
+//! of one role; then a new process starts on it, as after an unseal.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ pub(crate) async fn measure() -> Vec<Figure> {
     figures
 }
 
-/// A mount with some roles, and no process that serves it.
+/// A mount with some roles, and no process for it.
 struct Filled {
     roles: usize,
     server: MountServer,
@@ -56,13 +56,13 @@ impl Filled {
         Self { roles, server }
     }
 
-    /// A process that has read everything, and compared it with what is at OpenRouter.
+    /// A process that has loaded everything and reconciled it with OpenRouter.
     async fn at_rest(&self, openrouter: &Simulator) -> Hosted {
         let requests = openrouter.requests();
         requests.reset();
         let before = self.server.storage_calls();
         let hosted = Hosted::on(program::plugin(), &self.server).await;
-        // Each role, the list of them, the list of what was left undone, and the connection.
+        // Each role, the list of roles, the list of unfinished work, and the connection.
         let all = before + self.roles + 3;
         let begun = async || {
             let has_read = self.server.storage_calls() >= all;
@@ -74,7 +74,7 @@ impl Filled {
     }
 }
 
-/// From the start of the process's work on the mount to the first key.
+/// From the start of the process to the first key.
 async fn first_answers(mounts: &[Filled]) -> Vec<Figure> {
     let mut each = vec![Vec::new(); mounts.len()];
     for _ in 0..STARTS {
@@ -102,7 +102,7 @@ async fn first_answers(mounts: &[Filled]) -> Vec<Figure> {
     figures
 }
 
-/// What a role more costs, in bytes.
+/// The memory of one more role, in bytes.
 fn memory_of_each(idle: &[(&Filled, Hosted)]) -> Vec<Figure> {
     let anonymous = |hosted: &Hosted| memory(hosted.plugin.id()).anonymous;
     let (few, many) = (&idle[0], &idle[idle.len() - 1]);
@@ -123,7 +123,7 @@ async fn an_idle_minute(idle: &[(&Filled, Hosted)], openrouter: &Simulator) -> V
         .collect();
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(30)).await;
-        // The server's periodic call, which comes once a minute.
+        // The server's periodic call, made once a minute.
         for (_, hosted) in idle {
             hosted.ask("rollback", "", "null").await.nothing();
         }

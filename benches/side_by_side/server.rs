@@ -1,4 +1,4 @@
-//! A Vault server with everything mounted that is measured.
+//! A Vault server on which everything measured is mounted.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server with these plugins mounted and set up, each under its name.
+    /// A server with these plugins mounted and set up, each under its own name.
     pub(crate) async fn with(contenders: impl IntoIterator<Item = &Contender>) -> Self {
         let vault = Vault::dev().await;
         let client = vault.client();
@@ -33,7 +33,12 @@ impl Server {
         Self { vault }
     }
 
-    /// So many readers of a path of this plugin's mount.
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        self.vault.client()
+    }
+
+    /// This many readers of a path of this plugin's mount.
     pub(crate) async fn readers(
         &self,
         contender: &Contender,
@@ -62,18 +67,29 @@ impl Server {
     }
 }
 
-/// So many readers of a path of this server, each with a connection of its own.
+/// This many readers of a path of this server, each with its own connection.
 pub(crate) async fn readers(client: &Client, path: &str, count: usize) -> Vec<HttpReader> {
+    let path = [path.to_owned()];
+    readers_of(client, count, |_| path.to_vec()).await
+}
+
+/// So many readers of this server, each of several paths in turn.
+pub(crate) async fn readers_of(
+    client: &Client,
+    count: usize,
+    paths: impl Fn(usize) -> Vec<String>,
+) -> Vec<HttpReader> {
     let address = client.address().trim_start_matches("http://");
     let address: SocketAddr = address.parse().expect("an address");
     let mut readers = Vec::with_capacity(count);
-    for _ in 0..count {
-        readers.push(HttpReader::new(address, client.token(), path).await);
+    for number in 0..count {
+        readers.push(HttpReader::new(address, client.token(), &paths(number)).await);
     }
     readers
 }
 
-/// Ours is registered by the server itself, under its file's name; a second entry is another process.
+/// The server registers our plugin itself, under its file name; a second entry would be another
+/// process.
 fn catalog_name(contender: &Contender) -> String {
     format!("measured-{}", contender.name)
 }

@@ -1,4 +1,4 @@
-//! From exec to the handshake line, and the size of what is started.
+//! From exec to the handshake line, and the size of the executable.
 
 use std::fs;
 use std::time::Instant;

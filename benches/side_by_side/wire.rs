@@ -1,6 +1,5 @@
-//! The two connections between host and plugin, with as little on the host's end as there can be, so
-//! that what is measured is the plugin: HTTP/2 as it is, one task to a connection, and requests that
-//! are encoded once.
+//! The two connections between host and plugin, with as little work as possible in the host, so that
+//! the plugin is measured: plain HTTP/2, one task per connection, and requests that are encoded once.
 
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
@@ -38,7 +37,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Opens another connection to the plugin than the host has.
+    /// Opens another connection to the plugin, in addition to the host's own.
     pub(crate) async fn to(host: &Host, socket: PathBuf) -> Self {
         let stream = tls_stream(&socket, host.client_tls()).await;
         let stream = Coalesced::new(stream.expect("the plugin accepts"));
@@ -50,7 +49,7 @@ impl Wire {
         }
     }
 
-    /// A request to the mount with this id, to be made again and again.
+    /// A request to the mount with this id, which can be sent repeatedly.
     pub(crate) fn call(&self, mount: &str, request: VaultRequest) -> Call {
         let headers = Request::post("http://localhost/pb.Backend/HandleRequest")
             .header("content-type", "application/grpc")
@@ -66,7 +65,7 @@ impl Wire {
         Call {
             calls: self.calls.clone(),
             headers: headers.expect("a request"),
-            // A byte that says that it is not compressed, and four for its length.
+            // One byte that marks the message as uncompressed, and four for its length.
             message: [&[0], &length.to_be_bytes()[..], &message].concat().into(),
         }
     }
@@ -80,7 +79,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Sends it; panics unless there is an answer.
+    /// Sends it; panics if there is no answer.
     pub(crate) async fn send(&self) -> HandleRequestReply {
         let calls = self.calls.clone().ready().await;
         let mut calls = calls.expect("the connection lives");
@@ -94,14 +93,14 @@ impl Call {
     }
 }
 
-/// Services that the plugin is offered, on a listener of their own. They end when this is dropped.
+/// Services for the plugin, on their own listener. They end when this is dropped.
 pub(crate) struct Offer {
     _sockets: TempDir,
     _stop: DropGuard,
 }
 
 impl Offer {
-    /// Offers services and announces them. The number is for the plugin to dial.
+    /// Offers services and announces them. Returns the number for the plugin to dial.
     pub(crate) async fn by(host: &Host, services: Routes) -> (u32, Self) {
         let sockets = tempfile::tempdir().unwrap();
         let path = sockets.path().join("services");
@@ -110,8 +109,8 @@ impl Offer {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let tls = host.acceptor();
-        // A thread of their own, as in a server: a list of ten thousand names, which the plugin reads
-        // in the background, must not hold up whoever waits for a key.
+        // A separate thread, as in a server: a list of ten thousand names, which the plugin reads in
+        // the background, must not delay a caller that waits for a key.
         thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -180,7 +179,7 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     stream.send_trailers(trailers).unwrap();
 }
 
-/// All that comes on a stream before its trailers.
+/// All data of a stream before its trailers.
 async fn whole(stream: &mut RecvStream) -> Bytes {
     let mut whole = Bytes::new();
     while let Some(part) = stream.data().await {

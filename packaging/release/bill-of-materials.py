@@ -35,7 +35,7 @@ def main(tool_output, root, rust_version, musl_version):
         for edge in bill["dependencies"]
         if edge["ref"] in kept
     ]
-    # The parts of the project itself, one entry for each of its own build targets.
+    # The parts of the project itself, one entry per build target.
     project.pop("components", None)
     json.dump(bill, sys.stdout, indent=2, ensure_ascii=False)
     print()

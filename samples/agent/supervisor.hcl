@@ -2,6 +2,8 @@
 # and started again when the key has changed; with a dynamic role, only at the end of max_ttl:
 #
 #   VAULT_ADDR=https://vault.example.com:8200 vault agent -config=supervisor.hcl
+#
+# Checked by `scripts/test consumers`.
 
 auto_auth {
   method {

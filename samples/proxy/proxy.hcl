@@ -2,6 +2,8 @@
 #
 #   VAULT_ADDR=https://vault.example.com:8200 vault proxy -config=proxy.hcl
 #   curl http://127.0.0.1:8100/v1/openrouter/creds/app
+#
+# Checked by `scripts/test consumers`.
 
 auto_auth {
   method {

@@ -1,5 +1,5 @@
 """OpenRouter's own Python SDK, with the key that Vault Agent, an operator or a script has put into the
-environment."""
+environment. Checked by `scripts/test consumers`."""
 
 import os
 

@@ -1,5 +1,6 @@
 # The mount, a connection, two roles and a policy; and the current key, read without leaving a trace in the
-# state or the plan. Needs Terraform 1.11 and version 5.11 of the Vault provider.
+# state or the plan. Needs Terraform 1.11 and version 5.11 of the Vault provider, and a token with the policy
+# of policy.hcl. Checked by `samples/check terraform`, and the provider's requests by `scripts/test consumers`.
 
 terraform {
   required_version = ">= 1.11"
@@ -20,6 +21,13 @@ variable "management_key" {
   sensitive   = true
   # Not kept in the plan and not in the state.
   ephemeral = true
+  default   = null
+}
+
+variable "write_connection" {
+  description = "Whether to write the connection. Off, management_key is not needed."
+  type        = bool
+  default     = true
 }
 
 variable "api_url" {
@@ -35,15 +43,38 @@ resource "vault_mount" "openrouter" {
 }
 
 # An ephemeral resource rather than an ordinary one, because that would write the management key into the
-# state. It is written anew at every plan and apply, and each time OpenRouter is asked whether the key is
-# good. To keep Terraform out of it, leave this out and write the connection by hand.
+# state. The price: it is written anew at every plan, apply and destroy, a mere plan included.
+#
+# - Each time OpenRouter is asked whether the key is good (one `GET /key`); while OpenRouter is down, plan and
+#   destroy fail.
+# - A plan brings a connection back that was deleted by hand, and an old value of the variable puts an old
+#   management key back.
+#
+# So write it when it changes, and run everything else with `-var write_connection=false`.
 ephemeral "vault_generic_endpoint" "connection" {
+  count    = var.write_connection ? 1 : 0
   mount_id = vault_mount.openrouter.id
   path     = "${vault_mount.openrouter.path}/config"
   data_json = jsonencode({
     management_key = var.management_key
     api_url        = var.api_url
+    # What binds every role that uses the connection, whoever writes roles.
+    allowed_roles    = ["app", "jobs", "team-a-*"]
+    max_limit        = 100
+    max_key_lifetime = 90 * 24 * 60 * 60
   })
+}
+
+variable "guardrail" {
+  description = "The guardrail that the keys are held to, its exact name or UUID; null for none."
+  type        = string
+  default     = null
+}
+
+variable "workspace" {
+  description = "The workspace that the keys are made in, its slug or UUID; null for the account's default one."
+  type        = string
+  default     = null
 }
 
 resource "vault_generic_endpoint" "app" {
@@ -51,13 +82,17 @@ resource "vault_generic_endpoint" "app" {
   path       = "${vault_mount.openrouter.path}/roles/app"
   # A read of a role also has its status, which is not Terraform's.
   ignore_absent_fields = true
-  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none.
+  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none. To take
+  # a limit off write `limit = null`: a line that is only removed leaves it as it is, and the plan is empty.
   data_json = jsonencode({
     limit                 = 25
     limit_reset           = "monthly"
     rotation_period       = 30 * 24 * 60 * 60
     rotation_grace_period = 24 * 60 * 60
     ttl                   = 60 * 60
+    # A read returns both as they were written. Beside them it has guardrail_id and workspace_id.
+    guardrail = var.guardrail
+    workspace = var.workspace
   })
 }
 
@@ -73,6 +108,8 @@ resource "vault_generic_endpoint" "jobs" {
     max_leases      = 50
     max_ttl         = 24 * 60 * 60
     ttl             = 60 * 60
+    guardrail       = var.guardrail
+    workspace       = var.workspace
   })
 }
 
@@ -84,6 +121,18 @@ resource "vault_policy" "app" {
     }
     path "${vault_mount.openrouter.path}/creds/jobs" {
       capabilities = ["read"]
+    }
+  POLICY
+}
+
+# A team makes its own roles, with a connection of its own that bounds them, and no other.
+resource "vault_policy" "team_a" {
+  name   = "openrouter-team-a"
+  policy = <<-POLICY
+    path "${vault_mount.openrouter.path}/roles/team-a-*" {
+      capabilities        = ["create", "read", "update", "patch"]
+      required_parameters = ["connection"]
+      allowed_parameters  = { "connection" = ["team-a"], "*" = [] }
     }
   POLICY
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Tells the time, and waits for it.
 #[async_trait]
@@ -14,6 +15,12 @@ pub trait Clock: Send + Sync {
     /// Returns at `until`, or up to [`LONGEST_NAP`] from now if that comes sooner: whoever sleeps
     /// looks again, so that a clock that was set, or a machine that was suspended, costs no more.
     async fn sleep_until(&self, until: Timestamp);
+
+    /// How long the machine has been running, a suspension included: only the difference of two
+    /// answers means anything. For clocks that nobody sets it is as good as the time.
+    fn uptime(&self) -> Duration {
+        Duration::try_from(self.now().duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default()
+    }
 }
 
 /// The system's clock.
@@ -30,6 +37,11 @@ impl Clock for SystemClock {
     async fn sleep_until(&self, until: Timestamp) {
         let nap = Duration::try_from(until.duration_since(self.now())).unwrap_or(Duration::ZERO);
         tokio::time::sleep(nap.min(LONGEST_NAP)).await;
+    }
+
+    fn uptime(&self) -> Duration {
+        // Not the monotonic clock, which stands still while the machine is suspended.
+        Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
     }
 }
 

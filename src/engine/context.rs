@@ -1,34 +1,44 @@
 //! What an engine on one mount consists of while it runs, and the sole right to change a role.
 
 mod role_guard;
+mod unsure;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 pub use role_guard::{Fenced, RoleGuard};
+use unsure::Unsure;
 
-use super::books::{Board, Books, OpenBooks, Passes, Register};
+use super::books::{Board, Books, OpenBooks, Passes, Register, Roster};
+use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
 use super::keeper::Keeper;
-use super::names::{ConnectionName, Life, Origin, RoleName, Series};
+use super::meters::Meters;
+use super::names::{Life, Origin, RoleName, Series};
 use super::randomness::Randomness;
 use super::role::Role;
-use super::role::rotating::{Circumstances, Step, next_step};
+use super::role::dynamic::DynamicRole;
+use super::role::rotating::{Circumstances, SharedKey, Step, next_step};
 use super::task::Task;
 use crate::framework::Locks;
-use crate::logical::{EventSink, Mount, Storage, StorageError, SystemView};
+use crate::logical::{EventSink, Mount, ReplicationState, Storage, StorageError, SystemView};
 use crate::openrouter::Network;
 
 /// The engine of one mount.
 pub struct Engine {
     /// The mount's storage.
     pub storage: Arc<dyn Storage>,
+    /// What readers need of it. The same storage to whoever writes.
+    pub cache: Arc<Cache<SharedKey>>,
     /// What the server knows of the mount.
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
+    /// Whether the server has said last that this node is no standby.
+    is_no_standby: AtomicBool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -39,18 +49,24 @@ pub struct Engine {
     books: Books,
     /// What is known of all roles and their keys.
     pub register: Register,
+    /// The roles as they were seen last.
+    pub roster: Roster,
     /// What the comparisons with OpenRouter have found.
     pub board: Board,
     /// Comparisons with OpenRouter that are not over.
     pub passes: Passes,
     /// By what the keys are marked that this instance orders.
     pub series: Series,
+    /// What is counted.
+    pub meters: Arc<Meters>,
     /// Wakes what is due.
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
     /// One adoption of a key at a time.
     pub adoption_locks: Locks,
+    /// Roles whose last store may not have done what it was answered.
+    unsure: Unsure,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
     /// The UUID that the server gave the mount for good. It also tells the mount apart in the log:
@@ -66,13 +82,19 @@ impl Engine {
         randomness: Arc<dyn Randomness>,
         network: Arc<dyn Network>,
     ) -> Self {
+        let cache = Arc::new(Cache::new(mount.storage, Arc::clone(&clock)));
+        let meters = Arc::<Meters>::default();
         Self {
-            storage: mount.storage,
+            storage: Arc::clone(&cache) as _,
+            cache,
             system: mount.system,
+            is_no_standby: AtomicBool::new(false),
             events: mount.events,
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
+            links: Links::new(network, Arc::clone(&meters), Arc::clone(&clock)),
             clock,
-            links: Links::new(network),
+            roster: Roster::default(),
+            meters,
             books: Books::default(),
             register: Register::default(),
             board: Board::default(),
@@ -81,6 +103,7 @@ impl Engine {
             randomness,
             role_locks: Locks::default(),
             adoption_locks: Locks::default(),
+            unsure: Unsure::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
         }
@@ -124,6 +147,7 @@ impl Engine {
     pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
+        self.roster.note(name, &role, self.clock.now());
         match &role {
             Ok(Some(role)) => {
                 let origin = self.origin(name, role.life());
@@ -133,18 +157,41 @@ impl Engine {
             Err(reason) => self.register.could_not_read(name, reason),
         }
         match &role {
+            _ if self.unsure.of(name).is_some() => self.keeper.now(task),
             Ok(Some(Role::Rotating(role))) => match next_step(role, self.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
                 _ => self.keeper.now(task),
             },
-            Ok(Some(Role::Dynamic(_)) | None) => self.keeper.forget(&task),
+            Ok(Some(Role::Dynamic(role))) => match self.guarding_due(name, role) {
+                Some(at) => self.keeper.plan(task, at),
+                None => self.keeper.forget(&task),
+            },
+            Ok(None) => self.keeper.forget(&task),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
             }
             Err(_) => self.keeper.now(task),
         }
         role
+    }
+
+    /// A role is listed and cannot be found: a server's cache remembers that it was not there, although
+    /// a store of an earlier process, which failed by its answer, has made it. Has the keeper
+    /// [confirm](RoleGuard::confirm) it.
+    pub fn doubt(&self, name: &RoleName) {
+        self.unsure.store_begins(name, self.clock.now());
+        self.keeper.now(Task::Tend(name.clone()));
+    }
+
+    /// When keys under a role's leases are to be held to its guardrail; `None` when all are.
+    fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
+        let leases = self.books_if_open()?.leases;
+        if leases.unguarded(name, &role.terms).is_empty() {
+            return None;
+        }
+        let failure = role.guardrail_failure.as_ref();
+        Some(failure.map_or(Timestamp::MIN, |failure| failure.retry_at))
     }
 
     /// The intents and leases of the mount, those of earlier processes included. Only for a node that
@@ -165,10 +212,37 @@ impl Engine {
         self.books.if_open()
     }
 
+    /// Asks the server what this node is. For the life cycle, so that reads need not ask.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn look_at_node(&self) -> Result<ReplicationState, Error> {
+        let state = self.system.replication_state().await?;
+        let is_no_standby = !state.is_standby();
+        self.is_no_standby.store(is_no_standby, Ordering::Relaxed);
+        Ok(state)
+    }
+
+    /// Whether this node is a standby: as it was when the server was last asked, unless it was one.
+    /// A standby forwards what depends on it, which costs more than to ask; and a server that makes
+    /// another thing of a node begins with new instances of its engines.
+    ///
+    /// # Errors
+    /// When the server had to be asked, and could not be.
+    pub async fn is_standby(&self) -> Result<bool, Error> {
+        if self.is_no_standby.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        Ok(self.look_at_node().await?.is_standby())
+    }
+
     /// This node may not write any more: stops looking after things, and forgets what it knew of
     /// them. The next periodic call begins anew, should the node be allowed to by then.
     pub async fn resign(&self) {
+        self.is_no_standby.store(false, Ordering::Relaxed);
+        self.cache.clear();
         self.keeper.resign();
+        self.roster.clear();
         self.books.close().await;
         self.register.clear();
         self.board.clear();
@@ -184,14 +258,6 @@ impl Engine {
             work_began: Some(self.books().await?.since),
             two_copies: self.board.copies().is_some(),
         })
-    }
-
-    /// Checks that the connection exists.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] when it does not.
-    pub async fn require_connection(&self, name: &ConnectionName) -> Result<(), Error> {
-        self.links.open(&*self.storage, name).await.map(|_| ())
     }
 
     /// The time now.

@@ -12,10 +12,10 @@ use super::error::Error;
 use super::keeper::Duties;
 use super::keys::{next_look, recover};
 use super::leasing;
-use super::names::{CONNECTIONS, ConnectionName};
+use super::names::{CONNECTIONS, ConnectionName, RoleName};
 use super::retry::delay_of_ongoing;
 use super::role::Role;
-use super::rotation::tend;
+use super::rotation;
 use super::survey;
 use super::task::Task;
 use crate::logical::StorageError;
@@ -64,6 +64,19 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
     }
 }
 
+/// `None` when there is nothing to wait for, or no such role.
+async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
+    let guard = engine.tend(name).await;
+    // Whatever is done next is done by what is read here, as a successor would read it.
+    let confirm_at = guard.confirm().await?;
+    let next = match guard.load().await? {
+        None => None,
+        Some(Role::Rotating(role)) => rotation::tend(&guard, *role).await?,
+        Some(Role::Dynamic(role)) => leasing::tend(&guard, *role).await?,
+    };
+    Ok(next.into_iter().chain(confirm_at).min())
+}
+
 /// When something is tried again whose failure was not stored with a role: soon, or when OpenRouter
 /// asked for it; a recovery knows better itself.
 fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
@@ -96,9 +109,12 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
         leasing::watch(engine, &record);
     }
     for name in Role::names(&*engine.storage).await? {
-        // What came of it is in the register.
-        let _ = engine.schedule(&name).await;
+        // What came of it is in the register and on the roster.
+        if let Ok(None) = engine.schedule(&name).await {
+            engine.doubt(&name);
+        }
     }
+    engine.roster.complete(engine.now());
     let connections = engine.storage.list(CONNECTIONS).await?;
     let connections = connections
         .iter()

@@ -35,9 +35,12 @@ pub enum Error {
     /// Part of what was asked is done, and the rest is not.
     #[error("{0}")]
     Incomplete(String),
-    /// The current key cannot be handed out.
+    /// The current key cannot be handed out, and only somebody's doing changes that.
     #[error("{0}")]
     Unusable(String),
+    /// The current key cannot be handed out until the engine itself has replaced it.
+    #[error("{0}")]
+    Awaited(String),
     /// The answer could not be put together.
     #[error(transparent)]
     Answer(logical::Error),
@@ -59,6 +62,32 @@ impl Error {
     pub fn while_doing(doing: impl Into<String>) -> impl FnOnce(openrouter::Error) -> Self {
         let doing = doing.into();
         move |reason| Self::OpenRouter { doing, reason }
+    }
+
+    /// The reason in one word, of which there are few: for counters.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::OpenRouter { reason, .. } => match reason {
+                openrouter::Error::Refused { .. } => "refused",
+                openrouter::Error::Unauthorized { .. } => "unauthorized",
+                openrouter::Error::NotFound { .. } => "not_found",
+                openrouter::Error::RateLimited { .. } => "rate_limited",
+                openrouter::Error::Unreachable { .. } => "unreachable",
+                openrouter::Error::Unclear { .. } => "unclear",
+                openrouter::Error::UnusableKey => "unusable_key",
+            },
+            Self::Unproven(_) => "unproven",
+            Self::Conflict(_) => "conflict",
+            Self::Missing(_) => "no_connection",
+            Self::Storage(_) | Self::System(_) => "server",
+            Self::Invalid(_)
+            | Self::CallerGone
+            | Self::Full(_)
+            | Self::Incomplete(_)
+            | Self::Unusable(_)
+            | Self::Awaited(_)
+            | Self::Answer(_) => "other",
+        }
     }
 
     /// How long OpenRouter asked to be left alone, if it did.
@@ -88,6 +117,7 @@ impl From<Error> for logical::Error {
             // As where Vault itself has a quota. Its clients wait and try again.
             Error::Full(_) => Self::status(429, text),
             Error::Incomplete(_) => Self::status(424, text),
+            Error::Awaited(_) => Self::status(503, text),
             Error::Unproven(_) => Self::status(502, text),
             // nginx's status for it; no reader sees it.
             Error::CallerGone => Self::status(499, text),

@@ -1,17 +1,20 @@
 //! News for the server's event bus, where it has one: rotations, those that failed, keys that somebody
-//! went on using, and what a comparison with OpenRouter has found.
+//! went on using, has ended or has switched off, and what a comparison with OpenRouter has found.
 
 use std::collections::BTreeMap;
 
 use crate::engine::books::{Copies, Drift};
 use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::Owner;
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::rotating::{LateUse, RotatingRole};
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
 
-/// A role has a new key.
-pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole) {
+/// A role has a new key, since `trigger` asked for it.
+pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole, trigger: &'static str) {
+    engine.meters.rotated(trigger);
     let mut metadata = about(name, role, "rotate");
     metadata.insert("modified", "true".to_owned());
     metadata.insert("key_version", role.current.version.to_string());
@@ -19,7 +22,13 @@ pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole) {
 }
 
 /// A rotation failed; the current key stays in service.
-pub async fn rotation_failed(engine: &Engine, name: &RoleName, role: &RotatingRole) {
+pub async fn rotation_failed(
+    engine: &Engine,
+    name: &RoleName,
+    role: &RotatingRole,
+    reason: &Error,
+) {
+    engine.meters.rotation_failed(reason.label());
     let mut metadata = about(name, role, "rotate");
     if let Some(failure) = &role.rotation_failure {
         metadata.insert("attempts", failure.attempts.to_string());
@@ -37,6 +46,7 @@ pub async fn used_late(
     used: &LateUse,
     is_kept: bool,
 ) {
+    engine.meters.used_late();
     let mut metadata = about(name, role, "revoke");
     metadata.insert("key_hash", used.hash.to_string());
     metadata.insert("key_version", used.version.to_string());
@@ -54,6 +64,7 @@ pub async fn drift(
     drift: Drift,
     hash: &KeyHash,
 ) {
+    engine.meters.drifted(drift.as_str());
     let metadata = BTreeMap::from([
         ("path", role.key()),
         ("operation", "reconcile".to_owned()),
@@ -87,6 +98,29 @@ fn about(
         ("operation", operation.to_owned()),
         ("connection", role.definition.terms.connection.to_string()),
     ])
+}
+
+/// Somebody has ended a key, or switched it off or on.
+pub async fn key_changed(
+    engine: &Engine,
+    kind: &'static str,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    owner: &Owner,
+) {
+    let operation = kind.rsplit('/').next().unwrap_or(kind);
+    let mut metadata = BTreeMap::from([
+        ("path", format!("{operation}/{connection}/{hash}")),
+        ("operation", operation.to_owned()),
+        ("modified", "true".to_owned()),
+        ("connection", connection.to_string()),
+        ("key_hash", hash.to_string()),
+        ("owner", owner.name().to_owned()),
+    ]);
+    if let Some(role) = owner.role() {
+        metadata.insert("role", role.to_string());
+    }
+    send(engine, kind, metadata).await;
 }
 
 async fn send(engine: &Engine, kind: &'static str, metadata: BTreeMap<&'static str, String>) {

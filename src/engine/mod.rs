@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`duties`] | what is done when something is due |
 //! | [`paths`] | what users meet: one file for each family of paths |
+//! | [`custody`] | every key that a management key sees, whose it is, and how it ends |
 //! | [`survey`] | reconciliation: comparing what is managed with what is at OpenRouter |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | handing keys out, and what becomes of their leases |
@@ -16,12 +17,16 @@
 //! | [`task`], [`keeper`] | what is due when, and waking it on time |
 //! | [`role`] | what keys to hand out: rotating and dynamic roles, without any I/O |
 //! | [`names`] | roles, connections, places, addresses, the mark in a key's name |
+//! | [`cache`] | what readers need of storage, for a minute at most |
+//! | [`meters`] | what the engine counts of its own doings |
 //! | [`stored`], [`retry`], [`error`], [`randomness`], [`clock`] | what everybody uses |
 
 mod books;
+mod cache;
 pub mod clock;
 mod connection;
 mod context;
+mod custody;
 mod duties;
 mod error;
 mod events;
@@ -31,6 +36,7 @@ pub(crate) mod invariants;
 mod keeper;
 mod keys;
 mod leasing;
+mod meters;
 mod names;
 mod paths;
 pub mod randomness;
@@ -103,9 +109,12 @@ impl Lifecycle<Engine> for Life {
     }
 
     async fn periodic(&self, engine: &Arc<Engine>) -> Result<(), Error> {
-        if engine.keeper.is_at_work() {
+        let is_at_work = engine.keeper.is_at_work();
+        if is_at_work {
             engine.keeper.wake();
-        } else if engine.system.may_write().await? {
+        }
+        let node = engine.look_at_node().await?;
+        if !is_at_work && engine.system.may_write_as(node).await? {
             let duties = EngineDuties(Arc::clone(engine));
             engine.keeper.start(Arc::new(duties));
         }
@@ -113,6 +122,8 @@ impl Lifecycle<Engine> for Life {
     }
 
     async fn invalidate(&self, engine: &Arc<Engine>, key: &str) {
+        // First: what was read before must not be handed out any more.
+        engine.cache.invalidate(key);
         if let Some(name) = key.strip_prefix(names::CONNECTIONS) {
             if let Ok(name) = names::ConnectionName::parse(name) {
                 engine.links.forget(&name).await;
@@ -124,6 +135,7 @@ impl Lifecycle<Engine> for Life {
     }
 
     async fn cleanup(&self, engine: &Arc<Engine>) {
+        engine.cache.close();
         engine.keeper.stop().await;
     }
 }

@@ -1,4 +1,4 @@
-//! An engine made from its description: routing, parsing, help, leases, and the server's own calls.
+//! An engine built from its blueprint: routing, parsing, help, leases, and the server's own calls.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Backend<E> {
 }
 
 impl<E: Send + Sync + 'static> Backend<E> {
-    /// `engine`, as `blueprint` describes it.
+    /// `engine`, with the paths of `blueprint`.
     pub fn new(blueprint: Blueprint<E>, engine: Arc<E>, system: Arc<dyn SystemView>) -> Self {
         Self {
             blueprint,
@@ -36,14 +36,24 @@ impl<E: Send + Sync + 'static> Backend<E> {
         })
     }
 
+    /// The server adds a slash to the path of every list, of a named segment's too.
+    fn route_list<'a>(&self, request: &'a Request) -> Option<(&Path<E>, Captures<'a>)> {
+        let path = request.path.strip_suffix('/')?;
+        let lists = |path: &Path<E>| path.endpoints.contains_key(&Operation::List);
+        let (path, captured) = self.route(path).filter(|(path, _)| lists(path))?;
+        (request.operation == Operation::List).then_some((path, captured))
+    }
+
     async fn call(&self, mut request: Request) -> Outcome {
-        let (path, captured) = self.route(&request.path).ok_or(Error::UnsupportedPath)?;
+        let routed = self.route(&request.path);
+        let routed = routed.or_else(|| self.route_list(&request));
+        let (path, captured) = routed.ok_or(Error::UnsupportedPath)?;
         let endpoint = path
             .endpoints
             .get(&request.operation)
             .ok_or(Error::UnsupportedOperation)?;
         let fields = parse(path, endpoint, &captured, &request)?;
-        // A secret in it is one among the fields now, and need not be held a second time.
+        // The fields now hold any secret in the data, so no second copy is needed.
         request.data.clear();
         if endpoint.active_only && !self.system.may_write().await? {
             return Err(Error::ReadOnly);
@@ -78,7 +88,7 @@ impl<E: Send + Sync + 'static> Backend<E> {
             .secrets
             .iter()
             .find(|kind| kind.name == name)
-            .ok_or_else(|| Error::internal(format!("unknown kind of lease {name:?}")))?;
+            .ok_or_else(|| Error::internal(format!("unknown secret type {name:?}")))?;
         let handler = match operation {
             Operation::Revoke => &kind.revoke,
             _ => kind.renew.as_ref().ok_or_else(|| {
@@ -118,7 +128,7 @@ impl<E: Send + Sync + 'static> logical::Backend for Backend<E> {
         let Some(check) = &path.exists else {
             return Ok(Existence::Unknown);
         };
-        // Only what the path says: the body is judged later, when the caller's rights are known.
+        // Only the path is parsed: the body is checked later, when the caller's permissions are known.
         let fields = Fields::parse(&path.parameters, &captured, &Data::new(), false);
         let fields = fields.map_err(refusal)?;
         Ok(if check(Arc::clone(&self.engine), fields).await? {
@@ -137,8 +147,8 @@ impl<E: Send + Sync + 'static> logical::Backend for Backend<E> {
     }
 }
 
-/// Reads and lists pass over query parameters that they do not know, since proxies and clients add
-/// some of their own; whatever changes something refuses them.
+/// Reads and lists ignore unknown query parameters, because proxies and clients add their own. All
+/// other operations reject them.
 fn parse<E>(
     path: &Path<E>,
     endpoint: &Endpoint<E>,
@@ -150,8 +160,8 @@ fn parse<E>(
     Fields::parse(schema, captured, &request.data, strict).map_err(refusal)
 }
 
-/// Of a lease's renewal that is refused, the server shows the refusal's whole structure to the user;
-/// of one that failed, the text.
+/// If a renewal is refused, the server shows the user the whole structure of the refusal. If it fails,
+/// the server shows only the text.
 fn plainly(error: Error) -> Error {
     match error {
         Error::Invalid(text) => Error::status(400, text),

@@ -1,41 +1,41 @@
 //! Durations as Vault's users write them: `90s`, `1h30m`, `30d`, `3600`.
 //!
-//! Called wherever a field of type duration arrives as text. It reads what Vault's own
-//! `parseutil.ParseDurationSecond` reads, which is Go's `time.ParseDuration` with seconds and days
-//! added, and refuses what that refuses; a table made by parseutil itself is the proof. Ready-made
-//! crates read other dialects (`1d12h`, `1 month`, no sign, no bare number).
+//! Used for every duration field that arrives as text. It accepts what Vault's own
+//! `parseutil.ParseDurationSecond` accepts, which is Go's `time.ParseDuration` plus seconds and days,
+//! and rejects everything else. A table made with parseutil is the test. Existing crates accept other
+//! dialects (`1d12h`, `1 month`, no sign, no bare number).
 
-/// Why a text is not a duration, in one sentence for the person who wrote it.
+/// Why a text is not a duration, in one sentence for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDuration {
-    /// Not written as a duration.
+    /// Not in the form of a duration.
     #[error("{text:?} is not a duration; use seconds or a form such as 90s, 30m, 1h or 30d")]
     Malformed {
-        /// What was written.
+        /// The text.
         text: String,
     },
-    /// More than Go's `time.Duration` can hold, which is 2^63 nanoseconds to either side.
+    /// More than Go's `time.Duration` can hold, which is 2^63 nanoseconds in either direction.
     #[error("{text:?} is too long for a duration; the longest is 106751d (about 292 years)")]
     OutOfRange {
-        /// What was written.
+        /// The text.
         text: String,
     },
 }
 
-/// Reads a duration and returns its whole seconds; a fraction of a second is dropped towards zero.
+/// Parses a duration and returns its whole seconds. Fractions of a second are truncated towards zero.
 ///
-/// - An integer is a number of seconds; no text at all is zero.
-/// - An integer followed by `d` is a number of days. Days do not mix with other units.
-/// - Anything else is Go's form: an optional sign, then decimal numbers with a unit each, such as
+/// - An integer is a number of seconds; empty text is zero.
+/// - An integer followed by `d` is a number of days. Days cannot be combined with other units.
+/// - Anything else is Go's form: an optional sign, then decimal numbers, each with a unit, such as
 ///   `1h30m`, `1.5h`, `-5m`, `.5s`. The units are `ns`, `us` (or `µs`), `ms`, `s`, `m` and `h`.
 ///
-/// White space is not allowed anywhere. A negative duration is one here; whether a field takes it
-/// is for the field to say.
+/// White space is not allowed. Negative durations are valid here; each field decides whether it accepts
+/// them.
 ///
 /// # Errors
 ///
-/// [`InvalidDuration::Malformed`] for any other text, [`InvalidDuration::OutOfRange`] beyond 292
-/// years to either side.
+/// [`InvalidDuration::Malformed`] for any other text, [`InvalidDuration::OutOfRange`] beyond 292 years
+/// in either direction.
 pub fn parse(text: &str) -> Result<i64, InvalidDuration> {
     match nanoseconds(text) {
         Ok(nanoseconds) => Ok(nanoseconds / NANOSECONDS_PER_SECOND),
@@ -71,7 +71,7 @@ fn nanoseconds(text: &str) -> Result<i64, Fault> {
     go_duration(text)
 }
 
-/// Reads a decimal integer with an optional sign; `None` if the text is not one.
+/// Parses a decimal integer with an optional sign; `None` if the text is not one.
 fn integer(text: &str) -> Option<Result<i64, Fault>> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
 
@@ -84,7 +84,7 @@ fn integer(text: &str) -> Option<Result<i64, Fault>> {
     }
 }
 
-/// Reads what Go's `time.ParseDuration` reads.
+/// Parses what Go's `time.ParseDuration` accepts.
 fn go_duration(text: &str) -> Result<i64, Fault> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -97,7 +97,7 @@ fn go_duration(text: &str) -> Result<i64, Fault> {
     let mut out_of_range = false;
     while !rest.is_empty() {
         let (term, after) = Term::split_from(rest).ok_or(Fault::Malformed)?;
-        // The rest is still read: what is both too long and malformed is malformed.
+        // The rest is still parsed: a text that is both too long and malformed is malformed.
         match term
             .nanoseconds()
             .and_then(|length| total.checked_add(length))
@@ -117,7 +117,7 @@ fn go_duration(text: &str) -> Result<i64, Fault> {
 
 /// A decimal number with its unit, such as `1.5h`.
 struct Term<'a> {
-    /// Digits before the point; may be empty if there are some after it.
+    /// Digits before the point; may be empty if there are digits after it.
     whole: &'a str,
     /// Digits after the point.
     fraction: &'a str,
@@ -126,7 +126,7 @@ struct Term<'a> {
 }
 
 impl<'a> Term<'a> {
-    /// Takes one term off the front of `text`; returns what follows it too.
+    /// Splits one term from the front of `text`; also returns the rest.
     fn split_from(text: &'a str) -> Option<(Self, &'a str)> {
         let (whole, rest) = split_digits(text);
         let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), split_digits);
@@ -147,7 +147,7 @@ impl<'a> Term<'a> {
         ))
     }
 
-    /// The term's length; `None` if it is more than a `u64` can hold.
+    /// The term's length; `None` if it exceeds a `u64`.
     fn nanoseconds(&self) -> Option<u64> {
         let whole: u64 = if self.whole.is_empty() {
             0
@@ -159,12 +159,12 @@ impl<'a> Term<'a> {
             .checked_add(self.fraction_in_nanoseconds())
     }
 
-    /// The part after the point, in floating point because that is what Go rounds by.
+    /// The part after the point, in floating point because Go rounds that way.
     fn fraction_in_nanoseconds(&self) -> u64 {
         let (mut numerator, mut denominator) = (0_u64, 1_f64);
         for digit in self.fraction.bytes().map(|byte| u64::from(byte - b'0')) {
             let longer = numerator.checked_mul(10).and_then(|n| n.checked_add(digit));
-            // Like Go, leave out the digits that do not fit; they are far below a nanosecond.
+            // Like Go, ignore the digits that do not fit; they are far below a nanosecond.
             let Some(longer) = longer else { break };
             numerator = longer;
             denominator *= 10.0;
@@ -255,7 +255,7 @@ mod tests {
     fn more_than_292_years_is_out_of_range() {
         assert_eq!(parse("106751d"), Ok(106_751 * 86_400));
         assert_eq!(parse("-9223372036"), Ok(-9_223_372_036));
-        // Go wraps around to zero at the last one, which is no meaning to agree with.
+        // Go wraps around to zero for the last one, which is not worth imitating.
         let too_long = [
             "106752d",
             "9223372037",

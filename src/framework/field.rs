@@ -1,47 +1,47 @@
-//! One field of a path: what it is called, what it takes, and how JSON is read as that, with
-//! Vault's own coercions (`"5"` for an integer, `"30d"` for a duration, `"true"` for a switch).
+//! One field of a path: its name, its type, and how JSON is converted to that type, with Vault's own
+//! coercions (`"5"` for an integer, `"30d"` for a duration, `"true"` for a boolean).
 
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::duration;
 
-/// A field that a path takes. Made with a constructor for its kind and refined by the rest.
+/// A field of a path. Create it with a constructor for its type, then refine it.
 #[derive(Debug, Clone)]
 pub struct Field {
-    /// As it stands in requests.
+    /// Its name in requests.
     pub name: &'static str,
-    /// What it takes.
+    /// Its type.
     pub kind: FieldKind,
     /// For help and OpenAPI: what it means, with its unit and default.
     pub description: &'static str,
-    /// The values that it takes, if it takes only these.
+    /// The allowed values, if it is an enumeration.
     pub allowed: &'static [&'static str],
-    /// Whether `null` means something, namely that the field is to be cleared.
+    /// Whether `null` clears the field.
     pub nullable: bool,
-    /// Whether it must be given when the object is created. For documents only: the engine, which
-    /// knows whether it creates, enforces it.
+    /// Whether it must be given when the object is created. For documentation only: the engine knows
+    /// whether it creates an object, and enforces this.
     pub required: bool,
-    /// Whether it is given in the URL's query rather than in a body.
+    /// Whether it is given in the URL's query instead of the body.
     pub query: bool,
-    /// The default, as the documents show it.
+    /// The default, as documented.
     pub default: Option<&'static str>,
 }
 
-/// What a field takes.
+/// The type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
     /// One line of text, without control characters.
     Text {
-        /// The longest that it may be, in characters.
+        /// The maximum length, in characters.
         longest: usize,
     },
-    /// Text of several lines, such as PEM.
+    /// Multi-line text, such as PEM.
     Lines {
-        /// The longest that it may be, in characters.
+        /// The maximum length, in characters.
         longest: usize,
     },
-    /// One line that is never shown again.
+    /// One line that is never shown.
     Secret,
     /// A segment of the path.
     Name,
@@ -53,9 +53,11 @@ pub enum FieldKind {
     Switch,
     /// A duration: seconds, or text such as `90m` or `30d`.
     Duration,
+    /// Several texts: an array, or one text with commas between them.
+    List,
 }
 
-/// What was given for a field.
+/// The parsed value of a field.
 #[derive(Debug, Clone)]
 pub enum FieldValue {
     /// `null`.
@@ -72,6 +74,8 @@ pub enum FieldValue {
     Switch(bool),
     /// A duration in whole seconds, not negative.
     Seconds(u64),
+    /// Several texts, none of them empty.
+    List(Vec<String>),
 }
 
 impl Field {
@@ -80,12 +84,12 @@ impl Field {
         Self::new(name, FieldKind::Text { longest: 512 }, description)
     }
 
-    /// Text of several lines, at most 64 KiB.
+    /// Multi-line text, at most 64 KiB.
     pub const fn lines(name: &'static str, description: &'static str) -> Self {
         Self::new(name, FieldKind::Lines { longest: 65_536 }, description)
     }
 
-    /// Text that is never shown again.
+    /// Text that is never shown.
     pub const fn secret(name: &'static str, description: &'static str) -> Self {
         Self::new(name, FieldKind::Secret, description)
     }
@@ -115,6 +119,11 @@ impl Field {
         Self::new(name, FieldKind::Duration, description)
     }
 
+    /// Several texts.
+    pub const fn list(name: &'static str, description: &'static str) -> Self {
+        Self::new(name, FieldKind::List, description)
+    }
+
     const fn new(name: &'static str, kind: FieldKind, description: &'static str) -> Self {
         Self {
             name,
@@ -128,42 +137,42 @@ impl Field {
         }
     }
 
-    /// Takes only these values.
+    /// Restricts the field to these values.
     pub const fn one_of(mut self, allowed: &'static [&'static str]) -> Self {
         self.allowed = allowed;
         self
     }
 
-    /// `null` clears it.
+    /// `null` clears the field.
     pub const fn nullable(mut self) -> Self {
         self.nullable = true;
         self
     }
 
-    /// Must be given at creation.
+    /// The field must be given at creation.
     pub const fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// Comes in the URL's query.
+    /// The field is given in the URL's query.
     pub const fn query(mut self) -> Self {
         self.query = true;
         self
     }
 
-    /// What the documents show as the default.
+    /// The documented default.
     pub const fn default(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
 
-    /// Reads what was given. As in Vault, `null` for a field that cannot be cleared counts as not
-    /// given, which is `None`. Where `null` clears, an empty text does too: `vault write` has no
-    /// way to send `null`.
+    /// Parses a value. As in Vault, `null` for a field that cannot be cleared counts as not given and
+    /// returns `None`. If `null` clears the field, empty text clears it too, because `vault write`
+    /// cannot send `null`.
     ///
     /// # Errors
-    /// What the field takes, as the end of a sentence.
+    /// What the field requires, as the end of a sentence.
     pub fn parse(&self, value: &Value) -> Result<Option<FieldValue>, String> {
         if value.is_null() || self.nullable && value.as_str() == Some("") {
             return Ok(self.nullable.then_some(FieldValue::Null));
@@ -177,6 +186,7 @@ impl Field {
             FieldKind::Number => number(value).map(FieldValue::Number),
             FieldKind::Switch => switch(value).map(FieldValue::Switch),
             FieldKind::Duration => seconds(value).map(FieldValue::Seconds),
+            FieldKind::List => list(value).map(FieldValue::List),
         }?;
         match &parsed {
             FieldValue::Text(text)
@@ -189,7 +199,7 @@ impl Field {
     }
 }
 
-/// Vault takes numbers and switches as text too.
+/// Vault also accepts numbers and booleans as text.
 fn text(value: &Value, longest: usize) -> Result<String, String> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -212,7 +222,7 @@ fn one_line(value: &Value, longest: usize) -> Result<String, String> {
     Ok(text)
 }
 
-/// `vault write key=- <file` sends the whole file. The end of its line is no part of the secret.
+/// `vault write key=- <file` sends the whole file. The line end is not part of the secret.
 fn secret(value: &Value) -> Result<String, String> {
     let line = value.as_str().and_then(|text| text.strip_suffix('\n'));
     match line.map(|line| line.strip_suffix('\r').unwrap_or(line)) {
@@ -221,7 +231,7 @@ fn secret(value: &Value) -> Result<String, String> {
     }
 }
 
-/// Decimal, hexadecimal (`0x`) and octal (`0`) text, as Go reads it; a fraction is cut off.
+/// Decimal, hexadecimal (`0x`) and octal (`0`) text, as Go parses it; fractions are truncated.
 fn integer(value: &Value) -> Result<i64, String> {
     let wrong = || "must be a whole number".to_owned();
     match value {
@@ -242,7 +252,7 @@ fn integer(value: &Value) -> Result<i64, String> {
                     _ => (10, digits),
                 },
             };
-            // `from_str_radix` would take a second sign.
+            // `from_str_radix` would accept a second sign.
             if digits.starts_with(['+', '-']) {
                 return Err(wrong());
             }
@@ -252,7 +262,7 @@ fn integer(value: &Value) -> Result<i64, String> {
     }
 }
 
-/// The whole part, where it can be represented exactly.
+/// The integer part, if it can be represented exactly.
 fn whole(number: f64) -> Option<i64> {
     let whole = number.trunc();
     #[expect(
@@ -273,7 +283,7 @@ fn number(value: &Value) -> Result<f64, String> {
         .ok_or_else(|| "must be a number".to_owned())
 }
 
-/// The words of Go's `strconv.ParseBool`; a number is true unless it is zero; nothing is false.
+/// The words of Go's `strconv.ParseBool`; a number is true unless it is zero; empty text is false.
 fn switch(value: &Value) -> Result<bool, String> {
     match value {
         Value::Bool(on) => Ok(*on),
@@ -298,6 +308,25 @@ fn seconds(value: &Value) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     u64::try_from(seconds).map_err(|_| "must not be negative".to_owned())
+}
+
+/// As Vault reads a list: an array, or text with commas; what is empty is left out.
+fn list(value: &Value) -> Result<Vec<String>, String> {
+    let texts = match value {
+        Value::Array(values) => values
+            .iter()
+            .map(|value| one_line(value, 512))
+            .collect::<Result<Vec<_>, _>>()?,
+        other => {
+            let text = one_line(other, 65_536)?;
+            text.split(',').map(str::to_owned).collect()
+        }
+    };
+    let texts = texts.iter().map(|text| text.trim());
+    Ok(texts
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 #[cfg(test)]
@@ -433,7 +462,7 @@ mod tests {
         for text in ["sk\n\n", "\nsk", "s\nk\n", "sk\r"] {
             parse(Field::secret("key", ""), json!(text)).unwrap_err();
         }
-        // Only of a secret: elsewhere it is a mistake.
+        // Only for a secret: elsewhere it is a mistake.
         parse(Field::text("name", ""), json!("app\n")).unwrap_err();
     }
 
@@ -441,5 +470,18 @@ mod tests {
     fn a_secret_is_not_shown_by_debug() {
         let value = parse(Field::secret("key", ""), json!("sk-or-planted")).unwrap();
         assert!(!format!("{value:?}").contains("planted"));
+    }
+
+    #[test]
+    fn a_list_is_an_array_or_text_with_commas() {
+        let field = || Field::list("allowed_roles", "");
+        let two = vec!["a".to_owned(), "b-*".to_owned()];
+        accepts!(field(), List,
+            ["a", "b-*"] => two,
+            "a, b-*," => two,
+            [] => [""; 0],
+            "" => [""; 0],
+        );
+        refuses(&field(), &[json!({"a": 1}), json!([["a"]]), json!("a\nb")]);
     }
 }

@@ -1,4 +1,4 @@
-//! The fields of one request, parsed by a path's schema.
+//! The fields of one request, parsed with a path's schema.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,40 @@ use secrecy::SecretString;
 use super::field::{Field, FieldKind, FieldValue};
 use crate::logical::Data;
 
-/// What was given, by field. What was not given is absent: an update changes only what it names.
+/// The given values, by field. Fields that were not given are absent: an update changes only the named
+/// fields.
 #[derive(Debug, Default)]
 pub struct Fields(BTreeMap<&'static str, FieldValue>);
 
-/// A field that was given wrong.
+/// An invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidField {
-    /// A value that the field does not take.
+    /// A value that the field does not accept.
     #[error("{field} {requirement}")]
     Value {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// What it takes: "must be …".
+        /// The requirement: "must be …".
         requirement: String,
     },
     /// Fields that the path does not have.
     #[error("unknown field {}; this path takes {}", quoted(unknown), known.join(", "))]
     Unknown {
-        /// What was given.
+        /// The unknown fields of the request.
         unknown: Vec<String>,
-        /// What there is.
+        /// The fields of the path.
         known: Vec<&'static str>,
     },
 }
 
 impl Fields {
-    /// Reads `data` by `schema`. `captured` comes from the path and beats the body, as in Vault.
+    /// Parses `data` with `schema`. `captured` comes from the path and overrides the body, as in Vault.
     ///
-    /// With `strict`, fields that the schema does not know are refused: in an engine that spends
-    /// money, a misspelt limit must not be passed over. Vault's own engines only warn.
+    /// With `strict`, unknown fields are rejected: in an engine that spends money, a misspelt limit
+    /// must not be ignored. Vault's own engines only warn.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// The first invalid field.
     pub fn parse<'a>(
         schema: impl IntoIterator<Item = &'a Field> + Clone,
         captured: &[(&'static str, &str)],
@@ -72,7 +73,7 @@ impl Fields {
         Ok(Self(fields))
     }
 
-    /// Whether the field was given, be it as `null`.
+    /// Whether the field was given, including as `null`.
     pub fn has(&self, field: &str) -> bool {
         self.0.contains_key(field)
     }
@@ -82,7 +83,7 @@ impl Fields {
         matches!(self.0.get(field), Some(FieldValue::Null))
     }
 
-    /// The given text.
+    /// The text of the field.
     pub fn text(&self, field: &str) -> Option<&str> {
         match self.0.get(field) {
             Some(FieldValue::Text(text)) => Some(text),
@@ -90,7 +91,7 @@ impl Fields {
         }
     }
 
-    /// The given secret.
+    /// The secret of the field.
     pub fn secret(&self, field: &str) -> Option<&SecretString> {
         match self.0.get(field) {
             Some(FieldValue::Secret(secret)) => Some(secret),
@@ -98,7 +99,7 @@ impl Fields {
         }
     }
 
-    /// The given whole number.
+    /// The integer of the field.
     pub fn integer(&self, field: &str) -> Option<i64> {
         match self.0.get(field) {
             Some(FieldValue::Integer(number)) => Some(*number),
@@ -106,7 +107,7 @@ impl Fields {
         }
     }
 
-    /// The given number.
+    /// The number of the field.
     pub fn number(&self, field: &str) -> Option<f64> {
         match self.0.get(field) {
             Some(FieldValue::Number(number)) => Some(*number),
@@ -114,7 +115,7 @@ impl Fields {
         }
     }
 
-    /// The given switch.
+    /// The boolean of the field.
     pub fn switch(&self, field: &str) -> Option<bool> {
         match self.0.get(field) {
             Some(FieldValue::Switch(on)) => Some(*on),
@@ -122,7 +123,15 @@ impl Fields {
         }
     }
 
-    /// The given duration, in seconds.
+    /// The texts of the field.
+    pub fn list(&self, field: &str) -> Option<&[String]> {
+        match self.0.get(field) {
+            Some(FieldValue::List(texts)) => Some(texts),
+            _ => None,
+        }
+    }
+
+    /// The duration of the field, in seconds.
     pub fn seconds(&self, field: &str) -> Option<u64> {
         match self.0.get(field) {
             Some(FieldValue::Seconds(seconds)) => Some(*seconds),
@@ -152,7 +161,7 @@ fn refuse_unknown<'a>(
     Err(InvalidField::Unknown { unknown, known })
 }
 
-/// Enough of a name to recognise it by, and nothing that breaks a terminal.
+/// Shortens a name for an error message, and removes what could disturb a terminal.
 fn shortened(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }

@@ -1,4 +1,4 @@
-//! The manual pages that `vault path-help` shows, made from the table of paths.
+//! The pages that `vault path-help` shows, generated from the paths.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::field::{Field, FieldKind};
 use super::path::Path;
 use crate::logical::Operation;
 
-/// The page of one path.
+/// The page of a path.
 pub(super) fn of_path<E>(path: &Path<E>, request_path: &str) -> String {
     let mut page = format!(
         "Request:        {request_path}\nMatching Route: {}\n\n{}\n",
@@ -17,7 +17,7 @@ pub(super) fn of_path<E>(path: &Path<E>, request_path: &str) -> String {
     let operations: Vec<(&str, &str)> = path
         .endpoints
         .iter()
-        // A create and an update are one thing to whoever writes.
+        // A create and an update look the same to the user.
         .filter(|(operation, _)| {
             **operation != Operation::Create || !path.endpoints.contains_key(&Operation::Update)
         })
@@ -42,7 +42,7 @@ pub(super) fn of_path<E>(path: &Path<E>, request_path: &str) -> String {
     page
 }
 
-/// The page of the whole engine.
+/// The page of the engine.
 pub(super) fn of_backend<E>(blueprint: &Blueprint<E>) -> String {
     let mut page = String::new();
     section(&mut page, "DESCRIPTION");
@@ -61,7 +61,7 @@ pub(super) fn of_backend<E>(blueprint: &Blueprint<E>) -> String {
     page
 }
 
-/// Every field that some operation of the path takes, the captured ones first, each once.
+/// Every field that an operation of the path accepts, each once, captured fields first.
 pub(super) fn all_fields<E>(path: &Path<E>) -> Vec<Field> {
     let mut fields = path.parameters.clone();
     for field in path
@@ -84,6 +84,7 @@ fn takes(field: &Field) -> String {
         FieldKind::Number => "number",
         FieldKind::Switch => "boolean",
         FieldKind::Duration => "duration",
+        FieldKind::List => "list of strings",
     };
     let mut text = kind.to_owned();
     if field.nullable {
@@ -132,7 +133,7 @@ mod tests {
         of_path(&sample::blueprint().paths[path], "notes/old")
     }
 
-    /// The part of a page under a heading.
+    /// The section of a page under a heading.
     fn section<'a>(page: &'a str, title: &str) -> &'a str {
         let (_, rest) = page.split_once(&format!("\n## {title}\n\n")).unwrap();
         rest.split("\n## ").next().unwrap()

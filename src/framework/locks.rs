@@ -1,29 +1,29 @@
-//! Locks by name: one for each role, say. A name that nobody uses costs nothing.
+//! Locks by name, for example one per role. Unused names take no memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-/// A set of locks, each known by a name.
+/// A set of named locks.
 #[derive(Default)]
 pub struct Locks {
     // A plain mutex: it is never held across an await.
     by_name: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
 }
 
-/// A lock that is held; dropping it lets the next one in.
+/// A held lock; dropping it releases the lock.
 #[must_use = "the lock is released when this is dropped"]
 pub struct Held(#[expect(dead_code, reason = "held for its Drop")] OwnedMutexGuard<()>);
 
 impl Locks {
-    /// Waits for the lock, behind those who asked before. Meant to be held across awaits: it keeps
-    /// a second change of the same thing out until the first is stored.
+    /// Waits for the lock, after earlier callers. Meant to be held across awaits: it blocks a second
+    /// change of the same object until the first is stored.
     pub async fn lock(&self, name: &str) -> Held {
         Held(self.named(name).lock_owned().await)
     }
 
-    /// The lock, if nobody holds it.
+    /// The lock, if it is free.
     pub fn try_lock(&self, name: &str) -> Option<Held> {
         self.named(name).try_lock_owned().ok().map(Held)
     }
@@ -33,7 +33,7 @@ impl Locks {
         if let Some(lock) = by_name.get(name).and_then(Weak::upgrade) {
             return lock;
         }
-        // Entries of locks that nobody holds are cleared here, where the map would grow.
+        // Entries of free locks are removed here, before the map would grow.
         if by_name.len() == by_name.capacity() {
             by_name.retain(|_, lock| lock.strong_count() > 0);
         }

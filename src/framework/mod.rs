@@ -1,9 +1,9 @@
-//! What Vault's Go SDK gives an engine, in Rust: a table of paths with typed fields, help and
-//! OpenAPI made from that table, secret types with their leases, a write-ahead log, and locks.
+//! The equivalent of Vault's Go SDK for engines in Rust: paths with typed fields, help and OpenAPI
+//! generated from them, secret types with leases, a write-ahead log, and locks.
 //!
-//! An engine describes itself with [`Blueprint`] and is served as [`Backend`], which implements
-//! [`crate::logical::Backend`]. Nothing here knows what the engine is about, or how the host's
-//! calls arrive.
+//! An engine describes itself with a [`Blueprint`] and is served as a [`Backend`], which implements
+//! [`crate::logical::Backend`]. Nothing here knows what the engine does, or how the host's calls
+//! arrive.
 
 mod backend;
 mod blueprint;

@@ -1,5 +1,5 @@
-//! The OpenAPI document, made from the table of paths. The server merges it into its own, and
-//! client libraries are generated from that: hence the names of operations.
+//! The OpenAPI document, generated from the paths. The server merges it into its own document. Client
+//! libraries are generated from that, which is why operations have names.
 
 use serde_json::{Value, json};
 
@@ -10,15 +10,15 @@ use crate::logical::{Data, Operation};
 
 /// A document of these paths.
 ///
-/// The server decodes it into Go structs and fails the whole endpoint on a wrong type, so there is
-/// nothing in it that those structs do not have.
+/// The server decodes it into Go structs and fails the whole endpoint on a wrong type, so it contains
+/// only what those structs have.
 pub(super) fn document<E>(blueprint: &Blueprint<E>, paths: &[&Path<E>]) -> Value {
     let mut items = Data::new();
     for path in paths {
         let template = format!("/{}", path.pattern.template());
         let lists = path.endpoints.get(&Operation::List);
         if let Some(endpoint) = lists {
-            // A list is a GET too; the trailing slash keeps it apart from a read.
+            // A list is also a GET; the trailing slash distinguishes it from a read.
             let item = list_item(blueprint, path, endpoint);
             items.insert(format!("{template}/"), item);
         }
@@ -47,7 +47,7 @@ fn path_item<E>(blueprint: &Blueprint<E>, path: &Path<E>) -> Value {
     for (operation, endpoint) in &path.endpoints {
         let (method, verb) = match operation {
             Operation::Read => ("get", "read"),
-            // Vault has one method for both.
+            // Vault uses one method for both.
             Operation::Create | Operation::Update => ("post", "write"),
             Operation::Patch => ("patch", "patch"),
             Operation::Delete => ("delete", "delete"),
@@ -163,6 +163,9 @@ fn schema(field: &Field) -> Value {
     if field.kind == FieldKind::Duration {
         schema.insert("format".to_owned(), "seconds".into());
     }
+    if field.kind == FieldKind::List {
+        schema.insert("items".to_owned(), json!({ "type": "string" }));
+    }
     if !field.allowed.is_empty() {
         schema.insert("enum".to_owned(), field.allowed.into());
     }
@@ -188,8 +191,9 @@ fn kind(field: &Field) -> &'static str {
         FieldKind::Integer => "integer",
         FieldKind::Number => "number",
         FieldKind::Switch => "boolean",
-        // Vault documents durations as text; it takes numbers too.
+        // Vault documents durations as text, although it also accepts numbers.
         FieldKind::Duration => "string",
+        FieldKind::List => "array",
     }
 }
 

@@ -1,4 +1,4 @@
-//! One path of an engine: its shape, what can be done on it, and what help says of it.
+//! One path of an engine: its pattern, its operations and its help.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use futures::future::BoxFuture;
 use super::{Field, Fields, Pattern};
 use crate::logical::{Error, Operation, Request, Response};
 
-/// What a handler answers.
+/// The result of a handler.
 pub type Outcome = Result<Option<Response>, Error>;
 
-/// A request that was routed and parsed.
+/// A routed and parsed request.
 #[derive(Debug)]
 pub struct Call {
     /// The fields, from the path and the body.
     pub fields: Fields,
-    /// The request as it came, without its data.
+    /// The original request, without its data.
     pub request: Request,
 }
 
@@ -32,7 +32,7 @@ pub struct Path<E> {
 }
 
 impl<E: Send + Sync + 'static> Path<E> {
-    /// A path of this shape, such as `roles/:name`. `suffix` is what its operations are about, for
+    /// A path with this pattern, such as `roles/:name`. `suffix` is the object of its operations, for
     /// their names in OpenAPI.
     pub fn new(pattern: &'static str, suffix: &'static str) -> Self {
         Self {
@@ -46,26 +46,25 @@ impl<E: Send + Sync + 'static> Path<E> {
         }
     }
 
-    /// Describes a captured segment.
+    /// Documents a captured segment.
     pub fn parameter(mut self, name: &'static str, description: &'static str) -> Self {
         self.parameters.push(Field::name(name, description));
         self
     }
 
-    /// What `operation` does here.
+    /// Adds an operation.
     pub fn on(mut self, operation: Operation, endpoint: Endpoint<E>) -> Self {
         self.endpoints.insert(operation, endpoint);
         self
     }
 
-    /// Writes to something that exists, and to something that does not. Needs
-    /// [`exists`](Self::exists) to tell them apart.
+    /// Handles both creates and updates. Needs [`exists`](Self::exists) to tell them apart.
     pub fn on_write(self, endpoint: Endpoint<E>) -> Self {
         self.on(Operation::Create, endpoint.clone())
             .on(Operation::Update, endpoint)
     }
 
-    /// How the server learns whether a write creates, which policies tell apart from an update.
+    /// Tells the server whether a write creates an object. Policies distinguish creates from updates.
     pub fn exists<F, Fut>(mut self, check: F) -> Self
     where
         F: Fn(Arc<E>, Fields) -> Fut + Send + Sync + 'static,
@@ -77,7 +76,7 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// The text of `vault path-help`: a line, and the manual page.
+    /// The text of `vault path-help`: a synopsis and a description.
     pub fn help(mut self, synopsis: &'static str, description: &'static str) -> Self {
         self.synopsis = synopsis;
         self.description = description;
@@ -85,7 +84,7 @@ impl<E: Send + Sync + 'static> Path<E> {
     }
 }
 
-/// What an operation does on a path.
+/// An operation on a path.
 pub struct Endpoint<E> {
     pub(super) handler: Handler<E>,
     pub(super) summary: &'static str,
@@ -95,7 +94,7 @@ pub struct Endpoint<E> {
 }
 
 impl<E: Send + Sync + 'static> Endpoint<E> {
-    /// Carried out by `handler`; `summary` is a short sentence for OpenAPI.
+    /// An operation that `handler` carries out; `summary` is a short sentence for OpenAPI.
     pub fn new<F, Fut>(summary: &'static str, handler: F) -> Self
     where
         F: Fn(Arc<E>, Call) -> Fut + Send + Sync + 'static,
@@ -110,20 +109,20 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         }
     }
 
-    /// The fields it takes besides those in the path.
+    /// The fields it accepts in addition to those in the path.
     pub fn takes(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
         self.fields.extend(fields);
         self
     }
 
-    /// Its verb in OpenAPI, where that is not the operation's own.
+    /// Its verb in OpenAPI, if that differs from the operation's own.
     pub fn verb(mut self, verb: &'static str) -> Self {
         self.verb = Some(verb);
         self
     }
 
-    /// Writes, or acts on the outside world: a node that may not do so forwards the request to one
-    /// that may, before anything has happened.
+    /// For an operation that writes, or acts on the outside world. A node that may not do so forwards
+    /// the request to one that may, before anything has happened.
     pub fn active_only(mut self) -> Self {
         self.active_only = true;
         self

@@ -1,7 +1,7 @@
-//! The shape of a path: literal segments and named ones. Matching, the Go-style expression shown
-//! in help, and the OpenAPI template all come from the same segments.
+//! The pattern of a path: literal and captured segments. Matching, the Go-style expression shown in
+//! help, and the OpenAPI template are all derived from the same segments.
 
-/// A path's shape, such as `roles/:name`. Matches whole paths only.
+/// A path's pattern, such as `roles/:name`. Matches whole paths only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Vec<Segment>);
 
@@ -12,11 +12,11 @@ enum Segment {
     Name(&'static str),
 }
 
-/// Segments of a path that were captured, each with the field that it goes into.
+/// The captured segments of a path, each with its field.
 pub type Captures<'a> = Vec<(&'static str, &'a str)>;
 
 impl Pattern {
-    /// Reads `roles/:name`: segments between slashes, those with a colon are captured.
+    /// Parses `roles/:name`: segments are separated by slashes, and segments with a colon are captured.
     pub fn new(text: &'static str) -> Self {
         Self(
             text.split('/')
@@ -28,7 +28,7 @@ impl Pattern {
         )
     }
 
-    /// The captured fields when `path` has this shape.
+    /// The captured fields if `path` matches.
     ///
     /// A path of literals also matches with a trailing slash, which Vault adds to every list.
     pub fn matches<'a>(&self, path: &'a str) -> Option<Captures<'a>> {
@@ -57,17 +57,17 @@ impl Pattern {
         })
     }
 
-    /// As it is written in a table of paths: `roles/:name`.
+    /// The pattern as it was written: `roles/:name`.
     pub fn text(&self) -> String {
         self.render(|field| format!(":{field}"))
     }
 
-    /// As OpenAPI writes it: `roles/{name}`.
+    /// The OpenAPI template: `roles/{name}`.
     pub fn template(&self) -> String {
         self.render(|field| format!("{{{field}}}"))
     }
 
-    /// As Vault's help shows it: the expression that a Go engine would be routed by.
+    /// The expression that Vault's help shows, with which a Go engine would route.
     pub fn expression(&self) -> String {
         let body = self.render(|field| format!(r"(?P<{field}>\w(([\w-.]+)?\w)?)"));
         if self.fields().next().is_none() {
@@ -90,9 +90,9 @@ impl Pattern {
     }
 }
 
-/// `framework.GenericNameRegex` of Vault's SDK: word characters, with dots and dashes inside.
-/// Storage refuses a key that contains `..`, so a name with two dots in a row is none either, and
-/// names are kept to a length that people can read.
+/// `framework.GenericNameRegex` of Vault's SDK: word characters, with dots and dashes inside. Storage
+/// rejects a key that contains `..`, so names may not have two dots in a row. The length of a name is
+/// limited too.
 pub fn is_name(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let bytes = text.as_bytes();

@@ -1,7 +1,7 @@
-//! The reference page of an engine in Markdown, made from the same table of paths as `vault path-help` and
-//! the OpenAPI document, with sample requests and responses that were recorded from a real server.
+//! The reference page of an engine in Markdown, generated from the same paths as `vault path-help` and
+//! the OpenAPI document, with sample requests and responses recorded on a real server.
 //!
-//! A document for people: nothing of it is served by the plugin.
+//! Documentation only: the plugin does not serve it.
 
 use std::fmt::{self, Write};
 
@@ -13,27 +13,27 @@ use super::field::{Field, FieldKind};
 use super::path::{Endpoint, Path};
 use crate::logical::Operation;
 
-/// A request and what a server answered.
+/// A request and the server's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
-    /// The path that it is an example of, such as `roles/:name`.
+    /// The path that it demonstrates, such as `roles/:name`.
     pub path: String,
-    /// The operation, as the `vault` command calls it: `read`, `list`, `write`, `patch` or `delete`.
+    /// The operation, as a `vault` command: `read`, `list`, `write`, `patch` or `delete`.
     pub operation: String,
-    /// Where the request goes, below the mount: `roles/app`.
+    /// The path of the request, below the mount: `roles/app`.
     pub at: String,
-    /// The fields of the request; none for an operation without a body.
+    /// The fields of the request; empty for an operation without a body.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
-    /// The body of the answer; `None` where the server answers with 204.
+    /// The body of the answer; `None` for a 204.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Value>,
 }
 
-/// Examples and paths do not belong together.
+/// The examples do not match the paths.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ExampleError {
-    /// An operation without a example.
+    /// An operation without an example.
     NoExample(String),
     /// An example of an operation that does not exist.
     NoOperation(String),
@@ -50,10 +50,10 @@ impl fmt::Display for ExampleError {
 
 impl std::error::Error for ExampleError {}
 
-/// The page of an engine that is mounted at `mount`. The examples of an operation are shown in their order.
+/// The page of an engine that is mounted at `mount`. An operation's examples keep their order.
 ///
 /// # Errors
-/// When an operation has no example, or an example has no operation.
+/// If an operation has no example, or an example has no operation.
 pub fn page<E>(
     blueprint: &Blueprint<E>,
     mount: &str,
@@ -92,13 +92,13 @@ pub fn page<E>(
     Ok(page)
 }
 
-/// The fragment by which GitHub links to a heading.
+/// The fragment of GitHub's link to a heading.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     heading.chars().filter(kept).collect()
 }
 
-/// One section of a path: an operation, or a write and a patch that take the same fields.
+/// One section of a path: an operation, or a write and a patch that accept the same fields.
 struct Section<'a, E> {
     endpoint: &'a Endpoint<E>,
     methods: Vec<Method>,
@@ -118,7 +118,7 @@ impl Method {
         match operation {
             Operation::Read => Some(Self::Read),
             Operation::List => Some(Self::List),
-            // Vault has one method for both.
+            // Vault uses one method for both.
             Operation::Create | Operation::Update => Some(Self::Write),
             Operation::Patch => Some(Self::Patch),
             Operation::Delete => Some(Self::Delete),
@@ -147,7 +147,7 @@ impl Method {
     }
 }
 
-/// The sections of a path, in the order in which people need them.
+/// The sections of a path, in the order in which readers need them.
 fn sections<E>(path: &Path<E>) -> Vec<Section<'_, E>> {
     const ORDER: [Operation; 5] = [
         Operation::Update,
@@ -192,7 +192,7 @@ fn has_operation<E>(blueprint: &Blueprint<E>, example: &Example) -> bool {
 }
 
 impl<E> Section<'_, E> {
-    /// Writes the section; returns how many examples are in it.
+    /// Writes the section; returns how many examples it contains.
     fn write(
         &self,
         page: &mut String,
@@ -243,6 +243,7 @@ fn parameter(page: &mut String, field: &Field) {
         FieldKind::Number => "number",
         FieldKind::Switch => "boolean",
         FieldKind::Duration => "duration",
+        FieldKind::List => "list",
     };
     let nullable = if field.nullable { " or null" } else { "" };
     let default = match field.default {
@@ -307,13 +308,16 @@ fn show(page: &mut String, method: Method, mount: &str, example: &Example) {
     match &example.response {
         Some(response) => {
             page.push_str("\n#### Sample response\n\n");
-            fenced(page, "json", &pretty(response));
+            match response {
+                Value::String(text) => fenced(page, "text", text.trim_end()),
+                _ => fenced(page, "json", &pretty(response)),
+            }
         }
         None => page.push_str("\nThe answer is `204 No Content`.\n"),
     }
 }
 
-/// As a shell takes it. A value that begins with `$` is a variable of the shell's.
+/// Quotes a value for a shell. A value that begins with `$` is a shell variable.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@,+$".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -324,7 +328,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn pretty(value: &Value) -> String {
-    // Alternate formatting of a JSON value is indented.
+    // The alternate format of a JSON value is indented.
     format!("{value:#}")
 }
 

@@ -1,6 +1,6 @@
-//! A small engine that keeps notes, for the tests of this floor; it is in no other build.
+//! A small engine that stores notes, for the tests of this floor. Other builds do not contain it.
 //!
-//! It has one path of each sort that the floor knows, and writes down which of its handlers ran.
+//! It has one path of each kind that this floor supports, and records which of its handlers ran.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +10,12 @@ use serde_json::json;
 use super::{Blueprint, Call, Endpoint, Field, Fields, Lifecycle, Outcome, Path, SecretType};
 use crate::logical::{Data, Error, LeasedSecret, Operation, Response, SpecialPaths};
 
-/// The engine: what it did, in order.
+/// The engine: a record of what it did, in order.
 #[derive(Default)]
 pub(super) struct Notes(Mutex<Vec<String>>);
 
 impl Notes {
-    /// What was done so far.
+    /// What it has done so far.
     pub(super) fn done(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
@@ -25,7 +25,7 @@ impl Notes {
     }
 }
 
-/// How the engine describes itself.
+/// The engine's blueprint.
 pub(super) fn blueprint() -> Blueprint<Notes> {
     let pinned = Path::new("notes/pinned", "pinned-note")
         .on(
@@ -123,7 +123,7 @@ async fn pinned(notes: Arc<Notes>, _: Call) -> Outcome {
     Ok(None)
 }
 
-/// A lease that can be renewed.
+/// A renewable lease.
 fn lent() -> SecretType<Notes> {
     SecretType::new("lent", end).renewed_by(|notes: Arc<Notes>, secret: LeasedSecret| async move {
         notes.does(format!("renews {}", secret.internal_data["note"]));
@@ -131,7 +131,7 @@ fn lent() -> SecretType<Notes> {
     })
 }
 
-/// A lease that cannot.
+/// A lease that cannot be renewed.
 fn given() -> SecretType<Notes> {
     SecretType::new("given", end)
 }
@@ -164,7 +164,7 @@ impl Lifecycle<Notes> for Life {
     }
 }
 
-/// Fields as a request carries them.
+/// Fields in the form of a request's data.
 pub(super) fn data(value: serde_json::Value) -> Data {
     value.as_object().cloned().unwrap()
 }

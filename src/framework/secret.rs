@@ -1,4 +1,4 @@
-//! What an engine puts under a lease, and what becomes of it when the lease is renewed or ends.
+//! Leased secrets of an engine: how they are renewed and revoked.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::path::Outcome;
 use crate::logical::{Data, Error, Lease, LeasedSecret, Request, Secret};
 
-/// A kind of leased secret of an engine `E`.
+/// A type of leased secret of an engine `E`.
 pub struct SecretType<E> {
     pub(super) name: &'static str,
     pub(super) renew: Option<LeaseHandler<E>>,
@@ -15,7 +15,7 @@ pub struct SecretType<E> {
 }
 
 impl<E: Send + Sync + 'static> SecretType<E> {
-    /// A kind that cannot be renewed. `revoke` must succeed when there is nothing left to revoke.
+    /// A type that cannot be renewed. `revoke` must succeed if there is nothing left to revoke.
     pub fn new<F, Fut>(name: &'static str, revoke: F) -> Self
     where
         F: Fn(Arc<E>, LeasedSecret) -> Fut + Send + Sync + 'static,
@@ -28,8 +28,8 @@ impl<E: Send + Sync + 'static> SecretType<E> {
         }
     }
 
-    /// The same kind, renewed by `renew`. Its answer must carry the secret with its internal data,
-    /// since the server stores what it gets.
+    /// The same type, renewed by `renew`. Its answer must contain the secret with its internal data,
+    /// because the server stores that answer.
     pub fn renewed_by<F, Fut>(mut self, renew: F) -> Self
     where
         F: Fn(Arc<E>, LeasedSecret) -> Fut + Send + Sync + 'static,
@@ -42,7 +42,7 @@ impl<E: Send + Sync + 'static> SecretType<E> {
     }
 }
 
-/// A secret of the kind `name`, to be put into a response.
+/// A secret of the type `name`, for a response.
 pub fn under_lease(name: &'static str, lease: Lease, mut internal_data: Data) -> Secret {
     internal_data.insert(SECRET_TYPE.to_owned(), name.into());
     Secret {
@@ -51,25 +51,25 @@ pub fn under_lease(name: &'static str, lease: Lease, mut internal_data: Data) ->
     }
 }
 
-/// The lease of a renewal or revocation, and the name of its kind.
+/// The lease of a renewal or revocation, and the name of its type.
 pub(super) fn of(request: Request) -> Result<(String, LeasedSecret), Error> {
     let secret = request
         .secret
-        .ok_or_else(|| Error::internal("the request carries no lease"))?;
+        .ok_or_else(|| Error::internal("the request contains no lease"))?;
     match secret
         .internal_data
         .get(SECRET_TYPE)
         .and_then(|name| name.as_str())
     {
         Some(name) => Ok((name.to_owned(), secret)),
-        None => Err(Error::internal("the lease does not say what it is on")),
+        None => Err(Error::internal("the lease does not name its secret type")),
     }
 }
 
 pub(super) type LeaseHandler<E> =
     Arc<dyn Fn(Arc<E>, LeasedSecret) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
-/// The key by which Vault's own framework finds the kind of a lease.
+/// The key under which Vault's own framework stores a lease's type.
 const SECRET_TYPE: &str = "secret_type";
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! A write-ahead log in the mount's storage: what is about to happen in the outside world is
-//! written down first, so that whoever finds it there after a crash can put things right.
+//! A write-ahead log in the mount's storage. An entry is stored before the engine acts on the outside
+//! world, so that recovery finds it after a crash.
 //!
-//! The format is that of Vault's Go SDK (`wal/<id>` holding kind, data and time), but the log
-//! remembers what it wrote: once read, an idle log costs no storage call. Go's framework reads the
-//! whole log every minute, inside the server's periodic call and under its state lock.
+//! The format is that of Vault's Go SDK (`wal/<id>` with kind, data and time). Unlike the SDK's, this
+//! log keeps its entries in memory: once loaded, an idle log makes no storage calls. Go's framework
+//! reads the whole log every minute, in the server's periodic call and under its state lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::logical::{Entry, Storage, StorageError};
 
-/// Where the entries are, for the special paths.
+/// The storage prefix of the entries, for the special paths.
 pub const PREFIX: &str = "wal/";
 
 /// The log of one kind of entry.
@@ -27,15 +27,15 @@ pub struct Log<T> {
 
 struct Known<T> {
     entries: BTreeMap<String, Written<T>>,
-    /// What was struck out while a [`Log::load`] is under way, which may have read it before.
-    struck: Option<BTreeSet<String>>,
+    /// The ids removed during a [`Log::load`], which may have read them earlier.
+    removed: Option<BTreeSet<String>>,
 }
 
 impl<T> Known<T> {
-    fn strike(&mut self, id: &str) {
+    fn remove(&mut self, id: &str) {
         self.entries.remove(id);
-        if let Some(struck) = &mut self.struck {
-            struck.insert(id.to_owned());
+        if let Some(removed) = &mut self.removed {
+            removed.insert(id.to_owned());
         }
     }
 }
@@ -44,12 +44,12 @@ impl<T> Default for Known<T> {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
-            struck: None,
+            removed: None,
         }
     }
 }
 
-/// An entry, and when it was written.
+/// An entry and the time when it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written<T> {
     /// What is about to happen, or may have happened.
@@ -68,17 +68,17 @@ struct Stored<T> {
     created_at: i64,
 }
 
-/// Of entries that were written before entries had versions.
+/// The version of entries that were written before entries had versions.
 fn first_version() -> u32 {
     1
 }
 
-/// Reads what earlier processes left, each entry into the log of its kind. Entries of other kinds are
-/// skipped; unreadable ones are skipped and named in the result. What this process does to the logs
-/// meanwhile stays done. One load at a time.
+/// Loads the entries of earlier processes, each into the log of its kind. Entries of other kinds are
+/// skipped; unreadable ones are skipped and returned. Changes that this process makes to the logs
+/// during the load are kept. Only one load may run at a time.
 ///
 /// # Errors
-/// When storage cannot be read.
+/// If storage cannot be read.
 pub async fn load(
     storage: &dyn Storage,
     logs: &[&dyn Kind],
@@ -103,7 +103,7 @@ async fn load_entries(
             match logs.iter().find(|log| log.kind() == stored.kind) {
                 Some(log) if stored.version > log.version() => Err(StorageError::Malformed {
                     key: key.clone(),
-                    reason: format!("it is of a newer version of its kind, {}", stored.version),
+                    reason: format!("version {} is newer than this plugin's", stored.version),
                 }),
                 Some(log) => log.discover(&id, stored.data, stored.created_at),
                 None => Ok(()),
@@ -114,24 +114,24 @@ async fn load_entries(
     Ok(unreadable)
 }
 
-/// A log of whatever kind, as [`load`] fills it.
+/// A log of any kind, as [`load`] fills it.
 pub trait Kind: Send + Sync {
-    /// What its entries are called.
+    /// The kind of its entries.
     fn kind(&self) -> &'static str;
 
-    /// The newest version of them that can be read.
+    /// The newest version that can be read.
     fn version(&self) -> u32;
 
-    /// From now on it is remembered what is struck out.
+    /// Starts recording which entries are removed.
     fn begin_load(&self);
 
-    /// An entry was read: an older word than what this process wrote or struck out since.
+    /// An entry was read. It is older than anything that this process has written or removed.
     ///
     /// # Errors
-    /// [`StorageError::Malformed`] when the data is not of this kind.
+    /// [`StorageError::Malformed`] if the data is not of this kind.
     fn discover(&self, id: &str, data: Value, created_at: i64) -> Result<(), StorageError>;
 
-    /// Everything is read.
+    /// The load is complete.
     fn end_load(&self);
 }
 
@@ -145,7 +145,7 @@ impl<T: DeserializeOwned + Send> Kind for Log<T> {
     }
 
     fn begin_load(&self) {
-        self.known().struck = Some(BTreeSet::new());
+        self.known().removed = Some(BTreeSet::new());
     }
 
     fn discover(&self, id: &str, data: Value, created_at: i64) -> Result<(), StorageError> {
@@ -154,7 +154,7 @@ impl<T: DeserializeOwned + Send> Kind for Log<T> {
             reason: reason.to_string(),
         })?;
         let mut known = self.known();
-        if !known.struck.as_ref().is_some_and(|ids| ids.contains(id)) {
+        if !known.removed.as_ref().is_some_and(|ids| ids.contains(id)) {
             let written = Written::new(data, created_at);
             known.entries.entry(id.to_owned()).or_insert(written);
         }
@@ -162,13 +162,13 @@ impl<T: DeserializeOwned + Send> Kind for Log<T> {
     }
 
     fn end_load(&self) {
-        self.known().struck = None;
+        self.known().removed = None;
     }
 }
 
 impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
-    /// A log of entries called `kind`, in this version, of which nothing is known yet. The version is
-    /// raised when an older build would lose a field.
+    /// An empty log of entries of `kind`, in this version. Raise the version if an older build would
+    /// lose a field.
     pub fn new(kind: &'static str, version: u32) -> Self {
         Self {
             kind,
@@ -177,12 +177,12 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         }
     }
 
-    /// Writes an entry down. Once this has returned `Ok`, whoever comes next will find it; if it
-    /// fails or never returns, the entry may or may not be there, and nothing must be done yet. On
-    /// a node that may not write it is certainly not there.
+    /// Writes an entry. After `Ok`, any later process will find it. If it fails or never returns, the
+    /// entry may or may not be stored, and the caller must not act yet. On a node that may not write,
+    /// it is certainly not stored.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// If it cannot be stored.
     pub async fn put(
         &self,
         storage: &dyn Storage,
@@ -191,7 +191,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let entry = self.form(id, &data, now)?;
-        // Known before it is stored: if the reply is lost it may be there all the same.
+        // Remembered before it is stored: if the reply is lost, it may be stored nevertheless.
         self.remember(id, data, now);
         let put = storage.put(entry).await;
         if put == Err(StorageError::ReadOnly) {
@@ -200,11 +200,11 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         put
     }
 
-    /// Writes an entry anew, changed; its time stays. Does nothing if there is none.
+    /// Replaces the data of an entry and keeps its time. Does nothing if there is no such entry.
     ///
     /// # Errors
-    /// When it cannot be stored: storage then has the entry before or after the change, and this
-    /// process knows it after.
+    /// If it cannot be stored. Storage then has the entry before or after the change; this process
+    /// keeps the changed one.
     pub async fn amend(
         &self,
         storage: &dyn Storage,
@@ -221,11 +221,11 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         storage.put(self.form(id, &data, at)?).await
     }
 
-    /// Writes an entry in the place of one that is there, of this kind or another. If that fails it is
-    /// not known here, and whatever was there before is what holds.
+    /// Writes an entry over an existing one, of this kind or another. If that fails, this log does not
+    /// know the entry, and the previous one remains valid.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// If it cannot be stored.
     pub async fn overwrite(
         &self,
         storage: &dyn Storage,
@@ -238,35 +238,34 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         Ok(())
     }
 
-    /// Forgets an entry that was overwritten by one of another kind. No storage call.
+    /// Forgets an entry that was overwritten with another kind. Makes no storage call.
     pub fn overwritten(&self, id: &str) {
-        self.known().strike(id);
+        self.known().remove(id);
     }
 
-    /// Forgets what is known but for the entries that are to be kept. No storage call: [`load`] reads
-    /// the rest again.
+    /// Forgets all entries but those to keep. Makes no storage call: [`load`] reads the others again.
     pub fn forget(&self, is_kept: impl Fn(&str) -> bool) {
         self.known().entries.retain(|id, _| is_kept(id));
     }
 
-    /// How many of the known entries are such. No storage call.
-    pub fn count(&self, is_such: impl Fn(&T) -> bool) -> usize {
+    /// How many entries match. Makes no storage call.
+    pub fn count(&self, matches: impl Fn(&T) -> bool) -> usize {
         let known = self.known();
-        let such = known.entries.values();
-        such.filter(|written| is_such(&written.data)).count()
+        let entries = known.entries.values();
+        entries.filter(|written| matches(&written.data)).count()
     }
 
-    /// Strikes an entry out: what it announced is done, or undone.
+    /// Removes an entry: the announced action is complete, or undone.
     ///
     /// # Errors
-    /// When it cannot be removed; it is then still known, and can be struck out later.
+    /// If it cannot be removed. It then stays in the log and can be removed later.
     pub async fn delete(&self, storage: &dyn Storage, id: &str) -> Result<(), StorageError> {
         storage.delete(&format!("{PREFIX}{id}")).await?;
-        self.known().strike(id);
+        self.known().remove(id);
         Ok(())
     }
 
-    /// Every entry that is known, by id. No storage call.
+    /// Every known entry, by id. Makes no storage call.
     pub fn entries(&self) -> Vec<(String, Written<T>)> {
         self.known()
             .entries
@@ -275,7 +274,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
             .collect()
     }
 
-    /// One entry, if it is known. No storage call.
+    /// One entry, if it is known. Makes no storage call.
     pub fn entry(&self, id: &str) -> Option<Written<T>> {
         self.known().entries.get(id).cloned()
     }
@@ -285,7 +284,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         self.known().entries.insert(id.to_owned(), written);
     }
 
-    /// An entry as it is stored.
+    /// An entry in its stored form.
     fn form(&self, id: &str, data: &T, at: Timestamp) -> Result<Entry, StorageError> {
         let stored = Stored {
             kind: self.kind.to_owned(),

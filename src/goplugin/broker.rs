@@ -1,8 +1,8 @@
 //! Connections from the plugin to services of the host.
 //!
-//! The host gives each set of services that it offers a number, tells the plugin the number in
-//! some call of its own, and tells the broker where the number is to be found. The two arrive in
-//! either order, so [`Broker::dial`] waits. This side never offers services of its own.
+//! The host numbers each set of services that it offers. It passes the number to the plugin in a call,
+//! and tells the broker the address for that number. The two can arrive in either order, so
+//! [`Broker::dial`] waits. The plugin never offers services to the host through the broker.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +27,7 @@ use super::pb::grpc_broker_server::GrpcBroker;
 use super::tls::Tls;
 use super::transport::{Address, ByteStream};
 
-/// Reaches the services that the host offers. Clones share what the host has announced.
+/// Connects to the services that the host offers. Clones share the host's announcements.
 #[derive(Clone)]
 pub struct Broker {
     announced: Arc<Announcements>,
@@ -35,7 +35,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker that secures its connections with `tls`, if the host speaks it.
+    /// A broker that secures its connections with `tls`, if the host uses TLS.
     pub(super) fn new(tls: Option<Tls>) -> Self {
         Self {
             announced: Arc::default(),
@@ -45,17 +45,17 @@ impl Broker {
 
     /// Connects to the services that the host offers under `service_id`.
     ///
-    /// Waits up to five seconds for the host's announcement, as go-plugin does, and as long again
-    /// for the connection. An announcement is good for one call. Limits on the size of messages
-    /// are set on the generated clients, and the connection closes with the last of them.
+    /// Waits up to five seconds for the host's announcement, as go-plugin does, and up to five more for
+    /// the connection. An announcement can be used once. Message size limits are set on the generated
+    /// clients. The connection closes when the last client is dropped.
     ///
-    /// Should the connection break while the host's listener lives, the channel connects to the
-    /// same place again when it is next used; once the listener is gone that fails at once.
+    /// If the connection breaks while the host's listener is open, the channel reconnects to the same
+    /// address on the next call. Once the listener is gone, reconnecting fails at once.
     ///
     /// # Errors
-    /// [`BrokerError::NotAnnounced`] if the announcement does not come,
-    /// [`BrokerError::UnsupportedNetwork`] if it is of no use, and
-    /// [`BrokerError::Unreachable`] if nobody answers there, or not the host.
+    /// [`BrokerError::NotAnnounced`] if the announcement does not arrive,
+    /// [`BrokerError::UnsupportedNetwork`] if its network is unknown, and [`BrokerError::Unreachable`]
+    /// if nothing answers at that address, or something other than the host.
     pub async fn dial(&self, service_id: u32) -> Result<Channel, BrokerError> {
         let info = timeout(ANNOUNCEMENT_WAIT, self.announced.take(service_id))
             .await
@@ -69,15 +69,15 @@ impl Broker {
                 Ok::<_, io::Error>(TokioIo::new(Coalesced::new(stream)))
             }
         });
-        // The scheme must be http, or tonic would want a TLS of its own. Keep-alive stays off:
-        // gRPC for Go ends connections that ping more than once in five minutes.
+        // The scheme must be http, or tonic would set up TLS itself. Keep-alive stays off: gRPC for Go
+        // closes connections that ping more than once in five minutes.
         Endpoint::from_static("http://localhost")
             .connect_with_connector(connector)
             .await
             .map_err(|source| BrokerError::Unreachable { service_id, source })
     }
 
-    /// The service through which the host announces. Its streams end when `stop` is cancelled.
+    /// The service that receives the host's announcements. Its streams end when `stop` is cancelled.
     pub(super) fn service(&self, stop: CancellationToken) -> BrokerService {
         BrokerService {
             announced: Arc::clone(&self.announced),
@@ -112,13 +112,14 @@ impl GrpcBroker for BrokerService {
         let announced = Arc::clone(&self.announced);
         let stop = self.stop.clone();
         tokio::spawn(stop.run_until_cancelled_owned(listen(request.into_inner(), announced)));
-        // Nothing is announced in this direction, but a host takes the stream's end for ours.
+        // Nothing is announced in this direction, but a host treats the end of this stream as the
+        // plugin's exit.
         let ended = self.stop.clone().cancelled_owned();
         Ok(Response::new(stream::pending().take_until(ended).boxed()))
     }
 }
 
-/// What the host has announced and nobody has asked for yet.
+/// Announcements of the host that were not used yet.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
     // Never held across an await, so not tokio's.
@@ -127,7 +128,7 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
-    /// Keeps an announcement until it is taken or [`ANNOUNCEMENT_LIFE`] is over.
+    /// Keeps an announcement until it is taken or [`ANNOUNCEMENT_LIFE`] has passed.
     fn put(&self, info: ConnInfo) {
         let now = Instant::now();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +142,7 @@ impl Announcements {
     /// Takes the announcement of `service_id`, waiting for it without limit.
     pub(super) async fn take(&self, service_id: u32) -> ConnInfo {
         loop {
-            // Before looking, so that an arrival after the look is not missed.
+            // Subscribed before checking, so that an arrival after the check is not missed.
             let arrived = self.arrived.notified();
             if let Some(info) = self.take_waiting(service_id) {
                 return info;
@@ -150,7 +151,7 @@ impl Announcements {
         }
     }
 
-    /// The numbers of what nobody has taken yet.
+    /// The numbers of the announcements that were not taken yet.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn numbers(&self) -> Vec<u32> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +181,7 @@ pub(super) async fn listen(mut stream: Streaming<ConnInfo>, announced: Arc<Annou
         );
         announced.put(info);
     }
-    tracing::debug!("the host has ended its broker stream");
+    tracing::debug!("the host closed its broker stream");
 }
 
 /// Opens a connection and secures it, within [`CONNECT_LIMIT`].
@@ -198,11 +199,11 @@ async fn connect(address: &Address, tls: Option<&Tls>) -> io::Result<ByteStream>
 /// How long `dial` waits for an announcement. go-plugin's value.
 const ANNOUNCEMENT_WAIT: Duration = Duration::from_secs(5);
 
-/// How long an announcement is kept for somebody to ask. go-plugin gives it five seconds; the
-/// host's listener stays open for much longer, and a busy machine may need more.
+/// How long an announcement is kept for `dial`. go-plugin keeps it for five seconds. The host's
+/// listener stays open for much longer, and a busy machine may need more time.
 const ANNOUNCEMENT_LIFE: Duration = Duration::from_secs(60);
 
-/// Limit for socket and TLS together.
+/// Time limit for connecting the socket and the TLS handshake together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

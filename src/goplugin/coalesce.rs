@@ -1,9 +1,9 @@
-//! Sends together what HTTP/2 flushes bit by bit.
+//! Combines the small writes that HTTP/2 flushes one by one.
 //!
-//! Headers, message and trailers of a call are flushed as they come, and each flush is a TLS record, a
-//! system call, and a peer that wakes up for a few bytes. So a flush lets every other task that is
-//! ready have its turn first, and what they add goes along; gRPC for Go does the same in its
-//! `loopyWriter`. No time has to pass: with nobody else ready, the bytes leave at once.
+//! The headers, message and trailers of a call are flushed separately. Each flush costs a TLS record
+//! and a system call, and wakes the peer for a few bytes. So a flush first yields to every other task
+//! that is ready, and their writes are sent with it. gRPC for Go does the same in its `loopyWriter`.
+//! There is no timer: if no other task is ready, the bytes are sent at once.
 
 use std::io;
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-/// A stream whose small writes are held until they are flushed, and then leave together with what was
-/// written while others had their turn. For HTTP/2, above TLS; a flush is pending at least once.
+/// A stream that holds small writes until a flush, and then sends them together with what other tasks
+/// wrote while the flush yielded. Used for HTTP/2, above TLS. Every flush is pending at least once.
 pub struct Coalesced<S> {
     stream: S,
     held: Vec<u8>,
     /// How much of `held` is sent already.
     sent: usize,
-    /// Whether the others have had their turn since the flush was asked for.
+    /// Whether the flush has yielded to the other tasks.
     others_had_their_turn: bool,
 }
 
 impl<S> Coalesced<S> {
-    /// Nothing is held yet.
+    /// Wraps a stream; nothing is held yet.
     pub fn new(stream: S) -> Self {
         Self {
             stream,
@@ -36,7 +36,7 @@ impl<S> Coalesced<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Coalesced<S> {
-    /// Passes on everything that is held.
+    /// Writes everything that is held to the stream.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.held.get(self.sent..) {
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
@@ -45,7 +45,7 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
             }
             self.sent += count;
         }
-        // The allocation stays, the secrets that were in it do not.
+        // Keeps the allocation and clears the secrets in it.
         self.held.fill(0);
         self.held.clear();
         self.sent = 0;
@@ -72,8 +72,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Coalesced<S> {
     }
 }
 
-/// Not vectored: HTTP/2 then copies messages of up to a kilobyte to where their headers are, and
-/// otherwise flushes between the two.
+/// Not vectored: HTTP/2 then copies messages of up to a kilobyte next to their headers. With vectored
+/// writes it would flush between the two.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -106,7 +106,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
     }
 }
 
-/// The most that is held: as much as goes into one TLS record.
+/// The most that is held: the size of one TLS record.
 const LIMIT: usize = 16 * 1_024;
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at a time and keeps a record of it. Every other time it is not ready.
+    /// Accepts this many bytes at a time and records them. Every other poll returns pending.
     struct Carrier {
         at_a_time: usize,
         is_ready: bool,
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Flushes as HTTP/2 does: others can write while it is under way.
+    /// Flushes as HTTP/2 does: other tasks can write while it is pending.
     async fn flush(stream: &Mutex<Coalesced<Carrier>>) -> io::Result<()> {
         poll_fn(|cx| {
             let mut stream = stream.try_lock().expect("nobody holds it for long");
@@ -208,7 +208,7 @@ mod tests {
         }
         stream.flush().await.unwrap();
         assert_eq!(stream.stream.writes.concat(), [&bytes[..], &bytes].concat());
-        // Held is never more than fits, and nothing stays behind.
+        // The buffer never grows beyond the limit, and it is empty at the end.
         assert!(stream.held.capacity() <= 2 * LIMIT);
         assert!(stream.held.is_empty());
     }

@@ -7,8 +7,8 @@ use tonic::codec;
 use tonic::codec::BufferSettings;
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-/// tonic's codec for protobuf, with buffers of the size that messages have. tonic's own are 8 KiB, and a
-/// read of a key takes four: each is allocated, and overwritten when it is freed.
+/// tonic's codec for protobuf, with buffers sized for this plugin's messages. tonic's own buffers are 8
+/// KiB, and a read of a key needs four of them; each is allocated, and overwritten when freed.
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for Codec<T, U> {
@@ -40,8 +40,8 @@ fn buffers() -> BufferSettings {
     BufferSettings::new(BUFFER, BATCH)
 }
 
-/// What a buffer begins with, in bytes; it grows with the message.
+/// The initial size of a buffer, in bytes; it grows with the message.
 const BUFFER: usize = 1_024;
 
-/// How many bytes of messages that are ready are sent together on a stream. tonic's value.
+/// How many bytes of ready messages are sent together on a stream. tonic's value.
 const BATCH: usize = 32 * 1_024;

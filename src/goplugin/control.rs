@@ -1,5 +1,5 @@
-//! go-plugin's own small services: the controller, through which a host ends the plugin, and the
-//! stdio stream, on which a plugin may forward what it prints.
+//! go-plugin's own small services: the controller, through which a host shuts the plugin down, and the
+//! stdio stream, on which a plugin may forward its output.
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -10,14 +10,14 @@ use super::pb::grpc_controller_server::GrpcController;
 use super::pb::grpc_stdio_server::GrpcStdio;
 use super::pb::{Empty, StdioData};
 
-/// `plugin.GRPCController`: ends the plugin on the host's word.
+/// `plugin.GRPCController`: shuts the plugin down when the host asks for it.
 #[derive(Debug)]
 pub(super) struct Controller {
     stop: CancellationToken,
 }
 
 impl Controller {
-    /// A controller that cancels `stop` when the host asks for an end.
+    /// A controller that cancels `stop` when the host requests a shutdown.
     pub(super) fn new(stop: CancellationToken) -> Self {
         Self { stop }
     }
@@ -26,8 +26,8 @@ impl Controller {
 #[tonic::async_trait]
 impl GrpcController for Controller {
     async fn shutdown(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
-        tracing::debug!("the host asks for an end");
-        // The server drains what is in flight, and so this reply still goes out.
+        tracing::debug!("the host requested a shutdown");
+        // The server drains calls in flight, so this reply is still sent.
         self.stop.cancel();
         Ok(Response::new(Empty {}))
     }
@@ -35,7 +35,7 @@ impl GrpcController for Controller {
 
 /// `plugin.GRPCStdio`: a stream that stays silent until the plugin ends.
 ///
-/// This plugin prints nothing, and hosts throw the stream away; they warn when it is missing.
+/// This plugin prints nothing and hosts discard the stream, but they log a warning if it is missing.
 #[derive(Debug)]
 pub(super) struct Stdio {
     stop: CancellationToken,

@@ -1,10 +1,10 @@
-//! Who is let in: the handshake with everybody who has connected to the socket.
+//! Admission: the handshake with every client that connects to the socket.
 //!
-//! Called by [`Listener`](super::listener::Listener). Whoever may open the socket can keep silent
-//! there, be slow, or come again and again, and must neither hold the host up nor cost this process
-//! more than a fixed number of file descriptors. So nobody waits for a place: with all of them taken,
-//! whoever has had one the longest makes room. Those who have not said a word share places among
-//! themselves, and a flood of them cannot touch a host that is in the middle of its handshake.
+//! Called by [`Listener`](super::listener::Listener). A client that may open the socket can stay
+//! silent, be slow, or reconnect endlessly. It must not delay the host, or cost this process more than
+//! a fixed number of file descriptors. So nobody waits for a slot: when all are taken, the oldest
+//! holder is disconnected. Clients that have not sent a byte share separate slots, so a flood of them
+//! cannot interrupt a host in the middle of its handshake.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use super::host_watch::HostWatch;
 use super::tls::Tls;
 use super::transport::ByteStream;
 
-/// What stands between a connection and the server.
+/// Admits connections to the server.
 pub(super) struct Door {
     tls: Option<Tls>,
     watch: HostWatch,
@@ -32,7 +32,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// A door that passes the host's connections on to `let_in`, and tells `watch` of them.
+    /// A door that passes the host's connections to `let_in`, and reports them to `watch`.
     pub(super) fn new(
         tls: Option<Tls>,
         watch: HostWatch,
@@ -48,7 +48,7 @@ impl Door {
         }
     }
 
-    /// Lets somebody in if it is the host. Returns at once; the handshake is done in a task.
+    /// Admits a client if it is the host. Returns at once; a task does the handshake.
     pub(super) fn knock(self: &Arc<Self>, stream: UnixStream) {
         let place = self.silent.take();
         tokio::spawn(Arc::clone(self).admit(stream, place));
@@ -57,7 +57,7 @@ impl Door {
     async fn admit(self: Arc<Self>, stream: UnixStream, place: Place) {
         let handshake = async {
             let mut stream = BufReader::with_capacity(FIRST_WORD, stream);
-            // In TLS, and in HTTP/2 without it, the client speaks first.
+            // The client speaks first, in TLS and in HTTP/2 without it.
             let first_word = async { stream.fill_buf().await.map(|_| ()) };
             place.during(first_word).await?;
             let place = self.speaking.take();
@@ -67,7 +67,7 @@ impl Door {
         match outcome.map_err(io::Error::from).flatten() {
             Ok(stream) => {
                 let stream = stream.with_presence(self.watch.connected());
-                // Fails only when the server has ended.
+                // Fails only if the server has ended.
                 let _ = self.let_in.send(Ok(stream)).await;
             }
             Err(error) => self.refusals.note(&error),
@@ -83,15 +83,15 @@ impl Door {
     }
 }
 
-/// A fixed number of places, given away for ever.
+/// A fixed number of slots, reused in order.
 #[derive(Default)]
 struct Places {
-    // Never held across an await, so not tokio's. The oldest comes first.
+    // Never held across an await, so not tokio's. The oldest is first.
     taken: Mutex<VecDeque<oneshot::Sender<Infallible>>>,
 }
 
 impl Places {
-    /// A place, which is the longest-held one of the others when all are taken.
+    /// Takes a slot. If all are taken, the oldest holder loses its slot.
     fn take(&self) -> Place {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|place| !place.is_closed());
@@ -104,26 +104,26 @@ impl Places {
     }
 }
 
-/// A place of one's own, until it is dropped or somebody else takes it.
+/// A slot that is held until it is dropped or another client takes it.
 struct Place(oneshot::Receiver<Infallible>);
 
 impl Place {
-    /// Does `work` in this place.
+    /// Runs `work` while the slot is held.
     ///
     /// # Errors
-    /// Those of `work`, and one that says that somebody else has taken the place.
+    /// The error of `work`, or an error that says that another client took the slot.
     async fn during<T>(self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         tokio::select! {
-            // Work that is done is not lost to a newcomer of the same moment.
+            // Finished work is not discarded for a client that arrives at the same moment.
             biased;
             done = work => done,
-            _ = self.0 => Err(io::Error::other("it was the slowest of too many")),
+            _ = self.0 => Err(io::Error::other("too many connections, and this one was the oldest")),
         }
     }
 }
 
-/// Says in the log who was refused, not more often than once in [`REFUSAL_PAUSE`]: whoever can
-/// connect could fill the host's log otherwise.
+/// Logs refused clients, at most once per [`REFUSAL_PAUSE`]. Otherwise any client that can connect
+/// could fill the host's log.
 #[derive(Default)]
 struct Refusals(Mutex<Unsaid>);
 
@@ -141,7 +141,8 @@ impl Refusals {
         tracing::warn!(%error, before = unsaid, "refused a connection");
     }
 
-    /// Counts a refusal at `now`. If it may be logged: how many have not been, since the last that was.
+    /// Counts a refusal at `now`. If it may be logged, returns how many were not logged since the last
+    /// one.
     fn count(&self, now: Instant) -> Option<u64> {
         let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let too_early = |last| now.duration_since(last) < REFUSAL_PAUSE;
@@ -154,14 +155,14 @@ impl Refusals {
     }
 }
 
-/// How much is read before somebody counts as speaking. Whoever reads on asks for more at a time, and
-/// gets it without a copy.
+/// How much is read before a client counts as speaking. Later reads ask for more at a time and need no
+/// copy.
 const FIRST_WORD: usize = 1_024;
 
-/// From the connection to the end of the handshake.
+/// Time limit from the connection to the end of the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A host opens one connection; the rest is for reconnects and for whoever keeps silent.
+/// A host opens one connection. The other slots are for reconnects and for silent clients.
 const PLACES: usize = 64;
 
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
@@ -172,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a place has been taken by somebody else.
+    /// Whether another client took the slot.
     async fn is_lost(place: Place) -> bool {
         let nothing_to_do = pending::<io::Result<()>>();
         let until_now = timeout(Duration::ZERO, place.during(nothing_to_do)).await;

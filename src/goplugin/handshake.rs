@@ -1,7 +1,7 @@
-//! What host and plugin tell each other before the first byte of gRPC.
+//! What host and plugin exchange before the first byte of gRPC.
 //!
-//! The host speaks through environment variables ([`Environment`]), the plugin answers with one
-//! line on stdout ([`HandshakeLine`]). Called by `serve`; opens no socket and writes nothing.
+//! The host uses environment variables ([`Environment`]). The plugin answers with one line on stdout
+//! ([`HandshakeLine`]). Called by `serve`; opens no socket and writes nothing.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,21 +10,21 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 
-/// What a plugin and its hosts have agreed on when they were written.
+/// The constants that a plugin and its hosts share.
 #[derive(Debug, Clone)]
 pub struct Handshake {
-    /// Proves that a host, and not a person, started the process.
+    /// Shows that a host started the process, not a person.
     pub cookie: Cookie,
-    /// The version of the protocol above go-plugin that the plugin speaks.
+    /// The version of the application protocol that the plugin speaks.
     pub app_protocol: u32,
-    /// What to do when the host sends no certificate.
+    /// What to do if the host sends no certificate.
     pub plaintext: Plaintext,
 }
 
 /// An environment variable and the value that a host gives it.
 ///
-/// A user experience measure, as go-plugin calls it, and no secret: it keeps people from running
-/// a plugin by hand and wondering.
+/// go-plugin calls it a user experience measure. It is not a secret: it gives people who run a plugin
+/// by hand a clear message.
 #[derive(Debug, Clone, Copy)]
 pub struct Cookie {
     /// Name of the variable.
@@ -35,21 +35,21 @@ pub struct Cookie {
 
 /// Whether a host that sends no certificate is served without TLS.
 ///
-/// Hosts with AutoMTLS always send one. Only a host that wants nothing but a plugin's metadata
-/// may do without, since no secret passes then; whoever can tell such a start from others (by a
-/// variable of the protocol above) allows it, and everybody else refuses.
+/// Hosts with AutoMTLS always send a certificate. Only a host that asks for a plugin's metadata may
+/// omit it, because no secrets are sent then. Allow plaintext only if the caller can recognise such a
+/// start, for example by a variable of the application protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plaintext {
-    /// Refuse to start. The right choice unless the caller knows better.
+    /// Refuse to start. The right choice in all other cases.
     Refused,
-    /// Serve without TLS, on a socket that only its owner may open.
+    /// Serve without TLS, on a socket that only its owner can open.
     Allowed,
 }
 
-/// What the host has put into the environment of this process.
+/// The variables that the host set for this process.
 ///
-/// Only the variables that go-plugin defines are read and kept; a host's own environment, which
-/// a plugin inherits, may hold secrets that are no business of ours.
+/// Only the variables that go-plugin defines are read and kept. The plugin inherits the host's own
+/// environment, which may contain secrets that it must not touch.
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub(super) started_by_host: bool,
@@ -61,12 +61,12 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the environment of the running process; the only place of this floor that does.
+    /// Reads the environment of the running process. Nothing else on this floor does.
     pub fn of_process(cookie: &Cookie) -> Self {
         Self::from_lookup(cookie, |name| std::env::var_os(name))
     }
 
-    /// Reads an environment through `lookup`, which gives the value of a variable if it is set.
+    /// Reads an environment through `lookup`, which returns the value of a variable if it is set.
     ///
     /// As in Go, an empty variable counts as one that is not set.
     pub fn from_lookup(cookie: &Cookie, lookup: impl Fn(&str) -> Option<OsString>) -> Self {
@@ -87,16 +87,16 @@ impl Environment {
     }
 }
 
-/// The line with which a plugin tells its host where and how to reach it.
+/// The line with which a plugin tells its host how to connect.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HandshakeLine<'a> {
-    /// Version of the protocol above go-plugin.
+    /// Version of the application protocol.
     pub(super) app_protocol: u32,
     /// Path of the unix socket that the plugin listens on.
     pub(super) socket: &'a str,
-    /// The plugin's certificate as DER, or nothing when TLS is not spoken.
+    /// The plugin's certificate as DER; `None` without TLS.
     pub(super) certificate: Option<&'a [u8]>,
-    /// Whether the host asked if the broker can be multiplexed over one connection.
+    /// Whether the host asked for a multiplexed broker.
     pub(super) multiplexing_asked: bool,
 }
 
@@ -107,14 +107,15 @@ impl fmt::Display for HandshakeLine<'_> {
             socket,
             ..
         } = self;
-        // Go reads the field with RawStdEncoding: padding would be an error there.
+        // Go decodes the field with RawStdEncoding, which rejects padding.
         let certificate = BASE64_STANDARD_NO_PAD.encode(self.certificate.unwrap_or_default());
         write!(
             f,
             "{CORE_PROTOCOL}|{app_protocol}|unix|{socket}|grpc|{certificate}"
         )?;
-        // Hosts older than go-plugin 1.6 would read a seventh field as a part of the certificate,
-        // so it is the answer to a question only. It is no: a host that insists says so clearly.
+        // Hosts before go-plugin 1.6 would read a seventh field as part of the certificate, so it is
+        // only sent to hosts that asked. The answer is no: a host that requires multiplexing reports
+        // that clearly.
         if self.multiplexing_asked {
             f.write_str("|false")?;
         }
@@ -122,7 +123,7 @@ impl fmt::Display for HandshakeLine<'_> {
     }
 }
 
-/// Reads a comma-separated list of versions, passing over what is not a number as Go does.
+/// Reads a comma-separated list of versions. Ignores anything that is not a number, as Go does.
 fn protocols(list: &str) -> Vec<u32> {
     list.split(',')
         .filter_map(|version| version.trim().parse().ok())
@@ -132,7 +133,7 @@ fn protocols(list: &str) -> Vec<u32> {
 /// Version of go-plugin's own protocol.
 const CORE_PROTOCOL: u32 = 1;
 
-/// Where Go looks for a place for temporary files when `TMPDIR` is not set.
+/// The directory for temporary files that Go uses if `TMPDIR` is not set.
 const FALLBACK_SOCKET_DIR: &str = "/tmp";
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Log lines as a go-plugin host reads them: one JSON object per line on stderr.
+//! Log lines in the format of go-plugin hosts: one JSON object per line on stderr.
 //!
-//! [`Hclog`] is a layer for `tracing` and can also report panics. The host takes a line apart
-//! with unchecked assertions and would itself panic on a level, message or time that is not a
-//! string, so nothing but this file may write to stderr once the plugin runs. All levels are
-//! written: the host, which knows its operator's choice, does the filtering.
+//! [`Hclog`] is a layer for `tracing` and can also report panics. The host decodes a line with
+//! unchecked assertions and would itself panic if a level, message or time is not a string. So nothing
+//! but this file may write to stderr once the plugin runs. All levels are written: the host knows the
+//! operator's log level and filters.
 
 use std::fmt;
 use std::io::Write;
@@ -25,18 +25,18 @@ pub struct Hclog {
     shared: Arc<Shared>,
 }
 
-/// Whose events are written, and under which name.
+/// Which crate's events are written, and under which name.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSource {
-    /// The crate whose events are written, as its module path begins. Those of other crates are
-    /// dropped: HTTP/2 and TLS have a lot to say, and not all of it is meant for a log.
+    /// The crate whose events are written, as its module path begins. Events of other crates are
+    /// dropped: HTTP/2 and TLS log a lot, and some of it must not be logged.
     pub krate: &'static str,
-    /// What `@module` begins with instead.
+    /// The prefix of `@module` that replaces the crate's name.
     pub module: &'static str,
 }
 
 impl Hclog {
-    /// A log of what `source` has to say, on `writer`, with the time from `clock`.
+    /// Logs the events of `source` to `writer`, with the time from `clock`.
     pub fn new(
         source: LogSource,
         writer: impl Write + Send + 'static,
@@ -54,7 +54,7 @@ impl Hclog {
 
     /// A panic hook that writes one line with the panic's text and place.
     ///
-    /// It does not go through `tracing`, in whose middle the panic may have happened.
+    /// It does not use `tracing`, because the panic may have happened inside it.
     pub fn panic_hook(&self) -> impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static {
         let Self { shared } = self.clone();
         move |panic| {
@@ -121,7 +121,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Hclog {
                 fields.0.extend(of_span.clone());
             }
         }
-        // A span may be named by a field called message; only the event's own is the message.
+        // A span may have a field called message; only the event's own field is the message.
         fields.0.remove(MESSAGE);
         event.record(&mut fields);
         let message = match fields.0.remove(MESSAGE) {
@@ -137,12 +137,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Hclog {
 struct Shared {
     source: LogSource,
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    // Held for the writing of a line that is ready, so no code of others runs under it.
+    // Held only while a finished line is written, so no other code runs under the lock.
     writer: Mutex<Box<dyn Write + Send>>,
 }
 
 impl Shared {
-    /// Writes one line. Errors are ignored: with the host gone there is nobody left to tell.
+    /// Writes one line. Errors are ignored: if the host is gone, there is nobody to report them to.
     fn write(&self, level: Level, module: String, message: &str, fields: Map<String, Value>) {
         let line = line((self.clock)(), level, &module, message, fields);
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,10 +153,10 @@ impl Shared {
 }
 
 impl LogSource {
-    /// The name under which events of `target` are written, or nothing if they are not.
+    /// The name under which events of `target` are written; `None` if they are dropped.
     fn module_of(&self, target: &str) -> Option<String> {
         let rest = target.strip_prefix(self.krate)?;
-        // Another crate's name may begin with ours.
+        // Another crate's name may start with ours.
         (rest.is_empty() || rest.starts_with("::"))
             .then(|| format!("{}{}", self.module, rest.replace("::", ".")))
     }
@@ -197,7 +197,7 @@ impl Visit for Fields {
         self.put(field, value);
     }
 
-    /// An error with all that caused it.
+    /// An error with all its causes.
     fn record_error(&mut self, field: &Field, error: &(dyn std::error::Error + 'static)) {
         let causes = std::iter::successors(Some(error), |error| error.source());
         let text: Vec<_> = causes.map(ToString::to_string).collect();
@@ -205,7 +205,7 @@ impl Visit for Fields {
     }
 }
 
-/// Makes a line, with its line feed, that the host can read in one piece.
+/// Formats a line, including the line feed, that fits in one read of the host.
 fn line(
     time: Timestamp,
     level: Level,
@@ -213,9 +213,9 @@ fn line(
     message: &str,
     mut fields: Map<String, Value>,
 ) -> String {
-    // Exactly six digits and a zone, or the host takes the whole line for plain text.
+    // Exactly six digits and a zone, or the host treats the whole line as plain text.
     let time = format!("{time:.6}");
-    // After the others, so that no field can take the place of one of these.
+    // Inserted last, so that no field can replace one of these.
     for (key, text) in RESERVED
         .into_iter()
         .zip([name(level), message, module, &time])
@@ -233,7 +233,7 @@ fn line(
     format!("{}\n", Value::Object(fields))
 }
 
-/// hclog's name of a level.
+/// hclog's name for a level.
 fn name(level: Level) -> &'static str {
     match level {
         Level::TRACE => "trace",
@@ -244,7 +244,7 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-/// Shortens a text to `limit` bytes and a mark that it was longer.
+/// Shortens a text to `limit` bytes and marks that it was cut.
 fn cut(value: &mut Value, limit: usize) {
     if let Value::String(text) = value
         && text.len() > limit
@@ -254,17 +254,17 @@ fn cut(value: &mut Value, limit: usize) {
     }
 }
 
-/// The field in which `tracing` keeps an event's text.
+/// The field that holds an event's text in `tracing`.
 const MESSAGE: &str = "message";
 
-/// The keys that hclog itself sets.
+/// The keys that hclog sets itself.
 const RESERVED: [&str; 4] = ["@level", "@message", "@module", "@timestamp"];
 
-/// A host reads lines of up to 64 KiB, and longer ones as unstructured pieces.
+/// A host reads lines of up to 64 KiB, and splits longer ones into unstructured pieces.
 const LINE_LIMIT: usize = 60 * 1024;
 
-/// Bytes per value: what is generous, and what fits in any case but for a great many fields. A
-/// byte takes up to six in JSON.
+/// Bytes per value: a generous limit, and one that fits unless there are very many fields. A byte takes
+/// up to six in JSON.
 const VALUE_LIMITS: [usize; 2] = [16 * 1024, 1024];
 
 #[cfg(test)]
@@ -306,7 +306,7 @@ mod tests {
         })
     }
 
-    /// What is logged during `run`, line by line.
+    /// The lines that are logged during `run`.
     fn logged(run: impl FnOnce()) -> Vec<Value> {
         let written = Written::default();
         let log = hclog(written.clone());

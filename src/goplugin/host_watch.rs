@@ -1,8 +1,8 @@
-//! Notices that the host is gone without having said so.
+//! Detects that the host is gone without notice.
 //!
-//! A host that is killed tells nobody, and go-plugin's Go plugins then live on as orphans. Two
-//! signs are watched here: the host has closed its connections and does not come back, or this
-//! process has been given another parent. `serve` ends the plugin on the first of them.
+//! A killed host notifies nobody, and go-plugin's Go plugins then live on as orphans. Two signs are
+//! watched: the host has closed its connections and does not reconnect, or this process has a new
+//! parent. `serve` ends the plugin on the first of them.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ impl HostWatch {
         }
     }
 
-    /// Notes that the host has opened a connection; it counts until the answer is dropped.
+    /// Records that the host opened a connection. It counts until the returned value is dropped.
     ///
-    /// Only for connections that have proved to be the host's, or a stranger could keep the
+    /// Only for connections that are proved to be the host's. Otherwise any client could keep the
     /// process alive.
     pub(super) fn connected(&self) -> Presence {
         self.open.send_modify(|open| *open += 1);
@@ -33,11 +33,12 @@ impl HostWatch {
         }
     }
 
-    /// Waits until there was a connection, there is none, and no new one comes for [`GRACE`].
+    /// Waits until the last of the host's connections is closed and no new one follows within
+    /// [`GRACE`].
     pub(super) async fn disconnected(&self) {
         let mut open = self.open.subscribe();
-        // The errors say that no sender is left, which cannot be while `self` is borrowed; if it
-        // were so there would be no connection either.
+        // An error means that no sender is left. That cannot happen while `self` is borrowed, and would
+        // also mean that there is no connection.
         while open.wait_for(|open| *open > 0).await.is_ok() {
             let _ = open.wait_for(|open| *open == 0).await;
             if timeout(GRACE, open.wait_for(|open| *open > 0))
@@ -62,11 +63,11 @@ impl Drop for Presence {
     }
 }
 
-/// Waits until `parent` is another process than it was when this was called, and not only when
-/// it was first polled: a host may die while its plugin starts.
+/// Waits until `parent` differs from its value when this was called. The value is taken at the call,
+/// not at the first poll: a host may die while its plugin starts.
 ///
-/// The kernel's own signal for this, `PR_SET_PDEATHSIG`, follows the thread that forked and not
-/// the process; a Go host's threads come and go.
+/// The kernel's signal for this, `PR_SET_PDEATHSIG`, follows the thread that forked, not the process.
+/// The threads of a Go host come and go.
 pub(super) fn orphaned<P: PartialEq>(parent: impl Fn() -> P) -> impl Future<Output = ()> {
     let first = parent();
     async move {
@@ -78,7 +79,7 @@ pub(super) fn orphaned<P: PartialEq>(parent: impl Fn() -> P) -> impl Future<Outp
     }
 }
 
-/// How long a host may take to reconnect. gRPC for Go tries again after about a second.
+/// How long a host may take to reconnect. gRPC for Go retries after about a second.
 const GRACE: Duration = Duration::from_secs(3);
 
 const PARENT_POLL: Duration = Duration::from_secs(1);
@@ -92,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether `watch` holds the host for gone within a minute, and after how long.
+    /// After how long `watch` considers the host gone; `None` if not within a minute.
     async fn gone_after(watch: &HostWatch) -> Option<Duration> {
         let start = Instant::now();
         let gone = timeout(Duration::from_secs(60), watch.disconnected()).await;

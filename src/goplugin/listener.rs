@@ -1,7 +1,6 @@
 //! The socket that the host connects to, and the connections accepted on it.
 //!
-//! Called by `serve`. Every connection goes through the [`Door`]; what comes out is the host and
-//! nobody else.
+//! Called by `serve`. Every connection passes through the [`Door`], which admits only the host.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -22,7 +21,7 @@ use super::host_watch::HostWatch;
 use super::tls::Tls;
 use super::transport::ByteStream;
 
-/// A unix socket that listens, and is removed from the file system when this is dropped.
+/// A listening unix socket. Its file is removed on drop.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Arc<UnixListener>,
@@ -30,8 +29,8 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens on a new socket in `dir`, open to its owner only, or also to `group`, which is a
-    /// name or a number.
+    /// Listens on a new socket in `dir`. Only its owner can open it, and also `group`, if given by name
+    /// or number.
     pub(super) fn bind(dir: &Path, group: Option<&str>) -> Result<Self, ServeError> {
         let path = SocketPath::new(dir)?;
         let socket = listen(&path.0, group).map_err(|source| ServeError::Socket {
@@ -44,10 +43,10 @@ impl Listener {
         })
     }
 
-    /// Where the host finds the socket, as the handshake line puts it.
+    /// The address of the socket in the form of the handshake line.
     pub(super) fn address(&self) -> Result<&str, ServeError> {
         let SocketPath(path) = &self.path;
-        // The line's fields are separated by pipe signs, and there is no way to escape one.
+        // The line's fields are separated by pipes, which cannot be escaped.
         path.to_str()
             .filter(|text| !text.contains(['|', '\n']))
             .ok_or_else(|| ServeError::SocketName { path: path.clone() })
@@ -75,7 +74,7 @@ impl Listener {
 struct SocketPath(PathBuf);
 
 impl SocketPath {
-    /// A new name in `dir`, short because a socket's path may have 107 bytes.
+    /// A new name in `dir`. It is short because a socket's path is limited to 107 bytes.
     fn new(dir: &Path) -> Result<Self, ServeError> {
         let random = getrandom::u64().map_err(|error| ServeError::Socket {
             path: dir.into(),
@@ -87,12 +86,12 @@ impl SocketPath {
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        // Best effort: the directory may be gone already, and nobody could act on the error.
+        // Best effort: the directory may already be gone, and nothing could handle the error.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Binds and listens. The rights are set between the two: before it listens, nobody can connect.
+/// Binds and listens. Permissions are set in between: nobody can connect before it listens.
 fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
@@ -106,7 +105,7 @@ fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
     socket.listen(BACKLOG)
 }
 
-/// The number of a group that is given by number or by name.
+/// The id of a group given by number or by name.
 fn group_id(group: &str) -> io::Result<u32> {
     if let Ok(id) = group.parse() {
         return Ok(id);
@@ -119,7 +118,7 @@ fn group_id(group: &str) -> io::Result<u32> {
     })
 }
 
-/// Finds a group's number in the text of a group file: lines of `name:password:id:members`.
+/// Finds a group's id in the text of a group file: lines of `name:password:id:members`.
 fn find_group(file: &str, name: &str) -> Option<u32> {
     file.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -127,13 +126,13 @@ fn find_group(file: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// Accepts for ever.
+/// Accepts connections forever.
 async fn accept(socket: &UnixListener, door: &Arc<Door>) {
     loop {
         match socket.accept().await {
             Ok((stream, _)) => door.knock(stream),
             Err(error) => {
-                // Out of file descriptors, most likely: others have to end first.
+                // Most likely out of file descriptors: other connections have to close first.
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
@@ -143,7 +142,8 @@ async fn accept(socket: &UnixListener, door: &Arc<Door>) {
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// With the queue full a host's attempt to connect fails at once, so a burst of others has to fit in.
+/// If the queue is full, a host's attempt to connect fails at once, so the queue must hold a burst of
+/// other clients.
 const BACKLOG: u32 = 1_024;
 
 const GROUP_FILE: &str = "/etc/group";

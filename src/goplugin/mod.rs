@@ -1,27 +1,27 @@
-//! go-plugin, plugin side: how a host starts this process, trusts it, talks to it and ends it.
+//! go-plugin, plugin side: how a host starts, authenticates, calls and stops this process.
 //!
-//! Written from go-plugin's behaviour as of its 1.7 and 1.8 releases, for the gRPC protocol with
-//! AutoMTLS over a unix socket. A program calls [`serve()`] with its gRPC services and gets a
-//! [`Broker`] with which it reaches the services that the host offers back to it.
+//! Written from the behaviour of go-plugin 1.7 and 1.8, for the gRPC protocol with AutoMTLS over a unix
+//! socket. A program calls [`serve()`] with its gRPC services and gets a [`Broker`], which connects to
+//! the services that the host offers.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `handshake` | the environment in, one line on stdout out |
+//! | `handshake` | environment in, one line on stdout out |
 //! | `serve` | the life of the process from handshake to shutdown |
 //! | `listener` | the socket and the connections accepted on it |
-//! | `door` | who of those that connect is let in |
+//! | `door` | admits the host and nobody else |
 //! | `tls` | AutoMTLS: one-off certificates, pinned both ways |
-//! | `transport` | byte streams, and the addresses that lead to them |
-//! | `coalesce` | small writes, sent together |
+//! | `transport` | byte streams and their addresses |
+//! | `coalesce` | combines small writes |
 //! | `codec` | protobuf in gRPC's frames |
 //! | `broker` | connections from the plugin to services of the host |
 //! | `control` | go-plugin's own small services: controller and stdio |
-//! | `host_watch` | notices that the host is gone without a word |
-//! | `hclog` | log lines as a go-plugin host reads them |
+//! | `host_watch` | detects that the host is gone without notice |
+//! | `hclog` | log lines in the format of go-plugin hosts |
 //! | `pb` | the generated protobuf types |
 //!
-//! Nothing here knows what the plugin is for: cookie, protocol version and services come from
-//! the caller.
+//! Nothing here knows what the plugin does: the caller provides the cookie, protocol version and
+//! services.
 
 mod broker;
 mod coalesce;

@@ -1,7 +1,7 @@
-//! The life of a plugin's process, from the handshake to its end.
+//! The life of a plugin's process, from the handshake to shutdown.
 //!
-//! Called by a program's `main`, which still owns the process: nothing here exits, and stdout is
-//! written once, with the handshake line, and never again.
+//! Called by a program's `main`, which owns the process: nothing here exits. Stdout is written once,
+//! with the handshake line.
 
 use std::io::Write;
 use std::time::Duration;
@@ -27,21 +27,21 @@ use super::pb::grpc_controller_server::GrpcControllerServer;
 use super::pb::grpc_stdio_server::GrpcStdioServer;
 use super::tls::Tls;
 
-/// Serves a plugin to the host that has started this process, until the host ends it or is gone.
+/// Serves a plugin to the host that started this process, until the host shuts it down or is gone.
 ///
-/// `services` gets the broker and gives the gRPC services of the plugin; go-plugin's own (health,
-/// broker, controller, stdio) are added to them. `stdout` gets the handshake line. `now` is the
-/// time at the start, for the certificate.
+/// `services` receives the broker and returns the gRPC services of the plugin. go-plugin's own services
+/// (health, broker, controller, stdio) are added. The handshake line is written to `stdout`. `now` is
+/// the start time, for the certificate.
 ///
 /// # Guarantees
-/// - Nobody but the host is served, and nothing is written to `stdout` before the socket accepts.
-/// - `SIGINT` is ignored from here on for as long as the process lives: a Ctrl-C in the host's
-///   terminal reaches the plugin too, and it is the host who decides.
-/// - When this returns the socket is gone, and a host that has asked for the end has its answer.
-///   That takes at most about a second; a host waits for two before it kills.
+/// - Only the host is served, and nothing is written to `stdout` before the socket accepts connections.
+/// - `SIGINT` is ignored for the rest of the process's life: a Ctrl-C in the host's terminal reaches
+///   the plugin too, but the host decides when to stop.
+/// - When this returns, the socket is removed, and a host that requested the shutdown has its reply.
+///   That takes at most about a second; a host waits for two before it kills the process.
 ///
 /// # Errors
-/// See [`ServeError`]. After the handshake line only [`ServeError::Server`] can come.
+/// See [`ServeError`]. After the handshake line, only [`ServeError::Server`] can occur.
 pub async fn serve(
     handshake: &Handshake,
     environment: &Environment,
@@ -51,11 +51,11 @@ pub async fn serve(
 ) -> Result<Ending, ServeError> {
     let orphaned = orphaned(rustix::process::getppid);
     let tls = security(handshake, environment, now)?;
-    // Installed once, the handler stays; nobody asks what it has received.
+    // Once installed, the handler stays. The received signals are ignored.
     let _interrupts = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
 
     let stop = CancellationToken::new();
-    // If this future is dropped midway its tasks end as well.
+    // If this future is dropped midway, its tasks end too.
     let _stop_on_drop = stop.clone().drop_guard();
     let watch = HostWatch::new();
     let broker = Broker::new(tls.clone());
@@ -76,8 +76,8 @@ pub async fn serve(
 
     let mut server = std::pin::pin!(
         Server::builder()
-            // Calls that the host gives up before we have seen them are no attack by it: after a
-            // pause of this process there can be many, and the default ends the one connection.
+            // A host may cancel calls before they are seen here; that is not an attack. After a pause
+            // of this process there can be many, and tonic's default would close the only connection.
             .http2_max_pending_accept_reset_streams(Some(usize::MAX))
             .add_routes(routes)
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned())
@@ -89,21 +89,21 @@ pub async fn serve(
         () = orphaned => Ending::HostGone,
     };
     stop.cancel();
-    // What does not end in time ends with the process.
+    // Calls that do not finish in time end with the process.
     let _ = timeout(DRAIN_LIMIT, server).await;
     Ok(ending)
 }
 
-/// Why a plugin ended in good order.
+/// Why a plugin shut down normally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// The host has asked for it.
+    /// The host requested it.
     Shutdown,
-    /// The host has gone away without a word.
+    /// The host is gone without notice.
     HostGone,
 }
 
-/// Checks who has started us, and settles how connections are secured.
+/// Checks who started the process, and decides how connections are secured.
 fn security(
     handshake: &Handshake,
     environment: &Environment,
@@ -116,7 +116,7 @@ fn security(
         .offered_protocols
         .contains(&handshake.app_protocol)
     {
-        // Not an error here: told our version, the host explains the mismatch to its user.
+        // Not an error here: given our version, the host explains the mismatch to its user.
         tracing::warn!(
             offered = ?environment.offered_protocols,
             ours = handshake.app_protocol,
@@ -130,7 +130,7 @@ fn security(
     }
 }
 
-/// Adds the services that go-plugin itself wants of every plugin.
+/// Adds the services that go-plugin requires of every plugin.
 async fn add_own_services(routes: Routes, broker: &Broker, stop: &CancellationToken) -> Routes {
     let (health, health_service) = tonic_health::server::health_reporter();
     health
@@ -143,14 +143,14 @@ async fn add_own_services(routes: Routes, broker: &Broker, stop: &CancellationTo
         .add_service(GrpcStdioServer::new(Stdio::new(stop.clone())))
 }
 
-/// Writes the handshake line and gives `stdout` up.
+/// Writes the handshake line and drops `stdout`.
 fn announce(mut stdout: impl Write, line: &str) -> std::io::Result<()> {
     writeln!(stdout, "{line}")?;
     stdout.flush()
 }
 
-/// The name under which a host asks for a plugin's health.
+/// The name under which a host checks a plugin's health.
 const HEALTH_SERVICE: &str = "plugin";
 
-/// How long calls in flight may take after the end has been asked for.
+/// How long calls in flight may take after a shutdown request.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
-//! AutoMTLS: host and plugin each make a certificate for one run and tell the other about it.
+//! AutoMTLS: host and plugin each create a certificate for one run and exchange them.
 //!
-//! go-plugin's certificates are self-signed authorities that are used as leaves, which ordinary
-//! path building refuses. There is no path to build: the one certificate that may come is known
-//! to the byte, so it is pinned, and the peer still has to prove that it holds the key. The only
-//! file that names rustls or rcgen.
+//! go-plugin's certificates are self-signed authorities that are used as leaves. Ordinary path building
+//! rejects that. There is no path to build: the only acceptable certificate is known byte for byte, so
+//! it is pinned, and the peer still has to prove that it holds the key. Only this file uses rustls and
+//! rcgen.
 
 use std::error::Error;
 use std::io;
@@ -42,7 +42,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Makes a certificate that is valid at `now` and trusts the host's, given as PEM.
+    /// Creates a certificate that is valid at `now`, and trusts the host's certificate, given as PEM.
     pub(super) fn with_host(host_certificate: &str, now: Timestamp) -> Result<Self, ServeError> {
         let host =
             CertificateDer::from_pem_slice(host_certificate.as_bytes()).map_err(|error| {
@@ -70,14 +70,14 @@ impl Tls {
         &self.certificate
     }
 
-    /// Does the handshake with a host that has connected to us.
+    /// Does the handshake with a host that connected to the plugin.
     ///
-    /// No time limit of its own. Fails unless the peer is the host.
+    /// Has no time limit. Fails unless the peer is the host.
     pub(super) async fn accept(&self, stream: ByteStream) -> io::Result<ByteStream> {
         self.acceptor.accept(stream).await.map(ByteStream::new)
     }
 
-    /// Does the handshake with a host that we have connected to. Otherwise as [`Tls::accept`].
+    /// Does the handshake with a host that the plugin connected to. Otherwise as [`Tls::accept`].
     pub(super) async fn connect(&self, stream: ByteStream) -> io::Result<ByteStream> {
         let name = ServerName::DnsName(SERVER_NAME.try_into().map_err(io::Error::other)?);
         self.connector
@@ -87,10 +87,10 @@ impl Tls {
     }
 }
 
-/// Accepts one certificate, known to the byte, from a peer that proves to hold its key.
+/// Accepts one pinned certificate, from a peer that proves that it holds its key.
 ///
-/// Names, dates and key usages are not looked at. They bind a certificate to a purpose when an
-/// authority vouches for many; here the host itself has told us which one it will show.
+/// Names, dates and key usages are not checked. They restrict a certificate's purpose when an authority
+/// vouches for many; here the host itself has sent the certificate that it will use.
 #[derive(Debug)]
 struct PinnedPeer {
     certificate: CertificateDer<'static>,
@@ -199,8 +199,8 @@ fn server_config(
         .with_client_cert_verifier(Arc::clone(peer) as Arc<dyn ClientCertVerifier>)
         .with_single_cert(vec![certificate], key)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // Without resumption every connection proves the key anew, and there is nothing to reason
-    // about. A host opens one connection.
+    // Without resumption, every connection proves possession of the key again, which is easier to
+    // reason about. A host opens one connection.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -222,13 +222,13 @@ fn client_config(
     Ok(config)
 }
 
-/// Makes a self-signed certificate as go-plugin does, but with P-256, which is faster and which
-/// every Go build verifies, also those that are restricted to approved curves.
+/// Creates a self-signed certificate as go-plugin does, but with P-256. It is faster, and every Go
+/// build verifies it, including builds restricted to approved curves.
 fn own_certificate(
     now: Timestamp,
 ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Box<dyn Error + Send + Sync>> {
     let today = now.to_zoned(TimeZone::UTC).date();
-    // A whole day of slack towards the past costs nothing: the certificate lives for one run.
+    // A day of slack into the past costs nothing: the certificate lives for one run.
     let yesterday = today.yesterday()?;
 
     let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
@@ -251,8 +251,8 @@ fn own_certificate(
         KeyUsagePurpose::KeyAgreement,
         KeyUsagePurpose::KeyCertSign,
     ];
-    // The same certificate is shown as a server, to the host's connection, and as a client, on
-    // connections to the host's services; Go checks the usage in both roles.
+    // The same certificate is used as a server certificate, for the host's connection, and as a client
+    // certificate, for the host's services. Go checks the usage in both roles.
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
@@ -266,11 +266,11 @@ fn own_certificate(
     ))
 }
 
-/// The name that go-plugin puts into its certificates and asks for.
+/// The name that go-plugin puts into its certificates and verifies.
 const SERVER_NAME: &str = "localhost";
 
-/// gRPC for Go refuses a peer that has not agreed on HTTP/2 by name.
+/// gRPC for Go rejects a peer that has not negotiated HTTP/2 by name.
 const ALPN: &[u8] = b"h2";
 
-/// go-plugin's own choice; a plugin's process is not expected to outlive it.
+/// go-plugin's own value. A plugin's process is not expected to run longer.
 const LIFETIME_YEARS: i64 = 30;

@@ -1,7 +1,7 @@
-//! Byte streams, and the addresses that lead to them.
+//! Byte streams and their addresses.
 //!
-//! TLS and HTTP/2 are laid over a [`ByteStream`] without knowing what carries it, so that another
-//! carrier (a stream multiplexed over one connection, say) needs no change above this file.
+//! TLS and HTTP/2 run over a [`ByteStream`] without knowing the carrier, so that another carrier (for
+//! example a multiplexed stream) needs no change above this file.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use super::error::BrokerError;
 use super::host_watch::Presence;
 use super::pb::ConnInfo;
 
-/// One connection, whatever carries it.
+/// One connection over any carrier.
 pub(super) struct ByteStream {
     io: Box<dyn Duplex>,
-    /// Says that the host is there for as long as this connection lives.
+    /// Marks the host as present while this connection lives.
     _presence: Option<Presence>,
 }
 
 impl ByteStream {
-    /// Takes a connection of any kind.
+    /// Wraps a connection of any kind.
     pub(super) fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         Self {
             io: Box::new(io),
@@ -32,7 +32,7 @@ impl ByteStream {
         }
     }
 
-    /// Counts this connection as a sign of life of the host until it is dropped.
+    /// Counts this connection as a sign that the host is present, until it is dropped.
     pub(super) fn with_presence(self, presence: Presence) -> Self {
         Self {
             _presence: Some(presence),
@@ -87,7 +87,7 @@ impl AsyncWrite for ByteStream {
     }
 }
 
-/// Where a service of the host is to be found.
+/// The address of a host's service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
     /// Path of a unix socket.
@@ -97,7 +97,7 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// Opens a connection, without a time limit of its own.
+    /// Opens a connection. Has no time limit.
     pub(super) async fn connect(&self) -> io::Result<ByteStream> {
         match self {
             Self::Unix(path) => Ok(ByteStream::new(UnixStream::connect(path).await?)),
@@ -113,7 +113,7 @@ impl Address {
 impl TryFrom<ConnInfo> for Address {
     type Error = BrokerError;
 
-    /// Reads the host's announcement of a service. go-plugin knows these two networks.
+    /// Reads the host's announcement of a service. go-plugin uses these two networks.
     fn try_from(info: ConnInfo) -> Result<Self, BrokerError> {
         match info.network.as_str() {
             "unix" => Ok(Self::Unix(info.address.into())),
@@ -125,7 +125,7 @@ impl TryFrom<ConnInfo> for Address {
     }
 }
 
-/// What a carrier has to be able to do.
+/// What a carrier must implement.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}

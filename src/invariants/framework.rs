@@ -1,4 +1,4 @@
-//! What must hold for any text as a duration.
+//! Invariants of duration parsing.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub fn duration(input: &[u8]) {
             assert_eq!(negative, Ok(-seconds), "a sign turns it round");
         }
     }
-    // As a field takes it.
+    // As a field parses it.
     let seconds = parsed.ok().and_then(|seconds| u64::try_from(seconds).ok());
     match Field::duration("ttl", "").parse(&Value::String(text.to_owned())) {
         Err(requirement) => {

@@ -1,4 +1,4 @@
-//! What must hold for anything that a host sends on its broker stream.
+//! Invariants of the host's broker stream.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::error::BrokerError;
 use super::pb::ConnInfo;
 use super::transport::Address;
 
-/// The input is the body of the call: gRPC's frames, each with a `ConnInfo` in it.
+/// The input is the body of the call: gRPC frames with one `ConnInfo` each.
 pub fn broker_stream(input: &[u8]) {
     let body = Full::new(Bytes::copy_from_slice(input));
     let decoder = Codec::<(), ConnInfo>::default().decoder();

@@ -1,16 +1,16 @@
-//! What must hold for any input, whatever somebody sends: said once, tried twice.
+//! Invariants that hold for any input. Each is stated once and tested twice.
 //!
-//! `fuzz/` makes up inputs without end; the tests of this module make up a seeded few thousand, from
-//! the same examples. Each function here takes an input, gives it to the code that meets such input,
-//! and panics if what the code makes of it is not what it promises. None of this is in the plugin.
+//! `fuzz/` generates inputs without end. The tests of this module generate a few thousand from a seed,
+//! starting from the same examples. Each function passes its input to the code that handles such input,
+//! and panics if the result breaks an invariant. The plugin contains none of this.
 //!
-//! | function | what comes from outside |
+//! | function | input |
 //! |---|---|
 //! | [`request_data`] | the body of a request to the engine |
 //! | [`cron`] | a cron schedule |
 //! | [`duration`] | a duration |
 //! | [`broker_stream`] | what the host sends on its broker stream |
-//! | [`answer`] | an answer of OpenRouter's, or of whoever answers in its place |
+//! | [`answer`] | an answer of OpenRouter, or of a proxy |
 
 pub use crate::engine::invariants::request_data;
 pub use crate::framework::invariants::duration;
@@ -18,8 +18,7 @@ pub use crate::goplugin::invariants::broker_stream;
 pub use crate::openrouter::invariants::answer;
 pub use crate::schedule::invariants::cron;
 
-/// Panics unless a text can be shown to a person as it is: one line, nothing that moves a terminal's
-/// cursor, and no more of it than anybody reads.
+/// Panics unless a text is safe to show: one line, no control characters, and a readable length.
 #[track_caller]
 pub(crate) fn assert_can_be_shown(text: &str) {
     let control = text.chars().find(|c| c.is_control());
@@ -28,7 +27,7 @@ pub(crate) fn assert_can_be_shown(text: &str) {
     assert!(length <= LONGEST_SHOWN, "{length} characters: {text:?}");
 }
 
-/// In characters. Room for a list of every field that a path takes.
+/// In characters. Enough for a list of every field of a path.
 const LONGEST_SHOWN: usize = 2_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What must hold for any answer, whoever it comes from.
+//! Invariants of answers, from OpenRouter or anybody else.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::listing::ListedKey;
 use super::quote::Hidden;
 use crate::invariants::assert_can_be_shown;
 
-/// The input is the status and a `Retry-After`, on a line of their own, and then the body.
+/// The input is the status and a `Retry-After` on the first line, followed by the body.
 pub fn answer(input: &[u8]) {
     let Some(received) = Received::of(input) else {
         return;
@@ -45,7 +45,7 @@ pub fn answer(input: &[u8]) {
     received.read(Answer::deletion);
 }
 
-/// An answer, as it came over the network.
+/// An answer as received from the network.
 struct Received<'a> {
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -65,7 +65,7 @@ impl<'a> Received<'a> {
         })
     }
 
-    /// Reads it in one way. A failure must leave no doubt about its meaning, and show no key.
+    /// Reads the answer in one way. An error must be clear about its meaning, and show no key.
     fn read<T: Debug>(&self, reading: impl Fn(Answer) -> Result<T, Error>) -> Option<T> {
         let answer = Answer {
             status: self.status,
@@ -91,5 +91,5 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Not like OpenRouter's keys, so that it is known by itself alone.
+/// Unlike OpenRouter's keys, so only the comparison with the bearer can find it.
 const BEARER: &str = "the-management-key-of-the-request";

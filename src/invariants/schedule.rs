@@ -1,4 +1,4 @@
-//! What must hold for any text as a cron schedule.
+//! Invariants of cron schedules.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Cron, Schedule};
 use crate::invariants::assert_can_be_shown;
 
-/// The input is the schedule; behind a last `@`, the second since 1970 to look from.
+/// The input is the schedule and, after the last `@`, the start in seconds since 1970.
 pub fn cron(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -17,7 +17,7 @@ pub fn cron(input: &[u8]) {
         None => (text, 0),
     };
     let from = Timestamp::from_second(from).unwrap_or_default();
-    // A field of a request is one line of that length.
+    // The longest text that a request field accepts.
     let text: String = text.chars().take(512).collect();
     match Cron::parse(&text) {
         Err(refusal) => assert_can_be_shown(&refusal.to_string()),
@@ -55,7 +55,7 @@ fn next_is_the_first(cron: &Cron, from: Timestamp) {
     assert_eq!((next.as_second() % 60, next.subsec_nanosecond()), (0, 0));
     let wait = Duration::try_from(next.duration_since(from)).unwrap_or_default();
     assert!(wait <= gap, "a wait of {wait:?}, the longest being {gap:?}");
-    // Whoever looks again before it comes sees the same one.
+    // A later search that starts before the occurrence finds the same one.
     for part in 1..4 {
         let later = from.saturating_add(wait / 4 * part);
         assert_eq!(

@@ -1,6 +1,6 @@
-//! The examples of `fuzz/seeds` as they are, and a few thousand inputs made of each target's.
+//! The examples of `fuzz/seeds`, and a few thousand inputs derived from them for each target.
 //!
-//! Whatever the fuzzer found to break something is one of the examples from then on.
+//! Every input that the fuzzer finds to break an invariant is added to the examples.
 
 use std::fs;
 use std::path::Path;
@@ -37,8 +37,7 @@ fn any_answer_has_a_meaning_that_shows_no_key() {
     hold("answer", answer);
 }
 
-/// The compiler of `fuzz/` is a nightly one that not everybody has, so this is what keeps it from
-/// falling behind.
+/// `fuzz/` needs a nightly compiler that not everybody has. This test keeps it up to date.
 #[test]
 fn every_target_of_the_fuzzer_is_one_of_these_functions() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
@@ -67,7 +66,7 @@ fn every_target_of_the_fuzzer_is_one_of_these_functions() {
     }
 }
 
-/// Tries every example of the target, and inputs made of them.
+/// Tries every example of the target, and inputs derived from them.
 fn hold(target: &str, holds: fn(&[u8])) {
     let seeds = seeds(target);
     for (name, seed) in &seeds {
@@ -77,7 +76,7 @@ fn hold(target: &str, holds: fn(&[u8])) {
     let seeds: Vec<Vec<u8>> = seeds.into_iter().map(|(_, seed)| seed).collect();
     let config = Config {
         cases: CASES,
-        // What fails becomes an example.
+        // A failing input is added to the examples.
         failure_persistence: None,
         ..Config::default()
     };
@@ -98,7 +97,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         .map(|file| file.unwrap().path())
         .map(|file| (file.display().to_string(), fs::read(&file).unwrap()))
         .collect();
-    // A directory has no order, and an input should be made again by the same random numbers.
+    // Directory entries have no order, and the same random numbers must give the same input.
     seeds.sort();
     assert!(!seeds.is_empty(), "{target} has no examples");
     seeds
@@ -116,11 +115,11 @@ fn input(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 
 #[derive(Clone, Debug)]
 enum Change {
-    /// Bytes in place of some others.
+    /// Replaces a range of bytes.
     Replace(Index, Index, Vec<u8>),
-    /// What is between two places once more.
+    /// Repeats a range of bytes.
     Repeat(Index, Index),
-    /// The end of another example from some place on.
+    /// Appends the end of another example.
     Splice(Index, Vec<u8>, Index),
 }
 
@@ -141,7 +140,8 @@ impl Change {
         match self {
             Self::Replace(from, to, bytes) => {
                 let from = from.index(input.len() + 1);
-                // Mostly a few: whatever is far from an example ends at the first look.
+                // Mostly a few bytes: the parsers reject inputs that differ too much from an example at
+                // once.
                 let to = (from + to.index(4)).min(input.len());
                 input.splice(from..to, bytes);
             }
@@ -160,7 +160,7 @@ impl Change {
     }
 }
 
-/// What parsers trip over.
+/// Inputs that often break parsers.
 const TELLING: &[&str] = &[
     "",
     "-",

@@ -1,4 +1,4 @@
-//! What an engine is to the host: one instance for each mount.
+//! An engine as the host sees it: one instance per mount.
 
 use std::sync::Arc;
 
@@ -8,54 +8,55 @@ use super::{Error, EventSink, Request, Response, Storage, SystemView};
 
 /// A secrets engine on one mount.
 ///
-/// Every method but [`special_paths`](Self::special_paths) may be called any number of times at
-/// once, and a request may arrive twice: the host repeats the one that met a dead process.
+/// All methods but [`special_paths`](Self::special_paths) may be called any number of times
+/// concurrently. A request may arrive twice: the host repeats a request if the process dies.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// Paths that the server treats differently. Always the same for a build.
+    /// Paths that the server treats differently. Constant for a build.
     fn special_paths(&self) -> SpecialPaths;
 
-    /// Called once storage may be used: after mounting, at every unseal and after every restart
-    /// of the process. On a standby storage is read-only.
+    /// Called once storage may be used: after mounting, at every unseal, and after every restart of the
+    /// process. Storage is read-only on a standby.
     ///
     /// # Errors
-    /// While mounting an error fails the mount; at unseal it is only logged.
+    /// An error fails the mount; at unseal it is only logged.
     async fn initialize(&self) -> Result<(), Error>;
 
-    /// Carries out a request. `None` means there is nothing to say: 404 to a read, 204 to a write.
+    /// Handles a request. `None` is an empty answer: 404 for a read, 204 for a write.
     ///
     /// # Errors
-    /// What the user, or the server, is to be told.
+    /// What the user or the server is told.
     async fn handle_request(&self, request: Request) -> Result<Option<Response>, Error>;
 
-    /// Whether what a write names exists, which decides between the `create` and `update`
-    /// capabilities. Called before the caller's rights are known: it must be cheap and tell nothing.
+    /// Whether the object that a write names exists, which decides between the `create` and `update`
+    /// capabilities. Called before the caller's permissions are known: it must be cheap and reveal
+    /// nothing.
     ///
     /// # Errors
-    /// When it cannot be found out; the request then fails.
+    /// If it cannot be determined; the request then fails.
     async fn existence_check(&self, request: Request) -> Result<Existence, Error>;
 
     /// Another node changed this storage key.
     async fn invalidate(&self, key: &str);
 
-    /// The mount goes away from this process. Must end within a second or two, whatever is under
-    /// way: the server's sealing waits for it.
+    /// The mount is leaving this process. Must finish within a second or two, even with work in flight:
+    /// the server waits for it while sealing.
     async fn cleanup(&self);
 }
 
-/// Makes the instance for a mount. Must not use the storage yet: at registration there is none.
+/// Creates the instance for a mount. Must not use storage yet: there is none at registration.
 pub type Factory = Arc<dyn Fn(Mount) -> Arc<dyn Backend> + Send + Sync>;
 
-/// What an instance is given.
+/// What an instance receives.
 #[derive(Clone)]
 pub struct Mount {
     /// The mount's storage.
     pub storage: Arc<dyn Storage>,
-    /// What the server knows of the mount.
+    /// What the server knows about the mount.
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
-    /// The same for a mount over restarts and moves; empty at registration.
+    /// The mount's UUID, which stays the same over restarts and moves; empty at registration.
     pub backend_uuid: String,
 }
 
@@ -64,9 +65,9 @@ pub struct Mount {
 pub enum Existence {
     /// The path has no existence check: every write is an update.
     Unknown,
-    /// It is there: an update.
+    /// It exists: an update.
     Exists,
-    /// It is not: a create.
+    /// It does not exist: a create.
     Absent,
 }
 
@@ -79,6 +80,6 @@ pub struct SpecialPaths {
     pub unauthenticated: Vec<String>,
     /// Storage prefixes that are not replicated to performance secondaries.
     pub local_storage: Vec<String>,
-    /// Storage prefixes that Vault Enterprise wraps with the seal once more.
+    /// Storage prefixes that Vault Enterprise seal-wraps.
     pub seal_wrap_storage: Vec<String>,
 }

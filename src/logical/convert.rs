@@ -1,5 +1,6 @@
-//! Between protobuf messages and our types. The traps of the format are all here: JSON travels as
-//! text that must never be empty, durations are nanoseconds, and a lease must carry its issue time.
+//! Conversion between protobuf messages and this crate's types. The pitfalls of the format are handled
+//! here: JSON is sent as text that must never be empty, durations are in nanoseconds, and a lease must
+//! have an issue time.
 
 use std::time::Duration;
 
@@ -11,16 +12,16 @@ use super::{
     Data, Error, LeasedSecret, Operation, Request, Response, Secret, SpecialPaths, UnknownOperation,
 };
 
-/// A request that cannot be understood.
+/// A request that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BadRequest {
-    /// The host left the request out.
-    #[error("the message carries no request")]
+    /// The host omitted the request.
+    #[error("the message contains no request")]
     Missing,
-    /// An operation that no engine here knows.
+    /// An operation that engines here do not support.
     #[error(transparent)]
     Operation(#[from] UnknownOperation),
-    /// A field of JSON text that is not a JSON object.
+    /// A JSON field that is not a JSON object.
     #[error("{0} is not a JSON object")]
     NotAnObject(&'static str),
 }
@@ -34,7 +35,7 @@ impl From<BadRequest> for Error {
     }
 }
 
-/// Reads what the host asks. `caller_gone` is cancelled when its call is abandoned.
+/// Reads a request. `caller_gone` is cancelled when the host abandons the call.
 ///
 /// # Errors
 /// See [`BadRequest`].
@@ -53,8 +54,8 @@ pub fn request(
     })
 }
 
-/// Reads what the host asks, but for what came with it: an existence check concerns the path alone,
-/// and is made before anybody has looked whether the caller may do anything.
+/// Reads a request without its data: an existence check depends on the path alone, and happens before
+/// the caller's permissions are checked.
 ///
 /// # Errors
 /// See [`BadRequest`].
@@ -64,12 +65,13 @@ pub fn request_line(message: Option<pb::Request>) -> Result<Request, BadRequest>
         id: message.id,
         display_name: message.display_name,
         entity_id: message.entity_id,
+        mount_point: message.mount_point,
         ..Request::new(message.operation.parse::<Operation>()?, message.path)
     })
 }
 
-/// The reply to a request. A user's mistake travels as a response, which the host shows as it is;
-/// beside it there must be no error, or the host would show that one.
+/// The reply to a request. A user's mistake is sent as a response, which the host shows unchanged. The
+/// error field must stay empty, or the host would show that instead.
 pub fn reply(outcome: Result<Option<Response>, Error>) -> pb::HandleRequestReply {
     match outcome {
         Ok(answer) => pb::HandleRequestReply {
@@ -91,10 +93,10 @@ pub fn reply(outcome: Result<Option<Response>, Error>) -> pb::HandleRequestReply
     }
 }
 
-/// An error by the number that the host turns into an HTTP status.
+/// An error as the number that the host maps to an HTTP status.
 pub(super) fn error(error: &Error) -> pb::ProtoError {
     let (err_type, err_code) = match error {
-        // Sentinels without a number are found by their text.
+        // The host recognises errors without a number by their text.
         Error::ReadOnly => (UNKNOWN, 0),
         Error::Invalid(_) => (STATUS_BAD_REQUEST, 0),
         Error::Internal(_) => (INTERNAL, 0),
@@ -134,12 +136,12 @@ fn secret(secret: Secret) -> pb::Secret {
             ttl: nanoseconds(secret.lease.ttl),
             renewable: secret.lease.renewable,
             increment: 0,
-            // The host sets the real one; without any it refuses the whole reply.
+            // The host sets the actual time; it rejects the whole reply if there is none.
             issue_time: Some(prost_types::Timestamp::default()),
             max_ttl: nanoseconds(secret.lease.max_ttl),
         }),
         internal_data: Value::Object(secret.internal_data).to_string(),
-        // The host makes its own.
+        // The host generates its own.
         lease_id: String::new(),
     }
 }
@@ -154,7 +156,7 @@ fn leased_secret(message: &pb::Secret) -> Result<LeasedSecret, BadRequest> {
     })
 }
 
-/// Go sends an empty map as `null`, and an unset field as nothing.
+/// Go sends an empty map as `null`, and omits an unset field.
 fn object(text: &str, what: &'static str) -> Result<Data, BadRequest> {
     if text.is_empty() {
         return Ok(Data::new());
@@ -170,7 +172,7 @@ pub(super) fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Negative durations, which Go can express, mean none here.
+/// Negative durations, which Go allows, count as zero here.
 pub(super) fn duration(nanoseconds: i64) -> Duration {
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }

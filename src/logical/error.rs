@@ -1,15 +1,14 @@
-//! How an engine's failure reaches the user, by the HTTP status that Vault makes of it.
+//! How an engine's errors reach the user: by the HTTP status that Vault returns for them.
 
 use super::StorageError;
 
-/// Why a request was not carried out. The variants are the answers Vault can give; the text is
-/// what the user reads.
+/// Why a request failed. The variants are the answers that Vault can give; the user reads the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The user's mistake: HTTP 400 with exactly this text.
     #[error("{0}")]
     Invalid(String),
-    /// An answer with a status of its own, for instance 502 when another service failed.
+    /// An answer with its own status, for example 502 if another service failed.
     #[error("{message}")]
     Status {
         /// The HTTP status, 400 to 599.
@@ -17,17 +16,17 @@ pub enum Error {
         /// What the user reads.
         message: String,
     },
-    /// Our own or the server's fault: HTTP 500.
+    /// A fault of this engine or the server: HTTP 500.
     #[error("{0}")]
     Internal(String),
-    /// This node may not write. Vault forwards the request to the active node when it reads this
-    /// phrase, so it must reach the host unchanged.
+    /// This node may not write. Vault forwards the request to the active node if it finds this phrase,
+    /// so it must reach the host unchanged.
     #[error("{READ_ONLY}")]
     ReadOnly,
-    /// There is no such path: HTTP 404.
+    /// The path does not exist: HTTP 404.
     #[error("unsupported path")]
     UnsupportedPath,
-    /// The path has no such operation: HTTP 405.
+    /// The path does not support the operation: HTTP 405.
     #[error("unsupported operation")]
     UnsupportedOperation,
 }
@@ -38,12 +37,12 @@ impl Error {
         Self::Invalid(message.into())
     }
 
-    /// A fault of ours or of the server, HTTP 500.
+    /// A fault of this engine or the server, HTTP 500.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::Internal(message.into())
     }
 
-    /// An answer with a status of its own.
+    /// An answer with its own status.
     pub fn status(code: u16, message: impl Into<String>) -> Self {
         Self::Status {
             code,
@@ -61,5 +60,6 @@ impl From<StorageError> for Error {
     }
 }
 
-/// `logical.ErrReadOnly` of Vault's SDK. It has no number on the wire: the host looks for this text.
+/// `logical.ErrReadOnly` of Vault's SDK. It has no number in the protocol: the host looks for this
+/// text.
 pub(crate) const READ_ONLY: &str = "cannot write to readonly storage";

@@ -1,4 +1,4 @@
-//! Which engine instance serves which mount: one process serves them all.
+//! Which engine instance serves which mount. One process serves all mounts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,14 +8,14 @@ use tonic::metadata::MetadataMap;
 
 use super::Backend;
 
-/// The live instances, by the id that the host gave each mount's connection.
+/// The live instances, by the id that the host assigned to each mount's connection.
 ///
 /// The id names a connection, not a mount: a reload or a crash gives the mount a new one.
 #[derive(Clone, Default)]
 pub(super) struct Instances(Arc<RwLock<HashMap<MultiplexId, Arc<dyn Backend>>>>);
 
 impl Instances {
-    /// The instance that a call is for.
+    /// The instance that a call addresses.
     pub(super) fn of(&self, metadata: &MetadataMap) -> Result<Arc<dyn Backend>, Status> {
         let id = MultiplexId::of(metadata)?;
         let live = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -24,7 +24,7 @@ impl Instances {
         })
     }
 
-    /// Puts an instance in place, and returns the one that it replaces.
+    /// Adds an instance, and returns the one that it replaces.
     pub(super) fn insert(
         &self,
         id: MultiplexId,
@@ -34,7 +34,7 @@ impl Instances {
         live.insert(id, backend)
     }
 
-    /// Takes an instance out; later calls for it fail.
+    /// Removes an instance; later calls for it fail.
     pub(super) fn remove(
         &self,
         metadata: &MetadataMap,
@@ -45,7 +45,7 @@ impl Instances {
     }
 }
 
-/// The value of the request metadata `multiplex_id`, which is there exactly once.
+/// The value of the request metadata `multiplex_id`, which must occur exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct MultiplexId(String);
 

@@ -1,4 +1,4 @@
-//! A storage in memory, for tests of engines.
+//! In-memory storage for tests of engines.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Entry, Storage, StorageError};
 
-/// Storage that lives as long as the value. Behaves as Vault's in-memory storage does.
+/// Storage that lives as long as this value. Behaves as Vault's in-memory storage does.
 #[derive(Default)]
 pub struct MemoryStorage {
     // A plain mutex: it is never held across an await.
@@ -15,7 +15,7 @@ pub struct MemoryStorage {
 }
 
 impl MemoryStorage {
-    /// Every key that is stored, in order.
+    /// Every stored key, in order.
     pub fn keys(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
     }

@@ -1,10 +1,10 @@
 //! Vault's vocabulary: requests, responses, leases, storage and the system view, and the gRPC
 //! services that carry them.
 //!
-//! An engine implements [`Backend`] and hands the host a [`Factory`] that makes one instance for
-//! each mount. Everything else here is the bridge: [`service`] answers the host's calls,
-//! [`remote`] calls the host's storage and system view, [`convert`] translates messages.
-//! Nothing here knows how the process was started.
+//! An engine implements [`Backend`] and gives the host a [`Factory`] that creates one instance per
+//! mount. The rest connects the two: [`service`] answers the host's calls, [`remote`] calls the host's
+//! storage and system view, and [`convert`] translates messages. Nothing here knows how the process was
+//! started.
 
 mod backend;
 pub mod convert;
@@ -29,11 +29,11 @@ pub use response::{Lease, Response, Secret};
 pub use storage::{Entry, Storage, StorageError};
 pub use system::{FixedSystemView, ReplicationState, SystemView, SystemViewError};
 
-/// A JSON object, the form in which Vault passes every request's and response's fields.
+/// A JSON object. Vault passes the fields of every request and response in this form.
 pub type Data = serde_json::Map<String, serde_json::Value>;
 
-/// The largest gRPC message from or to the host, in bytes. Vault's HTTP API takes bodies of 32 MiB
-/// unless its operator allows more, and its JSON encoder makes six characters of one at worst (`<`
-/// becomes `\u003c`). go-plugin has next to no limit; but a message's first five bytes announce its
-/// length, which is then reserved, and a process that cannot reserve memory dies.
+/// The largest gRPC message from or to the host, in bytes. Vault's HTTP API accepts bodies of 32 MiB by
+/// default, and its JSON encoder expands a character to six at worst (`<` becomes `\u003c`). go-plugin
+/// has almost no limit. But a message's first five bytes announce its length, which is then allocated,
+/// and a process that cannot allocate memory dies.
 const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;

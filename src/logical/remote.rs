@@ -23,7 +23,7 @@ use super::{
 pub(super) struct RemoteStorage(StorageClient<Channel>);
 
 impl RemoteStorage {
-    /// Lifts tonic's limit of 4 MiB: what a stored value may weigh is for the server to judge.
+    /// Lifts tonic's limit of 4 MiB: the server decides how large a stored value may be.
     pub(super) fn new(channel: Channel) -> Self {
         Self(
             StorageClient::new(channel)
@@ -47,7 +47,7 @@ impl Storage for RemoteStorage {
         let entry = pb::StorageEntry {
             key: entry.key,
             value: entry.value,
-            // Whole prefixes are wrapped instead, by `SpecialPaths::seal_wrap_storage`.
+            // `SpecialPaths::seal_wrap_storage` wraps whole prefixes instead.
             seal_wrap: false,
         };
         let args = pb::StoragePutArgs { entry: Some(entry) };
@@ -147,14 +147,14 @@ impl EventSink for RemoteEvents {
                 tracing::trace!("the server has no event bus");
             }
             Ok(Err(status)) => {
-                tracing::debug!(reason = status.message(), "an event was not taken");
+                tracing::debug!(reason = status.message(), "the server rejected an event");
             }
-            Err(_) => tracing::debug!("an event was not taken in time"),
+            Err(_) => tracing::debug!("the server did not accept an event in time"),
         }
     }
 }
 
-/// A storage error comes either as a gRPC status or as a text in the reply.
+/// A storage error arrives either as a gRPC status or as text in the reply.
 fn lost(status: Status) -> StorageError {
     StorageError::from_text(status.message())
 }
@@ -171,6 +171,6 @@ fn unseen(status: Status) -> SystemViewError {
     SystemViewError(status.message().to_owned())
 }
 
-/// Whoever sends holds locks and has a caller waiting, and news is not worth that. Not a task of
-/// its own, since that would keep the connection open when the mount goes away.
+/// The sender holds locks and its caller waits, and an event is not worth a longer wait. This does not
+/// run as a separate task, because that would keep the connection open after the mount is gone.
 const EVENT_WAIT: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! What the host asks of an engine.
+//! A host's request to an engine.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,29 +12,32 @@ use super::Data;
 pub struct Request {
     /// The host's id of the request, for logs. Empty for the host's own requests.
     pub id: String,
-    /// What is to be done.
+    /// The requested operation.
     pub operation: Operation,
-    /// Where, relative to the mount; no leading slash.
+    /// The path relative to the mount, without a leading slash.
     pub path: String,
-    /// The fields that came with it; the response data of the lease for renew and revoke.
+    /// Where the engine is mounted, with a slash at the end; empty for the host's own requests.
+    pub mount_point: String,
+    /// The request's fields; for renew and revoke, the lease's response data.
     pub data: Data,
-    /// The lease that is to be renewed or revoked.
+    /// The lease to renew or revoke.
     pub secret: Option<LeasedSecret>,
-    /// Who asks, as the token's display name tells it. Empty for the host's own requests.
+    /// The caller, as the token's display name. Empty for the host's own requests.
     pub display_name: String,
-    /// The identity entity of who asks; empty when there is none.
+    /// The caller's identity entity; empty if there is none.
     pub entity_id: String,
-    /// Cancelled when the caller has gone away. The handler runs on nevertheless, as Go's do.
+    /// Cancelled when the caller is gone. The handler still runs to completion, as Go handlers do.
     pub caller_gone: CancellationToken,
 }
 
 impl Request {
-    /// A request without data, as the host's own are.
+    /// A request without data, such as the host's own.
     pub fn new(operation: Operation, path: impl Into<String>) -> Self {
         Self {
             id: String::new(),
             operation,
             path: path.into(),
+            mount_point: String::new(),
             data: Data::new(),
             secret: None,
             display_name: String::new(),
@@ -61,7 +64,7 @@ impl std::fmt::Debug for Request {
     }
 }
 
-/// A lease as the host remembers it.
+/// A lease as the host stores it.
 #[derive(Clone)]
 pub struct LeasedSecret {
     /// What the engine stored in the lease when it was issued.
@@ -70,7 +73,7 @@ pub struct LeasedSecret {
     pub issued_at: i64,
     /// The lease's duration.
     pub ttl: Duration,
-    /// How much longer the client would like it; zero when it did not say.
+    /// The extension that the client requested; zero if it requested none.
     pub increment: Duration,
 }
 
@@ -84,20 +87,20 @@ impl std::fmt::Debug for LeasedSecret {
     }
 }
 
-/// What is to be done on a path; the strings of `logical.Operation` in Vault's SDK.
+/// An operation on a path; the strings of `logical.Operation` in Vault's SDK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Write to something that does not exist; only on paths with an existence check.
+    /// Write to an object that does not exist; only on paths with an existence check.
     Create,
     /// Read.
     Read,
     /// Write.
     Update,
-    /// Change only what is named.
+    /// Change only the named fields.
     Patch,
     /// Delete.
     Delete,
-    /// Name what is below the path.
+    /// List the names below the path.
     List,
     /// Describe the path.
     Help,
@@ -105,7 +108,7 @@ pub enum Operation {
     Renew,
     /// Revoke a lease.
     Revoke,
-    /// The server's periodic call; undo what was left half done.
+    /// The server's periodic call, in which an engine also cleans up unfinished work.
     Rollback,
 }
 
@@ -129,7 +132,7 @@ impl FromStr for Operation {
     }
 }
 
-/// An operation that engines here have no answer to, such as `header` or `alias-lookahead`.
+/// An operation that engines here do not support, such as `header` or `alias-lookahead`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unsupported operation {0:?}")]
 pub struct UnknownOperation(pub String);
@@ -167,7 +170,7 @@ mod tests {
         };
         let shown = format!("{request:?} {:?} {response:?} {entry:?}", request.secret);
         assert!(shown.contains("config/default"), "{shown}");
-        // A `Vec` of bytes would be shown as numbers.
+        // `Debug` of a `Vec<u8>` prints numbers.
         for secret in ["planted", "112, 108, 97, 110"] {
             assert!(!shown.contains(secret), "{shown}");
         }

@@ -1,19 +1,20 @@
-//! What an engine answers.
+//! An engine's answer.
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Serialize;
 
 use super::{Data, Error};
 
-/// The answer to a request. No answer at all means 404 to a read, and 204 to a write.
+/// The answer to a request. No answer at all means 404 for a read, and 204 for a write.
 #[derive(Clone, Default, PartialEq)]
 pub struct Response {
-    /// The fields. A lone field `error` would make it a refusal; use [`super::Error::Invalid`].
+    /// The fields. A lone field `error` would make it an error; use [`super::Error::Invalid`] for that.
     pub data: Data,
-    /// A lease on what is in `data`; the server stores both.
+    /// A lease on `data`; the server stores both.
     pub secret: Option<Secret>,
-    /// Shown to the user as they are.
+    /// Shown to the user unchanged.
     pub warnings: Vec<String>,
 }
 
@@ -26,10 +27,10 @@ impl Response {
         }
     }
 
-    /// An answer that shows this: a structure whose fields are the answer's.
+    /// An answer whose fields are the fields of this structure.
     ///
     /// # Errors
-    /// [`Error::Internal`] for what is no structure, or has no form in JSON.
+    /// [`Error::Internal`] if it is not a structure, or cannot be converted to JSON.
     pub fn showing(view: &impl Serialize) -> Result<Self, Error> {
         match serde_json::to_value(view) {
             Ok(serde_json::Value::Object(data)) => Ok(Self::with_data(data)),
@@ -38,8 +39,8 @@ impl Response {
         }
     }
 
-    /// The answer to a list. An empty one carries no `keys`, which Vault turns into a 404 as it
-    /// does for its own engines.
+    /// The answer to a list. An empty list has no `keys`; Vault turns that into a 404, as for its own
+    /// engines.
     pub fn list(names: Vec<String>) -> Self {
         let mut data = Data::new();
         if !names.is_empty() {
@@ -48,7 +49,19 @@ impl Response {
         Self::with_data(data)
     }
 
-    /// The same answer with a warning more.
+    /// An answer that the server passes on as it is, with this content type, instead of wrapping it in
+    /// JSON. It cannot carry a secret.
+    pub fn raw(content_type: &str, body: &str) -> Self {
+        // The server tries to decode it first.
+        let body = BASE64_STANDARD.encode(body);
+        Self::with_data(Data::from_iter([
+            ("http_status_code".to_owned(), 200.into()),
+            ("http_content_type".to_owned(), content_type.into()),
+            ("http_raw_body".to_owned(), body.into()),
+        ]))
+    }
+
+    /// The same answer with more warnings.
     pub fn with_warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
         self.warnings.extend(warnings);
         self
@@ -66,12 +79,12 @@ impl std::fmt::Debug for Response {
     }
 }
 
-/// Something the server is to hold a lease on.
+/// A secret that the server puts under a lease.
 #[derive(Clone, PartialEq)]
 pub struct Secret {
-    /// For how long.
+    /// The terms of the lease.
     pub lease: Lease,
-    /// What the engine wants to see again at renewal and revocation.
+    /// What the engine needs again for renewal and revocation.
     pub internal_data: Data,
 }
 
@@ -87,9 +100,9 @@ impl std::fmt::Debug for Secret {
 /// The terms of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// How long; zero means the mount's default.
+    /// The duration; zero means the mount's default.
     pub ttl: Duration,
-    /// The longest it may become by renewal; zero means the mount's maximum.
+    /// The longest duration after renewals; zero means the mount's maximum.
     pub max_ttl: Duration,
     /// Whether it can be renewed.
     pub renewable: bool,

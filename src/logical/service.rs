@@ -1,5 +1,5 @@
-//! The gRPC services that a Vault plugin offers besides go-plugin's own: the backend, its version,
-//! and the word that one process may serve many mounts.
+//! The gRPC services that a Vault plugin offers in addition to go-plugin's own: the backend, its
+//! version, and the announcement that one process can serve many mounts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::goplugin::Broker;
 
-/// Every mount of this process.
+/// All mounts of this process.
 #[derive(Clone)]
 pub struct Plugin {
     factory: Factory,
@@ -35,8 +35,8 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// A plugin that serves instances made by `factory`, and calls itself `version`: `v` and a
-    /// semantic version, as the server's catalog wants it.
+    /// A plugin that serves instances created by `factory` and reports `version`: `v` and a semantic
+    /// version, as the server's catalog requires.
     pub fn new(factory: Factory, version: &'static str, broker: Broker) -> Self {
         Self {
             factory,
@@ -69,7 +69,7 @@ impl pb::backend_server::Backend for Plugin {
         let channel = match self.broker.dial(args.broker_id).await {
             Ok(channel) => channel,
             Err(reason) => {
-                let err = format!("the host's storage cannot be reached: {reason}");
+                let err = format!("cannot reach the host's storage: {reason}");
                 return Ok(Response::new(pb::SetupReply { err }));
             }
         };
@@ -106,7 +106,7 @@ impl pb::backend_server::Backend for Plugin {
         let caller_gone = CancellationToken::new();
         let _abandoned = caller_gone.clone().drop_guard();
         let outcome = match convert::request(request.into_inner().request, caller_gone) {
-            Ok(request) => to_its_end(backend, request).await,
+            Ok(request) => run_to_completion(backend, request).await,
             Err(reason) => Err(reason.into()),
         };
         Ok(Response::new(convert::reply(outcome)))
@@ -197,26 +197,26 @@ impl PluginMultiplexing for Plugin {
     }
 }
 
-/// Carries a request out in a task of its own. tonic drops a call's future when the caller hangs up or
-/// a deadline passes; half a handler is what loses keys, so it runs to its end, as Go's do. A lease for
-/// which nobody waits any more is revoked: the host has never heard of it. A panic fails this one
-/// request and leaves the other mounts alone.
-async fn to_its_end(backend: Arc<dyn Backend>, request: Request) -> Outcome {
+/// Handles a request in its own task. tonic drops a call's future when the caller hangs up or a
+/// deadline passes. A handler that stops halfway can lose keys, so it runs to completion, as Go
+/// handlers do. If the caller is gone, a lease in the answer is revoked: the host has never heard of
+/// it. A panic fails only this request and leaves the other mounts alone.
+async fn run_to_completion(backend: Arc<dyn Backend>, request: Request) -> Outcome {
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         let outcome = backend.handle_request(request).await;
         if let Err(Ok(Some(unheard))) = answer.send(outcome) {
-            give_back(&*backend, unheard).await;
+            revoke_unheard(&*backend, unheard).await;
         }
     });
     answered.await.unwrap_or_else(|_| {
         Err(Error::internal(
-            "the plugin met an internal fault; the server's log says where",
+            "the plugin had an internal error; see the server's log",
         ))
     })
 }
 
-async fn give_back(backend: &dyn Backend, unheard: super::Response) {
+async fn revoke_unheard(backend: &dyn Backend, unheard: super::Response) {
     let Some(secret) = unheard.secret else {
         return;
     };
@@ -228,8 +228,8 @@ async fn give_back(backend: &dyn Backend, unheard: super::Response) {
         increment: Duration::ZERO,
     });
     if let Err(reason) = backend.handle_request(revocation).await {
-        // The engine looks after it: to it this is a lease that the host never registered.
-        tracing::warn!(%reason, "a lease that nobody waits for cannot be revoked yet");
+        // The engine keeps retrying: it treats this as a lease that the host never registered.
+        tracing::warn!(%reason, "a lease whose caller is gone cannot be revoked yet");
     }
 }
 

@@ -5,42 +5,42 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::READ_ONLY;
 
-/// A mount's own part of the server's encrypted storage.
+/// A mount's part of the server's encrypted storage.
 ///
-/// Keys are relative to the mount and have no leading slash. There is no compare-and-swap and no
-/// transaction: each call is atomic by itself, and nothing else is.
+/// Keys are relative to the mount and have no leading slash. There is no compare-and-swap and there are
+/// no transactions: only single calls are atomic.
 #[async_trait]
 pub trait Storage: Send + Sync {
-    /// The entry under `key`, or `None` when there is none.
+    /// The entry under `key`, or `None` if it does not exist.
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError>;
 
-    /// Replaces the entry. Once this has returned `Ok` the entry survives the loss of the node;
-    /// if it returns an error or never returns, either the old or the new entry is there.
+    /// Replaces the entry. After `Ok`, the entry survives the loss of the node. After an error, or if
+    /// the call never returns, storage holds either the old or the new entry.
     async fn put(&self, entry: Entry) -> Result<(), StorageError>;
 
-    /// Removes the entry; no error when there is none. What holds for [`put`](Self::put) when the
-    /// call fails holds here too.
+    /// Removes the entry; not an error if it does not exist. A failed call has the same uncertainty as
+    /// [`put`](Self::put).
     async fn delete(&self, key: &str) -> Result<(), StorageError>;
 
-    /// The names directly under `prefix`, which is empty or ends in `/`. A name that ends in `/`
-    /// stands for everything below it.
+    /// The names directly under `prefix`, which is empty or ends in `/`. A name that ends in `/` stands
+    /// for everything below it.
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
 }
 
-/// One entry to be stored.
+/// One entry to store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where.
+    /// Its key.
     pub key: String,
-    /// What; the server encrypts it.
+    /// Its content; the server encrypts it.
     pub value: Vec<u8>,
 }
 
 impl Entry {
-    /// `value` as JSON under `key`.
+    /// An entry under `key` with `value` as JSON.
     ///
     /// # Errors
-    /// [`StorageError::Malformed`] when the value has no JSON form.
+    /// [`StorageError::Malformed`] if the value cannot be converted to JSON.
     pub fn json(key: impl Into<String>, value: &impl Serialize) -> Result<Self, StorageError> {
         let key = key.into();
         match serde_json::to_vec(value) {
@@ -52,19 +52,19 @@ impl Entry {
         }
     }
 
-    /// Reads what [`json`](Self::json) stored.
+    /// Parses what [`json`](Self::json) stored.
     ///
     /// # Errors
-    /// [`StorageError::Malformed`] when the bytes are not such a value.
+    /// [`StorageError::Malformed`] if the bytes are not such a value.
     pub fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StorageError> {
         let malformed = |reason| StorageError::Malformed {
             key: key.to_owned(),
             reason,
         };
-        // Once for the whole, or JSON would look at each of its many texts by itself.
+        // Checks the whole text once; otherwise JSON would check each string separately.
         let text = str::from_utf8(value).map_err(|reason| malformed(reason.to_string()))?;
         serde_json::from_str(text).map_err(|reason| {
-            // The reason names a field or a position, never the text around it.
+            // The reason gives the kind of error and a position, never the text around it.
             malformed(format!(
                 "{:?} at column {}",
                 reason.classify(),
@@ -83,27 +83,27 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// Why storage did not do what it was asked.
+/// Why a storage call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     /// This node may not write: a standby, or a replica.
     #[error("{READ_ONLY}")]
     ReadOnly,
-    /// An entry that cannot be read as what it should be.
+    /// A stored entry that cannot be parsed.
     #[error("the stored entry {key:?} cannot be read ({reason})")]
     Malformed {
-        /// Which entry.
+        /// Its key.
         key: String,
-        /// What is wrong with it, without its text.
+        /// The reason, without the entry's content.
         reason: String,
     },
-    /// The server refused, or cannot be reached.
+    /// The server returned an error, or cannot be reached.
     #[error("storage: {0}")]
     Failed(String),
 }
 
 impl StorageError {
-    /// Reads the host's text: on the wire every storage error is only that.
+    /// Converts the host's text: storage errors arrive only as text.
     pub(crate) fn from_text(text: &str) -> Self {
         if text.contains(READ_ONLY) {
             Self::ReadOnly

@@ -4,29 +4,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// The server's view of one mount. Every call is local to the server, and cheap.
+/// The server's view of one mount. Calls are local to the server, and cheap.
 #[async_trait]
 pub trait SystemView: Send + Sync {
     /// The longest lease that the server will grant on this mount.
     async fn max_lease_ttl(&self) -> Result<Duration, SystemViewError>;
 
-    /// What this node is within its cluster.
+    /// The role of this node within its cluster.
     async fn replication_state(&self) -> Result<ReplicationState, SystemViewError>;
 
-    /// Whether the mount is local to this cluster, and so writable on a performance secondary.
+    /// Whether the mount is local to this cluster, and therefore writable on a performance secondary.
     async fn local_mount(&self) -> Result<bool, SystemViewError>;
 
-    /// The name of an identity entity; `None` when the server knows no such entity.
+    /// The name of an identity entity; `None` if the server does not know it.
     async fn entity_name(&self, entity_id: &str) -> Result<Option<String>, SystemViewError>;
 
-    /// Whether the engine may write here and act on the outside world: not on a performance
-    /// standby, not on a disaster-recovery secondary, and on a performance secondary only for a
-    /// local mount.
+    /// Whether the engine may write here and act on the outside world. It may not on a performance
+    /// standby or a disaster-recovery secondary, and on a performance secondary only for a local mount.
     async fn may_write(&self) -> Result<bool, SystemViewError> {
         self.may_write_as(self.replication_state().await?).await
     }
 
-    /// The same, for who has asked already what this node is.
+    /// The same, for a caller that already knows the node's state.
     async fn may_write_as(&self, state: ReplicationState) -> Result<bool, SystemViewError> {
         if state.is_standby() || state.is_dr_secondary() {
             return Ok(false);
@@ -35,7 +34,7 @@ pub trait SystemView: Send + Sync {
     }
 }
 
-/// The server could not be asked.
+/// The server could not be queried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("system view: {0}")]
 pub struct SystemViewError(pub String);
@@ -46,10 +45,10 @@ impl From<SystemViewError> for super::Error {
     }
 }
 
-/// What a node is within its cluster: a set of bits, `consts.ReplicationState` of Vault's SDK.
+/// The role of a node within its cluster: a bit set, `consts.ReplicationState` of Vault's SDK.
 ///
-/// OpenBao uses the same bits. Only the *absence* of the three read here tells that a node may
-/// write: a node without replication and one that is a primary set different others.
+/// OpenBao uses the same bits. A node may write only if the three bits read here are *absent*: a node
+/// without replication and a primary set different other bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplicationState(pub i32);
 
@@ -66,7 +65,7 @@ impl ReplicationState {
         self.has(Self::PERFORMANCE_STANDBY)
     }
 
-    /// Whether this cluster follows another one and takes no requests.
+    /// Whether this cluster follows another one and serves no requests.
     pub fn is_dr_secondary(self) -> bool {
         self.has(Self::DR_SECONDARY)
     }
@@ -81,7 +80,7 @@ impl ReplicationState {
     }
 }
 
-/// A system view that always answers the same, for tests of engines.
+/// A system view that always gives the same answers, for tests of engines.
 #[derive(Debug, Clone)]
 pub struct FixedSystemView {
     /// See [`SystemView::max_lease_ttl`].
@@ -95,7 +94,7 @@ pub struct FixedSystemView {
 }
 
 impl Default for FixedSystemView {
-    /// A single server with Vault's default: 32 days.
+    /// A single server with Vault's default of 32 days.
     fn default() -> Self {
         Self {
             max_lease_ttl: THIRTY_TWO_DAYS,

@@ -1,8 +1,9 @@
-//! What an answer means: status and body become a value or an [`Error`].
+//! Interprets an answer: status and body become a value or an [`Error`].
 //!
-//! [`Transport`](super::transport::Transport) makes answers, [`Client`](super::Client) asks them
-//! what they mean; what a success says is in [`reading`](super::reading). A refusal counts as OpenRouter's only if its body is OpenRouter's error object:
-//! anything else may come from a proxy on the way, which knows nothing of what OpenRouter did.
+//! [`Transport`](super::transport::Transport) returns answers, [`Client`](super::Client) interprets
+//! them, and [`reading`](super::reading) parses successes. A refusal counts as OpenRouter's only if its
+//! body is OpenRouter's error object: anything else may come from a proxy, which does not know what
+//! OpenRouter did.
 
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ use serde::de::DeserializeOwned;
 use super::error::{Bearer, Error};
 use super::quote::Hidden;
 
-/// A complete answer, or as much of it as arrived.
+/// A complete answer, or the part of it that arrived.
 pub(super) struct Answer {
     /// The HTTP status.
     pub(super) status: StatusCode,
-    /// What the `Retry-After` header asks for, at most [`MAX_WAIT`].
+    /// The value of the `Retry-After` header, at most [`MAX_WAIT`].
     pub(super) retry_after: Option<Duration>,
     /// The body, or why there is none.
     pub(super) body: Result<Vec<u8>, String>,
-    /// Whose request it was.
+    /// The key that the request was made with.
     pub(super) bearer: Bearer,
-    /// What the request carried and no text may show.
+    /// What the request contained and no text may show.
     pub(super) hidden: Hidden,
 }
 
@@ -31,7 +32,7 @@ impl Answer {
     /// Reads the body of a success.
     ///
     /// # Errors
-    /// What the status and the body mean; a success that cannot be read is [`Error::Unclear`].
+    /// The error of the status and body; a success that cannot be parsed is [`Error::Unclear`].
     pub(super) fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
         if !self.status.is_success() {
             return Err(self.failure());
@@ -43,12 +44,13 @@ impl Answer {
         parsed.ok_or_else(|| self.unclear("the body is not what the API documents"))
     }
 
-    /// What an answer that is no success means.
+    /// The error that a failed answer stands for.
     fn failure(&self) -> Error {
         let message = self.message();
         let status = self.status.as_u16();
         match (status, message) {
-            // Whoever says 429 counts requests before it looks at them: the form does not matter.
+            // A server that answers 429 counts requests before it reads them, so the body's form does
+            // not matter.
             (429, message) => Error::RateLimited {
                 retry_after: self.retry_after,
                 message: message.unwrap_or_else(|| "no reason given".to_owned()),
@@ -59,7 +61,7 @@ impl Answer {
                 message,
             },
             (404, Some(message)) => Error::NotFound { message },
-            // 408 and 499 are about time that ran out, possibly behind OpenRouter's front.
+            // 408 and 499 are timeouts, possibly behind OpenRouter's front end.
             (408 | 499, Some(message)) => self.unclear(&message),
             (400..=499, Some(message)) => Error::Refused { status, message },
             (300..=399, _) => self.unclear("redirects are not followed, the API URL may be wrong"),
@@ -72,7 +74,7 @@ impl Answer {
     }
 
     /// The message of OpenRouter's error object, `{"error": {"code": <status>, "message": …}}`.
-    /// A code that contradicts the status is somebody else's.
+    /// If the code contradicts the status, somebody else wrote it.
     fn message(&self) -> Option<String> {
         let body = self.body.as_ref().ok()?;
         let ErrorBody { error } = serde_json::from_slice(body).ok()?;
@@ -94,8 +96,8 @@ impl Answer {
     }
 }
 
-/// Reads a `Retry-After` in seconds. The other form, a date, is ignored: it would need a clock,
-/// and OpenRouter documents seconds.
+/// Parses a `Retry-After` in seconds. The date form is ignored: it would need a clock, and OpenRouter
+/// documents seconds.
 pub(super) fn retry_after(header: &str) -> Option<Duration> {
     let wait = Duration::from_secs(header.trim().parse().ok()?);
     Some(wait.min(MAX_WAIT))
@@ -113,7 +115,7 @@ struct ErrorObject {
     message: String,
 }
 
-/// Longer waits are a mistake on the other side, and could overflow a sum with the time of day.
+/// Longer waits are the server's mistake, and could overflow when added to a time.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]

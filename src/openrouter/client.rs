@@ -1,7 +1,7 @@
 //! The calls that the engine makes, one request each.
 //!
-//! None of them is ever repeated here: whether a failure may be tried again, and what has to be
-//! looked up first, is for the engine to decide from the [`Error`].
+//! No request is repeated here: the engine decides from the [`Error`] whether to retry, and what to
+//! look up first.
 
 use std::sync::Arc;
 
@@ -16,35 +16,35 @@ use super::limits::Limits;
 use super::settings::Settings;
 use super::transport::{Credential, Transport};
 
-/// A client of OpenRouter's key-management API with one management key. Clones share its
-/// connections; make one for each set of [`Settings`] and keep it.
+/// A client of OpenRouter's key-management API with one management key. Clones share its connections;
+/// create one for each set of [`Settings`] and keep it.
 #[derive(Clone)]
 pub struct Client {
     pub(super) transport: Arc<Transport>,
 }
 
 impl Client {
-    /// A client whose requests go over this network. Opens no connection.
+    /// A client that sends its requests over this network. Opens no connection.
     ///
     /// # Errors
-    /// [`Invalid`] if no request could be made with these settings.
+    /// [`Invalid`] if no request can be made with these settings.
     pub fn new(settings: &Settings, network: &dyn Network) -> Result<Self, Invalid> {
         let transport = Arc::new(Transport::new(settings, network)?);
         Ok(Self { transport })
     }
 
-    /// Asks what a key is, by that key itself (`GET /key`). Success proves that the key works.
+    /// Describes a key, using that key itself (`GET /key`). Success proves that the key works.
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] with [`Bearer::ApiKey`] if it does not work (any more, or yet).
+    /// [`Error::Unauthorized`] with [`Bearer::ApiKey`] if the key does not work (yet, or any more).
     pub async fn current_key(&self, secret: &SecretString) -> Result<CurrentKey, Error> {
         let credential =
             Credential::new(secret.clone(), Bearer::ApiKey).ok_or(Error::UnusableKey)?;
         self.describe(&credential).await
     }
 
-    /// Asks what the management key is (`GET /key`). It need not be a management key for that:
-    /// look at [`CurrentKey::is_management_key`].
+    /// Describes the management key (`GET /key`). The call succeeds for other keys too: check
+    /// [`CurrentKey::is_management_key`].
     ///
     /// # Errors
     /// Every variant of [`Error`] but `UnusableKey`.
@@ -52,7 +52,8 @@ impl Client {
         self.describe(self.transport.management_key()).await
     }
 
-    /// Creates a key (`POST /keys`). OpenRouter has no idempotency key and tells the secret once.
+    /// Creates a key (`POST /keys`). OpenRouter has no idempotency key and returns the secret only
+    /// once.
     ///
     /// # Errors
     /// After [`Error::Unclear`] there may be a key whose secret nobody knows: find it with
@@ -66,7 +67,7 @@ impl Client {
             .created_key()
     }
 
-    /// Reads what OpenRouter knows of a key (`GET /keys/{hash}`).
+    /// Reads a key (`GET /keys/{hash}`).
     ///
     /// # Errors
     /// [`Error::NotFound`] if this management key does not see such a key.
@@ -79,8 +80,8 @@ impl Client {
         answer.key(hash)
     }
 
-    /// Gives a key other limits (`PATCH /keys/{hash}`); what is `None` is cleared. What has been
-    /// spent stays spent, and name and secret stay as they are. Safe to repeat.
+    /// Changes the limits of a key (`PATCH /keys/{hash}`); a limit that is `None` is cleared. Spending,
+    /// name and secret do not change. Safe to repeat.
     ///
     /// # Errors
     /// [`Error::NotFound`] if this management key does not see such a key.
@@ -93,26 +94,31 @@ impl Client {
         answer.key(hash)
     }
 
-    /// Switches a key off (`PATCH /keys/{hash}`): it cannot be used any more, and can still be read.
-    /// Safe to repeat.
+    /// Switches a key off or on (`PATCH /keys/{hash}`). Safe to repeat.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if this management key does not see such a key.
-    pub async fn disable_key(&self, hash: &KeyHash) -> Result<Key, Error> {
+    /// [`Error::NotFound`] if this management key does not see such a key; [`Error::Unclear`] too for
+    /// an answer that does not show the change.
+    pub async fn set_disabled(&self, hash: &KeyHash, disabled: bool) -> Result<(), Error> {
         let credential = self.transport.management_key();
-        let body = serde_json::json!({"disabled": true});
-        let answer = self
+        let body = serde_json::json!({ "disabled": disabled });
+        let path = key_path(hash);
+        let sent = self
             .transport
-            .send(Method::PATCH, &key_path(hash), credential, Some(&body))
-            .await?;
-        answer.key(hash)
+            .send(Method::PATCH, &path, credential, Some(&body));
+        let key = sent.await?.key(hash)?;
+        if key.disabled == disabled {
+            Ok(())
+        } else {
+            Err(Error::unclear("its answer does not show the change"))
+        }
     }
 
     /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
     ///
     /// # Errors
-    /// After [`Error::Unclear`] the key may be gone or not. A 404 that is not in OpenRouter's own
-    /// form is unclear too: a proxy's "not found" must not make a live key forgotten.
+    /// After [`Error::Unclear`] the key may or may not exist. A 404 that is not in OpenRouter's own
+    /// form is unclear too: a proxy's "not found" must not make the engine forget a live key.
     pub async fn delete_key(&self, hash: &KeyHash) -> Result<Deletion, Error> {
         let credential = self.transport.management_key();
         let answer = self
@@ -120,20 +126,6 @@ impl Client {
             .send(Method::DELETE, &key_path(hash), credential, NO_BODY)
             .await?;
         answer.deletion()
-    }
-
-    /// Switches a key on again (`PATCH /keys/{hash}`). Safe to repeat.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if this management key does not see such a key.
-    pub async fn enable_key(&self, hash: &KeyHash) -> Result<Key, Error> {
-        let credential = self.transport.management_key();
-        let body = serde_json::json!({"disabled": false});
-        let answer = self
-            .transport
-            .send(Method::PATCH, &key_path(hash), credential, Some(&body))
-            .await?;
-        answer.key(hash)
     }
 
     async fn describe(&self, credential: &Credential) -> Result<CurrentKey, Error> {
@@ -152,7 +144,7 @@ impl std::fmt::Debug for Client {
 }
 
 /// No trailing slash: whether OpenRouter redirects one is not documented.
-fn key_path(hash: &KeyHash) -> String {
+pub(super) fn key_path(hash: &KeyHash) -> String {
     format!("/keys/{hash}")
 }
 

@@ -1,16 +1,16 @@
-//! What can go wrong with OpenRouter, sorted by what it means to the caller.
+//! What can go wrong with OpenRouter, by what it means for the caller.
 //!
-//! The question behind every variant of [`Error`] is whether the request may have taken effect:
-//! a create whose reply is lost has made a key whose secret nobody knows. [`Invalid`] is the other
-//! kind of failure, a value that was refused before any request existed. No text in here carries a
-//! secret: what OpenRouter says passes through [`Hidden`](super::quote::Hidden) first.
+//! Each variant of [`Error`] says whether the request may have taken effect: a create whose reply is
+//! lost leaves a key whose secret nobody knows. [`Invalid`] is for values that are rejected before any
+//! request is made. No text contains a secret: OpenRouter's messages pass through
+//! [`Hidden`](super::quote::Hidden) first.
 
 use std::time::Duration;
 
 /// Why a call did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// OpenRouter refused the request for what it asks. Nothing was done; asking again is useless.
+    /// OpenRouter rejected the content of the request. Nothing was done; a retry cannot succeed.
     #[error("OpenRouter refused the request with status {status}: {message}")]
     Refused {
         /// The HTTP status, 4xx.
@@ -19,19 +19,20 @@ pub enum Error {
         message: String,
     },
 
-    /// OpenRouter does not accept the bearer of the request (401 or 403). Nothing was done.
+    /// OpenRouter rejected the key of the request (401 or 403). Nothing was done.
     #[error("OpenRouter does not accept {bearer} ({status}: {message}); {}", bearer.advice())]
     Unauthorized {
         /// The key that the request was made with.
         bearer: Bearer,
-        /// 401 or 403. Which of them OpenRouter picks for which reason is not documented.
+        /// 401 or 403. OpenRouter does not document the difference.
         status: u16,
         /// OpenRouter's own words, fit to be shown.
         message: String,
     },
 
-    /// What the request names does not exist (404 in OpenRouter's own form). Nothing was done.
-    #[error("OpenRouter does not know what the request names (404): {message}")]
+    /// The object that the request names does not exist (404 in OpenRouter's own form). Nothing was
+    /// done.
+    #[error("OpenRouter did not find what the request names (404): {message}")]
     NotFound {
         /// OpenRouter's own words, fit to be shown.
         message: String,
@@ -46,24 +47,24 @@ pub enum Error {
         message: String,
     },
 
-    /// No connection came about, so the request was never sent.
+    /// No connection was made, so the request was never sent.
     #[error("OpenRouter cannot be reached at {target}, nothing was sent: {cause}")]
     Unreachable {
-        /// The API's URL, and the proxy on the way to it if there is one.
+        /// The API's URL, and the proxy if there is one.
         target: String,
-        /// What the network or the TLS handshake reported.
+        /// The error of the network or the TLS handshake.
         cause: String,
     },
 
-    /// The key cannot be put into an HTTP header, so no request was made.
+    /// The key cannot be sent in an HTTP header, so no request was made.
     #[error("the API key contains characters that no OpenRouter key has, nothing was sent")]
     UnusableKey,
 
-    /// The request was sent, or may have been, and no answer says what became of it: a time limit,
-    /// a lost connection, a 5xx, a redirect, a body that is not OpenRouter's.
+    /// The request was or may have been sent, and no answer tells whether it took effect: a timeout, a
+    /// lost connection, a 5xx, a redirect, a body that is not OpenRouter's.
     #[error("it is unclear whether OpenRouter carried out the request: {reason}")]
     Unclear {
-        /// What happened instead of a clear answer.
+        /// What arrived instead of a clear answer.
         reason: String,
         /// How long the answer asks to wait, at most a day.
         retry_after: Option<Duration>,
@@ -71,7 +72,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it is certain that the request had no effect.
+    /// Whether the request certainly had no effect.
     #[must_use]
     pub fn is_definite(&self) -> bool {
         !matches!(self, Self::Unclear { .. })
@@ -96,19 +97,19 @@ impl Error {
     }
 }
 
-/// The key that a request was made with.
+/// The key of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bearer {
     /// The management key of the [`Client`](super::Client).
     ManagementKey,
-    /// An API key that describes itself.
+    /// An API key that is used to describe itself.
     ApiKey,
 }
 
 impl Bearer {
     fn advice(self) -> &'static str {
         match self {
-            // OpenRouter says "User not found." for unknown, revoked and expired keys alike.
+            // OpenRouter answers "User not found." for unknown, revoked and expired keys alike.
             Self::ManagementKey => {
                 "make sure that it is a management key, that it has neither expired nor been \
                  deleted, and that the account's IP allowlist admits this server"
@@ -132,7 +133,7 @@ impl std::fmt::Display for Bearer {
 pub enum Invalid {
     /// From [`ApiUrl::parse`](super::ApiUrl::parse).
     #[error(
-        "the API URL must be an https:// URL, or http:// towards a loopback address, \
+        "the API URL must be an https:// URL, or http:// to a loopback address, \
          without user name, query and fragment"
     )]
     ApiUrl,
@@ -140,7 +141,7 @@ pub enum Invalid {
     #[error("the CA certificate must be one or more X.509 certificates in PEM form")]
     CaCertificate,
     /// From [`CaBundle::parse`](super::CaBundle::parse).
-    #[error("the CA certificate must come without its private key, which is needed nowhere here")]
+    #[error("the CA certificate must not include a private key, which is never needed")]
     PrivateKey,
     /// From [`ProxyUrl::parse`](super::ProxyUrl::parse).
     #[error(
@@ -157,7 +158,7 @@ pub enum Invalid {
     /// From [`Client::new`](super::Client::new).
     #[error("the request timeout must be longer than zero")]
     RequestTimeout,
-    /// From [`Client::new`](super::Client::new): most often a system without CA certificates.
+    /// From [`Client::new`](super::Client::new): usually a system without CA certificates.
     #[error(
         "the HTTP client cannot be set up, either the system's CA certificates or an extra \
          CA certificate must be usable: {0}"
@@ -175,6 +176,15 @@ pub enum Invalid {
     /// From [`WorkspaceId::parse`](super::WorkspaceId::parse).
     #[error("a workspace ID must be a UUID such as 0f8fad5b-d9cb-469f-a165-70867728950e")]
     WorkspaceId,
+    /// From [`GuardrailId::parse`](super::GuardrailId::parse).
+    #[error("a guardrail ID must be a UUID such as 0f8fad5b-d9cb-469f-a165-70867728950e")]
+    GuardrailId,
+    /// From [`WorkspaceRef::parse`](super::WorkspaceRef::parse).
+    #[error(
+        "a workspace must be called by its UUID, or by its slug of 1 to 50 lowercase letters, \
+         digits and hyphens"
+    )]
+    WorkspaceRef,
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! HTTP, as the client of the API is given it.
+//! The HTTP interface that the client is given.
 //!
-//! [`SystemNetwork`](super::SystemNetwork) is the real thing. Whoever implements these traits only
-//! carries requests: what an answer or a failure means, and what of it may be shown, is decided
-//! above.
+//! [`SystemNetwork`](super::SystemNetwork) is the production implementation. Implementations only carry
+//! requests: the layers above interpret answers and failures, and decide what may be shown.
 
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -11,24 +10,24 @@ use reqwest::{Method, StatusCode};
 use super::error::Invalid;
 use super::settings::Settings;
 
-/// Where ways to an API come from.
+/// Creates connections to an API.
 pub trait Network: Send + Sync {
-    /// A way to the API with these settings: its time limit, its proxy, its trust roots. Opens no
-    /// connection.
+    /// A connection to the API with these settings: time limit, proxy, trust roots. Opens no socket
+    /// yet.
     ///
     /// # Errors
-    /// [`Invalid::HttpClient`] if there can be none with these settings.
+    /// [`Invalid::HttpClient`] if these settings cannot be used.
     fn connect(&self, settings: &Settings) -> Result<Box<dyn Http>, Invalid>;
 }
 
-/// A way to one API.
+/// A connection to one API.
 #[async_trait]
 pub trait Http: Send + Sync {
-    /// Sends a request once: follows no redirect (the bearer must not reach another server) and
-    /// repeats nothing (a repeated create is a second key). Reads at most `largest_body` bytes.
+    /// Sends a request once. Follows no redirect (the key must not reach another server) and repeats
+    /// nothing (a repeated create makes a second key). Reads at most `largest_body` bytes.
     ///
     /// # Errors
-    /// What happened instead of a status. Whatever has a status is an answer.
+    /// What happened instead of a status. Anything with a status is an answer.
     async fn send(&self, request: HttpRequest, largest_body: usize) -> Result<HttpAnswer, Failure>;
 }
 
@@ -39,29 +38,29 @@ pub struct HttpRequest {
     pub method: Method,
     /// The whole URL.
     pub url: String,
-    /// The bearer, marked as sensitive.
+    /// The key, marked as sensitive.
     pub authorization: HeaderValue,
-    /// The body, if there is one: JSON.
+    /// The JSON body, if there is one.
     pub json: Option<Vec<u8>>,
 }
 
-/// What came back.
+/// An HTTP answer.
 #[derive(Debug)]
 pub struct HttpAnswer {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The whole body, or what went wrong with it in a few words.
+    /// The whole body, or a short reason why it is missing.
     pub body: Result<Vec<u8>, &'static str>,
 }
 
-/// What happened instead of an answer. The causes are for people, and may quote what was sent.
+/// What happened instead of an answer. The texts are for people, and may quote what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Certainly nothing was sent.
+    /// Nothing was sent.
     NotSent(String),
-    /// The time limit was over; the request may have been carried out.
+    /// The request timed out; it may have been carried out.
     TimedOut,
     /// The connection was lost; the request may have been carried out.
     Lost(String),

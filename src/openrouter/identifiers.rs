@@ -1,6 +1,6 @@
-//! What keys and workspaces are called in the API: the types that go into its paths and queries.
+//! Identifiers of keys and workspaces, for the API's paths and queries.
 //!
-//! The engine stores them. Each holds nothing that would have to be escaped in a URL.
+//! The engine stores them. None contains a character that needs escaping in a URL.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::Invalid;
 
-/// What identifies a key in the API's paths: the SHA-256 of its secret, in lowercase hexadecimal.
+/// The identifier of a key in the API's paths: the SHA-256 of its secret, in lowercase hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct KeyHash(String);
@@ -23,7 +23,7 @@ impl KeyHash {
         Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Takes a hash as the API writes it.
+    /// Parses a hash in the API's form.
     ///
     /// # Errors
     /// [`Invalid::KeyHash`] unless it is 64 lowercase hexadecimal digits.
@@ -69,18 +69,12 @@ impl From<KeyHash> for String {
 pub struct WorkspaceId(String);
 
 impl WorkspaceId {
-    /// Takes a UUID in its usual form of five groups; upper case is accepted.
+    /// Parses a UUID in the usual form of five groups; upper case is accepted.
     ///
     /// # Errors
     /// [`Invalid::WorkspaceId`] for anything else.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let groups = text.split('-').map(str::len);
-        let digits = |byte: u8| byte == b'-' || byte.is_ascii_hexdigit();
-        if groups.eq([8, 4, 4, 4, 12]) && text.bytes().all(digits) {
-            Ok(Self(text.to_ascii_lowercase()))
-        } else {
-            Err(Invalid::WorkspaceId)
-        }
+        uuid(text).map(Self).ok_or(Invalid::WorkspaceId)
     }
 
     /// The UUID.
@@ -108,6 +102,88 @@ impl From<WorkspaceId> for String {
     fn from(id: WorkspaceId) -> Self {
         id.0
     }
+}
+
+/// The UUID of a guardrail, in lowercase.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GuardrailId(String);
+
+impl GuardrailId {
+    /// Takes a UUID in its usual form of five groups; upper case is accepted.
+    ///
+    /// # Errors
+    /// [`Invalid::GuardrailId`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        uuid(text).map(Self).ok_or(Invalid::GuardrailId)
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for GuardrailId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for GuardrailId {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<GuardrailId> for String {
+    fn from(id: GuardrailId) -> Self {
+        id.0
+    }
+}
+
+/// What a path calls a workspace by: its UUID or its slug.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceRef(String);
+
+impl WorkspaceRef {
+    /// Takes a UUID, or a slug: 1 to 50 lowercase letters, digits and hyphens.
+    ///
+    /// # Errors
+    /// [`Invalid::WorkspaceRef`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let fits = |byte: u8| byte == b'-' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        match uuid(text) {
+            Some(id) => Ok(Self(id)),
+            None if (1..=50).contains(&text.len()) && text.bytes().all(fits) => {
+                Ok(Self(text.to_owned()))
+            }
+            None => Err(Invalid::WorkspaceRef),
+        }
+    }
+
+    /// As it stands in a path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&WorkspaceId> for WorkspaceRef {
+    fn from(id: &WorkspaceId) -> Self {
+        Self(id.as_str().to_owned())
+    }
+}
+
+/// A UUID in lowercase, if the text is one.
+fn uuid(text: &str) -> Option<String> {
+    let groups = text.split('-').map(str::len);
+    let digits = |byte: u8| byte == b'-' || byte.is_ascii_hexdigit();
+    let is_one = groups.eq([8, 4, 4, 4, 12]) && text.bytes().all(digits);
+    is_one.then(|| text.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -162,5 +238,26 @@ mod tests {
                 "{text}"
             );
         }
+    }
+    #[test]
+    fn a_workspace_is_called_by_uuid_or_slug() {
+        for text in [UUID, "default", "team-7", "a"] {
+            assert_eq!(WorkspaceRef::parse(text).unwrap().as_str(), text);
+        }
+        let long = "a".repeat(51);
+        for text in ["", "Team", "a/b", "a?b", "..", "a b", &long] {
+            assert_eq!(
+                WorkspaceRef::parse(text),
+                Err(Invalid::WorkspaceRef),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_guardrail_id_is_a_uuid() {
+        let id = GuardrailId::parse(&UUID.to_uppercase()).unwrap();
+        assert_eq!(id.as_str(), UUID);
+        assert_eq!(GuardrailId::parse("strict"), Err(Invalid::GuardrailId));
     }
 }

@@ -1,97 +1,106 @@
-//! A key at OpenRouter: what is asked for, and what is reported.
+//! A key at OpenRouter: as requested, and as reported.
 //!
-//! The engine builds [`NewKey`]; the rest is what the answers of [`Client`](super::Client) are made of. Reports are read tolerantly: a listing must not become
-//! unreadable because somebody else's key has something new about it.
+//! The engine builds [`NewKey`]; [`Client`](super::Client) returns the other types. Reports are parsed
+//! leniently: a new feature of somebody else's key must not make a listing unreadable.
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::identifiers::{KeyHash, WorkspaceId};
-use super::lenient::{null_as_default, timestamp, workspace_id};
+use super::identifiers::{GuardrailId, KeyHash, WorkspaceId};
+use super::lenient::{null_as_default, text, timestamp, workspace_id};
 use super::limits::{LimitReset, Limits, ReportedLimits, Usd};
 
-/// A key to be created.
+/// A key to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// The name that people see at OpenRouter. Not unique there.
+    /// The displayed name. OpenRouter does not require it to be unique.
     pub name: String,
-    /// What the key may spend.
+    /// The spending limits of the key.
     pub limits: Limits,
-    /// When the key stops working, in whole seconds (a fraction is rounded up); `None` is never.
-    /// OpenRouter cannot change it later.
+    /// When the key stops working, in whole seconds (a fraction is rounded up); `None` is never. It
+    /// cannot be changed later.
     pub expires_at: Option<Timestamp>,
-    /// The workspace; `None` is the account's default one.
+    /// The workspace; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
+    /// Whom the key is to belong to, by user id; `None` is whoever OpenRouter thinks. OpenRouter cannot
+    /// change it later.
+    pub creator_user_id: Option<String>,
 }
 
 /// A key as OpenRouter reports it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Key {
-    /// What identifies it.
+    /// The identifier of the key.
     pub hash: KeyHash,
-    /// The name that people see.
+    /// The displayed name.
     #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
-    /// The secret with most of it left out, such as `sk-or-v1-0e6...1c96`.
+    /// The abbreviated secret, such as `sk-or-v1-0e6...1c96`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub label: String,
-    /// Whether it has been switched off.
+    /// Whether the key is disabled.
     #[serde(default, deserialize_with = "null_as_default")]
     pub disabled: bool,
-    /// What it may spend.
+    /// The spending limits of the key.
     #[serde(flatten)]
     pub limits: ReportedLimits,
     /// When it was created; `None` if that is missing or unreadable.
     #[serde(default, deserialize_with = "timestamp")]
     pub created_at: Option<Timestamp>,
-    /// When it stops working; `None` is never, or missing, or unreadable.
+    /// When it stops working; `None` if it never does, or if the time is missing or unreadable.
     #[serde(default, deserialize_with = "timestamp")]
     pub expires_at: Option<Timestamp>,
     /// When it was last used; `None` if that is not recorded, or unreadable.
     #[serde(default, deserialize_with = "timestamp")]
     pub last_used_at: Option<Timestamp>,
-    /// The workspace it belongs to; `None` if that is missing or not a UUID.
+    /// Its workspace; `None` if that is missing or not a UUID.
     #[serde(default, deserialize_with = "workspace_id")]
     pub workspace_id: Option<WorkspaceId>,
+    /// Whom it belongs to, by user id; `None` if nobody, or that is missing or unreadable.
+    #[serde(default, deserialize_with = "text")]
+    pub creator_user_id: Option<String>,
 }
 
-/// A key that has just been created. The secret is told this once. `Debug` does not show it.
+/// A key that was just created. The secret is returned only once. `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub struct CreatedKey {
-    /// The key itself.
+    /// The secret.
     pub secret: SecretString,
-    /// What OpenRouter says about it. Its hash is what OpenRouter says, too: compare it with
+    /// OpenRouter's description of the key. The hash is OpenRouter's too: compare it with
     /// [`KeyHash::of`] the secret.
     pub key: Key,
 }
 
-/// What `GET /key` says about the key that asks.
+/// The answer of `GET /key` about the key that was used.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "CurrentKeyReport")]
 pub struct CurrentKey {
-    /// The secret with most of it left out.
+    /// The abbreviated secret.
     pub label: String,
     /// Whether the key can manage keys.
     pub is_management_key: bool,
-    /// What it may spend.
+    /// The spending limits of the key.
     pub limits: ReportedLimits,
-    /// When it stops working; `None` is never, or missing, or unreadable.
+    /// When it stops working; `None` if it never does, or if the time is missing or unreadable.
     pub expires_at: Option<Timestamp>,
-    /// The workspace it belongs to; `None` if that is missing or not a UUID.
+    /// Its workspace; `None` if that is missing or not a UUID.
     pub workspace_id: Option<WorkspaceId>,
+    /// The guardrails that hold this key itself, of those with a budget: OpenRouter lists no others.
+    pub guardrails: Vec<GuardrailId>,
 }
 
-/// What a deletion came to. Either way the key does not work any more.
+/// The result of a deletion. In both cases the key no longer works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// The key existed until now.
+    /// The key existed and was deleted.
     Deleted,
     /// OpenRouter did not know the key.
     AlreadyGone,
 }
 
-/// The body of `POST /keys`, where what is null may be left out.
+/// The body of `POST /keys`; null fields may be omitted.
 #[derive(Serialize)]
 pub(super) struct CreateBody<'a> {
     name: &'a str,
@@ -104,6 +113,8 @@ pub(super) struct CreateBody<'a> {
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workspace_id: Option<&'a WorkspaceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    creator_user_id: Option<&'a str>,
 }
 
 impl<'a> From<&'a NewKey> for CreateBody<'a> {
@@ -115,12 +126,14 @@ impl<'a> From<&'a NewKey> for CreateBody<'a> {
             include_byok_in_limit: new.limits.include_byok,
             expires_at: new.expires_at.map(whole_seconds_utc),
             workspace_id: new.workspace_id.as_ref(),
+            creator_user_id: new.creator_user_id.as_deref(),
         }
     }
 }
 
-/// The answer of `POST /keys`. The secret is beside `data` by OpenAPI document and SDKs, inside it
-/// by OpenRouter's own guide to rotation; a secret told once is worth looking for in both places.
+/// The answer of `POST /keys`. The secret is beside `data` according to the OpenAPI document and the
+/// SDKs, and inside it according to OpenRouter's guide to rotation. It is returned only once, so both
+/// places are checked.
 #[derive(Deserialize)]
 pub(super) struct CreateAnswer {
     #[serde(default)]
@@ -137,7 +150,7 @@ struct CreateAnswerData {
 }
 
 impl CreateAnswer {
-    /// The created key, if the answer has a secret that can be sent as a bearer.
+    /// The created key, if the answer contains a secret that can be sent as a bearer.
     pub(super) fn into_created_key(self) -> Option<CreatedKey> {
         let secret = self.key.or(self.data.key)?;
         is_usable(&secret).then_some(CreatedKey {
@@ -153,7 +166,7 @@ struct CurrentKeyReport {
     label: String,
     #[serde(default)]
     is_management_key: Option<bool>,
-    /// The deprecated name of the same.
+    /// The deprecated name of `is_management_key`.
     #[serde(default)]
     is_provisioning_key: Option<bool>,
     #[serde(flatten)]
@@ -162,11 +175,25 @@ struct CurrentKeyReport {
     expires_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "workspace_id")]
     workspace_id: Option<WorkspaceId>,
+    #[serde(default)]
+    budgets: Value,
+}
+
+impl CurrentKeyReport {
+    fn guardrails(&self) -> Vec<GuardrailId> {
+        let of_key = |budget: &&Value| budget.get("scope").is_some_and(|scope| scope == "api_key");
+        let budgets = self.budgets.as_array().into_iter().flatten();
+        budgets
+            .filter(of_key)
+            .filter_map(|budget| GuardrailId::parse(budget.get("guardrail_id")?.as_str()?).ok())
+            .collect()
+    }
 }
 
 impl From<CurrentKeyReport> for CurrentKey {
     fn from(report: CurrentKeyReport) -> Self {
         Self {
+            guardrails: report.guardrails(),
             label: report.label,
             is_management_key: report
                 .is_management_key
@@ -185,13 +212,13 @@ pub(super) fn is_usable(secret: &SecretString) -> bool {
     !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The one form of `expires_at` that every version of OpenRouter's documentation allows. Rounds
-/// up, so that a key never expires before the time that was asked for.
+/// The only form of `expires_at` that every version of OpenRouter's documentation allows. Rounds up, so
+/// that a key never expires before the requested time.
 fn whole_seconds_utc(time: Timestamp) -> String {
     let up = TimestampRound::new()
         .smallest(Unit::Second)
         .mode(RoundMode::Ceil);
-    // Rounding fails only within the last second that jiff can represent, in the year 9999.
+    // Rounding fails only in the last second that jiff can represent, in the year 9999.
     let time = time.round(up).unwrap_or(time);
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -222,6 +249,7 @@ mod tests {
             limits: Limits::default(),
             expires_at: None,
             workspace_id: None,
+            creator_user_id: None,
         };
         assert_eq!(
             body(&new),
@@ -240,10 +268,12 @@ mod tests {
             },
             expires_at: Some("2027-12-31T23:59:58.000001+00:00".parse().unwrap()),
             workspace_id: Some(WorkspaceId::parse(UUID).unwrap()),
+            creator_user_id: Some("user_2dHF".into()),
         };
         let expected = json!({
             "name": "full", "limit": 25, "limit_reset": "monthly", "include_byok_in_limit": true,
             "expires_at": "2027-12-31T23:59:59Z", "workspace_id": UUID,
+            "creator_user_id": "user_2dHF",
         });
         assert_eq!(body(&new), expected);
     }

@@ -1,8 +1,8 @@
-//! What a key may spend: as we ask for it, and as OpenRouter reports it.
+//! The spending limits of a key: as requested, and as reported by OpenRouter.
 //!
-//! The two differ in type on purpose. What we ask for can only be right ([`Limits`]); what is
-//! reported ([`ReportedLimits`]) may be a limit of 0 or a reset that did not exist when this was
-//! written, and must not be mistaken for "no limit".
+//! These are two types on purpose. Requested limits are always valid ([`Limits`]). Reported limits
+//! ([`ReportedLimits`]) may be 0, or have a reset that did not exist when this was written, and must
+//! not be mistaken for "no limit".
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::error::Invalid;
 use super::lenient::null_as_default;
 
-/// The spending limits to give to a key. Serialised as the API's fields, nulls included.
+/// The spending limits for a key. Serialized as the API's fields, including nulls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// How much the key may spend; `None` is without limit.
+    /// How much the key may spend; `None` is unlimited.
     #[serde(default)]
     pub limit: Option<Usd>,
-    /// When the spending starts at zero again; `None` is never.
+    /// When the spending resets to zero; `None` is never.
     #[serde(default, rename = "limit_reset")]
     pub reset: Option<LimitReset>,
-    /// Whether spending on the account's own provider keys counts as well.
+    /// Whether spending on the account's own provider keys counts too.
     #[serde(default, rename = "include_byok_in_limit")]
     pub include_byok: bool,
 }
@@ -32,7 +32,7 @@ pub struct Limits {
 pub struct Usd(f64);
 
 impl Usd {
-    /// Takes an amount of US dollars.
+    /// Checks an amount of US dollars.
     ///
     /// # Errors
     /// [`Invalid::Limit`] unless it is finite and greater than 0.
@@ -63,7 +63,7 @@ impl TryFrom<f64> for Usd {
 }
 
 impl Serialize for Usd {
-    /// Writes whole dollars as an integer, since `25.0` is not how people write 25.
+    /// Writes whole dollars as an integer, because people write 25, not `25.0`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.fract() == 0.0 && self.0 <= MAX_EXACT_INTEGER {
             serializer.serialize_u64(self.0 as u64)
@@ -79,7 +79,7 @@ impl fmt::Display for Usd {
     }
 }
 
-/// When a limit starts anew, always at 00:00 UTC.
+/// When a limit resets, always at 00:00 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitReset {
@@ -92,7 +92,7 @@ pub enum LimitReset {
 }
 
 impl LimitReset {
-    /// The API's word for it.
+    /// The API's name for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -123,13 +123,13 @@ impl fmt::Display for LimitReset {
 /// The limits of a key as OpenRouter reports them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct ReportedLimits {
-    /// US dollars; `None` is without limit. Can be 0, which [`Usd`] cannot.
+    /// US dollars; `None` is unlimited. Can be 0, unlike [`Usd`].
     #[serde(default)]
     pub limit: Option<f64>,
-    /// `daily`, `weekly`, `monthly`, or a word that OpenRouter has added since.
+    /// `daily`, `weekly`, `monthly`, or a value that OpenRouter added later.
     #[serde(default, rename = "limit_reset")]
     pub reset: Option<String>,
-    /// Whether spending on the account's own provider keys counts as well.
+    /// Whether spending on the account's own provider keys counts too.
     #[serde(
         default,
         rename = "include_byok_in_limit",
@@ -139,8 +139,8 @@ pub struct ReportedLimits {
 }
 
 impl ReportedLimits {
-    /// Whether these are the limits that were asked for, to a millionth of a dollar: how many
-    /// digits OpenRouter keeps is not documented.
+    /// Whether these are the requested limits, to a millionth of a dollar: OpenRouter does not document
+    /// how many digits it keeps.
     #[must_use]
     pub fn agree_with(&self, asked: &Limits) -> bool {
         let same_limit = match (self.limit, asked.limit) {
@@ -190,7 +190,7 @@ impl fmt::Display for ReportedLimits {
     }
 }
 
-/// Up to here every whole f64 is a different integer (2^53).
+/// Up to this value, each whole f64 is a different integer (2^53).
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::error::Invalid;
 use super::http::{Failure, Http, HttpAnswer, HttpRequest, Network};
 use super::settings::Settings;
 
-/// The system's network. Takes no proxy from the environment, which the process inherits from Vault.
+/// The system's network. Ignores proxy variables in the environment, which is inherited from Vault.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemNetwork;
 
@@ -23,7 +23,7 @@ impl Network for SystemNetwork {
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
-            // Shorter than the whole, so that a connection that never comes about is reported as such.
+            // Shorter than the whole timeout, so that a failed connection is reported as such.
             .connect_timeout(CONNECT_TIMEOUT.min(settings.request_timeout / 2))
             .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .no_proxy();
@@ -56,12 +56,12 @@ impl Http for reqwest::Client {
     }
 }
 
-/// Tells a request that was never sent from one that may have been.
+/// Distinguishes a request that was never sent from one that may have been.
 ///
-/// `is_connect` covers name resolution, TCP, a proxy's CONNECT and the TLS handshake, time limits on
-/// these included, and nothing after them. A builder error precedes everything. All else (the overall
-/// time limit, a reset, a stream that HTTP/2 refused) may have come after the first byte of the
-/// request, and nobody can tell what OpenRouter made of it.
+/// `is_connect` covers name resolution, TCP, a proxy's CONNECT and the TLS handshake, including their
+/// timeouts, and nothing later. A builder error precedes everything. Any other error (the overall
+/// timeout, a reset, a stream that HTTP/2 refused) may have come after the first byte of the request,
+/// so the outcome is unknown.
 fn failure(error: &reqwest::Error) -> Failure {
     if error.is_connect() || error.is_builder() {
         Failure::NotSent(innermost(error))
@@ -72,7 +72,7 @@ fn failure(error: &reqwest::Error) -> Failure {
     }
 }
 
-/// Reads a body to its end, or says why not.
+/// Reads the whole body, or says why it could not.
 async fn read_body(
     mut response: reqwest::Response,
     largest: usize,
@@ -93,7 +93,7 @@ async fn read_body(
     }
 }
 
-/// The last cause of an error. The outer ones only say that a request failed, and name the URL.
+/// The root cause of an error. The outer ones only say that a request failed, and name the URL.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -106,5 +106,5 @@ const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VE
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As many as the engine has requests under way at a time.
+/// The number of requests that the engine has in flight at most.
 const MAX_IDLE_CONNECTIONS: usize = 8;

@@ -1,25 +1,24 @@
-//! Texts of OpenRouter's, or of whoever answers in its place, made fit to be kept and shown: one line
-//! of reasonable length, and no key in it.
+//! Makes texts of OpenRouter, or of a proxy, safe to store and show: one line of limited length,
+//! without keys.
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// What went out with a request and may come back: the bearer, and the credentials of a proxy.
+/// The secrets of a request that an answer may repeat: its key, and the credentials of a proxy.
 #[derive(Clone)]
 pub(super) struct Hidden(Vec<SecretString>);
 
 impl Hidden {
-    /// Of these secrets. One that contains another comes before it.
+    /// Hides these secrets. One that contains another is replaced first.
     pub(super) fn of(secrets: impl IntoIterator<Item = SecretString>) -> Self {
         Self(secrets.into_iter().collect())
     }
 
-    /// What an error says. Whatever else looks like a key goes too.
+    /// An error message that is safe to show. Anything else that looks like a key is removed too.
     pub(super) fn quotable(&self, text: &str) -> String {
         shortened(&redact_keys(&self.taken_from(&one_line(text))))
     }
 
-    /// What a key is called where its secret must not stand, such as `sk-or-v1-0e6...1c96`. It looks
-    /// like a key by intent.
+    /// The abbreviated form of a key, such as `sk-or-v1-0e6...1c96`. It looks like a key on purpose.
     pub(super) fn label(&self, text: &str) -> String {
         shortened(&self.taken_from(&one_line(text)))
     }
@@ -41,7 +40,7 @@ fn one_line(text: &str) -> String {
         .join(" ")
 }
 
-/// OpenRouter's keys start with `sk-or-`, whatever kind they are and whoever they belong to.
+/// All of OpenRouter's keys start with `sk-or-`.
 fn redact_keys(text: &str) -> String {
     let mut parts = text.split("sk-or-");
     let mut redacted = parts.next().unwrap_or_default().to_owned();

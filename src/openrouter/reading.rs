@@ -1,10 +1,10 @@
-//! What a success says, by the request that it answers.
+//! Parses successful answers, by request.
 //!
-//! Each way to read an [`Answer`] is for one call of [`Client`](super::Client). No label that comes
-//! out of here holds the secret that it is the label of, whatever OpenRouter says: labels are stored
-//! and shown.
+//! Each method of an [`Answer`] here is for one call of [`Client`](super::Client). No returned label
+//! contains the secret that it stands for, whatever OpenRouter sends: labels are stored and shown.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::answer::Answer;
@@ -17,7 +17,7 @@ impl Answer {
     /// Of `POST /keys`.
     ///
     /// # Errors
-    /// [`Error::Unclear`] too for a success without a secret that can be used.
+    /// Also [`Error::Unclear`] for a success without a usable secret.
     pub(super) fn created_key(self) -> Result<CreatedKey, Error> {
         let mut created = self
             .read::<CreateAnswer>()?
@@ -38,7 +38,7 @@ impl Answer {
     /// Of `GET /keys/{hash}` and `PATCH /keys/{hash}`.
     ///
     /// # Errors
-    /// [`Error::Unclear`] too for what it says of another key: that is no answer.
+    /// Also [`Error::Unclear`] for an answer about another key.
     pub(super) fn key(self, hash: &KeyHash) -> Result<Key, Error> {
         let key = self.read::<Enveloped<Key>>()?.data;
         if key.hash == *hash {
@@ -48,12 +48,25 @@ impl Answer {
         }
     }
 
-    /// Of `GET /keys`: the keys, to be read one by one.
+    /// Of whatever wraps one thing: a guardrail, a workspace.
+    ///
+    /// # Errors
+    /// Those of [`Answer::read`].
+    pub(super) fn data<T: DeserializeOwned>(self) -> Result<T, Error> {
+        Ok(self.read::<Enveloped<T>>()?.data)
+    }
+
+    /// Of `GET /keys/{hash}`, to be read as far as that is possible.
+    pub(super) fn whole_key(self) -> Result<Value, Error> {
+        Ok(self.read::<Enveloped<Value>>()?.data)
+    }
+
+    /// Of `GET /keys`: the keys, to be parsed one by one.
     pub(super) fn keys(self) -> Result<Vec<Value>, Error> {
         Ok(self.read::<Enveloped<Vec<Value>>>()?.data)
     }
 
-    /// Of `DELETE /keys/{hash}`. That there is no such key is as good as a success.
+    /// Of `DELETE /keys/{hash}`. A key that does not exist counts as a success.
     pub(super) fn deletion(self) -> Result<Deletion, Error> {
         match self.read() {
             Ok(Deleted { deleted: true }) => Ok(Deletion::Deleted),
@@ -66,7 +79,7 @@ impl Answer {
     }
 }
 
-/// Every answer wraps what it has to say.
+/// Every answer has this envelope.
 #[derive(Deserialize)]
 struct Enveloped<T> {
     data: T,

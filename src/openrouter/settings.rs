@@ -1,7 +1,7 @@
-//! How to reach the API: what a [`Client`](super::Client) is made from.
+//! How to reach the API: the settings of a [`Client`](super::Client).
 //!
-//! The engine parses its connection's fields into these types, so that a stored connection is one
-//! that requests can be made with. Nothing here opens a connection or reads the environment.
+//! The engine parses a connection's fields into these types, so every stored connection is usable.
+//! Nothing here opens a connection or reads the environment.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ use url::{Host, Position, Url};
 
 use super::error::Invalid;
 
-/// Everything that a [`Client`](super::Client) needs to know. `Debug` shows no secret.
+/// All settings of a [`Client`](super::Client). `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the API is.
     pub api_url: ApiUrl,
-    /// The key that manages keys.
+    /// The management key.
     pub management_key: SecretString,
     /// The time limit of one request, from connecting to the last byte of the answer.
     pub request_timeout: Duration,
-    /// Roots to trust besides the system's, for an egress proxy that opens TLS.
+    /// Trust roots in addition to the system's, for an egress proxy that intercepts TLS.
     pub ca_certificate: Option<CaBundle>,
-    /// The proxy to go through; there is none unless it is named here.
+    /// The proxy. None is used unless it is set here.
     pub proxy_url: Option<ProxyUrl>,
 }
 
-/// The base URL of the API, to which `/keys` is appended. The management key is sent there, so it
-/// is `https`, or `http` towards this very host.
+/// The base URL of the API, to which `/keys` is appended. The management key is sent to it, so it must
+/// be `https`, or `http` to this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ApiUrl(String);
 
 impl ApiUrl {
-    /// Accepts `https` anywhere and `http` towards 127.0.0.0/8, `::1` or `localhost`; removes
-    /// trailing slashes.
+    /// Accepts `https` to any host, and `http` to 127.0.0.0/8, `::1` or `localhost`. Removes trailing
+    /// slashes.
     ///
     /// # Errors
     /// [`Invalid::ApiUrl`] for anything else, and for a user name, query or fragment.
@@ -94,7 +94,7 @@ impl From<ApiUrl> for String {
     }
 }
 
-/// One or more CA certificates in PEM form, each known to be usable as a trust root.
+/// One or more CA certificates in PEM form, each usable as a trust root.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CaBundle {
@@ -103,8 +103,8 @@ pub struct CaBundle {
 }
 
 impl CaBundle {
-    /// Reads every certificate of a PEM text; what else the text contains is ignored, unless it is a
-    /// private key: the text is kept and shown.
+    /// Parses every certificate of a PEM text. Other content is ignored, except for a private key,
+    /// which is rejected: the text is stored and shown.
     ///
     /// # Errors
     /// [`Invalid::CaCertificate`] if there is none, or one that cannot be a trust root, and
@@ -123,7 +123,7 @@ impl CaBundle {
         if certificates.is_empty() {
             return Err(Invalid::CaCertificate);
         }
-        // The PEM reader does not look into the certificates; a client made from them does.
+        // The PEM reader does not check the certificates; a client built from them does.
         reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only(certificates.clone())
@@ -163,7 +163,7 @@ impl Eq for CaBundle {}
 impl TryFrom<String> for CaBundle {
     type Error = Invalid;
 
-    /// Reads what was stored, however strict [`parse`](Self::parse) has become since.
+    /// Parses a stored value, even if [`parse`](Self::parse) has become stricter since.
     fn try_from(pem: String) -> Result<Self, Invalid> {
         Self::read(&pem)
     }
@@ -175,8 +175,8 @@ impl From<CaBundle> for String {
     }
 }
 
-/// An HTTP proxy, possibly with credentials. `Debug` and `Display` leave the credentials out;
-/// `Serialize` does not, since what is stored must be complete.
+/// An HTTP proxy, possibly with credentials. `Debug` and `Display` omit the credentials; `Serialize`
+/// does not, because the stored value must be complete.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ProxyUrl {
@@ -185,8 +185,7 @@ pub struct ProxyUrl {
 }
 
 impl ProxyUrl {
-    /// Accepts `http://` and `https://` with an optional `user:password@` (percent-encoded where
-    /// URLs want it).
+    /// Accepts `http://` and `https://` with an optional `user:password@` (percent-encoded as in URLs).
     ///
     /// # Errors
     /// [`Invalid::ProxyUrl`] for other schemes, and for a path, query or fragment.
@@ -196,7 +195,7 @@ impl ProxyUrl {
         if !bare || !matches!(url.scheme(), "http" | "https") {
             return Err(Invalid::ProxyUrl);
         }
-        // Not a changed copy, in which the credentials would be left behind.
+        // Not a modified copy, which would leave the credentials in memory.
         let scheme = &url[..Position::BeforeUsername];
         let shown = format!("{scheme}{}", &url[Position::BeforeHost..]);
         let shown = Url::parse(&shown).map_err(|_| Invalid::ProxyUrl)?;
@@ -206,13 +205,13 @@ impl ProxyUrl {
         })
     }
 
-    /// The whole URL, credentials included.
+    /// The whole URL, including the credentials.
     pub(super) fn expose(&self) -> &str {
         self.url.expose_secret()
     }
 
-    /// What must not be shown of it: the header that the credentials make, and the password alone (or
-    /// the name, where that is all there is), as it is meant and as it is written.
+    /// The secrets in it: the header built from the credentials, and the password (or the user name if
+    /// there is no password), both decoded and as written.
     pub(super) fn secrets(&self) -> Vec<SecretString> {
         let url = Url::parse(self.expose()).ok().filter(has_credentials);
         let Some(url) = url else {
@@ -233,7 +232,7 @@ impl ProxyUrl {
 }
 
 impl PartialEq for ProxyUrl {
-    /// With their credentials.
+    /// Includes the credentials.
     fn eq(&self, other: &Self) -> bool {
         self.expose() == other.expose()
     }

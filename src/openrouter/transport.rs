@@ -1,7 +1,7 @@
-//! One request and its answer, and which failures leave no doubt.
+//! Sends one request, and decides which failures are certain.
 //!
-//! [`Client`](super::Client) sends through it. It adds the bearer to a request and takes what may not
-//! be shown out of what came back; the carrying itself is done by [`Http`].
+//! [`Client`](super::Client) sends through it. It adds the key to a request and removes secrets from
+//! the answer; [`Http`] carries the request.
 
 use reqwest::Method;
 use reqwest::header::{HeaderValue, RETRY_AFTER};
@@ -15,7 +15,7 @@ use super::keys::is_usable;
 use super::quote::Hidden;
 use super::settings::{ProxyUrl, Settings};
 
-/// The way to the API, with the management key at hand.
+/// The connection to the API, with the management key.
 pub(super) struct Transport {
     http: Box<dyn Http>,
     api_url: String,
@@ -34,7 +34,7 @@ impl Transport {
             return Err(Invalid::RequestTimeout);
         }
         let target = match &settings.proxy_url {
-            // A plain request shows the proxy the management key, so both must be on this host.
+            // A plain request reveals the management key to the proxy, so both must be on this host.
             Some(proxy) if !settings.api_url.is_https() && !proxy.is_loopback() => {
                 return Err(Invalid::PlainHttpThroughProxy);
             }
@@ -50,7 +50,7 @@ impl Transport {
         })
     }
 
-    /// The bearer of every request but one.
+    /// The key of every request but one.
     pub(super) fn management_key(&self) -> &Credential {
         &self.management_key
     }
@@ -58,8 +58,8 @@ impl Transport {
     /// Sends one request, once. `path` starts with a slash and needs no escaping.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if no connection came about, [`Error::Unclear`] if there was one but
-    /// no status arrived over it. Whatever has a status is an answer.
+    /// [`Error::Unreachable`] if no connection was made, [`Error::Unclear`] if there was one but no
+    /// status arrived. Anything with a status is an answer.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -89,14 +89,14 @@ impl Transport {
         })
     }
 
-    /// What a request with this credential carries and no text may show.
+    /// What a request with this credential contains and no text may show.
     fn hidden(&self, credential: &Credential) -> Hidden {
         let proxy = self.proxy.as_ref().map(ProxyUrl::secrets);
         let bearer = credential.secret.clone();
         Hidden::of(proxy.into_iter().flatten().chain([bearer]))
     }
 
-    /// What a failure means, without what it may quote.
+    /// The error for a failure, without the secrets that the failure may quote.
     fn error(&self, failure: Failure, credential: &Credential) -> Error {
         let quoted = |cause: &str| self.hidden(credential).quotable(cause);
         match failure {
@@ -113,7 +113,7 @@ impl Transport {
     }
 }
 
-/// A key in the form in which requests carry it.
+/// A key in the form that requests carry.
 pub(super) struct Credential {
     secret: SecretString,
     header: HeaderValue,
@@ -121,7 +121,7 @@ pub(super) struct Credential {
 }
 
 impl Credential {
-    /// `None` if the key contains what a header, or a key, cannot.
+    /// `None` if the key contains characters that a header, or a key, cannot contain.
     pub(super) fn new(secret: SecretString, bearer: Bearer) -> Option<Self> {
         if !is_usable(&secret) {
             return None;

@@ -1,9 +1,9 @@
 //! Cron schedules as Vault reads them.
 //!
-//! Vault parses `rotation_schedule` with robfig/cron v3,
-//! `NewParser(Minute | Hour | Dom | Month | Dow)`, and evaluates it in UTC. [`Cron`] gives the same
-//! answer to every expression, which a table made by robfig itself proves. It is used by
-//! [`Schedule`](super::Schedule), never reads a clock and knows no time zone but UTC.
+//! Vault parses `rotation_schedule` with robfig/cron v3, `NewParser(Minute | Hour | Dom | Month |
+//! Dow)`, and evaluates it in UTC. [`Cron`] gives the same result for every expression; a table made
+//! with robfig tests this. [`Schedule`](super::Schedule) uses it. It never reads a clock and knows no
+//! time zone but UTC.
 
 mod expression;
 mod longest_gap;
@@ -20,10 +20,10 @@ use expression::Values;
 
 /// A five-field cron schedule in UTC: minute, hour, day of month, month, day of week.
 ///
-/// Each field is a comma-separated list of `*`, `?` (the same as `*`), `N`, `N-M`, each with an
-/// optional `/step`; `N/step` means from `N` to the field's end. Months may be `jan`-`dec` and days
-/// of the week `sun`-`sat`, in either case; Sunday is 0 and never 7. Descriptors such as `@daily`
-/// and time zone prefixes are refused.
+/// Each field is a comma-separated list of `*`, `?` (the same as `*`), `N` and `N-M`, each with an
+/// optional `/step`; `N/step` means from `N` to the field's end. Months may be `jan`-`dec` and days of
+/// the week `sun`-`sat`, in either case; Sunday is 0 and never 7. Descriptors such as `@daily` and time
+/// zone prefixes are rejected.
 ///
 /// If both the day of month and the day of week are restricted, a day that matches either is
 /// enough. A field counts as unrestricted when one of its items is `*`, `?`, `*/1` or `?/1`.
@@ -39,12 +39,12 @@ pub struct Cron {
 }
 
 impl Cron {
-    /// Reads a schedule.
+    /// Parses a schedule.
     ///
     /// # Errors
     ///
-    /// [`InvalidCron`] says what is wrong with `text`. An expression that is well-formed but never
-    /// comes true, such as `0 0 30 2 *`, is no error here, as it is none for robfig.
+    /// [`InvalidCron`] explains what is wrong with `text`. A well-formed expression that never occurs,
+    /// such as `0 0 30 2 *`, is not an error here, nor in robfig.
     pub fn parse(text: &str) -> Result<Self, InvalidCron> {
         if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") {
             return Err(InvalidCron::TimeZone);
@@ -68,7 +68,7 @@ impl Cron {
         })
     }
 
-    /// The schedule as it was written.
+    /// The schedule as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -76,13 +76,13 @@ impl Cron {
 
     /// The first occurrence strictly later than `after`: always a whole minute.
     ///
-    /// `None` if there is none up to the end of the fifth calendar year from `after`, which is
-    /// where robfig gives up, or before the end of representable time.
+    /// `None` if there is none until the end of the fifth calendar year from `after`, which is robfig's
+    /// limit, or before the end of representable time.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        // On the calendar, which goes on for a day after the last timestamp.
+        // On the calendar, which extends a day beyond the last timestamp.
         let after = utc(after);
-        // The year is counted from the next second because that is where robfig starts to look.
+        // The year is counted from the next second because robfig starts its search there.
         let last_year = after.checked_add(1.second()).ok()?.year() + YEARS_SEARCHED;
         let earliest = after.checked_add(1.minute()).ok()?;
         let occurrence = self.days(earliest.date(), last_year).find_map(|day| {
@@ -115,7 +115,7 @@ impl Cron {
         })
     }
 
-    /// Whether `day` matches the day of month and the day of week, whatever its month.
+    /// Whether `day` matches the day of month and the day of week. Ignores the month.
     fn matches_day(&self, day: Date) -> bool {
         let by_month = self.days_of_month.contains(day.day());
         let by_week = self
@@ -170,7 +170,7 @@ fn utc(timestamp: Timestamp) -> DateTime {
     TimeZone::UTC.to_datetime(timestamp)
 }
 
-/// How many calendar years robfig looks ahead.
+/// How many calendar years robfig searches.
 const YEARS_SEARCHED: i16 = 5;
 
 #[cfg(test)]
@@ -292,7 +292,7 @@ mod tests {
             .map(|second| Timestamp::from_second(second).unwrap())
     }
 
-    /// Valid expressions that come true at least once a year.
+    /// Valid expressions that occur at least once a year.
     pub(super) fn expression() -> impl Strategy<Value = String> {
         let field = |low: u8, high: u8| {
             prop_oneof![

@@ -1,7 +1,7 @@
 //! Whether a schedule's next run is due.
 //!
-//! [`Schedule::due`] is asked with the time of the last run and the time now, both of which come
-//! from the caller; it remembers nothing between two calls.
+//! The caller passes the time of the last run and the current time to [`Schedule::due`]. No state is
+//! kept between calls.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use jiff::Timestamp;
 
 use super::{Cron, Schedule, Window};
 
-/// What [`Schedule::due`] answers.
+/// The result of [`Schedule::due`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// The next run is due at this time, which is in the future.
     At(Timestamp),
     /// The next run is due now.
     Now {
-        /// Since when.
+        /// When it became due.
         since: Timestamp,
     },
-    /// At least one occurrence went by without a run, and no window is open now.
+    /// At least one occurrence passed without a run, and no window is open now.
     Missed {
-        /// The first occurrence that went by.
+        /// The first occurrence that passed.
         missed: Timestamp,
-        /// The occurrence to wait for, which is in the future.
+        /// The next occurrence, which is in the future.
         next: Timestamp,
     },
-    /// No run is due before the end of representable time, or of the years that
+    /// No run is due before the end of representable time, or within the years that
     /// [`Cron::next_after`] searches.
     Never,
 }
 
 impl Due {
-    /// The time of the next run; in the past for one that is due now.
+    /// The time of the next run; in the past if it is due now.
     #[must_use]
     pub const fn time(self) -> Option<Timestamp> {
         match self {
@@ -43,14 +43,14 @@ impl Due {
 }
 
 impl Schedule {
-    /// Whether the next run is due at `now` if the last run was at `last`.
+    /// Whether the next run is due at `now`, given that the last run was at `last`.
     ///
-    /// An overdue run stays due until it happens, unless the schedule has a window: then a run is
-    /// due from an occurrence until the end of its window (inclusive), and after that the schedule
+    /// An overdue run stays due until it happens, unless the schedule has a window. With a window, a
+    /// run is due from an occurrence until the end of its window (inclusive); after that the schedule
     /// waits for the next occurrence.
     ///
-    /// A `last` later than `now`, which a clock that was set back leaves behind, changes nothing:
-    /// the next run is due when it would have been, counted from `last`.
+    /// If `last` is later than `now`, because a clock was set back, the next run is still counted from
+    /// `last`.
     #[must_use]
     pub fn due(&self, last: Timestamp, now: Timestamp) -> Due {
         match (self.next_after(last), self.as_cron()) {
@@ -62,10 +62,10 @@ impl Schedule {
     }
 }
 
-/// Whether a run is due at `now`, when the occurrence at `first` is the oldest without one.
+/// Whether a run is due at `now`, if the oldest occurrence without a run is at `first`.
 ///
-/// The oldest occurrence whose window is open is looked for from the window's length ago, so that
-/// it needs no walk over all that went by.
+/// The search for the oldest occurrence with an open window starts one window's length ago, so it need
+/// not visit every missed occurrence.
 fn due_in_window(cron: &Cron, window: Window, first: Timestamp, now: Timestamp) -> Due {
     let opened = now.checked_sub(window.as_duration());
     let oldest = opened.map_or(first, |opened| first.max(opened));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a walk over all occurrences since the last run.
+        /// Compares with a walk over all occurrences since the last run.
         #[test]
         fn a_window_skips_what_a_walk_over_all_occurrences_skips(
             expression in prop::sample::select(vec![

@@ -1,7 +1,6 @@
-//! Why something is not a schedule, in sentences for the person who wrote it.
+//! Why values are not a schedule, in sentences for their author.
 //!
-//! Returned by every constructor of this floor. The fields are called what [`Fields`](super::Fields)
-//! calls them.
+//! Returned by every constructor of this floor. Field names are those of [`Fields`](super::Fields).
 
 use super::InvalidCron;
 
@@ -17,37 +16,37 @@ pub enum InvalidSchedule {
     /// Not a time of day.
     #[error("rotate_at must be a time of day in UTC from 00:00 to 23:59, not {text:?}")]
     TimeOfDay {
-        /// What was written; the beginning of a long text.
+        /// The text, shortened if it is long.
         text: String,
     },
     /// Not a cron schedule.
     #[error("rotation_schedule is not valid: {0}")]
     Cron(#[from] InvalidCron),
-    /// A cron schedule for dates that the calendar does not have.
-    #[error("rotation_schedule {text:?} never comes true, since no date matches it")]
+    /// A cron schedule that matches no date of the calendar.
+    #[error("rotation_schedule {text:?} never occurs: no date matches it")]
     NeverOccurs {
-        /// What was written; the beginning of a long text.
+        /// The text, shortened if it is long.
         text: String,
     },
     /// Neither a period nor a cron schedule.
-    #[error("one of rotation_period and rotation_schedule is needed")]
+    #[error("rotation_period or rotation_schedule is required")]
     NothingRepeats,
-    /// A period and a cron schedule.
+    /// Both a period and a cron schedule.
     #[error("only one of rotation_period and rotation_schedule can be set")]
     TwoRepeat,
-    /// A time of day with a period that is not made of days.
-    #[error("rotate_at needs a rotation_period of whole days, such as 1d or 30d")]
+    /// A time of day with a period that is not whole days.
+    #[error("rotate_at requires a rotation_period of whole days, such as 1d or 30d")]
     RotateAtWithoutDays,
     /// A time of day with a cron schedule.
-    #[error("rotate_at goes only with rotation_period; a rotation_schedule names its own times")]
+    #[error("rotate_at requires rotation_period; a rotation_schedule sets its own times")]
     RotateAtWithCron,
     /// A window with a period.
-    #[error("rotation_window goes only with rotation_schedule")]
+    #[error("rotation_window requires rotation_schedule")]
     WindowWithoutCron,
 }
 
-/// As much of what was written as it takes to recognise it: whoever pastes the wrong thing, a key for
-/// instance, need not see all of it again.
+/// The beginning of a text, enough to recognise it. A user who pastes the wrong value, for example a
+/// key, should not see all of it again.
 pub(super) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(EXCERPT_CHARS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

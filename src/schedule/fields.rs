@@ -1,21 +1,21 @@
-//! The fields in which a schedule is written and stored.
+//! The fields that define a schedule, as they are written and stored.
 //!
-//! [`Schedule`] is serialized through them; a caller that changes one field of a schedule takes
-//! them out, changes it and makes a new schedule. What they may hold together is checked there and
-//! nowhere else.
+//! [`Schedule`] is serialized through them. To change one field of a schedule, a caller takes the
+//! fields, changes one and creates a new schedule. Only that constructor checks which combinations are
+//! valid.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Cron, InvalidSchedule, Kind, Period, Schedule, TimeOfDay, Window};
 
-/// A schedule's fields: exactly one of `rotation_period` and `rotation_schedule`, with what goes
-/// with it.
+/// A schedule's fields: exactly one of `rotation_period` and `rotation_schedule`, with the fields that
+/// belong to it.
 ///
-/// Serialized as `{"rotation_period": 2592000, "rotate_at": "03:00"}` or
-/// `{"rotation_schedule": "0 3 * * 0", "rotation_window": 7200}`; absent fields are left out.
+/// Serialized as `{"rotation_period": 2592000, "rotate_at": "03:00"}` or `{"rotation_schedule": "0 3 *
+/// * 0", "rotation_window": 7200}`; absent fields are omitted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fields {
-    /// How long after one run the next is due; in seconds when serialized.
+    /// The time from one run to the next; in seconds when serialized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation_period: Option<Period>,
     /// The time of day of every run; only with a period of whole days.
@@ -114,13 +114,10 @@ mod tests {
     #[test]
     fn fields_that_make_no_schedule_are_refused_with_the_reason() {
         let table = [
-            (
-                r"{}",
-                "one of rotation_period and rotation_schedule is needed",
-            ),
+            (r"{}", "rotation_period or rotation_schedule is required"),
             (
                 r#"{"rotate_at":"03:00"}"#,
-                "one of rotation_period and rotation_schedule is needed",
+                "rotation_period or rotation_schedule is required",
             ),
             (
                 r#"{"rotation_period":60,"rotation_schedule":"* * * * *"}"#,
@@ -128,15 +125,15 @@ mod tests {
             ),
             (
                 r#"{"rotation_period":60,"rotation_window":3600}"#,
-                "rotation_window goes only with rotation_schedule",
+                "rotation_window requires rotation_schedule",
             ),
             (
                 r#"{"rotation_period":3600,"rotate_at":"03:00"}"#,
-                "rotate_at needs a rotation_period of whole days, such as 1d or 30d",
+                "rotate_at requires a rotation_period of whole days, such as 1d or 30d",
             ),
             (
                 r#"{"rotation_schedule":"* * * * *","rotate_at":"03:00"}"#,
-                "rotate_at goes only with rotation_period; a rotation_schedule names its own times",
+                "rotate_at requires rotation_period; a rotation_schedule sets its own times",
             ),
             (
                 r#"{"rotation_period":0}"#,
@@ -148,7 +145,7 @@ mod tests {
             ),
             (
                 r#"{"rotation_schedule":"0 0 30 2 *"}"#,
-                r#"rotation_schedule "0 0 30 2 *" never comes true, since no date matches it"#,
+                r#"rotation_schedule "0 0 30 2 *" never occurs: no date matches it"#,
             ),
             (r#"{"rotation_schedule":"* * * * 7"}"#, "day of week"),
             (

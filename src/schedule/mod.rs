@@ -1,9 +1,9 @@
-//! When something is due: every so often, at a time of day, or by cron.
+//! When something is due: at intervals, at a time of day, or by cron.
 //!
-//! A [`Schedule`] is parsed once and then asked, with times that the caller brings: when the next
-//! run is due ([`Schedule::next_after`]), whether it is due now ([`Schedule::due`]) and how far
-//! apart runs can be ([`Schedule::longest_interval`]). Everything is in UTC. This floor reads no
-//! clock, sleeps never, keeps no state and knows of no other floor.
+//! A [`Schedule`] is parsed once. The caller then passes times to it and learns when the next run is
+//! due ([`Schedule::next_after`]), whether it is due now ([`Schedule::due`]), and how far apart runs
+//! can be ([`Schedule::longest_interval`]). Everything is in UTC. This floor reads no clock, never
+//! sleeps, keeps no state and knows no other floor.
 
 mod cron;
 mod due;
@@ -30,8 +30,8 @@ pub use time_of_day::TimeOfDay;
 
 /// When runs are due.
 ///
-/// Made by [`every`](Self::every), [`every_at`](Self::every_at), [`cron`](Self::cron) or from
-/// [`Fields`], through which it is also serialized. A schedule that exists has a next run.
+/// Created by [`every`](Self::every), [`every_at`](Self::every_at), [`cron`](Self::cron), or from
+/// [`Fields`], through which it is also serialized. Every schedule has a next run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub struct Schedule(Kind);
@@ -50,11 +50,11 @@ impl Schedule {
         Self(Kind::Period { period })
     }
 
-    /// A run is due at the time of day `at` once `period`, which is whole days, has elapsed.
+    /// A run is due at the time of day `at`, once `period` has elapsed, which must be whole days.
     ///
-    /// The wait after a run made by hand is therefore between `period` and a day more. A run that
-    /// came by the schedule counts as if it had come on time (see [`anchor`](Self::anchor)), so
-    /// that being late by a second, or by hours of retries, does not cost a day.
+    /// After a manual run, the wait is therefore between `period` and one day more. A scheduled run
+    /// counts as if it had been on time (see [`anchor`](Self::anchor)), so that a delay of a second, or
+    /// of hours of retries, does not cost a day.
     ///
     /// # Errors
     ///
@@ -67,14 +67,13 @@ impl Schedule {
         }
     }
 
-    /// A run is due at every occurrence of `cron`; if there is a `window`, only as long as it is
-    /// open.
+    /// A run is due at every occurrence of `cron`; with a `window`, only while it is open.
     ///
     /// # Errors
     ///
     /// [`InvalidSchedule::NeverOccurs`] if no date matches `cron`, such as a 30th of February.
     pub fn cron(cron: Cron, window: Option<Window>) -> Result<Self, InvalidSchedule> {
-        // Every date that exists comes within five years of the epoch, 29 February in 1972.
+        // Every date that exists occurs within five years of the epoch; 29 February in 1972.
         if cron.next_after(Timestamp::UNIX_EPOCH).is_some() {
             Ok(Self(Kind::Cron { cron, window }))
         } else {
@@ -84,10 +83,10 @@ impl Schedule {
         }
     }
 
-    /// When the next run is due if the last one was at `last`, however long ago that was.
+    /// When the next run is due after a run at `last`, however long ago that was.
     ///
-    /// `None` at the end of representable time (the year 9999) and, for a cron schedule, where
-    /// [`Cron::next_after`] says so.
+    /// `None` at the end of representable time (the year 9999) and, for a cron schedule, if
+    /// [`Cron::next_after`] finds nothing.
     #[must_use]
     pub fn next_after(&self, last: Timestamp) -> Option<Timestamp> {
         match &self.0 {
@@ -100,9 +99,8 @@ impl Schedule {
         }
     }
 
-    /// What to count from after a run that came by the schedule at `run`: the time at which it was
-    /// due, for a time of day, and `run` itself otherwise. After a run made by hand, count from
-    /// that run.
+    /// The time to count from after a scheduled run at `run`: the time at which it was due, for a time
+    /// of day, and `run` itself otherwise. After a manual run, count from the run itself.
     #[must_use]
     pub fn anchor(&self, run: Timestamp) -> Timestamp {
         match &self.0 {
@@ -123,7 +121,7 @@ impl Schedule {
         }
     }
 
-    /// How late a run may start, if that is limited.
+    /// How late a run may start, if limited.
     #[must_use]
     pub const fn window(&self) -> Option<Window> {
         match &self.0 {
@@ -132,11 +130,11 @@ impl Schedule {
         }
     }
 
-    /// The longest that a run at `from`, or one of the runs due after it, has to wait for the next.
+    /// The longest wait for the next run, starting at `from` or at any run due after it.
     ///
-    /// Runs are taken to happen when they are due: a retry after a failure, or a run late within
-    /// its window, adds to it. For a period at a time of day it includes the day by which the wait
-    /// after a run made by hand can exceed the period. `None` if no run is due after `from`.
+    /// Assumes that runs happen when they are due: a retry after a failure, or a run late in its
+    /// window, adds to the wait. For a period with a time of day, the result includes the extra day
+    /// after a manual run. `None` if no run is due after `from`.
     #[must_use]
     pub fn longest_interval(&self, from: Timestamp) -> Option<Duration> {
         match &self.0 {
@@ -186,13 +184,13 @@ fn slot_from(instant: Timestamp, at: TimeOfDay) -> i64 {
 
 /// The last time of day `at` at or before `second`, in seconds since the epoch.
 ///
-/// It may lie just outside what a [`Timestamp`] can be; the arithmetic cannot overflow.
+/// It may lie just outside the range of a [`Timestamp`]; the arithmetic cannot overflow.
 fn slot_until(second: i64, at: TimeOfDay) -> i64 {
     let at = at.seconds_after_midnight();
     (second - at).div_euclid(SECONDS_PER_DAY) * SECONDS_PER_DAY + at
 }
 
-/// UTC has no leap seconds here, nor does any clock that a server runs by.
+/// UTC has no leap seconds here, and neither have the clocks of servers.
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -229,9 +227,9 @@ mod tests {
     #[test]
     fn a_time_of_day_comes_once_the_period_has_elapsed() {
         let table = [
-            // To the second.
+            // Exact to the second.
             (30, "03:00", "2026-01-15T03:00:00Z", "2026-02-14T03:00:00Z"),
-            // Made by hand, before and after the time of day.
+            // Manual runs, before and after the time of day.
             (1, "03:00", "2026-01-15T02:50:00Z", "2026-01-16T03:00:00Z"),
             (1, "03:00", "2026-01-15T15:00:00Z", "2026-01-17T03:00:00Z"),
             (

@@ -1,6 +1,6 @@
-//! The two lengths of time in a schedule: how often it runs, and how late a run may start.
+//! The two durations in a schedule: how often it runs, and how late a run may start.
 //!
-//! Both are whole seconds, so that they are stored and shown as integers without loss.
+//! Both are whole seconds, so they are stored and shown as integers without loss.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::InvalidSchedule;
 
-/// How long after one run the next is due: a whole number of seconds, at least one.
+/// The time from one run to the next: a whole number of seconds, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Period(u64);
 
-/// How long after an occurrence its run may still start: a whole number of seconds, at least an
-/// hour. The minimum is Vault's own for `rotation_window`.
+/// How long after an occurrence its run may start: a whole number of seconds, at least an hour. The
+/// minimum is Vault's own for `rotation_window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Window(u64);
@@ -36,7 +36,7 @@ impl Period {
         Duration::from_secs(self.0)
     }
 
-    /// Whether the period is made of days of 24 hours.
+    /// Whether the period is a multiple of 24 hours.
     #[must_use]
     pub const fn is_whole_days(self) -> bool {
         self.0.is_multiple_of(SECONDS_PER_DAY)

@@ -1,7 +1,7 @@
 //! A time of day in UTC, to the minute.
 //!
-//! Used by [`Schedule`](super::Schedule) for periods of whole days. It has no date and no zone, so
-//! it can neither be skipped nor come twice.
+//! Used by [`Schedule`](super::Schedule) for periods of whole days. It has no date and no time zone, so
+//! it can neither be skipped nor repeated.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub struct TimeOfDay {
 }
 
 impl TimeOfDay {
-    /// Reads `HH:MM`, two digits each.
+    /// Parses `HH:MM`, two digits each.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl TimeOfDay {
         })
     }
 
-    /// How long after midnight, in seconds.
+    /// The number of seconds after midnight.
     pub(super) fn seconds_after_midnight(self) -> i64 {
         (i64::from(self.hour) * 60 + i64::from(self.minute)) * 60
     }
@@ -63,7 +63,7 @@ impl From<TimeOfDay> for String {
 }
 
 fn two_digits(text: &str, greatest: u8) -> Option<u8> {
-    // `u8::from_str` alone would take `+3` too.
+    // `u8::from_str` alone would accept `+3` too.
     let all_digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
         .ok()

@@ -8,11 +8,12 @@ use serde_json::json;
 use crate::harness::Mount;
 
 #[tokio::test]
-async fn a_write_proves_the_management_key_with_one_request() {
+async fn a_write_proves_the_management_key_and_lists_the_workspaces_with_a_request_each() {
     let mount = Mount::unconfigured().await;
     mount.connect().await.ok().without_warnings();
     let counts = mount.openrouter.requests().counts();
-    assert_eq!(Vec::from_iter(counts), [("GET /key".to_owned(), 1)]);
+    let expected = ["GET /key", "GET /workspaces"].map(|request| (request.to_owned(), 1));
+    assert_eq!(Vec::from_iter(counts), expected);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::json;
 
 use crate::harness::{Directory, OpenRouter, PLUGIN_NAME, RaftVault, output_in, runs, skipped};
@@ -33,9 +33,18 @@ async fn the_commands_of_an_operator_run() {
 }
 
 #[tokio::test]
+async fn the_commands_that_restrict_roles_and_keys_run() {
+    run("docs/restrictions.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
 async fn the_commands_of_a_custodian_run() {
-    let connection = "vault write openrouter/config management_key=- < management-key.txt\n";
-    run("docs/custody.md", Plugin::Enabled, connection).await;
+    run("docs/custody.md", Plugin::Enabled, "").await;
+}
+
+#[tokio::test]
+async fn the_commands_that_watch_the_engine_run() {
+    run("docs/monitoring.md", Plugin::Enabled, "").await;
 }
 
 #[tokio::test]
@@ -74,6 +83,7 @@ async fn run(name: &str, plugin: Plugin, before: &str) {
     prepare(&vault, plugin).await;
     let page = Page::read(name);
     furnish(&directory, &openrouter, &page);
+    furnish_dashboard(&openrouter);
     let script = here(&script(&page, before), &vault, &openrouter);
     let bash = ["-c", &script];
     let output = output_in(&directory, Path::new("bash"), &bash, &vault.client()).await;
@@ -139,6 +149,16 @@ fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
         let packed = Command::args(&mut shell, ["-c", &pack]).status();
         assert!(packed.expect("sh").success(), "{release} can be packed");
     }
+}
+
+/// What a reader of the pages has made in OpenRouter's dashboard.
+fn furnish_dashboard(openrouter: &OpenRouter) {
+    let account = openrouter.account();
+    let team = account.add_named_workspace("Team A", "team-a");
+    account.add_guardrail(NewGuardrail {
+        workspace_id: Some(team.expect("a free slug")),
+        ..NewGuardrail::named("No training, EU only")
+    });
 }
 
 /// One script of all shell blocks of the page.

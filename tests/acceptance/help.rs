@@ -15,6 +15,12 @@ async fn the_engines_own_page_lists_every_path() {
         "creds/",
         "static-creds/",
         "rotate-role/",
+        "keys/",
+        "lookup",
+        "revoke-key/",
+        "disable-key/",
+        "status",
+        "metrics",
     ] {
         assert!(page.contains(path), "{path} in:\n{page}");
     }
@@ -30,6 +36,9 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         "request_timeout",
         "ca_certificate",
         "proxy_url",
+        "allowed_roles",
+        "max_limit",
+        "max_key_lifetime",
     ];
     let role = [
         "credential_type",
@@ -38,7 +47,10 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         "limit",
         "limit_reset",
         "include_byok_in_limit",
+        "workspace",
         "workspace_id",
+        "guardrail",
+        "creator_user_id",
         "description",
         "rotation_period",
         "rotation_schedule",
@@ -49,7 +61,10 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         "ttl",
         "key_max_lifetime",
     ];
-    let table: [(&str, &[&str]); 9] = [
+    let hash = "0".repeat(64);
+    let one = format!("keys/default/{hash}");
+    let revoke = format!("revoke-key/default/{hash}");
+    let table: [(&str, &[&str]); 15] = [
         ("config", &connection),
         ("config/second", &connection),
         ("roles", &["list"]),
@@ -62,6 +77,12 @@ async fn every_path_has_a_page_that_explains_its_fields() {
             &["revoke_keys", "keys_left_behind", "sudo"],
         ),
         ("forget-connection/app", &["keys_left_behind", "sudo"]),
+        ("keys/default", &["owner", "unmanaged", "complete", "next"]),
+        ("lookup", &["api_key", "key_hash", "not_asked", "commands"]),
+        (&one, &["requester", "revoke_at"]),
+        (&revoke, &["force", "rotate-role", "sudo"]),
+        ("status", &["attention", "overdue", "working_since"]),
+        ("metrics", &["Prometheus", "vault_openrouter"]),
     ];
     for (path, words) in table {
         let reply = mount.help(path).await.ok();
@@ -77,7 +98,7 @@ async fn the_openapi_document_names_every_operation() {
     let mount = Mount::unconfigured().await;
     let document = mount.client().read("sys/internal/specs/openapi").await.ok();
     let paths = &document.json()["paths"];
-    let table: [(&str, &[&str]); 10] = [
+    let table: [(&str, &[&str]); 18] = [
         ("config", &["get", "post", "patch", "delete"]),
         ("config/", &["get"]),
         ("config/{name}", &["get", "post", "patch", "delete"]),
@@ -88,6 +109,14 @@ async fn the_openapi_document_names_every_operation() {
         ("rotate-role/{name}", &["post"]),
         ("forget-role/{name}", &["post"]),
         ("forget-connection/{name}", &["post"]),
+        ("keys/{connection}/", &["get"]),
+        ("keys/{connection}", &["get"]),
+        ("keys/{connection}/{hash}", &["get"]),
+        ("lookup", &["post"]),
+        ("revoke-key/{connection}/{hash}", &["post"]),
+        ("disable-key/{connection}/{hash}", &["post"]),
+        ("status", &["get"]),
+        ("metrics", &["get"]),
     ];
     for (path, methods) in table {
         let item = &paths[format!("/{}", mount.at(path))];

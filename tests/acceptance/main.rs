@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod cluster;
 #[cfg(test)]
 mod connections;
@@ -31,6 +33,8 @@ mod ending;
 #[cfg(test)]
 mod forgetting;
 #[cfg(test)]
+mod guardrails;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod help;
@@ -43,7 +47,11 @@ mod lifecycle;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
 mod promise;
+#[cfg(test)]
+mod reconciliation;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

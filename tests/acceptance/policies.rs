@@ -1,8 +1,9 @@
 //! ACL policies: what the server lets the holder of a token do with the engine's paths.
 
+use openrouter_simulator::NewKey;
 use serde_json::json;
 
-use crate::harness::{Client, Mount};
+use crate::harness::{Client, Mount, samples};
 
 #[tokio::test]
 async fn a_token_that_may_read_one_roles_credentials_can_do_just_that() {
@@ -112,11 +113,192 @@ async fn to_forget_needs_sudo() {
     mount.read("roles/app").await.absent();
 }
 
+#[tokio::test]
+async fn a_team_makes_roles_only_with_its_own_connection_and_below_its_ceiling() {
+    let mount = Mount::new().await;
+    let bounded = json!({
+        "allowed_roles": ["team-a-*"], "max_limit": 10, "max_key_lifetime": "90d",
+    });
+    let mut connection = mount.connection();
+    let fields = connection.as_object_mut().unwrap();
+    fields.extend(bounded.as_object().unwrap().clone());
+    mount.write("config/team-a", connection).await.ok();
+    mount.role("team-b-app", json!({"limit": 50})).await;
+    let team = holder_of(&mount, "team-a", &sample("team.hcl")).await;
+    let own = mount.at("roles/team-a-app");
+    let other = mount.at("roles/team-b-app");
+    for (path, body) in [
+        // Not its own connection, by name or by leaving it out; another team's role; its own connection.
+        (&own, json!({"limit": 5, "connection": "default"})),
+        (&own, json!({"limit": 5})),
+        (&other, json!({"connection": "team-a", "limit": 5})),
+        (&mount.at("config/team-a"), json!({"max_limit": 100})),
+    ] {
+        let refused = team.write(path, body).await;
+        refused.refused(403, &["permission denied"]);
+    }
+    for (limit, reason) in [
+        (json!(null), "has no limit"),
+        (json!(11), "at most 10 US dollars"),
+    ] {
+        let body = json!({"connection": "team-a", "limit": limit});
+        team.write(&own, body).await.refused(400, &[reason]);
+    }
+    team.write(&own, json!({"connection": "team-a", "limit": 10}))
+        .await
+        .ok();
+    let patched = team
+        .patch(&own, json!({"connection": "default", "limit": 5}))
+        .await;
+    patched.refused(403, &["permission denied"]);
+    let patched = team
+        .patch(&own, json!({"connection": "team-a", "limit": 11}))
+        .await;
+    patched.refused(400, &["at most 10 US dollars"]);
+    team.patch(&own, json!({"connection": "team-a", "limit": 5}))
+        .await
+        .ok();
+    team.read(&mount.at("creds/team-a-app")).await.ok();
+    let limits = mount.openrouter.account().keys();
+    let limits: Vec<_> = limits.iter().map(|key| key.limit).collect();
+    assert_eq!(limits, [Some(50.0), Some(5.0)]);
+}
+
+#[tokio::test]
+async fn an_operator_rotates_with_a_grace_period_and_not_without() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let rotate = mount.at("rotate-role/app");
+    let some = r#"path "openrouter/rotate-role/*" {
+                    capabilities = ["update"]
+                    allowed_parameters = { "rotation_grace_period" = ["24h", "48h"] }
+                  }"#;
+    let careful = holder_of(&mount, "careful", &sample("operator.hcl")).await;
+    let choosing = holder_of(&mount, "choosing", some).await;
+    for grace in [
+        json!(0),
+        json!("0"),
+        json!("0s"),
+        json!("0h"),
+        json!("00"),
+        json!("2h"),
+    ] {
+        let body = json!({"rotation_grace_period": grace});
+        for operator in [&careful, &choosing] {
+            let refused = operator.write(&rotate, body.clone()).await;
+            refused.refused(403, &["permission denied"]);
+        }
+    }
+    let first = mount.key("app").await;
+    careful.write(&rotate, json!({})).await.ok();
+    let body = json!({"rotation_grace_period": "48h"});
+    choosing.write(&rotate, body).await.ok();
+    assert!(mount.openrouter.accepts(&first).await);
+    assert_eq!(mount.openrouter.hashes().len(), 3);
+}
+
+#[tokio::test]
+async fn to_revoke_and_to_disable_a_key_needs_sudo() {
+    let mount = Mount::new().await;
+    let account = mount.openrouter.account();
+    let hash = account.create_key(NewKey::named("by hand")).hash;
+    let all = r#"["create", "read", "update", "delete", "list"]"#;
+    let without = holder(&mount, "*", all).await;
+    let disable = json!({"disabled": true});
+    for (path, body) in [("revoke-key", json!({})), ("disable-key", disable)] {
+        let path = mount.at(&format!("{path}/default/{hash}"));
+        without
+            .write(&path, body.clone())
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    assert!(!account.key(&hash).unwrap().disabled);
+    let path = format!("revoke-key/default/{hash}");
+    let operator = holder(&mount, &path, r#"["update", "sudo"]"#).await;
+    operator.write(&mount.at(&path), json!({})).await.ok();
+    assert!(account.keys().is_empty());
+}
+
+#[tokio::test]
+async fn an_auditor_reads_everything_and_no_secret() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    mount
+        .role("ci", json!({"credential_type": "dynamic"}))
+        .await;
+    let secrets = [
+        mount.key("app").await,
+        mount.read("creds/ci").await.ok().text("api_key"),
+        mount.openrouter.management_key().to_owned(),
+    ];
+    let auditor = holders(
+        &mount,
+        &[
+            ("keys/*", r#"["read", "list"]"#),
+            ("lookup", r#"["update"]"#),
+            ("status", r#"["read"]"#),
+            ("metrics", r#"["read"]"#),
+        ],
+    )
+    .await;
+    let hash = mount.openrouter.hashes().remove(0);
+    let mut seen = String::new();
+    let one = format!("keys/default/{hash}");
+    for path in ["keys/default", &one, "status", "metrics"] {
+        seen.push_str(auditor.read(&mount.at(path)).await.ok().body());
+    }
+    seen.push_str(auditor.list(&mount.at("keys/default")).await.ok().body());
+    for secret in &secrets {
+        let lookup = json!({"api_key": secret});
+        let reply = auditor.write(&mount.at("lookup"), lookup).await.ok();
+        seen.push_str(reply.body());
+    }
+    assert!(seen.contains(&hash) && seen.contains("vault_openrouter_keys"));
+    for secret in &secrets {
+        assert!(!seen.contains(secret.as_str()), "{seen}");
+    }
+    for path in ["creds/app", "static-creds/app", "roles/app", "config"] {
+        auditor
+            .read(&mount.at(path))
+            .await
+            .refused(403, &["permission denied"]);
+    }
+    let revoke = mount.at(&format!("revoke-key/default/{hash}"));
+    auditor
+        .write(&revoke, json!({"force": true}))
+        .await
+        .refused(403, &["permission denied"]);
+}
+
+/// A policy of the samples.
+fn sample(name: &str) -> String {
+    let file = samples().join("policies").join(name);
+    std::fs::read_to_string(file).expect("there is the sample")
+}
+
+/// The holder of a token with a policy that is written for a mount at `openrouter`.
+async fn holder_of(mount: &Mount, name: &str, policy: &str) -> Client {
+    let policy = policy.replace("openrouter/", &mount.at(""));
+    bearer_of(mount, &mount.at(name).replace('/', "-"), &policy).await
+}
+
 /// The holder of a token that has these capabilities on one path of the mount.
 async fn holder(mount: &Mount, path: &str, capabilities: &str) -> Client {
-    let path = mount.at(path);
-    let name = format!("{path}-{capabilities}").replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let policy = format!("path \"{path}\" {{ capabilities = {capabilities} }}");
+    holders(mount, &[(path, capabilities)]).await
+}
+
+/// The same on several paths.
+async fn holders(mount: &Mount, grants: &[(&str, &str)]) -> Client {
+    let grant = |(path, capabilities): &(&str, &str)| {
+        let path = mount.at(path);
+        format!("path \"{path}\" {{ capabilities = {capabilities} }}\n")
+    };
+    let policy: String = grants.iter().map(grant).collect();
+    let name = policy.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    bearer_of(mount, &name, &policy).await
+}
+
+async fn bearer_of(mount: &Mount, name: &str, policy: &str) -> Client {
     let policies = format!("sys/policies/acl/{name}");
     mount
         .client()

@@ -90,6 +90,31 @@ async fn what_became_due_while_the_server_was_down_is_done_when_it_is_back() {
     mount.knows_every_key().await;
 }
 
+/// The key expired while the server was down. Whoever reads before it is replaced waits, or is told to
+/// come again with a status that Vault's clients retry: never that the request was wrong.
+#[tokio::test]
+async fn a_key_that_expired_meanwhile_is_replaced_before_its_first_reader_is_refused() {
+    let mut vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    // Two periods and the grace period are the life of a key.
+    let fields = json!({"rotation_period": 5, "rotation_grace_period": 4, "ttl": 3});
+    mount.role("app", fields).await;
+    vault.stop();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    mount.openrouter.set_latency(Duration::from_millis(200));
+    vault.start().await;
+    let key = eventually("there is a key", SOON, async || {
+        let reply = mount.read("static-creds/app").await;
+        match reply.status() {
+            200 => Some(reply.text("api_key")),
+            503 => None,
+            _ => panic!("{reply}"),
+        }
+    });
+    let key = key.await;
+    assert!(mount.openrouter.accepts(&key).await);
+}
+
 #[tokio::test]
 async fn leases_survive_a_restart() {
     let mut vault = RaftVault::new().await;

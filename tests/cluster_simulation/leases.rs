@@ -30,11 +30,10 @@ pub(crate) struct Lease {
 impl World {
     /// The leases that are stored.
     pub(crate) fn leases(&self) -> Vec<Lease> {
-        let committed = self.raft.committed();
-        let stored = committed.range(LEASES.to_owned()..);
-        let stored = stored.take_while(|(key, _)| key.starts_with(LEASES));
+        let stored = self.raft.below(LEASES);
         stored
-            .map(|(_, value)| serde_json::from_slice(value).unwrap())
+            .iter()
+            .map(|value| serde_json::from_slice(value).unwrap())
             .collect()
     }
 

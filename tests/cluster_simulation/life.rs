@@ -91,7 +91,7 @@ async fn step(world: &Arc<World>) {
             }
         }
         17 => world.holder_acts(world.dice.chance(0.5)).await,
-        18 => rest_as_a_secondary(world),
+        18 if world.dice.chance(0.6) => rest_as_a_secondary(world),
         _ => crowd(world),
     }
     sleep(world.dice.pause(100, 3 * 3_600_000)).await;
@@ -111,29 +111,45 @@ fn rest_as_a_secondary(world: &Arc<World>) {
     });
 }
 
-/// Others make many keys; or so many of a role's keys are there that storage knows nothing of, as after
-/// a snapshot of long ago.
+/// Others make many keys; or some or many of a role's keys are there that storage knows nothing of, as
+/// after a snapshot of long ago: where one of its keys is, which need not be where its next one will be.
 fn crowd(world: &Arc<World>) {
-    let account = &world.openrouter.accounts[0];
-    if world.dice.chance(0.5) {
+    let accounts = &world.openrouter.accounts;
+    if world.dice.chance(0.4) {
         world.story.tell("others make 60 keys");
-        account.create_keys("somebody's", 60);
+        accounts[0].create_keys("somebody's", 60);
         return;
     }
-    let keys = account.all_keys();
-    let known = keys.iter().find(|key| key.name.starts_with("app "));
-    let marker = known.and_then(|key| Some(nonce_of(&key.name)?[..16].to_owned()));
-    let Some(marker) = marker.filter(|_| world.dice.chance(0.3)) else {
+    let truth = world.truth();
+    let mut known = Vec::new();
+    for (role, entry) in &truth.rotating {
+        for hash in entry.keys() {
+            let found = accounts.iter().find_map(|account| {
+                let key = account.key(hash)?;
+                Some((account, key))
+            });
+            known.extend(found.map(|(account, key)| (role, account, key)));
+        }
+    }
+    if known.is_empty() {
+        return;
+    }
+    let (role, account, key) = world.dice.pick(&known);
+    let Some(marker) = nonce_of(&key.name).and_then(|nonce| nonce.get(..16)) else {
         return;
     };
-    let count = world.dice.number(90, 160);
+    let (few, many) = (world.dice.number(1, 3), world.dice.number(90, 160));
+    let count = world.dice.weighted(&[(3, few), (1, many)]);
     world.story.tell(format!(
-        "{count} keys of app's appear that storage knows nothing of"
+        "{count} keys of {role}'s appear that storage knows nothing of"
     ));
-    for number in 0..count {
-        let name = format!("app 2026-11-20 vault-{marker}{number:016x}");
-        let key = account.create_key(NewKey::named(name));
-        world.witness_stray(&key.hash, "app", &format!("{marker}{number:016x}"));
+    let first = world.dice.number(0, u64::MAX / 2);
+    for number in first..first + count {
+        let nonce = format!("{marker}{number:016x}");
+        let mut new = NewKey::named(format!("{role} 2026-11-20 vault-{nonce}"));
+        new.workspace_id = Some(key.workspace_id.clone());
+        let made = account.create_key(new);
+        world.witness_stray(&made.hash, role, &nonce);
     }
 }
 

@@ -9,7 +9,8 @@
 //! - [`life`]: what happens, step by step, and how it is judged at the end.
 //! - [`world`]: the servers, and what befalls them. [`node`]: the engine on one of them.
 //! - [`raft`]: the storage. [`openrouter`]: the way to OpenRouter. [`weather`]: how bad things are.
-//! - [`people`]: operators and readers. [`leases`]: the servers' leases.
+//! - [`people`]: operators. [`readers`]: who relies on keys. [`leases`]: the servers' leases.
+//! - [`requests`]: the way from them to an engine.
 //! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
 //! - [`story`]: what is printed of it.
 
@@ -27,6 +28,10 @@ mod openrouter;
 mod people;
 #[cfg(test)]
 mod raft;
+#[cfg(test)]
+mod readers;
+#[cfg(test)]
+mod requests;
 #[cfg(test)]
 mod run;
 #[cfg(test)]

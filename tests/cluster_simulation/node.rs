@@ -176,6 +176,7 @@ impl NodeStorage {
     async fn write(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StorageError> {
         self.life.checkpoint().await;
         let (world, server) = (Arc::clone(&self.world), self.server);
+        let life = Arc::clone(&self.life);
         let verb = if value.is_some() { "put" } else { "delete" };
         let what = format!("{verb} {key}");
         world.reach(server, &format!("before {what}"));
@@ -184,7 +185,7 @@ impl NodeStorage {
         let about = key.rsplit('/').next().unwrap_or_default().to_owned();
         let told = what.clone();
         let written = tokio::spawn(async move {
-            let outcome = write(&world, server, change, &what).await;
+            let outcome = write(&world, (server, life), change, &what).await;
             let came = outcome.as_ref().err().map_or("stored", String::as_str);
             world
                 .story
@@ -203,7 +204,7 @@ impl NodeStorage {
 
 async fn write(
     world: &Arc<World>,
-    server: usize,
+    (server, life): (usize, Arc<Life>),
     change: (String, Option<Vec<u8>>),
     what: &str,
 ) -> Result<(), String> {
@@ -220,10 +221,15 @@ async fn write(
         return Ok(());
     }
     if fate == Fate::Late {
-        let world = Arc::clone(world);
+        let (world, is_intent) = (Arc::clone(world), what.starts_with("put wal/"));
         tokio::spawn(async move {
             sleep(world.dice.pause(100, 8_000)).await;
             world.raft.conclude(server, id, Fate::Unreported);
+            if is_intent && life.is_over() {
+                // The next process may have read the log before. Nothing was ordered: the store was
+                // never answered.
+                world.witness.unseen();
+            }
         });
     }
     Err(match fate {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
+use jiff::SignedDuration;
 use openrouter_simulator::{Account, Clock, InProcess, Options};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
@@ -202,7 +203,8 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         let hash = body["data"]["hash"].as_str().unwrap();
         let name = body["data"]["name"].as_str().unwrap();
         world.witness_creation(hash, name, sent);
-        if name.starts_with(DYNAMIC) {
+        // What arrives later than the engine waits for it is looked for by its plan of looks.
+        if name.starts_with(DYNAMIC) && world.now() < sent.at + PROMPT {
             tokio::spawn(watch_for_its_reader(Arc::clone(world), hash.to_owned()));
         }
     } else if request.method == Method::DELETE {
@@ -217,6 +219,8 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
             .tell_of(&about, format!("S{server}: {name} is changed: {body}"));
     }
 }
+
+const PROMPT: SignedDuration = SignedDuration::from_secs(30);
 
 /// Looks again after two minutes in which nothing went wrong.
 async fn watch_for_its_reader(world: Arc<World>, hash: String) {

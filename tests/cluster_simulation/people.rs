@@ -1,4 +1,4 @@
-//! Operators, who configure and change things, and readers, who rely on what they are told.
+//! Operators, who configure and change things, and people at the dashboard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::Operation;
 
-use crate::world::{Answer, BlowKind, World, request};
+use crate::requests::{Answer, request};
+use crate::world::{BlowKind, World};
 
 /// The rotating roles: one rotates by itself, the other by hand.
 pub(crate) const ROTATING: [&str; 2] = ["app", "man"];
@@ -121,17 +122,20 @@ impl World {
             }
             _ => Value::Null,
         };
-        if body["rotation_grace_period"] == 0 {
-            self.witness.emergency(role, self.now());
-        }
-        let emergency = body["rotation_grace_period"] == 0;
         let path = format!("rotate-role/{role}");
+        if body["rotation_grace_period"] != 0 {
+            let _ = self.operate(Operation::Update, &path, body).await;
+            return;
+        }
+        let before = self.witness.emergency(role, Some(self.now()));
         let answer = self.operate(Operation::Update, &path, body).await;
-        if emergency {
-            self.witness.emergency(role, self.now());
-            if let Ok(Some(answer)) = answer {
-                self.witness_emergency(role, answer.data["key_hash"].as_str().unwrap());
-            }
+        let since = match &answer {
+            Err(reason) if did_nothing(reason) => before,
+            _ => Some(self.now()),
+        };
+        self.witness.emergency(role, since);
+        if let Ok(Some(answer)) = answer {
+            self.witness_emergency(role, answer.data["key_hash"].as_str().unwrap());
         }
     }
 
@@ -178,7 +182,7 @@ impl World {
         if self.truth().roles.contains(role) {
             return;
         }
-        self.witness.deletion_is_off(role);
+        self.witness.deletion(role, None);
         let born = self.now().to_string().into_bytes();
         self.raft.note((format!("server/born/{role}"), Some(born)));
         let (grace, ttl) = (600, *self.dice.pick(&[60, 300, 540]));
@@ -212,11 +216,11 @@ impl World {
     }
 
     async fn delete(self: &Arc<Self>, role: &str) {
-        self.witness.deletion_begins(role, self.now());
+        let before = self.witness.deletion(role, Some(self.now()));
         let path = format!("roles/{role}");
         let answer = self.operate(Operation::Delete, &path, Value::Null).await;
-        if answer.is_err_and(|reason| reason.contains("stays as it was")) {
-            self.witness.deletion_is_off(role);
+        if answer.is_err_and(|reason| reason.contains("stays as it was") || did_nothing(&reason)) {
+            self.witness.deletion(role, before);
         }
     }
 
@@ -229,7 +233,7 @@ impl World {
             .into_iter()
             .flat_map(|role| role.keys());
         let keys: Vec<String> = keys.map(str::to_owned).collect();
-        self.witness.deletion_begins(role, self.now());
+        let before = self.witness.deletion(role, Some(self.now()));
         let answer = self
             .operate(
                 Operation::Update,
@@ -238,16 +242,14 @@ impl World {
             )
             .await;
         let answer = match answer {
-            Err(reason) if reason.contains("unsupported path") => {
-                let body = json!({"force": true});
-                self.operate(Operation::Delete, &format!("roles/{role}"), body)
-                    .await
+            Err(reason) if did_nothing(&reason) => {
+                self.witness.deletion(role, before);
+                return;
             }
-            answer => answer,
-        };
-        let Ok(Some(answer)) = answer else {
-            // Whatever it did, the answer that names them is lost.
-            return keys.iter().for_each(|hash| self.witness.lose(hash));
+            Ok(Some(answer)) => answer,
+            // Whatever it did, the answer that names them is lost; what is left of it is in the
+            // engine's log, which nobody reads here.
+            _ => return keys.iter().for_each(|hash| self.witness.lose(hash)),
         };
         let left = answer
             .data
@@ -284,104 +286,6 @@ impl World {
         }
     }
 
-    /// Somebody reads a key, and relies on it.
-    pub(crate) async fn read(self: &Arc<Self>, role: &str) -> Result<String, String> {
-        self.read_within(role, self.patience()).await
-    }
-
-    /// The same, by somebody who waits no longer than this.
-    async fn read_within(
-        self: &Arc<Self>,
-        role: &str,
-        patience: Option<Duration>,
-    ) -> Result<String, String> {
-        let leased = role == DYNAMIC || self.dice.chance(0.7);
-        let path = if leased { "creds" } else { "static-creds" };
-        let asked = request(Operation::Read, &format!("{path}/{role}"), Value::Null);
-        let (answer, node) = self.ask(asked, patience).await;
-        let answer = match answer {
-            Ok(answer) => answer.ok_or("nothing")?,
-            Err(reason) => {
-                if role == DYNAMIC {
-                    self.story
-                        .tell_of(&[role], format!("reader of {role}: {reason}"));
-                }
-                return Err(reason);
-            }
-        };
-        let node = node.expect("somebody has answered");
-        let hash = answer.data["key_hash"].as_str().unwrap().to_owned();
-        if role == DYNAMIC {
-            if !self.register(&node, role, &answer).await {
-                return Err("the lease could not be registered".to_owned());
-            }
-            let ttl = answer.secret.expect("there is a lease").lease.ttl;
-            self.witness_promise(&hash, ttl.as_secs(), "a reader");
-        } else {
-            self.reconsider_deletion(role);
-            self.witness_promise(&hash, answer.data["ttl"].as_u64().unwrap(), "a reader");
-        }
-        Ok(hash)
-    }
-
-    /// The same, by somebody who waits, and tries again if the server could not register the lease.
-    pub(crate) async fn read_patiently(self: &Arc<Self>, role: &str) -> Result<String, String> {
-        let mut answer = self.read_within(role, None).await;
-        for _ in 0..5 {
-            match &answer {
-                Err(reason) if reason.contains("registered") => {
-                    answer = self.read_within(role, None).await;
-                }
-                _ => break,
-            }
-        }
-        answer
-    }
-
-    /// A role whose key is still handed out long after its deletion began is not being deleted.
-    fn reconsider_deletion(&self, role: &str) {
-        if let Some(since) = self.witness.deleted_since(role)
-            && self.now().duration_since(since).as_secs() > 300
-        {
-            self.witness.deletion_is_off(role);
-        }
-    }
-
-    /// Somebody reads, renews or ends a lease every now and then.
-    pub(crate) async fn readers_live(self: Arc<Self>) {
-        loop {
-            sleep(self.dice.pause(500, 900_000)).await;
-            let world = Arc::clone(&self);
-            tokio::spawn(async move {
-                match world.dice.number(0, 9) {
-                    0..6 => {
-                        let role = *world.dice.pick(&ROTATING);
-                        let _ = world.read(role).await;
-                    }
-                    6..8 => {
-                        let _ = world.read(DYNAMIC).await;
-                    }
-                    number => world.holder_acts(number == 9).await,
-                }
-            });
-        }
-    }
-
-    /// Whoever holds a lease renews it, or ends it, or both.
-    pub(crate) async fn holder_acts(self: &Arc<Self>, ends: bool) {
-        let leases = self.leases();
-        if leases.is_empty() {
-            return;
-        }
-        let lease = self.dice.pick(&leases).clone();
-        if ends {
-            self.end_lease(&lease).await;
-        }
-        if !ends || self.dice.chance(0.3) {
-            self.renew(&lease, *self.dice.pick(&[0, 120, 600])).await;
-        }
-    }
-
     /// Something befalls the leader while somebody is at work.
     pub(crate) fn trouble(&self) {
         let kinds = [
@@ -392,6 +296,14 @@ impl World {
         ];
         self.strike_at(self.dice.number(1, 16), self.dice.weighted(&kinds));
     }
+}
+
+/// Whether a refusal shows that nothing was begun: the request has not reached an engine, or there was
+/// nothing to be done. Of any other nobody knows what it has done.
+fn did_nothing(reason: &str) -> bool {
+    ["there is no leader", "there is no role"]
+        .iter()
+        .any(|said| reason.contains(said))
 }
 
 const MOST_LEASES: u64 = 3;

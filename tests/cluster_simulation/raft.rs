@@ -161,6 +161,15 @@ impl Raft {
         })
     }
 
+    /// What is stored under a prefix.
+    pub(crate) fn below(&self, prefix: &str) -> Vec<Vec<u8>> {
+        self.state(|state| {
+            let below = state.committed.range(prefix.to_owned()..);
+            let below = below.take_while(|(key, _)| key.starts_with(prefix));
+            below.map(|(_, value)| value.clone()).collect()
+        })
+    }
+
     /// Everything that is stored.
     pub(crate) fn committed(&self) -> Map {
         self.state(|state| state.committed.clone())

@@ -23,6 +23,10 @@ fn run(first: u64, count: u64) -> BTreeMap<u64, Vec<String>> {
                         return;
                     }
                     let outcome = live(seed);
+                    let lived = seed - first + 1;
+                    if lived.is_multiple_of(1_000) {
+                        println!("{lived} seeds");
+                    }
                     if !outcome.violations.is_empty() {
                         let what = outcome.violations.iter().map(|v| v.what.clone());
                         failed.lock().unwrap().insert(seed, what.collect());

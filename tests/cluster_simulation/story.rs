@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 
+use jiff::Timestamp;
 use openrouter_simulator::Clock;
 
 /// The story of one life.
@@ -20,7 +21,7 @@ struct Told {
 }
 
 struct Line {
-    at: String,
+    at: Timestamp,
     /// Which keys it is about, by their short names; all of them, if none.
     about: Vec<String>,
     text: String,
@@ -74,7 +75,7 @@ impl Story {
     }
 
     fn add(&self, about: Vec<String>, text: String) {
-        let at = self.clock.now().strftime("%d %H:%M:%S%.3f").to_string();
+        let at = self.clock.now();
         let line = Line { at, about, text };
         self.told.lock().unwrap().lines.push(line);
     }
@@ -83,7 +84,8 @@ impl Story {
         let told = self.told.lock().unwrap();
         let mut printed = String::new();
         for line in told.lines.iter().filter(|line| wanted(line)) {
-            let _ = writeln!(printed, "{}  {}", line.at, line.text);
+            let at = line.at.strftime("%d %H:%M:%S%.3f");
+            let _ = writeln!(printed, "{at}  {}", line.text);
         }
         printed
     }

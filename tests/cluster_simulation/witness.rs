@@ -9,16 +9,34 @@
 //!   [`World::witness_restore`] for what it must keep all the same.
 //! - **Every living key is somebody's**: storage leads to it, by a role's entry, a lease's record, or an
 //!   intent.
+//!
+//! # What is excused, and why
+//! - **An emergency rotation**: the contract's own exception. It may have its effect from its order on,
+//!   and, unanswered, for as long as the server gives a request and lets a deposed node go on: 90
+//!   seconds each. An order that is refused without effect excuses nothing.
+//! - **The deletion of a role**: an operator's order to revoke its keys. One whose store has failed may
+//!   go on or not, but it is settled which within two minutes and a few tries: a role that is still
+//!   handed out five minutes later is not being deleted, and its promises count again.
+//! - **A key deleted in the dashboard, and a lease that its holder or the server ends**: somebody else's
+//!   will.
+//! - **Renewals that a restored snapshot has forgotten**: the server forgets them as well, and has the
+//!   lease revoked at the time that it has stored itself.
+//! - **Keys of which storage knows nothing**: an order that arrived twice, or was on its way during a
+//!   restore. The contract has them found by the next comparison, when the work begins; so in the end
+//!   there is one. Those of another life of the role, or of a role that is not there, are left alone.
+//! - **A key that `forget-role` left behind**: its operator's. If the answer is lost, only the engine's
+//!   log names it.
+
+mod orphans;
+mod promises;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
 
 use crate::openrouter::hash_in;
-use crate::people::DYNAMIC;
-use crate::raft::Map;
 use crate::world::World;
 
 /// All that was seen of one life.
@@ -30,6 +48,8 @@ struct Seen {
     violations: Vec<Violation>,
     keys: BTreeMap<String, Made>,
     promises: BTreeMap<String, Vec<Promise>>,
+    /// How many there were.
+    promised: u64,
     /// How many snapshots were restored.
     restores: u64,
     /// Since when each role's older keys may be dead: an emergency, or its deletion.
@@ -69,6 +89,8 @@ pub(crate) struct Made {
 #[derive(Clone, Debug)]
 struct Promise {
     given: Timestamp,
+    /// How many were given before.
+    order: u64,
     until: Timestamp,
     /// Storage forgot it then: it holds only as long as the role's keys are in use, counted from there.
     forgotten: Option<Timestamp>,
@@ -78,7 +100,7 @@ struct Promise {
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) server: usize,
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// The hash, or the nonce, of the key that it is about; if there is one.
     pub(crate) about: Vec<String>,
     restores: u64,
@@ -122,6 +144,11 @@ impl Witness {
         self.seen(|seen| seen.unseen)
     }
 
+    /// How many promises were given so far.
+    pub(crate) fn promises(&self) -> u64 {
+        self.seen(|seen| seen.promised)
+    }
+
     /// Something was done behind the engine's back.
     pub(crate) fn unseen(&self) {
         self.seen(|seen| seen.unseen = true);
@@ -135,19 +162,22 @@ impl Witness {
         });
     }
 
-    /// The role's older keys may die from now on.
-    pub(crate) fn emergency(&self, role: &str, now: Timestamp) {
-        self.seen(|seen| seen.emergencies.insert(role.to_owned(), now));
+    /// Since when the role's older keys may die, by the order of an operator; returns what was known of
+    /// that before.
+    pub(crate) fn emergency(&self, role: &str, since: Option<Timestamp>) -> Option<Timestamp> {
+        self.seen(|seen| match since {
+            Some(since) => seen.emergencies.insert(role.to_owned(), since),
+            None => seen.emergencies.remove(role),
+        })
     }
 
-    /// All of the role's keys may die from now on.
-    pub(crate) fn deletion_begins(&self, role: &str, now: Timestamp) {
-        self.seen(|seen| seen.deletions.insert(role.to_owned(), now));
-    }
-
-    /// They may not any more.
-    pub(crate) fn deletion_is_off(&self, role: &str) {
-        self.seen(|seen| seen.deletions.remove(role));
+    /// Since when all of the role's keys may die, by the order of an operator; returns what was known of
+    /// that before.
+    pub(crate) fn deletion(&self, role: &str, since: Option<Timestamp>) -> Option<Timestamp> {
+        self.seen(|seen| match since {
+            Some(since) => seen.deletions.insert(role.to_owned(), since),
+            None => seen.deletions.remove(role),
+        })
     }
 
     /// Since when a role's deletion goes on.
@@ -247,304 +277,6 @@ impl World {
             seen.strays.insert(hash.to_owned());
             seen.unseen = true;
         });
-    }
-
-    /// OpenRouter has deleted a key for the engine.
-    pub(crate) fn witness_deletion(&self, hash: &str, sent: &Sent) {
-        let name = self.story.name(hash);
-        self.story
-            .tell_of(&[hash], format!("S{}: {name} is deleted", sent.server));
-        let now = self.now();
-        let Some((made, doomed, excused, left, restored)) = self.witness.seen(|seen| {
-            let made = seen.keys.get(hash)?.clone();
-            let doomed = seen.deletions.contains_key(&made.role);
-            let excused = seen.excused.contains_key(hash);
-            let left = seen.left_behind.get(hash).copied();
-            Some((made, doomed, excused, left, sent.restores < seen.restores))
-        }) else {
-            return;
-        };
-        if left.is_some_and(|since| since < sent.at) {
-            self.violated(
-                &format!("{name}, which was left behind, is deleted"),
-                &[hash],
-            );
-        }
-        if doomed || excused || left.is_some() {
-            return;
-        }
-        let truth = self.truth();
-        for (role, entry) in &truth.rotating {
-            let due = entry.superseded.iter().find(|(key, _)| key == hash);
-            if restored {
-            } else if entry.current == hash {
-                self.violated(
-                    &format!("{name}, which is current in {role}, is deleted"),
-                    &[hash],
-                );
-                return;
-            } else if let Some((_, due)) = due.filter(|(_, due)| *due > now) {
-                let what = format!("{name}, superseded in {role} until {due}, is deleted");
-                self.violated(&what, &[hash]);
-                return;
-            }
-        }
-        if let Some(until) = self.broken_promise(hash, &made.role, now) {
-            let what = format!("{name} is deleted, although its reader relies on it until {until}");
-            self.violated(&what, &[hash]);
-        }
-    }
-
-    fn broken_promise(&self, hash: &str, role: &str, now: Timestamp) -> Option<Timestamp> {
-        self.witness.seen(|seen| {
-            let emergency = seen.emergencies.get(role).copied();
-            let slack = SignedDuration::from_mins(3);
-            let excused = |promise: &&Promise| {
-                // Who reads while an emergency is carried out may still get the old key.
-                emergency.is_some_and(|since| promise.given <= since + slack)
-            };
-            let promises = seen.promises.get(hash)?;
-            // A renewed lease ends when the last renewal says so.
-            let last = promises.len().saturating_sub(1);
-            let standing = promises.iter().skip(if role == DYNAMIC { last } else { 0 });
-            let binding = standing.filter(|promise| !excused(promise));
-            let least = seen.least_use.get(role).copied().unwrap_or_default();
-            let least = SignedDuration::from_secs(least.cast_signed());
-            let until = binding.map(|promise| match promise.forgotten {
-                Some(since) => promise.until.min(since + least),
-                None => promise.until,
-            });
-            until.filter(|until| *until > now).max()
-        })
-    }
-
-    /// A reader was told that this key works for so many seconds.
-    pub(crate) fn witness_promise(&self, hash: &str, ttl: u64, who: &str) {
-        let (now, until, name) = (self.now(), self.after(ttl), self.story.name(hash));
-        self.story
-            .tell_of(&[hash], format!("{who} gets {name}, for {ttl} s"));
-        let accounts = &self.openrouter.accounts;
-        let key = accounts.iter().find_map(|account| account.key(hash));
-        let Some(key) = key else {
-            return self.violated(&format!("{name} is handed out, which never was"), &[hash]);
-        };
-        let excused = self.witness.seen(|seen| {
-            let role = seen
-                .keys
-                .get(hash)
-                .map(|made| made.role.clone())
-                .unwrap_or_default();
-            let recently =
-                |since: &Timestamp| now.duration_since(*since) < SignedDuration::from_mins(3);
-            seen.excused.contains_key(hash)
-                || seen.emergencies.get(&role).is_some_and(recently)
-                || seen.deletions.contains_key(&role)
-        });
-        if excused {
-            return;
-        }
-        if key.deleted_at.is_some() {
-            return self.violated(&format!("{name} is handed out, which is dead"), &[hash]);
-        }
-        if key.expires_at.is_some_and(|expiry| expiry < until) {
-            return self.violated(&format!("{name} is handed out for too long"), &[hash]);
-        }
-        self.witness.seen(|seen| {
-            let promises = seen.promises.entry(hash.to_owned()).or_default();
-            promises.push(Promise {
-                given: now,
-                until,
-                forgotten: None,
-            });
-        });
-    }
-
-    /// An emergency rotation was answered with this new key: none that is older works any more.
-    pub(crate) fn witness_emergency(&self, role: &str, new: &str) {
-        let truth = self.truth();
-        let superseded = truth.rotating.get(role).map(|role| role.superseded.clone());
-        for (hash, _) in superseded.unwrap_or_default() {
-            if hash != new && self.living().any(|key| key.hash == hash) {
-                let name = self.story.name(&hash);
-                self.violated(&format!("{name} has survived an emergency"), &[&hash]);
-            }
-        }
-    }
-
-    /// A key was made for a lease some time ago, with nothing going wrong since. It is not to live if
-    /// nobody got it.
-    pub(crate) fn witness_unclaimed(&self, hash: &str) {
-        let is_claimed = self.witness.seen(|seen| {
-            let is_claimed = seen.promises.contains_key(hash) || seen.excused.contains_key(hash);
-            is_claimed || seen.strays.contains(hash)
-        });
-        if !is_claimed && self.living().any(|key| key.hash == hash) {
-            let name = self.story.name(hash);
-            let what = format!("{name} lives, whose reader gave up two minutes ago");
-            self.violated(&what, &[hash]);
-        }
-    }
-
-    /// Whether every connection that somebody needs is there.
-    pub(crate) fn look_for_lost_connections(&self) {
-        let (committed, truth) = (self.raft.committed(), self.truth());
-        for (role, entry) in &truth.rotating {
-            let keys = entry.keys().filter(|hash| {
-                let other = &self.openrouter.accounts[1];
-                other.key(hash).is_some_and(|key| key.deleted_at.is_none())
-            });
-            let needed = keys.map(|_| "other").chain([&*entry.connection]);
-            for connection in needed.collect::<BTreeSet<_>>() {
-                if !committed.contains_key(&format!("mount/config/{connection}")) {
-                    let what = format!("{role} needs the connection {connection}, which is gone");
-                    self.violated(&what, &[&entry.current]);
-                }
-            }
-        }
-    }
-
-    /// A snapshot is about to be restored.
-    ///
-    /// What was promised before it was taken holds. What was promised since holds as far as anybody can
-    /// know of it: a key of which the snapshot knows nothing, or only that it was ordered, stays for as
-    /// long as its role's keys are in use, counted from now; a renewal is forgotten.
-    pub(crate) fn witness_restore(&self, taken_at: Timestamp, snapshot: &Map) {
-        let (now, before, after) = (self.now(), self.truth(), self.truth_of(snapshot.clone()));
-        let living: BTreeSet<String> = self.living().map(|key| key.hash).collect();
-        self.witness.seen(|seen| {
-            seen.restores += 1;
-            for (hash, made) in &seen.keys {
-                let is_listed = after
-                    .rotating
-                    .values()
-                    .any(|role| role.keys().any(|k| k == hash));
-                let logged = after.log.get(&made.nonce);
-                if !living.contains(hash) {
-                    // It cannot come back.
-                    seen.excused
-                        .insert(hash.clone(), "it was dead before a restore");
-                } else if !is_listed && logged.is_none() {
-                    seen.strays.insert(hash.clone());
-                }
-                let Some(promises) = seen.promises.get_mut(hash) else {
-                    continue;
-                };
-                match logged {
-                    // The lease as it was when the snapshot was taken, or as it began.
-                    Some(true) => {
-                        let known = promises.iter().filter(|p| p.given <= taken_at).count();
-                        promises.truncate(known.max(1));
-                    }
-                    // Nobody will know whose it is, so nobody will delete it.
-                    None if !before.rotating.contains_key(&made.role) => {}
-                    _ => {
-                        let forgotten = promises.iter_mut().filter(|p| p.given > taken_at);
-                        forgotten.for_each(|promise| _ = promise.forgotten.get_or_insert(now));
-                    }
-                }
-            }
-            // What was left behind since may be somebody's again.
-            let left: Vec<String> = std::mem::take(&mut seen.left_behind).into_keys().collect();
-            seen.strays.extend(left);
-            // Deletions that began since have never begun.
-            let gone: Vec<_> = seen.deletions.keys().cloned().collect();
-            for role in gone {
-                if after.rotating.get(&role).is_some_and(|role| role.serves) {
-                    seen.deletions.remove(&role);
-                }
-            }
-        });
-    }
-
-    /// The living keys that the engine had made.
-    fn living(&self) -> impl Iterator<Item = openrouter_simulator::Key> {
-        let now = self.now();
-        let accounts = self.openrouter.accounts.iter();
-        let keys = accounts.flat_map(|account| account.keys());
-        keys.filter(move |key| !key.is_expired(now) && nonce_of(&key.name).is_some())
-    }
-
-    /// Whether every living key is somebody's, after a step, and at the end when nothing is on its way
-    /// any more.
-    pub(crate) fn look_for_orphans(&self, at_the_end: bool) {
-        let truth = self.truth();
-        for key in self.living() {
-            let nonce = nonce_of(&key.name).unwrap_or_default();
-            let role = key.name.split(' ').next().unwrap_or_default();
-            if truth.leads_to(&key.hash, nonce) {
-                continue;
-            }
-            let (left, stray) = self.witness.seen(|seen| {
-                let left = seen.left_behind.contains_key(&key.hash);
-                (left, seen.strays.contains(&key.hash))
-            });
-            let name = self.story.name(&key.hash);
-            if left || stray && !(at_the_end && self.should_be_found(&truth, role, &key)) {
-                continue;
-            }
-            let is_twin = self.witness.seen(|seen| {
-                let same = seen.keys.values().filter(|made| made.nonce == nonce);
-                same.count() > 1
-            });
-            let why = if is_twin {
-                " (its order came twice)"
-            } else {
-                ""
-            };
-            let what = format!("{name} lives, and nothing leads to it{why}");
-            self.violated(&what, &[&key.hash]);
-            // Once is enough.
-            self.witness
-                .seen(|seen| seen.reported.insert(key.hash.clone()));
-        }
-    }
-
-    /// Whether the engine can know of a stray: its role is still there, and the same by its mark, since
-    /// before the key was made; and it looks where the key is, since it has others there.
-    fn should_be_found(
-        &self,
-        truth: &crate::truth::Truth,
-        role: &str,
-        key: &openrouter_simulator::Key,
-    ) -> bool {
-        let Some(entry) = truth.rotating.get(role) else {
-            return false;
-        };
-        let mark = |name: &str| {
-            nonce_of(name)
-                .and_then(|nonce| nonce.get(..16))
-                .map(str::to_owned)
-        };
-        let marks = self.witness.seen(|seen| {
-            let made = entry.keys().filter_map(|hash| seen.keys.get(hash));
-            made.filter_map(|made| Some(made.nonce.get(..16)?.to_owned()))
-                .collect::<BTreeSet<_>>()
-        });
-        if mark(&key.name).is_none_or(|mark| !marks.contains(&mark)) {
-            // Of another life of the role.
-            return false;
-        }
-        let place = |key: &openrouter_simulator::Key| {
-            let mut accounts = self.openrouter.accounts.iter();
-            let account = accounts.position(|account| account.key(&key.hash).is_some());
-            (account, key.workspace_id.clone())
-        };
-        let wanted = usize::from(entry.connection == "other");
-        let account = &self.openrouter.accounts[wanted];
-        let workspace = entry.workspace.clone();
-        let workspace = workspace.unwrap_or_else(|| account.default_workspace());
-        let accounts = self.openrouter.accounts.iter();
-        let known = accounts.flat_map(|account| entry.keys().filter_map(|hash| account.key(hash)));
-        let mut places: Vec<_> = known.map(|key| place(&key)).collect();
-        places.push((Some(wanted), workspace));
-        self.born(role).is_some_and(|born| born <= key.created_at) && places.contains(&place(key))
-    }
-
-    /// When the role that is there was first ordered, by what is committed.
-    pub(crate) fn born(&self, role: &str) -> Option<Timestamp> {
-        let committed = self.raft.committed();
-        let value = committed.get(&format!("server/born/{role}"))?;
-        String::from_utf8_lossy(value).parse().ok()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::Clock;
 use tokio::time::sleep;
-use vault_plugin_secrets_openrouter::logical::{Data, Existence, Operation, Request, Response};
+use vault_plugin_secrets_openrouter::logical::{Operation, Request};
 
 use crate::dice::Dice;
 use crate::node::{Node, Secondary};
@@ -27,16 +27,26 @@ pub(crate) struct World {
     pub(crate) witness: Witness,
     weather: Mutex<Weather>,
     blows: Mutex<Vec<Blow>>,
-    cluster: Mutex<Cluster>,
-    snapshots: Mutex<Vec<(Timestamp, Map)>>,
+    pub(crate) cluster: Mutex<Cluster>,
+    snapshots: Mutex<Vec<Snapshot>>,
 }
 
+/// All of storage, as it was once.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    taken_at: Timestamp,
+    /// How many promises had been given by then: more may be given in the same moment.
+    pub(crate) promises: u64,
+    pub(crate) map: Map,
+}
+
+/// The engines that there are.
 #[derive(Default)]
-struct Cluster {
+pub(crate) struct Cluster {
     /// The engine of the leader, if it lives.
-    active: Option<Arc<Node>>,
-    /// One that was deposed, and since when.
-    deposed: Option<(Arc<Node>, Timestamp)>,
+    pub(crate) active: Option<Arc<Node>>,
+    /// Those that were deposed, and since when.
+    pub(crate) deposed: Vec<(Arc<Node>, Timestamp)>,
 }
 
 /// Something that befalls a server at one of its next effects.
@@ -58,9 +68,6 @@ pub(crate) enum BlowKind {
     /// A snapshot is taken.
     Snapshot,
 }
-
-/// What a request came to; the error is for people.
-pub(crate) type Answer = Result<Option<Response>, String>;
 
 impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
@@ -137,8 +144,11 @@ impl World {
     pub(crate) fn befall(self: &Arc<Self>, kind: BlowKind) {
         match kind {
             BlowKind::Snapshot => {
-                let mut snapshots = self.snapshots.lock().unwrap();
-                snapshots.push((self.now(), self.raft.committed()));
+                self.snapshots.lock().unwrap().push(Snapshot {
+                    taken_at: self.now(),
+                    promises: self.witness.promises(),
+                    map: self.raft.committed(),
+                });
             }
             BlowKind::KillPlugin => self.kill_plugin(),
             BlowKind::KillServer => {
@@ -174,7 +184,8 @@ impl World {
 
     /// A deposed leader's engine works for some time, at most until the server has drained it.
     fn let_go_on(self: &Arc<Self>, node: Arc<Node>) {
-        self.cluster.lock().unwrap().deposed = Some((Arc::clone(&node), self.now()));
+        let since = (Arc::clone(&node), self.now());
+        self.cluster.lock().unwrap().deposed.push(since);
         let world = Arc::clone(self);
         tokio::spawn(async move {
             sleep(world.dice.pause(100, 90_000)).await;
@@ -216,7 +227,16 @@ impl World {
 
     fn start_engine(self: &Arc<Self>, server: usize) {
         let node = Arc::new(Node::new(self, server));
-        self.cluster.lock().unwrap().active = Some(Arc::clone(&node));
+        let mut cluster = self.cluster.lock().unwrap();
+        cluster.active = Some(Arc::clone(&node));
+        // A server does not begin another term before it is done with what is left of the last one.
+        cluster.deposed.retain(|(deposed, _)| {
+            if deposed.server == server {
+                deposed.life.end();
+            }
+            !deposed.life.is_over()
+        });
+        drop(cluster);
         self.witness.work_began(self.now());
         self.story
             .tell(format!("--- the engine begins on S{server}"));
@@ -236,142 +256,24 @@ impl World {
         if snapshots.is_empty() {
             return;
         }
-        let (taken_at, map) = self.dice.pick(&snapshots).clone();
+        let snapshot = self.dice.pick(&snapshots).clone();
+        let taken_at = snapshot.taken_at;
         self.story
             .tell(format!("--- the snapshot of {taken_at} is restored"));
         let before = self.raft.leader().unwrap_or(0);
         let mut cluster = self.cluster.lock().unwrap();
-        let deposed = cluster.deposed.take().map(|(node, _)| node);
+        let deposed = std::mem::take(&mut cluster.deposed).into_iter();
+        let deposed = deposed.map(|(node, _)| node);
         for node in cluster.active.take().into_iter().chain(deposed) {
             node.life.end();
         }
         drop(cluster);
-        self.witness_restore(taken_at, &map);
-        self.raft.restore(map);
+        self.witness_restore(&snapshot);
+        self.raft.restore(snapshot.map);
         let world = Arc::clone(self);
         tokio::spawn(async move {
             sleep(world.dice.pause(300, 15_000)).await;
             world.elect((before + 1) % SERVERS);
         });
     }
-
-    // --- Requests ---
-
-    /// The engine that a request reaches: a server does not know at once that it was deposed.
-    fn route(&self) -> Option<Arc<Node>> {
-        let cluster = self.cluster.lock().unwrap();
-        let unaware = SignedDuration::from_secs(2);
-        if let Some((node, since)) = &cluster.deposed
-            && self.now().duration_since(*since) < unaware
-            && !node.life.is_over()
-            && self.dice.chance(0.5)
-        {
-            return Some(Arc::clone(node));
-        }
-        cluster.active.clone()
-    }
-
-    /// A request, by somebody who waits no longer than this.
-    pub(crate) async fn ask(
-        self: &Arc<Self>,
-        request: Request,
-        patience: Option<Duration>,
-    ) -> (Answer, Option<Arc<Node>>) {
-        let Some(node) = self.route() else {
-            return (Err("there is no leader".to_owned()), None);
-        };
-        let first = self.ask_node(&node, request.clone(), patience).await;
-        // The server repeats the one request that met a dead process.
-        if first.as_ref().is_err_and(|reason| reason == DIED) && self.dice.chance(0.5) {
-            sleep(Duration::from_millis(200)).await;
-            if let Some(next) = self.active().filter(|next| next.server == node.server) {
-                return (self.ask_node(&next, request, patience).await, Some(next));
-            }
-        }
-        (first, Some(node))
-    }
-
-    /// The same to this engine.
-    pub(crate) async fn ask_node(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        request: Request,
-        patience: Option<Duration>,
-    ) -> Answer {
-        let caller_gone = request.caller_gone.clone();
-        let mut handler = tokio::spawn(handle(Arc::clone(node), request));
-        tokio::select! {
-            biased;
-            answer = &mut handler => match answer {
-                Ok(answer) => answer.map_err(|reason| reason.to_string()),
-                Err(panic) => {
-                    self.violated("a handler panicked", &[]);
-                    Err(panic.to_string())
-                }
-            },
-            () = node.life.ended() => Err(DIED.to_owned()),
-            () = sleep(patience.unwrap_or(LONGEST_REQUEST)) => {
-                caller_gone.cancel();
-                // An answer that was on its way at that moment has still come.
-                sleep(Duration::from_millis(1)).await;
-                if handler.is_finished()
-                    && let Ok(answer) = (&mut handler).await
-                {
-                    return answer.map_err(|reason| reason.to_string());
-                }
-                // The server lets a handler run on; it must not depend on that.
-                if self.dice.chance(0.25) {
-                    self.witness.tear(self.now());
-                    handler.abort();
-                }
-                Err("the caller gave up".to_owned())
-            }
-        }
-    }
-
-    /// Before something arrives at OpenRouter: in a busy account, others delete keys while a listing is
-    /// under way.
-    pub(crate) fn before_arrival(
-        &self,
-        request: &vault_plugin_secrets_openrouter::openrouter::HttpRequest,
-    ) {
-        let is_second_page = request.url.contains("&offset=") && !request.url.contains("&offset=0");
-        if is_second_page && self.dice.chance(0.3) {
-            let account = &self.openrouter.accounts[0];
-            let foreign = account.keys().into_iter().rev();
-            let mut foreign = foreign.filter(|key| key.name.starts_with("somebody's"));
-            if let Some(key) = foreign.next() {
-                self.story
-                    .tell("a person deletes a key of their own, between two pages");
-                account.delete_key(&key.hash).unwrap();
-            }
-        }
-    }
 }
-
-/// As the server does it: it first asks whether a write is a creation.
-async fn handle(
-    node: Arc<Node>,
-    mut request: Request,
-) -> Result<Option<Response>, vault_plugin_secrets_openrouter::logical::Error> {
-    if request.operation == Operation::Update {
-        let question = Request::new(Operation::Update, request.path.clone());
-        if node.backend.existence_check(question).await? == Existence::Absent {
-            request.operation = Operation::Create;
-        }
-    }
-    node.backend.handle_request(request).await
-}
-
-/// A request with these fields.
-pub(crate) fn request(operation: Operation, path: &str, body: serde_json::Value) -> Request {
-    let data = match body {
-        serde_json::Value::Object(fields) => fields,
-        _ => Data::new(),
-    };
-    Request::new(operation, path).with_data(data)
-}
-
-const DIED: &str = "the plugin died";
-/// What the server gives a request.
-const LONGEST_REQUEST: Duration = Duration::from_secs(90);

@@ -2,18 +2,61 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Operation;
+
 use crate::harness::World;
 
-#[tokio::test]
-async fn a_read_of_a_key_is_one_storage_call_and_no_request() {
+/// A lease of an hour: its role's entry serves readers for a whole minute.
+async fn with_an_hours_lease() -> World {
     let world = World::with_role().await;
+    let role = json!({"ttl": 3_600, "rotation_grace_period": 7_200});
+    world.write("roles/app", role).await.unwrap();
+    world.quiet().await;
+    world
+}
+
+#[tokio::test]
+async fn a_read_of_a_key_that_was_read_within_a_minute_asks_nobody_for_anything() {
+    let world = with_an_hours_lease().await;
     world.openrouter.requests().reset();
-    for path in ["creds/app", "static-creds/app", "roles/app"] {
-        let before = world.node().storage.calls();
+    let node = world.node();
+    let calls = || (node.storage.calls(), node.system.calls());
+    let before = calls();
+    for path in ["creds/app", "static-creds/app"].repeat(50) {
         world.read(path).await.unwrap().unwrap();
-        assert_eq!(world.node().storage.calls() - before, 1, "{path}");
+        world.time.set(world.after(1));
+        // A hundred seconds: it is read again after a minute.
     }
+    assert_eq!(calls(), (before.0 + 2, before.1));
+    // Whoever looks at the role itself sees what is stored.
+    world.read("roles/app").await.unwrap().unwrap();
+    assert_eq!(calls(), (before.0 + 3, before.1));
     assert!(world.openrouter.requests().all().is_empty());
+}
+
+#[tokio::test]
+async fn a_short_lease_shortens_the_time_for_which_an_entry_is_used() {
+    let world = World::with_role().await;
+    let node = world.node();
+    world.read("creds/app").await.unwrap();
+    let before = node.storage.calls();
+    // An eighteenth of five minutes.
+    for (seconds, calls) in [(15, 0), (2, 1)] {
+        world.time.set(world.after(seconds));
+        world.read("creds/app").await.unwrap();
+        assert_eq!(node.storage.calls() - before, calls, "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_learns_what_it_is_before_anybody_reads() {
+    let world = World::with_role().await;
+    world.restart().await;
+    world.quiet().await;
+    let before = world.node().system.calls();
+    world.read("creds/app").await.unwrap().unwrap();
+    assert_eq!(world.node().system.calls(), before);
 }
 
 #[tokio::test]
@@ -31,6 +74,43 @@ async fn a_thousand_idle_roles_cost_nothing_at_all() {
     }
     assert_eq!(world.node().storage.calls(), before);
     assert!(world.openrouter.requests().all().is_empty());
+}
+
+#[tokio::test]
+async fn status_and_metrics_cost_no_more_with_ten_thousand_idle_roles_than_with_ten() {
+    let world = World::with_role().await;
+    let mut calls = Vec::new();
+    for copies in [9, 9_999] {
+        world.copy_role(copies).await;
+        world.restart().await;
+        world.quiet().await;
+        world.openrouter.requests().reset();
+        let before = world.node().storage.calls();
+        let status = world.read("status").await.unwrap().unwrap();
+        assert_eq!(status.data["roles"]["rotating"], copies + 1);
+        assert_eq!(status.data["keys"]["current"], copies + 1);
+        world.read("metrics").await.unwrap().unwrap();
+        calls.push(world.node().storage.calls() - before);
+        assert!(world.openrouter.requests().all().is_empty());
+    }
+    assert_eq!(calls[0], calls[1]);
+}
+
+#[tokio::test]
+async fn a_detailed_list_of_roles_reads_none_of_them() {
+    let world = World::with_role().await;
+    world.copy_role(50).await;
+    world.restart().await;
+    world.quiet().await;
+    let before = world.node().storage.calls();
+    let node = world.node();
+    let listed = node.call(Operation::List, "roles/", Value::Null).await;
+    let listed = listed.unwrap().unwrap();
+    assert_eq!(world.node().storage.calls() - before, 1);
+    let info = &listed.data["key_info"]["copy-50"];
+    assert_eq!(info["credential_type"], "rotating");
+    assert_eq!(info["rotation_status"], "success");
+    assert_eq!(info["next_vault_rotation"], world.after(3_600).to_string());
 }
 
 #[tokio::test]

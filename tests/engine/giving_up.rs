@@ -145,3 +145,28 @@ async fn a_deletion_goes_on_without_its_caller() {
     assert!(world.openrouter.account().keys().is_empty());
     assert!(world.role("app").await.is_none());
 }
+
+/// The last moment at which that can be noticed: the key is made and proved.
+#[tokio::test]
+async fn a_reader_that_gives_up_while_the_lease_is_being_stored_leaves_no_key() {
+    let world = World::with_dynamic_role().await;
+    world.write(CI, json!({"max_leases": 1})).await.unwrap();
+    let (node, faults) = (world.node(), world.openrouter.faults());
+    faults.add(Fault::held().on("POST", "/keys"));
+    let gone = CancellationToken::new();
+    let call = node.call_for(gone.clone(), Operation::Read, "creds/ci", Value::Null);
+    let gives_up = async {
+        until_held(&world, 1).await;
+        // The intent is stored; the next entry is the record of the lease.
+        node.storage.gone_when_putting("wal/", gone.clone());
+        faults.clear();
+    };
+    let (answer, ()) = tokio::join!(call, gives_up);
+    assert!(gone.is_cancelled());
+    answer.unwrap_err();
+    world.quiet().await;
+    assert_eq!(world.orders(), 1);
+    assert!(world.openrouter.account().keys().is_empty());
+    assert!(world.intents().is_empty());
+    world.lease().await.unwrap();
+}

@@ -131,9 +131,14 @@ async fn targets(world: &World) -> Vec<Target> {
                     unreachable!()
                 };
                 let body = if method == "delete" { Map::new() } else { body };
+                let path = template
+                    .trim_start_matches('/')
+                    .replace("{name}", name)
+                    .replace("{connection}", "default")
+                    .replace("{hash}", &"0".repeat(64));
                 targets.push(Target {
                     operation,
-                    path: template.trim_start_matches('/').replace("{name}", name),
+                    path,
                     body,
                     fields: fields.clone(),
                 });
@@ -194,6 +199,12 @@ fn bad_values(schema: &Value) -> Vec<Value> {
             json!(1e300),
         ]),
         "string" => bad.extend([json!("a\u{0}b"), json!("\u{1b}[31m"), json!("a\u{85}b")]),
+        "array" => bad.extend([
+            json!("a\u{0}b"),
+            json!(["a\u{1b}"]),
+            json!([["a"]]),
+            json!([{}]),
+        ]),
         other => panic!("the table does not know the type {other}"),
     }
     if schema["enum"].is_array() {

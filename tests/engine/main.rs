@@ -10,6 +10,12 @@ mod addresses;
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
+mod awaiting;
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod cached;
+#[cfg(test)]
 mod concurrency;
 #[cfg(test)]
 mod contradictions;
@@ -17,6 +23,8 @@ mod contradictions;
 mod cost;
 #[cfg(test)]
 mod crash_matrix;
+#[cfg(test)]
+mod custody;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
@@ -29,6 +37,8 @@ mod forgetting;
 mod giving_up;
 #[cfg(test)]
 mod gone;
+#[cfg(test)]
+mod guardrails;
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
@@ -50,6 +60,8 @@ mod refused_updates;
 #[cfg(test)]
 mod restored;
 #[cfg(test)]
+mod role_fields;
+#[cfg(test)]
 mod standby;
 #[cfg(test)]
 mod stored;
@@ -57,6 +69,8 @@ mod stored;
 mod timing;
 #[cfg(test)]
 mod unclear;
+#[cfg(test)]
+mod unheard;
 #[cfg(test)]
 mod unreadable;
 #[cfg(test)]

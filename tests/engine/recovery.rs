@@ -6,7 +6,7 @@ use futures::future::join_all;
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
-use crate::harness::{ROLE, ROTATE, World};
+use crate::harness::{ROLE, ROTATE, World, role};
 
 /// As many first keys were made and never confirmed, nor can they be looked for.
 async fn lost(orders: usize) -> World {
@@ -232,4 +232,36 @@ async fn an_order_that_was_lost_elsewhere_holds_a_role_up_no_longer() {
         .unwrap();
     world.write(ROTATE, Value::Null).await.unwrap();
     assert_eq!(world.version().await, 2);
+}
+
+/// Two roles have an order each whose reply is lost, the second while the first is being looked for.
+#[tokio::test]
+async fn a_listing_that_began_before_an_order_says_nothing_of_its_key() {
+    let world = World::with_role().await;
+    world.write("roles/other", role()).await.unwrap();
+    let (node, faults) = (world.node(), world.openrouter.faults());
+    faults.add(Fault::LostReply.on("POST", "/keys").times(2));
+    faults.add(Fault::held().on("GET", "/keys"));
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    while faults.held() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let other = node.write("rotate-role/other", Value::Null).await;
+    other.unwrap_err();
+    assert_eq!(world.orders(), 4);
+    // The listing that is under way comes to its end, and there is no other.
+    faults.clear();
+    faults.add(Fault::status(503).on("GET", "/keys").forever());
+    world.quiet().await;
+    assert_eq!(world.intents().len(), 1, "the first is settled");
+    let again = node.write("rotate-role/other", Value::Null).await;
+    let refusal = again.unwrap_err().to_string();
+    assert!(
+        refusal.contains("the outcome of an earlier order is unknown"),
+        "{refusal}"
+    );
+    assert_eq!(world.orders(), 4, "nobody has looked for the second yet");
+    faults.clear();
+    world.pass(900).await;
+    assert_eq!(world.violations().await, [""; 0]);
 }

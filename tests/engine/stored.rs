@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
@@ -110,8 +110,21 @@ async fn lived_in() -> World {
     let role = json!({"credential_type": "dynamic", "max_leases": 3, "ttl": 3_000});
     world.write(CI, role).await.unwrap();
     world.lease().await.unwrap();
+    bind(&world).await;
     world.die_during_a_rotation("after POST /keys").await;
     world
+}
+
+/// Gives everything what format 3 brought. Last, so that OpenRouter's keys are those of the formats before.
+async fn bind(world: &World) {
+    let account = world.openrouter.account();
+    account.add_guardrail(NewGuardrail::named("strict"));
+    for role in [ROLE, CI] {
+        let body = json!({"guardrail": "strict", "creator_user_id": "user_one"});
+        world.write(role, body).await.unwrap();
+    }
+    let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d"});
+    world.write("config", bounds).await.unwrap();
 }
 
 /// This build calls its keys and leases otherwise than another did. The newest key is that of the

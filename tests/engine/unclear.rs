@@ -6,7 +6,7 @@ use openrouter_simulator::{Fault, ListDelay, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::Error;
 
-use crate::harness::{Answer, ROLE, ROTATE, World};
+use crate::harness::{Answer, ROLE, ROTATE, World, hashes};
 
 /// Each fault on the creation of the second key.
 fn unclear() -> Vec<Fault> {
@@ -188,6 +188,43 @@ async fn a_refused_first_key_leaves_nothing_at_all() {
         .add(Fault::status(402).on("POST", "/keys"));
     world.write(ROLE, json!({})).await.unwrap_err();
     assert_eq!(world.storage.keys(), before);
+}
+
+#[tokio::test]
+async fn an_order_that_arrived_twice_leaves_a_key_that_dies_after_its_grace_period() {
+    let world = World::with_role().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let current = world.key("app").await.unwrap();
+    let account = world.openrouter.account();
+    let name = current["key_name"].as_str().unwrap();
+    let twin = account.create_key(NewKey::named(name.to_owned())).hash;
+    // The next comparison finds it, by the same mark as the current key's.
+    world.restart().await;
+    world.quiet().await;
+    let role = world.role("app").await.unwrap();
+    assert!(hashes(&role).contains(&twin), "{role:?}");
+    world.pass(599).await;
+    assert_eq!(account.key(&twin).unwrap().deleted_at, None);
+    world.pass(1).await;
+    assert!(account.key(&twin).unwrap().deleted_at.is_some());
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+#[tokio::test]
+async fn both_keys_of_an_order_that_arrived_twice_unheard_are_found() {
+    let world = World::with_role().await;
+    let (account, faults) = (world.openrouter.account(), world.openrouter.faults());
+    faults.add(Fault::LostReply.on("POST", "/keys"));
+    faults.add(Fault::status(503).on("GET", "/keys"));
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    let lost = account.keys();
+    let lost = lost.iter().max_by_key(|key| key.created_at).unwrap();
+    let twin = account.create_key(NewKey::named(lost.name.clone())).hash;
+    recovers(&world, "twice").await;
+    for hash in [&lost.hash, &twin] {
+        assert!(account.key(hash).unwrap().deleted_at.is_some());
+    }
 }
 
 /// In the end there is no key that nobody knows, and the next rotation works.

@@ -31,6 +31,7 @@ async fn a_created_key_is_what_was_asked_for_and_proves_itself() {
         limits: limits(),
         expires_at: Some("2099-12-31T23:59:59Z".parse().unwrap()),
         workspace_id: Some(workspace.clone()),
+        creator_user_id: Some("user_2dHF".to_owned()),
     };
     let created = client.create_key(&asked).await.unwrap();
 
@@ -40,6 +41,7 @@ async fn a_created_key_is_what_was_asked_for_and_proves_itself() {
     assert!(key.limits.agree_with(&asked.limits), "{:?}", key.limits);
     assert_eq!(key.expires_at, asked.expires_at);
     assert_eq!(key.workspace_id, asked.workspace_id);
+    assert_eq!(key.creator_user_id, asked.creator_user_id);
     assert!(!key.disabled && key.created_at.is_some());
     assert_eq!(client.key(&key.hash).await.unwrap(), *key);
 
@@ -54,6 +56,7 @@ async fn a_created_key_is_what_was_asked_for_and_proves_itself() {
     let expected = json!({
         "name": asked.name, "limit": 25, "limit_reset": "monthly", "include_byok_in_limit": true,
         "expires_at": "2099-12-31T23:59:59Z", "workspace_id": workspace.as_str(),
+        "creator_user_id": "user_2dHF",
     });
     assert_eq!(sent[0].body, Some(expected));
 }

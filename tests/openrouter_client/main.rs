@@ -11,6 +11,7 @@ mod api;
 #[path = "../support/egress.rs"]
 mod egress;
 mod finding;
+mod guardrails;
 mod network;
 mod proxy;
 mod stub;
@@ -62,6 +63,7 @@ fn new_key(name: &str) -> NewKey {
         limits: Limits::default(),
         expires_at: None,
         workspace_id: None,
+        creator_user_id: None,
     }
 }
 

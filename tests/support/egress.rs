@@ -1,5 +1,5 @@
-//! An egress proxy as companies run them: it wants credentials, and either passes a tunnel's bytes on
-//! or opens its TLS, with a certificate of its own authority for whatever host is asked for.
+//! An egress proxy as companies run them. It requires credentials, and either forwards a tunnel's
+//! bytes, or opens its TLS with a certificate from its own authority for the requested host.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,15 +27,15 @@ pub(crate) struct EgressProxy {
 
 struct Shared {
     authority: Authority,
-    /// Where the plain bytes of every opened tunnel go; `None` opens none.
+    /// The destination of the plain bytes of every opened tunnel; `None` opens no tunnel.
     upstream: Option<SocketAddr>,
-    /// Whether the way to the proxy itself is TLS.
+    /// Whether the connection to the proxy itself uses TLS.
     behind_tls: bool,
     requests: Mutex<Vec<String>>,
 }
 
 impl EgressProxy {
-    /// A proxy that passes tunnels on to where they are to lead.
+    /// A proxy that forwards tunnels to their destinations.
     pub(crate) async fn passing() -> Self {
         Self::start(None, false).await
     }
@@ -45,7 +45,7 @@ impl EgressProxy {
         Self::start(None, true).await
     }
 
-    /// A proxy that opens the TLS of every tunnel and leads all of them to one plain server.
+    /// A proxy that opens the TLS of every tunnel and forwards all of them to one plain server.
     pub(crate) async fn opening(upstream: SocketAddr) -> Self {
         Self::start(Some(upstream), false).await
     }
@@ -67,12 +67,12 @@ impl EgressProxy {
         }
     }
 
-    /// Where it is, with the credentials that it wants.
+    /// Its URL, with the required credentials.
     pub(crate) fn url(&self) -> String {
         self.url_with("vault:pl%40nted")
     }
 
-    /// Where it is, with other credentials.
+    /// Its URL, with other credentials.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
         let scheme = if self.shared.behind_tls {
             "https"
@@ -92,12 +92,12 @@ impl EgressProxy {
         &self.shared.authority.pem
     }
 
-    /// The heads of the requests that it was sent so far; of tunnels nothing else can be seen.
+    /// The heads of all requests so far; nothing else of a tunnel is visible.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// Whereto tunnels were asked for, refused ones included.
+    /// The destinations of all requested tunnels, including refused ones.
     pub(crate) fn targets(&self) -> Vec<String> {
         let requests = self.requests();
         let targets = requests.iter().filter_map(|request| target(request));
@@ -106,7 +106,7 @@ impl EgressProxy {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with the task, and every connection with it.
+    // Dropped with the task, together with every connection.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
@@ -122,7 +122,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Serves a connection. `None` if one of its ends has gone.
+    /// Serves a connection. `None` if one of its ends is gone.
     async fn tunnel(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
         let mut stream = BufStream::new(stream);
         let mut request = String::new();
@@ -152,7 +152,7 @@ impl Shared {
     }
 }
 
-/// Whereto a request wants a tunnel.
+/// The destination of a requested tunnel.
 fn target(request: &str) -> Option<&str> {
     request.strip_prefix("CONNECT ")?.split(' ').next()
 }

@@ -1,7 +1,7 @@
-//! A small go-plugin host: connects to a plugin, offers it services, and ends it.
+//! A small go-plugin host: connects to a plugin, offers it services, and shuts it down.
 //!
-//! It does what Vault's host does, in its order: one connection, on it the broker's and the stdio
-//! stream, and for each set of services that it offers a listener of its own.
+//! It does what Vault's host does, in the same order: one connection with the broker's and the stdio
+//! stream, and a separate listener for each set of services.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,9 +41,9 @@ pub(crate) struct Host {
     announce: mpsc::Sender<ConnInfo>,
     last_id: AtomicU32,
     sockets: TempDir,
-    /// Ends when the plugin ends the broker's stream.
+    /// Ends when the plugin closes the broker's stream.
     pub(crate) broker_stream: AbortOnDropHandle<()>,
-    /// Ends when the plugin ends the stdio stream; the number of messages that came on it.
+    /// Ends when the plugin closes the stdio stream; returns the number of messages on it.
     pub(crate) stdio_stream: AbortOnDropHandle<usize>,
 }
 
@@ -56,7 +56,7 @@ impl Host {
         (process, host)
     }
 
-    /// Connects to a plugin that has said `line`.
+    /// Connects to a plugin that printed `line`.
     pub(crate) async fn connect(identity: Identity, line: &HandshakeLine) -> Self {
         let channel = channel(line.socket.clone(), identity.client(&line.certificate)).await;
         let (announce, announced) = mpsc::channel(16);
@@ -72,7 +72,7 @@ impl Host {
         }
     }
 
-    /// The same host, connected to its plugin once more.
+    /// The same host with a second connection to its plugin.
     pub(crate) async fn again(&self, line: &HandshakeLine) -> Self {
         Self::connect(self.identity.copy(), line).await
     }
@@ -82,12 +82,12 @@ impl Host {
         self.channel.clone()
     }
 
-    /// TLS towards the plugin, for another connection.
+    /// TLS to the plugin, for another connection.
     pub(crate) fn client_tls(&self) -> ClientConfig {
         self.identity.client(&self.plugin_certificate)
     }
 
-    /// TLS for a listener on which the plugin is expected.
+    /// TLS for a listener that expects the plugin.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor_as(&self.identity)
     }
@@ -96,7 +96,7 @@ impl Host {
         TlsAcceptor::from(Arc::new(identity.server(&self.plugin_certificate)))
     }
 
-    /// Offers services to the plugin and announces them. The number is for the plugin to dial.
+    /// Offers services to the plugin and announces them. Returns the number for the plugin to dial.
     pub(crate) async fn offer(&self, services: Routes) -> (u32, Offer) {
         let id = self.next_id();
         let offer = self.listen(id, services);
@@ -104,28 +104,28 @@ impl Host {
         (id, offer)
     }
 
-    /// A number that has not been used for an offer yet.
+    /// A number that was not used for an offer yet.
     pub(crate) fn next_id(&self) -> u32 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Offers services without telling the plugin where, at the same place for the same number.
+    /// Offers services without announcing them. The same number gives the same address.
     pub(crate) fn listen(&self, id: u32, services: Routes) -> Offer {
         self.listen_as(&self.identity, id, services)
     }
 
-    /// Offers services on a listener that shows another identity than the host's.
+    /// Offers services on a listener that uses another identity than the host's.
     pub(crate) fn listen_as(&self, identity: &Identity, id: u32, services: Routes) -> Offer {
         let tls = self.acceptor_as(identity);
         Offer::new(self.sockets.path().join(id.to_string()), tls, services)
     }
 
-    /// Tells the plugin where an offer is to be found.
+    /// Announces the address of an offer.
     pub(crate) async fn announce(&self, id: u32, offer: &Offer) {
         self.announce_at("unix", id, &offer.path).await;
     }
 
-    /// Tells the plugin that services are to be found on some network at some path.
+    /// Announces services on any network and path.
     pub(crate) async fn announce_at(&self, network: &str, service_id: u32, path: &Path) {
         let address = path.to_str().unwrap().to_owned();
         let info = ConnInfo {
@@ -137,12 +137,12 @@ impl Host {
         self.announce.send(info).await.unwrap();
     }
 
-    /// Asks for the plugin's health under the name that go-plugin uses.
+    /// Checks the plugin's health under go-plugin's name.
     pub(crate) async fn ping(&self) -> ServingStatus {
         health(self.channel(), "plugin").await.unwrap()
     }
 
-    /// Asks the plugin to end.
+    /// Asks the plugin to shut down.
     pub(crate) async fn shutdown(&self) {
         GrpcControllerClient::new(self.channel())
             .shutdown(pb::Empty {})
@@ -151,7 +151,7 @@ impl Host {
     }
 }
 
-/// Services on a listener of their own. They end when this is dropped.
+/// Services on their own listener. They end when this is dropped.
 pub(crate) struct Offer {
     path: PathBuf,
     stop: CancellationToken,
@@ -179,12 +179,12 @@ impl Offer {
         Self { path, stop, server }
     }
 
-    /// Where it is to be found.
+    /// The path of its socket.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the offer back and waits until its last connection has closed.
+    /// Withdraws the offer and waits until its last connection is closed.
     pub(crate) async fn withdraw(mut self) {
         self.stop.cancel();
         (&mut self.server).await.unwrap();
@@ -209,7 +209,7 @@ pub(crate) async fn tls_stream(
         .await
 }
 
-/// Asks for the health of a service.
+/// Checks the health of a service.
 pub(crate) async fn health(channel: Channel, name: &str) -> Result<ServingStatus, tonic::Status> {
     let request = HealthCheckRequest {
         service: name.to_owned(),
@@ -232,8 +232,8 @@ async fn channel(socket: PathBuf, tls: ClientConfig) -> Channel {
         .unwrap()
 }
 
-/// Opens the broker's stream in a task: gRPC for Go does not answer before it has a message, and a
-/// host that waited for the answer here would never send the first.
+/// Opens the broker's stream in a task: gRPC for Go does not answer before it receives a message, and a
+/// host that waited for the answer here would never send the first one.
 fn broker_stream(channel: Channel, announced: mpsc::Receiver<ConnInfo>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut client = GrpcBrokerClient::new(channel);
@@ -261,7 +261,7 @@ async fn accept(
     accepted: mpsc::Sender<io::Result<server::TlsStream<UnixStream>>>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
-        // A plugin that is refused learns it from TLS; the server need not hear of it.
+        // A rejected plugin learns it from TLS; the server need not know.
         if let Ok(stream) = tls.accept(stream).await {
             let _ = accepted.send(Ok(stream)).await;
         }

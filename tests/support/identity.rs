@@ -1,7 +1,7 @@
-//! A host's certificate and the TLS that goes with it, written apart from the plugin's own.
+//! A host's certificate and its TLS, written independently of the plugin's own.
 //!
-//! The certificate has the shape of those that go-plugin makes: P-521, self-signed, an authority
-//! and a leaf in one. For the tests of refusal there is also a certificate without its key.
+//! The certificate has the form of go-plugin's: P-521, self-signed, an authority and a leaf in one. For
+//! tests of refusal there is also a certificate without its key.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use rustls::{
     SignatureScheme, SupportedProtocolVersion,
 };
 
-/// A certificate and a key to show with it.
+/// A certificate and a key.
 pub(crate) struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
 impl Identity {
-    /// A new certificate as a Go host makes one.
+    /// A new certificate like that of a Go host.
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -53,7 +53,7 @@ impl Identity {
         }
     }
 
-    /// This certificate as someone shows it who has seen it but does not hold its key.
+    /// This certificate with another key, as an attacker who has seen it would use it.
     pub(crate) fn forged(&self) -> Self {
         Self {
             certificate: self.certificate.clone(),
@@ -61,7 +61,7 @@ impl Identity {
         }
     }
 
-    /// The same certificate and key once more.
+    /// A copy of the certificate and key.
     pub(crate) fn copy(&self) -> Self {
         Self {
             certificate: self.certificate.clone(),
@@ -69,7 +69,7 @@ impl Identity {
         }
     }
 
-    /// The certificate as `PLUGIN_CLIENT_CERT` carries it.
+    /// The certificate in the form of `PLUGIN_CLIENT_CERT`.
     pub(crate) fn pem(&self) -> String {
         let text = BASE64_STANDARD.encode(&self.certificate);
         let lines: Vec<_> = text
@@ -83,7 +83,7 @@ impl Identity {
         )
     }
 
-    /// TLS towards the plugin whose certificate is `plugin`.
+    /// TLS to the plugin whose certificate is `plugin`.
     pub(crate) fn client(&self, plugin: &[u8]) -> ClientConfig {
         self.client_of(plugin, &[&TLS13, &TLS12])
     }
@@ -93,7 +93,7 @@ impl Identity {
         self.client_of(plugin, &[&TLS12])
     }
 
-    /// TLS for a listener on which the plugin whose certificate is `plugin` is expected.
+    /// TLS for a listener that expects the plugin whose certificate is `plugin`.
     pub(crate) fn server(&self, plugin: &[u8]) -> ServerConfig {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -114,14 +114,14 @@ impl Identity {
         config
     }
 
-    /// rustls would refuse a key that does not fit its certificate, were it not told so directly.
+    /// Bypasses rustls's check that a key matches its certificate.
     fn shown(&self) -> Arc<SingleCertAndKey> {
         let key = any_supported_type(&self.key).unwrap();
         Arc::new(CertifiedKey::new(vec![self.certificate.clone()], key).into())
     }
 }
 
-/// TLS towards a plugin by someone who shows no certificate at all.
+/// TLS to a plugin without a client certificate.
 pub(crate) fn anonymous_client(plugin: &[u8]) -> ClientConfig {
     trusting(plugin, &[&TLS13]).with_no_client_auth()
 }

@@ -1,4 +1,4 @@
-//! What the tests of the built plugin stand on.
+//! Support for the tests of the built plugin.
 
 #![expect(dead_code, reason = "every test file uses its own part of this")]
 #![expect(

@@ -1,5 +1,5 @@
-//! The pages of the documentation as the tests read them: headings, links, and blocks of code with what the
-//! comment before a block says of it.
+//! Documentation pages as the tests read them: headings, links, and code blocks with the comment before
+//! each.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,27 +8,29 @@ use std::path::{Path, PathBuf};
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 /// The pages whose shell blocks `tests/acceptance/documentation.rs` runs.
-pub(crate) const RUN: [&str; 6] = [
+pub(crate) const RUN: [&str; 8] = [
     "README.md",
     "docs/consumers.md",
     "docs/custody.md",
     "docs/install.md",
+    "docs/monitoring.md",
     "docs/operations.md",
+    "docs/restrictions.md",
     "docs/troubleshooting.md",
 ];
 
 /// A page.
 pub(crate) struct Page {
-    /// Below the repository's root.
+    /// The path below the repository's root.
     pub(crate) name: String,
     pub(crate) text: String,
-    /// As GitHub names them.
+    /// In GitHub's form.
     pub(crate) anchors: Vec<String>,
     pub(crate) links: Vec<Link>,
     pub(crate) blocks: Vec<Block>,
 }
 
-/// A link, and the line on which it stands.
+/// A link and its line.
 pub(crate) struct Link {
     pub(crate) to: String,
     pub(crate) line: usize,
@@ -39,22 +41,22 @@ pub(crate) struct Block {
     pub(crate) language: String,
     pub(crate) text: String,
     pub(crate) line: usize,
-    /// The comment right before it.
+    /// The comment directly before it.
     pub(crate) comment: Option<String>,
 }
 
-/// What a comment before a shell block says.
+/// The meaning of a comment before a shell block.
 pub(crate) enum Mark<'a> {
-    /// It is to succeed.
+    /// The block must succeed.
     Runs,
-    /// It is to fail, with this text in what it prints.
+    /// The block must fail, with this text in its output.
     Fails(&'a str),
-    /// It is not run, for this reason.
+    /// The block is not run, for this reason.
     NotRun(&'a str),
 }
 
 impl Block {
-    /// Panics on a comment that means nothing.
+    /// Panics on a comment without a meaning.
     pub(crate) fn mark(&self) -> Mark<'_> {
         let Some(comment) = &self.comment else {
             return Mark::Runs;
@@ -95,7 +97,7 @@ impl Page {
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
                 Event::End(TagEnd::Heading(_)) => {
                     let anchor = anchor(&heading.take().unwrap_or_default());
-                    // The second of a name is told apart by a number.
+                    // A repeated heading is numbered.
                     let before: &mut usize = headings.entry(anchor.clone()).or_default();
                     self.anchors.push(match *before {
                         0 => anchor,
@@ -135,7 +137,7 @@ impl Page {
         }
     }
 
-    /// The blocks that a shell runs.
+    /// The shell blocks.
     pub(crate) fn shell(&self) -> impl Iterator<Item = &Block> {
         self.blocks.iter().filter(|block| block.language == "shell")
     }
@@ -151,7 +153,7 @@ fn comment_of(html: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// The fragment by which GitHub links to a heading.
+/// The fragment of GitHub's link to a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter_map(|c| match c {
         ' ' => Some('-'),

@@ -1,4 +1,4 @@
-//! The built plugin as a process of its own, started as a host starts it.
+//! The built plugin as a separate process, started as a host starts it.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -15,12 +15,12 @@ use tokio::time::timeout;
 
 use super::identity::Identity;
 
-/// The plugin's program in an empty environment, with its output piped. Killed when dropped.
+/// The plugin's program with an empty environment and piped output. Killed when dropped.
 pub(crate) fn program() -> Command {
     program_at(env!("CARGO_BIN_EXE_vault-plugin-secrets-openrouter").as_ref())
 }
 
-/// The same for the program of some plugin.
+/// The same for any plugin's program.
 pub(crate) fn program_at(path: &Path) -> Command {
     let mut command = Command::new(path);
     command
@@ -32,7 +32,7 @@ pub(crate) fn program_at(path: &Path) -> Command {
     command
 }
 
-/// Gives a command the variables that go-plugin and Vault set.
+/// Sets the variables that go-plugin and Vault set.
 pub(crate) fn set_environment(command: &mut Command, identity: &Identity, socket_dir: &Path) {
     command
         .env(
@@ -48,11 +48,11 @@ pub(crate) fn set_environment(command: &mut Command, identity: &Identity, socket
         .env("TMPDIR", socket_dir);
 }
 
-/// A running plugin that has said its handshake line. Killed when dropped.
+/// A running plugin that has printed its handshake line. Killed when dropped.
 pub(crate) struct PluginProcess {
-    /// What the plugin has answered to the handshake.
+    /// The handshake line.
     pub(crate) line: HandshakeLine,
-    /// What it prints after that.
+    /// What it prints after the handshake line.
     pub(crate) stdout: Lines,
     /// What it logs.
     pub(crate) stderr: Lines,
@@ -66,12 +66,12 @@ impl PluginProcess {
         Self::start_with(identity, |_| ()).await
     }
 
-    /// Starts the plugin, its command changed by `change` beforehand.
+    /// Starts the plugin after `change` has changed its command.
     pub(crate) async fn start_with(identity: &Identity, change: impl FnOnce(&mut Command)) -> Self {
         Self::start_program(program(), identity, change).await
     }
 
-    /// The same with some plugin's program.
+    /// The same for any plugin's program.
     pub(crate) async fn start_program(
         mut command: Command,
         identity: &Identity,
@@ -96,7 +96,7 @@ impl PluginProcess {
         }
     }
 
-    /// Where the plugin puts its sockets, and nobody else puts anything.
+    /// The directory of the plugin's sockets; nothing else uses it.
     pub(crate) fn socket_dir(&self) -> &Path {
         self.socket_dir.path()
     }
@@ -112,19 +112,19 @@ impl PluginProcess {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits for the process to exit on its own.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let exit = timeout(PATIENCE, self.child.wait()).await;
         exit.expect("the plugin does not end").unwrap()
     }
 
-    /// How many files and sockets it has open.
+    /// How many files and sockets are open.
     pub(crate) fn open_files(&self) -> usize {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.id()));
         files.unwrap().count()
     }
 
-    /// What it has taken of the system's memory so far.
+    /// Its memory use so far.
     pub(crate) fn memory(&self) -> Memory {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let bytes = |name: &str| {
@@ -144,19 +144,20 @@ impl PluginProcess {
     }
 }
 
-/// How much memory a process has had at most, in bytes.
+/// The peak memory of a process, in bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// Addresses, whether anything is behind them or not.
+    /// Reserved addresses, used or not.
     pub(crate) reserved: u64,
-    /// What was really there.
+    /// Memory that was actually used.
     pub(crate) used: u64,
 }
 
-/// Whether a process, of whomever, is there and has not ended.
+/// Whether a process exists and has not ended. It need not be a child.
 pub(crate) fn lives(process: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // Behind the name, which is in parentheses. A dead one may wait for its parent as a zombie.
+    // After the name, which is in parentheses. A dead process may be a zombie until its parent waits
+    // for it.
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
     state.is_some_and(|state| !state.starts_with('Z'))
 }
@@ -165,20 +166,20 @@ pub(crate) fn lives(process: u32) -> bool {
 pub(crate) struct Lines(mpsc::UnboundedReceiver<String>);
 
 impl Lines {
-    /// Reads lines until the end, so that the process never waits for a reader.
+    /// Reads lines until the end, so that the process never blocks on a full pipe.
     pub(crate) fn of(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let (read, lines) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut output = BufReader::new(output).lines();
             while let Ok(Some(line)) = output.next_line().await {
-                // A test that no longer listens still has to drain the pipe.
+                // The pipe must be drained even if the test no longer reads.
                 let _ = read.send(line);
             }
         });
         Self(lines)
     }
 
-    /// The next line, or nothing at the end of the output.
+    /// The next line, or `None` at the end of the output.
     pub(crate) async fn next(&mut self) -> Option<String> {
         timeout(PATIENCE, self.0.recv())
             .await
@@ -195,14 +196,14 @@ impl Lines {
     }
 }
 
-/// A handshake line, taken apart as strictly as by go-plugin.
+/// A handshake line, parsed as strictly as in go-plugin.
 #[derive(Debug)]
 pub(crate) struct HandshakeLine {
     pub(crate) app_protocol: u32,
     pub(crate) socket: PathBuf,
     /// The plugin's certificate as DER; empty without TLS.
     pub(crate) certificate: Vec<u8>,
-    /// The answer to whether the broker can be multiplexed, if there is one.
+    /// The answer about a multiplexed broker, if there is one.
     pub(crate) multiplexed: Option<bool>,
 }
 
@@ -223,5 +224,5 @@ impl HandshakeLine {
     }
 }
 
-/// How long anything may take before a test fails. Only a broken plugin comes near it.
+/// The longest wait before a test fails. Only a broken plugin comes close.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! Counts the connections that the plugin has to a listener of the host's.
+//! Counts the plugin's connections to a listener of the host.
 //!
-//! A connection ends here with whoever made it. At the listener itself an orderly end that the
-//! server brought about could not be told from one that the plugin did.
+//! Here a connection ends only if the plugin closes it. At the listener itself, an orderly close by the
+//! server looks the same as one by the plugin.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A listener that passes connections on and counts them. They end when this is dropped.
+/// A listener that forwards connections and counts them. They end when this is dropped.
 pub(crate) struct Relay {
     dir: TempDir,
     connections: watch::Receiver<usize>,
@@ -21,7 +21,7 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Stands before the listener at `target`.
+    /// Forwards to the listener at `target`.
     pub(crate) fn to(target: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
@@ -34,7 +34,7 @@ impl Relay {
         }
     }
 
-    /// Where it is to be found itself.
+    /// The path of its own socket.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join(SOCKET)
     }
@@ -44,7 +44,7 @@ impl Relay {
         *self.connections.borrow()
     }
 
-    /// Waits until none is.
+    /// Waits until no connection is open.
     pub(crate) async fn closed(&self) {
         let mut connections = self.connections.clone();
         connections.wait_for(|open| *open == 0).await.unwrap();

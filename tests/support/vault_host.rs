@@ -1,7 +1,7 @@
 //! A small Vault server: mounts the built plugin and calls its backend service.
 //!
-//! It stands on the go-plugin host next door and knows what Vault does with it: which service it
-//! offers to whom, which id it puts on a call, and how a reply is to be read.
+//! It builds on the go-plugin host next to it and adds Vault's behaviour: which services it offers to
+//! which mount, which id it puts on a call, and how it reads a reply.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::process::PluginProcess;
 use super::relay::Relay;
 use super::vault_mount::MountServer;
 
-/// A server with the built plugin, not mounted yet.
+/// A server with the built plugin, which is not mounted yet.
 pub(crate) struct Vault {
     pub(crate) plugin: PluginProcess,
     pub(crate) host: Host,
@@ -40,7 +40,7 @@ impl Vault {
         self.mount_on(MountServer::default()).await
     }
 
-    /// The same on a server that was told how to behave.
+    /// The same on a server with this behaviour.
     pub(crate) async fn mount_on(&self, server: MountServer) -> Mount {
         let services = self.offer(&server);
         self.announce(&services).await;
@@ -55,7 +55,7 @@ impl Vault {
         }
     }
 
-    /// Whoever puts these ids on its calls.
+    /// A caller that puts these ids on its calls.
     pub(crate) fn caller(&self, ids: &[&str]) -> Caller {
         Caller {
             channel: self.host.channel(),
@@ -63,7 +63,7 @@ impl Vault {
         }
     }
 
-    /// Offers a mount's services without telling the plugin where.
+    /// Offers a mount's services without announcing them to the plugin.
     pub(crate) fn offer(&self, server: &MountServer) -> MountServices {
         let id = self.host.next_id();
         let offer = self.host.listen(id, server.services());
@@ -71,7 +71,7 @@ impl Vault {
         MountServices { id, relay, offer }
     }
 
-    /// Tells the plugin where a mount's services are.
+    /// Announces a mount's services to the plugin.
     pub(crate) async fn announce(&self, services: &MountServices) {
         let path = services.relay.path();
         self.host.announce_at("unix", services.id, &path).await;
@@ -86,16 +86,16 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Makes a request. `data` is what its fields are, `Value::Null` for none.
+    /// Makes a request with the fields in `data`; `Value::Null` for none.
     pub(crate) async fn request(&self, operation: &str, path: &str, data: Value) -> Reply {
         let request = request(operation, path, &data.to_string());
         Reply(self.caller.handle(request).await.unwrap())
     }
 }
 
-/// The listener that one mount's services are on.
+/// The listener of one mount's services.
 pub(crate) struct MountServices {
-    /// The number that the plugin is told to dial.
+    /// The number for the plugin to dial.
     pub(crate) id: u32,
     relay: Relay,
     offer: Offer,
@@ -107,8 +107,8 @@ impl MountServices {
         self.relay.connections()
     }
 
-    /// Takes the services back, as a server does after cleanup: returns when every connection is
-    /// closed, for which calls under way are waited for.
+    /// Withdraws the services, as a server does after cleanup. Returns when every connection is closed;
+    /// calls in flight are awaited.
     pub(crate) async fn withdraw(self) {
         let withdrawn = timeout(PATIENCE, self.offer.withdraw()).await;
         withdrawn.expect("the plugin holds the server up");
@@ -121,7 +121,7 @@ impl MountServices {
     }
 }
 
-/// Calls the plugin's services with some ids on every call; Vault puts exactly one there.
+/// Calls the plugin's services with some ids on every call; Vault always sends exactly one.
 #[derive(Clone)]
 pub(crate) struct Caller {
     channel: Channel,
@@ -129,7 +129,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Sets an instance up as at registration: no configuration, no uuid.
+    /// Sets up an instance as at registration: no configuration, no uuid.
     pub(crate) async fn setup(&self, broker_id: u32) -> Result<pb::SetupReply, Status> {
         let args = pb::SetupArgs {
             broker_id,
@@ -152,7 +152,7 @@ impl Caller {
         self.handle_within(None, request).await
     }
 
-    /// The same with a deadline that the plugin is told.
+    /// The same with a deadline that is sent to the plugin.
     pub(crate) async fn handle_within(
         &self,
         deadline: Option<Duration>,
@@ -169,10 +169,9 @@ impl Caller {
         reply.map(tonic::Response::into_inner)
     }
 
-    /// Announces the message of a request, of so many bytes, and sends nothing more: how that is
-    /// refused.
+    /// Announces a request message of this many bytes, and sends nothing more. Returns the error.
     pub(crate) async fn announce_a_message_of(&self, bytes: u32) -> Status {
-        // A byte that says that nothing is compressed, and four for the length.
+        // One byte that marks the message as uncompressed, and four for its length.
         let mut prefix = vec![0];
         prefix.extend(bytes.to_be_bytes());
         let prefix = String::from_utf8(prefix).expect("bytes that are text, too");
@@ -228,7 +227,7 @@ impl Caller {
     }
 
     fn client(&self) -> BackendClient<Channel> {
-        // As in go-plugin, whose clients take messages of any size.
+        // As in go-plugin, whose clients accept messages of any size.
         BackendClient::new(self.channel.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX)
@@ -244,7 +243,7 @@ impl Caller {
     }
 }
 
-/// A request as Vault sends one.
+/// A request in Vault's form.
 pub(crate) fn request(operation: &str, path: &str, data: &str) -> pb::Request {
     pb::Request {
         id: "b8a1f0d2".to_owned(),
@@ -257,12 +256,12 @@ pub(crate) fn request(operation: &str, path: &str, data: &str) -> pb::Request {
     }
 }
 
-/// What the plugin has answered, to be read as Vault would.
+/// The plugin's reply, interpreted as Vault would.
 #[derive(Debug)]
 pub(crate) struct Reply(pub(crate) pb::HandleRequestReply);
 
 impl Reply {
-    /// The answer, which there is.
+    /// The answer; panics if there is none.
     pub(crate) fn response(self) -> pb::Response {
         let Self(reply) = self;
         assert_eq!(reply.err, None);
@@ -277,7 +276,7 @@ impl Reply {
         data
     }
 
-    /// That it is done: what little there may be to say is no refusal.
+    /// Checks that the request succeeded; the answer, if any, is not an error.
     pub(crate) fn done(self) {
         assert_eq!(self.0.err, None);
         if self.0.response.is_some() {
@@ -285,12 +284,12 @@ impl Reply {
         }
     }
 
-    /// That there is nothing to say.
+    /// Checks that there is no answer.
     pub(crate) fn nothing(self) {
         assert_eq!(self.0, pb::HandleRequestReply::default());
     }
 
-    /// The text of a refusal that blames the user: a response with the text and nothing besides.
+    /// The text of an error that blames the user: a response with only that text.
     pub(crate) fn refusal(self) -> String {
         let data: Value = serde_json::from_str(&self.response().data).unwrap();
         let fields = data.as_object().unwrap();
@@ -298,12 +297,12 @@ impl Reply {
         fields["error"].as_str().unwrap().to_owned()
     }
 
-    /// The error of a reply that has no answer.
+    /// The error of a reply without an answer.
     pub(crate) fn fault(self) -> pb::ProtoError {
         assert_eq!(self.0.response, None);
         self.0.err.expect("an error")
     }
 }
 
-/// How long the plugin may take to close a connection. Only a broken one comes near it.
+/// How long the plugin may take to close a connection. Only a broken plugin comes close.
 const PATIENCE: Duration = Duration::from_secs(50);

@@ -1,7 +1,8 @@
-//! What a Vault server keeps for one mount and offers to the plugin: storage, system view, events.
+//! A Vault server's side of one mount: the storage, system view and events that it offers to the
+//! plugin.
 //!
-//! The storage is in memory, can be looked into and changed behind the plugin's back, and can be
-//! told to refuse. Whatever the plugin calls is counted.
+//! The storage is in memory. Tests can inspect it, change it behind the plugin's back, and make it
+//! reject calls. All calls of the plugin are counted.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -18,28 +19,28 @@ use vault_plugin_secrets_openrouter::logical::pb::backend::system_view_server::{
     SystemView, SystemViewServer,
 };
 
-/// The server's side of a mount. Clones are the same mount.
+/// The server's side of a mount. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct MountServer(Arc<Shared>);
 
-/// How the server treats what the plugin asks of it.
+/// How the server handles the plugin's calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
-    /// It does it.
+    /// It carries them out.
     #[default]
     Obliging,
-    /// It refuses writes with a text in the reply.
+    /// It rejects writes with a text in the reply.
     ReadOnly,
-    /// It refuses writes with a gRPC status.
+    /// It rejects writes with a gRPC status.
     ReadOnlyByStatus,
-    /// There is nothing behind storage and system view, as while a plugin is registered.
+    /// Storage and system view are missing, as during a plugin's registration.
     Absent,
 }
 
-/// What becomes of an event.
+/// How the server handles an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum EventBus {
-    /// It is kept for the test.
+    /// It is stored for the test.
     #[default]
     Takes,
     /// The server has no event bus.
@@ -59,19 +60,19 @@ struct Shared {
     system_calls: AtomicUsize,
 }
 
-/// What a test sees and changes.
+/// Inspection and changes by a test.
 impl MountServer {
-    /// Changes how the plugin's calls are treated from now on.
+    /// Changes how the plugin's calls are handled from now on.
     pub(crate) fn set_mood(&self, mood: Mood) {
         *self.0.mood.lock().unwrap() = mood;
     }
 
-    /// Changes what becomes of events from now on.
+    /// Changes how events are handled from now on.
     pub(crate) fn set_event_bus(&self, event_bus: EventBus) {
         *self.0.event_bus.lock().unwrap() = event_bus;
     }
 
-    /// What the node is, as the bits of `consts.ReplicationState`.
+    /// The node's state, as the bits of `consts.ReplicationState`.
     pub(crate) fn set_replication_state(&self, bits: i32) {
         self.0.replication_state.store(bits, Ordering::SeqCst);
     }
@@ -81,41 +82,41 @@ impl MountServer {
         self.entries().insert(key.to_owned(), value);
     }
 
-    /// What is stored under a key.
+    /// The entry under a key.
     pub(crate) fn entry(&self, key: &str) -> Option<Vec<u8>> {
         self.entries().get(key).cloned()
     }
 
-    /// Everything that is stored.
+    /// All entries.
     pub(crate) fn stored(&self) -> BTreeMap<String, Vec<u8>> {
         self.entries().clone()
     }
 
-    /// The keys of storage below a prefix.
+    /// The keys below a prefix.
     pub(crate) fn keys_below(&self, prefix: &str) -> Vec<String> {
         let entries = self.entries();
         let below = entries.keys().filter(|key| key.starts_with(prefix));
         below.cloned().collect()
     }
 
-    /// How many calls of storage there were.
+    /// The number of storage calls.
     pub(crate) fn storage_calls(&self) -> usize {
         self.0.storage_calls.load(Ordering::SeqCst)
     }
 
-    /// How many calls of the system view there were.
+    /// The number of system view calls.
     pub(crate) fn system_calls(&self) -> usize {
         self.0.system_calls.load(Ordering::SeqCst)
     }
 
-    /// The events that were taken.
+    /// The accepted events.
     pub(crate) fn events(&self) -> Vec<pb::SendEventRequest> {
         self.0.events.lock().unwrap().clone()
     }
 
-    /// The services that the plugin is offered.
+    /// The services for the plugin.
     pub(crate) fn services(&self) -> Routes {
-        // As in go-plugin, whose servers take messages of any size.
+        // As in go-plugin, whose servers accept messages of any size.
         let storage = StorageServer::new(self.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
@@ -123,7 +124,7 @@ impl MountServer {
         services
             .add_service(storage)
             .add_service(SystemViewServer::new(self.clone()));
-        // OpenBao has no such service, which is not the same as one that refuses.
+        // OpenBao does not have this service, which differs from a service that rejects calls.
         if *self.0.event_bus.lock().unwrap() != EventBus::Unknown {
             services.add_service(EventsServer::new(self.clone()));
         }
@@ -143,7 +144,7 @@ impl MountServer {
         self.present()
     }
 
-    /// The text of the reply, when it is a refusal.
+    /// The text of the reply, if it is an error.
     fn writing(&self) -> Result<Option<String>, Status> {
         self.reading()?;
         match self.mood() {

@@ -1,7 +1,7 @@
-//! The walls of the house: floors know only those below them, and so do the rooms of the engine. Read
-//! from `src/` itself, so that an import that goes up fails here.
+//! The walls of the house: floors and rooms of the engine may use only those below them. Read from
+//! `src/` itself, so that an upward import fails here.
 
-// Everything is test code; saying so lets clippy allow what it allows in tests.
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
 mod order;
 #[cfg(test)]

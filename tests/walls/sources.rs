@@ -1,4 +1,4 @@
-//! The files of `src/`, and which paths inside the crate each of them names.
+//! The files of `src/`, and the crate paths that each of them names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// A file of the sources.
+/// A source file.
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     pub(crate) module: Vec<String>,
@@ -14,7 +14,7 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// Every path inside the crate that the file names, from the crate's root.
+    /// Every path that the file names, from the crate's root.
     pub(crate) fn references(&self) -> Vec<Vec<String>> {
         let tokens = TokenStream::from_str(&self.text).expect("it is Rust");
         let mut found = Vec::new();
@@ -51,7 +51,7 @@ fn walk(tokens: TokenStream, module: &[String], found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// Follows a path that has come to `base`, whose next `::` is at `at`.
+/// Follows a path from `base`, whose next `::` is at `at`.
 fn follow(
     tokens: &[TokenTree],
     at: &mut usize,
@@ -79,7 +79,7 @@ fn follow(
     found.push(base);
 }
 
-/// The paths of a `{…}` in a `use`.
+/// The paths in the `{…}` of a `use`.
 fn branch(tokens: TokenStream, base: &[String], found: &mut Vec<Vec<String>>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     for part in tokens.split(|token| is_punct(Some(token), ',')) {
@@ -98,7 +98,7 @@ fn is_punct(token: Option<&TokenTree>, c: char) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == c)
 }
 
-/// All of `src/` but for what the fuzzer calls, which is no floor.
+/// All of `src/` except the fuzzer's entry points, which are not a floor.
 pub(crate) fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();

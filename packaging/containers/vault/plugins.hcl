@@ -1,3 +1,3 @@
-# Beside whatever else is in the configuration directory. Vault sets the capability to lock memory on its own
-# program only, so in a container the plugin says in the log that it cannot, and goes on.
+# Added to the rest of the configuration directory. Vault gives only its own program the capability to
+# lock memory, so in a container the plugin logs that it cannot lock memory, and continues.
 plugin_directory = "/vault/plugins"

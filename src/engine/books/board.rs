@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::openrouter::KeyHash;
 
 /// In which way a key is not as it should be, or was not.
@@ -36,6 +36,8 @@ pub enum Drift {
     KeyMoved,
     /// The key has another name.
     KeyRenamed,
+    /// The key was taken off its guardrail, or given another one; it is assigned again.
+    GuardrailChanged,
     /// A key of the role's was unknown to storage; it is superseded now.
     UnknownKey,
 }
@@ -55,6 +57,7 @@ impl Drift {
             Self::LeasedKeyDisabled => "leased_key_disabled",
             Self::KeyMoved => "key_moved",
             Self::KeyRenamed => "key_renamed",
+            Self::GuardrailChanged => "guardrail_changed",
             Self::UnknownKey => "unknown_key",
         }
     }
@@ -95,7 +98,7 @@ struct Posted {
     /// What was said of a key and still holds, with its details.
     standing: HashMap<(KeyHash, Drift), String>,
     copies: BTreeMap<ConnectionName, Copies>,
-    strays: BTreeMap<ConnectionName, BTreeSet<KeyHash>>,
+    strays: BTreeMap<Place, BTreeSet<KeyHash>>,
     compared: BTreeMap<ConnectionName, Timestamp>,
 }
 
@@ -167,28 +170,47 @@ impl Board {
         posted.copies.values().next().cloned()
     }
 
-    /// The keys of this mount's mark that belong to nobody, through a connection. Returns those that
-    /// were not known yet.
-    pub fn post_strays(
-        &self,
-        connection: &ConnectionName,
-        strays: BTreeSet<KeyHash>,
-    ) -> BTreeSet<KeyHash> {
+    /// The keys of this mount's mark that belong to nobody, at a place. Returns those that were not
+    /// there before.
+    pub fn post_strays(&self, place: &Place, strays: BTreeSet<KeyHash>) -> BTreeSet<KeyHash> {
         let mut posted = self.posted();
-        let known = posted.strays.entry(connection.clone()).or_default();
+        let known = posted.strays.entry(place.clone()).or_default();
         let new = strays.difference(known).cloned().collect();
-        known.extend(strays);
+        *known = strays;
         new
     }
 
-    /// Everything of a connection has been compared.
-    pub fn compared(&self, connection: &ConnectionName, at: Timestamp) {
-        self.posted().compared.insert(connection.clone(), at);
+    /// How many such keys there are, through a connection.
+    pub fn strays(&self, connection: &ConnectionName) -> usize {
+        let posted = self.posted();
+        let strays = posted.strays.iter();
+        strays
+            .filter(|(place, _)| place.connection == *connection)
+            .map(|(_, strays)| strays.len())
+            .sum()
+    }
+
+    /// Everything of a connection has been compared, which is at these places.
+    pub fn compared(&self, connection: &ConnectionName, places: &BTreeSet<Place>, at: Timestamp) {
+        let mut posted = self.posted();
+        posted.compared.insert(connection.clone(), at);
+        let is_there = |place: &Place| place.connection != *connection || places.contains(place);
+        posted.strays.retain(|place, _| is_there(place));
     }
 
     /// When everything of a connection was last compared.
     pub fn last_compared(&self, connection: &ConnectionName) -> Option<Timestamp> {
         self.posted().compared.get(connection).copied()
+    }
+
+    /// There is no such connection any more.
+    pub fn forget_connection(&self, connection: &ConnectionName) {
+        let mut posted = self.posted();
+        posted.compared.remove(connection);
+        posted.copies.remove(connection);
+        posted
+            .strays
+            .retain(|place, _| place.connection != *connection);
     }
 
     /// Forgets everything.
@@ -267,5 +289,26 @@ mod tests {
         assert!(!board.clear_copies(&first) && board.copies().is_some());
         assert!(board.clear_copies(&second) && board.copies().is_none());
         assert!(!board.clear_copies(&second), "it was over already");
+    }
+
+    #[test]
+    fn strays_are_news_once_and_counted_where_there_still_are_keys() {
+        let (board, connection) = (Board::default(), ConnectionName::default());
+        let place = Place {
+            connection: connection.clone(),
+            workspace_id: None,
+        };
+        assert_eq!(
+            board.post_strays(&place, [hash(1)].into()),
+            [hash(1)].into()
+        );
+        let both: BTreeSet<_> = [hash(1), hash(2)].into();
+        assert_eq!(board.post_strays(&place, both), [hash(2)].into());
+        assert_eq!(board.strays(&connection), 2);
+        assert!(board.post_strays(&place, [hash(2)].into()).is_empty());
+        board.compared(&connection, &[place].into(), Timestamp::UNIX_EPOCH);
+        assert_eq!(board.strays(&connection), 1);
+        board.compared(&connection, &BTreeSet::new(), Timestamp::UNIX_EPOCH);
+        assert_eq!(board.strays(&connection), 0);
     }
 }

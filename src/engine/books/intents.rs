@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::looks::Looks;
 use crate::engine::connection::{InUse, Making};
 use crate::engine::keeper::Keeper;
-use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
+use crate::engine::names::{Nonce, Place, RoleName};
 use crate::engine::task::Task;
 use crate::framework::wal::{self, Log, Written};
 use crate::logical::{Storage, StorageError};
@@ -148,6 +148,18 @@ impl Intents {
         lock(&self.own).contains(nonce)
     }
 
+    /// Every intent, and whether a task of this process is seeing it through.
+    pub fn all(&self) -> Vec<(Intent, bool)> {
+        let in_flight = lock(&self.in_flight);
+        let known = self.log.entries().into_iter();
+        known
+            .map(|(_, Written { data, .. })| {
+                let is_in_flight = in_flight.contains(&data.nonce);
+                (data, is_in_flight)
+            })
+            .collect()
+    }
+
     /// The intents that are adrift at a place, and when they were announced.
     pub fn adrift(&self, place: &Place) -> Vec<Written<Intent>> {
         let mut adrift = self.all_adrift();
@@ -187,14 +199,6 @@ impl Intents {
             .map(|written| self.looks.of(&written.data.nonce).next)
             .min()?;
         Some(next.max(self.looks.rested(place, now)))
-    }
-
-    /// Through which connections keys were ordered whose outcome is still unknown.
-    pub fn connections(&self) -> BTreeSet<ConnectionName> {
-        let known = self.log.entries().into_iter();
-        known
-            .map(|(_, written)| written.data.place.connection)
-            .collect()
     }
 
     /// Strikes an intent out: its key is where it belongs, or gone, or was never made.

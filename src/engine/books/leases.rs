@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
+use crate::engine::role::Terms;
 use crate::framework::wal::{self, Log};
 use crate::framework::{Held, Locks};
 use crate::logical::{Storage, StorageError};
-use crate::openrouter::{KeyHash, Limits, WorkspaceId};
+use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
 /// A key under a lease: all that its end needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,19 @@ pub struct LeasedKey {
     pub connection: ConnectionName,
     /// By what OpenRouter knows it.
     pub key_hash: KeyHash,
+}
+
+/// Who asked for the key of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requester {
+    /// The display name of the token.
+    pub display_name: String,
+    /// Its identity entity; empty when there is none.
+    pub entity_id: String,
+    /// The request, by the id under which the server's audit log has it.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A lease that the server has, or is about to have.
@@ -43,6 +57,12 @@ pub struct Record {
     /// The limits that it was given; `None` for leases of the first stored format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Limits>,
+    /// The guardrail that it is held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Who asked for it; `None` for a record of the first format, which did not say.
+    #[serde(default)]
+    pub requester: Option<Requester>,
 }
 
 impl Record {
@@ -53,6 +73,13 @@ impl Record {
             workspace_id: self.workspace_id.clone(),
         }
     }
+
+    /// The guardrail of these terms, if the key is to be held to it and is not.
+    pub fn lacks<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
+        let wanted = terms.guardrail_id.as_ref()?;
+        let lacks = self.guardrail_id.as_ref() != Some(wanted) && self.place() == terms.place();
+        lacks.then_some(wanted)
+    }
 }
 
 /// The leases of a mount.
@@ -60,6 +87,9 @@ pub struct Leases {
     log: Log<Record>,
     /// Leases being issued, per role. A plain mutex: it is never held across an await.
     coming: Mutex<HashMap<RoleName, usize>>,
+    /// The terms of roles that were given another guardrail while this process knew of them: a key that
+    /// was ordered before must not be handed out without it. A plain mutex, as above.
+    guarded: Mutex<HashMap<RoleName, Terms>>,
     /// One change of a lease at a time.
     locks: Locks,
 }
@@ -67,7 +97,9 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
+            // 2: who asked, what the key was granted, and what it is held to.
             log: Log::new("lease", 2),
+            guarded: Mutex::default(),
             coming: Mutex::default(),
             locks: Locks::default(),
         }
@@ -83,6 +115,7 @@ impl Leases {
     /// Forgets what storage has as well.
     pub(super) fn forget(&self) {
         self.log.forget(|_| false);
+        self.guarded().clear();
     }
 
     /// The sole right to change a lease: a lease that ends cannot be extended meanwhile.
@@ -146,9 +179,51 @@ impl Leases {
             .map(|(_, written)| written.data)
     }
 
+    /// How many leases are alive.
+    pub fn count(&self) -> usize {
+        self.log.count(|_| true)
+    }
+
     /// How many leases of a role are alive.
     pub fn of_role(&self, role: &RoleName) -> usize {
         self.log.count(|record| record.key.role == *role)
+    }
+
+    /// The leases of a role whose keys are not held to its guardrail.
+    pub fn unguarded(&self, role: &RoleName, terms: &Terms) -> Vec<Record> {
+        if terms.guardrail_id.is_none() {
+            return Vec::new();
+        }
+        self.all()
+            .filter(|record| record.key.role == *role && record.lacks(terms).is_some())
+            .collect()
+    }
+
+    /// From now on no key of the role that was made under other terms is handed out without the
+    /// guardrail of these. Called before they are stored, and whenever they were read to be carried out.
+    pub fn expect_guardrail(&self, role: &RoleName, terms: &Terms) {
+        let mut guarded = self.guarded();
+        if terms.guardrail_id.is_some() {
+            guarded.insert(role.clone(), terms.clone());
+        } else {
+            guarded.remove(role);
+        }
+    }
+
+    /// There is no such role any more.
+    pub fn forget_guardrail(&self, role: &RoleName) {
+        self.guarded().remove(role);
+    }
+
+    /// Whether the key of a lease that was just begun may be handed out.
+    pub fn is_guarded(&self, record: &Record) -> bool {
+        let guarded = self.guarded();
+        let terms = guarded.get(&record.key.role);
+        terms.is_none_or(|terms| record.lacks(terms).is_none())
+    }
+
+    fn guarded(&self) -> MutexGuard<'_, HashMap<RoleName, Terms>> {
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {
@@ -195,6 +270,26 @@ impl LeaseGuard {
             log.overwrite(storage, id, later, written.at).await?;
         }
         Ok(true)
+    }
+
+    /// The lease's key is held to this guardrail now.
+    ///
+    /// # Errors
+    /// When it cannot be stored; the key is then assigned once more.
+    pub async fn note_guarded(
+        &self,
+        storage: &dyn Storage,
+        guardrail_id: &GuardrailId,
+    ) -> Result<(), StorageError> {
+        let (log, id) = (&self.leases.log, self.nonce.as_str());
+        let Some(written) = log.entry(id) else {
+            return Ok(());
+        };
+        let guarded = Record {
+            guardrail_id: Some(guardrail_id.clone()),
+            ..written.data
+        };
+        log.overwrite(storage, id, guarded, written.at).await
     }
 
     /// Brings the end of a lease forward of which nobody has heard.
@@ -245,75 +340,4 @@ impl Drop for Admission {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::logical::MemoryStorage;
-
-    fn record(number: u64, role: &str) -> Record {
-        let nonce = format!("{number:032x}");
-        serde_json::from_value(json!({
-            "nonce": nonce,
-            "role": role,
-            "connection": "default",
-            "key_hash": format!("{number:064x}"),
-            "until": "2026-11-21T12:00:00Z",
-        }))
-        .unwrap()
-    }
-
-    fn role(name: &str) -> RoleName {
-        RoleName::new(name).unwrap()
-    }
-
-    async fn with(records: u64) -> (Arc<Leases>, MemoryStorage) {
-        let (leases, storage) = (Arc::<Leases>::default(), MemoryStorage::default());
-        for number in 0..records {
-            let begun = leases.begin(&storage, record(number, "ci"), Timestamp::UNIX_EPOCH);
-            begun.await.unwrap();
-        }
-        (leases, storage)
-    }
-
-    #[tokio::test]
-    async fn those_that_are_coming_count_until_they_are_given_up() {
-        let (leases, _) = with(1).await;
-        let coming = leases.admit(&role("ci"), Some(2)).ok().unwrap();
-        let full = leases.admit(&role("ci"), Some(2)).err().unwrap();
-        assert!(full.to_string().contains("max_leases of 2"), "{full}");
-        assert!(leases.admit(&role("other"), Some(1)).is_ok());
-        assert!(leases.admit(&role("ci"), None).is_ok());
-        drop(coming);
-        assert!(leases.admit(&role("ci"), Some(2)).is_ok());
-    }
-
-    #[tokio::test]
-    async fn an_end_is_put_off_and_never_brought_forward() {
-        let (leases, storage) = with(1).await;
-        let nonce = record(0, "ci").key.nonce;
-        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
-        for until in ["2026-11-21T13:00:00Z", "2026-11-21T12:30:00Z"] {
-            let lease = leases.lock(&nonce).await;
-            assert!(lease.extend(&storage, at(until)).await.unwrap());
-        }
-        let later = Arc::new(Leases::default());
-        wal::load(&storage, &[later.log()]).await.unwrap();
-        for leases in [leases, later] {
-            let until = leases.living(&nonce).unwrap().until;
-            assert_eq!(until, at("2026-11-21T13:00:00Z"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_lease_that_has_ended_cannot_be_extended() {
-        let (leases, storage) = with(1).await;
-        let nonce = record(0, "ci").key.nonce;
-        let lease = leases.lock(&nonce).await;
-        lease.end(&storage).await.unwrap();
-        let until = "2026-11-21T13:00:00Z".parse().unwrap();
-        assert!(!lease.extend(&storage, until).await.unwrap());
-        assert_eq!(leases.of_role(&role("ci")), 0);
-        assert!(storage.keys().is_empty());
-    }
-}
+mod tests;

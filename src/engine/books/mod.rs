@@ -5,6 +5,7 @@
 //! - [`looks`]: what the looks for those that are adrift have shown.
 //! - [`leases`]: the leases on keys of their own.
 //! - [`register`]: what is known of all roles and their keys.
+//! - [`roster`]: every role as it was seen last.
 //! - [`passes`]: comparisons with OpenRouter that are not over.
 //! - [`board`]: what the comparisons with OpenRouter have found.
 //!
@@ -17,6 +18,7 @@ mod leases;
 mod looks;
 mod passes;
 mod register;
+mod roster;
 
 use std::sync::Arc;
 
@@ -25,10 +27,11 @@ use tokio::sync::Mutex;
 
 pub use board::{Board, Copies, Drift, Noted, in_words};
 pub use intents::{InFlight, Intent, Intents, Purpose};
-pub use leases::{LeaseGuard, LeasedKey, Leases, Record};
+pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use looks::{Finding, Listing, OUTLIVED};
 pub use passes::{BegunPass, Passes};
 pub use register::{Expectations, Expected, Owner, Part, Register, granted};
+pub use roster::{Condition, Overdue, Roster, Summary};
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};

@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Origin, Place, RoleName};
 use crate::engine::role::Role;
-use crate::engine::role::rotating::{Misfit, RotatingRole, Stage};
+use crate::engine::role::rotating::{Guarded, Misfit, RotatingRole, Stage};
 use crate::logical::StorageError;
-use crate::openrouter::{KeyHash, Limits};
+use crate::openrouter::{GuardrailId, KeyHash, Limits};
 
 /// The roles of a mount.
 #[derive(Default)]
@@ -40,6 +40,8 @@ struct Entry {
     is_rotating: bool,
     places: BTreeSet<Place>,
     keys: Vec<(KeyHash, Expected)>,
+    /// Those of them that should be held to a guardrail.
+    guarded: Vec<Guarded>,
     /// Whether it has keys that a comparison found.
     has_found: bool,
 }
@@ -72,8 +74,8 @@ pub enum Part {
     },
     /// The engine has disabled it.
     Held,
-    /// It is about to be enabled.
-    Restoring,
+    /// It is about to be enabled, or deleted.
+    Changing,
 }
 
 /// Who has a key that is marked in some way.
@@ -105,19 +107,21 @@ impl Register {
         let mut known = self.known();
         known.remove(name);
         known.origins.insert(origin, name.clone());
-        let (places, keys, has_found) = match role {
+        let (places, keys, guarded, has_found) = match role {
             Role::Rotating(role) => (
                 role.places(),
                 expected(role),
+                role.guarded_keys(),
                 role.superseded.iter().any(|key| key.found),
             ),
-            Role::Dynamic(role) => ([role.terms.place()].into(), Vec::new(), false),
+            Role::Dynamic(role) => ([role.terms.place()].into(), Vec::new(), Vec::new(), false),
         };
         let entry = Entry {
             origin,
             is_rotating: matches!(role, Role::Rotating(_)),
             places,
             keys,
+            guarded,
             has_found,
         };
         known.roles.insert(name.clone(), entry);
@@ -215,6 +219,16 @@ impl Register {
         }
     }
 
+    /// The keys of rotating roles at a place that should be held to a guardrail, and whose they are.
+    pub fn guarded(&self, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName)> {
+        let known = self.known();
+        let roles = known.roles.iter().flat_map(|(name, entry)| {
+            let here = entry.guarded.iter().filter(|key| key.place == *place);
+            here.map(move |key| (key.hash.clone(), key.guardrail_id.clone(), name.clone()))
+        });
+        roles.collect()
+    }
+
     /// Whether a role has the key.
     pub fn has(&self, hash: &KeyHash) -> bool {
         let known = self.known();
@@ -259,7 +273,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
                 disabled_outside: key.disabled_outside.is_some(),
             },
             Stage::Held { .. } => Part::Held,
-            Stage::Restoring => Part::Restoring,
+            Stage::Restoring | Stage::Ordered => Part::Changing,
         };
         let expected = Expected {
             part,

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::connection::Bounds;
 use crate::engine::error::Error;
 use crate::engine::names::{Address, ConnectionName};
 use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
-use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings};
+use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings, Workspace};
 
 /// A connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Connection {
     /// the work begins.
     #[serde(default = "every_hour", skip_serializing_if = "is_every_hour")]
     pub reconcile_interval: u64,
+    /// What binds the roles that use it.
+    #[serde(default, skip_serializing_if = "Bounds::are_open")]
+    pub bounds: Bounds,
 }
 
 /// The interval of a connection that was not told another.
@@ -57,6 +61,9 @@ pub struct Proof {
     pub expires_at: Option<Timestamp>,
     /// When OpenRouter said so.
     pub verified_at: Timestamp,
+    /// The workspaces that the key saw then; `None` if they could not be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspaces: Option<Vec<Workspace>>,
 }
 
 impl Connection {
@@ -97,7 +104,7 @@ impl Connection {
 
 impl Stored for Connection {
     /// 2: `address`, without which an older build would send keys where they must not go.
-    /// 3: `reconcile_interval`.
+    /// 3: `reconcile_interval`; `bounds`, without which an older build would let every role make any key.
     const VERSION: u32 = 3;
 }
 
@@ -117,6 +124,7 @@ mod tests {
             proof: None,
             address: Address::default(),
             reconcile_interval: 0,
+            bounds: Bounds::default(),
         };
         let shown = format!("{connection:?} {:?}", connection.settings());
         assert!(shown.contains("proxy.example"), "{shown}");

@@ -3,10 +3,10 @@
 use secrecy::ExposeSecret;
 
 use super::entry::every_hour;
-use crate::engine::connection::Connection;
+use crate::engine::connection::{Bounds, Connection};
 use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
-use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl};
+use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Usd};
 
 /// What a write takes.
 pub const WRITE: &[Field] = &[
@@ -43,6 +43,24 @@ pub const WRITE: &[Field] = &[
         "proxy_url",
         "The proxy to reach OpenRouter through, http:// or https://, with credentials if it wants\n\
          some. An empty value clears it. No proxy is taken from the environment.",
+    )
+    .nullable(),
+    Field::list(
+        "allowed_roles",
+        "The names of the roles that may use the connection, in which * stands for any text. Refused\n\
+         while a role that uses it is not among them.",
+    )
+    .default("*"),
+    Field::number(
+        "max_limit",
+        "The most that the limit of a role that uses the connection may be, in US dollars; a role\n\
+         without limit is refused then. An empty value means any, and none.",
+    )
+    .nullable(),
+    Field::duration(
+        "max_key_lifetime",
+        "How long a key of a role that uses the connection may live at most. An empty value means\n\
+         for ever.",
     )
     .nullable(),
     Field::switch(
@@ -117,7 +135,51 @@ pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection,
         },
         proof: before.and_then(|b| b.proof.clone()),
         address: before.map(|b| b.address.clone()).unwrap_or_default(),
+        bounds: bounds(before.map(|b| &b.bounds), fields)?,
     })
+}
+
+fn bounds(before: Option<&Bounds>, fields: &Fields) -> Result<Bounds, Error> {
+    let before = before.cloned().unwrap_or_default();
+    Ok(Bounds {
+        allowed_roles: match fields.list("allowed_roles") {
+            Some([]) => {
+                return Err(Error::invalid(
+                    "allowed_roles must name at least one role; * allows every role",
+                ));
+            }
+            Some(names) => allowed_roles(names)?,
+            None => before.allowed_roles,
+        },
+        max_limit: match fields.number("max_limit") {
+            Some(amount) => Some(Usd::new(amount).map_err(|_| {
+                Error::invalid("max_limit must be more than 0 US dollars, or empty for none")
+            })?),
+            None if fields.is_null("max_limit") => None,
+            None => before.max_limit,
+        },
+        max_key_lifetime: match fields.seconds("max_key_lifetime") {
+            Some(0) => {
+                return Err(Error::invalid(
+                    "max_key_lifetime must be more than 0 seconds, or empty for none",
+                ));
+            }
+            Some(seconds) => Some(seconds),
+            None if fields.is_null("max_key_lifetime") => None,
+            None => before.max_key_lifetime,
+        },
+    })
+}
+
+/// What can be part of a role's name, and `*`.
+fn allowed_roles(names: &[String]) -> Result<Vec<String>, Error> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.*".contains(c);
+    match names.iter().find(|name| !name.chars().all(fits)) {
+        None => Ok(names.to_vec()),
+        Some(name) => Err(Error::Invalid(format!(
+            "allowed_roles must be names of roles, in which * stands for any text; {name:?} is none"
+        ))),
+    }
 }
 
 fn no_key() -> Error {

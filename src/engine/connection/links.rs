@@ -6,9 +6,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bounds::Bounds;
 use super::entry::Connection;
+use super::metered::{Heartbeats, Meter, Metered, Pulse};
 use super::turns::{Making, Turn, Turns, Urgency};
+use crate::engine::clock::Clock;
 use crate::engine::error::Error;
+use crate::engine::meters::Meters;
 use crate::engine::names::{Address, ConnectionName};
 use crate::framework::Locks;
 use crate::logical::Storage;
@@ -17,21 +21,25 @@ use crate::openrouter::{Client, Network};
 /// The clients of a mount's connections.
 pub struct Links {
     network: Arc<dyn Network>,
+    meter: Meter,
     // Plain mutexes: none is ever held across an await.
     known: Mutex<HashMap<ConnectionName, Known>>,
     turns: Mutex<HashMap<ConnectionName, Turns>>,
     uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
+    pulses: Mutex<HashMap<ConnectionName, Arc<Pulse>>>,
     loading: Locks,
 }
 
 impl Links {
-    /// No links yet; requests will go over this network.
-    pub fn new(network: Arc<dyn Network>) -> Self {
+    /// No links yet; requests will go over this network, and be counted.
+    pub fn new(network: Arc<dyn Network>, meters: Arc<Meters>, clock: Arc<dyn Clock>) -> Self {
         Self {
             network,
+            meter: Meter { meters, clock },
             known: Mutex::default(),
             turns: Mutex::default(),
             uses: Arc::default(),
+            pulses: Mutex::default(),
             loading: Locks::default(),
         }
     }
@@ -50,11 +58,14 @@ impl Links {
                 let connection = Connection::load(storage, name)
                     .await?
                     .ok_or_else(|| missing(name))?;
-                let client = Client::new(&connection.settings(), &*self.network)?;
+                let pulse = Arc::clone(lock(&self.pulses).entry(name.clone()).or_default());
+                let network = self.metered(Some(pulse));
+                let client = Client::new(&connection.settings(), &network)?;
                 let known = Known {
                     client,
                     address: connection.address,
                     reconcile_interval: connection.reconcile_interval,
+                    bounds: Arc::new(connection.bounds),
                 };
                 lock(&self.known).insert(name.clone(), known.clone());
                 known
@@ -68,11 +79,12 @@ impl Links {
     /// # Errors
     /// When no client can be made from them.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
-        let client = Client::new(&connection.settings(), &*self.network)?;
+        let client = Client::new(&connection.settings(), &self.metered(None))?;
         let known = Known {
             client,
             address: connection.address.clone(),
             reconcile_interval: connection.reconcile_interval,
+            bounds: Arc::new(connection.bounds.clone()),
         };
         Ok(self.through(name, known))
     }
@@ -119,6 +131,23 @@ impl Links {
         Ok(Closed(self.handle(name)))
     }
 
+    /// When a connection worked last, and when it did not, since this process knows it.
+    pub fn heartbeats(&self, name: &ConnectionName) -> Heartbeats {
+        let pulses = lock(&self.pulses);
+        pulses
+            .get(name)
+            .map(|pulse| pulse.last())
+            .unwrap_or_default()
+    }
+
+    fn metered(&self, pulse: Option<Arc<Pulse>>) -> Metered<'_> {
+        Metered {
+            network: &*self.network,
+            meter: self.meter.clone(),
+            pulse,
+        }
+    }
+
     fn handle(&self, name: &ConnectionName) -> Handle {
         Handle {
             uses: Arc::clone(&self.uses),
@@ -139,6 +168,7 @@ struct Known {
     client: Client,
     address: Address,
     reconcile_interval: u64,
+    bounds: Arc<Bounds>,
 }
 
 /// A way to OpenRouter.
@@ -168,6 +198,11 @@ impl Link {
     /// only when the work begins.
     pub fn reconcile_interval(&self) -> u64 {
         self.known.reconcile_interval
+    }
+
+    /// What binds the roles that use the connection.
+    pub fn bounds(&self) -> &Bounds {
+        &self.known.bounds
     }
 }
 

@@ -7,12 +7,12 @@ use crate::engine::books::OUTLIVED;
 use crate::engine::clock::after;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::{Role, Terms};
 use crate::engine::task::Task;
 use crate::framework::Held;
-use crate::logical::Entry;
+use crate::logical::{Entry, StorageError};
 
 /// The sole right to change a role: engine, name and lock in one. Whatever may be done only under the
 /// role's lock takes it.
@@ -54,17 +54,20 @@ impl<'a> RoleGuard<'a> {
         &self.name
     }
 
-    /// Reads the role: one storage call.
+    /// Reads the role: one storage call. If a store of it has failed, it is [confirmed](Self::confirm)
+    /// first: two reads by one task must not differ, or the first would be stored over what the second
+    /// has found to be settled.
     ///
     /// # Errors
     /// Storage's own.
     pub async fn load(&self) -> Result<Option<Role>, Error> {
-        let role = Role::load(&*self.engine.storage, &self.name).await;
-        self.note(&role);
-        role
+        self.confirm().await?;
+        let read = Role::load(&*self.engine.storage, &self.name).await;
+        self.note(&read);
+        read
     }
 
-    /// Reads the role if it is a rotating one: one storage call.
+    /// The same for a rotating role: `None` is also for one of the other kind.
     ///
     /// # Errors
     /// Storage's own.
@@ -78,11 +81,12 @@ impl<'a> RoleGuard<'a> {
     /// Writes the role: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same.
+    /// Storage's own; the write may have happened all the same, see [`confirm`](Self::confirm).
     pub async fn store(&self, role: &RotatingRole) -> Result<(), Error> {
-        // Should this task be torn off, nobody knows what is stored.
-        self.engine.register.doubt(&self.name);
-        role.store(&*self.engine.storage, &self.name).await?;
+        let engine = self.engine;
+        let stored = role.store(&*engine.storage, &self.name);
+        self.changing(stored).await?;
+        engine.roster.note_rotating(&self.name, role, engine.now());
         self.enter(&Role::Rotating(Box::new(role.clone())));
         Ok(())
     }
@@ -90,11 +94,12 @@ impl<'a> RoleGuard<'a> {
     /// Writes the role: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same.
+    /// Storage's own; the write may have happened all the same, see [`confirm`](Self::confirm).
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
-        self.engine.register.doubt(&self.name);
-        role.store(&*self.engine.storage, &self.name).await?;
-        self.enter(&Role::Dynamic(role.clone()));
+        let stored = role.store(&*self.engine.storage, &self.name);
+        self.changing(stored).await?;
+        self.engine.roster.note_dynamic(&self.name);
+        self.enter(&Role::Dynamic(Box::new(role.clone())));
         Ok(())
     }
 
@@ -104,25 +109,42 @@ impl<'a> RoleGuard<'a> {
         self.engine.register.enter(&self.name, origin, role);
     }
 
+    /// So does the roster.
     fn note(&self, read: &Result<Option<Role>, Error>) {
+        let (engine, name) = (self.engine, &self.name);
+        engine.roster.note(name, read, engine.now());
         match read {
             Ok(Some(role)) => self.enter(role),
-            Ok(None) => self.engine.register.forget(&self.name),
-            Err(reason) => self.engine.register.could_not_read(&self.name, reason),
+            Ok(None) => engine.register.forget(name),
+            Err(reason) => engine.register.could_not_read(name, reason),
         }
+    }
+
+    /// Checks that a role with these terms, whose keys live so many seconds, is within the bounds of its
+    /// connection. Those are not changed for as long as the result lives, so that the role can be stored.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is beyond them; [`Error::Missing`] without the connection.
+    pub async fn within_bounds(&self, terms: &Terms, lifetime: Option<u64>) -> Result<Held, Error> {
+        let (engine, connection) = (self.engine, &terms.connection);
+        let held = engine.connection_locks.lock(&connection.key()).await;
+        let link = engine.links.open(&*engine.storage, connection).await?;
+        let (bounds, limit) = (link.bounds(), terms.limits.limit);
+        bounds.check(connection, &self.name, limit, lifetime)?;
+        Ok(held)
     }
 
     /// Removes the role's entry: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the entry may be gone all the same.
+    /// Storage's own; the entry may be gone all the same, see [`confirm`](Self::confirm).
     pub async fn forget(&self) -> Result<(), Error> {
         let (engine, name) = (self.engine, &self.name);
-        engine.register.doubt(name);
-        engine.storage.delete(&name.key()).await?;
+        self.delete().await?;
         engine.register.forget(name);
         engine.board.forget(name);
         engine.keeper.forget(&Task::Tend(name.clone()));
+        engine.roster.remove(name);
         tracing::info!(mount = engine.mount, role = %name, "deleted a role");
         Ok(())
     }
@@ -143,7 +165,9 @@ impl<'a> RoleGuard<'a> {
         let key = self.name.key();
         if let Some(value) = storage.get(&key).await? {
             let role = Role::parse(&self.name, &value)?;
-            storage.put(Entry { key, value }).await?;
+            let put = async { Ok(storage.put(Entry { key, value }).await?) };
+            self.changing(put).await?;
+            self.enter(&role);
             return Ok(Fenced { role: Some(role) });
         }
         let certain_at = last_store.map_or(Timestamp::MIN, |begun| after(begun, OUTLIVED));
@@ -155,8 +179,62 @@ impl<'a> RoleGuard<'a> {
         }
         // A read that has found nothing proves nothing either: a server's cache remembers what is not
         // there, and goes on doing so after a store that failed by its answer and was committed.
-        storage.delete(&key).await?;
+        self.delete().await?;
+        self.engine.register.forget(&self.name);
         Ok(Fenced { role: None })
+    }
+
+    /// Where a store of this role's entry has failed, or its answer was not waited for: makes what is
+    /// read of the role and what is stored the same, by passing the [`fence`](Self::fence). Else this
+    /// node could hand out for days a key that its successor, which reads the other, revokes.
+    ///
+    /// At once, and again when that store cannot take effect any more: returns when that is, `None`
+    /// when nothing is in doubt. No storage call where no store has failed.
+    ///
+    /// # Errors
+    /// Storage's own: it is to be tried again.
+    pub async fn confirm(&self) -> Result<Option<Timestamp>, Error> {
+        let unsure = &self.engine.unsure;
+        let Some(doubt) = unsure.of(&self.name) else {
+            return Ok(None);
+        };
+        let certain_at = doubt.certain_at();
+        if doubt.is_overwritten && self.engine.now() < certain_at {
+            return Ok(Some(certain_at));
+        }
+        match self.fence(Some(doubt.begun)).await {
+            Ok(_) => Ok(unsure.of(&self.name).map(|doubt| doubt.certain_at())),
+            Err(Error::Conflict(_)) => Ok(Some(certain_at)),
+            // Nobody reads it, so nobody is misled.
+            Err(Error::Storage(StorageError::Malformed { .. })) => {
+                unsure.forget(&self.name);
+                Ok(None)
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    async fn delete(&self) -> Result<(), Error> {
+        let key = self.name.key();
+        let deleted = async { Ok(self.engine.storage.delete(&key).await?) };
+        self.changing(deleted).await
+    }
+
+    /// A change of the role's entry, whose outcome is unknown until it has succeeded.
+    async fn changing(&self, change: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let (engine, name) = (self.engine, &self.name);
+        let begun = engine.now();
+        let before = engine.unsure.store_begins(name, begun);
+        // Should this task be torn off, nobody knows what is stored.
+        engine.register.doubt(name);
+        let changed = change.await;
+        match &changed {
+            Ok(()) => engine.unsure.store_succeeded(name, begun, before),
+            // Repeated failures wait for the keeper's next try.
+            Err(_) if before.is_none() => engine.keeper.now(Task::Tend(name.clone())),
+            Err(_) => {}
+        }
+        changed
     }
 }
 

@@ -3,24 +3,26 @@
 //! An unreadable role costs only itself: it is named, and what can be told of it from its bytes alone
 //! (which connections it mentions, which hashes) still counts where it keeps something alive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
+use crate::engine::books::Record;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::names::{ConnectionName, Nonce, Origin, RoleName};
 use crate::engine::role::Role;
+use crate::engine::role::rotating::Standing;
 use crate::logical::StorageError;
 use crate::openrouter::KeyHash;
 
 /// Who has a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// The entry of this role.
-    Role(RoleName),
-    /// A lease of this role.
-    Lease(RoleName),
+    /// The entry of this role, as this key of it; `None` where the entry cannot be read.
+    Role(RoleName, Option<Standing>),
+    /// A lease.
+    Lease(Box<Record>),
 }
 
 /// Every key that this mount knows, and every role that needs a connection.
@@ -30,6 +32,14 @@ pub struct Holdings {
     users: BTreeMap<ConnectionName, BTreeSet<RoleName>>,
     /// Connections through which a key was ordered whose outcome is unknown.
     unconfirmed: BTreeSet<ConnectionName>,
+    /// For whom keys were ordered that are not confirmed, and whether that is under way.
+    pub(super) ordered: HashMap<Nonce, (RoleName, bool)>,
+    /// For whom keys were made that must not be used.
+    pub(super) rejected: BTreeMap<KeyHash, RoleName>,
+    /// Whose keys are marked how.
+    pub(super) marks: HashMap<Origin, RoleName>,
+    /// The mount, by its UUID.
+    pub(super) mount: String,
     /// Roles whose entries cannot be read.
     pub unreadable: BTreeSet<RoleName>,
 }
@@ -42,13 +52,30 @@ impl Holdings {
     pub async fn of(engine: &Engine) -> Result<Self, Error> {
         let storage = &*engine.storage;
         let books = engine.books().await?;
-        let mut holdings = Self::default();
+        let mut holdings = Self {
+            mount: engine.mount.clone(),
+            ..Self::default()
+        };
+        // First: an order that is confirmed meanwhile is then found in its role's entry, or under a
+        // lease.
+        for (intent, is_in_flight) in books.intents.all() {
+            holdings.unconfirmed.insert(intent.place.connection);
+            if let Some(hash) = intent.rejected {
+                holdings.rejected.insert(hash, intent.role.clone());
+            }
+            let order = (intent.role, is_in_flight);
+            holdings.ordered.insert(intent.nonce, order);
+        }
         for name in Role::names(storage).await? {
             let Some(value) = storage.get(&name.key()).await? else {
                 continue;
             };
             match Role::parse(&name, &value) {
-                Ok(role) => holdings.add(name, &role),
+                Ok(role) => {
+                    let origin = engine.origin(&name, role.life());
+                    holdings.marks.insert(origin, name.clone());
+                    holdings.add(name, &role);
+                }
                 Err(Error::Storage(StorageError::Malformed { .. })) => {
                     holdings.add_unreadable(name, &value);
                 }
@@ -56,18 +83,17 @@ impl Holdings {
             }
         }
         for record in books.leases.all() {
-            let key = record.key;
-            let held = (Holder::Lease(key.role), key.connection);
-            holdings.keys.insert(key.key_hash, held);
+            let (hash, connection) = (record.key.key_hash.clone(), record.key.connection.clone());
+            let held = (Holder::Lease(Box::new(record)), connection);
+            holdings.keys.insert(hash, held);
         }
-        let ordered = books.intents.connections().into_iter();
-        holdings.unconfirmed = ordered.collect();
         Ok(holdings)
     }
 
     fn add(&mut self, name: RoleName, role: &Role) {
         for (hash, connection) in role.keys() {
-            let held = (Holder::Role(name.clone()), connection.clone());
+            let standing = role.standing(hash);
+            let held = (Holder::Role(name.clone(), standing), connection.clone());
             self.keys.insert(hash.clone(), held);
             self.need(connection, &name);
         }
@@ -78,7 +104,7 @@ impl Holdings {
         let (hashes, connections) = mentioned(value);
         for hash in hashes {
             let through = connections.first().cloned().unwrap_or_default();
-            let held = (Holder::Role(name.clone()), through);
+            let held = (Holder::Role(name.clone(), None), through);
             self.keys.entry(hash).or_insert(held);
         }
         for connection in &connections {
@@ -95,6 +121,11 @@ impl Holdings {
     /// Who has the key; `None` is nobody that is known.
     pub fn holder(&self, hash: &KeyHash) -> Option<&Holder> {
         self.keys.get(hash).map(|(holder, _)| holder)
+    }
+
+    /// Through which connection a key was made that somebody has.
+    pub fn connection_of(&self, hash: &KeyHash) -> Option<&ConnectionName> {
+        self.keys.get(hash).map(|(_, connection)| connection)
     }
 
     /// The keys that were made through a connection.

@@ -4,6 +4,7 @@
 use jiff::{Timestamp, Unit};
 use tokio_util::sync::CancellationToken;
 
+use super::guard::assign_new;
 use super::prove;
 use super::recover::settle_earlier;
 use super::retire::{Warrant, retire};
@@ -13,7 +14,7 @@ use crate::engine::connection::{InUse, Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, Life, Nonce, Place, RoleName};
-use crate::openrouter::{CreatedKey, Deletion, KeyHash, Limits, NewKey};
+use crate::openrouter::{CreatedKey, Deletion, GuardrailId, KeyHash, Limits, NewKey};
 
 /// A key that is wanted.
 pub struct Order<'a> {
@@ -27,6 +28,10 @@ pub struct Order<'a> {
     pub key_name: &'a str,
     /// What it may spend.
     pub limits: Limits,
+    /// What it is to be held to before anybody gets it.
+    pub guardrail: Option<&'a GuardrailId>,
+    /// Whom it is to belong to, by user id.
+    pub creator_user_id: Option<&'a str>,
     /// How long it works from when it is ordered, in seconds; `None` is for ever. Time spent on
     /// waiting for a turn comes on top.
     pub lifetime: Option<u64>,
@@ -96,6 +101,8 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     let in_use = engine.links.use_for_making(&order.place.connection)?;
     let link = engine.links.open(&*engine.storage, &order.place.connection);
     let link = link.await?;
+    let (bounds, limit) = (link.bounds(), order.limits.limit);
+    bounds.admit(&order.place.connection, order.recipient.role(), limit)?;
     if let Recipient::Role(guard, _) = order.recipient {
         let urgent = order.urgency == Urgency::Emergency;
         settle_earlier(guard, &books, &order.place, urgent).await?;
@@ -107,9 +114,16 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     };
     let (new, created, in_flight) = ordering.place_order(&order, in_use).await?;
     let mut proved = prove::by_answer(&created, &new);
-    // Whoever reads waits for the answer: one request it is.
+    if proved.is_ok()
+        && let Some(guardrail) = order.guardrail
+    {
+        let hash = &created.key.hash;
+        proved = assign_new(engine, &link, order.urgency, guardrail, hash).await;
+    }
+    // Whoever reads waits for the answer: one request it is, but for a guardrail.
     if proved.is_ok() && matches!(order.recipient, Recipient::Role(..)) {
-        proved = prove::by_itself(engine, &link, order.urgency, &created, &new).await;
+        let (urgency, guardrail) = (order.urgency, order.guardrail);
+        proved = prove::by_itself(engine, &link, urgency, &created, &new, guardrail).await;
     }
     let minted = Minted {
         created,
@@ -168,6 +182,13 @@ struct Ordering<'a> {
 }
 
 impl Ordering<'_> {
+    /// No longer than the connection allows: how long a cron schedule has a key live depends on when it
+    /// is made.
+    fn lifetime(&self, order: &Order<'_>) -> Option<u64> {
+        let longest = self.link.bounds().max_key_lifetime;
+        order.lifetime.into_iter().chain(longest).min()
+    }
+
     /// Announces and orders a key, in one turn with OpenRouter. The turn comes first, so that whoever
     /// gives up while waiting for it leaves nothing behind, and ends with the answer: nobody may wait
     /// for a second turn while holding one.
@@ -197,10 +218,11 @@ impl Ordering<'_> {
         let new = NewKey {
             name: key_name(order.key_name, now, &nonce),
             limits: order.limits,
-            expires_at: order
-                .lifetime
+            expires_at: self
+                .lifetime(order)
                 .map(|seconds| whole_seconds(after(now, seconds))),
             workspace_id: order.place.workspace_id.clone(),
+            creator_user_id: order.creator_user_id.map(str::to_owned),
         };
         let intent = Intent {
             nonce,

@@ -20,6 +20,7 @@
 //!   still possible after a look has found nothing is bounded: see [`mod@recover`].
 //! - All looks in one workspace through one connection share their listings.
 //! - A key that is current or superseded in storage is never deleted here.
+//! - A key that is ordered with a guardrail is held to it, and that is proved, before its caller gets it.
 //!
 //! # Assumptions
 //! - An order that OpenRouter has received takes effect, and shows in its lists, within
@@ -31,15 +32,23 @@
 //! A definite refusal strikes the intent out at once, and so does the deletion of a key that did not
 //! prove itself; whatever is unclear leaves it adrift.
 
+mod guard;
 mod holdings;
 mod mint;
+mod pin;
 mod presence;
 mod prove;
 mod recover;
 mod retire;
+mod unclaimed;
+mod whose;
 
+pub use guard::assign;
 pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, strike};
+pub use pin::pin;
 pub use presence::{Presence, is_there, presence, seen, sees_another};
 pub use recover::{next_look, recover};
 pub use retire::{Switched, Warrant, hold, release, retire};
+pub use unclaimed::prove_unclaimed;
+pub use whose::{Known, Owner, State};

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::openrouter::{self, CreatedKey, KeyHash, NewKey};
+use crate::openrouter::{self, CreatedKey, GuardrailId, KeyHash, NewKey};
 
 /// Proves a key by OpenRouter's answer alone. No request.
 ///
@@ -30,6 +30,9 @@ pub(super) fn by_answer(created: &CreatedKey, new: &NewKey) -> Result<(), Error>
     if new.workspace_id.is_some() && key.workspace_id != new.workspace_id {
         return unproven("another workspace than was ordered");
     }
+    if new.creator_user_id.is_some() && key.creator_user_id != new.creator_user_id {
+        return unproven("another creator than was ordered");
+    }
     if key.disabled {
         return unproven("a key that is disabled");
     }
@@ -47,6 +50,7 @@ pub(super) async fn by_itself(
     urgency: Urgency,
     created: &CreatedKey,
     new: &NewKey,
+    guardrail: Option<&GuardrailId>,
 ) -> Result<(), Error> {
     let itself = authenticate(engine, link, urgency, created).await?;
     if itself.is_management_key {
@@ -61,6 +65,12 @@ pub(super) async fn by_itself(
     // OpenRouter's description has this one as optional here.
     if itself.expires_at.is_some() && itself.expires_at != new.expires_at {
         return unproven("another expiry than the key gives itself");
+    }
+    // It tells those that have a budget. A key has one at most.
+    if let Some(wanted) = guardrail
+        && itself.guardrails.iter().any(|held| held != wanted)
+    {
+        return unproven("another guardrail than the key gives itself");
     }
     Ok(())
 }
@@ -83,21 +93,26 @@ async fn authenticate(
             .await
         {
             Ok(key) => return Ok(key),
-            Err(reason) if tries == PROOF_TRIES => {
+            Err(reason) if !pause_before_try(engine, tries).await => {
                 return Err(Error::Unproven(format!(
                     "it does not authenticate: {reason}"
                 )));
             }
-            Err(_) => {
-                let pause = PROOF_PAUSE.saturating_mul(tries);
-                let now = engine.now();
-                engine
-                    .clock
-                    .sleep_until(now.checked_add(pause).unwrap_or(now))
-                    .await;
-            }
+            Err(_) => {}
         }
     }
+}
+
+/// After so many tries with a new key: waits until there may be another, or says that there is none.
+pub(super) async fn pause_before_try(engine: &Engine, tries: i32) -> bool {
+    if tries >= PROOF_TRIES {
+        return false;
+    }
+    let pause = PROOF_PAUSE.saturating_mul(tries);
+    let now = engine.now();
+    let until = now.checked_add(pause).unwrap_or(now);
+    engine.clock.sleep_until(until).await;
+    true
 }
 
 fn unproven(what: &str) -> Result<(), Error> {

@@ -334,6 +334,7 @@ async fn delete_rejected(
     }
     let (intents, storage) = (&books.intents, &*engine.storage);
     intents.strike(storage, &intent.nonce).await?;
+    engine.meters.recovered("deleted");
     Ok(true)
 }
 

@@ -1,12 +1,14 @@
-//! The one door by which a key dies, or is switched off for a while. Nothing else asks OpenRouter to
-//! delete or to disable one, and whoever wants that shows by what right: a [`Warrant`].
+//! The one door by which a key dies, or is held for a while. Nothing else asks OpenRouter to delete one,
+//! and whoever wants that shows by what right: a [`Warrant`]. (The kill switch, which a person throws, is
+//! [`custody`](crate::engine::custody)'s.)
 
+use super::unclaimed::Unclaimed;
 use crate::engine::books::{InFlight, LeaseGuard};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, Fenced, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
-use crate::openrouter::{self, Deletion, Key, KeyHash};
+use crate::openrouter::{self, Deletion, KeyHash};
 
 /// By what right a key is ended.
 pub enum Warrant<'a> {
@@ -23,6 +25,8 @@ pub enum Warrant<'a> {
     Unknown(&'a Fenced),
     /// Storage does not know it: proved by the intent, which could be written again.
     UnknownLease,
+    /// A person has ordered it, and nobody of this mount has the key.
+    Ordered(&'a Unclaimed),
 }
 
 impl Warrant<'_> {
@@ -36,6 +40,19 @@ impl Warrant<'_> {
             Self::Unknown(Fenced { role: Some(_) }) => "its role does not have it".to_owned(),
             Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
             Self::UnknownLease => "it has no lease".to_owned(),
+            Self::Ordered(unclaimed) => format!("it was ordered; the key is {}", unclaimed.owner),
+        }
+    }
+
+    /// In one word, for counters.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::OfRole(..) => "role",
+            Self::OfLease(_) => "lease",
+            Self::Unused(_) => "unused",
+            Self::Rejected => "rejected",
+            Self::Unknown(_) | Self::UnknownLease => "unconfirmed",
+            Self::Ordered(_) => "ordered",
         }
     }
 
@@ -44,6 +61,7 @@ impl Warrant<'_> {
             Self::OfRole(_, urgency) => *urgency,
             Self::OfLease(_) | Self::Unused(_) | Self::Rejected => Urgency::Revocation,
             Self::Unknown(_) | Self::UnknownLease => Urgency::Ordinary,
+            Self::Ordered(_) => Urgency::Emergency,
         }
     }
 }
@@ -63,9 +81,14 @@ pub async fn retire(
     let turn = link.client(warrant.urgency()).await;
     tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "revoking");
     let deleted = turn.delete_key(hash).await;
-    deleted.map_err(Error::while_doing(format!(
+    let deleted = deleted.map_err(Error::while_doing(format!(
         "key {hash} could not be revoked"
-    )))
+    )));
+    match &deleted {
+        Ok(_) => engine.meters.revoked(warrant.label()),
+        Err(reason) => engine.meters.revocation_failed(reason.label()),
+    }
+    deleted
 }
 
 /// What came of [`hold`] and [`release`].
@@ -91,9 +114,14 @@ pub async fn hold(
     let link = engine.links.open(&*engine.storage, connection).await?;
     let turn = link.client(warrant.urgency()).await;
     tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "disabling");
-    switched(turn.disable_key(hash).await, true).map_err(Error::while_doing(format!(
+    let held = switched(turn.set_disabled(hash, true).await).map_err(Error::while_doing(format!(
         "key {hash} could not be disabled"
-    )))
+    )));
+    match &held {
+        Ok(_) => engine.meters.held(),
+        Err(reason) => engine.meters.revocation_failed(reason.label()),
+    }
+    held
 }
 
 /// Enables a key again that [`hold`] has disabled, for its role.
@@ -108,21 +136,14 @@ pub async fn release(
     let engine = guard.engine();
     let link = engine.links.open(&*engine.storage, connection).await?;
     let turn = link.client(Urgency::Ordinary).await;
-    switched(turn.enable_key(hash).await, false).map_err(Error::while_doing(format!(
+    switched(turn.set_disabled(hash, false).await).map_err(Error::while_doing(format!(
         "key {hash} could not be enabled"
     )))
 }
 
-fn switched(
-    answer: Result<Key, openrouter::Error>,
-    disabled: bool,
-) -> Result<Switched, openrouter::Error> {
+fn switched(answer: Result<(), openrouter::Error>) -> Result<Switched, openrouter::Error> {
     match answer {
-        Ok(key) if key.disabled == disabled => Ok(Switched::Done),
-        Ok(_) => Err(openrouter::Error::Unclear {
-            reason: "its answer shows the key as it was before".to_owned(),
-            retry_after: None,
-        }),
+        Ok(()) => Ok(Switched::Done),
         Err(openrouter::Error::NotFound { .. }) => Ok(Switched::Gone),
         Err(reason) => Err(reason),
     }

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::lease::{self, LINGER, LeaseData};
-use crate::engine::books::{LeasedKey, Record};
+use super::lease::{self, LeaseData};
+use crate::engine::books::{LeasedKey, Record, Requester};
 use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Minted, Order, Recipient, discard, mint};
 use crate::engine::names::RoleName;
-use crate::engine::role::dynamic::{DynamicRole, NameTemplate};
+use crate::engine::role::dynamic::{DynamicRole, LINGER, NameTemplate};
 use crate::engine::role::{capped, shortened};
 use crate::engine::stored;
 use crate::logical::{Lease, Request, Response};
@@ -43,8 +43,12 @@ pub async fn issue(
         place: role.terms.place(),
         key_name: &key_name,
         limits: role.terms.limits,
+        guardrail: role.terms.guardrail_id.as_ref(),
+        creator_user_id: role.terms.creator_user_id.as_deref(),
         // Past the last moment to which the lease can be renewed.
         lifetime: Some(span.max_ttl.saturating_add(LINGER)),
+        // Not max_ttl: a restored snapshot that does not know the lease does not know its renewals
+        // either, and the server revokes each lease at the time that it has stored itself.
         in_use: ttl,
         urgency: Urgency::Ordinary,
         caller_gone: &request.caller_gone,
@@ -73,18 +77,39 @@ pub async fn issue(
         until: after(now, ttl),
         workspace_id: minted.place.workspace_id.clone(),
         granted: Some(role.terms.limits),
+        guardrail_id: role.terms.guardrail_id.clone(),
+        requester: Some(requester(request, now)),
     };
     lease::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
     // is stored, the intent is.
-    let begun = books.leases.begin(&*engine.storage, record, now);
+    let begun = books.leases.begin(&*engine.storage, record.clone(), now);
     begun.await?;
     minted.in_flight.taken_over();
+    // From here on the record is among those that a change of the guardrail reaches; one that came
+    // before may have missed it.
+    if !books.leases.is_guarded(&record) {
+        lease::give_back(engine, &books, &key).await;
+        return Err(Error::Conflict(format!(
+            "role {:?} was given another guardrail while its key was made; read again",
+            name.to_string()
+        )));
+    }
     if request.caller_gone.is_cancelled() {
         lease::give_back(engine, &books, &key).await;
         return Err(Error::CallerGone);
     }
     Ok(response)
+}
+
+/// As the server's audit log names them: an engine never learns the lease's id.
+fn requester(request: &Request, now: Timestamp) -> Requester {
+    Requester {
+        display_name: request.display_name.clone(),
+        entity_id: request.entity_id.clone(),
+        request_id: request.id.clone(),
+        at: now,
+    }
 }
 
 async fn key_name(engine: &Engine, role: &DynamicRole, request: &Request) -> Result<String, Error> {

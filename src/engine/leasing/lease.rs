@@ -12,7 +12,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Warrant, retire};
 use crate::engine::names::Nonce;
-use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::dynamic::{DynamicRole, LINGER};
 use crate::engine::role::{Role, capped};
 use crate::engine::task::Task;
 use crate::framework::{Outcome, SecretType, under_lease};
@@ -63,6 +63,19 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
         "revoked a lease's key"
     );
     Ok(None)
+}
+
+/// Deletes the key of a lease before the lease is over, and strikes the lease's record out. The server
+/// keeps the lease, and finds nothing left to revoke when that ends.
+///
+/// # Errors
+/// OpenRouter's and storage's: the key may be alive, and the record stays.
+pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
+    let lease = engine.books().await?.leases.lock(nonce).await;
+    let Some(record) = lease.record() else {
+        return Ok(());
+    };
+    end(engine, &lease, &record.key).await
 }
 
 /// Ends a lease that nobody has heard of. Should that fail, the keeper goes on with it.
@@ -214,10 +227,5 @@ pub fn overdue(engine: &Engine, nonce: &Nonce, now: Timestamp) -> u64 {
 fn lapses_at(record: &Record) -> Timestamp {
     after(record.until, LINGER)
 }
-
-/// In seconds: how long after the end of a lease its key is left to the server to revoke, and how
-/// much later than the longest lease the key expires by itself. Long enough for a lease that begins
-/// late, since the server counts from when it got the reply.
-pub(super) const LINGER: u64 = 5 * 60;
 
 const SECRET_TYPE: &str = "dynamic_key";

@@ -4,6 +4,7 @@
 //!   [`role::dynamic`](super::role::dynamic).
 //! - [`shared_key`]: a read of a rotating role, whose readers share a key.
 //! - [`issue`]: a read of `creds/:name`.
+//! - [`guarding`]: holding keys under leases to another guardrail.
 //! - [`lease`]: renewal, revocation, and what becomes of a key whose lease nobody knows of.
 //! - The records of those that are alive are in the [`books`](super::books).
 //!
@@ -28,12 +29,14 @@
 //! A read is one order at OpenRouter and two storage writes; a renewal one write; a revocation one
 //! deletion at OpenRouter and one write.
 
+mod guarding;
 mod issue;
 mod lease;
 mod shared_key;
 mod write;
 
+pub use guarding::tend;
 pub use issue::issue;
-pub use lease::{lapse, overdue, secret_type, watch};
+pub use lease::{end_early, lapse, overdue, secret_type, watch};
 pub use shared_key::{leased, secret_type as shared_secret_type, unleased};
 pub use write::{delete, status, write};

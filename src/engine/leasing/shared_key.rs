@@ -1,6 +1,10 @@
 //! Handing a rotating role's current key out.
 //!
-//! A read costs one storage call and no call to OpenRouter. What it promises is in [`Handout`].
+//! A read costs no call to OpenRouter, and one storage call a minute: see
+//! [`cache`](crate::engine::cache). What it promises is in [`Handout`]. The one read that waits is one that
+//! meets a dead key whose rotation is due: see [`awaiting`].
+
+mod awaiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +17,7 @@ use crate::engine::clock::seconds_until;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::rotating::{Misfit, RotatingRole};
-use crate::engine::role::{capped, shortened};
+use crate::engine::role::rotating::{SharedKey, Successor, Withheld};
 use crate::engine::stored;
 use crate::framework::{SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response};
@@ -30,18 +33,17 @@ pub fn secret_type() -> SecretType<Engine> {
 /// The answer of `creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out.
-pub fn leased(
+/// [`Error::Unusable`] when there is no key to hand out; [`Error::Awaited`] while there is none.
+pub async fn leased(
     engine: &Engine,
     name: &RoleName,
-    role: &RotatingRole,
-    longest: Duration,
+    key: Arc<SharedKey>,
 ) -> Result<Response, Error> {
-    let handout = Handout::of(role, engine.now(), Some(longest))?;
+    let (handout, key) = awaiting::handout(engine, name, key).await?;
     let ttl = Duration::from_secs(handout.ttl);
     let internal_data = Data::from_iter([
         ("role".to_owned(), name.to_string().into()),
-        ("key_version".to_owned(), role.current.version.into()),
+        ("key_version".to_owned(), key.version.into()),
     ]);
     let lease = Lease {
         ttl,
@@ -50,7 +52,7 @@ pub fn leased(
         // them the next key.
         renewable: false,
     };
-    let mut response = handout.response(role)?;
+    let mut response = handout.response(&key)?;
     response.secret = Some(under_lease(SECRET_TYPE, lease, internal_data));
     Ok(response)
 }
@@ -58,75 +60,88 @@ pub fn leased(
 /// The answer of `static-creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out.
-pub fn unleased(engine: &Engine, role: &RotatingRole) -> Result<Response, Error> {
-    Handout::of(role, engine.now(), None)?.response(role)
+/// As of [`leased`].
+pub async fn unleased(
+    engine: &Engine,
+    name: &RoleName,
+    key: Arc<SharedKey>,
+) -> Result<Response, Error> {
+    let (handout, key) = awaiting::handout(engine, name, key).await?;
+    handout.response(&key)
 }
 
 /// The terms on which a reader gets the current key.
 ///
 /// The promise: it works for at least `ttl` seconds more, whatever rotation comes, short of an
 /// emergency rotation or OpenRouter's own doing. A rotation leaves it its grace period, which is
-/// longer than the role's ttl; and `ttl` never reaches past the key's own expiry.
+/// longer than the role's ttl; and `ttl` never reaches past the key's own expiry. The lease may be
+/// shorter: the server caps it by the mount's maximum, and says so.
 struct Handout {
     /// In seconds, at least one.
     ttl: u64,
-    warnings: Vec<String>,
+    warning: Option<String>,
 }
 
 impl Handout {
-    fn of(role: &RotatingRole, now: Timestamp, longest: Option<Duration>) -> Result<Self, Error> {
-        if role.deletion.is_some() {
-            return Err(Error::Unusable(
-                "the role is being deleted; its key is not handed out any more".to_owned(),
-            ));
-        }
-        match role.unfit {
-            Some(unfit) if unfit.reason == Misfit::Gone => {
-                let how = format!("is gone at OpenRouter, as was found at {}", unfit.since);
-                return Err(dead(role, &how));
-            }
-            Some(unfit) if unfit.reason == Misfit::Disabled => {
-                return Err(Error::Unusable(format!(
-                    "the role's key was disabled at OpenRouter by somebody, as was found at {}; it is \
-                     handed out again when it is enabled there, and rotate-role replaces it",
-                    unfit.since
-                )));
-            }
-            _ => {}
-        }
-        let wanted = role.definition.rotation.ttl;
-        let mut ttl = longest.map_or(wanted, |longest| capped(wanted, longest));
-        let mut warnings = Vec::from_iter(shortened(wanted, ttl));
-        if let Some(expires_at) = role.current.expires_at {
-            let left = seconds_until(now, expires_at);
-            if left == 0 {
-                return Err(dead(role, &format!("expired at {expires_at}")));
-            }
-            if left < ttl {
-                ttl = left;
-                warnings.push(format!(
-                    "the key expires at {expires_at}, so the lease is {ttl} seconds instead of \
-                     {wanted}"
+    fn of(key: &SharedKey, now: Timestamp) -> Result<Self, Error> {
+        match &key.withheld {
+            Some(Withheld::Deletion) => {
+                return Err(Error::Unusable(
+                    "the role is being deleted; its key is not handed out any more".to_owned(),
                 ));
             }
+            Some(Withheld::Gone(since)) => {
+                let how = format!("is gone at OpenRouter, as was found at {since}");
+                return Err(dead(key, &how));
+            }
+            Some(Withheld::Disabled(since)) => {
+                return Err(Error::Unusable(format!(
+                    "the role's key was disabled at OpenRouter by somebody, as was found at {since}; it \
+                     is handed out again when it is enabled there, and rotate-role replaces it"
+                )));
+            }
+            Some(Withheld::Unguarded(reason)) => {
+                return Err(Error::Unusable(format!(
+                    "the role's key is not handed out before it is held to the role's guardrail: {reason}"
+                )));
+            }
+            None => {}
         }
-        Ok(Self { ttl, warnings })
+        let Some(expires_at) = key.expires_at else {
+            return Ok(Self::in_full(key));
+        };
+        match seconds_until(now, expires_at) {
+            0 => Err(dead(key, &format!("expired at {expires_at}"))),
+            left if left < key.ttl => Ok(Self {
+                ttl: left,
+                warning: Some(format!(
+                    "the key expires at {expires_at}, so the lease is {left} seconds instead of {}",
+                    key.ttl
+                )),
+            }),
+            _ => Ok(Self::in_full(key)),
+        }
     }
 
-    fn response(self, role: &RotatingRole) -> Result<Response, Error> {
-        let key = &role.current;
+    fn in_full(key: &SharedKey) -> Self {
+        Self {
+            ttl: key.ttl,
+            warning: None,
+        }
+    }
+
+    fn response(self, key: &SharedKey) -> Result<Response, Error> {
         let view = View {
             api_key: &key.secret,
             key_hash: &key.hash,
             key_name: &key.name,
             key_version: key.version,
             last_vault_rotation: key.since,
-            rotation_period: period(role),
+            rotation_period: key.period,
             ttl: self.ttl,
         };
         let shown = Response::showing(&view).map_err(Error::Answer)?;
-        Ok(shown.with_warnings(self.warnings))
+        Ok(shown.with_warnings(self.warning))
     }
 }
 
@@ -144,27 +159,18 @@ struct View<'a> {
     ttl: u64,
 }
 
-/// In seconds, for clients that want a number whatever the schedule is: for cron, the time from
-/// this key's rotation to the next.
-fn period(role: &RotatingRole) -> u64 {
-    let schedule = &role.definition.rotation.schedule;
-    if let Some(period) = schedule.period() {
-        return period.as_duration().as_secs();
-    }
-    let since = role.current.anchor;
-    let next = schedule.next_after(since);
-    next.map_or(0, |next| seconds_until(since, next)).max(1)
-}
-
-fn dead(role: &RotatingRole, how: &str) -> Error {
-    let reason = match &role.rotation_failure {
-        Some(failure) => format!("its rotation failed: {}", failure.message),
-        None if !role.definition.rotation.automated => {
-            "rotate-role makes a new one, since rotation is not automated".to_owned()
+/// The error of a key that does not work any more: temporary if the engine replaces it by itself.
+fn dead(key: &SharedKey, how: &str) -> Error {
+    let because = |reason: &str| format!("the role's key {how}; {reason}");
+    match &key.successor {
+        Successor::Manual => Error::Unusable(because(
+            "rotate-role makes a new one, since rotation is not automated",
+        )),
+        Successor::Due => Error::Awaited(because("its rotation is due")),
+        Successor::Failed(message) => {
+            Error::Awaited(because(&format!("its rotation failed: {message}")))
         }
-        None => "its rotation is due".to_owned(),
-    };
-    Error::Unusable(format!("the role's key {how}; {reason}"))
+    }
 }
 
 const SECRET_TYPE: &str = "rotating_key";

@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
+use super::guarding::apply_guardrail;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
+use crate::engine::keys::pin;
 use crate::engine::names::{Life, RoleName};
 use crate::engine::role::dynamic::DynamicRole;
-use crate::engine::role::{TermsView, capped};
+use crate::engine::role::{Terms, TermsView, capped};
 use crate::framework::Fields;
 use crate::logical::Response;
 
@@ -21,6 +23,8 @@ pub async fn write(
 ) -> Result<Vec<String>, Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let mut role = DynamicRole::apply(name, before, fields)?;
+    let old_terms = before.map(|before| &before.terms);
+    let unclear = pin(engine, old_terms, &mut role.terms, fields).await?;
     if before == Some(&role) {
         return Ok(Vec::new());
     }
@@ -29,8 +33,10 @@ pub async fn write(
     }
     // Until the role is stored, so that the connection cannot be deleted in between.
     let _in_use = engine.links.use_for_making(&role.terms.connection)?;
-    engine.require_connection(&role.terms.connection).await?;
-    let mut warnings = Vec::new();
+    let bounds = guard
+        .within_bounds(&role.terms, Some(role.lifetime()))
+        .await?;
+    let mut warnings = Vec::from_iter(unclear);
     let longest = capped(role.max_ttl, engine.system.max_lease_ttl().await?);
     if longest < role.max_ttl {
         warnings.push(format!(
@@ -44,17 +50,57 @@ pub async fn write(
     {
         warnings.push(LIMIT_IS_PER_LEASE.to_owned());
     }
+    let leases = engine.books().await?.leases;
+    let asks_for_guardrail =
+        old_terms.and_then(|b| b.guardrail_id.as_ref()) != role.terms.guardrail_id.as_ref();
+    if asks_for_guardrail {
+        // A failure of the old one says nothing about the new one.
+        role.guardrail_failure = None;
+        leases.expect_guardrail(name, &role.terms);
+    }
     guard.store_dynamic(&role).await?;
-    if before.is_some_and(|before| before.terms != role.terms) {
-        let living = engine.books().await?.leases.of_role(name);
-        if living > 0 {
-            warnings.push(format!(
-                "{living} keys under leases stay as they were made; what was written takes effect \
-                 with the next lease"
-            ));
+    drop(bounds);
+    let only_guardrail = |before: &DynamicRole| {
+        let same = Terms {
+            guardrail: role.terms.guardrail.clone(),
+            guardrail_id: role.terms.guardrail_id.clone(),
+            ..before.terms.clone()
+        };
+        same == role.terms && !leases.unguarded(name, &role.terms).is_empty()
+    };
+    let waits = before.is_some_and(|b| b.terms != role.terms && !only_guardrail(b));
+    let living = leases.of_role(name);
+    if waits && living > 0 {
+        warnings.push(format!(
+            "{living} keys under leases stay as they were made; what was written takes effect with \
+             the next lease"
+        ));
+    }
+    if let Some(before) = before
+        && asks_for_guardrail
+        && !leases.unguarded(name, &role.terms).is_empty()
+    {
+        let (_, failure) = apply_guardrail(guard, role).await?;
+        match failure {
+            None => {}
+            Some(reason) if is_definite(&reason) => {
+                leases.expect_guardrail(name, &before.terms);
+                guard.store_dynamic(before).await?;
+                return Err(reason);
+            }
+            Some(reason) => warnings.push(format!(
+                "the role is changed, but {reason}; this is tried again until it is clear"
+            )),
         }
     }
     Ok(warnings)
+}
+
+fn is_definite(reason: &Error) -> bool {
+    match reason {
+        Error::OpenRouter { reason, .. } => reason.is_definite(),
+        _ => true,
+    }
 }
 
 /// What a read of the role answers.
@@ -71,7 +117,14 @@ pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Result<Re
         max_leases: role.max_leases,
         living_leases: books.map(|books| books.leases.of_role(name)),
     };
-    Response::showing(&view).map_err(Error::Answer)
+    let troubles = role.guardrail_failure.as_ref().map(|failure| {
+        format!(
+            "keys under leases are not held to the role's guardrail yet: {}",
+            failure.message
+        )
+    });
+    let shown = Response::showing(&view).map_err(Error::Answer)?;
+    Ok(shown.with_warnings(troubles))
 }
 
 #[derive(Serialize)]
@@ -93,6 +146,7 @@ struct View<'a> {
 pub async fn delete(guard: &RoleGuard<'_>) -> Result<Option<Response>, Error> {
     let books = guard.engine().books().await?;
     guard.forget().await?;
+    books.leases.forget_guardrail(guard.name());
     let living = books.leases.of_role(guard.name());
     Ok((living > 0).then(|| {
         Response::default().with_warnings([format!(

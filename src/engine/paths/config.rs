@@ -8,15 +8,17 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use crate::engine::connection::{Connection, fields, missing};
+use crate::engine::connection::{Bounds, Connection, fields, missing};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Holdings;
 use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
+use crate::engine::role::Role;
 use crate::engine::stored;
 use crate::engine::survey;
 use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
-use crate::logical::{Operation, Response};
+use crate::logical::{Operation, Response, StorageError};
+use crate::openrouter::{Usd, WorkspaceId};
 
 /// Both paths: the bare one is the connection named `default`.
 pub fn paths() -> Vec<Path<Engine>> {
@@ -86,6 +88,18 @@ struct View {
     verified_at: Option<Timestamp>,
     /// `None` also on a node that only serves reads: it does not know.
     last_reconciliation: Option<Timestamp>,
+    /// Those that the key saw when it was verified.
+    workspaces: Option<Vec<WorkspaceView>>,
+    allowed_roles: Vec<String>,
+    max_limit: Option<Usd>,
+    max_key_lifetime: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct WorkspaceView {
+    id: WorkspaceId,
+    slug: String,
+    name: String,
 }
 
 impl View {
@@ -96,6 +110,17 @@ impl View {
             management_key_expires_at: proof.and_then(|proof| proof.expires_at),
             verified_at: proof.map(|proof| proof.verified_at),
             last_reconciliation,
+            workspaces: connection.proof.and_then(|proof| {
+                let seen = proof.workspaces?.into_iter().map(|seen| WorkspaceView {
+                    id: seen.id,
+                    slug: seen.slug,
+                    name: seen.name,
+                });
+                Some(seen.collect())
+            }),
+            allowed_roles: connection.bounds.allowed_roles,
+            max_limit: connection.bounds.max_limit,
+            max_key_lifetime: connection.bounds.max_key_lifetime,
             api_url: connection.api_url.to_string(),
             description: connection.description,
             request_timeout: connection.request_timeout,
@@ -119,11 +144,16 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     {
         connection.address = moved(&engine, before, &call.fields)?;
     }
-    let link = engine.links.trial(&name, &connection)?;
     let mut warnings = Vec::new();
+    let bounds_before = before.as_ref().map(|before| before.bounds.clone());
+    if bounds_before.unwrap_or_default() != connection.bounds {
+        warnings.extend(require_roles_within(&engine, &name, &connection.bounds).await?);
+    }
+    let link = engine.links.trial(&name, &connection)?;
     if call.fields.switch("verify_connection").unwrap_or(true) {
         let now = engine.now();
-        let proof = verify::prove(&link, now).await?;
+        let (proof, unlisted) = verify::prove(&link, now).await?;
+        warnings.extend(unlisted);
         warnings.extend(verify::warnings(&proof, now));
         connection.proof = Some(proof);
         if let Some(before) = &before
@@ -156,6 +186,50 @@ fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Addres
     };
     let is_stored = brought.expose_secret() == before.management_key.expose_secret();
     Ok(before.address.moved(is_stored, &*engine.randomness))
+}
+
+/// Refuses bounds that a role which uses the connection is beyond. Held off meanwhile by the
+/// connection's lock, no role is stored: see
+/// [`RoleGuard::within_bounds`](crate::engine::context::RoleGuard::within_bounds).
+async fn require_roles_within(
+    engine: &Engine,
+    connection: &ConnectionName,
+    bounds: &Bounds,
+) -> Result<Option<String>, Error> {
+    let (now, mut beyond, mut unreadable) = (engine.now(), Vec::new(), None);
+    for name in Role::names(&*engine.storage).await? {
+        let role = match Role::load(&*engine.storage, &name).await {
+            Ok(role) => role,
+            Err(Error::Storage(StorageError::Malformed { .. })) => {
+                unreadable = Some(name);
+                continue;
+            }
+            Err(reason) => return Err(reason),
+        };
+        let Some(role) = role.filter(|role| role.terms().connection == *connection) else {
+            continue;
+        };
+        let limit = role.terms().limits.limit;
+        let checked = bounds.check(connection, &name, limit, role.lifetime(now));
+        if let Err(reason) = checked {
+            beyond.push((name, reason));
+        }
+    }
+    if let Some((_, reason)) = beyond.first() {
+        let names: Vec<String> = beyond.iter().map(|(name, _)| name.to_string()).collect();
+        return Err(Error::Invalid(format!(
+            "{} roles that use the connection would be beyond its bounds: {}; change them first \
+             ({reason})",
+            names.len(),
+            names.join(", ")
+        )));
+    }
+    Ok(unreadable.map(|name| {
+        format!(
+            "role {:?} is unreadable; it may be beyond the connection's bounds",
+            name.to_string()
+        )
+    }))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -233,5 +307,11 @@ one request for 99 keys. What it finds is in the status of the role, in the log,
 
 Of a connection that is there, api_url, proxy_url and ca_certificate are changed only together with
 management_key: a stored key is sent only to the address it was written for.
+
+allowed_roles, max_limit and max_key_lifetime bind every role that uses the connection, whoever may
+write roles: one that is not allowed, has a higher limit or none, or whose keys would live longer, is
+refused. A write that a role which uses the connection would be beyond is refused, and names the role.
+
+A read shows the workspaces that the management key saw when it was verified.
 
 A connection is not deleted while a role uses it; `forget-connection` forgets one all the same.";

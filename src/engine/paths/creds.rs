@@ -8,6 +8,8 @@ use crate::engine::context::Engine;
 use crate::engine::leasing;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
+use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::rotating::SharedKey;
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Error, Operation};
 
@@ -35,34 +37,71 @@ pub fn paths() -> Vec<Path<Engine>> {
 
 async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    let (role, longest, node) = tokio::join!(
-        Role::require(&*engine.storage, &name),
-        engine.system.max_lease_ttl(),
-        engine.system.replication_state()
-    );
     // Forwarded to the active node: a standby of OpenBao's serves reads, but fails to register the
     // lease. A performance secondary has leases of its own.
-    let node = node?;
-    if node.is_standby() {
+    if engine.is_standby().await? {
         return Err(Error::ReadOnly);
     }
-    let longest = longest?;
-    Ok(Some(match role? {
-        Role::Rotating(role) => leasing::leased(&engine, &name, &role, longest)?,
-        Role::Dynamic(_) if !engine.system.may_write_as(node).await? => {
-            return Err(Error::ReadOnly);
+    Ok(Some(match HandedOut::by(&engine, &name).await? {
+        HandedOut::Shared(key) => {
+            let leased = leasing::leased(&engine, &name, key).await?;
+            engine.meters.reads_leased.inc();
+            leased
         }
-        Role::Dynamic(role) => {
-            leasing::issue(&engine, &name, &role, &call.request, longest).await?
+        HandedOut::OneEach(role) => {
+            let (may_write, longest) =
+                tokio::join!(engine.system.may_write(), engine.system.max_lease_ttl());
+            if !may_write? {
+                return Err(Error::ReadOnly);
+            }
+            let issued = leasing::issue(&engine, &name, &role, &call.request, longest?).await?;
+            engine.meters.reads_dynamic.inc();
+            issued
         }
     }))
 }
 
 async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    let role = Role::require(&*engine.storage, &name).await?;
-    let role = role.rotating(&name, "static-creds")?;
-    Ok(Some(leasing::unleased(&engine, &role)?))
+    match HandedOut::by(&engine, &name).await? {
+        HandedOut::Shared(key) => {
+            let unleased = leasing::unleased(&engine, &name, key).await?;
+            engine.meters.reads_static.inc();
+            Ok(Some(unleased))
+        }
+        HandedOut::OneEach(_) => Err(Role::has_no_shared_key(&name, "static-creds").into()),
+    }
+}
+
+/// What a role hands out.
+enum HandedOut {
+    /// A rotating role: the same key to every reader.
+    Shared(Arc<SharedKey>),
+    /// A dynamic role: a key of their own to each.
+    OneEach(DynamicRole),
+}
+
+impl HandedOut {
+    /// What the role hands out now: no storage call if it is a rotating one that was read a short while
+    /// ago, else one.
+    async fn by(engine: &Engine, name: &RoleName) -> Result<Self, Error> {
+        let key = name.key();
+        if let Some(shared) = engine.cache.get(&key) {
+            return Ok(Self::Shared(shared));
+        }
+        let pending = engine.cache.about_to_read();
+        Ok(match Role::require(&*engine.storage, name).await? {
+            Role::Rotating(role) => {
+                let shared = Arc::new(SharedKey::of(*role));
+                // A reason not to hand a key out is looked at anew each time.
+                if shared.withheld.is_none() {
+                    pending.keep(&key, &shared);
+                }
+                Self::Shared(shared)
+            }
+            Role::Dynamic(role) => Self::OneEach(*role),
+        })
+    }
 }
 
 const LEASED_DESCRIPTION: &str = "\

@@ -54,9 +54,6 @@ pub fn paths() -> Vec<Path<Engine>> {
     vec![role, connection]
 }
 
-/// The paths that need `sudo`.
-pub const ROOT: [&str; 2] = ["forget-role/*", "forget-connection/*"];
-
 async fn forget_role(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let guard = engine.change(&name).await;

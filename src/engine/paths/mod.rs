@@ -2,15 +2,26 @@
 
 mod config;
 mod creds;
+mod custody;
 mod forget;
+mod keys;
+mod lookup;
+mod metrics;
 mod restore_key;
 mod roles;
 mod rotate_role;
+mod status;
 
 use super::context::Engine;
-use crate::framework::Path;
+use crate::framework::{Fields, Path};
 
-pub use forget::ROOT;
+/// The paths that need `sudo`: what they do reaches beyond the roles of this mount, or leaves keys behind.
+pub const ROOT: [&str; 4] = [
+    "forget-role/*",
+    "forget-connection/*",
+    "revoke-key/*",
+    "disable-key/*",
+];
 
 /// Every path of the engine.
 pub fn all() -> Vec<Path<Engine>> {
@@ -20,5 +31,15 @@ pub fn all() -> Vec<Path<Engine>> {
     paths.push(rotate_role::path());
     paths.push(restore_key::path());
     paths.extend(forget::paths());
+    paths.extend(keys::paths());
+    paths.push(lookup::path());
+    paths.extend(custody::paths());
+    paths.push(status::path());
+    paths.push(metrics::path());
     paths
+}
+
+/// A segment of the path, which a path that is matched always has.
+fn field_of_path<'a>(fields: &'a Fields, name: &str) -> &'a str {
+    fields.text(name).unwrap_or_default()
 }

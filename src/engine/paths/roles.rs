@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::engine::books::{Finding, Noted, in_words};
 use crate::engine::context::Engine;
@@ -11,13 +12,13 @@ use crate::engine::role::rotating::{self, Unconfirmed};
 use crate::engine::role::{Kind, Role, fields};
 use crate::engine::{leasing, rotation, stored};
 use crate::framework::{Call, Endpoint, Outcome, Path};
-use crate::logical::{Error, Operation, Response};
+use crate::logical::{Data, Error, Operation, Response};
 
 /// Both paths.
 pub fn paths() -> Vec<Path<Engine>> {
     let list = Path::new("roles", "roles")
         .on(Operation::List, Endpoint::new("List the roles.", list))
-        .help("List the roles.", "The names of all roles of this mount.");
+        .help("List the roles.", LIST_DESCRIPTION);
     let role = Path::new("roles/:name", "role")
         .parameter("name", "The role's name.")
         .on(
@@ -93,7 +94,29 @@ fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
-    Ok(Some(Response::list(engine.storage.list(ROLES).await?)))
+    let names = engine.storage.list(ROLES).await?;
+    // What this node remembers of them, if it is the one that looks after them.
+    let rows: Data = match engine.roster.is_complete() {
+        true => names.iter().filter_map(|name| row(&engine, name)).collect(),
+        false => Data::new(),
+    };
+    let mut response = Response::list(names);
+    if !rows.is_empty() {
+        response.data.insert("key_info".to_owned(), rows.into());
+    }
+    Ok(Some(response))
+}
+
+/// A role in a detailed list.
+fn row(engine: &Engine, name: &str) -> Option<(String, Value)> {
+    let seen = engine.roster.seen(&RoleName::new(name)?)?;
+    let row = json!({
+        "credential_type": seen.condition.kind(),
+        "rotation_status": seen.condition.status(),
+        "next_vault_rotation": seen.next_rotation,
+        "superseded_keys": seen.superseded,
+    });
+    Some((name.to_owned(), row))
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -134,6 +157,11 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
     }
 }
 
+const LIST_DESCRIPTION: &str = "\
+The names of all roles of this mount. `vault list -detailed` shows credential_type, rotation_status,
+next_vault_rotation and the number of superseded_keys of each, as the node that looks after the roles saw
+it last: no role is read for that.";
+
 const SYNOPSIS: &str = "Describe the OpenRouter keys to hand out, and see how they are doing.";
 
 const DESCRIPTION: &str = "\
@@ -144,8 +172,8 @@ key; from then on it is replaced by rotation_period or rotation_schedule, and by
 
 Creating a rotating role with api_key adopts an existing key as its first one, so that an application
 goes on with the key that it has. The key must be an ordinary, living one of the connection's account.
-What the write does not name of limit, limit_reset, include_byok_in_limit and workspace_id is taken
-from the key; what it names is applied to it. To give a key back, write to `forget-role` with
+What the write does not name of limit, limit_reset, include_byok_in_limit, workspace and guardrail is
+taken from the key; what it names is applied to it. To give a key back, write to `forget-role` with
 revoke_keys=false.
 
 A rotation makes a new key, proves it, and hands it out from then on. The key before is superseded:
@@ -157,12 +185,18 @@ renewed up to max_ttl. When the lease ends the key is deleted. max_leases caps h
 at a time, and key_name can say who asked: {{display_name}}, {{entity_name}}.
 
 An update changes only what it names. Of a rotating role limit, limit_reset and
-include_byok_in_limit are changed on the live key at once; key_name, workspace_id, connection and
-key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
+include_byok_in_limit are changed on the live key at once; key_name, workspace, connection,
+creator_user_id and key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
 every lease begins with the full amount.
 
 With a revocation_hold a superseded key is disabled at the end of its grace period, and deleted when the
 hold is over. Until then `restore-key` makes it work again.
+
+guardrail, workspace and creator_user_id are looked up at OpenRouter when they are written. A read
+shows guardrail and workspace as they were written, and as guardrail_id and workspace_id what they
+were found to be. Every key is assigned to the guardrail, and that is proved, before anybody gets it;
+another guardrail is assigned to every living key at once, and one that was taken off in OpenRouter's
+dashboard is assigned again. While that fails the current key is not handed out.
 
 Reading a rotating role also shows its status: current_key, superseded_keys and held_keys without
 their secrets, drift, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,

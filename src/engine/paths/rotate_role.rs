@@ -68,16 +68,19 @@ async fn take_turn<'a>(
     name: &RoleName,
     asked_grace: Option<u64>,
 ) -> Result<(RoleGuard<'a>, RotatingRole), Error> {
-    let load = async || {
-        let role = Role::require(&*engine.storage, name).await?;
-        role.rotating(name, "rotate-role")
+    let rotating = |role: Role| role.rotating(name, "rotate-role");
+    let load = async |guard: &RoleGuard<'_>| {
+        let role = guard.load().await?;
+        role.ok_or_else(|| Role::missing(name)).and_then(rotating)
     };
     if let Some(guard) = engine.try_change(name) {
-        return Ok((guard, load().await?));
+        let role = load(&guard).await?;
+        return Ok((guard, role));
     }
-    let before = load().await?;
+    let before = Role::require(&*engine.storage, name).await?;
+    let before = rotating(before)?;
     let guard = engine.change(name).await;
-    let role = load().await?;
+    let role = load(&guard).await?;
     if role.current.version != before.current.version && asked_grace != Some(0) {
         return Err(Error::Conflict(format!(
             "role {:?} was rotated at {} while this request waited for its turn",

@@ -1,11 +1,12 @@
 //! A role as it is stored, of either kind.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Life, ROLES, RoleName};
 use crate::engine::role::dynamic::DynamicRole;
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::rotating::{RotatingRole, Standing};
 use crate::engine::role::{Kind, Terms};
 use crate::engine::stored::{self, Stored};
 use crate::logical::Storage;
@@ -18,7 +19,7 @@ pub enum Role {
     /// One key that its readers share.
     Rotating(Box<RotatingRole>),
     /// A key for every lease.
-    Dynamic(DynamicRole),
+    Dynamic(Box<DynamicRole>),
 }
 
 impl Role {
@@ -76,6 +77,14 @@ impl Role {
         }
     }
 
+    /// How long a key that is made at `now` lives at most, in seconds; `None` is for ever.
+    pub fn lifetime(&self, now: Timestamp) -> Option<u64> {
+        match self {
+            Self::Rotating(role) => role.definition.rotation.lifetime(now),
+            Self::Dynamic(role) => Some(role.lifetime()),
+        }
+    }
+
     /// Which life of the role it is.
     pub fn life(&self) -> &Life {
         match self {
@@ -99,11 +108,24 @@ impl Role {
     pub fn rotating(self, name: &RoleName, path: &str) -> Result<RotatingRole, Error> {
         match self {
             Self::Rotating(role) => Ok(*role),
-            Self::Dynamic(_) => Err(Error::Invalid(format!(
-                "role {:?} is dynamic: it has no key of its own, so {path} does not go with it; \
-                 every read of creds/{name} makes a key",
-                name.to_string()
-            ))),
+            Self::Dynamic(_) => Err(Self::has_no_shared_key(name, path)),
+        }
+    }
+
+    /// What to say of a dynamic role on a path that only rotating ones have.
+    pub fn has_no_shared_key(name: &RoleName, path: &str) -> Error {
+        Error::Invalid(format!(
+            "role {:?} is dynamic: it has no key of its own, so {path} does not go with it; every \
+             read of creds/{name} makes a key",
+            name.to_string()
+        ))
+    }
+
+    /// As which of its keys the role has the key of this hash.
+    pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
+        match self {
+            Self::Rotating(role) => role.standing(hash),
+            Self::Dynamic(_) => None,
         }
     }
 
@@ -119,7 +141,8 @@ impl Role {
 
 impl Stored for Role {
     /// 2: the life of the role; of each key its workspace and the address it was made under.
-    /// 3: how far the end of each superseded key has come, and the hold.
+    /// 3: how far the end of each superseded key has come, and the hold; workspace, guardrail and creator
+    /// as they were written; of each key its guardrail.
     const VERSION: u32 = 3;
 
     fn upgrade(&mut self, from: u32) {

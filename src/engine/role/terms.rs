@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::framework::{Field, Fields};
-use crate::openrouter::{LimitReset, Limits, Usd, WorkspaceId};
+use crate::openrouter::{GuardrailId, LimitReset, Limits, Usd, WorkspaceId, WorkspaceRef};
 
 /// The terms of a role's keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,12 +18,25 @@ pub struct Terms {
     pub limits: Limits,
     /// Where the keys are made; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
+    /// By what slug or UUID that was written; `None` if it was written as `workspace_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// By what name or UUID the guardrail was written that the keys are held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail: Option<String>,
+    /// Which guardrail that is. Not known between a write and its [`pin`](crate::engine::keys::pin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Whom the keys belong to in an organization, by user id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creator_user_id: Option<String>,
     /// The operator's words.
     pub description: String,
 }
 
 impl Terms {
-    /// The terms that a write makes of `before`: what it does not name stays.
+    /// The terms that a write makes of `before`: what it does not name stays. What it calls by a name of
+    /// OpenRouter's is still to be looked up there.
     ///
     /// # Errors
     /// [`Error::Invalid`], with the field and what it allows.
@@ -39,13 +52,24 @@ impl Terms {
                 (None, None) => name.to_string().chars().take(LONGEST_KEY_NAME).collect(),
             },
             limits: limits(before.map(|b| b.limits), fields)?,
-            workspace_id: match fields.text("workspace_id") {
-                Some(id) => {
-                    let id = WorkspaceId::parse(id);
-                    Some(id.map_err(|e| Error::Invalid(format!("workspace_id: {e}")))?)
-                }
-                None if fields.is_null("workspace_id") => None,
-                None => before.and_then(|b| b.workspace_id.clone()),
+            workspace_id: workspace_id(before, fields)?,
+            workspace: match fields.text("workspace") {
+                Some(text) => Some(workspace(text)?),
+                None if fields.has("workspace") || fields.has("workspace_id") => None,
+                None => before.and_then(|b| b.workspace.clone()),
+            },
+            guardrail: match fields.text("guardrail") {
+                Some(text) => Some(text.to_owned()),
+                None if fields.is_null("guardrail") => None,
+                None => before.and_then(|b| b.guardrail.clone()),
+            },
+            guardrail_id: before
+                .filter(|_| !fields.has("guardrail"))
+                .and_then(|b| b.guardrail_id.clone()),
+            creator_user_id: match fields.text("creator_user_id") {
+                Some(id) => Some(id.trim().to_owned()),
+                None if fields.is_null("creator_user_id") => None,
+                None => before.and_then(|b| b.creator_user_id.clone()),
             },
             description: match fields.text("description") {
                 Some(text) => text.to_owned(),
@@ -81,7 +105,11 @@ impl Terms {
             limit: self.limits.limit,
             limit_reset: self.limits.reset,
             include_byok_in_limit: self.limits.include_byok,
+            workspace: self.workspace.as_deref(),
             workspace_id: self.workspace_id.as_ref(),
+            guardrail: self.guardrail.as_deref(),
+            guardrail_id: self.guardrail_id.as_ref(),
+            creator_user_id: self.creator_user_id.as_deref(),
             description: &self.description,
         }
     }
@@ -95,8 +123,39 @@ pub struct TermsView<'a> {
     limit: Option<Usd>,
     limit_reset: Option<LimitReset>,
     include_byok_in_limit: bool,
+    workspace: Option<&'a str>,
     workspace_id: Option<&'a WorkspaceId>,
+    guardrail: Option<&'a str>,
+    guardrail_id: Option<&'a GuardrailId>,
+    creator_user_id: Option<&'a str>,
     description: &'a str,
+}
+
+/// The UUID as far as the write tells it: that of a slug is still to be looked up. Whoever writes back
+/// what a read has shown names both.
+fn workspace_id(before: Option<&Terms>, fields: &Fields) -> Result<Option<WorkspaceId>, Error> {
+    let parsed = |id: &str| {
+        let id = WorkspaceId::parse(id);
+        id.map_err(|reason| Error::Invalid(format!("workspace_id: {reason}")))
+    };
+    let given = fields.text("workspace_id").map(parsed).transpose()?;
+    match fields.text("workspace") {
+        Some(text) => match (WorkspaceId::parse(text).ok(), given) {
+            (Some(one), Some(other)) if one != other => Err(Error::invalid(
+                "only one of workspace and workspace_id can be given, or both of the same workspace",
+            )),
+            (one, other) => Ok(one.or(other)),
+        },
+        None if given.is_some() => Ok(given),
+        None if fields.has("workspace") || fields.has("workspace_id") => Ok(None),
+        None => Ok(before.and_then(|b| b.workspace_id.clone())),
+    }
+}
+
+fn workspace(text: &str) -> Result<String, Error> {
+    let called = WorkspaceRef::parse(text);
+    called.map_err(|reason| Error::Invalid(format!("workspace: {reason}")))?;
+    Ok(text.to_owned())
 }
 
 fn key_name(text: &str) -> Result<String, Error> {
@@ -159,9 +218,30 @@ pub const FIELDS: &[Field] = &[
     )
     .default("false"),
     Field::text(
+        "workspace",
+        "The workspace to make the keys in, its slug or UUID. Which one that is, is looked up when it\n\
+         is written, and stays. An empty value means the account's default one. A change takes effect\n\
+         with the next key.",
+    )
+    .nullable(),
+    Field::text(
         "workspace_id",
-        "The workspace to make the keys in, a UUID. An empty value means the account's default\n\
-         one. A change takes effect with the next key.",
+        "The same by UUID alone, which is not looked up. An empty value means the account's default\n\
+         one.",
+    )
+    .nullable(),
+    Field::text(
+        "guardrail",
+        "The guardrail that the keys are held to, its exact name or UUID, one of their workspace. A\n\
+         key is not handed out before it is. A change applies to living keys at once; together with\n\
+         another connection or workspace it applies to the next key. An empty value means none for\n\
+         the keys to come; it is not taken off those that live.",
+    )
+    .nullable(),
+    Field::text(
+        "creator_user_id",
+        "Whom the keys belong to in an organization, the user id of a member. An empty value means\n\
+         nobody. A change takes effect with the next key.",
     )
     .nullable(),
     Field::text("description", "Your words, shown on read."),
@@ -171,68 +251,4 @@ pub const FIELDS: &[Field] = &[
 pub const LONGEST_KEY_NAME: usize = 100;
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn write(before: Option<&Terms>, body: Value) -> Result<Terms, String> {
-        let Value::Object(body) = body else {
-            panic!("not an object")
-        };
-        let fields = Fields::parse(FIELDS, &[], &body, true).map_err(|e| e.to_string())?;
-        let name = RoleName::new("app").unwrap();
-        let terms = Terms::apply(&name, before, &fields).map_err(|e| e.to_string())?;
-        terms.check().map_err(|e| e.to_string())?;
-        Ok(terms)
-    }
-
-    #[test]
-    fn nothing_given_means_the_documented_defaults() {
-        let terms = write(None, json!({})).unwrap();
-        assert_eq!(terms.connection, ConnectionName::default());
-        assert_eq!(terms.key_name, "app");
-        assert_eq!(terms.limits, Limits::default());
-        assert_eq!(terms.workspace_id, None);
-    }
-
-    #[test]
-    fn what_an_update_does_not_name_stays() {
-        let before = write(None, json!({"limit": 5, "limit_reset": "daily"})).unwrap();
-        let after = write(Some(&before), json!({"description": "new"})).unwrap();
-        let expected = Terms {
-            description: "new".to_owned(),
-            ..before
-        };
-        assert_eq!(after, expected);
-    }
-
-    #[test]
-    fn a_limit_that_is_taken_away_takes_its_reset_with_it() {
-        let before = write(None, json!({"limit": 5, "limit_reset": "daily"})).unwrap();
-        let after = write(Some(&before), json!({"limit": null})).unwrap();
-        assert_eq!(after.limits, Limits::default());
-        let by_hand = write(Some(&before), json!({"limit": ""})).unwrap();
-        assert_eq!(by_hand, after);
-    }
-
-    #[test]
-    fn contradictions_are_refused_with_the_field_that_is_wrong() {
-        let table = [
-            (json!({"limit": 0}), "limit must be"),
-            (json!({"limit_reset": "daily"}), "limit_reset needs a limit"),
-            (
-                json!({"limit_reset": "hourly", "limit": 1}),
-                "limit_reset must be one of",
-            ),
-            (json!({"key_name": " "}), "key_name must have"),
-            (json!({"key_name": "x".repeat(101)}), "key_name must have"),
-            (json!({"workspace_id": "main"}), "workspace_id: "),
-            (json!({"connection": "a/b"}), "connection must be"),
-        ];
-        for (body, reason) in table {
-            let refusal = write(None, body.clone()).unwrap_err();
-            assert!(refusal.contains(reason), "{body}: {refusal}");
-        }
-    }
-}
+mod tests;

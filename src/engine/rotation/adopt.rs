@@ -1,24 +1,25 @@
 //! Adoption: an existing key becomes a role's first key, so that an application can be moved under the
 //! engine without a change.
 //!
-//! Until the role is stored nothing is changed anywhere; that one write adopts the key. Limits that the
-//! write names are applied to the key after it, as for any change of a role. Wherever the process dies,
+//! Until the role is stored nothing is changed anywhere; that one write adopts the key. Limits and guardrail
+//! that the write names are applied to the key after it, as for any change of a role. Wherever the process dies,
 //! the key lives, and is adopted or not.
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::guarding::apply_guardrail;
 use super::perform::apply_limits;
-use super::write::{by_expiry, of_creation};
+use super::write::{by_expiry, nothing_was_done, of_creation, within_bounds};
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::{Holder, Holdings, seen};
+use crate::engine::keys::{Holder, Holdings, pin, seen};
 use crate::engine::names::{ConnectionName, Life, Nonce, RoleName};
 use crate::engine::role::Terms;
 use crate::engine::role::rotating::{CurrentKey, Definition, RotatingRole, apply, rotation_due};
 use crate::framework::Fields;
-use crate::openrouter::{self, Bearer, Key, KeyHash};
+use crate::openrouter::{self, Bearer, GuardrailId, Key, KeyHash};
 use crate::schedule::Due;
 
 /// Creates a role whose first key is the one that the write brings. Returns the warnings that it earned.
@@ -44,32 +45,75 @@ pub async fn adopt(
     let (label, key) = prove(&link, &connection, secret, &hash, now).await?;
     let force = fields.switch("force").unwrap_or(false);
     require_free(engine, &key, force).await?;
-    let definition = Definition {
-        terms: terms(name, &asked.terms, &key, fields)?,
+    let guardrail = guardrail_of(&link, &hash, fields).await?;
+    let mut definition = Definition {
+        terms: terms(name, &asked.terms, &key, guardrail.as_ref(), fields)?,
         ..asked
     };
     definition.check(now)?;
-    let role = adopted(engine, definition, &link, secret, label, &key);
+    let unclear = pin(engine, None, &mut definition.terms, fields).await?;
+    let bounds = within_bounds(guard, &definition).await?;
+    let own = OwnKey {
+        secret,
+        label,
+        key: &key,
+        guardrail,
+    };
+    let role = adopted(engine, definition, &link, own);
     let mut warnings = vec![others_may_hold_it(name)];
     warnings.extend(of_creation(&role.definition));
+    warnings.extend(unclear);
     warnings.extend(expiry(&role, now));
-    let wanted = role.definition.terms.limits;
     guard.store(&role).await?;
+    drop(bounds);
     tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "adopted a key");
-    if key.limits.agree_with(&wanted) {
-        return Ok(warnings);
-    }
-    match apply_limits(guard, role).await?.1 {
-        None => {}
-        Some(Error::OpenRouter { reason, doing }) if reason.is_definite() => {
-            guard.forget().await?;
-            return Err(Error::OpenRouter { doing, reason });
-        }
-        Some(reason) => warnings.push(format!(
-            "the key is adopted, but {reason}; this is tried again until it is clear"
-        )),
-    }
+    apply_terms(guard, role, &key, &mut warnings).await?;
     Ok(warnings)
+}
+
+/// Gives the key what the write names and it does not have. Where OpenRouter refuses that, nothing is
+/// adopted.
+async fn apply_terms(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    key: &Key,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let mut failures = Vec::new();
+    if !role.unguarded_keys().is_empty() {
+        let failure;
+        (role, failure) = apply_guardrail(guard, role).await?;
+        failures.extend(failure);
+    }
+    if !key.limits.agree_with(&role.definition.terms.limits) && failures.is_empty() {
+        failures.extend(apply_limits(guard, role).await?.1);
+    }
+    for reason in failures {
+        if nothing_was_done(&reason) {
+            guard.forget().await?;
+            return Err(reason);
+        }
+        warnings.push(format!(
+            "the key is adopted, but {reason}; this is tried again until it is clear"
+        ));
+    }
+    Ok(())
+}
+
+/// The guardrail that the key is assigned to, if the write does not name one.
+async fn guardrail_of(
+    link: &Link,
+    hash: &KeyHash,
+    fields: &Fields,
+) -> Result<Option<GuardrailId>, Error> {
+    if fields.has("guardrail") {
+        return Ok(None);
+    }
+    let turn = link.client(Urgency::Ordinary).await;
+    let found = turn.guardrail_of(hash).await;
+    found.map_err(Error::while_doing(
+        "the guardrail of api_key cannot be looked up",
+    ))
 }
 
 /// Refuses a key that the role does not have: on an update, `api_key` can only be what it was.
@@ -147,16 +191,16 @@ async fn prove(
 /// Whether nobody else has the key.
 async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<(), Error> {
     match Holdings::of(engine).await?.holder(&key.hash) {
-        Some(Holder::Role(role)) => {
+        Some(Holder::Role(role, _)) => {
             return Err(Error::Invalid(format!(
                 "api_key is a key of role {:?} already",
                 role.to_string()
             )));
         }
-        Some(Holder::Lease(role)) => {
+        Some(Holder::Lease(record)) => {
             return Err(Error::Invalid(format!(
                 "api_key is the key of a lease of role {:?}, and ends with it",
-                role.to_string()
+                record.key.role.to_string()
             )));
         }
         None => {}
@@ -183,7 +227,13 @@ async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<(), Err
 }
 
 /// What the write asks for; what it does not name is taken from the key.
-fn terms(name: &RoleName, asked: &Terms, key: &Key, fields: &Fields) -> Result<Terms, Error> {
+fn terms(
+    name: &RoleName,
+    asked: &Terms,
+    key: &Key,
+    guardrail: Option<&GuardrailId>,
+    fields: &Fields,
+) -> Result<Terms, Error> {
     let names_limits =
         fields.has("limit") && (fields.has("limit_reset") || key.limits.reset.is_none());
     let limits = match key.limits.as_asked() {
@@ -199,19 +249,28 @@ fn terms(name: &RoleName, asked: &Terms, key: &Key, fields: &Fields) -> Result<T
     let of_key = Terms {
         limits,
         workspace_id: key.workspace_id.clone(),
+        guardrail: guardrail.map(ToString::to_string),
+        guardrail_id: guardrail.cloned(),
         ..asked.clone()
     };
     Terms::apply(name, Some(&of_key), fields)
 }
 
-fn adopted(
-    engine: &Engine,
-    definition: Definition,
-    link: &Link,
-    secret: &SecretString,
+/// The key, as OpenRouter has shown it.
+struct OwnKey<'a> {
+    secret: &'a SecretString,
     label: String,
-    key: &Key,
-) -> RotatingRole {
+    key: &'a Key,
+    guardrail: Option<GuardrailId>,
+}
+
+fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>) -> RotatingRole {
+    let OwnKey {
+        secret,
+        label,
+        key,
+        guardrail,
+    } = own;
     let since = engine.now();
     let current = CurrentKey {
         secret: secret.clone(),
@@ -227,6 +286,8 @@ fn adopted(
         manual: true,
         expires_at: key.expires_at,
         limits: key.limits.as_asked().unwrap_or(definition.terms.limits),
+        guardrail_id: guardrail,
+        unguarded: false,
         promised_until: None,
     };
     RotatingRole {
@@ -237,6 +298,7 @@ fn adopted(
         superseded: Vec::new(),
         rotation_failure: None,
         limits_failure: None,
+        guardrail_failure: None,
         unfit: None,
         deletion: None,
         late_use: None,

@@ -55,7 +55,8 @@ pub(super) async fn end(
             return Ok(role);
         }
     };
-    let was_held = key.stage.is_held();
+    // Of those nobody was asked whether they were used late: what was known stays.
+    let was_looked_at = !key.stage.is_held() && key.stage != Stage::Ordered;
     match carry_out(guard, key, ending, urgency, role.definition.rotation.hold).await {
         Ok(Ended::Held(stage)) => {
             tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "disabled");
@@ -80,7 +81,7 @@ pub(super) async fn end(
             return Ok(role);
         }
     }
-    if !was_held {
+    if was_looked_at {
         role.late_use.clone_from(&late_use);
     }
     guard.store(&role).await?;
@@ -203,6 +204,35 @@ pub(super) async fn enable(
     };
     guard.store(&role).await?;
     Ok((role, failed))
+}
+
+/// Deletes a superseded or held key before its time, since a person has ordered that: without a last look,
+/// and without a hold. Returns the role, and why the key may still work, which is then tried again.
+///
+/// # Errors
+/// Storage's own.
+pub async fn revoke_early(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    hash: &KeyHash,
+) -> Result<(RotatingRole, Option<String>), Error> {
+    let now = guard.engine().now();
+    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
+        return Ok((role, None));
+    };
+    match &mut key.stage {
+        Stage::Held { until, .. } => *until = now.min(*until),
+        stage => *stage = Stage::Ordered,
+    }
+    key.revoke_at = key.revoke_at.min(now);
+    key.awaits_person = None;
+    key.failure = None;
+    guard.store(&role).await?;
+    let role = end(guard, role, hash, Ending::Revoke, Urgency::Emergency).await?;
+    let key = role.superseded.iter().find(|key| key.hash == *hash);
+    let failure = key.and_then(|key| key.failure.as_ref());
+    let failure = failure.map(|failure| failure.message.clone());
+    Ok((role, failure))
 }
 
 /// Ends every superseded key whose time has come, trying each once, and returns the role and what went

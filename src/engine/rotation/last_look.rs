@@ -6,7 +6,7 @@ use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::role::rotating::{LateUse, RotatingRole, SupersededKey};
+use crate::engine::role::rotating::{LateUse, RotatingRole, Stage, SupersededKey};
 use crate::openrouter::{self, Key};
 
 /// What the last look at a key has shown.
@@ -20,7 +20,8 @@ pub(super) enum Look {
 }
 
 /// Looks at a key once more before it ends: was it used after every lease on it had run out, and has
-/// somebody else disabled it? In an emergency, and of a key that is disabled already, nobody asks. The
+/// somebody else disabled it? In an emergency, and of a key that is disabled already or that a person has
+/// ordered to be deleted, nobody asks. The
 /// answer is waited for only a moment, since it must not delay a revocation; where the decision
 /// depends on it, as long as it takes.
 ///
@@ -31,7 +32,7 @@ pub(super) async fn last_look(
     key: &mut SupersededKey,
     urgency: Urgency,
 ) -> Result<Look, Error> {
-    if key.emergency || key.stage.is_held() {
+    if key.emergency || key.stage.is_held() || key.stage == Stage::Ordered {
         return Ok(Look::Nothing);
     }
     let looking = look(engine, key, urgency);

@@ -10,6 +10,7 @@
 //! - [`next_key`] has the role's next key made, as its entry is to hold it.
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
+//! - [`apply_guardrail`] holds living keys to the guardrail that the role has.
 //! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
 //! # What holds, whatever dies and whenever
@@ -24,6 +25,7 @@ mod adopt;
 mod delete;
 mod ending;
 mod forget;
+mod guarding;
 mod last_look;
 mod next_key;
 mod perform;
@@ -32,8 +34,9 @@ mod write;
 
 pub use adopt::adopt;
 pub use delete::delete;
-pub use ending::revoke_all;
+pub use ending::{revoke_all, revoke_early};
 pub use forget::forget;
+pub use guarding::apply_guardrail;
 pub use perform::{Rotation, Trigger, rotate, tend};
 pub use restore::restore;
 pub use write::{create, update};

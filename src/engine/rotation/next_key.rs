@@ -45,6 +45,8 @@ impl NextKey<'_> {
             place: definition.terms.place(),
             key_name: &definition.terms.key_name,
             limits: definition.terms.limits,
+            guardrail: definition.terms.guardrail_id.as_ref(),
+            creator_user_id: definition.terms.creator_user_id.as_deref(),
             lifetime: policy.lifetime(engine.now()),
             // Should storage forget that it was current: as long as a superseded key works.
             in_use: policy.grace,
@@ -71,6 +73,8 @@ impl NextKey<'_> {
             manual: self.manual,
             expires_at: minted.expires_at,
             limits: definition.terms.limits,
+            guardrail_id: definition.terms.guardrail_id.clone(),
+            unguarded: false,
             promised_until: None,
         };
         Ok((key, minted.in_flight))

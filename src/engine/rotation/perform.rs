@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::ending::{Ending, enable, end, postpone};
+use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::{Presence, presence, strike};
-use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{
     Failure, Grace, Misfit, RotatingRole, Step, Unfit, failed, next_step,
 };
@@ -32,6 +32,14 @@ pub enum Trigger<'a> {
 }
 
 impl Trigger<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Manual(Grace::Emergency, _) => "emergency",
+            Self::Manual(Grace::Seconds(_), _) => "manual",
+        }
+    }
+
     fn urgency(&self) -> Urgency {
         match self {
             Self::Manual(Grace::Emergency, _) => Urgency::Emergency,
@@ -50,31 +58,32 @@ pub enum Rotation {
 }
 
 /// Takes a role through all steps that are due now, and returns when it is to be looked at again;
-/// `None` when there is nothing to wait for, or no such role.
+/// `None` when there is nothing to wait for.
 ///
 /// # Errors
 /// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
-pub async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
-    let guard = engine.tend(name).await;
-    let Some(mut role) = guard.load_rotating().await? else {
-        return Ok(None);
-    };
+pub async fn tend(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<Option<Timestamp>, Error> {
+    let engine = guard.engine();
     while !engine.keeper.is_stopping() {
         role = match next_step(&role, engine.circumstances().await?) {
             Step::Wait(until) => return Ok(until),
-            Step::Postpone(hash, until) => postpone(&guard, role, &hash, until).await?,
-            Step::Hold(hash) => end(&guard, role, &hash, Ending::Hold, Urgency::Revocation).await?,
+            Step::Postpone(hash, until) => postpone(guard, role, &hash, until).await?,
+            Step::Hold(hash) => end(guard, role, &hash, Ending::Hold, Urgency::Revocation).await?,
             Step::Revoke(hash) => {
-                end(&guard, role, &hash, Ending::Revoke, Urgency::Revocation).await?
+                end(guard, role, &hash, Ending::Revoke, Urgency::Revocation).await?
             }
-            Step::Enable(hash) => enable(&guard, role, &hash).await?.0,
-            Step::ApplyLimits => apply_limits(&guard, role).await?.0,
-            Step::AskAgain => ask_again(&guard, role).await?,
+            Step::Enable(hash) => enable(guard, role, &hash).await?.0,
+            Step::ApplyGuardrail => apply_guardrail(guard, role).await?.0,
+            Step::ApplyLimits => apply_limits(guard, role).await?.0,
+            Step::AskAgain => ask_again(guard, role).await?,
             // A failure is in the role by now, with the time of the next try.
-            Step::Rotate { .. } => match rotate(&guard, role, Trigger::Schedule).await? {
+            Step::Rotate { .. } => match rotate(guard, role, Trigger::Schedule).await? {
                 Rotation::Done(role) | Rotation::Failed(role, _) => role,
             },
-            Step::Delete => match super::delete::finish_deletion(&guard, role).await? {
+            Step::Delete => match super::delete::finish_deletion(guard, role).await? {
                 Some(role) => role,
                 None => return Ok(None),
             },
@@ -132,7 +141,7 @@ pub async fn rotate(
         manual = role.current.manual,
         "rotated"
     );
-    events::rotated(engine, guard.name(), &role).await;
+    events::rotated(engine, guard.name(), &role, trigger.name()).await;
     Ok(Rotation::Done(role))
 }
 
@@ -237,7 +246,7 @@ async fn rotation_failed(
     role.last_attempt = failure.at;
     role.rotation_failure = Some(failure);
     guard.store(&role).await?;
-    events::rotation_failed(engine, guard.name(), &role).await;
+    events::rotation_failed(engine, guard.name(), &role, reason).await;
     Ok(role)
 }
 

@@ -118,6 +118,12 @@ fn permit(key: &SupersededKey, now: Timestamp, force: bool) -> Result<(), Error>
             key.hash
         )));
     }
+    if key.stage == Stage::Ordered {
+        return Err(Error::Invalid(format!(
+            "key {} is being deleted, as somebody has ordered by revoke-key",
+            key.hash
+        )));
+    }
     if let Some(since) = key.disabled_outside {
         return Err(disabled_outside(key, since));
     }

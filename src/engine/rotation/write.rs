@@ -4,15 +4,16 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt::require_own;
+use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use super::perform::apply_limits;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::strike;
+use crate::engine::keys::{pin, strike};
 use crate::engine::names::Life;
 use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply, rotation_due};
-use crate::framework::Fields;
+use crate::framework::{Fields, Held};
 use crate::schedule::Due;
 
 /// Makes the role's first key, and only then the role: if that fails there is none. Returns the
@@ -26,8 +27,10 @@ pub async fn create(
     caller_gone: &CancellationToken,
 ) -> Result<Vec<String>, Error> {
     let engine = guard.engine();
-    let definition = apply(guard.name(), None, fields)?;
+    let mut definition = apply(guard.name(), None, fields)?;
     definition.check(engine.now())?;
+    let unclear = pin(engine, None, &mut definition.terms, fields).await?;
+    drop(within_bounds(guard, &definition).await?);
     let life = Life::new(&*engine.randomness);
     let first = NextKey {
         guard,
@@ -39,7 +42,8 @@ pub async fn create(
         caller_gone,
     };
     let (key, in_flight) = first.mint().await?;
-    let warnings = of_creation(&definition);
+    let mut warnings = of_creation(&definition);
+    warnings.extend(unclear);
     let role = RotatingRole {
         definition,
         life,
@@ -48,11 +52,14 @@ pub async fn create(
         superseded: Vec::new(),
         rotation_failure: None,
         limits_failure: None,
+        guardrail_failure: None,
         unfit: None,
         deletion: None,
         late_use: None,
         adopted: None,
     };
+    // They may have been tightened meanwhile.
+    let _bounds = within_bounds(guard, &role.definition).await?;
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
     in_flight.is_being_stored(engine.now());
     guard.store(&role).await?;
@@ -75,22 +82,41 @@ pub async fn update(
         require_own(&before, secret)?;
     }
     let now = engine.now();
-    let definition = apply(guard.name(), Some(&before.definition), fields)?;
+    let mut definition = apply(guard.name(), Some(&before.definition), fields)?;
+    definition.check(now)?;
+    let old_terms = &before.definition.terms;
+    let unclear = pin(engine, Some(old_terms), &mut definition.terms, fields).await?;
     if definition == before.definition {
         return Ok(Vec::new());
     }
-    definition.check(now)?;
     let connection = &definition.terms.connection;
     let _in_use = engine.links.use_for_making(connection)?;
-    if *connection != before.definition.terms.connection {
-        engine.require_connection(connection).await?;
-    }
+    let bounds = within_bounds(guard, &definition).await?;
+    let asks_for_guardrail = definition.terms.guardrail_id != old_terms.guardrail_id;
     let asks_for_limits = definition.terms.limits != before.definition.terms.limits;
     let role = before.clone().redefined(definition, now);
     let mut warnings = of_update(&before, &role, now);
-    // The wish is stored before the live key is touched: should the process die in between, the
-    // key gets its limits later.
+    warnings.extend(unclear);
+    // The wish is stored before a living key is touched: should the process die in between, the keys
+    // get guardrail and limits later.
     guard.store(&role).await?;
+    drop(bounds);
+    let mut role = role;
+    if asks_for_guardrail && !role.unguarded_keys().is_empty() {
+        let failure;
+        (role, failure) = apply_guardrail(guard, role).await?;
+        match failure {
+            None => {}
+            Some(reason) if nothing_was_done(&reason) => {
+                take_back(guard, role, before).await?;
+                return Err(reason);
+            }
+            Some(reason) => warnings.push(format!(
+                "the role is changed, but {reason}; this is tried again until it is clear, and the \
+                 current key is not handed out before"
+            )),
+        }
+    }
     // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
     if asks_for_limits && role.current.limits != role.definition.terms.limits {
         let (role, failure) = apply_limits(guard, role).await?;
@@ -117,12 +143,13 @@ async fn take_back(
 ) -> Result<(), Error> {
     let mut role = role.redefined(before.definition, guard.engine().now());
     role.limits_failure = before.limits_failure;
+    role.guardrail_failure = before.guardrail_failure;
     role.rotation_failure = before.rotation_failure;
     role.current.anchor = before.current.anchor;
     guard.store(&role).await
 }
 
-fn nothing_was_done(reason: &Error) -> bool {
+pub(super) fn nothing_was_done(reason: &Error) -> bool {
     match reason {
         Error::OpenRouter { reason, .. } => reason.is_definite(),
         _ => true,
@@ -148,6 +175,16 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
         ),
         ("connection", old.terms.connection != new.terms.connection),
         (
+            "creator_user_id",
+            old.terms.creator_user_id != new.terms.creator_user_id,
+        ),
+        (
+            "guardrail",
+            old.terms.guardrail_id != new.terms.guardrail_id
+                && new.terms.guardrail_id.is_some()
+                && after.place_of_current() != new.terms.place(),
+        ),
+        (
             "key_max_lifetime",
             old.rotation.lifetime(now) != new.rotation.lifetime(now),
         ),
@@ -162,6 +199,9 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
              rotation",
             waits.join(", ")
         ));
+    }
+    if old.terms.guardrail_id.is_some() && new.terms.guardrail_id.is_none() {
+        warnings.push(GUARDRAIL_STAYS.to_owned());
     }
     if old.terms.limits.limit != new.terms.limits.limit && new.terms.limits.limit.is_some() {
         warnings.push(LIMIT_IS_PER_KEY.to_owned());
@@ -202,6 +242,16 @@ fn short_lived(definition: &Definition) -> Option<String> {
     })
 }
 
+pub(super) async fn within_bounds(
+    guard: &RoleGuard<'_>,
+    definition: &Definition,
+) -> Result<Held, Error> {
+    let lifetime = definition.rotation.lifetime(guard.engine().now());
+    guard.within_bounds(&definition.terms, lifetime).await
+}
+
+const GUARDRAIL_STAYS: &str = "\
+    the guardrail is not taken off the keys that live; the next key is made without it";
 const LIMIT_IS_PER_KEY: &str = "\
     limit is a limit of each key: a rotation starts a new key with the full amount, while the \
     superseded one can still spend what it has left until its grace period is over";

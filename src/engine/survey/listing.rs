@@ -205,7 +205,7 @@ fn differs(expected: &Expected, key: &Key) -> bool {
         }
         Part::Superseded { disabled_outside } => key.disabled != disabled_outside,
         Part::Held => !key.disabled,
-        Part::Restoring => false,
+        Part::Changing => false,
     }
 }
 

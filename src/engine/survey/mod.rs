@@ -11,6 +11,7 @@
 //! - [`listing`]: going through the keys at a place, and what differs there. Nothing is done about it.
 //! - [`roles`]: what differs of a role's keys, confirmed by hash under the role's lock, and put right.
 //! - [`leases`]: the same for the keys of leases, under the lock of the lease.
+//! - [`guardrails`]: which keys are held to their guardrails, of roles and leases alike.
 //! - [`unknown`]: keys with this mount's mark that nobody has: taken in by their role, or a sign of another
 //!   copy of this storage.
 //! - [`report`]: where findings are said.
@@ -21,6 +22,7 @@
 //! - **A current key that is disabled:** somebody pulled the plug. It is not handed out, and not replaced
 //!   by itself.
 //! - **Limits that were changed** of a current or leased key: what was granted is applied again.
+//! - **A key that is not held to its guardrail any more:** it is assigned again, and not handed out before.
 //! - **A superseded key that is disabled** is left so. **A held key that is enabled** is disabled again.
 //! - **A superseded, held or leased key that is gone** is forgotten, if the management key still sees the
 //!   account.
@@ -35,6 +37,7 @@
 //!
 //! Whatever else is at OpenRouter is somebody else's, and not looked at.
 
+mod guardrails;
 mod leases;
 mod listing;
 mod pass;

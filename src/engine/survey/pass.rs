@@ -1,8 +1,11 @@
 //! One comparison of a connection, and when the next one is due.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
+use super::guardrails::compare_assignments;
 use super::listing::{Doubts, list};
 use super::{leases, roles, unknown};
 use crate::engine::books::{BegunPass, Expectations, OpenBooks};
@@ -32,11 +35,13 @@ pub fn begin(engine: &Engine, connections: impl IntoIterator<Item = ConnectionNa
 /// Has the keeper compare a connection whose interval was just written: an interval from now, or never.
 /// A comparison that has begun, or was never made, comes first.
 pub fn plan(engine: &Engine, connection: &ConnectionName, interval: u64) {
+    let task = Task::Reconcile(connection.clone());
     if engine.passes.of(connection).is_some() {
         return;
     }
-    let task = Task::Reconcile(connection.clone());
-    if interval == 0 {
+    if engine.board.last_compared(connection).is_none() {
+        engine.keeper.now(task);
+    } else if interval == 0 {
         engine.keeper.forget(&task);
     } else {
         engine.keeper.plan(task, after(engine.now(), interval));
@@ -57,7 +62,7 @@ pub async fn reconcile(
         // Its keys were left to themselves, by force.
         Err(Error::Missing(_)) => {
             engine.passes.end(connection);
-            engine.board.clear_copies(connection);
+            engine.board.forget_connection(connection);
             return Ok(None);
         }
         link => link?,
@@ -90,7 +95,9 @@ pub async fn reconcile(
     outcome?;
     engine.passes.end(connection);
     let now = engine.now();
-    engine.board.compared(connection, now);
+    engine
+        .board
+        .compared(connection, &pass.places(&expected), now);
     if !begun.saw_a_copy {
         pass.no_copy_was_seen();
     }
@@ -118,16 +125,21 @@ impl Pass<'_> {
         if let Some(begun) = passes.of(self.connection) {
             return begun;
         }
-        let leased = self.books.leases.all();
-        let leased = leased.filter(|record| record.key.connection == *self.connection);
-        let leased = leased.map(|record| record.place());
         let begun = BegunPass {
             at: self.engine.now(),
-            left: expected.places.iter().cloned().chain(leased).collect(),
+            left: self.places(expected),
             saw_a_copy: false,
         };
         passes.keep(self.connection, begun.clone());
         begun
+    }
+
+    /// Where keys are, or will be.
+    fn places(&self, expected: &Expectations) -> BTreeSet<Place> {
+        let leased = self.books.leases.all();
+        let leased = leased.filter(|record| record.key.connection == *self.connection);
+        let leased = leased.map(|record| record.place());
+        expected.places.iter().cloned().chain(leased).collect()
     }
 
     /// Compares a place. Whether another copy of this storage has made keys there.
@@ -138,7 +150,7 @@ impl Pass<'_> {
         if saw_a_copy {
             unknown::report_copies(self, copies).await;
         }
-        unknown::report_strays(self, listed.strays);
+        unknown::report_strays(self, place, listed.strays);
         let sees_the_account = listed.sees_the_account;
         let settled = stream::iter(listed.roles)
             .map(|(name, doubts)| self.settle(place, name, doubts, sees_the_account))
@@ -149,6 +161,7 @@ impl Pass<'_> {
             let settled = leases::settle(self, &record, sees_the_account).await;
             outcome = outcome.and(settled);
         }
+        outcome = outcome.and(compare_assignments(self, place).await);
         outcome.map(|()| saw_a_copy)
     }
 

@@ -157,7 +157,7 @@ impl Settling<'_> {
                 key.disabled_outside = None;
                 changed = true;
             }
-            Stage::Grace | Stage::Held { .. } | Stage::Restoring => {}
+            Stage::Grace | Stage::Held { .. } | Stage::Restoring | Stage::Ordered => {}
         }
         changed |= self
             .moved_or_renamed(&seen, &name, &mut key.workspace_id)

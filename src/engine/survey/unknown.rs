@@ -8,6 +8,7 @@ use crate::engine::books::{Owner, in_words};
 use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::is_there;
+use crate::engine::names::Place;
 use crate::openrouter::{Key, KeyHash};
 
 /// Which of these keys another copy of this storage has made: asked by hash, and under the lock of the
@@ -74,10 +75,10 @@ pub(super) async fn report_copies(pass: &Pass<'_>, keys: BTreeSet<KeyHash>) {
 }
 
 /// Says which keys of this mount's belong to no role, each once.
-pub(super) fn report_strays(pass: &Pass<'_>, strays: BTreeMap<KeyHash, String>) {
+pub(super) fn report_strays(pass: &Pass<'_>, place: &Place, strays: BTreeMap<KeyHash, String>) {
     let engine = pass.engine;
     let hashes = strays.keys().cloned().collect();
-    for hash in engine.board.post_strays(pass.connection, hashes) {
+    for hash in engine.board.post_strays(place, hashes) {
         tracing::warn!(
             mount = engine.mount,
             connection = %pass.connection,

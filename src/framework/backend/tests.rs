@@ -52,7 +52,7 @@ fn standby() -> FixedSystemView {
     }
 }
 
-/// A server that does not say what this node is.
+/// A server that does not report this node's role.
 struct Silent;
 
 #[async_trait]
@@ -82,7 +82,7 @@ async fn the_first_path_that_matches_is_taken() {
         mounted.notes.done(),
         ["reads the pinned note", "Read pinne"]
     );
-    // It is not taken for want of the operation, either.
+    // An unsupported operation is not accepted either.
     let write = mounted.ask(Operation::Update, "notes/pinned", json!({}));
     assert_eq!(write.await, Err(Error::UnsupportedOperation));
 }
@@ -173,7 +173,7 @@ async fn a_node_that_may_not_write_refuses_before_the_handler_runs() {
             .await
             .is_ok()
     );
-    // A mistake is told at once rather than sent around the cluster.
+    // A mistake is reported at once instead of being forwarded through the cluster.
     let mistaken = mounted.ask(Operation::Update, "notes/a", json!({ "priority": "high" }));
     assert!(matches!(mistaken.await, Err(Error::Invalid(_))));
 }
@@ -269,7 +269,7 @@ async fn the_servers_own_calls_reach_the_engine() {
 #[tokio::test]
 async fn help_is_about_the_engine_or_about_one_path() {
     let mounted = Mounted::new();
-    // The field is what the server sends for its own document.
+    // The server sends this field for its own document.
     let fields = json!({ "requestResponsePrefix": "notes" });
     for (path, count) in [("", 4), ("notes/old", 1), ("notes/", 1)] {
         let page = mounted.ask(Operation::Help, path, fields.clone()).await;

@@ -1,11 +1,11 @@
-//! The page of the small engine that keeps notes.
+//! The page of the sample engine.
 
 use serde_json::json;
 
 use super::super::sample;
 use super::*;
 
-/// An example of each operation of the notes engine.
+/// An example of each operation of the sample engine.
 fn examples() -> Vec<Example> {
     let table = [
         ("notes/pinned", "read", "notes/pinned"),

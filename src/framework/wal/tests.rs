@@ -1,4 +1,4 @@
-//! What the log remembers, what it stores, and what it leaves alone.
+//! What the log keeps in memory, what it stores, and what it ignores.
 
 use super::*;
 use crate::logical::MemoryStorage;
@@ -143,7 +143,7 @@ async fn an_amended_entry_keeps_its_time_and_one_that_is_not_there_stays_so() {
     assert_eq!(storage.keys(), ["wal/n1"]);
 }
 
-/// Holds what it read back until it is told to go on.
+/// Pauses after a read until it is told to continue.
 #[derive(Default)]
 struct SlowToRead {
     storage: MemoryStorage,

@@ -1,4 +1,4 @@
-//! What must hold for any data that is written to a connection.
+//! Invariants of the data of a connection write.
 
 use secrecy::ExposeSecret;
 
@@ -10,8 +10,8 @@ use crate::engine::connection::fields;
 use crate::framework::Fields;
 use crate::logical::Data;
 
-/// A refusal shows neither the management key nor the proxy's credentials; what is accepted can be
-/// stored, and an update that names nothing changes nothing.
+/// A refusal shows neither the management key nor the proxy's credentials. Accepted data can be stored,
+/// and an update without fields changes nothing.
 pub fn connection(data: &Data) {
     let Some(given) = fields_of(fields::WRITE, data) else {
         return;

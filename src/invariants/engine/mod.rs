@@ -1,4 +1,4 @@
-//! What must hold for the data of any request.
+//! Invariants of request data.
 
 mod connection;
 mod role;
@@ -9,8 +9,8 @@ use serde_json::Value;
 use connection::connection;
 use role::role;
 
-/// The input is the JSON text of the data. It is taken as that of a write to a connection and of one
-/// to a role of either kind.
+/// The input is the JSON text of the data. It is used for a write to a connection, and for a write to a
+/// role of each kind.
 pub fn request_data(input: &[u8]) {
     if let Ok(Value::Object(data)) = serde_json::from_slice(input) {
         connection(&data);

@@ -1,4 +1,4 @@
-//! What must hold for any data that is written to a role, of either kind.
+//! Invariants of the data of a role write, for both kinds.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::engine::role::rotating;
 use crate::framework::{Field, Fields};
 use crate::logical::Data;
 
-/// What is accepted can be stored, and an update that names nothing changes nothing.
+/// Accepted data can be stored, and an update without fields changes nothing.
 pub fn role(data: &Data) {
     let schema: Vec<Field> = fields::write().collect();
     let (Some(given), Some(name)) = (fields_of(&schema, data), RoleName::new("app")) else {

@@ -1,5 +1,4 @@
-//! What is asked of the data of any write, to a connection and to a role alike: for the `invariants` of
-//! both.
+//! Checks that the invariants of connections and roles share.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +8,7 @@ use crate::framework::{Field, Fields};
 use crate::invariants::assert_can_be_shown;
 use crate::logical::Data;
 
-/// The fields of a write with this data, unless it is refused in words that can be shown.
+/// The fields of a write with this data, or `None` if it is rejected with a message that can be shown.
 pub(super) fn fields(schema: &[Field], data: &Data) -> Option<Fields> {
     let fields = Fields::parse(schema, &[("name", "app")], data, true);
     fields
@@ -17,13 +16,13 @@ pub(super) fn fields(schema: &[Field], data: &Data) -> Option<Fields> {
         .ok()
 }
 
-/// What was made of the fields, unless they were refused in words that can be shown.
+/// What was made from the fields, or `None` if they are rejected with a message that can be shown.
 pub(super) fn accepted<T>(made: Result<T, Error>) -> Option<T> {
     made.inspect_err(|refusal| assert_can_be_shown(&refusal.to_string()))
         .ok()
 }
 
-/// Panics unless an entry that is stored and read again is stored as the same once more.
+/// Panics unless an entry is unchanged after it is stored, read and stored again.
 #[track_caller]
 pub(super) fn assert_can_be_stored<T: Serialize + DeserializeOwned>(entry: &T) -> Option<T> {
     let stored = serde_json::to_string(entry).ok()?;

@@ -1,38 +1,39 @@
-//! Which pages make up a complete listing, although keys come and go while it is read.
+//! Which pages make a listing complete, although keys are created and deleted while it is read.
 //!
-//! OpenRouter pages by offset, so a key that is deleted moves all later ones forward, and one of them
-//! can slip from a page that was not read yet to one that was. Therefore each request starts at the last
-//! key of the page before. A page that has a key of an earlier page has no gap before it; one that has
-//! none proves nothing, not even that the list is over, and is asked for again, further back. A page
-//! at the start of the list needs no such proof.
+//! OpenRouter pages by offset. A deleted key moves all later ones forward, and one of them can slip
+//! from an unread page to one that was already read. Therefore each request starts at the last key of
+//! the previous page. A page that contains a key of an earlier page has no gap before it. A page
+//! without one proves nothing, not even that the list is over, and is requested again, further back. A
+//! page at the start of the list needs no proof.
 //!
-//! What is guaranteed: a key that is there from the first request to the last is visited exactly
-//! once, or the listing fails. This holds however many keys are created and deleted anywhere meanwhile,
-//! and if some pages come from a replica that is behind, as long as each page is a stretch of the
-//! list at one time, and keys do not change places among each other. OpenRouter does not document its
-//! order; it lists the newest first. Under an order that can change, such as by last use, a key that
-//! changes places can be missed, and no request tells.
+//! Guarantee: a key that exists from the first request to the last is visited exactly once, or the
+//! listing fails. This holds however many keys are created and deleted meanwhile, and even if some
+//! pages come from a stale replica, as long as each page is a contiguous part of the list at one time,
+//! and keys keep their relative order. OpenRouter does not document its order; it lists the newest
+//! first. Under an order that can change, such as by last use, a key that moves can be missed, and no
+//! request reveals that.
 //!
-//! With up to 15 deletions and 50 creations between each two requests, no more than a few pages in a
-//! row are lost before one has a new key. So little change makes no listing fail, unless it is so long
-//! that the pages do not suffice (see [`MAX_PAGES`]).
+//! With up to 15 deletions and 50 creations between two requests, only a few pages in a row are lost
+//! before one has a new key. Such a rate of change fails no listing, unless the listing is so long that
+//! the pages do not suffice (see [`MAX_PAGES`]).
 
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
 use super::ListedKey;
+use crate::openrouter::KeyHash;
 use crate::openrouter::error::Error;
 
-/// What the pages so far have brought, and where the next one starts.
+/// The state of a listing: what was visited, and where the next page starts.
 pub(super) struct Pages {
     /// All keys that were visited.
     visited: BTreeSet<Identity>,
-    /// The page before, of those that had no gap before them.
+    /// The last page that had no gap before it.
     last: Page,
     /// Where that page ended in the list.
     end: usize,
-    /// How far before that end the next page starts, beginning with the last key.
+    /// How far before that end the next page starts, counting from the last key.
     overlap: usize,
     /// How many pages were received.
     received: usize,
@@ -46,7 +47,7 @@ struct Page {
     keys: BTreeSet<Identity>,
 }
 
-/// The SHA-256 of a key's hash, which takes a third of the memory: a listing may have 100,000 of them.
+/// The SHA-256 of a key's hash. It takes a third of the memory: a listing may have 100,000 keys.
 type Identity = [u8; 32];
 
 #[derive(Debug, PartialEq)]
@@ -67,18 +68,27 @@ impl Pages {
         }
     }
 
+    /// The same from after a key that was at this position.
+    pub(super) fn after(hash: &KeyHash, position: usize) -> Self {
+        Self {
+            visited: BTreeSet::from([identity_of(hash)]),
+            end: position.saturating_add(1),
+            ..Self::new()
+        }
+    }
+
     /// Where the next page starts.
     pub(super) fn offset(&self) -> usize {
         self.end.saturating_sub(self.overlap)
     }
 
-    /// Takes the page that starts at [`offset`](Self::offset), and visits its new keys. One without a
-    /// readable hash proves no overlap, because it may have a double, and is visited wherever it
-    /// shows up.
+    /// Processes the page that starts at [`offset`](Self::offset), and visits its new keys. A key
+    /// without a readable hash proves no overlap, because it may have a duplicate; it is visited on
+    /// every page.
     ///
     /// # Errors
-    /// Those of any visit, and [`Error::Unclear`] if something in the page is not a key, or the
-    /// listing cannot be shown to be complete.
+    /// Those of any visit, and [`Error::Unclear`] if an entry of the page is not a key, or the listing
+    /// cannot be shown to be complete.
     pub(super) fn take(
         &mut self,
         page: Vec<ListedKey>,
@@ -111,13 +121,13 @@ impl Pages {
         Ok(Progress::MoreToCome)
     }
 
-    /// Fast enough to get over thousands of deletions, down to the start of the list if need be, and
-    /// slow enough that few of them do not cost a whole page.
+    /// Fast enough to get past thousands of deletions, back to the start of the list if necessary. Slow
+    /// enough that a few deletions do not cost a whole page.
     fn step_back(&mut self) -> Result<(), Error> {
         self.lost += 1;
         if self.lost > MAX_LOST {
             return Err(Error::unclear(
-                "keys are missing between the pages of the key listing, again and again",
+                "the pages of the key listing repeatedly have gaps between them",
             ));
         }
         self.overlap = self.overlap.saturating_mul(4);
@@ -145,14 +155,17 @@ impl Pages {
 }
 
 fn identity(key: &ListedKey) -> Option<Identity> {
-    let hash = key.hash.as_ref()?;
-    Some(Sha256::digest(hash.as_str()).into())
+    key.hash.as_ref().map(identity_of)
 }
 
-/// OpenRouter's page size; it cannot be chosen.
+fn identity_of(hash: &KeyHash) -> Identity {
+    Sha256::digest(hash.as_str()).into()
+}
+
+/// OpenRouter's page size, which is fixed.
 pub(super) const FULL_PAGE: usize = 100;
 
-/// Enough for 198,000 keys, or half of that if each second page is lost.
+/// Enough for 198,000 keys, or half of that if every second page is lost.
 pub(super) const MAX_PAGES: usize = 2_000;
 
 /// From anywhere in the list, half of these lead to its start.

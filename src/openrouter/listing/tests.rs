@@ -1,4 +1,4 @@
-//! What is a key in a listing, and which of them are looked for.
+//! Which entries of a listing are keys, and which keys match.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ fn words(words: &[&str]) -> HashSet<String> {
 }
 
 fn look_at(whole: Value, nonces: &[&str]) -> Result<Option<Key>, Error> {
-    sought(ListedKey::of(whole)?, &words(nonces))
+    matching(ListedKey::of(whole)?, &words(nonces))
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn a_key_that_may_be_the_one_but_cannot_be_read_is_an_error() {
 fn each_of_several_nonces_is_looked_for() {
     for (number, found) in [(1, true), (2, false), (150, true)] {
         let key = json!({"hash": format!("{number:064x}"), "name": format!("app vault-{number}")});
-        let sought = look_at(key, &["vault-1", "vault-150"]).unwrap();
-        assert_eq!(sought.is_some(), found, "{number}");
+        let matching = look_at(key, &["vault-1", "vault-150"]).unwrap();
+        assert_eq!(matching.is_some(), found, "{number}");
     }
 }
 

@@ -1,12 +1,12 @@
-//! The fields of a cron expression: their bounds, their names and how they are read.
+//! The fields of a cron expression: their bounds, their names and how they are parsed.
 //!
-//! Called by [`Cron::parse`](super::Cron::parse). The reading follows robfig/cron v3's `getField` and
-//! `getRange`, oddities included, because the expression is Vault's users' and must mean here
-//! what it means for every other engine. Nothing here knows of time.
+//! Called by [`Cron::parse`](super::Cron::parse). Parsing follows robfig/cron v3's `getField` and
+//! `getRange`, including their oddities: Vault's users write the expression, and it must mean the same
+//! as for every other engine. Nothing here knows about time.
 
 use crate::schedule::error::excerpt;
 
-/// Why a text is not a [`Cron`](super::Cron) schedule, in one sentence for the person who wrote it.
+/// Why a text is not a [`Cron`](super::Cron) schedule, in one sentence for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCron {
     /// Not five fields.
@@ -14,7 +14,7 @@ pub enum InvalidCron {
         "a cron schedule has five fields (minute, hour, day of month, month, day of week), not {found}"
     )]
     FieldCount {
-        /// How many there are.
+        /// The number of fields.
         found: usize,
     },
     /// `@daily`, `@every 1h` and the like.
@@ -27,16 +27,16 @@ pub enum InvalidCron {
         "a cron schedule cannot name a time zone; it is always in UTC, so leave out TZ= or CRON_TZ="
     )]
     TimeZone,
-    /// An item of a field that the field does not allow.
+    /// An item that its field does not allow.
     #[error(
         "the cron schedule's {field} cannot be {item:?}; it takes {allowed} or *, also as list (a,b), range (a-b) and step (*/n)"
     )]
     Field {
-        /// Which of the five.
+        /// The field.
         field: &'static str,
-        /// The item at fault, as written; the beginning of a long one.
+        /// The invalid item as written, shortened if it is long.
         item: String,
-        /// The single values that the field takes.
+        /// The single values that the field allows.
         allowed: &'static str,
     },
 }
@@ -46,7 +46,7 @@ pub(super) struct Field {
     name: &'static str,
     low: i8,
     high: i8,
-    /// Names of the values from `low` on.
+    /// Names of the values, starting at `low`.
     names: &'static [&'static str],
     allowed: &'static str,
 }
@@ -59,7 +59,7 @@ pub(super) struct Values {
 }
 
 impl Field {
-    /// Reads a comma-separated list; empty items are passed over, as robfig does.
+    /// Parses a comma-separated list; empty items are ignored, as in robfig.
     pub(super) fn parse(&self, text: &str) -> Result<Values, InvalidCron> {
         let mut values = Values {
             bits: 0,
@@ -77,7 +77,7 @@ impl Field {
         Ok(values)
     }
 
-    /// Reads `*`, `N`, `N-M`, each with an optional `/step`.
+    /// Parses `*`, `N` or `N-M`, with an optional `/step`.
     fn item(&self, item: &str) -> Option<Values> {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(number(step)?)),
@@ -85,7 +85,7 @@ impl Field {
         };
         let ends: Vec<&str> = range.split('-').collect();
         let (first, last, star) = match ends.as_slice() {
-            // robfig ignores what follows the hyphen of `*-5`.
+            // robfig ignores what follows the hyphen in `*-5`.
             ["*" | "?", ..] => (i64::from(self.low), i64::from(self.high), true),
             [only] if step.is_some() => (self.value(only)?, i64::from(self.high), false),
             [only] => (self.value(only)?, self.value(only)?, false),
@@ -106,7 +106,7 @@ impl Field {
         })
     }
 
-    /// Reads a number or a name in either case.
+    /// Parses a number, or a name in either case.
     fn value(&self, text: &str) -> Option<i64> {
         let named = (i64::from(self.low)..)
             .zip(self.names)
@@ -121,7 +121,7 @@ impl Values {
         self.bits >> value & 1 == 1
     }
 
-    /// The smallest value that matches and is not below `value`.
+    /// The smallest matching value that is not below `value`.
     pub(super) fn first_from(self, value: i8) -> Option<i8> {
         let rest = self.bits >> value << value;
         (rest != 0)
@@ -129,13 +129,13 @@ impl Values {
             .and_then(|first| i8::try_from(first).ok())
     }
 
-    /// Whether the field says "any" and so leaves the choice of days to its neighbour.
+    /// Whether the field is unrestricted, so that only the other day field selects days.
     pub(super) const fn is_unrestricted(self) -> bool {
         self.unrestricted
     }
 }
 
-/// Reads a decimal number as Go's `strconv.Atoi` does, a leading `+` included.
+/// Parses a decimal number as Go's `strconv.Atoi` does, including a leading `+`.
 fn number(text: &str) -> Option<i64> {
     text.parse().ok()
 }

@@ -1,8 +1,8 @@
 //! How far apart the occurrences of a cron schedule can be.
 //!
-//! Asked by [`Schedule::longest_interval`](crate::schedule::Schedule::longest_interval), so that a
-//! key's lifetime can be judged. It goes by days, not by occurrences, so that it sees a year's pause
-//! after a day of 1440 occurrences and costs the same for every expression.
+//! Used by [`Schedule::longest_interval`](crate::schedule::Schedule::longest_interval) to check a key's
+//! lifetime. It goes by days, not by occurrences: it finds a year's pause after a day of 1440
+//! occurrences, and costs the same for every expression.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use jiff::civil::Date;
 use super::{Cron, utc};
 
 impl Cron {
-    /// The longest wait for a next occurrence, for someone who starts to wait at `from` and then
-    /// after each occurrence of the eight years that follow.
+    /// The longest wait for the next occurrence, starting at `from` or at any occurrence in the eight
+    /// years that follow.
     ///
-    /// Eight years include the longest pause there is, that between two 29ths of February around a
-    /// year such as 2100. `None` if nothing occurs after `from`.
+    /// Eight years include the longest possible pause: between two 29ths of February around a year such
+    /// as 2100. `None` if nothing occurs after `from`.
     #[must_use]
     pub fn longest_gap(&self, from: Timestamp) -> Option<Duration> {
         let first = self.next_after(from)?;
@@ -28,7 +28,8 @@ impl Cron {
             .zip(times.iter().skip(1))
             .map(|(a, b)| b - a)
             .max();
-        // From a day's last occurrence to the next matching day's first, less the whole days.
+        // From a day's last occurrence to the first one of the next matching day, without the whole
+        // days in between.
         let overnight = times.first()? - times.last()?;
 
         let first_day = utc(first).date();
@@ -45,7 +46,7 @@ impl Cron {
         Some(longest.max(until_first))
     }
 
-    /// All matching times of day, in order, as minutes since midnight.
+    /// All matching times of day, in order, in minutes since midnight.
     fn minutes_of_day(&self) -> Vec<i64> {
         let hours = (0..24).filter(|hour| self.hours.contains(*hour));
         hours
@@ -81,7 +82,7 @@ mod tests {
             ("0 8-17 * * mon-fri", days(2) + minutes(15 * 60)),
             ("0 3 * * 0", days(7)),
             ("0 0 31 * *", days(61)),
-            // Minutes apart for a day, then a year's pause, which 100 occurrences would not show.
+            // Minutes apart for a day, then a year's pause, which 100 occurrences would not reveal.
             ("* * 1 1 *", days(365) + minutes(1)),
             ("0 0 29 2 *", days(4 * 365 + 1)),
         ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::application::{LONG_GRACE, Tally};
-use crate::harness::{Mount, Sidecar, eventually};
+use crate::harness::{Mount, Sidecar, eventually, samples};
 
 #[tokio::test]
 async fn an_application_that_reads_the_agents_file_never_uses_a_dead_key() {
@@ -81,6 +81,71 @@ async fn an_agents_file_has_nothing_but_the_key_and_is_for_its_owner_alone() {
         .unwrap()
         .permissions();
     assert_eq!(mode.mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_command_that_failed_is_run_again_with_the_next_key_and_not_before() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({"ttl": 2})).await;
+    let setup = Sidecar::setup(&mount, "agent/agent.hcl").await;
+    let fails = "cat openrouter.env >>runs; exit 1";
+    let agent = setup.with_script("on-new-key", fails).agent();
+    for rotations in 0..2 {
+        let runs = async || (agent.lines("runs").len() > rotations).then_some(());
+        eventually("the command is run for the key", SOME_LEASES, runs).await;
+        // Agent reads two or three times more, and finds the same key.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(agent.lines("runs").len(), rotations + 1);
+        mount.write("rotate-role/app", json!({})).await.ok();
+    }
+}
+
+/// The injector tells Agent to end when it has failed for good, and a command that fails counts.
+#[tokio::test]
+async fn the_injectors_sidecar_outlives_an_application_that_cannot_be_signalled() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({"ttl": 2})).await;
+    let manifest = samples().join("kubernetes/agent-injector.yaml");
+    let manifest = std::fs::read_to_string(manifest).expect("the sample can be read");
+    let command = annotation(&manifest, "agent-inject-command-openrouter.env");
+    // There may be a process of that name on this machine.
+    let command = command.replace("pkill ", "./signal ");
+    assert!(command.starts_with("./signal "), "{command}");
+    let setup = Sidecar::configured(&mount, &injected(&manifest, &command)).await;
+    let signal = "echo \"$@\" >>signals; exit 1";
+    let mut agent = setup.with_script("signal", signal).agent();
+    let mut last = None;
+    for rotations in 0..3 {
+        let next = async || rendered(&agent).filter(|key| last.as_ref() != Some(key));
+        last = Some(eventually("the key is rendered", SOME_LEASES, next).await);
+        let signals = async || (agent.lines("signals").len() > rotations).then_some(());
+        eventually("the application is signalled", SOME_LEASES, signals).await;
+        assert!(!agent.has_ended());
+        mount.write("rotate-role/app", json!({})).await.ok();
+    }
+}
+
+/// What the injector makes of its annotations, with the template settings that it adds.
+fn injected(manifest: &str, command: &str) -> String {
+    let contents = manifest
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("{{ with secret"))
+        .map(|rest| format!("{{{{ with secret{rest}\n"))
+        .expect("a template");
+    format!(
+        "auto_auth {{\n  method {{\n    type = \"token_file\"\n    config = {{ token_file_path = \
+         \"vault-token\" }}\n  }}\n}}\ntemplate_config {{\n  exit_on_retry_failure = true\n}}\n\
+         template {{\n  contents = {contents:?}\n  destination = \"openrouter.env\"\n  command = \
+         {command:?}\n}}\n"
+    )
+}
+
+fn annotation(manifest: &str, name: &str) -> String {
+    let name = format!("vault.hashicorp.com/{name}: ");
+    let value = manifest
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(name.as_str()));
+    value.expect("an annotation").to_owned()
 }
 
 pub(super) async fn agent(mount: &Mount) -> Sidecar {

@@ -1,14 +1,15 @@
-//! OpenRouter's own SDKs and OpenAI's, each making one chat call with a key that was just read from the
-//! server, as `samples/sdk/` has them.
+//! OpenRouter's own SDKs and OpenAI's, as `samples/sdk/` has them: each makes one chat call with a key that
+//! was just read from the server; and two applications read their key themselves, and again when it dies.
 //!
 //! `scripts/sdks` installs them. Where a language or its registry is not there, that is said in one
 //! line and nothing is tested; what an SDK does not like is a failure.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::harness::{Directory, Mount, reader, samples, skipped};
 
@@ -41,6 +42,75 @@ async fn the_sdks_for_python_chat_with_a_key_from_the_server() {
         let program = samples().join("sdk").join(sample);
         chats(&directory, &installed.join("bin/python"), &program).await;
     }
+}
+
+#[tokio::test]
+async fn an_application_in_python_that_is_told_nothing_outlives_an_emergency_rotation() {
+    let Some(installed) = sdks("python").await else {
+        return;
+    };
+    let sample = samples().join("sdk/chat_rereading.py");
+    rereads(&installed.join("bin/python"), &sample).await;
+}
+
+#[tokio::test]
+async fn an_application_in_javascript_that_is_told_nothing_outlives_an_emergency_rotation() {
+    let Some(installed) = sdks("node").await else {
+        return;
+    };
+    let directory = Directory::without_plugin();
+    symlink(
+        installed.join("node_modules"),
+        directory.path("node_modules"),
+    )
+    .expect("a link");
+    let program = directory.path("chat-rereading.mjs");
+    std::fs::copy(samples().join("sdk/chat-rereading.mjs"), &program).expect("a copy");
+    rereads(Path::new("node"), &program).await;
+}
+
+/// Talks to the application before and after two emergency rotations: every line is answered, and each
+/// rotation costs one call that is refused and one more read.
+async fn rereads(interpreter: &Path, sample: &Path) {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let reader = reader(&mount).await;
+    let directory = Directory::without_plugin();
+    let mut command = directory.command(interpreter);
+    command
+        .arg(sample)
+        .env("VAULT_ADDR", reader.address())
+        .env("VAULT_TOKEN", reader.token())
+        .env("OPENROUTER_VAULT_PATH", mount.at("creds/app"))
+        .env("OPENROUTER_BASE_URL", mount.openrouter.base_url());
+    let mut application = tokio::process::Command::from(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the interpreter can be started");
+    let mut input = application.stdin.take().expect("an input");
+    let output = application.stdout.take().expect("an output");
+    let mut answers = BufReader::new(output).lines();
+    for rotations in 0..3 {
+        for _ in 0..5 {
+            input.write_all(b"Say hello.\n").await.expect("it reads");
+            let answer = answers.next_line().await.expect("an answer");
+            assert_eq!(answer.as_deref(), Some("Simulated."));
+        }
+        let calls = mount.openrouter.requests().to("POST", "/chat/completions");
+        let refused = calls.iter().filter(|call| call.status == Some(401)).count();
+        assert_eq!(
+            (calls.len(), refused),
+            (5 * (rotations + 1) + rotations, rotations)
+        );
+        let emergency = json!({"rotation_grace_period": 0});
+        mount.write("rotate-role/app", emergency).await.ok();
+    }
+    // The end of its input is the end of the application.
+    drop(input);
+    let status = application.wait().await.expect("it ends");
+    assert!(status.success(), "{status}");
 }
 
 /// Runs the sample with a key that somebody reads from a mount of its own.

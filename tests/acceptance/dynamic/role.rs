@@ -72,8 +72,11 @@ async fn a_dynamic_role_is_shown_changed_and_deleted_without_a_key() {
     let role = mount.read("roles/ci").await.ok();
     let expected = [
         "connection",
+        "creator_user_id",
         "credential_type",
         "description",
+        "guardrail",
+        "guardrail_id",
         "include_byok_in_limit",
         "key_name",
         "limit",
@@ -82,6 +85,7 @@ async fn a_dynamic_role_is_shown_changed_and_deleted_without_a_key() {
         "max_leases",
         "max_ttl",
         "ttl",
+        "workspace",
         "workspace_id",
     ];
     assert_eq!(role.fields(), expected);

@@ -128,11 +128,13 @@ impl Client {
         }
         let response = request.send().await?;
         let status = response.status().as_u16();
-        let json = serde_json::from_str(&response.text().await?).unwrap_or(Value::Null);
+        let body = response.text().await?;
+        let json = serde_json::from_str(&body).unwrap_or(Value::Null);
         Ok(Reply {
             request: name,
             status,
             json,
+            body,
         })
     }
 }
@@ -142,6 +144,7 @@ pub(crate) struct Reply {
     request: String,
     status: u16,
     json: Value,
+    body: String,
 }
 
 impl Reply {
@@ -152,6 +155,11 @@ impl Reply {
 
     pub(crate) fn status(&self) -> u16 {
         self.status
+    }
+
+    /// The body as it came, for what is no JSON.
+    pub(crate) fn body(&self) -> &str {
+        &self.body
     }
 
     /// The whole body.

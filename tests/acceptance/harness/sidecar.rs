@@ -28,7 +28,7 @@ pub(crate) struct Setup {
 /// A running Agent or Proxy. Ended when dropped.
 pub(crate) struct Sidecar {
     // Dropped in this order: the process ends before its files go.
-    _process: ServerProcess,
+    process: ServerProcess,
     directory: Directory,
 }
 
@@ -37,6 +37,11 @@ impl Sidecar {
     /// `openrouter`.
     pub(crate) async fn setup(mount: &Mount, sample: &str) -> Setup {
         let text = fs::read_to_string(samples().join(sample)).expect("the sample can be read");
+        Self::configured(mount, &text).await
+    }
+
+    /// The same with a configuration of this text.
+    pub(crate) async fn configured(mount: &Mount, text: &str) -> Setup {
         let directory = Directory::without_plugin();
         let token = reader(mount).await;
         fs::write(directory.path("vault-token"), token.token()).expect("a token file");
@@ -45,6 +50,11 @@ impl Sidecar {
             server: mount.client().clone(),
             configuration: text.replace("openrouter/", &mount.at("")),
         }
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     /// The path of a file in its working directory.
@@ -80,7 +90,7 @@ impl Setup {
     pub(crate) fn agent(self) -> Sidecar {
         let process = self.start("agent");
         Sidecar {
-            _process: process,
+            process,
             directory: self.directory,
         }
     }
@@ -95,7 +105,7 @@ impl Setup {
             let client = Client::new(&format!("http://{address}"), "");
             if listen::answers(&mut process, &client, "auth/token/lookup-self").await {
                 let sidecar = Sidecar {
-                    _process: process,
+                    process,
                     directory: self.directory,
                 };
                 return (sidecar, client);

@@ -37,9 +37,9 @@ async fn fifty_roles_survive_faults_and_kills() {
         2..10 => soak.kill(&vault.plugin_processes()),
         10..12 => match soak.restores.due(random) {
             None => soak.restores.saved(vault.save_snapshot().await),
-            Some(snapshot) => {
-                vault.restore_snapshot(&snapshot.file).await;
-                soak.restored(snapshot).await;
+            Some(file) => {
+                vault.restore_snapshot(&file).await;
+                soak.restored().await;
             }
         },
         _ => soak.spoil(random),
@@ -76,9 +76,9 @@ async fn fifty_roles_survive_faults_and_failovers() {
         }
         14..16 => match soak.restores.due(random) {
             None => soak.restores.saved(cluster.save_snapshot().await),
-            Some(snapshot) => {
-                cluster.restore_snapshot(&snapshot.file).await;
-                soak.restored(snapshot).await;
+            Some(file) => {
+                cluster.restore_snapshot(&file).await;
+                soak.restored().await;
             }
         },
         _ => soak.spoil(random),

@@ -1,7 +1,7 @@
 //! Snapshots that are restored, and which promises that breaks: none but those that were made since the
 //! snapshot was taken, until the engine has caught up with what it was made to forget.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -10,8 +10,8 @@ use super::{ROLES, Soak, role};
 use crate::harness::eventually;
 
 /// A snapshot of everything that is stored.
-pub(super) struct Snapshot {
-    pub(super) file: String,
+struct Snapshot {
+    file: String,
     taken: Instant,
 }
 
@@ -30,16 +30,14 @@ struct Undone {
 }
 
 impl Restores {
-    /// The snapshot to restore now; `None` if one is to be saved.
-    pub(super) fn due(&self, random: &mut Rng) -> Option<Snapshot> {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The file of the snapshot to restore now, whose writes since count as undone; `None` if a snapshot is
+    /// to be saved.
+    pub(super) fn due(&self, random: &mut Rng) -> Option<String> {
         // A few are replaced by a later one instead.
-        saved.take_if(|_| random.u32(0..4) > 0).inspect(|snapshot| {
-            self.undone().push(Undone {
-                from: snapshot.taken,
-                to: None,
-            });
-        })
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Snapshot { file, taken: from } = saved.take_if(|_| random.u32(0..4) > 0)?;
+        self.undone().push(Undone { from, to: None });
+        Some(file)
     }
 
     /// A snapshot was saved. What was written after it was asked for may be in it or not, so its time is
@@ -60,21 +58,19 @@ impl Restores {
         self.undone().iter().any(within)
     }
 
-    fn undone(&self) -> std::sync::MutexGuard<'_, Vec<Undone>> {
+    fn undone(&self) -> MutexGuard<'_, Vec<Undone>> {
         self.undone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Soak {
     /// Waits until every role has a current key that lives again.
-    pub(super) async fn restored(&self, snapshot: Snapshot) {
-        drop(snapshot);
+    pub(super) async fn restored(&self) {
         self.counts.restores.add();
         // What was on its way to OpenRouter when the server let go of it has arrived by then.
         tokio::time::sleep(IN_FLIGHT).await;
         for index in 0..ROLES {
-            let path = format!("roles/{}", role(index));
-            let path = self.mount.at(&path);
+            let path = self.mount.at(&format!("roles/{}", role(index)));
             let lives = async || {
                 let reply = self.mount.client().try_read(&path).await?;
                 let hash = reply.data()["current_key"]["hash"].as_str()?;

@@ -1,9 +1,9 @@
 //! What is cut off: everything that the engine does in several effects.
 
-use openrouter_simulator::{Fault, KeyChanges, NewKey};
+use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, NewKey};
 use serde_json::{Value, json};
 
-use crate::harness::{FORGET, Harm, ROLE, ROTATE, World, role};
+use crate::harness::{CI, FORGET, Harm, ROLE, ROTATE, World, role};
 
 /// Something that the engine does in several effects.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +37,17 @@ pub(super) enum Scenario {
     LeaseRevocation,
     LeaseLapse,
     RecoveryOfALease,
+    GuardedFirstKey,
+    GuardedRotation,
+    RecoveryOfAnUnguardedKey,
+    GuardrailChange,
+    GuardrailTakenOff,
+    GuardedLease,
+    GuardrailChangeOfLeases,
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 29] = [
+    pub(super) const ALL: [Self; 36] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -70,6 +77,13 @@ impl Scenario {
         Self::LeaseRevocation,
         Self::LeaseLapse,
         Self::RecoveryOfALease,
+        Self::GuardedFirstKey,
+        Self::GuardedRotation,
+        Self::RecoveryOfAnUnguardedKey,
+        Self::GuardrailChange,
+        Self::GuardrailTakenOff,
+        Self::GuardedLease,
+        Self::GuardrailChangeOfLeases,
     ];
 
     /// The world in which it begins.
@@ -84,6 +98,11 @@ impl Scenario {
                 ..NewKey::named("by hand")
             };
             world.openrouter.account().create_key(new);
+            return world;
+        }
+        if matches!(self, Self::GuardedFirstKey) {
+            let world = World::connected().await;
+            guardrails(&world);
             return world;
         }
         if self.is_about_leases() {
@@ -152,6 +171,22 @@ impl Scenario {
                 );
                 world.die_during_a_rotation("before DELETE /keys/*").await;
             }
+            Self::GuardedRotation => guard(&world, ROLE).await,
+            Self::RecoveryOfAnUnguardedKey => {
+                guard(&world, ROLE).await;
+                world.die_during_a_rotation("after POST /keys").await;
+            }
+            Self::GuardrailChange => {
+                guard(&world, ROLE).await;
+                world.write(ROTATE, Value::Null).await.unwrap();
+            }
+            Self::GuardrailTakenOff => {
+                guard(&world, ROLE).await;
+                world.write(ROTATE, Value::Null).await.unwrap();
+                for key in world.openrouter.account().keys() {
+                    world.openrouter.account().unassign_guardrail(&key.hash);
+                }
+            }
             Self::OlderStorage => forget_rotations(&world, [json!({}), json!({})]).await,
             Self::OlderStorageAfterAnEmergency => {
                 forget_rotations(&world, [json!({"rotation_grace_period": 0})]).await;
@@ -171,6 +206,14 @@ impl Scenario {
             // The server died before it stored the lease.
             Self::LeaseLapse => {
                 world.read("creds/ci").await.unwrap();
+            }
+            Self::GuardedLease => guard(&world, CI).await,
+            Self::GuardrailChangeOfLeases => {
+                guard(&world, CI).await;
+                // So that they are alive when they are judged.
+                world.write(CI, json!({"ttl": 3_000})).await.unwrap();
+                world.lease().await.unwrap();
+                world.lease().await.unwrap();
             }
             Self::RecoveryOfALease => {
                 world.effects.die_at("after POST /keys");
@@ -193,6 +236,12 @@ impl Scenario {
         }
         let body = match self {
             Self::FirstKey => role(),
+            Self::GuardedFirstKey => {
+                let mut role = role();
+                role["guardrail"] = json!("strict");
+                role
+            }
+            Self::GuardrailChange => json!({"guardrail": "stricter"}),
             Self::EmergencyRotation | Self::EmergencyWithAHold => {
                 json!({"rotation_grace_period": 0})
             }
@@ -205,12 +254,15 @@ impl Scenario {
         };
         // Whether it was carried out is what the rest finds out.
         let _ = match self {
-            Self::FirstKey | Self::LimitChange | Self::DefinitionChange => {
-                world.write(ROLE, body).await
-            }
-            Self::ManualRotation | Self::EmergencyRotation | Self::EmergencyWithAHold => {
-                world.write(ROTATE, body).await
-            }
+            Self::FirstKey
+            | Self::LimitChange
+            | Self::DefinitionChange
+            | Self::GuardedFirstKey
+            | Self::GuardrailChange => world.write(ROLE, body).await,
+            Self::ManualRotation
+            | Self::EmergencyRotation
+            | Self::EmergencyWithAHold
+            | Self::GuardedRotation => world.write(ROTATE, body).await,
             Self::Restoration => world.write("restore-key/app", body).await,
             Self::Adoption => {
                 let by_hand = world.openrouter.account().all_keys().remove(0);
@@ -256,10 +308,18 @@ impl Scenario {
             | Self::RecoveryOfAKey
             | Self::RecoveryOfTheLastStroke
             | Self::RecoveryOfARejectedKey
+            | Self::RecoveryOfAnUnguardedKey
             | Self::OlderStorage
             | Self::OlderStorageAfterAnEmergency => {
                 world.restart().await;
                 world.pass(700).await;
+                Ok(None)
+            }
+            // Between the dashboard and the comparison the key is handed out: nobody can know.
+            Self::GuardrailTakenOff => {
+                world.restart().await;
+                world.pass(700).await;
+                world.forgive_unguarded();
                 Ok(None)
             }
             _ => unreachable!("{self:?} is about leases"),
@@ -270,7 +330,10 @@ impl Scenario {
     async fn act_on_leases(self, world: &World) {
         // As above.
         match self {
-            Self::Lease => drop(world.lease().await),
+            Self::Lease | Self::GuardedLease => drop(world.lease().await),
+            Self::GuardrailChangeOfLeases => {
+                let _ = world.write(CI, json!({"guardrail": "stricter"})).await;
+            }
             Self::LeaseRenewal => {
                 let _ = world.renew(600).await;
             }
@@ -294,6 +357,8 @@ impl Scenario {
                 | Self::LeaseRevocation
                 | Self::LeaseLapse
                 | Self::RecoveryOfALease
+                | Self::GuardedLease
+                | Self::GuardrailChangeOfLeases
         )
     }
 
@@ -315,6 +380,21 @@ impl Scenario {
                 | Self::OlderStorageAfterAnEmergency
         )
     }
+}
+
+/// Two guardrails to choose from.
+fn guardrails(world: &World) {
+    for name in ["strict", "stricter"] {
+        let account = world.openrouter.account();
+        account.add_guardrail(NewGuardrail::named(name));
+    }
+}
+
+/// Gives the role the first of them.
+async fn guard(world: &World, role: &str) {
+    guardrails(world);
+    let body = json!({"guardrail": "strict"});
+    world.write(role, body).await.unwrap();
 }
 
 /// The role is rotated, readers get its keys, and then storage is what it was before.

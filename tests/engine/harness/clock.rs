@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -15,6 +16,8 @@ use super::effects::Life;
 /// The present, for everybody in a world.
 pub(crate) struct Time {
     now: watch::Sender<Timestamp>,
+    /// How far it was moved forward, all in all.
+    passed: Mutex<Duration>,
     openrouter: openrouter_simulator::Clock,
 }
 
@@ -22,7 +25,11 @@ impl Time {
     /// The present of this simulator.
     pub(crate) fn of(openrouter: openrouter_simulator::Clock) -> Arc<Self> {
         let (now, _) = watch::channel(openrouter.now());
-        Arc::new(Self { now, openrouter })
+        Arc::new(Self {
+            now,
+            passed: Mutex::default(),
+            openrouter,
+        })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -31,6 +38,8 @@ impl Time {
 
     /// Moves the present, in either direction, and wakes who sleeps until then.
     pub(crate) fn set(&self, now: Timestamp) {
+        let passed = Duration::try_from(now.duration_since(self.now()));
+        *self.passed.lock().unwrap() += passed.unwrap_or_default();
         self.openrouter.set(now);
         self.now.send_replace(now);
     }
@@ -76,6 +85,10 @@ impl NodeClock {
 impl Clock for NodeClock {
     fn now(&self) -> Timestamp {
         self.time.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        *self.time.passed.lock().unwrap()
     }
 
     /// Sleeps through without looking: the test's clock does not move unseen.

@@ -149,7 +149,7 @@ fn length(message: &[u8]) -> Option<usize> {
     Some(head + 4 + body)
 }
 
-/// Method and path without hash and query, such as `DELETE /keys/*`.
+/// Method and path without hash, guardrail and query, such as `DELETE /keys/*`.
 fn name_of(request: &[u8]) -> String {
     let text = String::from_utf8_lossy(request);
     let mut words = text.split(' ');
@@ -157,9 +157,13 @@ fn name_of(request: &[u8]) -> String {
     let target = words.next().unwrap_or_default();
     let path = target.split('?').next().unwrap_or_default();
     let path = path.strip_prefix("/api/v1").unwrap_or(path);
-    match path.strip_prefix("/keys/") {
-        Some(_) => format!("{method} /keys/*"),
-        None => format!("{method} {path}"),
+    let mut parts = path.splitn(4, '/');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(""), Some("keys"), Some(_), None) => format!("{method} /keys/*"),
+        (Some(""), Some("guardrails"), Some(id), Some(rest)) if id != "assignments" => {
+            format!("{method} /guardrails/*/{rest}")
+        }
+        _ => format!("{method} {path}"),
     }
 }
 

@@ -32,7 +32,8 @@ impl World {
             }
         }
         let leases = self.server_leases();
-        believed.extend(leases.into_iter().map(|lease| lease.key_hash));
+        let leased: Vec<String> = leases.into_iter().map(|lease| lease.key_hash).collect();
+        believed.extend(leased.iter().cloned());
         let alive = self.openrouter.account().keys().into_iter();
         // Keys that somebody made by hand are nobody's business until they are adopted.
         let alive =
@@ -41,6 +42,19 @@ impl World {
         for orphan in alive.difference(&believed) {
             wrong.push(format!("nobody knows of the living key {orphan}"));
         }
+        for name in self.storage.list("roles/").await.unwrap() {
+            let terms = self.terms(&name).await.unwrap_or_default();
+            let keys = match self.role(&name).await {
+                Some(role) if role["credential_type"] == "dynamic" => leased.clone(),
+                Some(role) => hashes(&role),
+                None => Vec::new(),
+            };
+            let unguarded = keys
+                .iter()
+                .filter_map(|hash| self.lacks_guardrail(&terms, hash));
+            wrong.extend(unguarded.map(|wrong| format!("role {name} has {wrong}")));
+        }
+        wrong.extend(self.unguarded.lock().unwrap().iter().cloned());
         for dead in believed.difference(&alive) {
             wrong.push(format!("the key {dead} is believed to live"));
         }
@@ -71,6 +85,44 @@ impl World {
             complaints.extend(answer.warnings);
         }
         complaints
+    }
+
+    /// Notes a key that was just handed out and is not held to the guardrail that its role has. One of
+    /// another workspace than the role's is held to what it was made with.
+    pub(super) async fn require_guarded(&self, role: &str, hash: &str) {
+        let Some(terms) = self.terms(role).await else {
+            return;
+        };
+        if let Some(wrong) = self.lacks_guardrail(&terms, hash) {
+            let handed_out = format!("role {role} has handed out {wrong}");
+            self.unguarded.lock().unwrap().push(handed_out);
+        }
+    }
+
+    /// From now on: somebody changes things in the dashboard, of which the engine cannot know at once.
+    pub(crate) fn forgive_unguarded(&self) {
+        self.unguarded.lock().unwrap().clear();
+    }
+
+    /// The terms of a role as they are stored.
+    async fn terms(&self, role: &str) -> Option<Value> {
+        let stored = self.storage.get(&format!("roles/{role}")).await.unwrap()?;
+        let stored: Value = serde_json::from_slice(&stored).unwrap();
+        let entry = &stored["entry"];
+        let rotating = &entry["rotating"]["definition"]["terms"];
+        let terms = [rotating, &entry["dynamic"]["terms"]];
+        terms.into_iter().find(|terms| terms.is_object()).cloned()
+    }
+
+    fn lacks_guardrail(&self, terms: &Value, hash: &str) -> Option<String> {
+        let account = self.openrouter.account();
+        let wanted = terms["guardrail_id"].as_str()?;
+        let workspace = terms["workspace_id"].as_str().map(str::to_owned);
+        let workspace = workspace.unwrap_or_else(|| account.default_workspace());
+        let key = account.key(hash)?;
+        let held = account.guardrail_of(hash);
+        (key.workspace_id == workspace && held.as_deref() != Some(wanted))
+            .then(|| format!("{hash}, held to {held:?} instead of {wanted}"))
     }
 
     /// Keys that died although somebody still held a lease on them.

@@ -39,6 +39,7 @@ impl World {
         let answer = self.read("creds/ci").await?.expect("there is an answer");
         let secret = answer.secret.expect("there is a lease");
         let key_hash = answer.data["key_hash"].as_str().unwrap().to_owned();
+        self.require_guarded("ci", &key_hash).await;
         self.promise(&key_hash, secret.lease.ttl);
         self.leases.lock().unwrap().push(ServerLease {
             key_hash,

@@ -25,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) life: Arc<Life>,
     pub(crate) clock: Arc<NodeClock>,
     pub(crate) storage: Arc<NodeStorage>,
+    pub(crate) system: Arc<NodeSystem>,
     pub(crate) backend: Arc<dyn Backend>,
 }
 
@@ -41,7 +42,7 @@ impl Node {
         let system = Arc::new(NodeSystem::new(system, Arc::clone(&life)));
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
-            system,
+            system: Arc::clone(&system) as _,
             events: Arc::new(NoEvents),
             backend_uuid: "test".to_owned(),
         };
@@ -50,6 +51,7 @@ impl Node {
             life,
             clock,
             storage,
+            system,
             backend,
         }
     }

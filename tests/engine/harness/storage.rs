@@ -1,9 +1,11 @@
 //! A node's way to the storage that all nodes share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::logical::{Entry, MemoryStorage, Storage, StorageError};
 
 use super::effects::{Effects, Life};
@@ -22,6 +24,14 @@ pub(crate) struct NodeStorage {
     /// The key whose next put is reported as failed and takes effect later.
     late_at: Mutex<Option<String>>,
     late: Mutex<Option<Entry>>,
+    /// The key whose next put is committed and reported as failed.
+    unheard_at: Mutex<Option<String>>,
+    /// What this node's server has in its cache of the keys of which it does not know what is stored.
+    stale: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+    /// How many more reads of them it has before it drops them.
+    stale_reads: AtomicUsize,
+    /// The key whose next put a caller does not live to see.
+    gone_at: Mutex<Option<(String, CancellationToken)>>,
 }
 
 impl NodeStorage {
@@ -40,6 +50,10 @@ impl NodeStorage {
             old_state: OnceLock::new(),
             late_at: Mutex::default(),
             late: Mutex::default(),
+            unheard_at: Mutex::default(),
+            stale: Mutex::default(),
+            stale_reads: AtomicUsize::new(usize::MAX),
+            gone_at: Mutex::default(),
         })
     }
 
@@ -66,11 +80,44 @@ impl NodeStorage {
         *self.late_at.lock().unwrap() = Some(key.to_owned());
     }
 
+    /// The next put of this key is committed and reported as failed. This node stays in office, and its
+    /// server's cache goes on having what was there before, until a write of the key succeeds.
+    pub(crate) fn unheard_when_putting(&self, key: &str) {
+        *self.unheard_at.lock().unwrap() = Some(key.to_owned());
+    }
+
+    /// The server's cache drops what is stale in it after so many reads.
+    pub(crate) fn drop_from_cache_after(&self, reads: usize) {
+        self.stale_reads.store(reads, Ordering::Relaxed);
+    }
+
+    /// This node's plugin runs on the same server as another's did, which has kept its cache.
+    pub(super) fn inherit_cache(&self, of: &Self) {
+        self.stale
+            .lock()
+            .unwrap()
+            .clone_from(&of.stale.lock().unwrap());
+    }
+
+    /// The caller gives up while the next put of a key that begins so is under way.
+    pub(crate) fn gone_when_putting(&self, key: &str, caller: CancellationToken) {
+        *self.gone_at.lock().unwrap() = Some((key.to_owned(), caller));
+    }
+
     /// The put that was late takes effect.
     pub(crate) async fn commit_what_is_late(&self) {
         let late = self.late.lock().unwrap().take();
         let late = late.expect("a put was late");
         self.shared.put(late).await.unwrap();
+    }
+
+    /// What the server's cache has of a key of which it does not know what is stored.
+    fn cached(&self, key: &str) -> Option<Option<Vec<u8>>> {
+        let value = self.stale.lock().unwrap().get(key).cloned()?;
+        let left = self.stale_reads.load(Ordering::Relaxed);
+        self.stale_reads
+            .store(left.saturating_sub(1), Ordering::Relaxed);
+        (left > 0).then_some(value)
     }
 
     /// What the node reads.
@@ -91,6 +138,12 @@ impl NodeStorage {
             *self.late.lock().unwrap() = Some(entry.clone());
             let failed = "context deadline exceeded".to_owned();
             return Err(StorageError::Failed(failed));
+        }
+        if taken(&self.unheard_at, &entry.key) {
+            let before = self.shared.get(&entry.key).await?;
+            self.shared.put(entry.clone()).await?;
+            self.stale.lock().unwrap().insert(entry.key.clone(), before);
+            return Err(StorageError::Failed("timed out".to_owned()));
         }
         if !taken(&self.deposed_at, &entry.key) {
             return Ok(());
@@ -142,20 +195,35 @@ impl NodeStorage {
 impl Storage for NodeStorage {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
         self.look(format!("get {}", without_nonce(key))).await?;
-        self.seen().get(key).await
+        match self.cached(key) {
+            Some(value) => Ok(value),
+            None => self.seen().get(key).await,
+        }
     }
 
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
         self.require_office()?;
         self.put_unheard(&entry).await?;
-        let name = format!("put {}", without_nonce(&entry.key));
-        self.change(name, self.shared.put(entry)).await
+        let gone = {
+            let mut gone = self.gone_at.lock().unwrap();
+            gone.take_if(|(key, _)| entry.key.starts_with(&**key))
+        };
+        if let Some((_, caller)) = gone {
+            caller.cancel();
+        }
+        let (key, name) = (entry.key.clone(), without_nonce(&entry.key));
+        let name = format!("put {name}");
+        self.change(name, self.shared.put(entry)).await?;
+        self.stale.lock().unwrap().remove(&key);
+        Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         self.require_office()?;
         let name = format!("delete {}", without_nonce(key));
-        self.change(name, self.shared.delete(key)).await
+        self.change(name, self.shared.delete(key)).await?;
+        self.stale.lock().unwrap().remove(key);
+        Ok(())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {

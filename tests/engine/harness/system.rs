@@ -1,6 +1,7 @@
 //! What the server tells a node about its mount, for as long as the node lives.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,15 +14,26 @@ use super::effects::Life;
 pub(crate) struct NodeSystem {
     system: Arc<dyn SystemView>,
     life: Arc<Life>,
+    calls: AtomicUsize,
 }
 
 impl NodeSystem {
     pub(crate) fn new(system: Arc<dyn SystemView>, life: Arc<Life>) -> Self {
-        Self { system, life }
+        Self {
+            system,
+            life,
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many calls there were, of any kind.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 
     async fn of_the_living(&self) -> &dyn SystemView {
         self.life.checkpoint().await;
+        self.calls.fetch_add(1, Ordering::Relaxed);
         &*self.system
     }
 }

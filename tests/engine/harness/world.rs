@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) time: Arc<Time>,
     pub(super) promises: Mutex<Vec<Promise>>,
     pub(super) leases: Mutex<Vec<ServerLease>>,
+    /// Keys that were handed out without being held to their role's guardrail.
+    pub(super) unguarded: Mutex<Vec<String>>,
     gate: Gate,
     node: Mutex<Arc<Node>>,
     randomness: Arc<Foretellable>,
@@ -62,6 +64,7 @@ impl World {
             time,
             promises: Mutex::default(),
             leases: Mutex::default(),
+            unguarded: Mutex::default(),
             gate,
             node: Mutex::new(Arc::new(node)),
             randomness,
@@ -125,6 +128,12 @@ impl World {
         self.node().read(path).await
     }
 
+    /// The same for who may have to wait for the engine: time passes meanwhile.
+    pub(crate) async fn read_patiently(&self, path: &str) -> Answer {
+        let node = self.node();
+        self.while_time_passes(node.read(path)).await
+    }
+
     pub(crate) async fn write(&self, path: &str, body: Value) -> Answer {
         let node = self.node();
         self.while_time_passes(node.write(path, body)).await
@@ -143,13 +152,19 @@ impl World {
 
     /// Reads a role's key as an application does, which relies on it from then on.
     pub(crate) async fn key(&self, role: &str) -> Result<Data, String> {
-        let answer = self.read(&format!("creds/{role}")).await;
-        let answer = answer.map_err(|reason| reason.to_string())?;
+        let (node, path) = (self.node(), format!("creds/{role}"));
+        let answer = tokio::select! {
+            biased;
+            answer = node.read(&path) => answer.map_err(|reason| reason.to_string())?,
+            // Time does not move meanwhile; [`World::read_patiently`] is for whoever can wait.
+            () = node.life.quiet() => return Err("the read waits for a rotation".to_owned()),
+        };
         let data = answer.ok_or("there is no key")?.data;
         let promise = Promise {
             hash: data["key_hash"].as_str().unwrap().to_owned(),
             until: self.after(data["ttl"].as_i64().unwrap()),
         };
+        self.require_guarded(role, &promise.hash).await;
         self.promises.lock().unwrap().push(promise);
         Ok(data)
     }
@@ -330,10 +345,26 @@ impl World {
         self.hand_over_to(FixedSystemView::default()).await;
     }
 
+    /// The plugin's process dies, and the same server starts another one.
+    pub(crate) async fn restart_plugin(&self) {
+        let before = self.node();
+        before.life.end();
+        let next = self.next_node(FixedSystemView::default());
+        next.storage.inherit_cache(&before.storage);
+        self.begin(next).await;
+    }
+
     async fn hand_over_to(&self, system: impl SystemView + 'static) {
+        self.begin(self.next_node(system)).await;
+    }
+
+    fn next_node(&self, system: impl SystemView + 'static) -> Node {
         let (gate, effects, storage) = (&self.gate, &self.effects, &self.storage);
         let system = Arc::new(system);
-        let next = node(gate, effects, storage, &self.time, system, &self.randomness);
+        node(gate, effects, storage, &self.time, system, &self.randomness)
+    }
+
+    async fn begin(&self, next: Node) {
         *self.node.lock().unwrap() = Arc::new(next);
         self.node().backend.initialize().await.unwrap();
         self.node().tick().await.unwrap();

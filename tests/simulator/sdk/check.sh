@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Lets OpenRouter's own SDKs judge the simulator: every management call, and every error that they have a class
-# for. Prints a table; fails if an SDK makes something else of an answer than it should. After them a property-based
-# tester holds the simulator to OpenRouter's published document.
+# Checks the simulator with OpenRouter's own SDKs: every management call, and every error that they have
+# a class for. Prints a table; fails if an SDK interprets an answer incorrectly. Then a property-based
+# tester compares the simulator with OpenRouter's published document.
 # Usage: tests/simulator/sdk/check.sh [--simulator PROGRAM] [node|python|contract]…
 #   OPENROUTER_OPENAPI   OpenRouter's OpenAPI document, for `contract`; left out in all but name if it is not given
 # Needs Node.js, Python and, once, their package registries; exit 3 and one sentence where that is not there.
@@ -27,7 +27,7 @@ pid=$!
 { read -r base_url && read -r management_key; } <"$work/announced"
 
 run_node() {
-  # A module is looked for from where the program is.
+  # A module is resolved from the program's folder.
   cp "$here"/{check.mjs,cases.json} "$work/"
   ln -s "$1/node_modules" "$work/node_modules"
   node "$work/check.mjs" "$base_url" "$management_key" "$workspace"
@@ -37,7 +37,7 @@ run_python() {
   "$1/bin/python" "$here/check.py" "$base_url" "$management_key" "$workspace"
 }
 
-# Installs schemathesis in the versions that are locked here, once, and prints where.
+# Installs schemathesis in the versions locked here, once, and prints its path.
 install_contract() {
   local folder=${CARGO_TARGET_DIR:-$root/target}/sdks/contract
   mkdir -p "$folder"
@@ -56,7 +56,7 @@ install_contract() {
   printf '%s\n' "$folder"
 }
 
-# Exit 3 and one sentence where the document or the tester is not there.
+# Exits with 3 and one sentence if the document or the tester is missing.
 run_contract() {
   local document=${OPENROUTER_OPENAPI:-} installed
   if [[ -z $document ]]; then
@@ -65,7 +65,7 @@ run_contract() {
   fi
   document=$(realpath -- "$document")
   installed=$(install_contract) || return
-  # It finds its configuration and its hooks where it runs, and keeps examples there.
+  # It reads its configuration and its hooks from the working directory, and stores examples there.
   mkdir "$work/simulator"
   cp -r "$here" "$work/simulator/sdk"
   cp "$here/../BEHAVIOR.md" "$work/simulator/"
@@ -74,7 +74,7 @@ run_contract() {
     --header "Authorization: Bearer $management_key" --no-color
 }
 
-# The table, and how many rows are not as they should be.
+# Prints the table and the number of wrong rows.
 judge() {
   awk -F'\t' -v sdk="$1" '
     { printf "%-7s %-17s %-25s %s\n", sdk, $1, $2, $4 }
@@ -87,7 +87,7 @@ for language in "${languages[@]}"; do
   if [[ $language == contract ]]; then
     code=0
     (run_contract) || code=$?
-    # Alone, its absence is for the caller to say.
+    # If it is the only target, the caller reports that it is missing.
     if ((code == 3 && ${#languages[@]} > 1)); then
       echo "skipped: the contract tester" >&2
       code=0

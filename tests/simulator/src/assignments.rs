@@ -1,13 +1,13 @@
 //! Which keys are assigned to which guardrail.
 //!
-//! The rules are those that the stub in OpenRouter's Terraform provider says it mirrors.
+//! The rules are those that the stub in OpenRouter's Terraform provider claims to mirror.
 
 use jiff::Timestamp;
 
 use crate::keys::Key;
 use crate::state::AccountState;
 
-/// A key's place under a guardrail. It outlives the key.
+/// A key's assignment to a guardrail. It outlives the key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Assignment {
     pub(crate) id: String,
@@ -17,7 +17,7 @@ pub(crate) struct Assignment {
     pub(crate) created_at: Timestamp,
 }
 
-/// Why keys are not assigned. Then none of them is.
+/// Why keys were not assigned. In that case none is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAssigned {
     NoSuchGuardrail,
@@ -26,8 +26,8 @@ pub(crate) enum NotAssigned {
 }
 
 impl AccountState {
-    /// Assigns keys to a guardrail, each in place of the guardrail that it had, and says how many.
-    /// Keys that are not there are passed over.
+    /// Assigns keys to a guardrail, replacing their previous ones, and returns how many. Unknown keys
+    /// are ignored.
     pub(crate) fn assign(
         &mut self,
         guardrail_id: &str,
@@ -61,7 +61,7 @@ impl AccountState {
         Ok(assigned)
     }
 
-    /// Takes keys off a guardrail, and says how many. Those of another guardrail stay where they are.
+    /// Removes keys from a guardrail, and returns how many. Keys of another guardrail are not changed.
     pub(crate) fn unassign(
         &mut self,
         guardrail_id: &str,
@@ -81,7 +81,7 @@ impl AccountState {
         row.map(|row| row.guardrail_id.as_str())
     }
 
-    /// The living keys among these, each once and with its workspace, if the guardrail takes any.
+    /// The living keys among these, each once and with its workspace, if the guardrail accepts any.
     fn assignable(
         &self,
         guardrail_id: &str,

@@ -1,7 +1,7 @@
-//! What calls cost and how spending becomes known: the rules that a test or a person sets.
+//! The rules that a test or a person sets: what calls cost, and when spending becomes known.
 //!
-//! Where OpenRouter's documents contradict each other or say nothing, a rule offers the choices. The calls
-//! themselves are in `calls.rs`.
+//! Where OpenRouter's documents contradict each other or are silent, a rule offers the choices. Calls
+//! are in `calls.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,24 +17,24 @@ use crate::spending::Seen;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BillingRules {
-    /// What a call costs whose model has no price of its own: a cent.
+    /// The cost of a call to a model without a price: a cent.
     pub price: Price,
-    /// The prices of models by their names.
+    /// The prices of models, by name.
     pub prices: BTreeMap<String, Price>,
-    /// How much later than the charge it shows in `usage`, `limit_remaining` and `last_used_at`, in seconds
-    /// of the simulator's clock.
+    /// The delay between a charge and its appearance in `usage`, `limit_remaining` and `last_used_at`,
+    /// in seconds of the simulator's clock.
     pub reporting_lag_seconds: u64,
-    /// How much later than the charge it counts against limits and budgets, and shows in `budgets`.
+    /// The delay until a charge counts against limits and budgets, and appears in `budgets`.
     pub enforcement_lag_seconds: u64,
     /// How long a call is in flight, in milliseconds of real time.
     pub call_milliseconds: u64,
-    /// Whether calls stay in flight until they are completed one by one or this is taken back.
+    /// Whether calls stay in flight until they are completed one by one or this is unset.
     pub hold_calls: bool,
-    /// The window that a call belongs to which was in flight over a reset.
+    /// The window of a call that was in flight during a reset.
     pub charged_in: ChargedIn,
-    /// How a call is refused for which there is no money left.
+    /// How a call is rejected if the money is spent.
     pub exhausted: Exhausted,
-    /// What `GET /credits` answers to an ordinary key.
+    /// The answer of `GET /credits` to an ordinary key.
     pub credits_with_ordinary_key: CreditsAnswer,
 }
 
@@ -49,7 +49,7 @@ pub struct Price {
     pub byok: bool,
 }
 
-/// The window of a call that was in flight over a reset; it is charged at its completion in any case.
+/// The window of a call that was in flight during a reset. It is charged on completion in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChargedIn {
@@ -60,22 +60,22 @@ pub enum ChargedIn {
     Start,
 }
 
-/// How a call is refused for which there is no money left.
+/// How a call is rejected if the money is spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exhausted {
     /// 403, as seen by many users.
     #[default]
     Forbidden,
-    /// 402 with `metadata.limit_source`, as the guide to limits says.
+    /// 402 with `metadata.limit_source`, according to the guide to limits.
     PaymentRequired,
 }
 
-/// What `GET /credits` answers to an ordinary key.
+/// The answer of `GET /credits` to an ordinary key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CreditsAnswer {
-    /// 403, as the specification says.
+    /// 403, according to the specification.
     #[default]
     Forbidden,
     /// 200 with zeros, as it was seen once.
@@ -114,32 +114,32 @@ impl Price {
 }
 
 impl BillingRules {
-    /// What a call to `model` costs.
+    /// The cost of a call to `model`.
     #[must_use]
     pub fn price_of(&self, model: &str) -> Price {
         self.prices.get(model).copied().unwrap_or(self.price)
     }
 
-    /// What reports know at `now`.
+    /// The spending that reports know at `now`.
     pub(crate) fn reported(&self, now: Timestamp) -> Seen {
         Seen::lagging(now, Duration::from_secs(self.reporting_lag_seconds))
     }
 
-    /// What enforcement knows at `now`.
+    /// The spending that enforcement knows at `now`.
     pub(crate) fn enforced(&self, now: Timestamp) -> Seen {
         Seen::lagging(now, Duration::from_secs(self.enforcement_lag_seconds))
     }
 }
 
 impl Billing {
-    /// The rules as they are.
+    /// The current rules.
     #[must_use]
     pub fn rules(&self) -> BillingRules {
         self.with(|rules| rules.clone())
     }
 
-    /// Changes the rules for calls and answers from now on. Taking back [`BillingRules::hold_calls`] lets
-    /// the calls in flight complete.
+    /// Changes the rules for calls and answers from now on. Unsetting [`BillingRules::hold_calls`]
+    /// completes the calls in flight.
     pub fn change(&self, change: impl FnOnce(&mut BillingRules)) {
         let is_holding = self.with(|rules| {
             change(rules);
@@ -156,8 +156,8 @@ impl Billing {
         self.calls.all()
     }
 
-    /// Lets one call complete that [`BillingRules::hold_calls`] keeps in flight. Whether there is one with
-    /// this number.
+    /// Completes one call that [`BillingRules::hold_calls`] keeps in flight. Returns whether there is a
+    /// call with this number.
     pub fn complete(&self, number: u64) -> bool {
         self.calls.complete(number)
     }

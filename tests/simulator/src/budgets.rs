@@ -1,4 +1,4 @@
-//! The budgets that a key has to stay within, as `GET /key` lists them and as enforcement checks them.
+//! The budgets of a key, as `GET /key` lists them and as enforcement checks them.
 //!
 //! The layers and their order are those of the Python SDK's `KeyBudget`: the workspace's default guardrail,
 //! the member's guardrail, the key's guardrail, the workspace's budgets, the key's own limit.
@@ -13,7 +13,7 @@ use crate::limits::{LimitReset, rounded, usd};
 use crate::spending::Seen;
 use crate::state::AccountState;
 
-/// Which layer a budget belongs to, in the order in which they are checked.
+/// The layer of a budget, in the order of enforcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the variants are OpenRouter's own words")]
@@ -26,16 +26,16 @@ pub enum BudgetScope {
     KeyLimit,
 }
 
-/// A budget and what enforcement counts against it.
+/// A budget and the spending that enforcement counts against it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
     /// The layer.
     pub scope: BudgetScope,
     /// US dollars for one window.
     pub limit_usd: f64,
-    /// US dollars that enforcement knows to be spent in the current window.
+    /// Spending in the current window that enforcement knows, in US dollars.
     pub spend_usd: f64,
-    /// The window; `None` is for ever.
+    /// The window; `None` is forever.
     pub reset_interval: Option<LimitReset>,
     /// When the current window ends.
     pub resets_at: Option<Timestamp>,
@@ -61,7 +61,7 @@ impl Budget {
         }
     }
 
-    /// What is left; nothing or less than nothing means that calls are refused.
+    /// What is left; calls are rejected at zero or below.
     #[must_use]
     pub fn remaining_usd(&self) -> f64 {
         rounded(self.limit_usd - self.spend_usd)
@@ -82,19 +82,19 @@ impl Budget {
     }
 }
 
-/// The first budget in the order of checking that is spent.
+/// The first exhausted budget, in the order of enforcement.
 pub(crate) fn exhausted(budgets: &[Budget]) -> Option<&Budget> {
     budgets.iter().find(|budget| budget.remaining_usd() <= 0.0)
 }
 
-/// The budget that refuses calls now or, if none does, the one that is the first to do so.
+/// The budget that rejects calls now; if there is none, the first one that would.
 pub(crate) fn effective(budgets: &[Budget]) -> Option<&Budget> {
     let least = |a: &&Budget, b: &&Budget| a.remaining_usd().total_cmp(&b.remaining_usd());
     exhausted(budgets).or_else(|| budgets.iter().min_by(least))
 }
 
 impl AccountState {
-    /// All budgets that apply to a key, in the order in which they are checked.
+    /// All budgets of a key, in the order of enforcement.
     pub(crate) fn budgets(&self, key: &Key, now: Timestamp, seen: Seen) -> Vec<Budget> {
         let own = [key];
         let members: Vec<&Key> = match self.member_of(key) {

@@ -1,9 +1,9 @@
-//! Calls in flight: between the check that there is money left and the charge lies as much time as a test
-//! wants.
+//! Calls in flight: a test decides how much time passes between the check of the budgets and the
+//! charge.
 //!
-//! OpenRouter charges a call when it completes, so what happens to the key meanwhile (a reset, a new limit,
-//! its deletion) does not take the charge back. Completions over HTTP and calls that a test begins by
-//! itself are the same thing here.
+//! OpenRouter charges a call when it completes, so changes to the key in the meantime (a reset, a new
+//! limit, deletion) do not undo the charge. Completions over HTTP and calls that a test starts directly
+//! are handled alike.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::budgets::{Budget, exhausted};
 use crate::spending::Seen;
 use crate::state::AccountState;
 
-/// A call that has begun and has not been charged yet. Dropped, it has failed and costs nothing.
+/// A call that has started and was not charged yet. If it is dropped, it has failed and costs nothing.
 #[must_use = "a call that is dropped is never charged"]
 pub struct Call {
     account: Account,
@@ -30,20 +30,20 @@ pub struct Call {
     completed: Arc<Notify>,
 }
 
-/// What can be seen of a call in flight.
+/// The visible part of a call in flight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CallInFlight {
     /// Counted from 1 since the start.
     pub number: u64,
-    /// The key that pays.
+    /// The key that is charged.
     pub key_hash: String,
-    /// The model that was asked for.
+    /// The requested model.
     pub model: String,
     /// When it began.
     pub started_at: Timestamp,
 }
 
-/// Why a call does not begin.
+/// Why a call does not start.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallRefused {
     /// There is no such key, or it is disabled, expired or deleted.
@@ -68,7 +68,7 @@ struct Register {
 }
 
 impl Call {
-    /// Begins a call, if the key works and enforcement knows of nothing that speaks against it.
+    /// Starts a call, if the key works and enforcement knows no reason to reject it.
     pub(crate) fn begin(account: &Account, hash: &str, model: &str) -> Result<Self, CallRefused> {
         let (now, rules) = (account.now(), account.billing().rules());
         let key = account.with(|state| state.admit(hash, model, now, rules.enforced(now)))?;
@@ -82,19 +82,19 @@ impl Call {
         })
     }
 
-    /// The same call for another price.
+    /// The same call at another price.
     pub fn at_price(mut self, price: Price) -> Self {
         self.price = price;
         self
     }
 
-    /// What the rules or [`Call::at_price`] say that it costs.
+    /// The cost according to the rules or [`Call::at_price`].
     #[must_use]
     pub fn price(&self) -> Price {
         self.price
     }
 
-    /// Charges the key now, whatever has become of it since, and returns the cost in US dollars.
+    /// Charges the key now, even if the key has changed, and returns the cost in US dollars.
     pub fn complete(self) -> f64 {
         let now = self.account.now();
         let counts_at = match self.account.billing().rules().charged_in {
@@ -117,7 +117,7 @@ impl Call {
         usd
     }
 
-    /// Waits for as long as the rules keep a call in flight.
+    /// Waits as long as the rules keep a call in flight.
     pub(crate) async fn stay_in_flight(&self) {
         let rules = self.account.billing().rules();
         if rules.hold_calls {
@@ -142,7 +142,7 @@ impl fmt::Debug for Call {
 }
 
 impl AccountState {
-    /// Which of the keys may pay for a call to `model` now.
+    /// The key, if it may pay for a call to `model` now.
     fn admit(
         &self,
         hash: &str,
@@ -177,7 +177,7 @@ impl Calls {
         self.with(entries)
     }
 
-    /// Lets one call complete that is held. Whether there was one.
+    /// Completes one held call. Returns whether there was one.
     pub(crate) fn complete(&self, number: u64) -> bool {
         self.with(|register| {
             let call = register.in_flight.get(&number);

@@ -1,8 +1,7 @@
-//! The simulator's idea of the present.
+//! The simulator's current time.
 //!
-//! Every expiry, limit window and timestamp is judged by this clock and by nothing else, so that a
-//! test can let a month pass in no time. Latency and slow replies are delays in tokio's time, and do not
-//! use it.
+//! Expiries, limit windows and timestamps use only this clock, so that a test can let a month pass at
+//! once. Latency and slow replies are delays in tokio's time, and do not use it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,9 +9,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// A clock that follows the system's, or tokio's, or stands still, and that can always be moved.
+/// A clock that follows the system's or tokio's time, or stands still. It can always be moved.
 ///
-/// Clones share one reading: moving one moves all.
+/// Clones share one clock: moving one moves all.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Mutex<Reading>>);
 
@@ -45,19 +44,19 @@ impl Clock {
         Self(Arc::new(Mutex::new(Reading::Standing(instant))))
     }
 
-    /// The present.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.reading().now()
     }
 
-    /// Moves the clock forward; a running clock runs on from there.
+    /// Moves the clock forward; a running clock continues from there.
     pub fn advance(&self, by: Duration) {
         let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
         self.set(later(self.now(), by));
     }
 
-    /// Shows `instant` from now on; a running clock runs on from there, forwards or backwards.
+    /// Sets the clock to `instant`; a running clock continues from there. May move backwards.
     pub fn set(&self, instant: Timestamp) {
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *reading = match *reading {
@@ -98,7 +97,7 @@ impl Reading {
     }
 }
 
-/// `instant + by`, held at the end of representable time instead of failing.
+/// `instant + by`, capped at the end of representable time.
 pub(crate) fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {
     instant.checked_add(by).unwrap_or(Timestamp::MAX)
 }

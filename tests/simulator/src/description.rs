@@ -1,7 +1,7 @@
 //! How the API describes a key: to its owner, and to its bearer.
 //!
 //! The fields are those of the OpenAPI document of August 2026 and of the Python SDK 1.3.84, which
-//! refuses an answer that lacks a required one.
+//! rejects an answer without a required field.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,13 +15,13 @@ use crate::spending::{Seen, Spending};
 use crate::state::AccountState;
 
 impl Key {
-    /// The `data` of list, get, create and update, as it is without any lag.
+    /// The `data` of list, get, create and update, without any lag.
     #[must_use]
     pub fn to_json(&self, now: Timestamp) -> Value {
         self.described(now, Seen::ALL)
     }
 
-    /// The `data` of list, get, create and update, as far as reports know.
+    /// The `data` of list, get, create and update, as reports know it.
     pub(crate) fn described(&self, now: Timestamp, seen: Seen) -> Value {
         let mut object = json!({
             "hash": self.hash,
@@ -58,7 +58,7 @@ impl Key {
 
 impl AccountState {
     /// The `data` of `GET /key` for an ordinary key: the budgets as enforcement knows them, the rest as
-    /// reports do.
+    /// reports know it.
     pub(crate) fn described_to_bearer(
         &self,
         key: &Key,
@@ -102,7 +102,7 @@ impl AccountState {
         object
     }
 
-    /// The fields that only `GET /key` has. The last six came with the Python SDK 1.3, which requires them.
+    /// The fields that only `GET /key` has. The Python SDK requires the last six since version 1.3.
     fn bearer_fields(&self, is_management_key: bool, workspace_id: Option<&str>) -> Value {
         json!({
             "is_free_tier": false,
@@ -113,7 +113,7 @@ impl AccountState {
                 "interval": "10s",
                 "note": "This field is deprecated and safe to ignore.",
             },
-            // Without regional routing and guardrails about it: the host that everybody uses.
+            // Without guardrails about regional routing: the common host.
             "allowed_data_regions": ["global"],
             "budgets": [],
             "effective_budget": null,
@@ -124,7 +124,7 @@ impl AccountState {
     }
 }
 
-/// A counter for ever and for the current day, week and month.
+/// A total counter, and counters for the current day, week and month.
 fn counters(name: &str, spending: &Spending, now: Timestamp, seen: Seen) -> Value {
     let windows = [LimitReset::Daily, LimitReset::Weekly, LimitReset::Monthly];
     windows
@@ -147,7 +147,7 @@ pub(crate) fn merge(object: &mut Value, more: Value) {
     }
 }
 
-/// Microseconds and `+00:00`: the other of the two notations that OpenRouter's examples use.
+/// Microseconds and `+00:00`: the second of the two formats in OpenRouter's examples.
 fn offset_notation(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
 }

@@ -1,15 +1,15 @@
-//! What can go wrong with a request.
+//! The faults that a request can meet.
 //!
-//! The vocabulary of the fault script, in Rust and in its JSON. What a fault does to a request is in
-//! `pipeline.rs` and, for faults of creation, in `api/keys.rs`.
+//! The faults of the script, in Rust and in JSON. They are applied in `pipeline.rs` and, for faults of
+//! creation, in `api/keys.rs`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::LimitReset;
 
-/// One thing that can go wrong. *Before the effect* leaves the account as it was; *after the effect*
-/// the request has been carried out, whatever the client is told.
+/// A fault. *Before the effect*: the account is not changed. *After the effect*: the request has been
+/// carried out, whatever the client receives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
@@ -19,27 +19,27 @@ pub enum Fault {
     ResetBeforeEffect,
     /// An answer with this status and OpenRouter's error body.
     Status {
-        /// The HTTP status; one that no answer can have is sent as 502.
+        /// The HTTP status; an invalid one is sent as 502.
         status: u16,
-        /// `error.message`; the status's own words if absent.
+        /// `error.message`; the status's standard text if absent.
         #[serde(default)]
         message: Option<String>,
         /// Seconds, sent as `Retry-After`.
         #[serde(default)]
         retry_after: Option<u64>,
-        /// Whether the request is carried out all the same.
+        /// Whether the request is carried out nevertheless.
         #[serde(default)]
         after_effect: bool,
     },
-    /// An answer as a proxy in between gives it: HTML with this status.
+    /// An answer of a proxy in between: HTML with this status.
     Html {
-        /// The HTTP status; one that no answer can have is sent as 502.
+        /// The HTTP status; an invalid one is sent as 502.
         status: u16,
-        /// Whether the request is carried out all the same.
+        /// Whether the request is carried out nevertheless.
         #[serde(default)]
         after_effect: bool,
     },
-    /// The right answer, late. The request is carried out even if the client stops waiting.
+    /// The correct answer, late. The request is carried out even if the client stops waiting.
     Slow {
         /// The delay, in real time.
         milliseconds: u64,
@@ -47,28 +47,28 @@ pub enum Fault {
         #[serde(default)]
         after_effect: bool,
     },
-    /// The right answer, but not before the script is cleared. The request is then carried out even if
-    /// the client has stopped waiting.
+    /// The correct answer, but only after the script is cleared. The request is then carried out even
+    /// if the client has stopped waiting.
     Held {
         /// Whether it is held after the effect instead of before it.
         #[serde(default)]
         after_effect: bool,
     },
-    /// After the effect: the reply's `Content-Length` promises more than is sent before the end.
+    /// After the effect: the reply's `Content-Length` is larger than its body.
     TruncatedBody,
     /// After the effect: the reply's status with JSON that has none of the documented fields.
     NonsenseJson,
-    /// After the effect: the right reply, declared as `text/plain`.
+    /// After the effect: the correct reply, declared as `text/plain`.
     WrongContentType,
-    /// A redirect before the effect (307, which asks for the same method and body again).
+    /// A redirect before the effect (307, which requires the same method and body).
     Redirect {
-        /// Where to.
+        /// The target.
         location: String,
     },
     /// After the effect: the reply's status and a body that never ends.
     EndlessBody,
-    /// After the effect: the right reply, in which these fields of `data` are something else. In a list
-    /// that is so for every row of the page; a reply without `data` has the fields itself.
+    /// After the effect: the correct reply, with these fields of `data` replaced. In a list they are
+    /// replaced in every row of the page; in a reply without `data`, at the top level.
     EditedReply {
         /// The fields and their values.
         data: serde_json::Map<String, serde_json::Value>,
@@ -79,11 +79,11 @@ pub enum Fault {
         #[serde(default)]
         uses: Option<u32>,
     },
-    /// A created key that is not what was asked for; the reply and the account agree on that.
+    /// A created key that differs from the request; the reply and the account agree.
     CreatedOtherwise(KeyChanges),
 }
 
-/// The parts of a key that are to be something else. What is `None` stays as it is.
+/// The properties of the key to change; `None` leaves one unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of the key itself")]
@@ -120,7 +120,7 @@ impl Fault {
         }
     }
 
-    /// A 429 that says how many seconds to wait.
+    /// A 429 with the number of seconds to wait.
     #[must_use]
     pub fn rate_limited(retry_after: u64) -> Self {
         Self::Status {
@@ -139,7 +139,7 @@ impl Fault {
         }
     }
 
-    /// A reply in which these fields of `data`, an object, are something else.
+    /// A reply in which these fields of `data`, an object, are replaced.
     #[must_use]
     pub fn edited_reply(data: serde_json::Value) -> Self {
         let data = match data {
@@ -149,7 +149,7 @@ impl Fault {
         Self::EditedReply { data }
     }
 
-    /// The same, but the request is carried out first. Changes only the faults that have a choice.
+    /// The same, but the request is carried out first. Changes only faults that have this option.
     #[must_use]
     pub fn after_the_effect(mut self) -> Self {
         if let Self::Status { after_effect, .. }
@@ -162,7 +162,7 @@ impl Fault {
         self
     }
 
-    /// The word for it in the script's JSON.
+    /// Its name in the script's JSON.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -184,7 +184,7 @@ impl Fault {
     }
 }
 
-/// Tells a field that is `null` from one that is absent.
+/// Distinguishes a field that is `null` from an absent one.
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,

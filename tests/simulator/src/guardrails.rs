@@ -1,7 +1,7 @@
-//! Guardrails: what keys may do.
+//! Guardrails: restrictions for keys.
 //!
-//! Budgets and lists of allowed models are enforced; the other settings are kept and shown. Which keys are
-//! assigned to which guardrail is in `assignments.rs`.
+//! Budgets and lists of allowed models are enforced; the other settings are only stored and shown.
+//! Assignments of keys are in `assignments.rs`.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -12,22 +12,23 @@ use crate::limits::{LimitReset, usd};
 use crate::state::AccountState;
 use crate::workspaces::default_guardrail_id;
 
-/// A guardrail at the moment it was looked at.
+/// A snapshot of a guardrail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guardrail {
     /// A UUID.
     pub id: String,
     /// Its name, which need not be unique.
     pub name: String,
-    /// The workspace whose keys it takes. One from before there were workspaces has none and takes every key.
+    /// The workspace whose keys it accepts. A guardrail from before there were workspaces has none and
+    /// accepts every key.
     pub workspace_id: Option<String>,
     /// The budget of each key, and of each member, that it is assigned to, in US dollars.
     pub limit_usd: Option<f64>,
-    /// When that budget starts afresh.
+    /// When that budget resets.
     pub reset_interval: Option<LimitReset>,
     /// Whether spending through the owner's own provider keys counts towards the budget.
     pub include_byok_in_budgets: bool,
-    /// The models that may be asked for; all of them if `None`.
+    /// The allowed models; all if `None`.
     pub allowed_models: Option<Vec<String>>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -35,18 +36,18 @@ pub struct Guardrail {
     pub updated_at: Option<Timestamp>,
     /// The members that it is assigned to, by user id.
     pub members: Vec<String>,
-    /// The settings that are kept and not enforced, by OpenRouter's names.
+    /// The settings that are stored but not enforced, by OpenRouter's names.
     pub settings: Map<String, Value>,
 }
 
-/// What a new guardrail is to be.
+/// The properties of a new guardrail.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of the guardrail itself")]
 pub struct NewGuardrail {
     pub name: String,
     /// The account's default workspace if `None`.
     pub workspace_id: Option<String>,
-    /// Belongs to no workspace, as those from before there were any.
+    /// Belongs to no workspace, like guardrails from before there were any.
     pub unscoped: bool,
     pub limit_usd: Option<f64>,
     pub reset_interval: Option<LimitReset>,
@@ -54,7 +55,7 @@ pub struct NewGuardrail {
     pub allowed_models: Option<Vec<String>>,
 }
 
-/// The parts of a guardrail that are to be something else. What is `None` stays as it is.
+/// The properties of a guardrail to change; `None` leaves one unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of the guardrail itself")]
 pub struct GuardrailChanges {
@@ -124,7 +125,7 @@ impl AccountState {
         self.guardrails.iter().find(|guardrail| guardrail.id == id)
     }
 
-    /// Creates a guardrail; one that is to be a workspace's default has its id given.
+    /// Creates a guardrail. The id is given if it is to be a workspace's default.
     pub(crate) fn create_guardrail(
         &mut self,
         new: NewGuardrail,
@@ -150,7 +151,7 @@ impl AccountState {
         &mut self.guardrails[last]
     }
 
-    /// The guardrail with this id. A workspace's default comes into being when it is first written.
+    /// The guardrail with this id. A workspace's default is created when it is first written.
     pub(crate) fn guardrail_to_change(
         &mut self,
         id: &str,
@@ -168,7 +169,7 @@ impl AccountState {
         guardrails.find(|guardrail| guardrail.id == id)
     }
 
-    /// Deletes a guardrail and the assignments to it. Whether there was one.
+    /// Deletes a guardrail and its assignments. Returns whether it existed.
     pub(crate) fn delete_guardrail(&mut self, id: &str) -> bool {
         let before = self.guardrails.len();
         self.guardrails.retain(|guardrail| guardrail.id != id);
@@ -202,7 +203,7 @@ impl AccountState {
         applying.all(|guardrail| guardrail.allows(model))
     }
 
-    /// Whether this is the id of a workspace's default guardrail, and of whose.
+    /// The workspace whose default guardrail has this id, if any.
     pub(crate) fn workspace_with_default(&self, id: &str) -> Option<String> {
         let mut workspaces = self.workspaces.iter();
         let owner = workspaces.find(|workspace| workspace.default_guardrail_id() == id);

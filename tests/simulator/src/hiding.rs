@@ -1,4 +1,4 @@
-//! Keys that are there and that lists do not show yet.
+//! Keys that exist but are not listed yet.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub enum ListDelay {
     Listings(u32),
 }
 
-/// A [`ListDelay`] that has begun.
+/// A [`ListDelay`] that has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hiding {
     Until(Timestamp),
@@ -36,7 +36,7 @@ impl ListDelay {
 }
 
 impl Key {
-    /// Whether a list leaves it out. Asking brings one that is hidden from a few lists closer to showing.
+    /// Whether a list omits the key. For a key that is hidden from a number of lists, each call counts.
     pub(crate) fn stays_hidden(&mut self, now: Timestamp) -> bool {
         match &mut self.hidden {
             None | Some(Hiding::Listings(0)) => false,

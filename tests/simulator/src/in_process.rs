@@ -1,8 +1,8 @@
 //! The simulator without a socket: requests are function calls, answered on the caller's runtime.
 //!
-//! For tests in simulated time. Every delay, be it latency or a fault's, passes in tokio's time, so
-//! that a runtime whose time is paused decides when an answer comes; with a [`Clock`] that follows
-//! tokio's time the rest of the simulator does too.
+//! For tests in simulated time. Every delay, latency or fault, passes in tokio's time, so that a
+//! runtime with paused time decides when an answer arrives. With a [`Clock`] that follows tokio's time,
+//! this holds for the rest of the simulator too.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::server::Cut;
 use crate::simulator::{Options, StartError, app};
 use crate::state::Shared;
 
-/// A simulator that listens nowhere.
+/// A simulator without a listener.
 #[derive(Clone, Debug)]
 pub struct InProcess {
     shared: Arc<Shared>,
@@ -47,9 +47,9 @@ impl InProcess {
         })
     }
 
-    /// Sends a request, of whose URL only the path counts, as on a connection of its own. `None` when
-    /// a fault resets that before there is an answer. What OpenRouter has begun it carries out, even
-    /// if the result is dropped.
+    /// Sends a request as on a separate connection; only the path of its URL counts. `None` if a fault
+    /// resets the connection before an answer. As at OpenRouter, a started request is completed even if
+    /// the result is dropped.
     pub async fn send(&self, mut request: Request<Body>) -> Option<Response> {
         let cut = Cut::new();
         request.extensions_mut().insert(cut.clone());
@@ -61,7 +61,7 @@ impl InProcess {
         }
     }
 
-    /// What a client calls the API's URL. Nobody listens there.
+    /// The API's URL for a client. Nothing listens there.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://localhost{BASE_PATH}")
@@ -79,13 +79,13 @@ impl InProcess {
         &self.account
     }
 
-    /// Opens a further account, with a workspace of its own and no management key yet.
+    /// Adds an account with its own workspace and no management key.
     #[must_use]
     pub fn add_account(&self) -> Account {
         Account::new(Arc::clone(&self.shared), self.shared.add_account())
     }
 
-    /// The clock that all expiries and limits are judged by.
+    /// The clock for all expiries and limits.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock

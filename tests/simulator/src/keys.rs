@@ -1,6 +1,6 @@
-//! An API key as OpenRouter keeps it.
+//! An API key as OpenRouter stores it.
 //!
-//! The account creates and changes keys; this file knows what a key is at a given moment. It never
+//! The account creates and changes keys; this file knows a key's state at a given moment. It never
 //! decides whether a request is allowed.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::limits::{LimitReset, rounded};
 use crate::randomness::hash_of;
 use crate::spending::{Seen, Spending};
 
-/// A key, living or deleted, at the moment it was looked at.
+/// A snapshot of a key, living or deleted.
 #[derive(Clone)]
 pub struct Key {
     /// The id: the SHA-256 of the secret in lowercase hexadecimal, unless a fault said otherwise.
@@ -26,17 +26,17 @@ pub struct Key {
     pub workspace_id: String,
     /// The limit in US dollars.
     pub limit: Option<f64>,
-    /// When the limit starts afresh; never if `None`.
+    /// When the limit resets; never if `None`.
     pub limit_reset: Option<LimitReset>,
     /// Whether spending through the owner's own provider keys counts towards the limit.
     pub include_byok_in_limit: bool,
-    /// Whether it was switched off.
+    /// Whether it is disabled.
     pub disabled: bool,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed, if ever.
     pub updated_at: Option<Timestamp>,
-    /// When it stops working by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// When it was deleted; a deleted key is kept for inspection only.
     pub deleted_at: Option<Timestamp>,
@@ -55,7 +55,7 @@ pub struct Key {
     secret: String,
 }
 
-/// What a new key is to be.
+/// The properties of a new key.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are those of the key itself")]
 pub struct NewKey {
@@ -115,7 +115,7 @@ impl Key {
         }
     }
 
-    /// The key itself, which OpenRouter would not show again: for tests that search for leaks.
+    /// The secret, which OpenRouter would not show again: for tests that search for leaks.
     #[must_use]
     pub fn secret(&self) -> &str {
         &self.secret
@@ -133,7 +133,7 @@ impl Key {
         self.deleted_at.is_none() && !self.disabled && !self.is_expired(now)
     }
 
-    /// What is left of its limit; less than nothing if more was spent, `None` without a limit.
+    /// What is left of its limit; negative if more was spent, `None` without a limit.
     #[must_use]
     pub fn limit_remaining(&self, now: Timestamp) -> Option<f64> {
         self.remaining(now, Seen::ALL)
@@ -144,7 +144,7 @@ impl Key {
         self.limit.map(|limit| rounded(limit - spent))
     }
 
-    /// What an observer knows it to have spent in the current window; ever, without one.
+    /// The spending that an observer knows, in the current window, or in total without a window.
     pub(crate) fn spent(
         &self,
         window: Option<LimitReset>,
@@ -156,7 +156,7 @@ impl Key {
         rounded(self.usage.seen(window, now, seen) + byok.unwrap_or_default())
     }
 
-    /// When an observer knows it to have been used last.
+    /// The last use that an observer knows.
     pub(crate) fn last_use(&self, seen: Seen) -> Option<Timestamp> {
         if self
             .last_used_at
@@ -169,7 +169,7 @@ impl Key {
             .max(self.byok_usage.last_seen(seen))
     }
 
-    /// Whether its secret is accepted. Asking counts as a use of a key that is to fail a few times.
+    /// Whether its secret is accepted. For a key that is set to fail a few times, each check counts.
     pub(crate) fn accepts_its_secret(&mut self) -> bool {
         match &mut self.authentication {
             Authentication::Works | Authentication::FailsNext(0) => true,
@@ -198,7 +198,7 @@ impl Key {
     }
 }
 
-/// Leaves the secret out.
+/// Omits the secret.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
@@ -213,8 +213,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The secret as OpenRouter shows it: `sk-or-v1-0e6...1c96`. Of a secret that is too short to be
-/// real, nothing is shown.
+/// The secret as OpenRouter shows it: `sk-or-v1-0e6...1c96`. A secret that is too short to be real is
+/// not shown at all.
 pub(crate) fn masked(secret: &str) -> String {
     let prefix = if secret.starts_with(KEY_PREFIX) {
         KEY_PREFIX
@@ -238,7 +238,7 @@ fn replace<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-/// How every key begins that OpenRouter hands out today.
+/// The prefix of all keys that OpenRouter issues today.
 const KEY_PREFIX: &str = "sk-or-v1-";
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! A simulator of OpenRouter's key-management API, to test clients of it and to try them out.
+//! A simulator of OpenRouter's key-management API, for testing clients and trying them out.
 //!
-//! It keeps accounts, workspaces, management keys and API keys in memory and answers over HTTP on a
-//! loopback address as OpenRouter's documentation says it would: `/keys`, `/key`, `/credits`,
-//! `/workspaces`, `/guardrails`, `/organization/members`, and a completion that costs a cent. Around that
-//! it offers what no live service does: a [clock](Clock) that can be moved, a [script of
-//! faults](FaultScript), [rules](Billing) for what is spent and when that becomes known, a
-//! [log](RequestLog) of all that was asked, and a [handle](Account) to look into an account and to change
-//! it behind a client's back.
+//! It keeps accounts, workspaces, management keys and API keys in memory, and answers over HTTP on a
+//! loopback address as OpenRouter documents: `/keys`, `/key`, `/credits`, `/workspaces`, `/guardrails`,
+//! `/organization/members`, and a completion that costs a cent. It adds what no live service offers: a
+//! [clock](Clock) that can be moved, a [script of faults](FaultScript), [rules](Billing) for spending
+//! and when it becomes known, a [log](RequestLog) of all requests, and a [handle](Account) to inspect
+//! an account and to change it behind a client's back.
 //!
 //! Nothing here was checked against the live service. `BEHAVIOR.md` lists each behaviour with its source
 //! and its test, and what is not known.

@@ -1,7 +1,7 @@
-//! When a limit starts afresh, and dollar amounts as OpenRouter writes them.
+//! When a limit resets, and dollar amounts as OpenRouter writes them.
 //!
-//! `limit_reset` chooses the window that a limit applies to: a UTC day, a week from Monday to Sunday, or a
-//! month. What was spent is in `spending.rs`.
+//! `limit_reset` selects the window of a limit: a UTC day, a week from Monday to Sunday, or a month.
+//! Spending is in `spending.rs`.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// When a limit starts afresh: at midnight UTC of the day, of Monday, or of the first of the month.
+/// When a limit resets: at midnight UTC of each day, of Monday, or of the first of the month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the variants are OpenRouter's own words")]
@@ -20,7 +20,7 @@ pub enum LimitReset {
 }
 
 impl LimitReset {
-    /// The word that OpenRouter uses.
+    /// OpenRouter's name for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl LimitReset {
         }
     }
 
-    /// The instant at which the window that `now` falls into ends and the next one begins.
+    /// The end of the window that contains `now`, which is the start of the next one.
     #[must_use]
     pub fn window_end(self, now: Timestamp) -> Timestamp {
         let first_day = self.first_day(now);
@@ -82,12 +82,12 @@ pub(crate) fn usd(amount: f64) -> Value {
     if is_whole {
         Value::from(whole)
     } else {
-        // JSON has no infinity, and OpenRouter's amounts are never null for being large.
+        // JSON has no infinity, and OpenRouter's amounts are never null because they are large.
         Value::from(amount.clamp(f64::MIN, f64::MAX))
     }
 }
 
-/// Sums of cents are not exact in binary; nine decimals are the most that OpenRouter was seen to show.
+/// Sums of cents are not exact in binary. OpenRouter was seen to show at most nine decimals.
 pub(crate) fn rounded(amount: f64) -> f64 {
     let billionths = (amount * 1e9).round();
     if billionths.abs() < EXACT {

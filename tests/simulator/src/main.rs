@@ -1,7 +1,7 @@
 //! The simulator as a program: for the quick start, and for tests in other processes.
 //!
-//! The first line on standard output is the API's base URL; a management key follows if one was made
-//! up. Ends on SIGTERM and SIGINT.
+//! The first line on standard output is the API's base URL; if a management key was generated, it
+//! follows. Ends on SIGTERM and SIGINT.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ struct Arguments {
     /// Loopback address to listen on; port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// A management key of the account (repeatable). One is made up and printed if none is given.
+    /// A management key of the account (repeatable). One is generated and printed if none is given.
     #[arg(long, value_name = "KEY")]
     management_key: Vec<String>,
-    /// Least time that every request with a management key takes, in milliseconds.
+    /// Minimum duration of every request with a management key, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
-    /// A workspace besides the default one (repeatable).
+    /// An additional workspace (repeatable).
     #[arg(long, value_name = "UUID")]
     workspace: Vec<String>,
 }
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is nowhere left to complain to if standard error is gone.
+            // If standard error is closed, the error cannot be reported.
             let _ = writeln!(io::stderr(), "openrouter-simulator: {error}");
             ExitCode::FAILURE
         }
@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    // Before the first line is printed: whoever reads it may send a signal at once.
+    // Before the first line is printed: its reader may send a signal at once.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let make_up_a_key = arguments.management_key.is_empty();

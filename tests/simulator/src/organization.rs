@@ -1,7 +1,7 @@
-//! Who owns an account: one person, or an organization with members.
+//! The owner of an account: a person, or an organization with members.
 //!
-//! In a person's account every key has that person as its creator. In an organization a key has a creator
-//! only if one was named, so that member guardrails do not reach the others.
+//! In a person's account, that person is the creator of every key. In an organization, a key has a
+//! creator only if the request names one, so member guardrails do not apply to the other keys.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,11 +23,11 @@ pub struct Member {
     pub user_id: String,
     /// The mail address.
     pub email: String,
-    /// What the member may do.
+    /// The member's role.
     pub role: MemberRole,
 }
 
-/// What a member may do.
+/// The role of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberRole {
@@ -53,7 +53,7 @@ impl Owner {
         }
     }
 
-    /// The creator of a key for which none was named.
+    /// The creator of a key if the request names none.
     pub(crate) fn default_creator(&self) -> Option<String> {
         match self {
             Self::Person { user_id } => Some(user_id.clone()),

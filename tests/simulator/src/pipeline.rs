@@ -1,8 +1,8 @@
-//! What happens to every request to the API: it is attributed, logged, delayed, answered, and spoilt
-//! if the fault script says so.
+//! The life of every request to the API: it is attributed, logged, delayed and answered, or fails as
+//! the fault script says.
 //!
-//! Runs around the handlers of `api/`, in a task of its own, because OpenRouter carries out what it
-//! has begun even if the client has gone.
+//! Runs around the handlers of `api/`, in a separate task, because OpenRouter completes a started
+//! request even if the client is gone.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ async fn process(shared: Arc<Shared>, mut request: Request, body: Bytes, next: N
     outcome
 }
 
-/// The outcome of a request that is not carried out; `None` if it is to be.
+/// The outcome of a request that is not carried out; `None` if it should be.
 async fn instead_of_effect(fault: &Fault, script: &FaultScript) -> Option<Outcome> {
     match fault {
         Fault::ResetBeforeEffect => Some(Outcome::Reset),
@@ -112,7 +112,7 @@ async fn instead_of_effect(fault: &Fault, script: &FaultScript) -> Option<Outcom
     }
 }
 
-/// What becomes of the reply to a request that has been carried out.
+/// Applies the fault to the reply of a completed request.
 async fn after_effect(fault: &Fault, script: &FaultScript, reply: Response) -> Outcome {
     Outcome::Reply(match fault {
         Fault::LostReply => return Outcome::Reset,
@@ -140,7 +140,7 @@ async fn after_effect(fault: &Fault, script: &FaultScript, reply: Response) -> O
     })
 }
 
-/// The replies that do not depend on what was asked.
+/// The replies that do not depend on the request.
 fn canned_reply(fault: &Fault) -> Option<Response> {
     let status = |code: &u16| {
         let final_one = StatusCode::from_u16(*code)
@@ -183,14 +183,14 @@ fn error_reply(status: StatusCode, message: Option<&str>) -> Response {
 }
 
 fn with_header(mut reply: Response, name: axum::http::HeaderName, value: String) -> Response {
-    // A script's text that no header can hold is left out rather than made into a panic.
+    // A scripted text that a header cannot contain is left out instead of causing a panic.
     if let Ok(value) = HeaderValue::from_str(&value) {
         reply.headers_mut().insert(name, value);
     }
     reply
 }
 
-/// The first half of the body under the length of the whole, and then the end of the connection.
+/// The first half of the body, with the length of the whole, and then the end of the connection.
 async fn truncated(reply: Response) -> Response {
     let (mut parts, body) = reply.into_parts();
     let whole = to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
@@ -202,7 +202,7 @@ async fn truncated(reply: Response) -> Response {
         match piece {
             Some(half) => Some((Ok(half), None)),
             None => {
-                // Gives the half time to leave before the connection is given up.
+                // Gives the first half time to be sent before the connection is closed.
                 sleep(Duration::from_millis(20)).await;
                 Some((Err(std::io::Error::other("the body was cut off")), None))
             }
@@ -211,7 +211,7 @@ async fn truncated(reply: Response) -> Response {
     Response::from_parts(parts, Body::from_stream(pieces))
 }
 
-/// The reply with some fields of its data, or of every key of a list, replaced.
+/// The reply with some fields replaced, in its data or in every key of a list.
 async fn edited(reply: Response, fields: &Map<String, Value>) -> Response {
     let (parts, body) = reply.into_parts();
     let body = to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
@@ -229,7 +229,7 @@ async fn edited(reply: Response, fields: &Map<String, Value>) -> Response {
     (parts.status, axum::Json(json)).into_response()
 }
 
-/// White space without end, at a pace that leaves the machine usable.
+/// Endless white space, at a pace that leaves the machine usable.
 fn endless(status: StatusCode) -> Response {
     let pieces = stream::unfold(&b"{\"data\":"[..], |piece| async move {
         sleep(Duration::from_millis(1)).await;

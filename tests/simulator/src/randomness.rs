@@ -1,7 +1,7 @@
-//! Where the secrets and ids that the simulator makes up come from.
+//! The source of the simulator's secrets and ids.
 //!
-//! The operating system by default; with a seed, the same sequence in every run. A seeded simulator
-//! is for tests only: its keys can be foretold.
+//! The operating system by default; with a seed, the same sequence in every run. A seeded simulator is
+//! for tests only: its keys are predictable.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -36,7 +36,7 @@ impl Randomness {
         in_uuid_notation(&hex(&self.bytes()), '4')
     }
 
-    /// An id as those of users and organizations: `user_` or `org_` and 27 characters.
+    /// An id like those of users and organizations: `user_` or `org_` and 27 characters.
     pub(crate) fn clerk_id(&self, prefix: &str) -> String {
         in_clerk_notation(prefix, &hex(&self.bytes()))
     }
@@ -64,12 +64,12 @@ impl Randomness {
     }
 }
 
-/// A UUID that is always the same for one text.
+/// A UUID derived from a text.
 pub(crate) fn uuid_from(text: &str) -> String {
     in_uuid_notation(&hex(&Sha256::digest(text.as_bytes())), '8')
 }
 
-/// An id as [`Randomness::clerk_id`] makes them up that is always the same for one text.
+/// An id like those of [`Randomness::clerk_id`], derived from a text.
 pub(crate) fn clerk_id_from(prefix: &str, text: &str) -> String {
     in_clerk_notation(prefix, &hex(&Sha256::digest(text.as_bytes())))
 }

@@ -1,6 +1,6 @@
-//! The request log: what was asked of the API, by whom, and what became of it.
+//! The request log: the requests to the API, their callers and their outcomes.
 //!
-//! The pipeline writes it; tests read it through `Simulator::requests`. It never holds a secret:
+//! The pipeline writes it; tests read it through `Simulator::requests`. It never contains a secret:
 //! callers appear by label or hash.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use serde_json::Value;
 /// One request to the API.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LoggedRequest {
-    /// Counted from 1 since the start; a reset of the log does not begin again.
+    /// Counted from 1 since the start; resetting the log does not reset it.
     pub number: u64,
     /// When it arrived, by the simulator's clock.
     pub at: Timestamp,
@@ -25,15 +25,15 @@ pub struct LoggedRequest {
     pub query: Option<String>,
     /// The body, if it was JSON.
     pub body: Option<Value>,
-    /// Who asked.
+    /// The caller.
     pub caller: Caller,
-    /// The status that was sent; `None` while the request runs, and if the connection was reset.
+    /// The status that was sent; `None` while the request runs, or if the connection was reset.
     pub status: Option<u16>,
-    /// The kind of fault that it met.
+    /// The fault that was applied, by kind.
     pub fault: Option<&'static str>,
 }
 
-/// Who a request's bearer token belongs to.
+/// The owner of a request's bearer token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Caller {
@@ -107,7 +107,7 @@ impl RequestLog {
         self.entries(|entries| entries.requests.clone())
     }
 
-    /// Those with this method and path; the path may be a pattern as in a fault rule.
+    /// The requests with this method and path; the path may be a pattern as in a fault rule.
     #[must_use]
     pub fn to(&self, method: &str, path: &str) -> Vec<LoggedRequest> {
         let mut requests = self.all();
@@ -132,13 +132,13 @@ impl RequestLog {
         self.entries(|entries| entries.in_flight)
     }
 
-    /// The most requests with a management key that were ever being answered at the same time.
+    /// The largest number of concurrent requests with a management key so far.
     #[must_use]
     pub fn high_water_mark(&self) -> usize {
         self.entries(|entries| entries.high_water_mark)
     }
 
-    /// Forgets all requests and begins the high-water mark again.
+    /// Forgets all requests and resets the high-water mark.
     pub fn reset(&self) {
         self.entries(|entries| {
             entries.requests.clear();
@@ -146,7 +146,7 @@ impl RequestLog {
         });
     }
 
-    /// Enters a request, whose number is decided here.
+    /// Adds a request and assigns its number.
     pub(crate) fn begin(&self, mut request: LoggedRequest) -> Ticket {
         self.entries(|entries| {
             entries.arrived += 1;
@@ -170,7 +170,7 @@ impl RequestLog {
     }
 }
 
-/// A request that is being answered; dropping it means that the answer is on its way.
+/// A request that is being answered; dropping it marks the answer as sent.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     log: RequestLog,
@@ -189,7 +189,7 @@ impl Ticket {
 
     fn amend(&self, change: impl FnOnce(&mut LoggedRequest)) {
         self.log.entries(|entries| {
-            // A reset of the log may have come in between.
+            // The log may have been reset in between.
             let own = entries
                 .requests
                 .iter_mut()
@@ -207,8 +207,8 @@ impl Drop for Ticket {
     }
 }
 
-/// Whether `path` is what `pattern` says: equal segment by segment, where `*` is any one segment, and
-/// the pattern `*` is every path.
+/// Whether `path` matches `pattern`: equal segment by segment, where `*` matches any one segment. The
+/// pattern `*` matches every path.
 pub(crate) fn path_matches(pattern: &str, path: &str) -> bool {
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
     pattern == "*"

@@ -1,7 +1,7 @@
-//! The fault script: which requests go wrong, and how often.
+//! The fault script: which requests fail, and how often.
 //!
-//! A test (or a person, over HTTP) adds rules; every request to the API asks for the first rule that
-//! fits. This file only decides which fault it meets, if any.
+//! A test (or a person, over HTTP) adds rules. Every request to the API takes the first rule that
+//! matches. This file only selects the fault, if any.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,26 +11,26 @@ use tokio::sync::watch;
 use crate::fault::Fault;
 use crate::requests::{Caller, path_matches};
 
-/// A fault and the requests that meet it.
+/// A fault and the requests that it applies to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The method; any if absent.
     #[serde(default)]
     pub method: Option<String>,
-    /// The path below `/api/v1`, in which `*` stands for one segment; `*` alone is every path.
+    /// The path below `/api/v1`, in which `*` matches one segment; `*` alone matches every path.
     #[serde(default = "every_path")]
     pub path: String,
-    /// Who asks; anyone if absent.
+    /// The kind of caller; any if absent.
     #[serde(default)]
     pub caller: Option<CallerKind>,
-    /// How many fitting requests go well first.
+    /// How many matching requests succeed first.
     #[serde(default)]
     pub skip: u32,
-    /// How many requests meet the fault after that; `None` is for ever.
+    /// How many requests the fault applies to after that; `None` is unlimited.
     #[serde(default = "once")]
     pub times: Option<u32>,
-    /// What happens to them.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -44,13 +44,13 @@ pub enum CallerKind {
     Key,
 }
 
-/// A rule and how often it has been used.
+/// A rule and how often it was used.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleStatus {
     /// The rule.
     #[serde(flatten)]
     pub rule: Rule,
-    /// How many requests met its fault.
+    /// How many requests it was applied to.
     pub fired: u32,
     #[serde(skip)]
     skipped: u32,
@@ -63,11 +63,11 @@ pub struct FaultScript(Arc<Script>);
 #[derive(Debug, Default)]
 struct Script {
     rules: Mutex<Vec<RuleStatus>>,
-    /// Each request that is held listens to it.
+    /// Every held request listens to it.
     cleared: watch::Sender<()>,
 }
 
-/// How a fault becomes a rule.
+/// Turns a fault into a rule.
 impl Fault {
     /// This fault for the next request with `method` to `path`, see [`Rule::path`].
     #[must_use]
@@ -82,7 +82,7 @@ impl Fault {
         }
     }
 
-    /// This fault for the next request, whichever it is.
+    /// This fault for the next request of any kind.
     #[must_use]
     pub fn on_anything(self) -> Rule {
         Rule {
@@ -93,14 +93,14 @@ impl Fault {
 }
 
 impl Rule {
-    /// Only from the `n`th fitting request on, counted from 1.
+    /// Only from the `n`th matching request on, counted from 1.
     #[must_use]
     pub fn nth(mut self, n: u32) -> Self {
         self.skip = n.saturating_sub(1);
         self
     }
 
-    /// For so many requests instead of one.
+    /// For this many requests instead of one.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
@@ -137,7 +137,7 @@ impl Rule {
 }
 
 impl FaultScript {
-    /// Appends a rule. The first rule that fits a request and is not used up decides.
+    /// Appends a rule. The first matching rule that is not used up applies.
     pub fn add(&self, rule: Rule) {
         self.rules(|rules| {
             rules.push(RuleStatus {
@@ -148,7 +148,7 @@ impl FaultScript {
         });
     }
 
-    /// Removes all rules, and lets go what is held.
+    /// Removes all rules, and releases held requests.
     pub fn clear(&self) {
         self.rules(Vec::clear);
         self.0.cleared.send_replace(());
@@ -160,17 +160,17 @@ impl FaultScript {
         self.rules(|rules| rules.clone())
     }
 
-    /// How many requests are held at this moment, see [`Fault::Held`]. One that is held after its
-    /// effect counts once it has had it.
+    /// How many requests are held now, see [`Fault::Held`]. A request that is held after its effect
+    /// counts from then on.
     #[must_use]
     pub fn held(&self) -> usize {
         self.0.cleared.receiver_count()
     }
 
-    /// Holds a request that meets [`Fault::Held`].
+    /// Holds a request with [`Fault::Held`].
     pub(crate) async fn hold(&self) {
         let mut cleared = self.0.cleared.subscribe();
-        // The script may have been cleared since the request met its rule.
+        // The script may have been cleared since the rule was applied.
         let is_due = |status: &RuleStatus| {
             status.fired > 0 && matches!(status.rule.fault, Fault::Held { .. })
         };
@@ -180,7 +180,7 @@ impl FaultScript {
         }
     }
 
-    /// The fault that this request meets. A rule counts only the requests that no earlier rule took.
+    /// The fault for this request. A rule counts only requests that no earlier rule took.
     pub(crate) fn next_for(&self, method: &str, path: &str, caller: &Caller) -> Option<Fault> {
         self.rules(|rules| {
             let live = |status: &&mut RuleStatus| {
@@ -208,7 +208,7 @@ fn every_path() -> String {
     "*".to_owned()
 }
 
-// The shape serde asks of a default: a field's whole value.
+// serde requires a default to be a function of the field's type.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "None is the other value: for ever"

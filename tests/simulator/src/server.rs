@@ -1,6 +1,6 @@
-//! Accepting connections, and breaking them on purpose.
+//! Accepts connections, and breaks them on purpose.
 //!
-//! `axum::serve` lets open connections outlive it and gives no way to reset one, so the loop is here.
+//! `axum::serve` lets open connections outlive it and cannot reset one, so the loop is written here.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-/// Ends the connection that a request came on.
+/// Ends the connection of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Cut(Arc<Notify>);
 
 impl Cut {
-    /// Of a connection that nothing has ended yet.
+    /// For a connection that is still open.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Notify::new()))
     }
 
-    /// Returns when the connection is to be reset.
+    /// Returns when the connection should be reset.
     pub(crate) async fn made(&self) {
         self.0.notified().await;
     }
@@ -35,7 +35,7 @@ impl Cut {
     }
 }
 
-/// Serves until told to stop or until the other end of `stop` is gone; all connections end with it.
+/// Serves until stopped, or until the other end of `stop` is dropped; all connections end with it.
 pub(crate) async fn serve(listener: TcpListener, app: Router, mut stop: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
@@ -45,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Router, mut stop: oneshot:
                     connections.spawn(connection(stream, app.clone()));
                 }
             }
-            // Keeps the set from growing with every connection that ever was.
+            // Keeps the set from growing with every past connection.
             Some(_) = connections.join_next() => {}
             _ = &mut stop => break,
         }
@@ -61,11 +61,11 @@ async fn connection(stream: TcpStream, app: Router) {
     let service = TowerToHyperService::new(app.layer(Extension(cut.clone())));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // A client that breaks off is no concern of the server's.
+        // A client that disconnects is not the server's problem.
         _ = &mut connection => {}
         () = cut.made() => {
             let stream = connection.into_parts().io.into_inner();
-            // With no time to linger, closing sends a reset instead of an orderly end.
+            // Without lingering, closing sends a reset instead of an orderly close.
             let _ = stream.set_zero_linger();
         }
     }

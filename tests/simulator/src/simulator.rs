@@ -1,7 +1,7 @@
-//! Starting and stopping: one simulator is one listening address and what is behind it.
+//! Starting and stopping: one simulator is one listening address and its state.
 //!
-//! Tests hold a [`Simulator`] for as long as they need OpenRouter; the binary holds one until it is
-//! told to stop.
+//! Tests keep a [`Simulator`] as long as they need OpenRouter; the binary keeps one until it is
+//! stopped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -28,31 +28,31 @@ use crate::{api, control, pipeline, server};
 pub struct Options {
     /// Where to listen: a loopback address; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// The management keys of the first account. One is made up if there is none.
+    /// The management keys of the first account. One is generated if there is none.
     pub management_keys: Vec<String>,
-    /// Workspaces of the first account besides its default one: UUIDs.
+    /// Additional workspaces of the first account: UUIDs.
     pub workspaces: Vec<String>,
-    /// How long every request with a management key takes at least, in real time.
+    /// The minimum duration of every request with a management key, in real time.
     pub latency: Duration,
-    /// The present.
+    /// The clock.
     pub clock: Clock,
-    /// Makes every secret and id foretellable and the same in each run.
+    /// Makes every secret and id predictable and the same in each run.
     pub seed: Option<u64>,
 }
 
 /// Why a simulator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its control interface asks for no key, so it must not be within others' reach.
+    /// The control interface needs no key, so it must not be reachable by others.
     #[error("{0} is not a loopback address; the simulator listens on those only")]
     NotLoopback(SocketAddr),
-    /// A management key must look like one, as clients may check that.
+    /// A management key must look like one, because clients may check that.
     #[error("a management key must begin with sk-or- and hold visible ASCII characters only")]
     NotAManagementKey,
     /// The text is not a workspace id.
     #[error("{0:?} is not a workspace id; those are UUIDs")]
     NotAWorkspace(String),
-    /// The system refused the address.
+    /// The system rejected the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] std::io::Error),
 }
@@ -72,7 +72,7 @@ impl Simulator {
     /// Starts a simulator with one account, on tasks of the current tokio runtime.
     ///
     /// # Errors
-    /// If an option is not acceptable or the address cannot be had.
+    /// If an option is not acceptable or the address is not available.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         options.check()?;
         let at = |error| StartError::Listen(options.listen, error);
@@ -98,13 +98,13 @@ impl Simulator {
         self.address
     }
 
-    /// What a client calls the API's URL, ending in `/api/v1`.
+    /// The API's URL for a client, ending in `/api/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}{BASE_PATH}", self.address)
     }
 
-    /// What the control interface lives below, ending in `/simulator`.
+    /// The URL of the control interface, ending in `/simulator`.
     #[must_use]
     pub fn control_url(&self) -> String {
         format!("http://{}{CONTROL_PATH}", self.address)
@@ -122,13 +122,13 @@ impl Simulator {
         &self.account
     }
 
-    /// Opens a further account, with a workspace of its own and no management key yet.
+    /// Adds an account with its own workspace and no management key.
     #[must_use]
     pub fn add_account(&self) -> Account {
         Account::new(Arc::clone(&self.shared), self.shared.add_account())
     }
 
-    /// The clock that all expiries and limits are judged by.
+    /// The clock for all expiries and limits.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
@@ -140,7 +140,7 @@ impl Simulator {
         &self.shared.faults
     }
 
-    /// What calls cost, when that becomes known, and the calls in flight.
+    /// The cost of calls, when it becomes known, and the calls in flight.
     #[must_use]
     pub fn billing(&self) -> &Billing {
         &self.shared.billing
@@ -152,7 +152,7 @@ impl Simulator {
         &self.shared.requests
     }
 
-    /// Changes [`Options::latency`] for the requests that come from now on.
+    /// Changes [`Options::latency`] for requests that arrive from now on.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.set_latency(latency);
     }
@@ -166,7 +166,7 @@ impl Simulator {
 }
 
 impl Options {
-    /// What is behind the address: an account, and the first of its management keys.
+    /// The simulator's state with one account, and the first of its management keys.
     pub(crate) fn set_up(self) -> (Arc<Shared>, Account, String) {
         let randomness = Randomness::new(self.seed);
         let shared = Arc::new(Shared::new(self.clock, randomness, self.latency));
@@ -214,15 +214,15 @@ impl Default for Options {
     }
 }
 
-/// Whether clients would take this for a management key.
+/// Whether clients would accept this as a management key.
 pub(crate) fn is_management_key(text: &str) -> bool {
     let rest = text.strip_prefix("sk-or-");
     rest.is_some_and(|rest| !rest.is_empty()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// All that the simulator answers to.
+/// All routes of the simulator.
 pub(crate) fn app(shared: Arc<Shared>) -> Router {
-    // The layer reaches the fallback too: a request to nowhere is logged like any other.
+    // The layer covers the fallback too: requests to unknown paths are logged like any other.
     let openrouter = Router::new()
         .nest(BASE_PATH, api::routes())
         .fallback(api::error::no_such_path)

@@ -1,7 +1,7 @@
-//! What a key has spent, when that counts, and since when it can be seen.
+//! A key's spending, when it counts, and when it becomes visible.
 //!
-//! A charge has two times: the window that it counts in, and the moment at which it was made. Reports and
-//! enforcement may lag behind the second one, as the billing rules say.
+//! A charge has two times: the one that decides its window, and the one at which it was made. Reports
+//! and enforcement may lag behind the second one, according to the billing rules.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::limits::{LimitReset, rounded};
 
-/// What a key has spent, in US dollars, and when.
+/// A key's spending, in US dollars, with times.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spending(Vec<Charge>);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Charge {
-    /// Decides the day, week and month that it belongs to.
+    /// Decides its day, week and month.
     counts_at: Timestamp,
-    /// From when on it can be known, short of any lag.
+    /// When it becomes known, apart from any lag.
     made_at: Timestamp,
     usd: f64,
 }
 
-/// How much of what was spent an observer knows: the charges that were made by some moment.
+/// The spending that an observer knows: the charges up to some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen(Timestamp);
 
@@ -30,9 +30,9 @@ impl Seen {
     /// Everything.
     pub(crate) const ALL: Self = Self(Timestamp::MAX);
 
-    /// What an observer knows at `now` who learns of a charge so much later.
+    /// The knowledge at `now` of an observer with this delay.
     pub(crate) fn lagging(now: Timestamp, lag: Duration) -> Self {
-        // Without a lag nothing is hidden, not even what was spent before the clock was set back.
+        // Without a lag nothing is hidden, including spending before the clock was set back.
         if lag.is_zero() {
             return Self::ALL;
         }
@@ -46,19 +46,19 @@ impl Seen {
 }
 
 impl Spending {
-    /// Everything that was ever spent.
+    /// All spending.
     #[must_use]
     pub fn total(&self) -> f64 {
         self.seen(None, Timestamp::MIN, Seen::ALL)
     }
 
-    /// What was spent in the window that `now` falls into.
+    /// The spending in the window that contains `now`.
     #[must_use]
     pub fn within(&self, window: LimitReset, now: Timestamp) -> f64 {
         self.seen(Some(window), now, Seen::ALL)
     }
 
-    /// What an observer knows of the spending in the current window; of all of it without a window.
+    /// The spending in the current window that an observer knows; all of it without a window.
     pub(crate) fn seen(&self, window: Option<LimitReset>, now: Timestamp, seen: Seen) -> f64 {
         let start = window.map_or(Timestamp::MIN, |window| window.window_start(now));
         let counted = self.0.iter();
@@ -71,17 +71,17 @@ impl Spending {
         )
     }
 
-    /// When the last charge was made that an observer knows of.
+    /// The last charge that an observer knows.
     pub(crate) fn last_seen(&self, seen: Seen) -> Option<Timestamp> {
         let made = self.0.iter().map(|charge| charge.made_at);
         made.filter(|at| seen.includes(*at) && *at > Timestamp::MIN)
             .max()
     }
 
-    /// Adds a charge that is made now and counts at another moment, maybe.
+    /// Adds a charge that is made now and may count at another moment.
     pub(crate) fn charge(&mut self, usd: f64, made_at: Timestamp, counts_at: Timestamp) {
         match self.0.last_mut() {
-            // A clock that stands still would make the history long, and every look at it slow.
+            // A clock that stands still would make the history long and slow to read.
             Some(last) if (last.made_at, last.counts_at) == (made_at, counts_at) => last.usd += usd,
             _ => self.0.push(Charge {
                 counts_at,
@@ -91,7 +91,7 @@ impl Spending {
         }
     }
 
-    /// Forgets the history; all of `usd` counts as spent at `at`, and everybody knows.
+    /// Replaces the history: all of `usd` counts as spent at `at`, and is known to everybody.
     pub(crate) fn replace(&mut self, at: Timestamp, usd: f64) {
         self.0 = vec![Charge {
             counts_at: at,

@@ -1,7 +1,7 @@
-//! Everything that the simulator remembers: the accounts, their keys and management keys.
+//! The state of the simulator: the accounts, their keys and management keys.
 //!
-//! Handlers and account handles reach it through [`Shared`]. The rules that say who a token belongs to
-//! and which keys a list shows are here; HTTP is not.
+//! Handlers and account handles use it through [`Shared`]. The rules for the owner of a token and for
+//! the keys of a list are here; HTTP is not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::requests::{Caller, RequestLog};
 use crate::script::FaultScript;
 use crate::workspaces::Workspace;
 
-/// What all requests, handles and tasks of one simulator have in common.
+/// The state that all requests, handles and tasks of one simulator share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
@@ -44,7 +44,7 @@ pub(crate) struct AccountState {
     /// Oldest first, deleted ones included.
     pub(crate) keys: Vec<Key>,
     pub(crate) guardrails: Vec<Guardrail>,
-    /// At most one a key, in the order in which they were made.
+    /// At most one per key, in order of creation.
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) new_keys_hidden: Option<ListDelay>,
 }
@@ -53,7 +53,7 @@ pub(crate) struct AccountState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccountId(pub(crate) usize);
 
-/// Who a request comes from, and what the log may say about it.
+/// The caller of a request, and what the log may contain about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) account: Option<AccountId>,
@@ -62,7 +62,7 @@ pub(crate) struct Identity {
     pub(crate) hash: Option<String>,
 }
 
-/// What `GET /keys` was asked for.
+/// The query of `GET /keys`.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
     pub(crate) workspace_id: String,
@@ -96,7 +96,7 @@ impl Shared {
 
     pub(crate) fn add_account(&self) -> AccountId {
         let default = self.randomness.uuid();
-        // Not drawn: tests elsewhere keep what was made of a seed before accounts had owners.
+        // Not random: other tests depend on the sequence of a seed from before accounts had owners.
         let user_id = clerk_id_from("user", &format!("owner of {default}"));
         let (name, slug) = ("Default Workspace".to_owned(), "default".to_owned());
         let default = Workspace::new(default, name, slug, self.clock.now());
@@ -130,7 +130,7 @@ impl Shared {
         })
     }
 
-    /// Who this bearer token belongs to. Looking counts as a use of a key that is to fail a few times.
+    /// The owner of this bearer token. For a key that is set to fail a few times, each lookup counts.
     pub(crate) fn identify(&self, token: Option<&str>) -> Identity {
         let Some(token) = token else {
             return Identity {
@@ -170,7 +170,7 @@ impl Shared {
 }
 
 impl AccountState {
-    /// The newest of several keys with one hash, which only a fault can bring about.
+    /// The newest of several keys with one hash, which only a fault can cause.
     pub(crate) fn living(&mut self, hash: &str) -> Option<&mut Key> {
         self.keys
             .iter_mut()
@@ -209,8 +209,8 @@ impl AccountState {
         &mut self.keys[last]
     }
 
-    /// A page of the keys that a list shows, newest first: so many behind the first `offset`. Hidden
-    /// ones on the way to its end come closer to showing.
+    /// A page of the keys of a list, newest first, starting at an offset. For hidden keys before its
+    /// end, the page counts as one list.
     pub(crate) fn page(
         &mut self,
         selection: &Selection,
@@ -250,7 +250,7 @@ impl AccountState {
                 false => refused(&label),
             });
         }
-        // By the secret and not by the hash, which a fault may have falsified.
+        // By the secret, not the hash, which a fault may have falsified.
         let key = self
             .keys
             .iter_mut()

@@ -1,7 +1,7 @@
-//! What a request to `/keys` may say, and what it then means.
+//! The content of requests to `/keys`, and its meaning.
 //!
-//! Stricter than the documentation where that helps to find a client's mistakes: a creation with a
-//! field that OpenRouter does not know is refused, where the live service may ignore it.
+//! Stricter than the documentation where that helps to find a client's mistakes: a creation with an
+//! unknown field is rejected, although the live service may ignore it.
 
 use axum::extract::Query;
 use axum::http::header::CONTENT_TYPE;
@@ -17,10 +17,10 @@ use crate::keys::NewKey;
 use crate::limits::LimitReset;
 use crate::state::{AccountState, Selection};
 
-/// A body that is a JSON object and says so.
+/// A body that is a JSON object with a JSON content type.
 pub(crate) struct JsonBody(Map<String, Value>);
 
-/// The body of `POST /keys`. A missing `Option` wrapper means that `null` is refused.
+/// The body of `POST /keys`. Without an `Option`, `null` is rejected.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Creation {
@@ -78,7 +78,7 @@ impl JsonBody {
         self.0.get(name)
     }
 
-    /// The members with these names, and the body without them.
+    /// The members with these names, and the rest of the body.
     pub(crate) fn split(mut self, is_wanted: impl Fn(&str) -> bool) -> (Map<String, Value>, Self) {
         let mut wanted = self.0.clone();
         wanted.retain(|name, _| is_wanted(name));
@@ -91,7 +91,7 @@ impl JsonBody {
     }
 }
 
-/// Reads the query of `GET /keys`: which keys, and how many of them to leave out.
+/// Parses the query of `GET /keys`.
 pub(crate) fn list_query(
     uri: &Uri,
     account: &AccountState,
@@ -112,7 +112,7 @@ pub(crate) fn list_query(
     Ok((selection, query.offset))
 }
 
-/// Reads the body of `POST /keys`.
+/// Parses the body of `POST /keys`.
 pub(crate) fn new_key(
     body: JsonBody,
     account: &AccountState,
@@ -149,7 +149,7 @@ pub(crate) fn new_key(
     })
 }
 
-/// Reads the body of `PATCH /keys/{hash}`, which ignores what it does not know.
+/// Parses the body of `PATCH /keys/{hash}`; unknown fields are ignored.
 pub(crate) fn key_update(body: JsonBody, account: &AccountState) -> Result<KeyChanges, ApiError> {
     let mut known = body;
     known.0.retain(|name, _| UPDATABLE.contains(&name.as_str()));
@@ -162,7 +162,7 @@ pub(crate) fn key_update(body: JsonBody, account: &AccountState) -> Result<KeyCh
     Ok(changes)
 }
 
-/// Whether a content type is JSON, whatever its parameters. `application/jsonx` is not.
+/// Whether a content type is JSON, with any parameters. `application/jsonx` is not.
 fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
@@ -194,7 +194,7 @@ pub(crate) fn check_workspace(id: Option<&str>, account: &AccountState) -> Resul
     }
 }
 
-/// UTC written with `Z`, seconds included, fractions allowed, and not yet past.
+/// UTC written with `Z`, with seconds, optionally with fractions, and in the future.
 fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     let has_seconds = text.as_bytes().get(16) == Some(&b':');
     let instant = text.parse::<Timestamp>().ok();

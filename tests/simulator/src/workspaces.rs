@@ -1,4 +1,4 @@
-//! Workspaces: each key belongs to one, and a list shows the keys of one.
+//! Workspaces: each key belongs to one, and a list shows the keys of one workspace.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use crate::limits::LimitReset;
 use crate::randomness::uuid_from;
 use crate::state::AccountState;
 
-/// A workspace at the moment it was looked at.
+/// A snapshot of a workspace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workspace {
-    /// A UUID, fixed for its life.
+    /// A UUID that never changes.
     pub id: String,
     /// Its name, which can change.
     pub name: String,
@@ -21,26 +21,26 @@ pub struct Workspace {
     pub created_at: Timestamp,
     /// When it was last changed, if ever.
     pub updated_at: Option<Timestamp>,
-    /// Who created it.
+    /// Its creator.
     pub created_by: Option<String>,
-    /// The members that were added to it, by user id. Everybody is a member of the default workspace.
+    /// The added members, by user id. Everybody is a member of the default workspace.
     pub members: Vec<String>,
-    /// The budgets of all its keys together.
+    /// The budgets that all its keys share.
     pub budgets: Vec<WorkspaceBudget>,
-    /// Whether spending through the owner's own provider keys counts towards them.
+    /// Whether spending through the owner's own provider keys counts.
     pub include_byok_in_budgets: bool,
 }
 
-/// A budget of all keys of a workspace together.
+/// A budget that all keys of a workspace share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceBudget {
-    /// A UUID; made up if empty.
+    /// A UUID; generated if empty.
     #[serde(default)]
     pub id: String,
     /// US dollars for one window.
     pub limit_usd: f64,
-    /// The window; `None` is for ever.
+    /// The window; `None` is forever.
     #[serde(default)]
     pub interval: Option<LimitReset>,
 }
@@ -91,7 +91,8 @@ impl Workspace {
     }
 }
 
-/// Whether this can be a slug: at most 50 lowercase letters and digits in groups joined by single hyphens.
+/// Whether this is a valid slug: at most 50 lowercase letters and digits in groups joined by single
+/// hyphens.
 pub(crate) fn is_slug(text: &str) -> bool {
     let is_group = |group: &str| {
         !group.is_empty()

@@ -56,6 +56,8 @@ async fn lease(engine: &Engine, workspace_id: Option<&WorkspaceId>) -> Result<Mi
         place: place(workspace_id),
         key_name: "app",
         limits: Limits::default(),
+        guardrail: None,
+        creator_user_id: None,
         lifetime: Some(3_600),
         in_use: 60,
         urgency: Urgency::Ordinary,

@@ -11,6 +11,7 @@ use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::keys::retire::{Warrant, retire};
 use crate::engine::role::Role;
+use crate::engine::task::Task;
 use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
 
@@ -63,7 +64,10 @@ impl Settling<'_> {
         };
         let role = guard.load().await?;
         if is_in_service(&role) {
-            return self.strike().await;
+            // The store that put it there may have taken effect after this process looked which roles
+            // there are.
+            self.engine.keeper.now(Task::Tend(guard.name().clone()));
+            return self.strike("in_service").await;
         }
         if self.found.is_empty() {
             return self.nothing_was_found().await;
@@ -82,12 +86,13 @@ impl Settling<'_> {
         let begun = self.books.intents.looks.of(nonce).store_begun;
         let last_store = begun.or((!own).then_some(self.books.since));
         let fenced = guard.fence(last_store).await?;
-        if !is_in_service(&fenced.role) {
-            for key in &self.found {
-                self.retire(key, Warrant::Unknown(&fenced)).await?;
-            }
+        if is_in_service(&fenced.role) {
+            return self.strike("in_service").await;
         }
-        self.strike().await
+        for key in &self.found {
+            self.retire(key, Warrant::Unknown(&fenced)).await?;
+        }
+        self.strike("deleted").await
     }
 
     async fn lease(&self) -> Result<(), Error> {
@@ -104,7 +109,7 @@ impl Settling<'_> {
         for key in &self.found {
             self.retire(key, Warrant::UnknownLease).await?;
         }
-        self.strike().await
+        self.strike("deleted").await
     }
 
     /// Until when somebody may use the key of whom storage has forgotten; `None` if nobody can. What
@@ -164,7 +169,7 @@ impl Settling<'_> {
 
     async fn nothing_was_found(&self) -> Result<(), Error> {
         let Some(next) = next_look_after(self.written.at, self.listing.begun) else {
-            return self.strike().await;
+            return self.strike("never_created").await;
         };
         let intents = &self.books.intents;
         intents.looks.learn(&self.written.data.nonce, |look| {
@@ -198,9 +203,11 @@ impl Settling<'_> {
         Ok(())
     }
 
-    async fn strike(&self) -> Result<(), Error> {
+    async fn strike(&self, outcome: &'static str) -> Result<(), Error> {
         let (intents, storage) = (&self.books.intents, &*self.engine.storage);
-        Ok(intents.strike(storage, &self.written.data.nonce).await?)
+        intents.strike(storage, &self.written.data.nonce).await?;
+        self.engine.meters.recovered(outcome);
+        Ok(())
     }
 }
 

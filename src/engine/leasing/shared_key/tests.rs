@@ -3,16 +3,21 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::cache::Cacheable;
 use crate::engine::clock::after;
 use crate::engine::role::rotating::sample::{DAY, at, key, policies, role};
-use crate::engine::role::rotating::{Failure, Grace, Stage, Step, next_step};
+use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Stage, Step, next_step};
 use crate::openrouter::KeyHash;
 
 /// Something that happens to a role.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Somebody reads the key, on a mount with this maximum.
-    Read { longest: u64 },
+    /// Somebody reads the key.
+    Read,
+    /// Another node reads the entry. It hears nothing of what happens to the role from now on.
+    Cache,
+    /// Somebody reads the key there.
+    ReadCached,
     /// So many seconds pass, and nobody tends the role meanwhile.
     Pass(u64),
     /// The role is tended: what is due is done, or OpenRouter fails.
@@ -26,8 +31,9 @@ enum Event {
 fn events() -> impl Strategy<Value = Event> {
     let seconds = || prop_oneof![0..60_u64, 0..2 * DAY, 0..90 * DAY];
     prop_oneof![
-        3 => prop_oneof![Just(0), 1..120_u64, Just(32 * DAY)]
-            .prop_map(|longest| Event::Read { longest }),
+        3 => Just(Event::Read),
+        2 => Just(Event::Cache),
+        3 => Just(Event::ReadCached),
         3 => seconds().prop_map(Event::Pass),
         4 => prop::bool::weighted(0.8).prop_map(|succeeds| Event::Tend { succeeds }),
         1 => seconds().prop_map(|more| Event::Rotate { more }),
@@ -39,6 +45,8 @@ fn events() -> impl Strategy<Value = Event> {
 struct Life {
     role: RotatingRole,
     now: Timestamp,
+    /// What the other node read, and when.
+    cached: Option<(SharedKey, Timestamp)>,
     /// Until when each reader was told that the key works.
     promises: Vec<(KeyHash, Timestamp)>,
     /// When keys stopped working.
@@ -48,7 +56,9 @@ struct Life {
 impl Life {
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Read { longest } => self.read(longest),
+            Event::Read => self.read(&SharedKey::of(self.role.clone())),
+            Event::Cache => self.cached = Some((SharedKey::of(self.role.clone()), self.now)),
+            Event::ReadCached => self.read_cached(),
             Event::Pass(seconds) => self.now = after(self.now, seconds),
             Event::Tend { succeeds } => while self.step(succeeds) && succeeds {},
             Event::Rotate { more } => {
@@ -59,13 +69,23 @@ impl Life {
         }
     }
 
-    fn read(&mut self, longest: u64) {
-        let longest = Some(Duration::from_secs(longest));
+    fn read(&mut self, key: &SharedKey) {
         // There may be no key to hand out: then there is no promise.
-        if let Ok(handout) = Handout::of(&self.role, self.now, longest) {
+        if let Ok(handout) = Handout::of(key, self.now) {
             let until = after(self.now, handout.ttl);
             assert!(handout.ttl >= 1);
-            self.promises.push((self.role.current.hash.clone(), until));
+            self.promises.push((key.hash.clone(), until));
+        }
+    }
+
+    fn read_cached(&mut self) {
+        let Some((key, read)) = self.cached.take() else {
+            return;
+        };
+        let age = Duration::from_secs(seconds_until(read, self.now));
+        if age < key.lifetime().min(Duration::from_secs(60)) {
+            self.read(&key);
+            self.cached = Some((key, read));
         }
     }
 
@@ -143,6 +163,7 @@ proptest! {
         let mut it = Life {
             role: role(policy, at(0)),
             now: at(0),
+            cached: None,
             promises: Vec::new(),
             deaths: Vec::new(),
         };

@@ -11,8 +11,9 @@ use crate::engine::keys::{Holdings, is_there};
 use crate::engine::names::ConnectionName;
 use crate::openrouter::KeyHash;
 
-/// Asks OpenRouter what the key is: it must be a management key.
-pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<Proof, Error> {
+/// Asks OpenRouter what the key is, which must be a management key, and which workspaces it sees. Returns
+/// a warning if it does not tell those.
+pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<(Proof, Option<String>), Error> {
     let key = link
         .client(Urgency::Ordinary)
         .await
@@ -25,11 +26,21 @@ pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<Proof, Error> {
              create or revoke others. Management keys are made in OpenRouter's settings",
         ));
     }
-    Ok(Proof {
+    let seen = link.client(Urgency::Ordinary).await.workspaces().await;
+    let (workspaces, unlisted) = match seen {
+        Ok(workspaces) => (Some(workspaces), None),
+        Err(reason) => (
+            None,
+            Some(format!("the workspaces cannot be listed: {reason}")),
+        ),
+    };
+    let proof = Proof {
         label: key.label,
         expires_at: key.expires_at,
         verified_at: now,
-    })
+        workspaces,
+    };
+    Ok((proof, unlisted))
 }
 
 /// What an operator should know of a key that was just proved.

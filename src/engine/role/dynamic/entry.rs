@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{Life, RoleName};
 use crate::engine::role::dynamic::NameTemplate;
+use crate::engine::role::rotating::Failure;
 use crate::engine::role::{DEFAULT_TTL, Terms};
 use crate::framework::{Field, Fields};
 
@@ -22,6 +23,9 @@ pub struct DynamicRole {
     pub max_ttl: u64,
     /// How many leases may be alive at a time; `None` is any number.
     pub max_leases: Option<u32>,
+    /// Why some of its keys are not held to its guardrail yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_failure: Option<Failure>,
 }
 
 impl DynamicRole {
@@ -44,9 +48,15 @@ impl DynamicRole {
                 None if fields.is_null("max_leases") => None,
                 None => before.and_then(|b| b.max_leases),
             },
+            guardrail_failure: before.and_then(|b| b.guardrail_failure.clone()),
         };
         role.check()?;
         Ok(role)
+    }
+
+    /// How long its keys live at most, in seconds.
+    pub fn lifetime(&self) -> u64 {
+        self.max_ttl.saturating_add(LINGER)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -92,6 +102,11 @@ pub const FIELDS: &[Field] = &[
     )
     .nullable(),
 ];
+
+/// In seconds: how long after the end of a lease its key is left to the server to revoke, and how
+/// much later than the longest lease the key expires by itself. Long enough for a lease that begins
+/// late, since the server counts from when it got the reply.
+pub const LINGER: u64 = 5 * 60;
 
 /// In seconds: 24 hours.
 const DEFAULT_MAX_TTL: u64 = 24 * 60 * 60;

@@ -4,5 +4,5 @@
 mod entry;
 mod template;
 
-pub use entry::{DynamicRole, FIELDS};
+pub use entry::{DynamicRole, FIELDS, LINGER};
 pub use template::NameTemplate;

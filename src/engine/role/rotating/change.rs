@@ -59,6 +59,8 @@ impl RotatingRole {
             found: false,
             since: old.since,
             expires_at: old.expires_at,
+            guardrail_id: old.guardrail_id,
+            unguarded: old.unguarded,
             revoke_at,
             failure: None,
             leased_until: Some(leased_until),
@@ -76,6 +78,7 @@ impl RotatingRole {
             last_attempt: now,
             rotation_failure: None,
             limits_failure: None,
+            guardrail_failure: self.guardrail_failure,
             unfit: None,
             deletion: self.deletion,
             late_use: self.late_use,
@@ -103,6 +106,7 @@ impl RotatingRole {
         }
         // A failure of the old terms says nothing about the new ones.
         self.limits_failure = None;
+        self.guardrail_failure = None;
         self.rotation_failure = None;
         self.definition = definition;
         self
@@ -132,6 +136,8 @@ impl RotatingRole {
             found: true,
             since,
             expires_at: key.expires_at,
+            guardrail_id: None,
+            unguarded: false,
             revoke_at: after(now, self.definition.rotation.grace),
             failure: None,
             leased_until: Some(after(now, self.definition.rotation.ttl)),

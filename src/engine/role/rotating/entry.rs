@@ -11,7 +11,7 @@ use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
 use crate::engine::role::rotating::{Definition, LateUse, Stage};
 use crate::engine::stored;
-use crate::openrouter::{KeyHash, Limits, WorkspaceId};
+use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
 /// A rotating role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct RotatingRole {
     pub rotation_failure: Option<Failure>,
     /// Why the current key does not have the definition's limits yet.
     pub limits_failure: Option<Failure>,
+    /// Why some of its keys are not held to their guardrail yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_failure: Option<Failure>,
     /// Why the current key is to be replaced whatever the schedule says; `None` when it is not.
     #[serde(default)]
     pub unfit: Option<Unfit>,
@@ -77,6 +80,12 @@ pub struct CurrentKey {
     pub expires_at: Option<Timestamp>,
     /// The limits that it has at OpenRouter.
     pub limits: Limits,
+    /// The guardrail that it was assigned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Whether it was found not to be held to that any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unguarded: bool,
     /// Until when leases run that were handed out under a longer `ttl` than the role has now, with the
     /// tenth of margin that every lease has.
     pub promised_until: Option<Timestamp>,
@@ -105,6 +114,12 @@ pub struct SupersededKey {
     pub since: Timestamp,
     /// When it stops working at OpenRouter by itself.
     pub expires_at: Option<Timestamp>,
+    /// The guardrail that it was assigned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrail_id: Option<GuardrailId>,
+    /// Whether it was found not to be held to that any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unguarded: bool,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
     /// Why the next step of its end has not worked yet.
@@ -133,6 +148,41 @@ pub struct SupersededKey {
 
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+/// As what a role has a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It hands it out.
+    Current {
+        /// Which of the role's keys it is.
+        version: u64,
+    },
+    /// It was replaced.
+    Superseded {
+        /// Which of the role's keys it is.
+        version: u64,
+        /// When it is to be revoked.
+        revoke_at: Timestamp,
+    },
+    /// It was replaced, and the engine has disabled it.
+    Held {
+        /// Which of the role's keys it is.
+        version: u64,
+        /// When it is to be deleted.
+        until: Timestamp,
+    },
+}
+
+impl Standing {
+    /// Which of the role's keys it is.
+    pub fn version(self) -> u64 {
+        match self {
+            Self::Current { version }
+            | Self::Superseded { version, .. }
+            | Self::Held { version, .. } => version,
+        }
+    }
 }
 
 /// A current key that does not fit what is at OpenRouter: the role's entry was restored from a
@@ -260,6 +310,23 @@ impl RotatingRole {
             .count()
     }
 
+    /// As which of the role's keys it has the key of this hash.
+    pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
+        if self.current.hash == *hash {
+            let version = self.current.version;
+            return Some(Standing::Current { version });
+        }
+        let superseded = self.superseded.iter().find(|key| key.hash == *hash)?;
+        let version = superseded.version;
+        Some(match superseded.stage {
+            Stage::Held { until, .. } => Standing::Held { version, until },
+            Stage::Grace | Stage::Restoring | Stage::Ordered => Standing::Superseded {
+                version,
+                revoke_at: superseded.revoke_at,
+            },
+        })
+    }
+
     /// The hashes of all keys that work, oldest first, each with its connection.
     pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
         self.superseded
@@ -272,8 +339,9 @@ impl RotatingRole {
 impl PartialEq for CurrentKey {
     /// By hash, which is that of the secret, and by what may change while the key stays.
     fn eq(&self, other: &Self) -> bool {
-        (&self.hash, self.limits, self.promised_until)
-            == (&other.hash, other.limits, other.promised_until)
+        let changing = |key: &Self| (key.limits, key.promised_until, key.unguarded);
+        (&self.hash, &self.guardrail_id, changing(self))
+            == (&other.hash, &other.guardrail_id, changing(other))
     }
 }
 

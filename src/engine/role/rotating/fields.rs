@@ -226,17 +226,14 @@ mod tests {
             ),
             (
                 json!({"rotation_period": "90m", "rotate_at": "03:00"}),
-                "rotate_at needs",
+                "rotate_at requires",
             ),
             (
                 json!({"rotation_schedule": "0 3 * * 0", "rotate_at": "03:00"}),
                 "rotate_at",
             ),
             (json!({"rotation_schedule": "@daily"}), "rotation_schedule"),
-            (
-                json!({"rotation_window": "2h"}),
-                "rotation_window goes only with",
-            ),
+            (json!({"rotation_window": "2h"}), "rotation_window requires"),
             (
                 json!({"key_max_lifetime": "30d"}),
                 "key_max_lifetime must be 0",

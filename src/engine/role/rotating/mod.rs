@@ -7,17 +7,23 @@ mod definition;
 mod entry;
 mod failure;
 mod fields;
+mod guarding;
 #[cfg(test)]
 pub mod sample;
+mod shared_key;
 mod stage;
 mod status;
 mod step;
 
 pub use change::Grace;
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
-pub use entry::{CurrentKey, Deletion, Failure, Misfit, RotatingRole, SupersededKey, Unfit};
+pub use entry::{
+    CurrentKey, Deletion, Failure, Misfit, RotatingRole, Standing, SupersededKey, Unfit,
+};
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
+pub use guarding::Guarded;
+pub use shared_key::{SharedKey, Successor, Withheld};
 pub use stage::{LateUse, Stage};
-pub use status::{Unconfirmed, of as status};
+pub use status::{Health, Unconfirmed, of as status};
 pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};

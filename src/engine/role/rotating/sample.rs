@@ -49,6 +49,8 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         manual: false,
         expires_at: policy.lifetime(now).map(|seconds| after(now, seconds)),
         limits: limits(1),
+        guardrail_id: None,
+        unguarded: false,
         promised_until: None,
     }
 }
@@ -63,6 +65,10 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
                 key_name: "app".to_owned(),
                 limits: limits(1),
                 workspace_id: None,
+                workspace: None,
+                guardrail: None,
+                guardrail_id: None,
+                creator_user_id: None,
                 description: String::new(),
             },
             rotation: policy,
@@ -72,6 +78,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
         last_attempt: now,
         rotation_failure: None,
         limits_failure: None,
+        guardrail_failure: None,
         unfit: None,
         deletion: None,
         late_use: None,

@@ -21,6 +21,9 @@ pub enum Stage {
     },
     /// It was held, a person wants it back, and OpenRouter has not confirmed yet that it is enabled.
     Restoring,
+    /// A person has ordered that it be deleted, without a last look or a hold, and OpenRouter has not
+    /// confirmed that yet.
+    Ordered,
 }
 
 impl Stage {

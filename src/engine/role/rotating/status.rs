@@ -10,7 +10,7 @@ use crate::engine::role::rotating::{
     CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, Stage, SupersededKey, Unfit, rotation_due,
 };
 use crate::logical::Response;
-use crate::openrouter::KeyHash;
+use crate::openrouter::{GuardrailId, KeyHash};
 use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
 
 /// What a read of the role answers; `unconfirmed` are its keys in the making, and those whose outcome
@@ -37,6 +37,31 @@ pub struct Unconfirmed {
     pub ordered: Timestamp,
     /// Until when somebody may use it, if it was found; then it is revoked.
     pub revoke_at: Option<Timestamp>,
+}
+
+/// How a role is, in short.
+pub struct Health {
+    /// Whether its last rotation failed, or it waits for somebody.
+    pub is_failed: bool,
+    /// What a person should know; empty if nothing.
+    pub troubles: Vec<String>,
+    /// When its current key is to be replaced by itself.
+    pub next_rotation: Option<Timestamp>,
+}
+
+impl Health {
+    /// How it is now.
+    pub fn of(role: &RotatingRole, now: Timestamp) -> Self {
+        let due = rotation_due(role, now);
+        let (status, message) = outcome(role, due);
+        let is_failed = status == FAILED;
+        let failure = is_failed.then_some(message);
+        Self {
+            is_failed,
+            troubles: failure.into_iter().chain(troubles(role)).collect(),
+            next_rotation: due.time(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -113,6 +138,8 @@ struct KeyView<'a> {
     label: &'a str,
     name: &'a str,
     version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guardrail_id: Option<&'a GuardrailId>,
     created: Timestamp,
     expires: Option<Timestamp>,
     revoke_at: Option<Timestamp>,
@@ -135,6 +162,7 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
+            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
             created: key.since,
             expires: key.expires_at,
             revoke_at: None,
@@ -153,12 +181,13 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
+            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
             created: key.since,
             expires: key.expires_at,
             revoke_at: Some(key.revoke_at),
             held_until: match key.stage {
                 Stage::Held { until, .. } => Some(until),
-                Stage::Grace | Stage::Restoring => None,
+                Stage::Grace | Stage::Restoring | Stage::Ordered => None,
             },
             disabled_outside_since: key.disabled_outside,
             used_at: key.awaits_person,
@@ -173,7 +202,7 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
     if let Some(deletion) = &role.deletion {
         let reason = deletion.failure.as_ref();
         let reason = reason.map_or_else(String::new, |f| format!(": {}", f.message));
-        return ("failed", format!("the role is being deleted{reason}"));
+        return (FAILED, format!("the role is being deleted{reason}"));
     }
     if let Some(failure) = &role.rotation_failure {
         // What a person asked for is not tried again before the role is due by itself.
@@ -182,21 +211,21 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
             _ => String::new(),
         };
         let (message, attempts) = (&failure.message, failure.attempts);
-        return ("failed", format!("{message} (attempt {attempts}{next})"));
+        return (FAILED, format!("{message} (attempt {attempts}{next})"));
     }
     match (due, &role.unfit) {
         (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
-            "failed",
+            FAILED,
             format!(
                 "{MOST_SUPERSEDED} superseded keys are in their grace period; the rotation waits \
                  for one of them to be revoked"
             ),
         ),
         (Due::Now { .. }, Some(unfit)) => ("pending", misfit(unfit)),
-        (_, Some(unfit)) => ("failed", misfit(unfit)),
+        (_, Some(unfit)) => (FAILED, misfit(unfit)),
         (Due::Now { since }, None) => ("pending", format!("due since {since}")),
         (Due::Missed { missed, next }, None) => (
-            "failed",
+            FAILED,
             format!(
                 "the window that opened at {missed} was missed, the next rotation is at {next}"
             ),
@@ -222,6 +251,17 @@ fn misfit(unfit: &Unfit) -> String {
 
 /// What an operator should see even when looking for something else.
 fn troubles(role: &RotatingRole) -> Vec<String> {
+    let unguarded = role.unguarded_keys().len();
+    let guardrail = (unguarded > 0).then(|| {
+        let reason = role.guardrail_failure.as_ref();
+        let reason = reason.map_or("this is under way", |failure| &failure.message);
+        let unusable = if role.is_guarded() {
+            ""
+        } else {
+            ", and the current one is not handed out before it is"
+        };
+        format!("{unguarded} keys are not held to the role's guardrail yet{unusable}: {reason}")
+    });
     let limits = role.limits_failure.iter().map(|failure| {
         format!(
             "the current key does not have the role's limits yet: {}",
@@ -237,7 +277,12 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
         )
     });
     let unfit = role.unfit.as_ref().map(misfit).into_iter();
-    unfit.chain(limits).chain(late_use).chain(ends).collect()
+    unfit
+        .chain(guardrail)
+        .chain(limits)
+        .chain(late_use)
+        .chain(ends)
+        .collect()
 }
 
 fn trouble_of(key: &SupersededKey) -> Option<String> {
@@ -245,8 +290,7 @@ fn trouble_of(key: &SupersededKey) -> Option<String> {
     if let Some(used_at) = key.awaits_person {
         return Some(format!(
             "key {hash}, which storage did not know, was used at {used_at}, and is not revoked by \
-             itself: find out who uses it, then revoke it by rotate-role with \
-             rotation_grace_period=0"
+             itself: find out who uses it, then revoke it by revoke-key with force=true"
         ));
     }
     if let Some(failure) = &key.failure {
@@ -259,7 +303,7 @@ fn trouble_of(key: &SupersededKey) -> Option<String> {
             Stage::Held { .. } => {
                 format!("held key {hash} could not be deleted in {attempts} attempts: {message}")
             }
-            Stage::Grace => format!(
+            Stage::Grace | Stage::Ordered => format!(
                 "superseded key {hash} may still work, it could not be revoked in {attempts} \
                  attempts: {message}"
             ),
@@ -268,3 +312,5 @@ fn trouble_of(key: &SupersededKey) -> Option<String> {
     key.disabled_outside
         .map(|at| format!("at {at} superseded key {hash} was found to be disabled at OpenRouter"))
 }
+
+const FAILED: &str = "failed";

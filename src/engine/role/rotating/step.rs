@@ -22,6 +22,8 @@ pub enum Step {
     Revoke(KeyHash),
     /// This held key is wanted back, and OpenRouter has not confirmed that it is enabled.
     Enable(KeyHash),
+    /// Living keys are not held to the guardrail that they should be held to.
+    ApplyGuardrail,
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
     /// The current key was gone or disabled when OpenRouter was asked last: ask again.
@@ -59,8 +61,9 @@ impl From<Timestamp> for Circumstances {
 
 /// The next step.
 ///
-/// A key that must die comes first, since it may be in the wrong hands; then the limits of the key
-/// that is spending now; then the next key. Each waits for its own retries only: a revocation that
+/// A key that must die comes first, since it may be in the wrong hands; then the guardrail, without
+/// which the current key is not handed out; then the limits of the key that is spending now; then the
+/// next key. Each waits for its own retries only: a revocation that
 /// fails does not hold up a rotation.
 pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
     let at = at.into();
@@ -83,6 +86,12 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
     if let Some(key) = one_held_too_many(role) {
         match not_before(Timestamp::MIN, key.failure.as_ref()) {
             at if at <= now => return Step::Revoke(key.hash.clone()),
+            at => wake.at(at),
+        }
+    }
+    if !role.unguarded_keys().is_empty() {
+        match not_before(Timestamp::MIN, role.guardrail_failure.as_ref()) {
+            at if at <= now => return Step::ApplyGuardrail,
             at => wake.at(at),
         }
     }
@@ -122,6 +131,9 @@ fn ends_of(
     if let Stage::Held { until, .. } = key.stage {
         return [Some((until, Step::Revoke(hash()))), None];
     }
+    if key.stage == Stage::Ordered {
+        return [Some((Timestamp::MIN, Step::Revoke(hash()))), None];
+    }
     let is_left_alone = key.awaits_person.is_some() || (key.found && at.two_copies);
     if is_left_alone && !key.emergency {
         return [None, None];
@@ -159,7 +171,7 @@ fn one_held_too_many(role: &RotatingRole) -> Option<&SupersededKey> {
         let superseded = role.superseded.iter();
         superseded.filter_map(|key| match key.stage {
             Stage::Held { since, .. } => Some((since, key)),
-            Stage::Grace | Stage::Restoring => None,
+            Stage::Grace | Stage::Restoring | Stage::Ordered => None,
         })
     };
     if held().count() <= MOST_HELD {

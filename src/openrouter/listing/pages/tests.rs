@@ -1,4 +1,4 @@
-//! Listings whose keys come and go between two pages.
+//! Listings with keys that are created and deleted between pages.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,13 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::openrouter::KeyHash;
 
 /// A list at OpenRouter, newest first, and how far it has been read.
 struct Reading {
     list: Vec<usize>,
     created: usize,
     pages: Pages,
-    /// How often each was visited.
+    /// How often each key was visited.
     visits: HashMap<usize, usize>,
     requests: Vec<usize>,
 }
@@ -29,13 +28,13 @@ impl Reading {
         }
     }
 
-    /// Asks for the next page, and gets it.
+    /// Requests and receives the next page.
     fn step(&mut self) -> Result<Progress, Error> {
         let rest = self.list.iter().skip(self.pages.offset());
         self.receive(rest.take(FULL_PAGE).copied().collect())
     }
 
-    /// Gets these keys, whatever was asked for.
+    /// Receives these keys, whatever was requested.
     fn receive(&mut self, page: Vec<usize>) -> Result<Progress, Error> {
         self.receive_odd(page.into_iter().map(key).collect())
     }
@@ -50,7 +49,7 @@ impl Reading {
         })
     }
 
-    /// Reads on while the list stays as it is.
+    /// Reads the rest while the list does not change.
     fn finish(&mut self) -> Result<(), Error> {
         while self.step()? == Progress::MoreToCome {}
         Ok(())
@@ -62,7 +61,7 @@ impl Reading {
         self.list.splice(0..0, new.rev());
     }
 
-    /// Deletes keys in a row, which may begin anywhere.
+    /// Deletes a range of keys, which may start anywhere.
     fn delete(&mut self, start: usize, count: usize) {
         let start = start.min(self.list.len());
         let end = (start + count).min(self.list.len());
@@ -80,14 +79,14 @@ impl Reading {
         }
     }
 
-    /// Each key that was there before and is there now, and how often it was visited.
+    /// The keys that existed before and still exist, and how often each was visited.
     fn visits_of_those_that_stayed(&self, before: usize) -> Vec<(usize, usize)> {
         let stayed = self.list.iter().filter(|number| **number < before);
         let visits = |number: &usize| self.visits.get(number).copied().unwrap_or_default();
         stayed.map(|number| (*number, visits(number))).collect()
     }
 
-    /// Nothing that stayed was skipped, and nothing at all visited twice.
+    /// No remaining key was skipped, and no key was visited twice.
     fn assert_complete(&self, before: usize) {
         let wrong = self.visits_of_those_that_stayed(before);
         let wrong: Vec<_> = wrong
@@ -111,6 +110,7 @@ fn without_hash(number: usize) -> ListedKey {
     ListedKey {
         name: number.to_string(),
         hash: None,
+        position: number,
         whole: Value::Null,
     }
 }
@@ -118,7 +118,7 @@ fn without_hash(number: usize) -> ListedKey {
 #[derive(Clone, Debug)]
 enum Change {
     Create(usize),
-    /// Keys in a row, which begins at this part of the list.
+    /// A range of keys, starting at this fraction of the list.
     Delete {
         at: f64,
         count: usize,
@@ -138,7 +138,7 @@ fn changes(most_created: usize, most_deleted: usize) -> impl Strategy<Value = Ve
     })
 }
 
-/// What happens after each of the first pages: mostly little, at times a great deal.
+/// The changes after each of the first pages: mostly few, sometimes many.
 fn turmoil() -> impl Strategy<Value = Vec<Vec<Change>>> {
     let gap = prop_oneof![
         4 => Just(Vec::new()),
@@ -247,7 +247,7 @@ fn a_short_or_empty_page_that_lost_its_overlap_is_no_end() {
     for length in [100, 101, 150] {
         let mut reading = Reading::of(length);
         assert_eq!(reading.step(), Ok(Progress::MoreToCome));
-        // The last key of the page, which the next one would begin with.
+        // The last key of the page, with which the next one would begin.
         reading.delete(99, 1);
         assert_eq!(reading.step(), Ok(Progress::MoreToCome), "{length} keys");
         reading.finish().unwrap();
@@ -295,7 +295,7 @@ fn keys_without_a_hash_are_visited_and_prove_no_overlap() {
     let mut reading = Reading::of(0);
     let first = (0..97).map(key).chain((97..100).map(without_hash));
     reading.receive_odd(first.collect()).unwrap();
-    // Not the same as on the page before: a double.
+    // Not the same as on the previous page: a duplicate.
     let double = vec![without_hash(99), key(150)];
     assert_eq!(reading.receive_odd(double), Ok(Progress::MoreToCome));
     assert!(!reading.visits.contains_key(&150));
@@ -333,7 +333,7 @@ fn a_server_that_has_nothing_behind_its_first_page_is_an_error() {
             Err(error) => break error,
         }
     };
-    assert!(error.to_string().ends_with("again and again"), "{error}");
+    assert!(error.to_string().ends_with("gaps between them"), "{error}");
     assert!(!error.is_definite());
     let lost = reading.requests.iter().filter(|offset| **offset > 0);
     assert_eq!(lost.count(), MAX_LOST + 1);
@@ -361,4 +361,25 @@ fn a_visit_that_fails_ends_the_listing() {
     let refusal = Error::unclear("not readable");
     let taken = Pages::new().take(vec![key(1)], &mut |_| Err(refusal.clone()));
     assert_eq!(taken, Err(refusal));
+}
+
+#[test]
+fn a_walk_that_was_broken_off_goes_on_after_the_key_where_it_ended() {
+    let mut reading = Reading::of(350);
+    reading.pages = Pages::after(key(149).hash.as_ref().unwrap(), 149);
+    reading.finish().unwrap();
+    assert_eq!(reading.requests[0], 149);
+    assert_eq!(reading.visits.len(), 200);
+    assert!((150..350).all(|number| reading.visits[&number] == 1));
+}
+
+#[test]
+fn a_walk_goes_on_further_back_where_its_last_key_has_moved_or_is_gone() {
+    for (start, count) in [(50, 100), (120, 30), (0, 30)] {
+        let mut reading = Reading::of(350);
+        reading.pages = Pages::after(key(149).hash.as_ref().unwrap(), 149);
+        reading.delete(start, count);
+        reading.finish().unwrap();
+        assert!((150..350).all(|number| reading.visits[&number] == 1));
+    }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{dynamic, each_key_was_renewed_to_its_end, no_key_is_left, replaced_with_time_left};
 use crate::consumers::application::Tally;
-use crate::harness::{Client, Mount, Reply, samples};
+use crate::harness::{Client, Mount, Reply, SOON, eventually, samples};
 
 #[tokio::test]
 async fn a_reply_is_that_of_a_renewable_lease_and_not_of_a_rotated_secret() {
@@ -75,6 +75,48 @@ async fn a_key_does_not_outlive_the_token_that_read_it() {
     no_key_is_left(&mount).await;
 }
 
+/// ESO often reads twice at a refresh, 50 to 90 ms apart, and uses the second key.
+#[tokio::test]
+async fn two_reads_at_one_refresh_need_two_leases() {
+    for (max_leases, second) in [(1, 429), (2, 200)] {
+        let mount = dynamic(json!({"max_leases": max_leases})).await;
+        let first = mount.read("creds/app").await.ok();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let reply = mount.read("creds/app").await;
+        assert_eq!(reply.status(), second, "{reply}");
+        // Whatever became of the second read, the first key is as good as before.
+        assert!(mount.openrouter.accepts(&first.text("api_key")).await);
+        assert_eq!(mount.openrouter.hashes().len(), max_leases);
+    }
+}
+
+/// VSO renews its token. One with a longest life ends all the same, and its keys with it.
+#[tokio::test]
+async fn a_token_with_a_period_keeps_its_key_and_one_with_a_longest_life_loses_it() {
+    let mount = dynamic(json!({})).await;
+    let limited = operator(&mount, json!({"ttl": "8s", "explicit_max_ttl": "12s"})).await;
+    let periodic = operator(&mount, json!({"period": "8s"})).await;
+    let limited_key = limited.read(&mount.at("creds/app")).await.ok();
+    let periodic_key = periodic.read(&mount.at("creds/app")).await.ok();
+    let dies = eventually("the token of limited life ends", SOON, async || {
+        for client in [&limited, &periodic] {
+            client.write("auth/token/renew-self", json!({})).await;
+        }
+        let works = mount.openrouter.accepts(&limited_key.text("api_key")).await;
+        (!works).then_some(())
+    });
+    dies.await;
+    // By now it has been renewed past its first period.
+    assert!(
+        mount
+            .openrouter
+            .accepts(&periodic_key.text("api_key"))
+            .await
+    );
+    let token = periodic.read("auth/token/lookup-self").await.ok();
+    assert_eq!(token.integer("explicit_max_ttl"), 0);
+}
+
 #[tokio::test]
 async fn the_samples_policy_is_enough_for_what_the_operators_do() {
     let mount = Mount::new().await;
@@ -97,6 +139,22 @@ async fn the_samples_policy_is_enough_for_what_the_operators_do() {
     operator.write("sys/leases/renew", lease.clone()).await.ok();
     operator.write("sys/leases/revoke", lease).await.ok();
     assert!(!mount.openrouter.accepts(&reply.text("api_key")).await);
+}
+
+/// Somebody with a token of these terms who may read `creds/app`.
+async fn operator(mount: &Mount, mut terms: Value) -> Client {
+    let root = mount.client();
+    let name = format!("operator-of-{}", mount.path());
+    let policy = format!(
+        "path \"{}\" {{ capabilities = [\"read\"] }}",
+        mount.at("creds/app")
+    );
+    let path = format!("sys/policies/acl/{name}");
+    root.write(&path, json!({"policy": policy})).await.ok();
+    terms["policies"] = json!([name]);
+    let reply = root.write("auth/token/create", terms).await.ok();
+    let token = reply.json()["auth"]["client_token"].as_str();
+    root.with_token(token.expect("a token"))
 }
 
 /// What VSO holds: as a resource with `renewalPercent: 67` does.

@@ -1,4 +1,4 @@
-//! What can happen to keys and management keys behind the engine's back.
+//! Changes to keys and management keys behind the engine's back.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::management_keys::ManagementKey;
 use crate::randomness::hash_of;
 
 impl Account {
-    /// Creates a key that the engine knows nothing of.
+    /// Creates a key that the engine does not know.
     pub fn create_key(&self, new: NewKey) -> Key {
         let (secret, now) = (self.shared.randomness.api_key(), self.now());
         self.with(|account| account.create(new, secret, now).clone())
@@ -26,13 +26,13 @@ impl Account {
     /// Deletes a key.
     ///
     /// # Errors
-    /// If there is no such living key; so for all that follow.
+    /// If there is no such living key. The same holds for the methods below.
     pub fn delete_key(&self, hash: &str) -> Result<(), NoSuchKey> {
         let now = self.now();
         self.change(hash, |key| key.deleted_at = Some(now))
     }
 
-    /// Switches a key off, or on again.
+    /// Disables or enables a key.
     ///
     /// # Errors
     /// See [`Account::delete_key`].
@@ -44,7 +44,7 @@ impl Account {
         self.change_key(hash, &changes)
     }
 
-    /// Changes a key as one can in the dashboard: its name, its limit, its workspace and the rest.
+    /// Changes a key as in the dashboard: its name, its limit, its workspace and the rest.
     ///
     /// # Errors
     /// See [`Account::delete_key`].
@@ -56,7 +56,7 @@ impl Account {
         })
     }
 
-    /// Changes when a key was used last, which OpenRouter may have forgotten.
+    /// Changes the time of a key's last use; OpenRouter may have none.
     ///
     /// # Errors
     /// See [`Account::delete_key`].
@@ -64,7 +64,7 @@ impl Account {
         self.change(hash, |key| key.last_used_at = at)
     }
 
-    /// Changes when a key stops working, which the API itself cannot.
+    /// Changes when a key stops working, which the API cannot do.
     ///
     /// # Errors
     /// See [`Account::delete_key`].
@@ -72,7 +72,7 @@ impl Account {
         self.change(hash, |key| key.expires_at = expiry)
     }
 
-    /// Leaves a key out of lists for a while. It can still be read by its hash.
+    /// Hides a key from lists for a while. It can still be read by its hash.
     ///
     /// # Errors
     /// See [`Account::delete_key`].
@@ -90,19 +90,19 @@ impl Account {
         self.hide_key_from_lists(&newest.hash, delay)
     }
 
-    /// The same for every key that is created from now on; `None` ends it.
+    /// The same for every key created from now on; `None` stops it.
     pub fn hide_new_keys_from_lists(&self, delay: Option<ListDelay>) {
         self.with(|account| account.new_keys_hidden = delay);
     }
 
-    /// Makes up a further management key and returns it.
+    /// Generates another management key and returns it.
     pub fn add_management_key(&self) -> String {
         let secret = self.shared.randomness.api_key();
         self.adopt_management_key(&secret);
         secret
     }
 
-    /// Ends a management key for good.
+    /// Revokes a management key.
     ///
     /// # Errors
     /// If `secret` is no management key of this account.
@@ -110,7 +110,7 @@ impl Account {
         self.change_management_key(secret, |key| key.revoked = true)
     }
 
-    /// Changes when a management key stops working; an instant that has passed ends it now.
+    /// Changes when a management key stops working; a time in the past ends it now.
     ///
     /// # Errors
     /// If `secret` is no management key of this account.

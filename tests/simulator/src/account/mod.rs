@@ -1,9 +1,8 @@
-//! An account as a test sees it: everything in it, and everything that can happen to it behind the
-//! engine's back.
+//! An account as a test sees it: its contents, and every change behind the engine's back.
 //!
-//! What is done here is what a person could do in OpenRouter's dashboard, or what OpenRouter itself
-//! might do. None of it appears in the request log. This file has the handle and what it shows; what it
-//! does to keys, to the organization around them and to their money is in a file each.
+//! The methods do what a person could do in OpenRouter's dashboard, or what OpenRouter itself might do.
+//! None of it appears in the request log. This file has the handle and its getters; the changes to
+//! keys, organization and spending are in separate files.
 
 mod keys;
 mod organization;
@@ -28,32 +27,32 @@ pub struct Account {
     id: AccountId,
 }
 
-/// No living key, or no management key, of this account goes by that hash or secret.
+/// This account has no living key, or no management key, with that hash or secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the account has no such key")]
 pub struct NoSuchKey;
 
-/// Why something that is not about a key could not be done.
+/// Why a change that is not about a key failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPossible {
-    /// The account has nothing that goes by that id.
-    #[error("the account has nothing that goes by this id")]
+    /// The account has nothing with that id.
+    #[error("the account has nothing with this id")]
     NotThere,
-    /// Another workspace has that slug, or it cannot be one.
-    #[error("the slug is taken, or is none")]
+    /// Another workspace has that slug, or the slug is invalid.
+    #[error("the slug is taken or invalid")]
     Slug,
-    /// OpenRouter does not do that while there are living keys.
+    /// OpenRouter refuses this while there are living keys.
     #[error("there are living keys in the workspace")]
     HasKeys,
     /// Only an organization has members.
     #[error("the account belongs to one person")]
     NoOrganization,
-    /// The guardrail takes no keys, or none of that workspace.
-    #[error("the guardrail does not take this key")]
+    /// The guardrail accepts no keys, or none of that workspace.
+    #[error("the guardrail does not accept this key")]
     NotAssignable,
 }
 
-/// What can be seen.
+/// Getters.
 impl Account {
     /// The living keys, oldest first: disabled, expired and hidden ones too.
     #[must_use]
@@ -63,14 +62,14 @@ impl Account {
         keys
     }
 
-    /// How many living keys there are: cheap, however many.
+    /// The number of living keys; cheap for any number.
     #[must_use]
     pub fn count(&self) -> usize {
         let living = |key: &&Key| key.deleted_at.is_none();
         self.with(|account| account.keys.iter().filter(living).count())
     }
 
-    /// All keys that ever were, oldest first.
+    /// All keys, living and deleted, oldest first.
     #[must_use]
     pub fn all_keys(&self) -> Vec<Key> {
         self.with(|account| account.keys.clone())
@@ -82,7 +81,7 @@ impl Account {
         self.with(|account| account.key(hash).cloned())
     }
 
-    /// The workspace of keys that ask for none.
+    /// The workspace of keys that were created without one.
     #[must_use]
     pub fn default_workspace(&self) -> String {
         self.with(|account| account.default_workspace())

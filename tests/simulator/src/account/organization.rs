@@ -1,4 +1,4 @@
-//! What can happen to workspaces, guardrails and members behind the engine's back.
+//! Changes to workspaces, guardrails and members behind the engine's back.
 
 use super::{Account, NotPossible};
 use crate::assignments::NotAssigned;
@@ -9,7 +9,7 @@ use crate::workspaces::{Workspace, WorkspaceBudget, is_slug};
 
 /// Workspaces.
 impl Account {
-    /// Makes up a further workspace and returns its id.
+    /// Generates another workspace and returns its id.
     pub fn add_workspace(&self) -> String {
         let id = self.shared.randomness.uuid();
         self.adopt_workspace(&id);
@@ -19,7 +19,7 @@ impl Account {
     /// Creates a workspace and returns its id. Names need not be unique.
     ///
     /// # Errors
-    /// If the slug is none or another workspace has it.
+    /// If the slug is invalid or taken.
     pub fn add_named_workspace(&self, name: &str, slug: &str) -> Result<String, NotPossible> {
         let (id, now) = (self.shared.randomness.uuid(), self.now());
         self.with(|account| {
@@ -30,10 +30,10 @@ impl Account {
         })
     }
 
-    /// Gives a workspace another name and slug.
+    /// Changes a workspace's name and slug.
     ///
     /// # Errors
-    /// If there is no such workspace, or the slug is none or another workspace has it.
+    /// If there is no such workspace, or the slug is invalid or taken.
     pub fn rename_workspace(&self, id: &str, name: &str, slug: &str) -> Result<(), NotPossible> {
         let now = self.now();
         self.with(|account| {
@@ -48,7 +48,7 @@ impl Account {
     /// Deletes a workspace, and its guardrails with it.
     ///
     /// # Errors
-    /// If there is no such workspace, it is the default one, or there are living keys in it.
+    /// If there is no such workspace, it is the default one, or it contains living keys.
     pub fn delete_workspace(&self, id: &str) -> Result<(), NotPossible> {
         self.with(|account| {
             if account.workspace(id).is_none() || account.default_workspace() == id {
@@ -69,7 +69,7 @@ impl Account {
         })
     }
 
-    /// Sets the budgets of all keys of a workspace together.
+    /// Sets the budgets that all keys of a workspace share.
     ///
     /// # Errors
     /// If there is no such workspace.
@@ -113,7 +113,7 @@ impl Account {
         self.with(|account| account.create_guardrail(new, id, now).id.clone())
     }
 
-    /// Changes a guardrail. A workspace's default comes into being by that.
+    /// Changes a guardrail. Creates a workspace's default guardrail if needed.
     ///
     /// # Errors
     /// If there is no such guardrail.
@@ -128,7 +128,7 @@ impl Account {
         })
     }
 
-    /// Deletes a guardrail; the keys that were assigned to it have none then.
+    /// Deletes a guardrail and its assignments.
     ///
     /// # Errors
     /// If there is no such guardrail.
@@ -137,10 +137,10 @@ impl Account {
         was_there.then_some(()).ok_or(NotPossible::NotThere)
     }
 
-    /// Assigns a living key to a guardrail, in place of the one that it had.
+    /// Assigns a living key to a guardrail, replacing its previous one.
     ///
     /// # Errors
-    /// If there is no such key or guardrail, or the guardrail does not take it.
+    /// If there is no such key or guardrail, or the guardrail does not accept the key.
     pub fn assign_guardrail(&self, hash: &str, guardrail_id: &str) -> Result<(), NotPossible> {
         let (now, row_id) = (self.now(), || self.shared.randomness.uuid());
         let keys = [hash.to_owned()];
@@ -153,7 +153,7 @@ impl Account {
         }
     }
 
-    /// Takes a key, living or deleted, off its guardrail. Whether it had one.
+    /// Removes a key, living or deleted, from its guardrail. Returns whether it had one.
     pub fn unassign_guardrail(&self, hash: &str) -> bool {
         self.with(|account| {
             let before = account.assignments.len();
@@ -162,10 +162,10 @@ impl Account {
         })
     }
 
-    /// Assigns a guardrail to these members and to no others.
+    /// Assigns a guardrail to exactly these members.
     ///
     /// # Errors
-    /// If there is no such guardrail, or one of them is no member.
+    /// If there is no such guardrail, or one of them is not a member.
     pub fn set_guardrail_members(&self, id: &str, members: &[String]) -> Result<(), NotPossible> {
         self.with(|account| {
             let known = |user_id: &String| {
@@ -176,7 +176,7 @@ impl Account {
                 return Err(NotPossible::NotThere);
             }
             for guardrail in &mut account.guardrails {
-                // A member has one guardrail at most, as a key has.
+                // A member has at most one guardrail, and so has a key.
                 guardrail.members.retain(|member| !members.contains(member));
                 if guardrail.id == id {
                     guardrail.members = members.to_vec();
@@ -189,8 +189,8 @@ impl Account {
 
 /// Members.
 impl Account {
-    /// Makes an organization the owner of the account, without members yet. Keys that are created from
-    /// then on have a creator only if one is named.
+    /// Makes an organization without members the owner of the account. Keys created afterwards have a
+    /// creator only if the request names one.
     pub fn become_organization(&self) {
         let id = self.shared.randomness.clerk_id("org");
         let members = Vec::new();
@@ -217,7 +217,7 @@ impl Account {
         })
     }
 
-    /// Removes a member as an identity provider does it: the keys that it created are disabled.
+    /// Removes a member as an identity provider does: the member's keys are disabled.
     ///
     /// # Errors
     /// If there is no such member.

@@ -1,20 +1,20 @@
-//! What keys spend, and the budgets that they have to stay within.
+//! The spending of keys, and their budgets.
 
 use super::{Account, NoSuchKey};
 use crate::budgets::{Budget, effective};
 use crate::calls::{Call, CallRefused};
 
 impl Account {
-    /// Begins a call with a key, as `POST /chat/completions` does, without HTTP. It is charged when it is
-    /// completed.
+    /// Starts a call with a key, as `POST /chat/completions` does, without HTTP. It is charged on
+    /// completion.
     ///
     /// # Errors
-    /// If the key does not work, a guardrail does not allow the model, or a budget is spent.
+    /// If the key does not work, a guardrail does not allow the model, or a budget is exhausted.
     pub fn begin_call(&self, hash: &str, model: &str) -> Result<Call, CallRefused> {
         Call::begin(self, hash, model)
     }
 
-    /// The budgets of a key in the order in which they are checked, as enforcement knows them now.
+    /// The budgets of a key in the order of enforcement, as enforcement knows them now.
     #[must_use]
     pub fn budgets(&self, hash: &str) -> Vec<Budget> {
         let (now, rules) = (self.now(), self.billing().rules());
@@ -25,13 +25,13 @@ impl Account {
         })
     }
 
-    /// The budget that refuses calls with a key now or, if none does, would be the first to do so.
+    /// The budget that rejects calls with a key now; if there is none, the first one that would.
     #[must_use]
     pub fn effective_budget(&self, hash: &str) -> Option<Budget> {
         effective(&self.budgets(hash)).cloned()
     }
 
-    /// Lets a key have spent so many US dollars, all of them now.
+    /// Sets what a key has spent, in US dollars, all of it now.
     ///
     /// # Errors
     /// See [`Account::delete_key`].
@@ -40,7 +40,7 @@ impl Account {
         self.change(hash, |key| key.usage.replace(now, usd))
     }
 
-    /// The same for what was spent through the owner's own provider keys.
+    /// The same for spending through the owner's own provider keys.
     ///
     /// # Errors
     /// See [`Account::delete_key`].

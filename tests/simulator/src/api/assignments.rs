@@ -1,4 +1,4 @@
-//! Which keys are assigned to which guardrail: list, assign, take off.
+//! Which keys are assigned to which guardrail: list, assign, unassign.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) async fn list(management: Management, Path(id): Path<String>, uri: Ur
     })
 }
 
-/// `POST /guardrails/{id}/assignments/keys`: each key in place of the guardrail that it had.
+/// `POST /guardrails/{id}/assignments/keys`: replaces each key's previous guardrail.
 pub(super) async fn assign(
     State(shared): State<Arc<Shared>>,
     management: Management,
@@ -76,7 +76,7 @@ pub(super) async fn unassign(
         .map_err(refusal)
 }
 
-/// A page is cut from all rows and then loses those whose key is gone.
+/// A page is cut from all rows; rows whose key is deleted are then removed.
 fn rows(
     account: &AccountState,
     paging: Paging,

@@ -1,7 +1,7 @@
-//! `POST /chat/completions`: the least that shows whether a key can spend.
+//! `POST /chat/completions`: the minimum that shows whether a key can spend.
 //!
-//! Always the same completion, never streamed. It costs what the billing rules say, is checked when it
-//! begins and charged when it completes.
+//! Always the same completion, never streamed. The billing rules set its cost. It is checked at the
+//! start and charged on completion.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ fn refusal(reason: &CallRefused, exhausted: Exhausted) -> ApiError {
     }
 }
 
-/// Of the key's own limit the text that was seen in the wild.
+/// The text for the key's own limit was seen on the live service.
 fn exhausted_message(budget: &Budget) -> String {
     let window = budget.reset_interval.map_or("total", LimitReset::as_str);
     match budget.scope {
@@ -82,7 +82,7 @@ fn completion(model: &str, cost: f64, created: i64) -> Value {
         "object": "chat.completion",
         "created": created,
         "model": model,
-        // May be null, but the SDKs refuse a completion without it.
+        // May be null, but the SDKs reject a completion without it.
         "system_fingerprint": null,
         "choices": [{
             "index": 0,

@@ -1,4 +1,4 @@
-//! `GET /credits`: what the account has bought and what its keys, deleted ones too, have spent.
+//! `GET /credits`: what the account has bought and what its keys, including deleted ones, have spent.
 
 use std::sync::Arc;
 
@@ -42,5 +42,5 @@ fn answer(bought: Value, spent: Value) -> Json<Value> {
     Json(json!({ "data": { "total_credits": bought, "total_usage": spent } }))
 }
 
-/// US dollars, for every account alike.
+/// US dollars, the same for every account.
 const BOUGHT: i64 = 1000;

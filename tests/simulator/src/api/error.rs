@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// A refusal.
+/// An error answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -14,8 +14,8 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    /// 400, in the words of OpenRouter's specification followed by what is wrong, which the live
-    /// service may or may not say.
+    /// 400 with the text of OpenRouter's specification, followed by the reason. The live service may or
+    /// may not give the reason.
     pub(crate) fn invalid(what: impl std::fmt::Display) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -23,7 +23,7 @@ impl ApiError {
         )
     }
 
-    /// 400 in words that OpenRouter was seen to use.
+    /// 400 with a text that OpenRouter was seen to use.
     pub(crate) fn bad_request(message: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }

@@ -1,6 +1,6 @@
-//! What a request to `/guardrails` may say, and what it then means.
+//! The content of requests to `/guardrails`, and its meaning.
 //!
-//! As strict as with keys: an unknown field is refused, so that a client's mistakes are noticed.
+//! As strict as for keys: unknown fields are rejected, so that a client's mistakes are noticed.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::limits::LimitReset;
 use crate::state::AccountState;
 use crate::validation::{JsonBody, check_workspace};
 
-/// The fields that mean something here. A missing inner `Option` means that `null` is refused.
+/// The fields with a meaning here. Without an inner `Option`, `null` is rejected.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Asked {
@@ -30,7 +30,7 @@ struct Asked {
     allowed_models: Option<Option<Vec<String>>>,
 }
 
-/// Reads the body of `POST /guardrails`.
+/// Parses the body of `POST /guardrails`.
 pub(super) fn creation(
     body: JsonBody,
     account: &AccountState,
@@ -49,7 +49,7 @@ pub(super) fn creation(
     Ok((new, changes))
 }
 
-/// Reads the body of `PATCH /guardrails/{id}` for a guardrail that may not be configured yet.
+/// Parses the body of `PATCH /guardrails/{id}` for a guardrail that may not be configured yet.
 pub(super) fn update(
     body: JsonBody,
     before: Option<&Guardrail>,
@@ -80,7 +80,7 @@ fn parse(body: JsonBody) -> Result<(Asked, GuardrailChanges), ApiError> {
     Ok((asked, changes))
 }
 
-/// A budget and its interval are there together or not at all.
+/// A budget and its interval are set together or not at all.
 fn check_budget(before: Option<&Guardrail>, changes: &GuardrailChanges) -> Result<(), ApiError> {
     let limit = before.and_then(|guardrail| guardrail.limit_usd);
     let interval = before.and_then(|guardrail| guardrail.reset_interval);
@@ -118,7 +118,7 @@ const LISTS: [&str; 6] = [
     "ignored_providers",
 ];
 
-/// The settings that are kept and shown, and not enforced.
+/// Settings that are stored and shown, but not enforced.
 const KEPT: [&str; 18] = [
     "allow_safety_retention_google",
     "allow_safety_retention_other",

@@ -27,7 +27,7 @@ struct ListQuery {
     workspace_id: Option<String>,
 }
 
-/// `GET /guardrails`: those of one workspace, its default one too once it has been configured.
+/// `GET /guardrails`: those of one workspace, including its default one once configured.
 pub(super) async fn list(management: Management, uri: Uri) -> Reply {
     let asked: ListQuery = query(&uri)?;
     let paging = Paging::new(asked.offset, asked.limit)?;
@@ -41,7 +41,7 @@ pub(super) async fn list(management: Management, uri: Uri) -> Reply {
         };
         let is_shown = |guardrail: &&Guardrail| match &guardrail.workspace_id {
             Some(id) => *id == workspace,
-            // From before there were workspaces; shown where everything was then.
+            // From before there were workspaces; shown in the default workspace.
             None => workspace == default,
         };
         let shown: Vec<&Guardrail> = account.guardrails.iter().filter(is_shown).collect();
@@ -68,7 +68,7 @@ pub(super) async fn create(
     })
 }
 
-/// `GET /guardrails/{id}`. A workspace's default is not there before it has been configured.
+/// `GET /guardrails/{id}`. A workspace's default does not exist before it is configured.
 pub(super) async fn read(management: Management, Path(id): Path<String>) -> Reply {
     management.account.with(|account| {
         let guardrail = account.guardrail(&id).ok_or_else(ApiError::not_found)?;
@@ -100,7 +100,7 @@ pub(super) async fn update(
     })
 }
 
-/// `DELETE /guardrails/{id}`; its assignments go with it.
+/// `DELETE /guardrails/{id}`, with its assignments.
 pub(super) async fn delete(management: Management, Path(id): Path<String>) -> Reply {
     let was_there = management
         .account

@@ -1,4 +1,4 @@
-//! `GET /key`: what the bearer token is. Any living key may ask, an exhausted one too.
+//! `GET /key`: describes the bearer token. Any living key may ask, even an exhausted one.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(super) async fn describe(
             })
         }
     };
-    // A key that was deleted since the token was looked at is as good as unknown.
+    // A key that was deleted after the token was checked counts as unknown.
     data.map(|data| Json(json!({ "data": data })))
         .ok_or_else(|| ApiError::unauthorized("User not found."))
 }

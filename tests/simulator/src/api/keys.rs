@@ -1,6 +1,6 @@
 //! `/keys`: list, create, read, update and delete API keys with a management key.
 //!
-//! The specification's answers, and the three ways in which a fault can make a creation lie.
+//! The specified answers, and the three faults that falsify a creation.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(super) async fn list(
     })
 }
 
-/// `POST /keys`: the only answer that ever shows the secret, beside `data` and not in it.
+/// `POST /keys`: the only answer that contains the secret, beside `data` and not in it.
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     management: Management,
@@ -76,7 +76,7 @@ pub(super) async fn read(
     })
 }
 
-/// `PATCH /keys/{hash}`: changes what the body names; `null` clears.
+/// `PATCH /keys/{hash}`: changes the given fields; `null` clears.
 pub(super) async fn update(
     State(shared): State<Arc<Shared>>,
     management: Management,
@@ -117,10 +117,10 @@ fn falsify(key: &mut Key, fault: &Fault) {
         Fault::CreatedKeyDoesNotAuthenticate { uses } => {
             key.authentication = uses.map_or(Authentication::Never, Authentication::FailsNext);
         }
-        // The pipeline sees to the others.
+        // The pipeline handles the others.
         _ => {}
     }
 }
 
-/// How many keys a page holds, by the management API keys guide.
+/// How many keys a page has, according to the management API keys guide.
 const PAGE: usize = 100;

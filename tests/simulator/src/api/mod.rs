@@ -1,7 +1,7 @@
-//! OpenRouter's API: its routes and who may use them.
+//! OpenRouter's API: its routes and their permissions.
 //!
-//! One file per resource. The pipeline has already said who is asking and has kept the body; handlers
-//! check what was asked, act on the account and describe the outcome as OpenRouter would.
+//! One file per resource. The pipeline has already identified the caller and kept the body. Handlers
+//! check the request, act on the account and describe the outcome as OpenRouter would.
 
 mod assignments;
 mod chat;
@@ -27,7 +27,7 @@ use crate::api::error::ApiError;
 use crate::requests::Caller;
 use crate::state::{Identity, Shared};
 
-/// The routes below `/api/v1`. None ends with a slash, and none forgives one.
+/// The routes below `/api/v1`. None ends with a slash, and a trailing slash is not accepted.
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/keys", get(keys::list).post(keys::create))
@@ -70,7 +70,7 @@ struct Management {
     hash: String,
 }
 
-/// A request with a living API key, and the account that pays for it.
+/// A request with a living API key, and the account that is charged.
 struct Consumer {
     account: Account,
     hash: String,
@@ -101,13 +101,13 @@ impl FromRequestParts<Arc<Shared>> for Consumer {
     ) -> Result<Self, Self::Rejection> {
         match accepted(parts, shared)? {
             (account, hash, Caller::Key { .. }) => Ok(Self { account, hash }),
-            // What OpenRouter answers to a management key that asks for a completion.
+            // OpenRouter's answer to a management key that requests a completion.
             _ => Err(ApiError::unauthorized("User not found.")),
         }
     }
 }
 
-/// The account, the hash and the kind of an accepted token of either kind.
+/// The account, hash and kind of an accepted token of either kind.
 fn accepted(parts: &Parts, shared: &Arc<Shared>) -> Result<(Account, String, Caller), ApiError> {
     let identity = parts.extensions.get::<Identity>().cloned();
     match identity {

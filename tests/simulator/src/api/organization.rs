@@ -1,4 +1,4 @@
-//! `GET /organization/members`: whose ids a key may name as its creator.
+//! `GET /organization/members`: the ids that a key may name as its creator.
 
 use axum::Json;
 use axum::http::Uri;

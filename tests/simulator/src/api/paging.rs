@@ -1,4 +1,4 @@
-//! `offset` and `limit`, as all lists but that of keys have them, and `total_count` beside `data`.
+//! `offset` and `limit`, as in all lists except that of keys, and `total_count` beside `data`.
 
 use axum::Json;
 use axum::extract::Query;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::error::ApiError;
 
-/// Which part of a list was asked for.
+/// The requested part of a list.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Paging {
@@ -29,14 +29,14 @@ impl Paging {
         Ok(Self { offset, limit })
     }
 
-    /// Reads a query that has nothing else in it.
+    /// Parses a query that contains nothing else.
     pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
         let Self { offset, limit } = query(uri)?;
         Self::new(Some(offset), Some(limit))
     }
 
-    /// The answer with the page's rows, each as `describe` has it. A row of which there is nothing to show
-    /// leaves the page shorter, and is counted all the same.
+    /// The answer with the page's rows, each described by `describe`. A row without a description is
+    /// left out, but still counted.
     pub(super) fn answer<T>(
         self,
         rows: &[T],
@@ -48,14 +48,14 @@ impl Paging {
     }
 }
 
-/// Reads a query; what it does not know is refused.
+/// Parses a query and rejects unknown parameters.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let query = Query::<T>::try_from_uri(uri);
     let Query(query) = query.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
     Ok(query)
 }
 
-/// How many rows a page has that asks for no number, by the specification.
+/// The default number of rows, according to the specification.
 fn usual() -> usize {
     50
 }

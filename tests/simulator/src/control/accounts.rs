@@ -1,6 +1,6 @@
-//! Accounts: further ones, and making an organization of one.
+//! Accounts: adding them, and turning one into an organization's.
 //!
-//! An account is named by its number, counted from 0; the first is there from the start.
+//! An account is identified by its number, counted from 0; the first exists from the start.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::state::Shared;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct New {
-    /// Its management key. It is the caller's, since no secret is shown here.
+    /// Its management key. The caller chooses it, because no secret is shown here.
     management_key: String,
     #[serde(default)]
     organization: bool,
@@ -27,7 +27,7 @@ pub(super) struct New {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
-    /// A further management key.
+    /// An additional management key.
     management_key: Option<String>,
     #[serde(default)]
     organization: bool,

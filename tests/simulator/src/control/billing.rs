@@ -1,4 +1,4 @@
-//! What calls cost, when that becomes known, and the calls in flight.
+//! The cost of calls, when it becomes known, and the calls in flight.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(super) async fn rules(State(shared): State<Arc<Shared>>) -> Json<BillingRule
     Json(shared.billing.rules())
 }
 
-/// Changes the rules that the body names; the others stay.
+/// Changes the rules in the body; the others stay.
 pub(super) async fn change(
     State(shared): State<Arc<Shared>>,
     Json(changes): Json<Map<String, Value>>,
@@ -34,7 +34,7 @@ pub(super) async fn calls(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({ "data": shared.billing.calls() }))
 }
 
-/// Lets one call complete that is held.
+/// Completes one held call.
 pub(super) async fn complete(
     State(shared): State<Arc<Shared>>,
     Path(number): Path<u64>,

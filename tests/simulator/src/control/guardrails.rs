@@ -1,6 +1,6 @@
 //! Guardrails: create, change, delete them, and assign them to members.
 //!
-//! Keys are assigned where keys are changed.
+//! Keys are assigned by changing the key.
 
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(json!({ "id": id }))))
 }
 
-/// Changes a guardrail; a workspace's default too that has not been configured yet.
+/// Changes a guardrail, including a workspace's default that is not configured yet.
 pub(super) async fn change(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,

@@ -1,5 +1,5 @@
-//! Keys behind the client's back: look at them, create them, change them in every way that the dashboard
-//! can.
+//! Keys behind the client's back: inspect them, create them, and change them in every way that the
+//! dashboard can.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::state::Shared;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Selected {
-    /// Deleted keys too.
+    /// Includes deleted keys.
     #[serde(default)]
     all: bool,
 }
@@ -58,7 +58,7 @@ pub(super) struct Change {
     workspace_id: Option<String>,
     #[serde(default, deserialize_with = "present")]
     expires_at: Option<Option<Timestamp>>,
-    /// `null` takes it off its guardrail.
+    /// `null` removes it from its guardrail.
     #[serde(default, deserialize_with = "present")]
     guardrail_id: Option<Option<String>>,
     usage: Option<f64>,
@@ -71,7 +71,7 @@ pub(super) struct Change {
     deleted: bool,
 }
 
-/// The keys of all accounts, as they are without any lag.
+/// The keys of all accounts, without any lag.
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Query(selected): Query<Selected>,
@@ -92,7 +92,7 @@ pub(super) async fn list(
     Json(json!({ "data": shown }))
 }
 
-/// Creates keys in an account, as somebody else would, and names their hashes.
+/// Creates keys in an account, as another client would, and returns their hashes.
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     Json(foreign): Json<Foreign>,
@@ -129,7 +129,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(json!({ "hashes": hashes }))))
 }
 
-/// Changes a living key of whichever account. Nothing is changed if a part of it cannot be.
+/// Changes a living key of any account. If one change is not possible, none is made.
 pub(super) async fn change(
     State(shared): State<Arc<Shared>>,
     Path(hash): Path<String>,
@@ -142,7 +142,7 @@ pub(super) async fn change(
     if workspace.is_some_and(|id| !account.workspaces().iter().any(|known| known == id)) {
         return Err(not_there("workspace"));
     }
-    // First, since it alone can be refused.
+    // First, because only this one can be rejected.
     match &change.guardrail_id {
         Some(Some(guardrail)) => account
             .assign_guardrail(&hash, guardrail)
@@ -188,7 +188,7 @@ fn apply(account: &Account, hash: &str, change: &Change) -> Result<(), NoSuchKey
     if let Some(listings) = change.hidden_listings {
         account.hide_key_from_lists(hash, ListDelay::Listings(listings))?;
     }
-    // Last: nothing of the above can be done to a deleted key.
+    // Last: the changes above are not possible for a deleted key.
     if change.deleted {
         account.delete_key(hash)?;
     }

@@ -1,4 +1,4 @@
-//! Management keys: look at them, revoke and expire them.
+//! Management keys: inspect, revoke and expire them.
 
 use std::sync::Arc;
 

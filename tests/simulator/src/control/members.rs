@@ -50,7 +50,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(json!({ "id": id }))))
 }
 
-/// Disables the keys that the member created, too.
+/// Also disables the keys that the member created.
 pub(super) async fn deactivate(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,

@@ -1,9 +1,9 @@
-//! The fault script, the inspection and the behind-our-back actions over HTTP, for people and for
+//! The fault script, inspection and changes behind the client's back over HTTP, for people and for
 //! programs in other languages.
 //!
-//! Below `/simulator`, outside OpenRouter's API: it asks for no key, meets no faults and is not logged.
-//! The simulator listens on loopback addresses only. Secrets are not shown here. This file has what
-//! concerns requests and time; the rest is in a file a subject.
+//! Below `/simulator`, outside OpenRouter's API: it needs no key, meets no faults and is not logged.
+//! The simulator listens on loopback addresses only. Secrets are not shown here. This file handles
+//! requests and time; the other subjects have separate files.
 
 mod accounts;
 mod billing;

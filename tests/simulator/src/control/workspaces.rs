@@ -84,7 +84,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A workspace by id, or by slug in the first account that has one of that slug.
+/// A workspace by id, or by slug in the first account that has a workspace with it.
 fn owner(shared: &Arc<Shared>, id: &str) -> Result<(Account, Workspace), Refusal> {
     let mut accounts = accounts(shared).into_iter();
     let found = accounts.find_map(|account| Some((account.clone(), account.workspace(id)?)));

@@ -1,4 +1,4 @@
-//! Starting, stopping, looking into an account and changing it behind a client's back.
+//! Starting, stopping, inspecting an account and changing it behind a client's back.
 
 use openrouter_simulator::{NewKey, Options, Simulator, StartError};
 use serde_json::json;

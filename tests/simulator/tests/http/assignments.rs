@@ -1,4 +1,4 @@
-//! Which keys guardrails take, and how that is shown.
+//! Which keys guardrails accept, and how assignments are shown.
 
 use openrouter_simulator::{BudgetScope, Fault, NewGuardrail, NewKey, Simulator};
 use serde_json::json;

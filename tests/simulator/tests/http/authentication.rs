@@ -1,4 +1,4 @@
-//! Who may do what, and what the others are told. Also `GET /key` and `GET /credits`.
+//! Permissions, and the answers without them. Also `GET /key` and `GET /credits`.
 
 use std::time::Duration;
 

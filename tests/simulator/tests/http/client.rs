@@ -1,6 +1,6 @@
-//! The least of a client: sends what it is told and shows what came back.
+//! A minimal client: sends a request and shows the answer.
 //!
-//! Follows no redirect, uses no proxy and never tries again, so that a test sees what happened.
+//! Follows no redirect, uses no proxy and never retries, so that a test sees exactly what happened.
 
 use openrouter_simulator::{Clock, Options, Simulator};
 use reqwest::{Method, Response, header::HeaderMap, redirect};
@@ -24,7 +24,7 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
-/// A simulator on Friday, 20 November 2026, 12:00 UTC, that makes up the same keys in each run.
+/// A simulator on Friday, 20 November 2026, 12:00 UTC, that generates the same keys in each run.
 pub(crate) async fn simulator() -> Simulator {
     let clock = Clock::standing_at("2026-11-20T12:00:00Z".parse().unwrap());
     Simulator::start(Options {
@@ -94,7 +94,7 @@ impl Client {
         (answer.text("/data/hash"), answer.text("/key"))
     }
 
-    /// The status and message of a completion asked for with `secret`.
+    /// The status and message of a completion requested with `secret`.
     pub(crate) async fn complete(&self, secret: &str) -> (u16, String) {
         let body = serde_json::json!({ "model": "m", "messages": [] });
         let answer = self.with(secret).post("/chat/completions", body).await;
@@ -110,7 +110,7 @@ impl Client {
             .collect()
     }
 
-    /// Sends a request and returns as soon as there are headers, or the reason why there are none.
+    /// Sends a request and returns as soon as the headers arrive, or the error instead.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -142,7 +142,7 @@ impl Client {
 }
 
 impl Answer {
-    /// `error.message`, or nothing.
+    /// `error.message`, or empty text.
     pub(crate) fn message(&self) -> String {
         self.body["error"]["message"]
             .as_str()

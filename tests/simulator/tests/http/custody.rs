@@ -1,11 +1,11 @@
-//! Everything that can happen to a key behind a client's back, by the Rust handle and over HTTP alike.
+//! Everything that can happen to a key behind a client's back, through the Rust handle and over HTTP.
 
 use openrouter_simulator::{Account, KeyChanges, LimitReset, NewGuardrail, NewKey, Simulator};
 use serde_json::{Value, json};
 
 use crate::client::{Client, simulator};
 
-/// One thing that can happen, in both ways, and what a client sees of it.
+/// One change, in both forms, and what a client sees of it.
 struct Happening<'a> {
     what: &'a str,
     over_http: Value,
@@ -14,7 +14,7 @@ struct Happening<'a> {
     seen: Value,
 }
 
-/// A workspace, and two guardrails of which the first has been assigned to the key.
+/// A workspace, and two guardrails, the first of which is assigned to the key.
 struct Place {
     workspace: String,
     guardrails: [String; 2],
@@ -34,7 +34,7 @@ fn place(simulator: &Simulator) -> Place {
     }
 }
 
-/// Lets both ways happen to a key each; what is seen afterwards has to be the same, and what was said.
+/// Applies both forms to a key each, and checks that the results and answers are the same.
 async fn happens(simulator: &Simulator, guardrail: &str, happening: Happening<'_>) {
     let Happening {
         what,
@@ -170,7 +170,7 @@ async fn a_key_is_enabled_and_its_limit_is_taken_away() {
         (&changed["disabled"], &changed["limit"]),
         (&json!(false), &Value::Null)
     );
-    // Nothing is changed if a part of it cannot be.
+    // If one change is not possible, none is made.
     let refused = json!({ "limit": 7, "guardrail_id": "none" });
     assert_eq!(control.post(&path, refused).await.status, 404);
     let nowhere = json!({ "limit": 7, "workspace_id": "nowhere" });

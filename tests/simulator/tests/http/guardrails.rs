@@ -1,4 +1,4 @@
-//! Guardrails: what they are and what they enforce.
+//! Guardrails and their enforcement.
 
 use openrouter_simulator::{BudgetScope, GuardrailChanges, LimitReset, MemberRole, NewGuardrail};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Spending, limits and the windows in which they start afresh.
+//! Spending, limits and their reset windows.
 
 use openrouter_simulator::Simulator;
 use serde_json::{Value, json};

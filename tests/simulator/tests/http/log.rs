@@ -1,4 +1,4 @@
-//! The request log and the count of what is in flight.
+//! The request log and the count of requests in flight.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Every documented behaviour, asked for over HTTP as a client would.
+//! Every documented behaviour, tested over HTTP as a client would use it.
 //!
-//! One program, so that it is linked once; one module per subject. `BEHAVIOR.md` says which test shows
-//! which behaviour.
+//! One program, so that it is linked once; one module per subject. `BEHAVIOR.md` maps behaviours to
+//! tests.
 
 #![expect(
     clippy::indexing_slicing,

@@ -1,8 +1,8 @@
-//! OpenRouter's own SDKs judge the simulator, and so does its published document where that is given:
+//! Checks the simulator with OpenRouter's own SDKs, and with its published document if that is given:
 //! `sdk/check.sh`, with the table that it prints.
 //!
-//! They are installed once into the build folder. Where a language, its registry or the document is not there,
-//! that is said in one line and nothing is tested.
+//! The SDKs are installed once into the build folder. If a language, its registry or the document is
+//! missing, the test prints one line and checks nothing.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -39,12 +39,12 @@ async fn judged_by(language: &str) {
     );
     if output.status.code() == Some(UNAVAILABLE) {
         let why = said.trim_end().lines().next_back().unwrap_or_default();
-        // Past the test's own captured output; not worth a failure if nobody listens.
+        // Bypasses the test's captured output; a write error is ignored.
         let _ = writeln!(std::io::stderr(), "skipped: sdk/check.sh {language}: {why}");
         return;
     }
     assert!(output.status.success(), "{table}{said}");
 }
 
-/// The exit code of `sdk/check.sh` for what is not to be had on this machine.
+/// The exit code of `sdk/check.sh` if a requirement is missing on this machine.
 const UNAVAILABLE: i32 = 3;

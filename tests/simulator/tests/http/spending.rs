@@ -1,4 +1,4 @@
-//! What calls cost, when it is charged, and when that becomes known.
+//! The cost of calls, when it is charged, and when it becomes known.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ async fn usage(client: &Client, hash: &str) -> Value {
     client.get(&format!("/keys/{hash}")).await.body["data"]["usage"].clone()
 }
 
-/// A completion that is in flight until the rules let it go.
+/// A completion that stays in flight until the rules release it.
 async fn in_flight(
     simulator: &Simulator,
     client: &Client,
@@ -65,7 +65,7 @@ async fn a_call_is_charged_when_it_completes_and_not_when_it_begins() {
     assert_eq!(usage(&client, &hash).await, json!(0));
     let shown = simulator.billing().calls();
     assert_eq!((shown.len(), &shown[0].key_hash), (1, &hash));
-    // Nothing is spent yet, so another one may begin: that is how a key overshoots its limit.
+    // Nothing is spent yet, so another call may start. That is how a key overshoots its limit.
     let second = simulator.account().begin_call(&hash, "m").unwrap();
     let_go(&simulator);
     assert_eq!(first.await.unwrap().0, 200);

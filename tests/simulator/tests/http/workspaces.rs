@@ -1,4 +1,4 @@
-//! Workspaces, and who is in them.
+//! Workspaces and their members.
 
 use openrouter_simulator::{LimitReset, MemberRole, NewKey, NotPossible, WorkspaceBudget};
 use serde_json::{Value, json};

@@ -28,6 +28,8 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
         manual: false,
         expires_at: None,
         limits: Limits::default(),
+        guardrail_id: None,
+        unguarded: false,
         promised_until: None,
     }
 }

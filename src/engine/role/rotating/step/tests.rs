@@ -8,6 +8,7 @@ use super::*;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::role::rotating::sample::{DAY, at, key, limits, policies, role};
 use crate::engine::role::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy, Stage};
+use crate::openrouter::GuardrailId;
 use crate::schedule::{Period, Schedule};
 
 fn failure(retry_at: Timestamp) -> Failure {
@@ -19,6 +20,10 @@ fn failure(retry_at: Timestamp) -> Failure {
     }
 }
 
+fn guardrail() -> Option<GuardrailId> {
+    GuardrailId::parse("0f8fad5b-d9cb-469f-a165-70867728950e").ok()
+}
+
 /// Roles in whatever state, of which some cannot come about.
 fn roles() -> impl Strategy<Value = RotatingRole> {
     let time = || -60 * 86_400..60 * 86_400_i64;
@@ -27,9 +32,16 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         3 => Just(Stage::Grace),
         2 => time().prop_map(|until| Stage::Held { since: at(until - 1), until: at(until) }),
         1 => Just(Stage::Restoring),
+        1 => Just(Stage::Ordered),
     ];
     let superseded = prop::collection::vec((time(), failed(), stages, any::<bool>()), 0..4);
-    let failures = (failed(), failed(), prop::option::of((time(), failed())));
+    let guarded = prop::option::of(failed());
+    let failures = (
+        failed(),
+        failed(),
+        prop::option::of((time(), failed())),
+        guarded,
+    );
     let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::Disabled, Misfit::Outdated]);
     let unfit = prop::option::weighted(0.2, (misfits, time()));
     (
@@ -41,7 +53,8 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         unfit,
     )
         .prop_map(
-            |(policy, since, superseded, other_limits, (rotation, patch, deletion), unfit)| {
+            |(policy, since, superseded, other_limits, failures, unfit)| {
+                let (rotation, patch, deletion, guarded) = failures;
                 let mut role = role(policy.clone(), at(since));
                 for (version, end) in superseded.into_iter().enumerate() {
                     let (revoke_at, failure, stage, postponed) = end;
@@ -54,6 +67,10 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
                 }
                 if other_limits {
                     role.definition.terms.limits = limits(2);
+                }
+                if let Some(failed) = guarded {
+                    role.definition.terms.guardrail_id = guardrail();
+                    role.guardrail_failure = failed;
                 }
                 role.rotation_failure = rotation;
                 role.limits_failure = patch;
@@ -87,10 +104,12 @@ proptest! {
                 let due = match key.stage {
                     Stage::Held { until, .. } => until,
                     Stage::Grace | Stage::Restoring => key.revoke_at,
+                    Stage::Ordered => Timestamp::MIN,
                 };
                 let expired = key.expires_at.is_some_and(|expiry| expiry <= now);
                 prop_assert!(due <= now && !waits(&key.failure));
-                prop_assert!(key.stage.is_held() || expired || role.definition.rotation.hold == 0);
+                let skips_the_hold = key.stage.is_held() || key.stage == Stage::Ordered;
+                prop_assert!(skips_the_hold || expired || role.definition.rotation.hold == 0);
             }
             Step::Hold(hash) => {
                 let key = role.superseded.iter().find(|key| key.hash == hash).unwrap();
@@ -103,6 +122,10 @@ proptest! {
                 prop_assert!(now < key.revoke_at);
             }
             Step::Postpone(..) => prop_assert!(false, "somebody has always worked"),
+            Step::ApplyGuardrail => {
+                prop_assert!(!waits(&role.guardrail_failure));
+                prop_assert!(!role.unguarded_keys().is_empty());
+            }
             Step::ApplyLimits => prop_assert!(!waits(&role.limits_failure)),
             Step::AskAgain => {
                 let unfit = role.unfit.unwrap();
@@ -230,7 +253,7 @@ proptest! {
 }
 
 #[test]
-fn a_key_that_must_die_comes_before_limits_and_limits_before_a_rotation() {
+fn a_key_that_must_die_comes_first_then_the_guardrail_the_limits_and_a_rotation() {
     let period = Schedule::every(Period::new(Duration::from_secs(60)).unwrap());
     let policy = RotationPolicy {
         schedule: period,
@@ -243,11 +266,14 @@ fn a_key_that_must_die_comes_before_limits_and_limits_before_a_rotation() {
     let next = key(2, &policy, at(0));
     let mut role = role(policy, at(-100)).switched_to(next, Grace::Seconds(10));
     role.definition.terms.limits = limits(2);
+    role.definition.terms.guardrail_id = guardrail();
     let now = at(1_000);
     let old = role.superseded[0].hash.clone();
     assert_eq!(next_step(&role, now), Step::Revoke(old));
     // A revocation that fails does not hold up the rest.
     role.superseded[0].failure = Some(failure(at(1_001)));
+    assert_eq!(next_step(&role, now), Step::ApplyGuardrail);
+    role.guardrail_failure = Some(failure(at(1_002)));
     assert_eq!(next_step(&role, now), Step::ApplyLimits);
     role.limits_failure = Some(failure(at(1_002)));
     assert_eq!(next_step(&role, now), Step::Rotate { since: at(60) });

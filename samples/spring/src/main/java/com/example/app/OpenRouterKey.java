@@ -1,3 +1,4 @@
+// Checked by `samples/check spring`.
 package com.example.app;
 
 import org.slf4j.LoggerFactory;

@@ -1,0 +1,12 @@
+# A team makes its own roles, with its own connection and no other. `required_parameters` is needed too, since
+# a role that names no connection uses `default`. The connection's `allowed_roles`, `max_limit` and
+# `max_key_lifetime` bound the rest.
+# Checked by `scripts/test policies`.
+path "openrouter/roles/team-a-*" {
+  capabilities        = ["create", "read", "update", "patch"]
+  required_parameters = ["connection"]
+  allowed_parameters  = { "connection" = ["team-a"], "*" = [] }
+}
+path "openrouter/creds/team-a-*" {
+  capabilities = ["read"]
+}

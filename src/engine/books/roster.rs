@@ -1,0 +1,378 @@
+//! The roster: every role as this node saw it last, so that the health of the mount can be told without a
+//! storage call for each role.
+//!
+//! Filled by the first pass over the roles when the work begins, and kept up to date by whoever reads or
+//! stores a role under its lock; so what one look costs does not grow with the roles that are idle. Only
+//! remembered, not stored.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::engine::error::Error;
+use crate::engine::names::RoleName;
+use crate::engine::role::Role;
+use crate::engine::role::rotating::{Health, RotatingRole, Stage, SupersededKey};
+use crate::logical::StorageError;
+
+/// The roster of a mount.
+#[derive(Default)]
+pub struct Roster(Mutex<Rolls>);
+
+#[derive(Default)]
+struct Rolls {
+    roles: HashMap<RoleName, Seen>,
+    by_condition: BTreeMap<Condition, usize>,
+    in_trouble: BTreeSet<RoleName>,
+    rotations: BTreeSet<(Timestamp, RoleName)>,
+    revocations: BTreeSet<(Timestamp, RoleName)>,
+    current_keys: usize,
+    superseded_keys: usize,
+    held_keys: usize,
+    complete_since: Option<Timestamp>,
+}
+
+/// A role as it was seen last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// How it is.
+    pub condition: Condition,
+    /// What a person should know; empty if nothing.
+    pub troubles: Vec<String>,
+    /// When its current key is to be replaced by itself.
+    pub next_rotation: Option<Timestamp>,
+    /// When the first of its superseded keys is to be revoked.
+    pub next_revocation: Option<Timestamp>,
+    /// How many superseded keys it has that the engine has not disabled.
+    pub superseded: usize,
+    /// How many held keys it has.
+    pub held: usize,
+}
+
+/// How a role is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// A rotating role that is as it should be, or will be by itself in a moment.
+    Well,
+    /// A rotating role whose last rotation failed, or that waits for somebody.
+    Failed,
+    /// A dynamic role.
+    Dynamic,
+    /// Its entry cannot be read.
+    Unreadable,
+}
+
+impl Condition {
+    /// The kind of role, as users meet it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Well | Self::Failed => "rotating",
+            Self::Dynamic => "dynamic",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// How it is, as users meet it.
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::Well | Self::Dynamic => "success",
+            Self::Failed | Self::Unreadable => "failed",
+        }
+    }
+}
+
+/// What the roster says of all roles.
+#[derive(Debug)]
+pub struct Summary {
+    /// Since when every role is on the roster; `None` while the first pass is under way.
+    pub complete_since: Option<Timestamp>,
+    /// How many roles are how.
+    pub by_condition: BTreeMap<Condition, usize>,
+    /// How many need a person.
+    pub in_trouble: usize,
+    /// Those that need a person, up to [`MOST_NAMED`], and why.
+    pub troubles: BTreeMap<RoleName, Vec<String>>,
+    /// Rotations that are due.
+    pub overdue_rotations: Overdue,
+    /// Revocations that are due.
+    pub overdue_revocations: Overdue,
+    /// How many keys are handed out to all readers of a role.
+    pub current_keys: usize,
+    /// How many were replaced and may still work.
+    pub superseded_keys: usize,
+    /// How many were replaced, and are disabled until they are deleted.
+    pub held_keys: usize,
+}
+
+/// What is due and not done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Overdue {
+    /// How many roles are concerned.
+    pub count: usize,
+    /// Since when the first one is.
+    pub since: Option<Timestamp>,
+    /// The roles, up to [`MOST_NAMED`], the first one first.
+    pub roles: Vec<RoleName>,
+}
+
+impl Roster {
+    /// A role was read or stored, or is gone. Where storage could not be asked, what was known holds.
+    pub fn note(&self, name: &RoleName, read: &Result<Option<Role>, Error>, now: Timestamp) {
+        match read {
+            Ok(Some(Role::Rotating(role))) => self.note_rotating(name, role, now),
+            Ok(Some(Role::Dynamic(_))) => self.note_dynamic(name),
+            Ok(None) => self.rolls().remove(name),
+            Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
+                let seen = Seen {
+                    troubles: vec![reason.to_string()],
+                    ..plain(Condition::Unreadable)
+                };
+                self.rolls().set(name, seen);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The same for a rotating role that was read or stored.
+    pub fn note_rotating(&self, name: &RoleName, role: &RotatingRole, now: Timestamp) {
+        let Health {
+            is_failed,
+            troubles,
+            next_rotation,
+        } = Health::of(role, now);
+        let held = role.superseded.iter().filter(|key| key.stage.is_held());
+        let held = held.count();
+        let condition = match is_failed {
+            true => Condition::Failed,
+            false => Condition::Well,
+        };
+        let seen = Seen {
+            condition,
+            troubles,
+            next_rotation,
+            next_revocation: role.superseded.iter().filter_map(ends_at).min(),
+            superseded: role.superseded.len() - held,
+            held,
+        };
+        self.rolls().set(name, seen);
+    }
+
+    /// The same for a dynamic role.
+    pub fn note_dynamic(&self, name: &RoleName) {
+        self.rolls().set(name, plain(Condition::Dynamic));
+    }
+
+    /// The role is gone.
+    pub fn remove(&self, name: &RoleName) {
+        self.rolls().remove(name);
+    }
+
+    /// Every role is on the roster.
+    pub fn complete(&self, now: Timestamp) {
+        self.rolls().complete_since = Some(now);
+    }
+
+    /// This node does not look after the roles any more.
+    pub fn clear(&self) {
+        *self.rolls() = Rolls::default();
+    }
+
+    /// Whether every role is on it.
+    pub fn is_complete(&self) -> bool {
+        self.rolls().complete_since.is_some()
+    }
+
+    /// A role as it was seen last.
+    pub fn seen(&self, name: &RoleName) -> Option<Seen> {
+        self.rolls().roles.get(name).cloned()
+    }
+
+    /// What there is to say of all of them. Takes no longer for roles of which there is nothing to say.
+    pub fn summary(&self, now: Timestamp) -> Summary {
+        let rolls = self.rolls();
+        let named = rolls.in_trouble.iter().take(MOST_NAMED);
+        let troubles = named.filter_map(|name| {
+            let seen = rolls.roles.get(name)?;
+            Some((name.clone(), seen.troubles.clone()))
+        });
+        Summary {
+            complete_since: rolls.complete_since,
+            by_condition: rolls.by_condition.clone(),
+            in_trouble: rolls.in_trouble.len(),
+            troubles: troubles.collect(),
+            overdue_rotations: overdue(&rolls.rotations, now),
+            overdue_revocations: overdue(&rolls.revocations, now),
+            current_keys: rolls.current_keys,
+            superseded_keys: rolls.superseded_keys,
+            held_keys: rolls.held_keys,
+        }
+    }
+
+    fn rolls(&self) -> MutexGuard<'_, Rolls> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn plain(condition: Condition) -> Seen {
+    Seen {
+        condition,
+        troubles: Vec::new(),
+        next_rotation: None,
+        next_revocation: None,
+        superseded: 0,
+        held: 0,
+    }
+}
+
+/// When a superseded key is to be deleted, or disabled; `None` where a person has to decide about it.
+fn ends_at(key: &SupersededKey) -> Option<Timestamp> {
+    match key.stage {
+        Stage::Held { until, .. } => Some(until),
+        _ if key.awaits_person.is_some() && !key.emergency => None,
+        Stage::Grace | Stage::Restoring | Stage::Ordered => Some(key.revoke_at),
+    }
+}
+
+fn overdue(times: &BTreeSet<(Timestamp, RoleName)>, now: Timestamp) -> Overdue {
+    let mut overdue = Overdue::default();
+    for (at, name) in times.iter().take_while(|(at, _)| *at <= now) {
+        overdue.count += 1;
+        overdue.since = overdue.since.or(Some(*at));
+        if overdue.roles.len() < MOST_NAMED {
+            overdue.roles.push(name.clone());
+        }
+    }
+    overdue
+}
+
+impl Rolls {
+    fn set(&mut self, name: &RoleName, seen: Seen) {
+        self.remove(name);
+        *self.by_condition.entry(seen.condition).or_default() += 1;
+        if !seen.troubles.is_empty() {
+            self.in_trouble.insert(name.clone());
+        }
+        if let Some(at) = seen.next_rotation {
+            self.rotations.insert((at, name.clone()));
+        }
+        if let Some(at) = seen.next_revocation {
+            self.revocations.insert((at, name.clone()));
+        }
+        self.current_keys += usize::from(seen.condition.has_current_key());
+        self.superseded_keys += seen.superseded;
+        self.held_keys += seen.held;
+        self.roles.insert(name.clone(), seen);
+    }
+
+    fn remove(&mut self, name: &RoleName) {
+        let Some(seen) = self.roles.remove(name) else {
+            return;
+        };
+        if let Some(count) = self.by_condition.get_mut(&seen.condition) {
+            *count -= 1;
+        }
+        self.in_trouble.remove(name);
+        if let Some(at) = seen.next_rotation {
+            self.rotations.remove(&(at, name.clone()));
+        }
+        if let Some(at) = seen.next_revocation {
+            self.revocations.remove(&(at, name.clone()));
+        }
+        self.current_keys -= usize::from(seen.condition.has_current_key());
+        self.superseded_keys -= seen.superseded;
+        self.held_keys -= seen.held;
+    }
+}
+
+impl Condition {
+    fn has_current_key(self) -> bool {
+        matches!(self, Self::Well | Self::Failed)
+    }
+}
+
+/// So many roles are named at the most, of each kind of news.
+pub const MOST_NAMED: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::role::rotating::{Grace, KeyLifetime, RotationPolicy, sample};
+    use crate::schedule::{Period, Schedule};
+    use sample::{DAY, at};
+
+    fn policy() -> RotationPolicy {
+        RotationPolicy {
+            schedule: Schedule::every(Period::new(Duration::from_secs(DAY)).unwrap()),
+            automated: true,
+            grace: 600,
+            ttl: 300,
+            key_lifetime: KeyLifetime::Unlimited,
+            hold: 0,
+        }
+    }
+
+    fn name(number: usize) -> RoleName {
+        RoleName::new(&format!("role-{number}")).unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Timestamp {
+        at(seconds.cast_signed())
+    }
+
+    #[test]
+    fn a_role_counts_as_it_was_seen_last_and_once() {
+        let roster = Roster::default();
+        let role = sample::role(policy(), at(0));
+        roster.note_rotating(&name(1), &role, at(0));
+        let rotated = role.switched_to(sample::key(2, &policy(), at(10)), Grace::Seconds(600));
+        for _ in 0..2 {
+            roster.note_rotating(&name(1), &rotated, at(10));
+        }
+        roster.note_dynamic(&name(2));
+        let summary = roster.summary(at(20));
+        assert_eq!((summary.current_keys, summary.superseded_keys), (1, 1));
+        assert_eq!(summary.by_condition[&Condition::Well], 1);
+        assert_eq!(summary.by_condition[&Condition::Dynamic], 1);
+        assert_eq!(summary.overdue_revocations, Overdue::default());
+        roster.remove(&name(1));
+        let summary = roster.summary(seconds(DAY));
+        assert_eq!((summary.current_keys, summary.superseded_keys), (0, 0));
+        assert_eq!(summary.by_condition[&Condition::Well], 0);
+        assert_eq!(summary.overdue_revocations, Overdue::default());
+    }
+
+    #[test]
+    fn what_is_due_is_overdue_from_then_on_and_named_up_to_a_hundred() {
+        let roster = Roster::default();
+        for number in 0..150 {
+            let role = sample::role(policy(), seconds(number));
+            let number = usize::try_from(number).unwrap();
+            roster.note_rotating(&name(number), &role, at(200));
+        }
+        assert_eq!(roster.summary(seconds(DAY - 1)).overdue_rotations.count, 0);
+        let overdue = roster.summary(seconds(DAY + 149)).overdue_rotations;
+        assert_eq!((overdue.count, overdue.roles.len()), (150, MOST_NAMED));
+        assert_eq!(overdue.since, Some(seconds(DAY)));
+        assert_eq!(overdue.roles[0], name(0));
+    }
+
+    #[test]
+    fn an_unreadable_role_needs_a_person_and_an_unreachable_storage_changes_nothing() {
+        let roster = Roster::default();
+        let unreadable = StorageError::Malformed {
+            key: "roles/role-1".to_owned(),
+            reason: "Eof".to_owned(),
+        };
+        roster.note(&name(1), &Err(unreadable.into()), at(0));
+        let lost = StorageError::Failed("timeout".to_owned());
+        roster.note(&name(1), &Err(lost.into()), at(0));
+        let summary = roster.summary(at(0));
+        assert_eq!(summary.in_trouble, 1);
+        assert!(summary.troubles[&name(1)][0].contains("roles/role-1"));
+        roster.note(&name(1), &Ok(None), at(0));
+        assert_eq!(roster.summary(at(0)).in_trouble, 0);
+    }
+}

@@ -1,0 +1,225 @@
+//! The cached values of a mount: which there are, and for how long each may be used. Without any I/O.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::AbortHandle;
+
+use crate::engine::clock::Clock;
+
+/// What can be cached.
+pub trait Cacheable: Send + Sync + 'static {
+    /// For how long after its entry was read it may be used; [`LONGEST`] at most is granted.
+    fn lifetime(&self) -> Duration;
+
+    /// How many bytes of memory it takes.
+    fn weight(&self) -> usize;
+}
+
+/// A moment, by the time that people set, and by the machine's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    now: Timestamp,
+    uptime: Duration,
+}
+
+impl Moment {
+    pub(super) fn of(clock: &dyn Clock) -> Self {
+        Self {
+            now: clock.now(),
+            uptime: clock.uptime(),
+        }
+    }
+
+    /// How long ago it was, by the clock that says more; `None` when one has gone back.
+    fn age(self, now: Self) -> Option<Duration> {
+        let by_time = Duration::try_from(now.now.duration_since(self.now)).ok()?;
+        let by_uptime = now.uptime.checked_sub(self.uptime)?;
+        Some(by_time.max(by_uptime))
+    }
+}
+
+/// See the module's page.
+pub(super) struct Values<T> {
+    by_key: HashMap<String, Cached<T>>,
+    weight: usize,
+    /// The entries that are being written, and by how many.
+    writing: HashMap<String, usize>,
+    /// How many changes there have been: when a write begins, and again when it has ended.
+    changes: u64,
+    /// When a write ended of which nobody knows what came of it.
+    in_doubt_since: Option<Moment>,
+    closed: bool,
+    sweep: Option<AbortHandle>,
+}
+
+struct Cached<T> {
+    value: Arc<T>,
+    weight: usize,
+    read: Moment,
+    lifetime: Duration,
+}
+
+impl<T> Cached<T> {
+    /// For how long it may still be used; `None` when that is over.
+    fn left(&self, now: Moment) -> Option<Duration> {
+        let left = self.lifetime.checked_sub(self.read.age(now)?)?;
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+impl<T> Values<T> {
+    pub(super) fn get(&self, key: &str, now: Moment) -> Option<Arc<T>> {
+        let cached = self.by_key.get(key)?;
+        cached.left(now).map(|_| Arc::clone(&cached.value))
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(super) fn invalidate(&mut self, key: &str) {
+        self.changes += 1;
+        self.remove(key);
+    }
+
+    pub(super) fn begin_write(&mut self, key: &str) {
+        self.invalidate(key);
+        *self.writing.entry(key.to_owned()).or_default() += 1;
+    }
+
+    /// `in_doubt` is when the write ended, if nobody knows what came of it.
+    pub(super) fn end_write(&mut self, key: &str, in_doubt: Option<Moment>) {
+        self.invalidate(key);
+        if let Some(writers) = self.writing.get_mut(key) {
+            *writers -= 1;
+            if *writers == 0 {
+                self.writing.remove(key);
+            }
+        }
+        if in_doubt.is_some() {
+            self.clear();
+            self.in_doubt_since = in_doubt;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.changes += 1;
+        self.by_key = HashMap::new();
+        self.weight = 0;
+    }
+
+    pub(super) fn close(&mut self) {
+        self.clear();
+        self.closed = true;
+        self.end_sweep();
+    }
+
+    /// The task that drops old values, unless there is one.
+    pub(super) fn sweep_with(&mut self, begin: impl FnOnce() -> AbortHandle) {
+        self.sweep.get_or_insert_with(begin);
+    }
+
+    pub(super) fn end_sweep(&mut self) {
+        if let Some(sweep) = self.sweep.take() {
+            sweep.abort();
+        }
+    }
+
+    /// Drops what is old by `now`, or will be a moment later. For how long the rest may be used; `None`
+    /// when there is no rest, and the sweep is over.
+    pub(super) fn sweep(&mut self, now: Moment) -> Option<Duration> {
+        let is_old =
+            |cached: &Cached<T>| cached.left(now).is_none_or(|left| left <= BETWEEN_SWEEPS);
+        let mut weight = 0;
+        self.by_key.retain(|_, cached| {
+            let stays = !is_old(cached);
+            weight += if stays { cached.weight } else { 0 };
+            stays
+        });
+        self.weight = weight;
+        let next = self.by_key.values().filter_map(|cached| cached.left(now));
+        let next = next.min();
+        if next.is_none() {
+            self.by_key = HashMap::new();
+            self.sweep = None;
+        }
+        next
+    }
+
+    /// How many values there are, and whether a task drops old ones.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, bool) {
+        (self.by_key.len(), self.sweep.is_some())
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(cached) = self.by_key.remove(key) {
+            self.weight -= cached.weight;
+        }
+    }
+
+    fn is_in_doubt(&self, now: Moment) -> bool {
+        // By the clock that nobody can set forward.
+        let since = self.in_doubt_since;
+        since.is_some_and(|since| now.uptime.saturating_sub(since.uptime) < IN_DOUBT)
+    }
+}
+
+impl<T: Cacheable> Values<T> {
+    /// Caches what was made of an entry that was asked for at the first moment and is there at the second,
+    /// if there were as many changes then as there are now. Whether it did.
+    pub(super) fn keep(
+        &mut self,
+        key: &str,
+        value: &Arc<T>,
+        (read, now): (Moment, Moment),
+        changes: u64,
+    ) -> bool {
+        let is_certain = changes == self.changes && !self.writing.contains_key(key);
+        if !is_certain || self.closed || self.is_in_doubt(now) {
+            return false;
+        }
+        self.remove(key);
+        let cached = Cached {
+            value: Arc::clone(value),
+            weight: value.weight() + key.len(),
+            read,
+            lifetime: value.lifetime().min(LONGEST),
+        };
+        let is_full = self.by_key.len() >= MOST || self.weight + cached.weight > MOST_BYTES;
+        if is_full || cached.left(now).is_none() {
+            return false;
+        }
+        self.weight += cached.weight;
+        self.by_key.insert(key.to_owned(), cached);
+        true
+    }
+}
+
+impl<T> Default for Values<T> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::new(),
+            weight: 0,
+            writing: HashMap::new(),
+            changes: 0,
+            in_doubt_since: None,
+            closed: false,
+            sweep: None,
+        }
+    }
+}
+
+/// The longest that any value may be used.
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
+/// So long after a write that failed nothing is cached: see [`OUTLIVED`](crate::engine::books::OUTLIVED).
+pub(super) const IN_DOUBT: Duration = Duration::from_secs(120);
+/// So many values of a mount, and no more.
+pub(super) const MOST: usize = 8_192;
+/// So many bytes of a mount, and no more.
+pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// The shortest time between two sweeps.
+pub(super) const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);

@@ -1,0 +1,170 @@
+//! What a connection lets its roles do, whoever may write those: who may use it, and what their keys may
+//! spend and how long they may live.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::error::Error;
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::openrouter::Usd;
+
+/// The bounds of a connection. Without any it binds nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// The names of the roles that may use it, in which `*` stands for any text.
+    pub allowed_roles: Vec<String>,
+    /// The most that a key may spend; `None` is any amount, and no limit.
+    pub max_limit: Option<Usd>,
+    /// How long a key may live, in seconds; `None` is for ever.
+    pub max_key_lifetime: Option<u64>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            allowed_roles: vec![ANY.to_owned()],
+            max_limit: None,
+            max_key_lifetime: None,
+        }
+    }
+}
+
+impl Bounds {
+    /// Whether they bind nobody.
+    pub fn are_open(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks a role of this name whose keys have this limit and live so many seconds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with what is beyond them.
+    pub fn check(
+        &self,
+        connection: &ConnectionName,
+        role: &RoleName,
+        limit: Option<Usd>,
+        lifetime: Option<u64>,
+    ) -> Result<(), Error> {
+        self.admit(connection, role, limit)?;
+        let Some(longest) = self.max_key_lifetime else {
+            return Ok(());
+        };
+        let lives = match lifetime {
+            Some(seconds) if seconds <= longest => return Ok(()),
+            Some(seconds) => format!("would live {seconds} seconds"),
+            None => "would never expire".to_owned(),
+        };
+        Err(Error::Invalid(format!(
+            "connection {:?} allows keys that live at most {longest} seconds (max_key_lifetime), \
+             and those of role {:?} {lives}; a rotating role sets that with key_max_lifetime, a \
+             dynamic one with max_ttl, to which 300 seconds are added",
+            connection.to_string(),
+            role.to_string()
+        )))
+    }
+
+    /// Checks what can be beyond them when a key is made. How long it lives is cut short then.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with what is beyond them.
+    pub fn admit(
+        &self,
+        connection: &ConnectionName,
+        role: &RoleName,
+        limit: Option<Usd>,
+    ) -> Result<(), Error> {
+        let (connection, role) = (connection.to_string(), role.to_string());
+        if !self.allowed_roles.iter().any(|one| matches(one, &role)) {
+            return Err(Error::Invalid(format!(
+                "connection {connection:?} does not allow role {role:?}; its allowed_roles are {}",
+                self.allowed_roles.join(", ")
+            )));
+        }
+        let Some(most) = self.max_limit else {
+            return Ok(());
+        };
+        let wants = match limit {
+            Some(limit) if limit <= most => return Ok(()),
+            Some(limit) => format!("{limit} US dollars"),
+            None => "no limit".to_owned(),
+        };
+        Err(Error::Invalid(format!(
+            "connection {connection:?} allows a limit of at most {most} US dollars (max_limit), \
+             and role {role:?} has {wants}"
+        )))
+    }
+}
+
+/// Whether a name fits a pattern in which every `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut left) = name.strip_prefix(begin) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = left.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    left.ends_with(end)
+}
+
+/// Every name.
+const ANY: &str = "*";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, fits) in [
+            ("*", "app", true),
+            ("app", "app", true),
+            ("app", "app-1", false),
+            ("team-a-*", "team-a-app", true),
+            ("team-a-*", "team-a-", true),
+            ("team-a-*", "team-b-app", false),
+            ("*-app", "team-app", true),
+            ("*-app", "team-app-2", false),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("", "app", false),
+        ] {
+            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_them_is_refused_and_named() {
+        let bounds = Bounds {
+            allowed_roles: vec!["team-*".to_owned()],
+            max_limit: Some(Usd::new(5.0).unwrap()),
+            max_key_lifetime: Some(3_600),
+        };
+        let check = |role: &str, limit: Option<f64>, lifetime| {
+            let limit = limit.map(|limit| Usd::new(limit).unwrap());
+            let role = RoleName::new(role).unwrap();
+            let checked = bounds.check(&ConnectionName::default(), &role, limit, lifetime);
+            checked.map_err(|reason| reason.to_string())
+        };
+        assert_eq!(check("team-a", Some(5.0), Some(3_600)), Ok(()));
+        for (role, limit, lifetime, reason) in [
+            ("other", Some(5.0), Some(60), "allowed_roles are team-*"),
+            ("team-a", Some(5.01), Some(60), "at most 5 US dollars"),
+            ("team-a", None, Some(60), "has no limit"),
+            ("team-a", Some(1.0), Some(3_601), "would live 3601 seconds"),
+            ("team-a", Some(1.0), None, "would never expire"),
+        ] {
+            let refusal = check(role, limit, lifetime).unwrap_err();
+            assert!(refusal.contains(reason), "{refusal}");
+        }
+    }
+}

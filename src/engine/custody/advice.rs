@@ -1,0 +1,117 @@
+//! What to do about a key that leaked, in a sentence and as commands.
+
+use super::lookup::Found;
+use crate::engine::keys::Owner;
+use crate::engine::role::rotating::Standing;
+use crate::openrouter::KeyHash;
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// What the commands do.
+    pub text: String,
+    /// What to type.
+    pub commands: Vec<String>,
+}
+
+fn say(text: impl Into<String>, commands: impl IntoIterator<Item = String>) -> Advice {
+    Advice {
+        text: text.into(),
+        commands: commands.into_iter().collect(),
+    }
+}
+
+/// What to do about a key that should not be where it was found. `mount` is where the engine is mounted.
+pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
+    if let Some(connection) = &found.manages {
+        return say(
+            "It is a management key, and can do everything with the account's keys. Create another one \
+             in OpenRouter's settings, write it to the connection, and delete this one in the settings.",
+            [format!(
+                "vault write {mount}config/{connection} management_key=-"
+            )],
+        );
+    }
+    let (Some(owner), Some(connection)) = (&found.owner, &found.connection) else {
+        return say(unknown(found), []);
+    };
+    let path = format!("{connection}/{hash}");
+    let revoke = format!("vault write -force {mount}revoke-key/{path}");
+    let forced = format!("vault write {mount}revoke-key/{path} force=true");
+    let disable = format!("vault write {mount}disable-key/{path} disabled=true");
+    match owner {
+        Owner::Role(role, Some(Standing::Current { .. })) => say(
+            "Rotate the role without a grace period: it gets another key, and this one is revoked \
+             before the answer. Readers hold a dead key until they read again.",
+            [format!(
+                "vault write {mount}rotate-role/{role} rotation_grace_period=0"
+            )],
+        ),
+        Owner::Role(_, Some(Standing::Superseded { revoke_at, .. })) => say(
+            format!(
+                "It is revoked by itself at {revoke_at}. Revoke it now if that is too late; readers who \
+                 have not switched to the current key yet hold a dead one then."
+            ),
+            [forced],
+        ),
+        Owner::Role(role, Some(Standing::Held { version, until })) => say(
+            format!(
+                "It is disabled, and deleted by itself at {until}; until then it can be restored. Delete \
+                 it now if nobody should do that. The last command makes it work again."
+            ),
+            [
+                revoke,
+                format!("vault write {mount}restore-key/{role} key_version={version}"),
+            ],
+        ),
+        Owner::Role(role, None) => say(
+            "The role's entry is unreadable, so it cannot be rotated. Forgetting the role leaves its keys \
+             behind; this one can be revoked then.",
+            [
+                format!("vault write -force {mount}forget-role/{role}"),
+                revoke,
+            ],
+        ),
+        Owner::Lease(record) => say(
+            "Revoke the lease: the audit log has its id under the request_id. Or delete the key now, \
+             whatever becomes of the lease. The last command ends every lease of the role.",
+            [
+                "vault lease revoke -sync <lease_id>".to_owned(),
+                forced,
+                format!(
+                    "vault lease revoke -sync -prefix {mount}creds/{}",
+                    record.key.role
+                ),
+            ],
+        ),
+        Owner::Pending(_) => say(
+            "It is being created at this moment. Look it up again in a minute.",
+            [],
+        ),
+        Owner::Lost(_) => say(
+            "Its creation was never confirmed. The engine deletes it by itself when nobody can be using \
+             it any more; look it up again then.",
+            [],
+        ),
+        Owner::Stray | Owner::Unmanaged => say(
+            "Nobody of this mount has it. Disable it to see who misses it, or revoke it for good.",
+            [disable, revoke],
+        ),
+        Owner::OtherMount => say(
+            "Another mount of this engine has made it: look it up there first, and end it there. What is \
+             revoked here is missing there.",
+            [forced],
+        ),
+    }
+}
+
+fn unknown(found: &Found) -> String {
+    if found.not_asked.is_empty() {
+        "No connection sees such a key: it was deleted, or it is of an account that no connection leads \
+         to, or a management key that is not written here."
+            .to_owned()
+    } else {
+        "No connection that could be asked sees such a key. See not_asked, and look it up again."
+            .to_owned()
+    }
+}

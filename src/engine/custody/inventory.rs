@@ -1,0 +1,217 @@
+//! All keys that a connection's management key sees, in every workspace, with whose they are.
+//!
+//! # Expected flow
+//! 1. What storage knows is read, then keys are listed, page by page, each in a turn of its own, until
+//!    there are no more, or enough, or the time is over.
+//! 2. What storage knows is read once more. A key that came into service or went out of it meanwhile is
+//!    known to one of the two, and so is never shown as if nobody had it.
+//!
+//! Whatever keeps the listing from its end is told with the result, and where it goes on.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::cursor::Cursor;
+use crate::engine::clock::after;
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::{Holdings, Known, State};
+use crate::engine::names::ConnectionName;
+use crate::openrouter::{ListedKey, WorkspaceId};
+
+/// Which keys are wanted.
+#[derive(Debug)]
+pub struct Selection {
+    /// Those with this owner, by its value.
+    pub owner: Option<String>,
+    /// Those in this state, by its value.
+    pub state: Option<String>,
+    /// Those of this workspace.
+    pub workspace: Option<WorkspaceId>,
+    /// So many at the most.
+    pub most: usize,
+    /// Those after this one.
+    pub after: Option<Cursor>,
+}
+
+/// What a listing has shown.
+#[derive(Debug)]
+pub struct Inventory {
+    /// The keys, newest first in each workspace.
+    pub keys: Vec<Known>,
+    /// How many were seen whose hash is unreadable, so that nothing can be done about them here.
+    pub unreadable: usize,
+    /// Where it goes on; `None` when these are all.
+    pub next: Option<Cursor>,
+    /// What kept it from its end, if that was OpenRouter.
+    pub failure: Option<Error>,
+}
+
+impl Selection {
+    fn wants(&self, key: &Known) -> bool {
+        let is = |wanted: &Option<String>, value: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == value)
+        };
+        is(&self.owner, key.owner.name()) && is(&self.state, key.state.name())
+    }
+}
+
+/// Lists the keys.
+///
+/// # Errors
+/// [`Error::Missing`] without the connection; OpenRouter's, if nothing could be listed at all;
+/// storage's own.
+pub async fn inventory(
+    engine: &Engine,
+    connection: &ConnectionName,
+    selection: &Selection,
+) -> Result<Inventory, Error> {
+    let deadline = after(engine.now(), LONGEST.as_secs());
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let mut listing = Listing {
+        engine,
+        link: &link,
+        connection,
+        selection,
+        deadline,
+        holdings: Holdings::of(engine).await?,
+        inventory: Inventory {
+            keys: Vec::new(),
+            unreadable: 0,
+            next: None,
+            failure: None,
+        },
+    };
+    listing.run().await?;
+    let mut inventory = listing.inventory;
+    let now = engine.now();
+    let later = Holdings::of(engine).await?;
+    inventory.keys.retain_mut(|key| {
+        if let Some(owner) = later.owner_by_hash(&key.hash) {
+            key.state = State::of(&owner, &key.report, now);
+            key.owner = owner;
+        }
+        selection.wants(key)
+    });
+    Ok(inventory)
+}
+
+struct Listing<'a> {
+    engine: &'a Engine,
+    link: &'a Link,
+    connection: &'a ConnectionName,
+    selection: &'a Selection,
+    deadline: Timestamp,
+    holdings: Holdings,
+    inventory: Inventory,
+}
+
+/// How far a workspace was listed.
+enum End {
+    /// To its last key.
+    Complete,
+    /// To here: there are enough, or the time is over.
+    Here(Cursor),
+}
+
+impl Listing<'_> {
+    async fn run(&mut self) -> Result<(), Error> {
+        for beginning in self.workspaces().await? {
+            let (reached, end) = self.list(beginning).await;
+            match end {
+                Ok(End::Complete) => {}
+                Ok(End::Here(cursor)) => {
+                    self.inventory.next = Some(cursor);
+                    break;
+                }
+                Err(reason) if self.inventory.keys.is_empty() => return Err(reason),
+                Err(reason) => {
+                    self.inventory.next = Some(reached);
+                    self.inventory.failure = Some(reason);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the listing of each workspace begins.
+    async fn workspaces(&self) -> Result<Vec<Cursor>, Error> {
+        let resumed = self.selection.after.clone();
+        if let Some(id) = &self.selection.workspace {
+            let beginning = Cursor::beginning_of(Some(id.clone()));
+            return match resumed {
+                None => Ok(vec![beginning]),
+                Some(cursor) if cursor.workspace == beginning.workspace => Ok(vec![cursor]),
+                Some(_) => Err(Error::invalid(
+                    "after is of another workspace than workspace_id",
+                )),
+            };
+        }
+        let turn = self.link.client(Urgency::Ordinary).await;
+        let ids = turn.workspace_ids().await.map_err(while_listing)?;
+        drop(turn);
+        let mut all: Vec<_> = ids.into_iter().map(Some).collect();
+        if all.is_empty() {
+            all.push(None);
+        }
+        // They are sorted, so those before it were listed before.
+        all.retain(|id| resumed.as_ref().is_none_or(|at| *id > at.workspace));
+        let beginnings = all.into_iter().map(Cursor::beginning_of);
+        Ok(resumed.into_iter().chain(beginnings).collect())
+    }
+
+    /// Lists one workspace. Where it got to counts when that failed.
+    async fn list(&mut self, beginning: Cursor) -> (Cursor, Result<End, Error>) {
+        let mut walk = beginning.walk();
+        let mut reached = beginning;
+        loop {
+            let is_first = self.inventory.keys.is_empty() && reached.last.is_none();
+            if self.is_full() || (self.engine.now() >= self.deadline && !is_first) {
+                return (reached.clone(), Ok(End::Here(reached)));
+            }
+            let turn = self.link.client(Urgency::Ordinary).await;
+            let mut more_in_page = false;
+            let mut visit = |key: ListedKey| {
+                if self.is_full() {
+                    more_in_page = true;
+                } else {
+                    self.take(&key);
+                    if let Some(hash) = key.hash {
+                        reached.last = Some((key.position, hash));
+                    }
+                }
+                Ok(())
+            };
+            let stepped = turn.next_page(&mut walk, &mut visit).await;
+            match stepped.map_err(while_listing) {
+                Ok(false) if !more_in_page => return (reached, Ok(End::Complete)),
+                Ok(_) => {}
+                failed => return (reached, failed.map(|_| End::Complete)),
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.inventory.keys.len() >= self.selection.most
+    }
+
+    fn take(&mut self, key: &ListedKey) {
+        let now = self.engine.now();
+        match Known::of(self.connection, key, &self.holdings, now) {
+            Some(key) if self.selection.wants(&key) => self.inventory.keys.push(key),
+            Some(_) => {}
+            None => self.inventory.unreadable += 1,
+        }
+    }
+}
+
+fn while_listing(reason: crate::openrouter::Error) -> Error {
+    Error::while_doing("keys cannot be listed")(reason)
+}
+
+/// How long a listing may take: a request to the server ends after 90 seconds, and clients give up
+/// after 60.
+const LONGEST: Duration = Duration::from_secs(45);

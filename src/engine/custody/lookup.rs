@@ -1,0 +1,135 @@
+//! Whose key is this? One key, asked about over every connection at once.
+//!
+//! Storage answers even while OpenRouter is away. Nothing but the hash leaves the plugin.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+
+use super::advice::{Advice, advice};
+use crate::engine::connection::{Connection, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::{Holdings, Known, Owner, State};
+use crate::engine::names::{CONNECTIONS, ConnectionName};
+use crate::openrouter::{self, KeyHash, ListedKey, Report};
+
+/// What is known of a key.
+#[derive(Debug)]
+pub struct Found {
+    /// The connection that sees it, or through which it was made.
+    pub connection: Option<ConnectionName>,
+    /// Whose it is; `None` if nobody knows such a key.
+    pub owner: Option<Owner>,
+    /// What it does, if OpenRouter says that there is such a key.
+    pub state: Option<State>,
+    /// What OpenRouter says of it.
+    pub report: Option<Report>,
+    /// The connection whose management key it is.
+    pub manages: Option<ConnectionName>,
+    /// The connections that could not be asked, and why.
+    pub not_asked: BTreeMap<ConnectionName, String>,
+    /// What to do about it.
+    pub advice: Advice,
+}
+
+/// Looks a key up everywhere. `mount_point` is where the engine is mounted, for the commands.
+///
+/// # Errors
+/// Storage's own. What OpenRouter does wrong is part of the answer.
+pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Result<Found, Error> {
+    let names = engine.storage.list(CONNECTIONS).await?;
+    let names = names
+        .iter()
+        .filter_map(|name| ConnectionName::parse(name).ok());
+    let asked = join_all(names.map(|name| async {
+        let answer = ask(engine, &name, hash).await;
+        (name, answer)
+    }));
+    let holdings = Holdings::of(engine);
+    let (asked, holdings) = tokio::join!(asked, holdings);
+    let holdings = holdings?;
+    let mut seen = None;
+    let mut manages = None;
+    let mut not_asked = BTreeMap::new();
+    for (name, answer) in asked {
+        match answer {
+            Ok(Answer::Seen(key)) => seen = seen.or(Some((name, key))),
+            Ok(Answer::Manages) => manages = Some(name),
+            Ok(Answer::Unknown) => {}
+            Err(reason) => {
+                not_asked.insert(name, reason.to_string());
+            }
+        }
+    }
+    let mut found = Found {
+        connection: holdings.connection_of(hash).cloned(),
+        owner: holdings.owner_by_hash(hash),
+        state: None,
+        report: None,
+        manages,
+        not_asked,
+        advice: Advice::default(),
+    };
+    if let Some((connection, key)) = seen {
+        let known = Known::of(&connection, &key, &holdings, engine.now());
+        found.connection = Some(connection);
+        if let Some(known) = known {
+            found.owner = Some(known.owner);
+            found.state = Some(known.state);
+            found.report = Some(known.report);
+        }
+    }
+    found.advice = advice(&found, hash, mount_point);
+    Ok(found)
+}
+
+/// Reads one key of a connection; `None` when OpenRouter does not know it.
+///
+/// # Errors
+/// OpenRouter's and storage's.
+pub async fn look_at(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+) -> Result<Option<Known>, Error> {
+    let holdings = Holdings::of(engine).await?;
+    let key = look_up(engine, connection, hash).await?;
+    Ok(key.and_then(|key| Known::of(connection, &key, &holdings, engine.now())))
+}
+
+/// Asks OpenRouter about a key; `None` when it does not know it.
+///
+/// # Errors
+/// OpenRouter's and storage's.
+pub(super) async fn look_up(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+) -> Result<Option<ListedKey>, Error> {
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    // A person is getting rid of a key that somebody has who should not.
+    match link.client(Urgency::Emergency).await.look_up(hash).await {
+        Ok(key) => Ok(Some(key)),
+        Err(openrouter::Error::NotFound { .. }) => Ok(None),
+        Err(reason) => Err(Error::while_doing("the key cannot be looked up")(reason)),
+    }
+}
+
+enum Answer {
+    Seen(ListedKey),
+    /// It is the connection's own key.
+    Manages,
+    Unknown,
+}
+
+async fn ask(engine: &Engine, name: &ConnectionName, hash: &KeyHash) -> Result<Answer, Error> {
+    let storage = &*engine.storage;
+    if let Some(connection) = Connection::load(storage, name).await?
+        && KeyHash::of(&connection.management_key) == *hash
+    {
+        return Ok(Answer::Manages);
+    }
+    let key = look_up(engine, name, hash).await?;
+    Ok(key.map_or(Answer::Unknown, Answer::Seen))
+}

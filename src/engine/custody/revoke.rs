@@ -1,0 +1,169 @@
+//! Deleting one key because a person has ordered it.
+//!
+//! | whose | how |
+//! |---|---|
+//! | a role's current key | never: `rotate-role` replaces it |
+//! | a superseded key | with `force`: that is stored in the role's entry, then done |
+//! | a held key | freely: its hold is over now |
+//! | under a lease | with `force`; the lease's record goes with it |
+//! | stray, unmanaged | freely, behind the fence |
+//! | another mount's | with `force`, behind the fence |
+//! | pending, lost, of an unreadable role | never: the recovery decides about it |
+
+use super::lookup::look_up;
+use crate::engine::books::Record;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::events;
+use crate::engine::keys::{Holdings, Owner, Warrant, prove_unclaimed, retire};
+use crate::engine::leasing;
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::role::rotating::Standing;
+use crate::engine::rotation;
+use crate::openrouter::KeyHash;
+
+/// Deletes a key at OpenRouter. Returns whose it was.
+///
+/// # Errors
+/// [`Error::Invalid`] where that is not allowed, or needs `force`; [`Error::Conflict`] for a key in the
+/// making; [`Error::Missing`] when OpenRouter does not know the key; [`Error::Incomplete`] and
+/// [`Error::OpenRouter`] when it may still work.
+pub async fn revoke(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    force: bool,
+) -> Result<Owner, Error> {
+    let target = Target::of(engine, connection, hash).await?;
+    permit(&target.owner, hash, force)?;
+    match &target.owner {
+        Owner::Role(name, _) => superseded(engine, name, hash).await?,
+        Owner::Lease(record) => leased(engine, record).await?,
+        _ => unclaimed(engine, connection, hash, &target).await?,
+    }
+    let owner = target.owner;
+    tracing::warn!(
+        mount = engine.mount,
+        key_hash = %hash,
+        owner = owner.name(),
+        "revoked a key, as it was ordered"
+    );
+    events::key_changed(engine, "openrouter/revoke-key", connection, hash, &owner).await;
+    Ok(owner)
+}
+
+/// The key that is meant.
+pub(super) struct Target {
+    /// Whose it is.
+    pub(super) owner: Owner,
+    /// Its name at OpenRouter, where that had to be asked for.
+    key_name: String,
+    /// The role whose mark it bears.
+    marked_for: Option<RoleName>,
+}
+
+impl Target {
+    /// Finds out whose the key is. Storage is asked first: OpenRouter need not answer for what it knows.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when OpenRouter does not know the key; [`Error::Invalid`] when it was made
+    /// through another connection; OpenRouter's and storage's own.
+    pub(super) async fn of(
+        engine: &Engine,
+        connection: &ConnectionName,
+        hash: &KeyHash,
+    ) -> Result<Self, Error> {
+        let holdings = Holdings::of(engine).await?;
+        let Some(owner) = holdings.owner_by_hash(hash) else {
+            let key = look_up(engine, connection, hash).await?;
+            let key_name = key.ok_or_else(|| unknown(connection, hash))?.name;
+            return Ok(Self {
+                owner: holdings.owner(Some(hash), &key_name),
+                marked_for: holdings.marked_for(&key_name).cloned(),
+                key_name,
+            });
+        };
+        match holdings.connection_of(hash) {
+            Some(through) if through != connection => Err(Error::Invalid(format!(
+                "key {hash} is {owner}, and was made through connection {:?}, not {:?}",
+                through.to_string(),
+                connection.to_string()
+            ))),
+            _ => Ok(Self {
+                owner,
+                key_name: String::new(),
+                marked_for: None,
+            }),
+        }
+    }
+}
+
+pub(super) fn unknown(connection: &ConnectionName, hash: &KeyHash) -> Error {
+    Error::Missing(format!(
+        "connection {:?} sees no key {hash}; it was deleted, or is of another account",
+        connection.to_string()
+    ))
+}
+
+fn permit(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
+    match owner {
+        Owner::Role(name, Some(Standing::Current { .. })) => Err(Error::Invalid(format!(
+            "key {hash} is {owner}, which is never revoked; \"rotate-role/{name}\" with \
+             rotation_grace_period=0 replaces it and revokes it"
+        ))),
+        Owner::Role(name, None) => Err(Error::Invalid(format!(
+            "key {hash} is {owner}; \"forget-role/{name}\" forgets the role, then it can be revoked"
+        ))),
+        _ => permit_any(owner, hash, force),
+    }
+}
+
+/// What holds for revoking and for disabling alike.
+pub(super) fn permit_any(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
+    match owner {
+        Owner::Pending(_) | Owner::Lost(_) => Err(Error::Conflict(format!(
+            "key {hash} is {owner}: the engine decides about it by itself; look it up again later"
+        ))),
+        Owner::Stray | Owner::Unmanaged | Owner::Role(_, Some(Standing::Held { .. })) => Ok(()),
+        Owner::Role(..) | Owner::Lease(_) | Owner::OtherMount if force => Ok(()),
+        Owner::Role(..) | Owner::Lease(_) | Owner::OtherMount => Err(Error::Invalid(format!(
+            "key {hash} is {owner}; give force=true if that is what you want"
+        ))),
+    }
+}
+
+async fn superseded(engine: &Engine, name: &RoleName, hash: &KeyHash) -> Result<(), Error> {
+    let guard = engine.change(name).await;
+    let Some(role) = guard.load_rotating().await? else {
+        return Ok(());
+    };
+    if role.current.hash == *hash {
+        return Err(Error::Conflict(format!(
+            "key {hash} has become the current key of role {name}; look it up again"
+        )));
+    }
+    let (_, failure) = rotation::revoke_early(&guard, role, hash).await?;
+    failure.map_or(Ok(()), |reason| {
+        Err(Error::Incomplete(format!(
+            "key {hash} may still work: {reason}; its revocation is tried again until OpenRouter \
+             confirms it, see superseded_keys of role {name}"
+        )))
+    })
+}
+
+async fn leased(engine: &Engine, record: &Record) -> Result<(), Error> {
+    leasing::end_early(engine, &record.key.nonce).await
+}
+
+async fn unclaimed(
+    engine: &Engine,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+    target: &Target,
+) -> Result<(), Error> {
+    let marked_for = target.marked_for.as_ref();
+    let proof = prove_unclaimed(engine, connection, hash, &target.key_name, marked_for);
+    let unclaimed = proof.await?;
+    let warrant = Warrant::Ordered(&unclaimed);
+    retire(engine, connection, hash, warrant).await.map(|_| ())
+}

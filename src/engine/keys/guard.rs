@@ -1,0 +1,93 @@
+//! Holding keys to a guardrail: assigned, and proved to be. OpenRouter cannot make a key that is guarded
+//! from the start, so a new one is withheld until this has succeeded. A key is never taken off its
+//! guardrail: another one takes its place, and a deleted key needs none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::presence::is_there;
+use super::prove::pause_before_try;
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::openrouter::{self, GuardrailId, KeyHash};
+
+/// Assigns keys to a guardrail, and proves it. Returns those that OpenRouter does not know, which it passes over.
+/// Safe to repeat. One request for a hundred keys, and one or two that prove it.
+///
+/// # Errors
+/// [`Error::OpenRouter`] when a key may not be held to it.
+pub async fn assign(
+    link: &Link,
+    urgency: Urgency,
+    guardrail: &GuardrailId,
+    keys: &[KeyHash],
+) -> Result<BTreeSet<KeyHash>, Error> {
+    let doing = || format!("the keys cannot be held to guardrail {guardrail}");
+    let mut gone = BTreeSet::new();
+    for keys in keys.chunks(MOST_AT_ONCE) {
+        let assigned = link.client(urgency).await.assign(guardrail, keys).await;
+        let assigned = assigned.map_err(Error::while_doing(doing()))?;
+        if assigned == keys.len() {
+            continue;
+        }
+        let known = gone.len();
+        for key in keys {
+            if !is_there(link, key).await? {
+                gone.insert(key.clone());
+            }
+        }
+        if assigned + (gone.len() - known) != keys.len() {
+            let reason = format!("its answer counts {assigned} of {} keys", keys.len());
+            return Err(unclear(doing(), reason));
+        }
+    }
+    let living = keys.iter().filter(|key| !gone.contains(key));
+    let expected: BTreeMap<_, _> = living.map(|key| (key.clone(), guardrail.clone())).collect();
+    let missing = link.client(urgency).await.unassigned(&expected).await;
+    let missing = missing.map_err(Error::while_doing(doing()))?;
+    match missing.first() {
+        None => Ok(gone),
+        Some(key) => {
+            let reason = format!("its list of assignments does not have key {key}");
+            Err(unclear(doing(), reason))
+        }
+    }
+}
+
+/// Holds a key to a guardrail that was just made, and may not be known everywhere yet.
+///
+/// # Errors
+/// [`Error::OpenRouter`] and [`Error::Unproven`] when it may not be held to it: nobody must get it.
+pub(super) async fn assign_new(
+    engine: &Engine,
+    link: &Link,
+    urgency: Urgency,
+    guardrail: &GuardrailId,
+    key: &KeyHash,
+) -> Result<(), Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let gone = assign(link, urgency, guardrail, std::slice::from_ref(key)).await?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        if !pause_before_try(engine, tries).await {
+            return Err(Error::Unproven(format!(
+                "OpenRouter does not know it where it is to be held to guardrail {guardrail}"
+            )));
+        }
+    }
+}
+
+fn unclear(doing: String, reason: String) -> Error {
+    let retry_after = None;
+    let reason = openrouter::Error::Unclear {
+        reason,
+        retry_after,
+    };
+    Error::OpenRouter { doing, reason }
+}
+
+/// How many OpenRouter takes in one request is not documented; of lists, it gives as many.
+const MOST_AT_ONCE: usize = 100;

@@ -1,0 +1,212 @@
+//! What a role's terms call by a name of OpenRouter's, looked up when it is written: workspace, guardrail,
+//! member. Names change hands there, so what was found is pinned, and keys are made by that alone.
+//!
+//! What is written again as it was is looked up again; where OpenRouter cannot be asked, it stays as it
+//! was pinned, so that an outage holds up no other change.
+
+use std::collections::BTreeMap;
+
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::role::Terms;
+use crate::framework::Fields;
+use crate::openrouter::{self, Guardrail, GuardrailId, WorkspaceId, WorkspaceRef};
+
+/// Looks up what a write of `fields` has made of the terms `before`. Asks OpenRouter for nothing that is
+/// not called by name, or stays where it was. Returns the warnings that it earned.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is not there, or not fit; [`Error::OpenRouter`] when that cannot be found
+/// out; [`Error::Missing`] without the connection.
+pub async fn pin(
+    engine: &Engine,
+    before: Option<&Terms>,
+    terms: &mut Terms,
+    fields: &Fields,
+) -> Result<Option<String>, Error> {
+    let pinning = Pinning {
+        engine,
+        before,
+        fields,
+        other_account: before.is_some_and(|b| b.connection != terms.connection),
+    };
+    pinning.workspace(terms).await?;
+    pinning.guardrail(terms).await?;
+    pinning.creator(terms).await
+}
+
+struct Pinning<'a> {
+    engine: &'a Engine,
+    before: Option<&'a Terms>,
+    fields: &'a Fields,
+    other_account: bool,
+}
+
+impl Pinning<'_> {
+    async fn workspace(&self, terms: &mut Terms) -> Result<(), Error> {
+        let Some(text) = &terms.workspace else {
+            return Ok(());
+        };
+        if !self.fields.has("workspace") && !self.other_account {
+            return Ok(());
+        }
+        let same = |b: &&Terms| !self.other_account && b.workspace.as_ref() == Some(text);
+        let pinned = self
+            .before
+            .filter(same)
+            .and_then(|b| b.workspace_id.clone());
+        let link = self.link(terms).await?;
+        let called = WorkspaceRef::parse(text)?;
+        let found = match link
+            .client(Urgency::Ordinary)
+            .await
+            .workspace(&called)
+            .await
+        {
+            Ok(workspace) => workspace.id,
+            Err(openrouter::Error::NotFound { .. }) => {
+                return Err(Error::Invalid(format!(
+                    "workspace: the account of connection {:?} has no workspace {text:?}",
+                    terms.connection.to_string()
+                )));
+            }
+            Err(reason) => pinned.clone().ok_or_else(|| {
+                Error::while_doing(format!("workspace {text:?} cannot be looked up"))(reason)
+            })?,
+        };
+        let given = terms.workspace_id.as_ref().filter(|_| !self.other_account);
+        if let Some(known) = pinned.as_ref().or(given).filter(|id| **id != found) {
+            return Err(Error::Invalid(format!(
+                "workspace: {text:?} is workspace {found} now, and not {known}; write the one that is \
+                 meant by its UUID"
+            )));
+        }
+        terms.workspace_id = Some(found);
+        Ok(())
+    }
+
+    async fn guardrail(&self, terms: &mut Terms) -> Result<(), Error> {
+        let Some(text) = &terms.guardrail else {
+            return Ok(());
+        };
+        let stays = self.before.is_some_and(|b| b.place() == terms.place());
+        if !self.fields.has("guardrail") && stays {
+            return Ok(());
+        }
+        let same = |b: &&Terms| stays && b.guardrail.as_ref() == Some(text);
+        let pinned = self
+            .before
+            .filter(same)
+            .and_then(|b| b.guardrail_id.clone());
+        let link = self.link(terms).await?;
+        let found = match find(&link, text, terms.workspace_id.as_ref()).await {
+            Ok(found) => found?,
+            Err(reason) => pinned.ok_or_else(|| {
+                Error::while_doing(format!("guardrail {text:?} cannot be looked up"))(reason)
+            })?,
+        };
+        terms.guardrail_id = Some(found);
+        Ok(())
+    }
+
+    /// Whether the member exists, where OpenRouter tells.
+    async fn creator(&self, terms: &Terms) -> Result<Option<String>, Error> {
+        let Some(id) = &terms.creator_user_id else {
+            return Ok(None);
+        };
+        let known = self.before.and_then(|b| b.creator_user_id.as_ref()) == Some(id);
+        if known && !self.other_account {
+            return Ok(None);
+        }
+        let link = self.link(terms).await?;
+        let members = link.client(Urgency::Ordinary).await.members().await;
+        let doing = "creator_user_id cannot be looked up";
+        match members.map_err(Error::while_doing(doing))? {
+            None => Ok(Some(
+                "the account is no organization's, so it cannot be told whether creator_user_id is \
+                 somebody there"
+                    .to_owned(),
+            )),
+            Some(members) if members.contains(id) => Ok(None),
+            Some(_) => Err(Error::Invalid(format!(
+                "creator_user_id: the organization has no member {id:?}"
+            ))),
+        }
+    }
+
+    async fn link(&self, terms: &Terms) -> Result<Link, Error> {
+        let (links, storage) = (&self.engine.links, &*self.engine.storage);
+        links.open(storage, &terms.connection).await
+    }
+}
+
+/// The guardrail that is called `text` and takes keys of a workspace. The outer error is OpenRouter's.
+async fn find(
+    link: &Link,
+    text: &str,
+    workspace: Option<&WorkspaceId>,
+) -> Result<Result<GuardrailId, Error>, openrouter::Error> {
+    let refused = |what: String| Ok(Err(Error::Invalid(format!("guardrail: {what}"))));
+    let turn = link.client(Urgency::Ordinary).await;
+    let there = turn.guardrails(workspace).await?;
+    drop(turn);
+    let by_id: BTreeMap<GuardrailId, Guardrail> =
+        there.into_iter().map(|one| (one.id.clone(), one)).collect();
+    let where_to = workspace.map_or("the account's default workspace".to_owned(), |id| {
+        format!("workspace {id}")
+    });
+    let found = match GuardrailId::parse(text) {
+        Ok(id) => match by_id.get(&id).cloned() {
+            Some(found) => found,
+            None => match link.client(Urgency::Ordinary).await.guardrail(&id).await {
+                Ok(found) if found.workspace_id.is_none() => found,
+                Ok(_) => {
+                    return refused(format!(
+                        "{id} is one of another workspace, and takes no keys of {where_to}"
+                    ));
+                }
+                Err(openrouter::Error::NotFound { .. }) => {
+                    return refused(format!("there is no guardrail {id}"));
+                }
+                Err(reason) => return Err(reason),
+            },
+        },
+        Err(_) => {
+            let mut named = by_id.into_values().filter(|one| one.name == text);
+            match (named.next(), named.next()) {
+                (Some(found), None) => found,
+                (None, _) => {
+                    return refused(format!("{where_to} has no guardrail named {text:?}"));
+                }
+                (Some(one), Some(other)) => {
+                    return refused(format!(
+                        "{where_to} has more than one guardrail named {text:?}, {} and {} among \
+                         them; write the UUID of one",
+                        one.id, other.id
+                    ));
+                }
+            }
+        }
+    };
+    if let Some(id) = &found.workspace_id {
+        let called = WorkspaceRef::from(id);
+        match link
+            .client(Urgency::Ordinary)
+            .await
+            .workspace(&called)
+            .await
+        {
+            Ok(whole) if whole.default_guardrail_id.as_ref() == Some(&found.id) => {
+                return refused(format!(
+                    "{} is the default of {where_to}, which applies to all its keys by itself and \
+                     takes none",
+                    found.id
+                ));
+            }
+            Ok(_) | Err(openrouter::Error::NotFound { .. }) => {}
+            Err(reason) => return Err(reason),
+        }
+    }
+    Ok(Ok(found.id))
+}

@@ -1,0 +1,116 @@
+//! The paths `revoke-key/:connection/:hash` and `disable-key/:connection/:hash`. Both need `sudo`: they
+//! reach every key of the account, whoever uses it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::keys::{OwnerView, connection_of_path, hash_of_path};
+use crate::engine::context::Engine;
+use crate::engine::custody::{revoke, set_disabled};
+use crate::engine::error::Error;
+use crate::framework::{Call, Endpoint, Field, Outcome, Path};
+use crate::logical::{Operation, Response};
+use crate::openrouter::KeyHash;
+
+/// Both paths.
+pub fn paths() -> Vec<Path<Engine>> {
+    let revoke = Path::new("revoke-key/:connection/:hash", "key")
+        .on(
+            Operation::Update,
+            Endpoint::new("Delete one key at OpenRouter.", revoke_key)
+                .takes([FORCE])
+                .verb("revoke")
+                .active_only(),
+        )
+        .help("Delete one key at OpenRouter.", REVOKE_DESCRIPTION);
+    let disable = Path::new("disable-key/:connection/:hash", "key")
+        .on(
+            Operation::Update,
+            Endpoint::new(
+                "Disable one key at OpenRouter, or enable it again.",
+                disable_key,
+            )
+            .takes([DISABLED, FORCE])
+            .verb("disable")
+            .active_only(),
+        )
+        .help(
+            "Disable one key at OpenRouter, or enable it again.",
+            DISABLE_DESCRIPTION,
+        );
+    [revoke, disable]
+        .map(|path| {
+            path.parameter("connection", "The connection that sees the key.")
+                .parameter("hash", "The key's hash, 64 hexadecimal digits.")
+        })
+        .into()
+}
+
+async fn revoke_key(engine: Arc<Engine>, call: Call) -> Outcome {
+    let (connection, hash) = (
+        connection_of_path(&call.fields)?,
+        hash_of_path(&call.fields)?,
+    );
+    let force = call.fields.switch("force").unwrap_or(false);
+    let owner = revoke(&engine, &connection, &hash, force).await?;
+    let view = View {
+        key_hash: &hash,
+        owner: OwnerView::of(&owner),
+        disabled: None,
+    };
+    Ok(Some(Response::showing(&view)?))
+}
+
+async fn disable_key(engine: Arc<Engine>, call: Call) -> Outcome {
+    let (connection, hash) = (
+        connection_of_path(&call.fields)?,
+        hash_of_path(&call.fields)?,
+    );
+    let disabled = call.fields.switch("disabled").ok_or_else(|| {
+        Error::invalid("disabled is required: true disables the key, false enables it again")
+    })?;
+    let force = call.fields.switch("force").unwrap_or(false);
+    let owner = set_disabled(&engine, &connection, &hash, disabled, force).await?;
+    let view = View {
+        key_hash: &hash,
+        owner: OwnerView::of(&owner),
+        disabled: Some(disabled),
+    };
+    Ok(Some(Response::showing(&view)?))
+}
+
+/// Whose key it was.
+#[derive(Serialize)]
+struct View<'a> {
+    key_hash: &'a KeyHash,
+    #[serde(flatten)]
+    owner: OwnerView<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled: Option<bool>,
+}
+
+const FORCE: Field = Field::switch(
+    "force",
+    "Required for a superseded key, one under a lease, and one of another mount: somebody may be using it.",
+)
+.default("false");
+
+const DISABLED: Field =
+    Field::switch("disabled", "true disables the key, false enables it again.").required();
+
+const REVOKE_DESCRIPTION: &str = "\
+Deletes a key at OpenRouter for good. An unmanaged key, a stray one and a held one are deleted as they are; a
+superseded key, one under a lease, and one of another mount with force=true. A role's current key never:
+`rotate-role` with rotation_grace_period=0 replaces it and then revokes it. A key in the making, or one
+whose outcome is unknown, is left to the engine.
+
+If OpenRouter's answer is unclear the key may still work, and the answer is an error. The engine goes on
+with the revocation of a superseded key by itself; any other is to be revoked again. It needs the sudo
+capability.";
+
+const DISABLE_DESCRIPTION: &str = "\
+The kill switch: a key that is disabled does not work until it is enabled again. What may be disabled, and
+what needs force=true, is as for `revoke-key`; and a role's current key may be disabled with force=true.
+It is not handed out then, and not replaced by itself: enable it, or write to `rotate-role`. To enable a
+key needs no force; a held key is enabled by `restore-key`. It needs the sudo capability.";

@@ -1,0 +1,174 @@
+//! Which of a rotating role's living keys are held to the guardrail that they should be held to. Pure.
+//!
+//! A key that was made in another place than the role asks for now keeps the guardrail that it was made
+//! with: guardrails belong to workspaces, and the role's own applies from the next key. Where the role
+//! asks for none, none is enforced; nothing is ever taken off a living key.
+
+use super::entry::RotatingRole;
+use crate::engine::names::{ConnectionName, Place};
+use crate::openrouter::{GuardrailId, KeyHash, WorkspaceId};
+
+/// A living key and the guardrail that it should be held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// The key.
+    pub hash: KeyHash,
+    /// Where it was made.
+    pub place: Place,
+    /// What it should be held to.
+    pub guardrail_id: GuardrailId,
+    /// Whether it is, as far as is known.
+    pub is_held: bool,
+}
+
+impl RotatingRole {
+    /// The living keys that should be held to a guardrail, oldest first.
+    pub fn guarded_keys(&self) -> Vec<Guarded> {
+        let superseded = self.superseded.iter().filter_map(|key| {
+            let place = (&key.connection, &key.workspace_id);
+            self.guarded(&key.hash, place, key.guardrail_id.as_ref(), key.unguarded)
+        });
+        superseded.chain(self.guarded_current()).collect()
+    }
+
+    /// Those of them that are not.
+    pub fn unguarded_keys(&self) -> Vec<Guarded> {
+        let mut keys = self.guarded_keys();
+        keys.retain(|key| !key.is_held);
+        keys
+    }
+
+    /// Whether the current key may be handed out: it is held to its guardrail, or should be held to none.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded_current().is_none_or(|key| key.is_held)
+    }
+
+    /// A key is held to its guardrail now.
+    pub fn note_guarded(&mut self, hash: &KeyHash, guardrail_id: &GuardrailId) {
+        self.note(hash, |id, unguarded| {
+            *id = Some(guardrail_id.clone());
+            *unguarded = false;
+        });
+    }
+
+    /// A key was found not to be held to its guardrail.
+    pub fn note_unguarded(&mut self, hash: &KeyHash) {
+        self.note(hash, |_, unguarded| *unguarded = true);
+    }
+
+    fn note(&mut self, hash: &KeyHash, note: impl FnOnce(&mut Option<GuardrailId>, &mut bool)) {
+        let current = &mut self.current;
+        if current.hash == *hash {
+            note(&mut current.guardrail_id, &mut current.unguarded);
+        } else if let Some(key) = self.superseded.iter_mut().find(|key| key.hash == *hash) {
+            note(&mut key.guardrail_id, &mut key.unguarded);
+        }
+    }
+
+    fn guarded_current(&self) -> Option<Guarded> {
+        let key = &self.current;
+        let place = (&key.connection, &key.workspace_id);
+        self.guarded(&key.hash, place, key.guardrail_id.as_ref(), key.unguarded)
+    }
+
+    fn guarded(
+        &self,
+        hash: &KeyHash,
+        (connection, workspace_id): (&ConnectionName, &Option<WorkspaceId>),
+        has: Option<&GuardrailId>,
+        unguarded: bool,
+    ) -> Option<Guarded> {
+        let terms = &self.definition.terms;
+        let asked = terms.guardrail_id.as_ref()?;
+        let place = Place {
+            connection: connection.clone(),
+            workspace_id: workspace_id.clone(),
+        };
+        let wanted = if place == terms.place() { asked } else { has? };
+        Some(Guarded {
+            hash: hash.clone(),
+            place,
+            guardrail_id: wanted.clone(),
+            is_held: has == Some(wanted) && !unguarded,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::role::rotating::sample::{at, key, role};
+    use crate::engine::role::rotating::{Grace, KeyLifetime, RotationPolicy};
+    use crate::schedule::{Period, Schedule};
+
+    fn id(digit: char) -> GuardrailId {
+        GuardrailId::parse(&format!("0f8fad5b-d9cb-469f-a165-70867728950{digit}")).unwrap()
+    }
+
+    /// A role with a superseded and a current key, which were made under this guardrail.
+    fn role_of(guardrail: Option<GuardrailId>) -> RotatingRole {
+        let policy = RotationPolicy {
+            schedule: Schedule::every(Period::new(std::time::Duration::from_secs(3_600)).unwrap()),
+            automated: true,
+            grace: 600,
+            ttl: 300,
+            key_lifetime: KeyLifetime::Default,
+            hold: 0,
+        };
+        let mut role = role(policy.clone(), at(0));
+        role.definition.terms.guardrail_id.clone_from(&guardrail);
+        role.current.guardrail_id.clone_from(&guardrail);
+        let mut next = key(2, &policy, at(60));
+        next.guardrail_id = guardrail;
+        role.switched_to(next, Grace::Seconds(600))
+    }
+
+    fn unguarded(role: &RotatingRole) -> Vec<(KeyHash, GuardrailId)> {
+        let keys = role.unguarded_keys().into_iter();
+        keys.map(|key| (key.hash, key.guardrail_id)).collect()
+    }
+
+    #[test]
+    fn a_role_without_guardrail_has_nothing_to_guard() {
+        let role = role_of(None);
+        assert!(role.guarded_keys().is_empty() && role.is_guarded());
+    }
+
+    #[test]
+    fn another_guardrail_reaches_every_living_key_and_none_before_it_is_handed_out_again() {
+        for before in [None, Some(id('1'))] {
+            let mut role = role_of(before);
+            role.definition.terms.guardrail_id = Some(id('2'));
+            let (old, current) = (role.superseded[0].hash.clone(), role.current.hash.clone());
+            let both = [(old.clone(), id('2')), (current.clone(), id('2'))];
+            assert_eq!(unguarded(&role), both);
+            assert!(!role.is_guarded());
+            role.note_guarded(&current, &id('2'));
+            assert!(role.is_guarded());
+            role.note_guarded(&old, &id('2'));
+            assert_eq!(unguarded(&role), []);
+        }
+    }
+
+    #[test]
+    fn a_guardrail_that_is_cleared_is_enforced_no_more_and_stays() {
+        let mut role = role_of(Some(id('1')));
+        role.note_unguarded(&role.current.hash.clone());
+        role.definition.terms.guardrail_id = None;
+        assert!(role.is_guarded() && role.unguarded_keys().is_empty());
+        assert_eq!(role.current.guardrail_id, Some(id('1')));
+    }
+
+    #[test]
+    fn keys_of_another_place_keep_what_they_were_made_with() {
+        let mut role = role_of(Some(id('1')));
+        let terms = &mut role.definition.terms;
+        terms.workspace_id = WorkspaceId::parse("0f8fad5b-d9cb-469f-a165-708677289509").ok();
+        terms.guardrail_id = Some(id('2'));
+        assert!(role.is_guarded() && role.unguarded_keys().is_empty());
+        let current = role.current.hash.clone();
+        role.note_unguarded(&current);
+        assert_eq!(unguarded(&role), [(current, id('1'))]);
+        assert!(!role.is_guarded());
+    }
+}

@@ -1,0 +1,80 @@
+//! Holding a role's living keys to its guardrail, after the role was given another one or a key was taken
+//! off it at OpenRouter. How a new key is held to it is [`keys`](crate::engine::keys)'.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::connection::Urgency;
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::keys::assign;
+use crate::engine::names::ConnectionName;
+use crate::engine::role::rotating::{RotatingRole, failed};
+use crate::openrouter::{self, GuardrailId, KeyHash};
+
+/// Holds the role's living keys to the guardrail that each should be held to. The second result is why
+/// that failed, which is then stored with the role and tried again.
+///
+/// # Errors
+/// Storage's own. The keys may be held to it then; assigning them once more does no harm.
+pub async fn apply_guardrail(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<(RotatingRole, Option<Error>), Error> {
+    let engine = guard.engine();
+    let mut outcome = Ok(());
+    for ((connection, guardrail), keys) in by_guardrail(&role) {
+        match hold_keys(engine, &role, &connection, &guardrail, &keys).await {
+            Ok(()) => {
+                for key in &keys {
+                    role.note_guarded(key, &guardrail);
+                }
+            }
+            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+            Err(reason) => outcome = outcome.and(Err(reason)),
+        }
+    }
+    let failure = outcome.err();
+    role.guardrail_failure = failure.as_ref().map(|reason| {
+        tracing::warn!(
+            mount = engine.mount,
+            role = %guard.name(),
+            %reason,
+            "keys are not held to the role's guardrail, this is tried again"
+        );
+        let before = role.guardrail_failure.as_ref();
+        failed(before, reason, engine.now(), &*engine.randomness)
+    });
+    guard.store(&role).await?;
+    Ok((role, failure))
+}
+
+/// The keys that are not held to what they should be, by that and by how it is reached.
+fn by_guardrail(role: &RotatingRole) -> BTreeMap<(ConnectionName, GuardrailId), Vec<KeyHash>> {
+    let mut keys = BTreeMap::<_, Vec<_>>::new();
+    for key in role.unguarded_keys() {
+        let how = (key.place.connection, key.guardrail_id);
+        keys.entry(how).or_default().push(key.hash);
+    }
+    keys
+}
+
+async fn hold_keys(
+    engine: &Engine,
+    role: &RotatingRole,
+    connection: &ConnectionName,
+    guardrail: &GuardrailId,
+    keys: &[KeyHash],
+) -> Result<(), Error> {
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let gone: BTreeSet<KeyHash> = assign(&link, Urgency::Ordinary, guardrail, keys).await?;
+    if gone.contains(&role.current.hash) {
+        // It may be in another account, and work there.
+        return Err(Error::OpenRouter {
+            doing: format!("the current key cannot be held to guardrail {guardrail}"),
+            reason: openrouter::Error::NotFound {
+                message: "the management key does not see it".to_owned(),
+            },
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Which keys are still held to their guardrails. Somebody may have taken one off in the dashboard, or
+//! given it another: it is assigned again, and while that fails it is not handed out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pass::Pass;
+use super::report::report;
+use crate::engine::books::Drift;
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::RoleGuard;
+use crate::engine::error::Error;
+use crate::engine::keys::assign;
+use crate::engine::names::{Place, RoleName};
+use crate::engine::role::Role;
+use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::engine::rotation::apply_guardrail;
+use crate::openrouter::{GuardrailId, KeyHash};
+
+/// Compares the assignments of the keys at a place. Where no role has a guardrail it asks for nothing.
+///
+/// # Errors
+/// OpenRouter's and storage's. What cannot be mended in a role is stored with it and tried again.
+pub(super) async fn compare_assignments(pass: &Pass<'_>, place: &Place) -> Result<(), Error> {
+    let of_roles = pass.engine.register.guarded(place);
+    let (mut expected, mut owners) = (BTreeMap::new(), BTreeMap::new());
+    for (hash, guardrail, role) in of_roles.into_iter().chain(leased(pass, place)) {
+        owners.insert(hash.clone(), role);
+        expected.insert(hash, guardrail);
+    }
+    let missing = missing(&pass.link, &expected).await?;
+    let roles: BTreeSet<&RoleName> = missing.iter().filter_map(|hash| owners.get(hash)).collect();
+    for role in roles {
+        mend(pass, place, role).await?;
+    }
+    Ok(())
+}
+
+async fn missing(
+    link: &Link,
+    expected: &BTreeMap<KeyHash, GuardrailId>,
+) -> Result<BTreeSet<KeyHash>, Error> {
+    if expected.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let turn = link.client(Urgency::Ordinary).await;
+    let missing = turn.unassigned(expected).await;
+    missing.map_err(Error::while_doing("guardrails cannot be compared"))
+}
+
+/// What each key under a lease at a place is held to, and of which role it is.
+fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName)> {
+    let leases = &pass.books.leases;
+    let records = leases.all().filter(|record| record.place() == *place);
+    let held = records.filter_map(|record| {
+        let key = record.key;
+        Some((key.key_hash, record.guardrail_id?, key.role))
+    });
+    held.collect()
+}
+
+/// Under the role's lock: since the listing a key may have become another, or the guardrail.
+async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
+    let guard = pass.engine.change(name).await;
+    match guard.load().await? {
+        Some(Role::Rotating(role)) => mend_role(pass, &guard, place, *role).await?,
+        // The role may be gone, or be another one by now: its leases are alive all the same.
+        Some(Role::Dynamic(_)) | None => {}
+    }
+    mend_leases(pass, &guard, place).await
+}
+
+async fn mend_role(
+    pass: &Pass<'_>,
+    guard: &RoleGuard<'_>,
+    place: &Place,
+    mut role: RotatingRole,
+) -> Result<(), Error> {
+    let is_gone = role.unfit.map(|unfit| unfit.reason) == Some(Misfit::Gone);
+    let mut keys = role.guarded_keys();
+    // What is not held already is the keeper's, and a key that is gone is nobody's.
+    keys.retain(|key| {
+        let gone = is_gone && key.hash == role.current.hash;
+        key.place == *place && key.is_held && !gone
+    });
+    let expected = keys.into_iter().map(|key| (key.hash, key.guardrail_id));
+    let missing = missing(&pass.link, &expected.collect()).await?;
+    if missing.is_empty() || role.deletion.is_some() {
+        return Ok(());
+    }
+    for key_hash in &missing {
+        role.note_unguarded(key_hash);
+    }
+    // First of all it is not handed out.
+    guard.store(&role).await?;
+    for key_hash in &missing {
+        let message = "somebody has taken a key off its guardrail at OpenRouter, or given it another; it \
+                       is assigned again";
+        let drift = Drift::GuardrailChanged;
+        report(pass, guard.name(), drift, key_hash, message).await;
+    }
+    apply_guardrail(guard, role).await.map(|_| ())
+}
+
+async fn mend_leases(pass: &Pass<'_>, guard: &RoleGuard<'_>, place: &Place) -> Result<(), Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    let role = guard.load().await?;
+    let mut expected = BTreeMap::new();
+    for record in pass.books.leases.all() {
+        // One that is to be held to another guardrail is the keeper's.
+        let lacks = role
+            .as_ref()
+            .is_some_and(|role| record.lacks(role.terms()).is_some());
+        if record.key.role == *name && record.place() == *place && !lacks {
+            let held = record.guardrail_id.map(|id| (record.key.key_hash, id));
+            expected.extend(held);
+        }
+    }
+    for key_hash in missing(&pass.link, &expected).await? {
+        let Some(guardrail) = expected.get(&key_hash) else {
+            continue;
+        };
+        let message = "somebody has taken the key of a lease off its guardrail at OpenRouter, or given it \
+                       another; it is assigned again";
+        report(pass, name, Drift::GuardrailChanged, &key_hash, message).await;
+        let keys = std::slice::from_ref(&key_hash);
+        match assign(&pass.link, Urgency::Ordinary, guardrail, keys).await {
+            Ok(_) => {}
+            // It was handed out already, and trying again is useless.
+            Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => {
+                tracing::warn!(mount = engine.mount, %key_hash, %reason, "{doing}");
+            }
+            Err(reason) => return Err(reason),
+        }
+    }
+    Ok(())
+}

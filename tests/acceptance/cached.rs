@@ -1,0 +1,117 @@
+//! Reads that are answered from what was read a short while ago, on real servers: whoever can change an
+//! entry is noticed in time, whether the plugin is told or not.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{Cluster, Mount, RaftVault, SOON, eventually};
+
+/// Which version both kinds of readers get.
+async fn version(mount: &Mount) -> i64 {
+    let leased = mount.read("creds/app").await.ok().integer("key_version");
+    let unleased = mount.read("static-creds/app").await.ok();
+    assert_eq!(unleased.integer("key_version"), leased);
+    leased
+}
+
+async fn with_role(vault: &RaftVault) -> Mount {
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    assert_eq!(version(&mount).await, 1);
+    mount
+}
+
+/// What no plugin is told of. The one test that waits for the minute.
+#[tokio::test]
+async fn a_write_to_raw_storage_is_seen_after_a_minute() {
+    let vault = RaftVault::new().await;
+    let mount = with_role(&vault).await;
+    let client = mount.client();
+    let table = client.read("sys/mounts").await.ok();
+    let uuid = table.data()[mount.at("")]["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let raw = format!("sys/raw/logical/{uuid}/roles/app");
+    let first = client.read(&raw).await.ok().text("value");
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let read = Instant::now();
+    assert_eq!(version(&mount).await, 2);
+    client.write(&raw, json!({"value": first})).await.ok();
+    let role = mount.read("roles/app").await.ok();
+    assert_eq!(role.field("current_key")["version"], 1, "it is not cached");
+    let old = version(&mount).await;
+    // Unless the machine slept through it, the entry of before is still in use.
+    assert!(
+        old == 2 || read.elapsed() > Duration::from_secs(50),
+        "{old}"
+    );
+    let seen = async || (version(&mount).await == 1).then_some(());
+    eventually("what is stored is read", SOON * 3, seen).await;
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_restored_snapshot_is_not_handed_out_after_it() {
+    let vault = RaftVault::new().await;
+    let mount = with_role(&vault).await;
+    let snapshot = vault.save_snapshot().await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let forgotten = mount.key("app").await;
+    assert_eq!(version(&mount).await, 2);
+    vault.restore_snapshot(&snapshot).await;
+    let read = async || {
+        let reply = mount.read("static-creds/app").await;
+        (reply.status() == 200).then_some(reply)
+    };
+    let reply = eventually("it is read again", SOON, read).await;
+    assert_ne!(reply.text("api_key"), forgotten);
+    assert_ne!(reply.integer("key_version"), 2);
+}
+
+#[tokio::test]
+async fn a_sealed_server_hands_out_nothing_that_was_read_before() {
+    let vault = RaftVault::new().await;
+    let mount = with_role(&vault).await;
+    vault.seal().await;
+    assert_eq!(mount.read("static-creds/app").await.status(), 503);
+    vault.unseal().await;
+    assert_eq!(version(&mount).await, 1);
+    mount.write("rotate-role/app", json!({})).await.ok();
+    assert_eq!(version(&mount).await, 2);
+    let reload = json!({"mounts": [mount.at("")]});
+    let client = vault.client();
+    client
+        .write("sys/plugins/reload/backend", reload)
+        .await
+        .ok();
+    assert_eq!(version(&mount).await, 2);
+}
+
+#[tokio::test]
+async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
+    let mut cluster = Cluster::turn().await;
+    let leader = cluster.leader().await;
+    let mut mount = Mount::on(cluster.client(leader)).await;
+    mount.role("app", json!({})).await;
+    let [standby, _] = Cluster::others(leader);
+    mount.reach_through(cluster.client(standby));
+    let known = async || (mount.read("static-creds/app").await.status() == 200).then_some(());
+    eventually("the standby knows the role", SOON, known).await;
+    // Through the standby, which passes it on or is told of what the leader does.
+    for expected in 2..5 {
+        mount.reach_through(cluster.client(leader));
+        mount.write("rotate-role/app", json!({})).await.ok();
+        assert_eq!(version(&mount).await, expected);
+        mount.reach_through(cluster.client(standby));
+        let seen = async || (version(&mount).await == expected).then_some(());
+        eventually("the rotation is seen through the standby", SOON, seen).await;
+    }
+    // The leader has the entry in its cache when it loses its office.
+    cluster.hand_over(leader, standby).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    assert_eq!(version(&mount).await, 5);
+    mount.reach_through(cluster.client(leader));
+    let seen = async || (version(&mount).await == 5).then_some(());
+    eventually("the rotation is seen through the one before", SOON, seen).await;
+}

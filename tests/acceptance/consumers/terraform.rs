@@ -1,0 +1,198 @@
+//! What Terraform's Vault provider asks the server for `samples/terraform/main.tf`, with the policy that
+//! the sample names. The provider itself is run by `samples/check terraform`, where it is to be had. The
+//! requests are those that its version 5.11.0 makes with Terraform 1.11: a token for the run, then for each
+//! resource a write and a read, a plan of reads, a change in place, and the deletions.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, OpenRouter, PLUGIN_NAME, Reply, Vault, samples};
+
+#[tokio::test]
+async fn the_samples_policy_is_enough_for_what_terraform_does() {
+    let site = Site::new().await;
+    let terraform = site.holder_of(&policy()).await;
+    assert_eq!(site.refusals(&terraform).await, [""; 0]);
+    let left = site.root.read("sys/mounts").await.ok();
+    assert!(left.data().get("openrouter/").is_none(), "{left}");
+    assert_eq!(site.openrouter.hashes(), [""; 0], "it has revoked the keys");
+}
+
+#[tokio::test]
+async fn the_samples_policy_has_nothing_that_terraform_does_not_need() {
+    let site = Site::new().await;
+    let policy = policy();
+    let rules: Vec<&str> = policy.split_inclusive("}\n").collect();
+    assert!(rules.len() > 5, "{rules:?}");
+    for left_out in rules.iter().filter(|rule| rule.contains("path ")) {
+        let terraform = site.holder_of(&policy.replace(left_out, "")).await;
+        let refusals = site.refusals(&terraform).await;
+        assert!(!refusals.is_empty(), "it does without {left_out}");
+        site.root.delete("sys/mounts/openrouter").await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_plan_is_empty_and_only_null_clears_a_field() {
+    let site = Site::new().await;
+    mount(&site.root, &site.openrouter).await;
+    let path = "openrouter/roles/app";
+    site.root.write(path, app()).await.ok();
+    // With `ignore_absent_fields` the provider compares what it has written, and nothing else.
+    let read = site.root.read(path).await.ok();
+    for (field, written) in app().as_object().unwrap() {
+        assert_eq!(read.field(field), written, "{field}");
+    }
+    let mut fields = app();
+    fields.as_object_mut().unwrap().remove("limit");
+    fields.as_object_mut().unwrap().remove("limit_reset");
+    site.root.write(path, fields.clone()).await.ok();
+    assert_eq!(site.root.read(path).await.ok().field("limit"), 25);
+    fields["limit_reset"] = Value::Null;
+    fields["limit"] = Value::Null;
+    site.root.write(path, fields).await.ok();
+    let read = site.root.read(path).await.ok();
+    assert_eq!(read.field("limit"), &Value::Null);
+}
+
+/// A server with the plugin in its catalog and nothing mounted, and an OpenRouter.
+struct Site {
+    _vault: Vault,
+    root: Client,
+    openrouter: OpenRouter,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let vault = Vault::dev().await;
+        Self {
+            root: vault.client(),
+            _vault: vault,
+            openrouter: OpenRouter::start().await,
+        }
+    }
+
+    /// Somebody with this policy, besides what every token has.
+    async fn holder_of(&self, policy: &str) -> Client {
+        let path = "sys/policies/acl/terraform";
+        self.root.write(path, json!({"policy": policy})).await.ok();
+        let body = json!({"policies": ["terraform"]});
+        child(&self.root, &self.root, body).await.expect("a token")
+    }
+
+    /// Applies, plans, applies a change and destroys, as the provider does; returns what was refused for
+    /// want of a capability.
+    async fn refusals(&self, holder: &Client) -> Vec<String> {
+        let own = json!({
+            "display_name": "terraform",
+            "ttl": "1200s",
+            "explicit_max_ttl": "1200s",
+            "renewable": false,
+        });
+        let Some(terraform) = child(holder, holder, own).await else {
+            return vec!["auth/token/create".to_owned()];
+        };
+        let mut replies = mount(&terraform, &self.openrouter).await;
+        replies.extend(self.apply(&terraform).await);
+        replies.extend(read_all(&terraform).await);
+        let tuned = json!({"description": "OpenRouter API keys"});
+        replies.push(terraform.write("sys/mounts/openrouter/tune", tuned).await);
+        replies.push(connect(&terraform, &self.openrouter).await);
+        replies.extend(self.apply(&terraform).await);
+        replies.push(connect(&terraform, &self.openrouter).await);
+        for path in [
+            "sys/policies/acl/openrouter-app",
+            "openrouter/roles/jobs",
+            "openrouter/roles/app",
+            "sys/mounts/openrouter",
+        ] {
+            replies.push(terraform.delete(path).await);
+        }
+        replies.retain(|reply| reply.status() == 403);
+        replies
+            .iter()
+            .map(|reply| reply.request().to_owned())
+            .collect()
+    }
+
+    async fn apply(&self, terraform: &Client) -> Vec<Reply> {
+        let rules =
+            json!({"policy": "path \"openrouter/creds/app\" { capabilities = [\"read\"] }"});
+        vec![
+            terraform.write("openrouter/roles/app", app()).await,
+            terraform.write("openrouter/roles/jobs", jobs()).await,
+            terraform
+                .write("sys/policies/acl/openrouter-app", rules)
+                .await,
+            terraform.read("openrouter/static-creds/app").await,
+        ]
+    }
+}
+
+/// A token that one client makes, for another server's side of it; nothing if it may not.
+async fn child(maker: &Client, server: &Client, body: Value) -> Option<Client> {
+    let reply = maker.write("auth/token/create", body).await;
+    let token = reply.json()["auth"]["client_token"].as_str()?;
+    Some(server.with_token(token))
+}
+
+/// Enables the engine and connects it.
+async fn mount(terraform: &Client, openrouter: &OpenRouter) -> Vec<Reply> {
+    let body = json!({"type": PLUGIN_NAME, "description": "OpenRouter"});
+    vec![
+        terraform.write("sys/mounts/openrouter", body).await,
+        terraform.read("sys/mounts/openrouter").await,
+        connect(terraform, openrouter).await,
+    ]
+}
+
+async fn connect(terraform: &Client, openrouter: &OpenRouter) -> Reply {
+    let body = json!({
+        "management_key": openrouter.management_key(),
+        "api_url": openrouter.base_url(),
+    });
+    terraform.write("openrouter/config", body).await
+}
+
+/// A plan.
+async fn read_all(terraform: &Client) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    for path in [
+        "sys/mounts/openrouter",
+        "sys/mounts/openrouter/tune",
+        "openrouter/roles/app",
+        "openrouter/roles/jobs",
+        "sys/policies/acl/openrouter-app",
+        "openrouter/static-creds/app",
+    ] {
+        replies.push(terraform.read(path).await);
+    }
+    replies
+}
+
+/// The roles as main.tf writes them.
+fn app() -> Value {
+    json!({
+        "limit": 25,
+        "limit_reset": "monthly",
+        "rotation_period": 30 * 24 * 60 * 60,
+        "rotation_grace_period": 24 * 60 * 60,
+        "ttl": 60 * 60,
+    })
+}
+
+fn jobs() -> Value {
+    json!({
+        "credential_type": "dynamic",
+        "limit": 2,
+        "max_leases": 50,
+        "max_ttl": 24 * 60 * 60,
+        "ttl": 60 * 60,
+    })
+}
+
+fn policy() -> String {
+    let file = samples().join("terraform/policy.hcl");
+    fs::read_to_string(file).expect("the sample can be read")
+}

@@ -1,0 +1,206 @@
+//! What readers were promised, and whether it held: when a key is handed out, when one is deleted, and
+//! what a restored snapshot leaves of it.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Promise, Sent};
+use crate::people::DYNAMIC;
+use crate::world::{Snapshot, World};
+
+impl World {
+    /// A reader was told that this key works for so many seconds.
+    pub(crate) fn witness_promise(&self, hash: &str, ttl: u64, who: &str) {
+        let (now, until, name) = (self.now(), self.after(ttl), self.story.name(hash));
+        self.story
+            .tell_of(&[hash], format!("{who} gets {name}, for {ttl} s"));
+        let accounts = &self.openrouter.accounts;
+        let key = accounts.iter().find_map(|account| account.key(hash));
+        let Some(key) = key else {
+            return self.violated(&format!("{name} is handed out, which never was"), &[hash]);
+        };
+        let excused = self.witness.seen(|seen| {
+            let role = seen
+                .keys
+                .get(hash)
+                .map(|made| made.role.clone())
+                .unwrap_or_default();
+            let recently =
+                |since: &Timestamp| now.duration_since(*since) < SignedDuration::from_mins(3);
+            seen.excused.contains_key(hash)
+                || seen.emergencies.get(&role).is_some_and(recently)
+                || seen.deletions.contains_key(&role)
+        });
+        if excused {
+            return;
+        }
+        if key.deleted_at.is_some() {
+            return self.violated(&format!("{name} is handed out, which is dead"), &[hash]);
+        }
+        if key.expires_at.is_some_and(|expiry| expiry < until) {
+            return self.violated(&format!("{name} is handed out for too long"), &[hash]);
+        }
+        self.witness.seen(|seen| {
+            let order = seen.promised;
+            seen.promised += 1;
+            let promises = seen.promises.entry(hash.to_owned()).or_default();
+            promises.push(Promise {
+                given: now,
+                order,
+                until,
+                forgotten: None,
+            });
+        });
+    }
+
+    /// OpenRouter has deleted a key for the engine.
+    pub(crate) fn witness_deletion(&self, hash: &str, sent: &Sent) {
+        let name = self.story.name(hash);
+        self.story
+            .tell_of(&[hash], format!("S{}: {name} is deleted", sent.server));
+        let now = self.now();
+        let Some((made, doomed, excused, left, restored)) = self.witness.seen(|seen| {
+            let made = seen.keys.get(hash)?.clone();
+            let doomed = seen.deletions.contains_key(&made.role);
+            let excused = seen.excused.contains_key(hash);
+            let left = seen.left_behind.get(hash).copied();
+            Some((made, doomed, excused, left, sent.restores < seen.restores))
+        }) else {
+            return;
+        };
+        if left.is_some_and(|since| since < sent.at) {
+            self.violated(
+                &format!("{name}, which was left behind, is deleted"),
+                &[hash],
+            );
+        }
+        if doomed || excused || left.is_some() {
+            return;
+        }
+        let truth = self.truth();
+        for (role, entry) in &truth.rotating {
+            let due = entry.superseded.iter().find(|(key, _)| key == hash);
+            if restored {
+            } else if entry.current == hash {
+                self.violated(
+                    &format!("{name}, which is current in {role}, is deleted"),
+                    &[hash],
+                );
+                return;
+            } else if let Some((_, due)) = due.filter(|(_, due)| *due > now) {
+                let what = format!("{name}, superseded in {role} until {due}, is deleted");
+                self.violated(&what, &[hash]);
+                return;
+            }
+        }
+        if let Some(until) = self.broken_promise(hash, &made.role, now) {
+            let what = format!("{name} is deleted, although its reader relies on it until {until}");
+            self.violated(&what, &[hash]);
+        }
+    }
+
+    fn broken_promise(&self, hash: &str, role: &str, now: Timestamp) -> Option<Timestamp> {
+        self.witness.seen(|seen| {
+            let emergency = seen.emergencies.get(role).copied();
+            let slack = SignedDuration::from_mins(3);
+            let excused = |promise: &&Promise| {
+                // Who reads while an emergency is carried out may still get the old key.
+                emergency.is_some_and(|since| promise.given <= since + slack)
+            };
+            let promises = seen.promises.get(hash)?;
+            // A renewed lease ends when the last renewal says so.
+            let last = promises.len().saturating_sub(1);
+            let standing = promises.iter().skip(if role == DYNAMIC { last } else { 0 });
+            let binding = standing.filter(|promise| !excused(promise));
+            let least = seen.least_use.get(role).copied().unwrap_or_default();
+            let least = SignedDuration::from_secs(least.cast_signed());
+            let until = binding.map(|promise| match promise.forgotten {
+                Some(since) => promise.until.min(since + least),
+                None => promise.until,
+            });
+            until.filter(|until| *until > now).max()
+        })
+    }
+
+    /// An emergency rotation was answered with this new key: none that is older works any more.
+    pub(crate) fn witness_emergency(&self, role: &str, new: &str) {
+        let truth = self.truth();
+        let superseded = truth.rotating.get(role).map(|role| role.superseded.clone());
+        for (hash, _) in superseded.unwrap_or_default() {
+            if hash != new && self.living().any(|key| key.hash == hash) {
+                let name = self.story.name(&hash);
+                self.violated(&format!("{name} has survived an emergency"), &[&hash]);
+            }
+        }
+    }
+
+    /// A key was made for a lease some time ago, with nothing going wrong since. It is not to live if
+    /// nobody got it.
+    pub(crate) fn witness_unclaimed(&self, hash: &str) {
+        let is_claimed = self.witness.seen(|seen| {
+            let is_claimed = seen.promises.contains_key(hash) || seen.excused.contains_key(hash);
+            is_claimed || seen.strays.contains(hash)
+        });
+        if !is_claimed && self.living().any(|key| key.hash == hash) {
+            let name = self.story.name(hash);
+            let what = format!("{name} lives, whose reader gave up two minutes ago");
+            self.violated(&what, &[hash]);
+        }
+    }
+
+    /// A snapshot is about to be restored.
+    ///
+    /// What was promised before it was taken holds. What was promised since holds as far as anybody can
+    /// know of it: a key of which the snapshot knows nothing, or only that it was ordered, stays for as
+    /// long as its role's keys are in use, counted from now; a renewal is forgotten.
+    pub(crate) fn witness_restore(&self, snapshot: &Snapshot) {
+        let (now, before) = (self.now(), self.truth());
+        let after = self.truth_of(snapshot.map.clone());
+        let is_known = |promise: &Promise| promise.order < snapshot.promises;
+        let living: BTreeSet<String> = self.living().map(|key| key.hash).collect();
+        self.witness.seen(|seen| {
+            seen.restores += 1;
+            for (hash, made) in &seen.keys {
+                let is_listed = after
+                    .rotating
+                    .values()
+                    .any(|role| role.keys().any(|k| k == hash));
+                let logged = after.log.get(&made.nonce);
+                if !living.contains(hash) {
+                    // It cannot come back.
+                    seen.excused
+                        .insert(hash.clone(), "it was dead before a restore");
+                } else if !is_listed && logged.is_none() {
+                    seen.strays.insert(hash.clone());
+                }
+                let Some(promises) = seen.promises.get_mut(hash) else {
+                    continue;
+                };
+                match logged {
+                    // The lease as it was when the snapshot was taken, or as it began.
+                    Some(true) => {
+                        let known = promises.iter().filter(|p| is_known(p)).count();
+                        promises.truncate(known.max(1));
+                    }
+                    // Nobody will know whose it is, so nobody will delete it.
+                    None if !before.rotating.contains_key(&made.role) => {}
+                    _ => {
+                        let forgotten = promises.iter_mut().filter(|p| !is_known(p));
+                        forgotten.for_each(|promise| _ = promise.forgotten.get_or_insert(now));
+                    }
+                }
+            }
+            // What was left behind since may be somebody's again.
+            let left: Vec<String> = std::mem::take(&mut seen.left_behind).into_keys().collect();
+            seen.strays.extend(left);
+            // Deletions that began since have never begun.
+            let gone: Vec<_> = seen.deletions.keys().cloned().collect();
+            for role in gone {
+                if after.rotating.get(&role).is_some_and(|role| role.serves) {
+                    seen.deletions.remove(&role);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,228 @@
+//! Readers who are served from what was read a short while ago: through rotation, deletion, a seal, a
+//! failover and a restore. On the node that makes a change nobody is ever handed a key that storage no
+//! longer had when the read began; on one that is not told of it, for as long as the contract allows.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, ROTATE, World};
+
+/// What [`World::with_role`] has, with leases of an hour: an entry is used for a whole minute.
+async fn world() -> World {
+    let world = World::connected().await;
+    let role = json!({"rotation_grace_period": 7_200, "ttl": 3_600, "rotation_period": "30d"});
+    world.write(ROLE, role).await.unwrap();
+    read(&world, 1).await;
+    world
+}
+
+/// Both kinds of readers get this version.
+async fn read(world: &World, version: u64) {
+    assert_eq!(world.version().await, version);
+    let unleased = world.read("static-creds/app").await.unwrap().unwrap();
+    assert_eq!(unleased.data["key_version"], version);
+}
+
+#[tokio::test]
+async fn the_first_read_after_a_change_of_this_node_sees_it() {
+    let world = world().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    read(&world, 2).await;
+    world.write(ROLE, json!({"ttl": 60})).await.unwrap();
+    assert_eq!(world.key("app").await.unwrap()["ttl"], 60);
+    let emergency = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, emergency).await.unwrap();
+    read(&world, 3).await;
+    world.delete(ROLE, json!({})).await.unwrap();
+    let refusal = world.key("app").await.unwrap_err();
+    assert!(refusal.contains("there is no role"), "{refusal}");
+}
+
+#[tokio::test]
+async fn the_first_read_after_a_rotation_by_schedule_sees_it() {
+    let world = world().await;
+    world.time.set(world.after(30 * 24 * 3_600 - 30));
+    read(&world, 1).await;
+    world.time.set(world.after(30));
+    world.quiet().await;
+    read(&world, 2).await;
+}
+
+/// The others have committed it.
+#[tokio::test]
+async fn a_change_that_is_reported_as_failed_is_looked_for_in_storage() {
+    let world = world().await;
+    let node = world.node();
+    node.storage.late_when_putting(ROLE);
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    // The engine has written the entry again as it read it, which the late put overtakes.
+    world.quiet().await;
+    read(&world, 1).await;
+    node.storage.commit_what_is_late().await;
+    read(&world, 2).await;
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_another_node_has_changed_is_seen_as_soon_as_the_server_tells() {
+    let world = world().await;
+    let reader = world.node();
+    world.take_over().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let seen = async || {
+        let answer = reader.read("static-creds/app").await.unwrap().unwrap();
+        answer.data["key_version"].clone()
+    };
+    assert_eq!(seen().await, 1, "it was not told");
+    reader.backend.invalidate("roles/other").await;
+    assert_eq!(seen().await, 1, "it was told of something else");
+    reader.backend.invalidate(ROLE).await;
+    assert_eq!(seen().await, 2);
+}
+
+/// Only a deposed leader, or a standby of a server that tells it nothing, is such a node.
+#[tokio::test]
+async fn a_node_that_is_told_nothing_hands_out_what_it_read_for_a_minute_and_keeps_the_promise() {
+    let world = world().await;
+    let reader = world.node();
+    let asked = world.time.now();
+    world.take_over().await;
+    // The shortest grace that anybody can ask for, a moment after the entry was read.
+    let shortest = json!({"rotation_grace_period": 4_000});
+    world.write(ROTATE, shortest).await.unwrap();
+    let mut served = 0;
+    let until = loop {
+        let answer = reader.read("static-creds/app").await.unwrap().unwrap();
+        let ttl = answer.data["ttl"].as_i64().unwrap();
+        if answer.data["key_version"] == 2 {
+            break world.time.now();
+        }
+        served += 1;
+        // The promise, in the reader's words.
+        let key = world.role("app").await.unwrap()["superseded_keys"][0].clone();
+        let revoke_at: jiff::Timestamp = key["revoke_at"].as_str().unwrap().parse().unwrap();
+        assert!(revoke_at >= world.after(ttl), "{key}");
+        world.time.set(world.after(1));
+    };
+    assert!(served > 50, "{served}");
+    assert!(until.duration_since(asked).as_secs() <= 60);
+}
+
+#[tokio::test]
+async fn nobody_is_served_after_a_seal_from_what_was_read_before_it() {
+    let world = world().await;
+    let node = world.node();
+    node.backend.cleanup().await;
+    let before = node.storage.calls();
+    for _ in 0..2 {
+        node.read("static-creds/app").await.unwrap();
+    }
+    assert_eq!(node.storage.calls() - before, 2, "each asks storage");
+}
+
+#[tokio::test]
+async fn the_next_node_knows_nothing_of_what_was_read_before_a_restore_or_a_failover() {
+    let world = world().await;
+    let snapshot = world.snapshot().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    read(&world, 2).await;
+    world.restart().await;
+    read(&world, 2).await;
+    world.restore(snapshot).await;
+    world.restart().await;
+    let version = world.key("app").await.unwrap()["key_version"].clone();
+    assert_ne!(version, 2, "storage does not have it any more");
+}
+
+#[tokio::test]
+async fn a_node_that_may_not_write_any_more_forgets_what_it_has_read() {
+    let world = world().await;
+    let node = world.node();
+    world.time.set(world.after(30 * 24 * 3_600 - 1));
+    read(&world, 1).await;
+    node.storage.make_read_only();
+    // Its keeper is told so when it wants to rotate.
+    world.time.set(world.after(1));
+    world.quiet().await;
+    let before = node.storage.calls();
+    node.read("static-creds/app").await.unwrap();
+    assert_eq!(node.storage.calls() - before, 1);
+}
+
+/// A role of which there is nothing to hand out is looked at anew by everybody.
+#[tokio::test]
+async fn a_key_that_is_not_handed_out_is_not_cached() {
+    let world = world().await;
+    let unclear = openrouter_simulator::Fault::status(502);
+    world
+        .openrouter
+        .faults()
+        .add(unclear.on("DELETE", "/keys/*"));
+    world.delete(ROLE, json!({})).await.unwrap_err();
+    world.quiet().await;
+    let before = world.node().storage.calls();
+    for _ in 0..2 {
+        let refusal = world.read("creds/app").await.unwrap_err().to_string();
+        assert!(refusal.contains("is being deleted"), "{refusal}");
+    }
+    assert_eq!(world.node().storage.calls() - before, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
+    let world = Arc::new(world().await);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..100)
+        .map(|number| {
+            let (world, over) = (Arc::clone(&world), Arc::clone(&over));
+            let path = ["creds/app", "static-creds/app"][number % 2];
+            tokio::spawn(async move {
+                let mut reads = 0;
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let stored = version_in_storage(&world).await;
+                    let answer = world.read(path).await;
+                    match answer {
+                        Ok(answer) => {
+                            let version = answer.unwrap().data["key_version"].as_u64().unwrap();
+                            let stored = stored.expect("the role was gone when the read began");
+                            assert!(version >= stored, "{version} after {stored}");
+                        }
+                        Err(reason) => {
+                            let reason = reason.to_string();
+                            let told = ["is being deleted", "there is no role"];
+                            assert!(told.iter().any(|told| reason.contains(told)), "{reason}");
+                        }
+                    }
+                    reads += 1;
+                    tokio::task::yield_now().await;
+                }
+                reads
+            })
+        })
+        .collect();
+    let node = world.node();
+    for round in 0..20 {
+        let body = match round % 3 {
+            0 => json!({"rotation_grace_period": 0}),
+            _ => Value::Null,
+        };
+        node.write(ROTATE, body).await.unwrap();
+        // Readers go on by what they have for a while.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    node.delete(ROLE, json!({})).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
+}
+
+/// Which version is stored now; `None` when the role is gone.
+async fn version_in_storage(world: &World) -> Option<u64> {
+    use vault_plugin_secrets_openrouter::logical::Storage;
+    let entry = world.storage.get(ROLE).await.unwrap()?;
+    let entry: Value = serde_json::from_slice(&entry).unwrap();
+    entry["entry"]["rotating"]["current"]["version"].as_u64()
+}

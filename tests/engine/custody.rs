@@ -1,0 +1,89 @@
+//! Custody: every key of an account, whose it is, and how a person ends it.
+
+mod ending;
+mod inventory;
+mod lookup;
+mod status;
+
+use std::collections::BTreeMap;
+
+use openrouter_simulator::NewKey;
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::{Data, Operation};
+
+use crate::harness::{Answer, FORGET, ROTATE, World};
+
+impl World {
+    /// A read with these query parameters.
+    async fn read_with(&self, path: &str, query: Value) -> Answer {
+        let node = self.node();
+        node.call(Operation::Read, path, query).await
+    }
+
+    /// The answer's data.
+    async fn told(&self, path: &str, body: Value) -> Data {
+        let answer = self.write(path, body).await.unwrap();
+        answer.expect("there is an answer").data
+    }
+
+    /// A key that somebody has made by hand. Its hash.
+    fn by_hand(&self, name: &str) -> String {
+        let account = self.openrouter.account();
+        account.create_key(NewKey::named(name)).hash
+    }
+
+    fn lives(&self, hash: &str) -> bool {
+        let living = self.openrouter.account().keys();
+        living.iter().any(|key| key.hash == hash)
+    }
+
+    /// The hash of the role's current key.
+    async fn current(&self) -> String {
+        let role = self.role("app").await.unwrap();
+        role["current_key"]["hash"].as_str().unwrap().to_owned()
+    }
+
+    /// The hash of the role's oldest superseded key.
+    async fn superseded(&self) -> String {
+        let role = self.role("app").await.unwrap();
+        role["superseded_keys"][0]["hash"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// A key of this mount that nobody has any more.
+    async fn stray(&self) -> String {
+        let hash = self.current().await;
+        self.write(FORGET, json!({"revoke_keys": false}))
+            .await
+            .unwrap();
+        hash
+    }
+}
+
+/// A key with the mark of a mount that is not this one.
+const FOREIGN: &str = "app 2026-11-20 vault-0123456789abcdef0123456789abcdef";
+
+/// A world with a key of every kind but those in the making, by what it is.
+async fn with_keys() -> (World, BTreeMap<&'static str, String>) {
+    let world = World::with_role().await;
+    let stray = world.stray().await;
+    world
+        .write("roles/app", crate::harness::role())
+        .await
+        .unwrap();
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let role = json!({"credential_type": "dynamic", "ttl": 300, "max_ttl": 3600});
+    world.write("roles/ci", role).await.unwrap();
+    let leased = world.lease().await.unwrap();
+    let keys = BTreeMap::from([
+        ("stray", stray),
+        ("current", world.current().await),
+        ("superseded", world.superseded().await),
+        ("leased", leased["key_hash"].as_str().unwrap().to_owned()),
+        ("foreign", world.by_hand(FOREIGN)),
+        ("unmanaged", world.by_hand("somebody's")),
+    ]);
+    (world, keys)
+}

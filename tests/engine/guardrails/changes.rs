@@ -1,0 +1,341 @@
+//! Another guardrail reaches every living key at once; one that was taken off is put back.
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+
+use super::{ASSIGN, all_held_to, guardrail, held_to, with_guarded_role};
+use crate::harness::{CI, ROLE, ROTATE, World};
+
+#[tokio::test]
+async fn another_guardrail_reaches_the_current_key_and_the_superseded_ones_at_once() {
+    let (world, strict) = with_guarded_role().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
+    let other = guardrail(&world, "other");
+    let secret = world.key("app").await.unwrap()["api_key"].clone();
+    world
+        .write(ROLE, json!({"guardrail": "other"}))
+        .await
+        .unwrap();
+    assert_eq!(all_held_to(&world), vec![Some(other.clone()); 2]);
+    assert_eq!(world.key("app").await.unwrap()["api_key"], secret);
+    let role = world.role("app").await.unwrap();
+    let shown = (&role["guardrail"], &role["guardrail_id"]);
+    assert_eq!(shown, (&json!("other"), &json!(other)));
+    assert_eq!(role["current_key"]["guardrail_id"], other);
+    assert_eq!(role["superseded_keys"][0]["guardrail_id"], other);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_role_is_given_its_first_guardrail_while_its_keys_live() {
+    let world = World::with_role().await;
+    let strict = guardrail(&world, "strict");
+    world
+        .write(ROLE, json!({"guardrail": "strict"}))
+        .await
+        .unwrap();
+    assert_eq!(all_held_to(&world), [Some(strict)]);
+    world.key("app").await.unwrap();
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn while_it_is_unclear_whether_a_change_took_effect_the_key_is_not_handed_out() {
+    for fault in [
+        Fault::LostReply,
+        Fault::ResetBeforeEffect,
+        Fault::status(500),
+    ] {
+        let (world, _) = with_guarded_role().await;
+        let other = guardrail(&world, "other");
+        let rule = fault.on("POST", ASSIGN).times(3);
+        world.openrouter.faults().add(rule);
+        let node = world.node();
+        let answer = node.write(ROLE, json!({"guardrail": "other"})).await;
+        let warnings = answer.unwrap().unwrap().warnings;
+        assert!(
+            warnings.iter().any(|one| one.contains("tried again")),
+            "{warnings:?}"
+        );
+        for path in ["creds/app", "static-creds/app"] {
+            let refusal = world.read(path).await.unwrap_err().to_string();
+            assert!(refusal.contains("not handed out before"), "{refusal}");
+        }
+        let shown = world.read(ROLE).await.unwrap().unwrap();
+        let pending = |one: &String| one.contains("not held to the role's guardrail yet");
+        assert!(shown.warnings.iter().any(pending), "{:?}", shown.warnings);
+        world.pass(60).await;
+        assert_eq!(all_held_to(&world), [Some(other)]);
+        world.key("app").await.unwrap();
+        assert_eq!(world.complaints().await, [""; 0]);
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_refused_is_taken_back() {
+    let (world, strict) = with_guarded_role().await;
+    guardrail(&world, "other");
+    let rule = Fault::status(400).on("POST", ASSIGN);
+    world.openrouter.faults().add(rule);
+    let body = json!({"guardrail": "other", "description": "new"});
+    world.write(ROLE, body).await.unwrap_err();
+    let role = world.role("app").await.unwrap();
+    assert_eq!(
+        (&role["guardrail"], &role["description"]),
+        (&json!("strict"), &json!(""))
+    );
+    world.key("app").await.unwrap();
+    assert_eq!(all_held_to(&world), [Some(strict)]);
+    assert_eq!(world.complaints().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_guardrail_that_is_cleared_stays_on_living_keys_and_the_next_has_none() {
+    for cleared in [json!(null), json!("")] {
+        let (world, strict) = with_guarded_role().await;
+        let answer = world
+            .write(ROLE, json!({"guardrail": cleared}))
+            .await
+            .unwrap();
+        let warnings = answer.unwrap().warnings;
+        assert!(warnings[0].contains("not taken off"), "{warnings:?}");
+        assert_eq!(all_held_to(&world), [Some(strict.clone())]);
+        let role = world.role("app").await.unwrap();
+        assert_eq!(
+            (&role["guardrail"], &role["guardrail_id"]),
+            (&json!(null), &json!(null))
+        );
+        world.write(ROTATE, Value::Null).await.unwrap();
+        assert_eq!(all_held_to(&world), [Some(strict), None]);
+        world.key("app").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn together_with_another_workspace_it_applies_from_the_next_key() {
+    let (world, strict) = with_guarded_role().await;
+    let account = world.openrouter.account();
+    let elsewhere = account.add_named_workspace("Team", "team").unwrap();
+    let there = account.add_guardrail(openrouter_simulator::NewGuardrail {
+        workspace_id: Some(elsewhere),
+        ..openrouter_simulator::NewGuardrail::named("there")
+    });
+    let refused = world.write(ROLE, json!({"workspace": "team"})).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("no guardrail named \"strict\""),
+        "{refused}"
+    );
+    let body = json!({"workspace": "team", "guardrail": "there"});
+    let warnings = world.write(ROLE, body).await.unwrap().unwrap().warnings;
+    assert!(
+        warnings[0].contains("workspace_id, guardrail cannot"),
+        "{warnings:?}"
+    );
+    assert_eq!(all_held_to(&world), [Some(strict.clone())]);
+    world.key("app").await.unwrap();
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(all_held_to(&world), [Some(strict), Some(there)]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_guardrail_that_was_taken_off_is_put_back_and_the_key_withheld_while_that_fails() {
+    for another in [false, true] {
+        let (world, strict) = with_guarded_role().await;
+        world.write(ROTATE, Value::Null).await.unwrap();
+        let account = world.openrouter.account();
+        let other = guardrail(&world, "other");
+        for key in account.keys() {
+            if another {
+                account.assign_guardrail(&key.hash, &other).unwrap();
+            } else {
+                account.unassign_guardrail(&key.hash);
+            }
+        }
+        let fails = Fault::status(500).on("POST", ASSIGN).times(4);
+        world.openrouter.faults().add(fails);
+        world.restart().await;
+        world.quiet().await;
+        world.forgive_unguarded();
+        let refusal = world.key("app").await.unwrap_err();
+        assert!(refusal.contains("not handed out before"), "{refusal}");
+        world.pass(60).await;
+        assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
+        world.key("app").await.unwrap();
+        assert_eq!(world.complaints().await, [""; 0]);
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_guardrail_that_is_gone_withholds_the_key_until_the_role_has_another_or_none() {
+    for next in [json!("other"), json!(null)] {
+        let (world, strict) = with_guarded_role().await;
+        world
+            .openrouter
+            .account()
+            .delete_guardrail(&strict)
+            .unwrap();
+        world.restart().await;
+        world.quiet().await;
+        let refusal = world.key("app").await.unwrap_err();
+        assert!(
+            refusal.contains("did not find what the request names"),
+            "{refusal}"
+        );
+        guardrail(&world, "other");
+        world.write(ROLE, json!({"guardrail": next})).await.unwrap();
+        world.key("app").await.unwrap();
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_comparison_costs_a_request_for_a_hundred_assignments_and_none_without_guardrails() {
+    let (world, _) = with_guarded_role().await;
+    world.openrouter.requests().reset();
+    world.restart().await;
+    world.quiet().await;
+    let lists = world.openrouter.requests().to("GET", ASSIGN);
+    assert_eq!(lists.len(), 1);
+    world.write(ROLE, json!({"guardrail": null})).await.unwrap();
+    world.openrouter.requests().reset();
+    world.restart().await;
+    world.quiet().await;
+    let counts = world.openrouter.requests().counts();
+    assert_eq!(counts, [("GET /keys".to_owned(), 1)].into());
+}
+
+/// A world with the role `ci`, which is held to the guardrail `strict`, and two leases of it.
+async fn with_guarded_leases() -> (World, String) {
+    let world = World::connected().await;
+    let strict = guardrail(&world, "strict");
+    let ci = json!({"credential_type": "dynamic", "guardrail": "strict", "ttl": 3_000});
+    world.write(CI, ci).await.unwrap();
+    world.lease().await.unwrap();
+    world.lease().await.unwrap();
+    (world, strict)
+}
+
+#[tokio::test]
+async fn another_guardrail_reaches_every_key_under_a_lease_at_once() {
+    let (world, strict) = with_guarded_leases().await;
+    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
+    let other = guardrail(&world, "other");
+    let answer = world
+        .write(CI, json!({"guardrail": "other"}))
+        .await
+        .unwrap();
+    assert!(answer.is_none(), "there is nothing to warn of");
+    assert_eq!(all_held_to(&world), vec![Some(other.clone()); 2]);
+    world.lease().await.unwrap();
+    assert_eq!(all_held_to(&world), vec![Some(other); 3]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_change_that_is_unclear_is_carried_out_for_leases_too_whoever_leads() {
+    for fails_over in [false, true] {
+        let (world, _) = with_guarded_leases().await;
+        let other = guardrail(&world, "other");
+        let rule = Fault::status(500).on("POST", ASSIGN).times(2);
+        world.openrouter.faults().add(rule);
+        let answer = world.node().write(CI, json!({"guardrail": "other"})).await;
+        let warnings = answer.unwrap().unwrap().warnings;
+        assert!(warnings[0].contains("tried again"), "{warnings:?}");
+        let shown = world.read(CI).await.unwrap().unwrap();
+        assert!(
+            shown.warnings[0].contains("guardrail yet"),
+            "{:?}",
+            shown.warnings
+        );
+        if fails_over {
+            world.restart().await;
+        }
+        world.pass(60).await;
+        assert_eq!(all_held_to(&world), vec![Some(other); 2]);
+        let shown = world.read(CI).await.unwrap().unwrap();
+        assert_eq!(shown.warnings, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_leases_that_is_refused_is_taken_back() {
+    let (world, strict) = with_guarded_leases().await;
+    guardrail(&world, "other");
+    let rule = Fault::status(400).on("POST", ASSIGN);
+    world.openrouter.faults().add(rule);
+    world
+        .write(CI, json!({"guardrail": "other"}))
+        .await
+        .unwrap_err();
+    let role = world.role("ci").await.unwrap();
+    assert_eq!(role["guardrail_id"], strict);
+    world.pass(60).await;
+    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
+}
+
+#[tokio::test]
+async fn a_key_that_was_ordered_before_its_role_was_given_another_guardrail_is_not_handed_out() {
+    for first in [None, Some("strict")] {
+        let world = World::connected().await;
+        guardrail(&world, "strict");
+        let other = guardrail(&world, "other");
+        let ci = json!({"credential_type": "dynamic", "guardrail": first, "ttl": 3_000});
+        world.write(CI, ci).await.unwrap();
+        world
+            .openrouter
+            .faults()
+            .add(Fault::held().on("POST", "/keys"));
+        let (node, changed) = (world.node(), world.node());
+        let read = node.read("creds/ci");
+        let change = async {
+            while world.openrouter.faults().held() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let answer = changed.write(CI, json!({"guardrail": "other"})).await;
+            world.openrouter.faults().clear();
+            answer
+        };
+        let (read, change) = tokio::join!(read, change);
+        change.unwrap();
+        let refusal = read.unwrap_err().to_string();
+        assert!(refusal.contains("read again"), "{refusal}");
+        world.quiet().await;
+        assert_eq!(world.openrouter.account().count(), 0);
+        assert!(world.intents().is_empty());
+        let lease = world.lease().await.unwrap();
+        assert_eq!(
+            held_to(&world, lease["key_hash"].as_str().unwrap()),
+            Some(other)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_guardrail_that_was_taken_off_a_leases_key_is_put_back() {
+    let (world, strict) = with_guarded_leases().await;
+    for key in world.openrouter.account().keys() {
+        world.openrouter.account().unassign_guardrail(&key.hash);
+    }
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
+}
+
+#[tokio::test]
+async fn a_key_that_storage_had_forgotten_is_held_to_the_guardrail_when_it_is_taken_in() {
+    let (world, strict) = with_guarded_role().await;
+    let snapshot = world.snapshot().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let newest = world.openrouter.account().keys().pop().unwrap();
+    world.openrouter.account().unassign_guardrail(&newest.hash);
+    world.restore(snapshot).await;
+    world.restart().await;
+    world.pass(60).await;
+    assert_eq!(held_to(&world, &newest.hash), Some(strict));
+    assert_eq!(world.violations().await, [""; 0]);
+}

@@ -1,0 +1,200 @@
+//! Stores that are committed and reported as failed, by a server that stays in office: its cache goes
+//! on having what was there before. What this node hands out and what its successor will read must
+//! become the same again before anybody relies on the difference.
+
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Storage;
+
+use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
+
+/// In seconds: after so long a store takes no effect any more that it has not taken.
+const OUTLIVED: i64 = 120;
+
+#[tokio::test]
+async fn a_deletion_that_was_refused_is_not_gone_on_with_by_the_next_leader() {
+    for path in [ROLE, FORGET] {
+        let world = World::with_role().await;
+        world.node().storage.unheard_when_putting(ROLE);
+        let answer = match path {
+            ROLE => world.delete(ROLE, Value::Null).await,
+            _ => world.write(FORGET, Value::Null).await,
+        };
+        answer.unwrap_err();
+        world.quiet().await;
+        assert_eq!(
+            world.version().await,
+            1,
+            "{path}: readers still get the key"
+        );
+        world.restart().await;
+        world.quiet().await;
+        assert_eq!(world.version().await, 1, "{path}");
+        assert_eq!(world.violations().await, [""; 0], "{path}");
+        assert_eq!(world.broken_promises(), [""; 0], "{path}");
+    }
+}
+
+/// A server carries on with a handler's call although nobody waits for the handler any more.
+#[tokio::test]
+async fn a_deletion_of_which_nobody_awaits_the_answer_is_seen_through_or_undone() {
+    let world = World::with_role().await;
+    let node = world.node();
+    node.storage.late_when_putting(ROLE);
+    node.delete(ROLE, Value::Null).await.unwrap_err();
+    world.quiet().await;
+    // It overtakes the store by which the role was confirmed at once.
+    node.storage.commit_what_is_late().await;
+    world.pass(OUTLIVED).await;
+    let stored = world.storage.get(ROLE).await.unwrap();
+    let is_served = world.key("app").await.is_ok();
+    assert_eq!(stored.is_some(), is_served);
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(world.key("app").await.is_ok(), is_served);
+}
+
+#[tokio::test]
+async fn a_switch_that_was_reported_as_failed_shortens_nobodys_lease() {
+    let world = World::with_role().await;
+    world.write(ROLE, json!({"ttl": 540})).await.unwrap();
+    world.node().storage.unheard_when_putting(ROLE);
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    // Shortly before the outcome is certain somebody relies on the key that is handed out.
+    world.pass(OUTLIVED - 10).await;
+    assert_eq!(world.version().await, 1);
+    world.restart().await;
+    world.pass(1_200).await;
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+/// The second rotation waits for the first, whose switch is committed unheard, and the server's cache
+/// drops the entry between two of its reads.
+#[tokio::test]
+async fn a_rotation_that_reads_the_role_twice_loses_no_key_of_it() {
+    let world = World::with_role().await;
+    let (node, faults) = (world.node(), world.openrouter.faults());
+    faults.add(Fault::held().on("POST", "/keys"));
+    node.storage.unheard_when_putting(ROLE);
+    node.storage.drop_from_cache_after(1);
+    let release = async {
+        while faults.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        faults.clear();
+    };
+    let (first, _, ()) = tokio::join!(
+        node.write(ROTATE, Value::Null),
+        node.write(ROTATE, Value::Null),
+        release
+    );
+    first.unwrap_err();
+    world.pass(900).await;
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+/// The server remembers that there is no such entry, so that the fence has none to write again.
+#[tokio::test]
+async fn a_creation_that_was_reported_as_failed_leaves_no_role_with_a_dead_key() {
+    let world = World::connected().await;
+    world.node().storage.unheard_when_putting(ROLE);
+    world.write(ROLE, json!({})).await.unwrap_err();
+    world.quiet().await;
+    assert!(world.role("app").await.is_none());
+    assert!(world.storage.get(ROLE).await.unwrap().is_some());
+    world.pass(OUTLIVED).await;
+    world.quiet().await;
+    assert!(world.storage.get(ROLE).await.unwrap().is_none());
+    assert!(world.openrouter.account().keys().is_empty());
+    world.restart().await;
+    world.pass(900).await;
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.key("app").await.ok(), None);
+}
+
+/// The doubt dies with the process, the server's cache does not.
+#[tokio::test]
+async fn a_plugin_that_dies_after_such_a_creation_leaves_the_doubt_to_the_next() {
+    let world = World::connected().await;
+    world.node().storage.unheard_when_putting(ROLE);
+    world.write(ROLE, role()).await.unwrap_err();
+    world.restart_plugin().await;
+    world.quiet().await;
+    assert!(world.role("app").await.is_none());
+    world.pass(OUTLIVED).await;
+    world.quiet().await;
+    assert!(world.storage.get(ROLE).await.unwrap().is_none());
+    world.pass(900).await;
+    assert!(world.openrouter.account().keys().is_empty());
+    assert!(world.intents().is_empty());
+}
+
+#[tokio::test]
+async fn a_role_that_comes_about_after_the_next_process_has_begun_is_looked_after() {
+    let world = World::connected().await;
+    let maker = world.node();
+    maker.storage.late_when_putting(ROLE);
+    maker.write(ROLE, role()).await.unwrap_err();
+    world.restart_plugin().await;
+    world.quiet().await;
+    assert!(world.role("app").await.is_none());
+    maker.storage.commit_what_is_late().await;
+    world.pass(3_700).await;
+    assert_eq!(world.version().await, 2, "it is rotated when that is due");
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_dynamic_role_that_was_reported_as_not_stored_is_what_every_node_says_it_is() {
+    let world = World::connected().await;
+    let body = json!({"credential_type": "dynamic"});
+    world.node().storage.unheard_when_putting(CI);
+    world.write(CI, body.clone()).await.unwrap_err();
+    world.pass(OUTLIVED).await;
+    world.quiet().await;
+    let said = world.role("ci").await.is_some();
+    world.restart().await;
+    assert_eq!(world.role("ci").await.is_some(), said);
+    world.write(CI, body).await.unwrap();
+    world.lease().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_role_that_was_confirmed_costs_nothing_more() {
+    let world = World::with_role().await;
+    world.node().storage.unheard_when_putting(ROLE);
+    let body = json!({"description": "new"});
+    world.write(ROLE, body).await.unwrap_err();
+    world.pass(OUTLIVED).await;
+    world.quiet().await;
+    let before = world.node().storage.calls();
+    world.pass_without_calls(1_200).await;
+    // Nothing but the harness's own reads of the key.
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["rotation_status"], "success");
+    let calls = world.node().storage.calls() - before;
+    assert!(calls < 20, "{calls} calls in twenty idle minutes");
+}
+
+/// The other side of it: a store that fails again and again is tried again, but not without a pause.
+#[tokio::test]
+async fn storage_that_goes_on_failing_is_not_tried_without_a_pause() {
+    let world = World::with_role().await;
+    let node = world.node();
+    node.storage.deposed_when_putting(ROLE);
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    let before = node.storage.calls();
+    world.quiet().await;
+    let at_once = node.storage.calls() - before;
+    assert!(at_once < 8, "{at_once} calls at once");
+    assert_eq!(world.openrouter.account().keys().len(), 2);
+    assert_eq!(
+        world.openrouter.requests().to("DELETE", "/keys/*"),
+        [],
+        "it may be the successor's"
+    );
+}

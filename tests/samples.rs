@@ -1,0 +1,133 @@
+//! Every sample is run or checked by a command that it names. A sample that nothing checks is a failure here.
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// JSON has no comments: the command that checks each of these files.
+    const WITHOUT_COMMENTS: [(&str, &str); 3] = [
+        ("sdk/package.json", "scripts/sdks"),
+        ("sdk/package-lock.json", "scripts/sdks"),
+        ("prometheus/dashboard.json", "scripts/test prometheus"),
+    ];
+
+    #[test]
+    fn every_sample_names_a_check_that_knows_it() {
+        let samples = samples();
+        assert!(samples.len() > 25, "{samples:?}");
+        let unchecked: Vec<String> = samples
+            .iter()
+            .filter_map(|sample| what_is_wrong_with(sample).map(|why| format!("{sample}: {why}")))
+            .collect();
+        assert!(unchecked.is_empty(), "{}", unchecked.join("\n"));
+    }
+
+    #[test]
+    fn the_page_of_the_samples_names_every_folder() {
+        let page = text("samples/README.md");
+        for sample in samples() {
+            let (folder, _) = sample.split_once('/').expect("every sample has a folder");
+            assert!(page.contains(&format!("]({folder})")), "{folder}");
+        }
+    }
+
+    fn what_is_wrong_with(sample: &str) -> Option<String> {
+        let commands = commands_of(sample);
+        if commands.is_empty() {
+            return Some("it names no command that checks it".to_owned());
+        }
+        let strangers = commands
+            .into_iter()
+            .filter(|command| !is_known(sample, &source(command)));
+        let strangers: Vec<String> = strangers.collect();
+        let list = strangers.join(", ");
+        (!strangers.is_empty()).then(|| format!("{list} does not know it"))
+    }
+
+    /// The commands that a sample says it is checked by.
+    fn commands_of(sample: &str) -> Vec<String> {
+        if let Some((_, command)) = WITHOUT_COMMENTS.iter().find(|(name, _)| *name == sample) {
+            return vec![(*command).to_owned()];
+        }
+        let text = text(&format!("samples/{sample}"));
+        let quoted = text.split('`').skip(1).step_by(2);
+        let commands = quoted.filter(|quoted| {
+            quoted.starts_with("scripts/test ")
+                || *quoted == "scripts/sdks"
+                || quoted.starts_with("samples/check ")
+        });
+        commands.map(str::to_owned).collect()
+    }
+
+    /// What a command does, as text.
+    fn source(command: &str) -> String {
+        match command.split_once(' ') {
+            Some(("scripts/test", module)) => {
+                let module = root().join("tests/acceptance").join(module);
+                let files = match module.is_dir() {
+                    true => files_below(&module),
+                    false => vec![module.with_extension("rs")],
+                };
+                let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
+                texts.collect()
+            }
+            Some((script, subject)) => {
+                let script = text(script);
+                let begin = script.find(&format!("\ncheck_{subject}() {{"));
+                let begin = begin.unwrap_or_else(|| panic!("`{command}` is no command"));
+                // Up to the next subject.
+                let rest = &script[begin..];
+                rest.split("\n# --- ").next().unwrap().to_owned()
+            }
+            None => text(command),
+        }
+    }
+
+    /// Whether the source names the file, or takes the whole folder.
+    fn is_known(sample: &str, source: &str) -> bool {
+        let path = Path::new(sample);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let (folder, _) = sample.split_once('/').unwrap();
+        source.contains(name)
+            || source.contains(&format!("\"{stem}\""))
+            || source.contains(&format!("cp -r \"$samples/{folder}\""))
+    }
+
+    /// Every sample, by its path below the folder.
+    fn samples() -> Vec<String> {
+        let folder = root().join("samples");
+        let files = files_below(&folder);
+        let names = files.iter().map(|file| {
+            let name = file.strip_prefix(&folder).unwrap();
+            name.to_str().unwrap().to_owned()
+        });
+        // The page, and the command itself.
+        names
+            .filter(|name| name != "README.md" && name != "check")
+            .collect()
+    }
+
+    fn files_below(folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files.extend(files_below(&path));
+            } else {
+                files.push(path);
+            }
+        }
+        files.sort();
+        files
+    }
+
+    fn text(file: &str) -> String {
+        fs::read_to_string(root().join(file)).unwrap()
+    }
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+}
