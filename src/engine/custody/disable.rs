@@ -127,7 +127,7 @@ async fn note(
     let now = guard.engine().now();
     if role.current.hash == *hash {
         let unfit = role.unfit.map(|unfit| unfit.reason);
-        if !matches!(unfit, Some(Misfit::Gone | Misfit::Disabled)) {
+        if !unfit.is_some_and(Misfit::is_dead) {
             return Ok(());
         }
         role.unfit = None;

@@ -94,6 +94,12 @@ impl Handout {
                 let how = format!("is gone at OpenRouter, as was found at {since}");
                 return Err(dead(key, &how));
             }
+            Some(Withheld::Held(since)) => {
+                let how = format!(
+                    "was replaced and disabled before storage was restored, as was found at {since}"
+                );
+                return Err(dead(key, &how));
+            }
             Some(Withheld::Disabled(since)) => {
                 return Err(Error::Unusable(format!(
                     "the role's key was disabled at OpenRouter by somebody, as was found at {since}; it \

@@ -199,7 +199,7 @@ fn differs(expected: &Expected, key: &Key) -> bool {
     }
     match expected.part {
         Part::Current { limits, unfit } => {
-            let known_not_to_work = matches!(unfit, Some(Misfit::Gone | Misfit::Disabled));
+            let known_not_to_work = unfit.is_some_and(Misfit::is_dead);
             key.disabled != known_not_to_work
                 || limits.is_some_and(|granted| !key.limits.agree_with(&granted))
         }

@@ -75,13 +75,13 @@ impl Settling<'_> {
             }
             Presence::There(key) => *key,
         };
-        if key.disabled && before != Some(Misfit::Disabled) {
+        if key.disabled && !matches!(before, Some(Misfit::Disabled | Misfit::Held)) {
             let message = "somebody has disabled the current key at OpenRouter; it is not handed out \
                            any more, and not replaced by itself";
             self.unfit(role, Misfit::Disabled, Drift::CurrentKeyDisabled, message)
                 .await?;
         }
-        if !key.disabled && matches!(before, Some(Misfit::Gone | Misfit::Disabled)) {
+        if !key.disabled && before.is_some_and(Misfit::is_dead) {
             role.unfit = None;
             self.guard.store(role).await?;
             let message = "the current key works again at OpenRouter; it is handed out again";

@@ -27,7 +27,7 @@ impl RotatingRole {
     pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
         let now = new.since;
         let old = self.current;
-        let disabled = |unfit: &Unfit| unfit.reason == Misfit::Disabled;
+        let disabled = |unfit: &Unfit| matches!(unfit.reason, Misfit::Disabled | Misfit::Held);
         let disabled_outside = self.unfit.filter(disabled).map(|unfit| unfit.since);
         let mut superseded = self.superseded;
         let leased_until = after(now, self.definition.rotation.ttl)
@@ -117,13 +117,19 @@ impl RotatingRole {
     /// to be replaced again.
     pub fn take_in(&mut self, key: Key, place: &Place, now: Timestamp) {
         let since = key.created_at.unwrap_or(now);
-        if since >= self.current.since && self.unfit.is_none() {
-            let reason = Misfit::Outdated;
-            self.unfit = Some(Unfit {
+        if since >= self.current.since {
+            let reason = match self.unfit.map(|unfit| unfit.reason) {
+                None => Some(Misfit::Outdated),
+                // It was not somebody else who has disabled it.
+                Some(Misfit::Disabled) => Some(Misfit::Held),
+                Some(Misfit::Gone | Misfit::Held | Misfit::Outdated) => None,
+            };
+            let now_unfit = reason.map(|reason| Unfit {
                 reason,
                 since: now,
                 asked: None,
             });
+            self.unfit = now_unfit.or(self.unfit);
         }
         self.superseded.push(SupersededKey {
             // By the order in which they were found: what it was when it was made, nobody knows.

@@ -207,9 +207,22 @@ pub enum Misfit {
     /// Somebody has disabled it at OpenRouter: they pulled the plug, so it is not handed out, and not
     /// replaced by itself either.
     Disabled,
+    /// It is disabled at OpenRouter, which has a newer one of the role's: it was replaced before, and held
+    /// since. So it is not handed out, and replaced again.
+    Held,
     /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
     /// wanted that. It works as long as nobody knows of its time to be revoked.
     Outdated,
+}
+
+impl Misfit {
+    /// Whether the key does not work.
+    pub fn is_dead(self) -> bool {
+        match self {
+            Self::Gone | Self::Disabled | Self::Held => true,
+            Self::Outdated => false,
+        }
+    }
 }
 
 /// Something that did not work and is tried again.

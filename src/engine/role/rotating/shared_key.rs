@@ -46,6 +46,8 @@ pub enum Withheld {
     Gone(Timestamp),
     /// Somebody had disabled it at OpenRouter then: they pulled the plug.
     Disabled(Timestamp),
+    /// It was found then to have been replaced before, and held since.
+    Held(Timestamp),
     /// It is not held to the role's guardrail yet, for this reason.
     Unguarded(Cow<'static, str>),
 }
@@ -74,6 +76,7 @@ impl SharedKey {
         let unfit = role.unfit.and_then(|unfit| match unfit.reason {
             Misfit::Gone => Some(Withheld::Gone(unfit.since)),
             Misfit::Disabled => Some(Withheld::Disabled(unfit.since)),
+            Misfit::Held => Some(Withheld::Held(unfit.since)),
             Misfit::Outdated => None,
         });
         let withheld = match (role.deletion, unfit) {

@@ -242,6 +242,11 @@ fn misfit(unfit: &Unfit) -> String {
             "at {since} the current key was found to be disabled at OpenRouter; it is not handed out, \
              and not replaced by itself: enable it there, or replace it by rotate-role"
         ),
+        Misfit::Held => format!(
+            "at {since} the current key was found to be disabled at OpenRouter, which has a newer key of \
+             this role than the storage, which was restored from an older state; the rotation is done \
+             again"
+        ),
         Misfit::Outdated => format!(
             "at {since} OpenRouter was found to have a newer key of this role than the storage, \
              which was restored from an older state; the rotation is done again"

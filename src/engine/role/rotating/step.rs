@@ -186,7 +186,7 @@ fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
     let unfit = role.unfit.filter(|unfit| match unfit.reason {
         Misfit::Gone => !role.definition.rotation.automated,
         Misfit::Disabled => true,
-        Misfit::Outdated => false,
+        Misfit::Held | Misfit::Outdated => false,
     })?;
     let asked = unfit.asked.unwrap_or(unfit.since);
     let wait = seconds_until(unfit.since, asked).clamp(SOONEST_ASKED, LATEST_ASKED);
@@ -207,7 +207,9 @@ pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
             reason: Misfit::Disabled,
             ..
         }) => return Due::Never,
-        Some(Unfit { reason, since, .. }) if policy.automated || reason == Misfit::Outdated => {
+        Some(Unfit { reason, since, .. })
+            if policy.automated || matches!(reason, Misfit::Held | Misfit::Outdated) =>
+        {
             return Due::Now { since };
         }
         _ if !policy.automated => return Due::Never,
