@@ -78,7 +78,7 @@ enum HandedOut {
     /// A rotating role: the same key to every reader.
     Shared(Arc<SharedKey>),
     /// A dynamic role: a key of their own to each.
-    OneEach(DynamicRole),
+    OneEach(Box<DynamicRole>),
 }
 
 impl HandedOut {
@@ -99,7 +99,7 @@ impl HandedOut {
                 }
                 Self::Shared(shared)
             }
-            Role::Dynamic(role) => Self::OneEach(*role),
+            Role::Dynamic(role) => Self::OneEach(role),
         })
     }
 }

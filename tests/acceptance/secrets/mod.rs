@@ -163,6 +163,7 @@ fn mistakes(mount: &Mount, api_key: &str) -> Vec<(&'static str, Value)> {
             "rotate-role/app",
             json!({"rotation_grace_period": WRONG_MANAGEMENT_KEY}),
         ),
+        ("lookup", json!({"key_hash": api_key})),
     ]
 }
 
@@ -177,6 +178,10 @@ async fn document(witness: &mut Witness<'_>, mount: &Mount) {
         "creds/app",
         "static-creds/app",
         "rotate-role/app",
+        "keys/default",
+        "lookup",
+        "status",
+        "metrics",
     ] {
         witness.keep(mount.help(path).await.ok());
     }

@@ -1,8 +1,9 @@
 //! Somebody who uses the engine in every way there is, and keeps every answer.
 
-use openrouter_simulator::{Fault, Rule};
+use openrouter_simulator::{Fault, NewKey, Rule};
 use serde_json::{Value, json};
 
+use super::WRONG_MANAGEMENT_KEY;
 use super::places::Places;
 use crate::harness::{Mount, Reply};
 
@@ -51,13 +52,13 @@ impl<'a> Witness<'a> {
         reply
     }
 
-    /// Whether something was asked of a path of the engine, in which `{name}` stands for any name.
+    /// Whether something was asked of a path of the engine, in which a part in braces stands for any name.
     pub(super) fn asked(&self, method: &str, template: &str) -> bool {
         let template = self.mount.at(template);
         self.requests.iter().any(|request| {
             let (asked, path) = request.split_once(' ').expect("a method and a path");
             let path = path.split('?').next().unwrap_or_default();
-            let same = |(part, given): (&str, &str)| part == "{name}" || part == given;
+            let same = |(part, given): (&str, &str)| part.starts_with('{') || part == given;
             asked == method
                 && path.split('/').count() == template.split('/').count()
                 && template.split('/').zip(path.split('/')).all(same)
@@ -81,6 +82,7 @@ impl<'a> Witness<'a> {
         self.connections().await;
         self.roles().await;
         self.leases().await;
+        self.custody().await;
         self.disconnects().await;
         self.mount.openrouter.recover();
     }
@@ -165,6 +167,32 @@ impl<'a> Witness<'a> {
         }
         // One that is left for the next fault.
         self.keep(mount.read("creds/ci").await);
+    }
+
+    /// The account's keys, and one of them that somebody found.
+    async fn custody(&mut self) {
+        let mount = self.mount;
+        let by_hand = NewKey::named("by hand");
+        let unmanaged = mount.openrouter.account().create_key(by_hand);
+        let hash = &unmanaged.hash;
+        let one = format!("keys/default/{hash}");
+        let disable = format!("disable-key/default/{hash}");
+        let revoke = format!("revoke-key/default/{hash}");
+        let lookup = |field: &str, value: &str| mount.write("lookup", json!({field: value}));
+        for reply in [
+            mount.list("keys/default").await,
+            mount.read("keys/default").await,
+            mount.read(&one).await,
+            lookup("api_key", unmanaged.secret()).await,
+            lookup("api_key", WRONG_MANAGEMENT_KEY).await,
+            lookup("key_hash", hash).await,
+            mount.write(&disable, json!({})).await,
+            mount.write(&revoke, json!({})).await,
+            mount.read("status").await,
+            mount.read("metrics").await,
+        ] {
+            self.keep(reply);
+        }
     }
 
     /// What a user can get wrong with a secret in hand.
