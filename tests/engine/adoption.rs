@@ -1,7 +1,7 @@
 //! An existing key becomes a role's first one: what is taken from it, what is refused, and that it is a
 //! key like any other from then on.
 
-use openrouter_simulator::{Fault, KeyChanges, LimitReset, NewKey};
+use openrouter_simulator::{Fault, KeyChanges, LimitReset, NewGuardrail, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{CI, ROLE, ROTATE, World};
@@ -37,9 +37,11 @@ async fn an_applications_key_becomes_the_roles_and_nothing_about_it_changes() {
     let warnings = adopt(&world, key.secret(), json!({})).await.unwrap();
     assert!(warnings[0].contains("rotate-role/app"), "{warnings:?}");
     let requests = world.openrouter.requests().counts();
+    // The key by itself, by its hash, and what it is assigned to.
     let proof = [
-        ("GET /key".to_owned(), 1),
-        (format!("GET /keys/{}", key.hash), 1),
+        "GET /key",
+        "GET /keys/*",
+        "GET /guardrails/assignments/keys",
     ];
     assert_eq!(
         requests.values().sum::<usize>(),
@@ -81,6 +83,74 @@ async fn an_applications_key_becomes_the_roles_and_nothing_about_it_changes() {
     );
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_guardrail_of_the_key_becomes_the_roles_unless_the_write_names_another() {
+    for named in [None, Some("other")] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let [strict, other] = ["strict", "other"].map(|name| {
+            let guardrail = NewGuardrail::named(name);
+            account.add_guardrail(guardrail)
+        });
+        let key = account.create_key(NewKey::named("chatbot"));
+        account.assign_guardrail(&key.hash, &strict).unwrap();
+        let more = named.map_or(json!({}), |name| json!({"guardrail": name}));
+        adopt(&world, key.secret(), more).await.unwrap();
+        let wanted = if named.is_some() { &other } else { &strict };
+        assert_eq!(account.guardrail_of(&key.hash).as_ref(), Some(wanted));
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["guardrail_id"], **wanted, "{named:?}");
+        assert_eq!(role["current_key"]["guardrail_id"], **wanted);
+        world.key("app").await.unwrap();
+        world.write(ROTATE, json!({})).await.unwrap();
+        let next = world.key("app").await.unwrap();
+        let next = next["key_hash"].as_str().unwrap();
+        assert_eq!(account.guardrail_of(next).as_ref(), Some(wanted));
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_be_held_to_the_guardrail_is_not_adopted() {
+    let world = World::connected().await;
+    let account = world.openrouter.account();
+    account.add_guardrail(NewGuardrail::named("strict"));
+    let key = account.create_key(NewKey::named("chatbot"));
+    let assign = "/guardrails/*/assignments/keys";
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(403).on("POST", assign));
+    let body = json!({"guardrail": "strict"});
+    adopt(&world, key.secret(), body.clone()).await.unwrap_err();
+    assert!(world.role("app").await.is_none());
+    // What is unclear is tried again, and the key is not handed out before.
+    faults.add(Fault::LostReply.on("POST", assign));
+    let warnings = adopt(&world, key.secret(), body).await.unwrap();
+    assert!(
+        warnings.iter().any(|w| w.contains("tried again")),
+        "{warnings:?}"
+    );
+    world.key("app").await.unwrap_err();
+    world.pass(60).await;
+    world.key("app").await.unwrap();
+    assert!(account.key(&key.hash).unwrap().deleted_at.is_none());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_binds_roles_binds_those_that_adopt() {
+    let world = World::connected().await;
+    let bounds = json!({"max_limit": 10});
+    world.write("config", bounds).await.unwrap();
+    let key = by_hand(&world);
+    let reason = adopt(&world, key.secret(), json!({})).await.unwrap_err();
+    assert!(reason.contains("max_limit"), "{reason}");
+    assert!(world.role("app").await.is_none());
+    let less = json!({"limit": 7});
+    adopt(&world, key.secret(), less).await.unwrap();
+    let limit = world.openrouter.account().key(&key.hash).unwrap().limit;
+    assert_eq!(limit, Some(7.0));
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ fn row(field: &str, names: &Names) -> Row {
     };
     let of_limits = |values, part| Row {
         dynamic: Some(Next),
+        put_back: true,
         ..both(values, Current, part)
     };
     let rotating = |values| Row {
@@ -121,6 +122,7 @@ fn row(field: &str, names: &Names) -> Row {
         "rotation_window" => cleared(Nothing, rotating([json!(3_600), json!(7_200)])),
         "rotate_at" => cleared(Nothing, rotating([json!("03:00"), json!("04:00")])),
         "disable_automated_rotation" => rotating([json!(true), json!(false)]),
+        "revocation_hold" => rotating([json!(3_600), json!(7_200)]),
         "rotation_grace_period" => rotating([json!(1_000), json!(2_000)]),
         "key_max_lifetime" => Row {
             rotating: Some(Next),
@@ -277,6 +279,9 @@ fn parts(account: &Account, key: &Key, is_other: bool) -> Shown {
     ])
 }
 
+/// What only the creation of a role takes, to adopt a key: see `adoption.rs`.
+const OF_ADOPTION: [&str; 2] = ["api_key", "force"];
+
 /// The fields of a role, as the engine's own description has them.
 async fn schema() -> Vec<String> {
     let world = World::empty().await;
@@ -293,7 +298,15 @@ async fn schema() -> Vec<String> {
         schema["properties"].as_object().cloned()
     });
     let properties: Map<String, Value> = body.expect("a role can be written");
-    properties.into_iter().map(|(name, _)| name).collect()
+    let names = properties.into_iter().map(|(name, _)| name);
+    let names: Vec<String> = names.collect();
+    let is_there = |name: &&str| names.iter().any(|there| there == name);
+    assert!(OF_ADOPTION.iter().all(|name| is_there(name)), "{names:?}");
+    let of_adoption = |name: &String| OF_ADOPTION.contains(&name.as_str());
+    names
+        .into_iter()
+        .filter(|name| !of_adoption(name))
+        .collect()
 }
 
 /// How a field is changed.

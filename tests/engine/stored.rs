@@ -123,7 +123,12 @@ async fn bind(world: &World) {
         let body = json!({"guardrail": "strict", "creator_user_id": "user_one"});
         world.write(role, body).await.unwrap();
     }
-    let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d"});
+    world
+        .write(ROLE, json!({"revocation_hold": 7_000}))
+        .await
+        .unwrap();
+    let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d",
+        "reconcile_interval": 1_800});
     world.write("config", bounds).await.unwrap();
 }
 

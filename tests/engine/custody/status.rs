@@ -32,7 +32,7 @@ async fn roles_and_keys_are_counted_as_they_come_and_go() {
     let told = status(&world).await;
     assert_eq!(
         told["keys"],
-        json!({"current": 1, "superseded": 1, "leased": 1, "pending": 0, "lost": 0})
+        json!({"current": 1, "superseded": 1, "held": 0, "leased": 1, "pending": 0, "lost": 0})
     );
     assert_eq!(
         told["roles"],
