@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Data, Operation};
 
 use crate::harness::{Answer, FORGET, ROTATE, World};
+pub(crate) use status::metric;
 
 impl World {
     /// A read with these query parameters.

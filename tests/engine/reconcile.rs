@@ -9,6 +9,7 @@ mod leased;
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 
+use crate::custody::metric;
 use crate::harness::{ROLE, ROTATE, World};
 
 /// In seconds: the default interval.
@@ -64,6 +65,50 @@ fn change(world: &World, hash: &str, changes: KeyChanges) {
         .account()
         .change_key(hash, &changes)
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_found_is_counted_and_so_is_what_belongs_to_nobody() {
+    let world = monthly(json!({})).await;
+    let app = current(&world).await;
+    let changes = KeyChanges {
+        limit: Some(Some(500.0)),
+        ..KeyChanges::default()
+    };
+    world
+        .openrouter
+        .account()
+        .change_key(&app, &changes)
+        .unwrap();
+    // Of another life of the role, made before the work begins.
+    let name = seen(&world, &app).name;
+    let (words, nonce) = name.rsplit_once("vault-").unwrap();
+    let mount = &nonce[..8];
+    let stray = format!("{words}vault-{mount}{:024x}", 7);
+    let stray = openrouter_simulator::NewKey::named(stray);
+    let stray = world.openrouter.account().create_key(stray).hash;
+    world.pass(1).await;
+    world.restart().await;
+    world.quiet().await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    let connection = &status["connections"]["default"];
+    assert_eq!(connection["stray_keys"], 1);
+    let now = world.time.now().to_string();
+    assert_eq!(connection["last_reconciliation"], now.as_str());
+    assert_eq!(status["last_reconciliation"], now.as_str());
+    assert_eq!(status["two_copies"], json!(null));
+    for (sample, value) in [
+        (r#"drift_total{drift="limits_changed"}"#, 1.0),
+        (r#"stray_keys{connection="default"}"#, 1.0),
+        ("two_copies", 0.0),
+    ] {
+        let sample = format!("vault_openrouter_{sample}");
+        assert_eq!(metric(&world, &sample).await, Some(value), "{sample}");
+    }
+    world.openrouter.account().delete_key(&stray).unwrap();
+    world.pass(HOUR).await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert_eq!(status["connections"]["default"]["stray_keys"], 0);
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ async fn status(world: &World) -> Data {
 }
 
 /// The value of a sample; `None` when there is no such line.
-async fn metric(world: &World, sample: &str) -> Option<f64> {
+/// The value of a sample in the metrics, if it is there.
+pub(crate) async fn metric(world: &World, sample: &str) -> Option<f64> {
     let answer = world.read("metrics").await.unwrap().unwrap().data;
     assert_eq!(answer["http_status_code"], 200);
     let body = BASE64_STANDARD.decode(answer["http_raw_body"].as_str().unwrap());

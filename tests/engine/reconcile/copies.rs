@@ -58,6 +58,11 @@ async fn two_live_copies_of_one_storage_notice_each_other_and_take_no_key_away_i
     // Both rotate, and both compare within an hour after that.
     live(&world, &copy, 3 * HOUR, async || {}).await;
     assert!(is_warned(&role(&world.node()).await.1));
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert!(
+        is_warned(&[status["two_copies"]["message"].to_string()]),
+        "{status:?}"
+    );
     assert!(is_warned(&role(&copy).await.1));
 
     let mut served = BTreeSet::new();
