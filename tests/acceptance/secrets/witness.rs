@@ -178,6 +178,9 @@ impl<'a> Witness<'a> {
         let one = format!("keys/default/{hash}");
         let disable = format!("disable-key/default/{hash}");
         let revoke = format!("revoke-key/default/{hash}");
+        let adopt = |key: &str| mount.write("roles/adopted", json!({"api_key": key}));
+        // It is unmanaged again then.
+        let give_back = mount.write("forget-role/adopted", json!({"revoke_keys": false}));
         let lookup = |field: &str, value: &str| mount.write("lookup", json!({field: value}));
         for reply in [
             mount.list("keys/default").await,
@@ -186,6 +189,13 @@ impl<'a> Witness<'a> {
             lookup("api_key", unmanaged.secret()).await,
             lookup("api_key", WRONG_MANAGEMENT_KEY).await,
             lookup("key_hash", hash).await,
+            adopt(WRONG_MANAGEMENT_KEY).await,
+            adopt(unmanaged.secret()).await,
+            mount.read("roles/adopted").await,
+            mount
+                .write("restore-key/app", json!({"key_version": 1}))
+                .await,
+            give_back.await,
             mount.write(&disable, json!({})).await,
             mount.write(&revoke, json!({})).await,
             mount.read("status").await,
