@@ -1,6 +1,6 @@
 //! Handing a rotating role's current key out.
 //!
-//! A read costs no call to OpenRouter, and one storage call a minute: see
+//! A read costs no call to OpenRouter, and only now and then a storage call: see
 //! [`cache`](crate::engine::cache). What it promises is in [`Handout`]. The one read that waits is one that
 //! meets a dead key whose rotation is due: see [`awaiting`].
 

@@ -83,19 +83,21 @@ enum HandedOut {
 
 impl HandedOut {
     /// What the role hands out now: no storage call if it is a rotating one that was read a short while
-    /// ago, else one.
+    /// ago and whose key still works, else one.
     async fn by(engine: &Engine, name: &RoleName) -> Result<Self, Error> {
         let key = name.key();
-        if let Some(shared) = engine.cache.get(&key) {
+        let cached = engine.cache.cached(&key);
+        // Its successor may be there already.
+        if let Some(shared) = cached.filter(|shared| shared.works(engine.now())) {
             return Ok(Self::Shared(shared));
         }
-        let pending = engine.cache.about_to_read();
+        let pending = engine.cache.about_to_read(&key);
         Ok(match Role::require(&*engine.storage, name).await? {
             Role::Rotating(role) => {
                 let shared = Arc::new(SharedKey::of(*role));
                 // A reason not to hand a key out is looked at anew each time.
                 if shared.withheld.is_none() {
-                    pending.keep(&key, &shared);
+                    pending.keep(&shared);
                 }
                 Self::Shared(shared)
             }

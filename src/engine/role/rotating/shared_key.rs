@@ -103,6 +103,13 @@ impl SharedKey {
     }
 }
 
+impl SharedKey {
+    /// Whether it has not expired.
+    pub fn works(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+}
+
 impl Cacheable for SharedKey {
     /// By a node that is not told when another one changes the role: whatever that one does short of an
     /// emergency or a deletion, it leaves the key a ninth of `ttl` more than `ttl` from then on (see
