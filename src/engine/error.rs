@@ -64,6 +64,19 @@ impl Error {
         move |reason| Self::OpenRouter { doing, reason }
     }
 
+    /// The error of a change that was refused, and cannot be taken back since a role as it was before is
+    /// `beyond` its connection's bounds by now.
+    #[must_use]
+    pub fn that_stays(self, beyond: Self) -> Self {
+        match beyond {
+            Self::Invalid(beyond) | Self::Missing(beyond) => Self::Incomplete(format!(
+                "{self}; the role stays as it was written, since its former definition is not possible \
+                 any more ({beyond})"
+            )),
+            other => other,
+        }
+    }
+
     /// The reason in one word, of which there are few: for counters.
     pub fn label(&self) -> &'static str {
         match self {

@@ -43,7 +43,7 @@ mod retire;
 mod unclaimed;
 mod whose;
 
-pub use guard::hold;
+pub use guard::{half_done, hold};
 pub use holdings::{Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, strike};
 pub use pin::pin;

@@ -76,6 +76,7 @@ pub async fn issue(
         key: key.clone(),
         until: after(now, ttl),
         workspace_id: role.terms.workspace_id.clone(),
+        placed: false,
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, now)),
     };

@@ -144,8 +144,11 @@ impl Stored for Role {
     /// 3: workspace, guardrail and creator as they were written; of each key its guardrail.
     const VERSION: u32 = 3;
 
-    fn upgrade(&mut self, _from: u32) {
-        if let Self::Rotating(role) = self {
+    fn upgrade(&mut self, from: u32) {
+        // Later formats say of each key where it is, which may be elsewhere than the next one will be.
+        if from < 2
+            && let Self::Rotating(role) = self
+        {
             role.place_keys_by_definition();
         }
     }
