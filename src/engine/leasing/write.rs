@@ -25,7 +25,7 @@ pub async fn write(
     let (engine, name) = (guard.engine(), guard.name());
     let mut role = DynamicRole::apply(name, before, fields)?;
     let old_terms = before.map(|before| &before.terms);
-    let unclear = pin(engine, old_terms, &mut role.terms, fields).await?;
+    let looked_up = pin(guard, old_terms, &mut role.terms, fields).await?;
     if before == Some(&role) {
         return try_guardrail_again(guard, role, fields).await;
     }
@@ -37,7 +37,7 @@ pub async fn write(
     let bounds = guard
         .within_bounds(&role.terms, Some(role.lifetime()))
         .await?;
-    let mut warnings = Vec::from_iter(unclear);
+    let mut warnings = looked_up;
     let longest = capped(role.max_ttl, engine.system.max_lease_ttl().await?);
     if longest < role.max_ttl {
         warnings.push(format!(
@@ -66,7 +66,8 @@ pub async fn write(
         leases.place_by(storage, name, &before.terms).await?;
     }
     // Leases of an earlier role of this name may be on their way to another guardrail than they had.
-    let inherits = before.is_none() && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
+    let inherits =
+        before.is_none() && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
     // Stored together with the wish, before any key is assigned anything: should it stay unclear whether
     // that happened, no later write takes the keys for being held to what their records say.
     role.unproved |= inherits || !leases.unguarded(name, &role).is_empty();
@@ -206,17 +207,27 @@ struct View<'a> {
 ///
 /// # Errors
 /// Storage's own.
-pub async fn delete(guard: &RoleGuard<'_>) -> Result<Option<Response>, Error> {
-    let books = guard.engine().books().await?;
+pub async fn delete(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<Option<Response>, Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    let leases = engine.books().await?.leases;
+    leases.place_by(&*engine.storage, name, &role.terms).await?;
+    let unguarded = leases.unguarded(name, role).len();
     guard.forget().await?;
-    books.leases.forget_guardrail(guard.name());
-    let living = books.leases.of_role(guard.name());
-    Ok((living > 0).then(|| {
-        Response::default().with_warnings([format!(
-            "{living} leases of the role are alive; they cannot be renewed any more, stay \
-             revocable, and their keys are deleted when they end"
-        )])
-    }))
+    let living = leases.of_role(name);
+    let alive = (living > 0).then(|| {
+        format!(
+            "{living} leases of the role are alive; they cannot be renewed any more, stay revocable, \
+             and their keys are deleted when they end"
+        )
+    });
+    let unguarded = (unguarded > 0).then(|| {
+        format!(
+            "{unguarded} of their keys were not held to the role's last guardrail yet, and are not held \
+             to it any more; revoke their leases if they must not go on without it"
+        )
+    });
+    let warnings: Vec<String> = alive.into_iter().chain(unguarded).collect();
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
 const LIMIT_IS_PER_LEASE: &str = "\

@@ -28,7 +28,7 @@ pub async fn create(
     let engine = guard.engine();
     let mut definition = apply(guard.name(), None, fields)?;
     definition.check(engine.now())?;
-    let unclear = pin(engine, None, &mut definition.terms, fields).await?;
+    let looked_up = pin(guard, None, &mut definition.terms, fields).await?;
     drop(within_bounds(guard, &definition).await?);
     let life = Life::new(&*engine.randomness);
     let first = NextKey {
@@ -42,7 +42,7 @@ pub async fn create(
     };
     let (key, in_flight) = first.mint().await?;
     let mut warnings = of_creation(&definition);
-    warnings.extend(unclear);
+    warnings.extend(looked_up);
     let role = RotatingRole {
         definition,
         life,
@@ -79,7 +79,7 @@ pub async fn update(
     let mut definition = apply(guard.name(), Some(&before.definition), fields)?;
     definition.check(now)?;
     let old_terms = &before.definition.terms;
-    let unclear = pin(engine, Some(old_terms), &mut definition.terms, fields).await?;
+    let looked_up = pin(guard, Some(old_terms), &mut definition.terms, fields).await?;
     if definition == before.definition {
         return try_guardrail_again(guard, before, fields).await;
     }
@@ -90,7 +90,7 @@ pub async fn update(
     let asks_for_limits = definition.terms.limits != before.definition.terms.limits;
     let role = before.clone().redefined(definition, now);
     let mut warnings = of_update(&before, &role, now);
-    warnings.extend(unclear);
+    warnings.extend(looked_up);
     // The wish is stored before a living key is touched: should the process die in between, the keys
     // get guardrail and limits later.
     guard.store(&role).await?;
@@ -133,9 +133,14 @@ async fn try_guardrail_again(
     if !fields.has("guardrail") || role.unguarded_keys().is_empty() {
         return Ok(Vec::new());
     }
-    let _in_use = guard.engine().links.use_for_making(&role.definition.terms.connection)?;
+    let _in_use = guard
+        .engine()
+        .links
+        .use_for_making(&role.definition.terms.connection)?;
     let (role, failure) = apply_guardrail(guard, role).await?;
-    Ok(Vec::from_iter(failure.map(|reason| unguarded(&role, &reason))))
+    Ok(Vec::from_iter(
+        failure.map(|reason| unguarded(&role, &reason)),
+    ))
 }
 
 /// The warning of a change of guardrail that is stored and not carried out.

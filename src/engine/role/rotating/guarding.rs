@@ -185,6 +185,35 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_leaves_every_key_in_doubt_until_it_is_proved() {
+        let mut role = role_of(Some(id('1')));
+        let (old, current) = (role.superseded[0].hash.clone(), role.current.hash.clone());
+        let before = role.clone();
+        let mut wish = role.definition.clone();
+        wish.terms.guardrail_id = Some(id('2'));
+        role = role.redefined(wish, at(120));
+        assert!(role.lacks_its_guardrail());
+        let wanted = |guardrail| {
+            let guardrail = id(guardrail);
+            [
+                (old.clone(), guardrail.clone()),
+                (current.clone(), guardrail),
+            ]
+        };
+        assert_eq!(unguarded(&role), wanted('2'));
+        let mut taken_back = role.clone();
+        taken_back.take_back_doubts(&before);
+        let taken_back = taken_back.redefined(before.definition.clone(), at(120));
+        assert!(taken_back.is_guarded() && !taken_back.lacks_its_guardrail());
+        // As after a refusal, but nobody knows whether nothing was done.
+        role = role.redefined(before.definition, at(120));
+        assert_eq!(unguarded(&role), wanted('1'));
+        role.note_guarded(&old, &id('1'));
+        role.note_guarded(&current, &id('1'));
+        assert!(!role.lacks_its_guardrail());
+    }
+
+    #[test]
     fn keys_of_another_place_keep_what_they_were_made_with() {
         let mut role = role_of(Some(id('1')));
         let terms = &mut role.definition.terms;
