@@ -38,7 +38,8 @@ pub enum Error {
     /// The current key cannot be handed out, and only somebody's doing changes that.
     #[error("{0}")]
     Unusable(String),
-    /// The current key cannot be handed out until the engine itself has replaced it.
+    /// The current key cannot be handed out until the engine itself has replaced it, or has held it to its
+    /// guardrail.
     #[error("{0}")]
     Awaited(String),
     /// The answer could not be put together.

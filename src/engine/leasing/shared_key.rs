@@ -95,7 +95,7 @@ impl Handout {
                 return Err(dead(key, &how));
             }
             Some(Withheld::Unguarded(reason)) => {
-                return Err(Error::Unusable(format!(
+                return Err(Error::Awaited(format!(
                     "the role's key is not handed out before it is held to the role's guardrail: {reason}"
                 )));
             }
