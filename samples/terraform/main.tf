@@ -83,7 +83,7 @@ ephemeral "vault_generic_endpoint" "team_a" {
     api_url          = var.api_url
     allowed_roles    = ["team-a-*"]
     max_limit        = 20
-    max_key_lifetime = 30 * 24 * 60 * 60
+    max_key_lifetime = 90 * 24 * 60 * 60
   })
 }
 
@@ -110,8 +110,8 @@ resource "vault_generic_endpoint" "app" {
   path       = "${vault_mount.openrouter.path}/roles/app"
   # A read of a role also has its status, which is not Terraform's.
   ignore_absent_fields = true
-  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none. To take
-  # a limit off write `limit = null`: a line that is only removed leaves it as it is, and the plan is empty.
+  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none. To have
+  # no guardrail write `guardrail = null`: a line that is only removed leaves it as it is, and the plan is empty.
   data_json = jsonencode({
     limit                 = 25
     limit_reset           = "monthly"

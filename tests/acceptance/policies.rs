@@ -219,7 +219,7 @@ async fn parameters_of_every_path_that_takes_some_are_governed_by_policies() {
         }
         path "openrouter/forget-role/*" {
           capabilities       = ["update", "sudo"]
-          allowed_parameters = { "revoke_keys" = ["true"] }
+          allowed_parameters = { "revoke_keys" = [true, "true"] }
         }
         path "openrouter/revoke-key/*" {
           capabilities      = ["update", "sudo"]
@@ -227,7 +227,7 @@ async fn parameters_of_every_path_that_takes_some_are_governed_by_policies() {
         }
         path "openrouter/disable-key/*" {
           capabilities       = ["update", "sudo"]
-          allowed_parameters = { "disabled" = ["true"] }
+          allowed_parameters = { "disabled" = [true, "true"] }
         }
         path "openrouter/lookup" {
           capabilities       = ["update"]
@@ -243,6 +243,8 @@ async fn parameters_of_every_path_that_takes_some_are_governed_by_policies() {
         (force.as_str(), json!({"force": true})),
         (force.as_str(), json!({"force": false})),
         (disable.as_str(), json!({"disabled": false})),
+        (disable.as_str(), json!({"disabled": "false"})),
+        ("forget-role/app", json!({"revoke_keys": "false"})),
         ("lookup", json!({"api_key": secret})),
     ] {
         let refused = holder.write(&mount.at(path), body).await;

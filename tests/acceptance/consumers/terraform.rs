@@ -84,15 +84,23 @@ async fn a_second_plan_is_empty_and_only_null_clears_a_field() {
         assert_eq!(read.field(field), written, "{field}");
     }
     let mut fields = app();
-    fields.as_object_mut().unwrap().remove("limit");
-    fields.as_object_mut().unwrap().remove("limit_reset");
+    fields.as_object_mut().unwrap().remove("guardrail");
     site.root.write(path, fields.clone()).await.ok();
-    assert_eq!(site.root.read(path).await.ok().field("limit"), 25);
+    assert_eq!(
+        site.root.read(path).await.ok().field("guardrail"),
+        GUARDRAIL
+    );
+    fields["guardrail"] = Value::Null;
+    site.root.write(path, fields.clone()).await.ok();
+    let read = site.root.read(path).await.ok();
+    assert_eq!(read.field("guardrail"), &Value::Null);
+    // That the connection does not allow.
     fields["limit_reset"] = Value::Null;
     fields["limit"] = Value::Null;
-    site.root.write(path, fields).await.ok();
-    let read = site.root.read(path).await.ok();
-    assert_eq!(read.field("limit"), &Value::Null);
+    site.root
+        .write(path, fields)
+        .await
+        .refused(400, &["has no limit"]);
 }
 
 /// A server with the plugin in its catalog and nothing mounted, and an OpenRouter.
@@ -247,7 +255,7 @@ fn team_connection() -> Value {
         "api_url": null,
         "allowed_roles": ["team-a-*"],
         "max_limit": 20,
-        "max_key_lifetime": 30 * 24 * 60 * 60,
+        "max_key_lifetime": 90 * 24 * 60 * 60,
     })
 }
 
