@@ -187,7 +187,7 @@ impl Engine {
     /// When keys under a role's leases are to be held to its guardrail; `None` when all are.
     fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
         let leases = self.books_if_open()?.leases;
-        if leases.unguarded(name, &role.terms).is_empty() {
+        if leases.unguarded(name, role).is_empty() {
             return None;
         }
         let failure = role.guardrail_failure.as_ref();

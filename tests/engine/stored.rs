@@ -62,6 +62,88 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
     }
 }
 
+/// Stores an entry as the build of an earlier format wrote it.
+async fn rewrite(world: &World, key: &str, change: impl FnOnce(&mut Value)) {
+    let value = world.storage.get(key).await.unwrap().unwrap();
+    let mut entry: Value = serde_json::from_slice(&value).unwrap();
+    change(&mut entry);
+    let (key, value) = (key.to_owned(), entry.to_string().into_bytes());
+    world.storage.put(Entry { key, value }).await.unwrap();
+}
+
+/// A guardrail of the workspace `team`, whose id is the second result.
+fn guardrail_of_a_team(world: &World) -> (String, String) {
+    let account = world.openrouter.account();
+    let team = account.add_named_workspace("Team", "team").unwrap();
+    let there = account.add_guardrail(NewGuardrail {
+        workspace_id: Some(team.clone()),
+        ..NewGuardrail::named("there")
+    });
+    (there, team)
+}
+
+#[tokio::test]
+async fn a_key_of_format_2_is_where_its_entry_says_and_not_where_the_next_one_will_be() {
+    let world = World::with_role().await;
+    let (there, team) = guardrail_of_a_team(&world);
+    let body = json!({"workspace_id": team});
+    world.write(ROLE, body).await.unwrap();
+    rewrite(&world, ROLE, |entry| entry["version"] = json!(2)).await;
+    world.restart().await;
+    let answer = world.write(ROLE, json!({"guardrail": "there"})).await;
+    let warnings = answer.unwrap().unwrap().warnings;
+    assert!(warnings[0].contains("next rotation"), "{warnings:?}");
+    world.key("app").await.unwrap();
+    world.write(ROTATE, json!({})).await.unwrap();
+    let account = world.openrouter.account();
+    let held = account.keys().into_iter();
+    let held: Vec<_> = held.map(|key| account.guardrail_of(&key.hash)).collect();
+    assert_eq!(held, [None, Some(there)]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_lease_of_the_first_format_is_in_the_workspace_that_its_role_had() {
+    for is_moved in [false, true] {
+        let world = World::connected().await;
+        let (there, team) = guardrail_of_a_team(&world);
+        let account = world.openrouter.account();
+        let here = account.add_guardrail(NewGuardrail::named("here"));
+        let body = json!({"credential_type": "dynamic", "workspace_id": team, "ttl": 3_000});
+        world.write(CI, body).await.unwrap();
+        let old = world.lease().await.unwrap()["key_hash"].clone();
+        let record = world.intents().remove(0);
+        rewrite(&world, &record, |entry| {
+            entry["version"] = json!(1);
+            let data = entry["data"].as_object_mut().unwrap();
+            data.retain(|field, _| field != "workspace_id" && field != "requester");
+        })
+        .await;
+        world.restart().await;
+        let held = || account.guardrail_of(old.as_str().unwrap());
+        if is_moved {
+            let away = json!({"workspace_id": "", "guardrail": "here"});
+            world.write(CI, away).await.unwrap();
+            world.restart().await;
+            world.pass(60).await;
+            assert_eq!(held(), None, "it is not there");
+            let new = world.lease().await.unwrap()["key_hash"].clone();
+            let new = account.guardrail_of(new.as_str().unwrap());
+            assert_eq!(new, Some(here));
+            let back = json!({"workspace_id": team, "guardrail": "there"});
+            world.write(CI, back).await.unwrap();
+        } else {
+            world
+                .write(CI, json!({"guardrail": "there"}))
+                .await
+                .unwrap();
+        }
+        assert_eq!(held(), Some(there), "{is_moved}");
+        assert_eq!(world.renew(600).await.unwrap().as_secs(), 600);
+        world.revoke().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
     let world = World::with_role().await;

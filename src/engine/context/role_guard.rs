@@ -145,6 +145,9 @@ impl<'a> RoleGuard<'a> {
         engine.board.forget(name);
         engine.keeper.forget(&Task::Tend(name.clone()));
         engine.roster.remove(name);
+        if let Some(books) = engine.books_if_open() {
+            books.leases.forget_guardrail(name);
+        }
         tracing::info!(mount = engine.mount, role = %name, "deleted a role");
         Ok(())
     }

@@ -77,6 +77,7 @@ pub async fn issue(
         until: after(now, ttl),
         workspace_id: minted.place.workspace_id.clone(),
         granted: Some(role.terms.limits),
+        placed: false,
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, now)),
     };

@@ -107,7 +107,7 @@ impl Handout {
                 )));
             }
             Some(Withheld::Unguarded(reason)) => {
-                return Err(Error::Unusable(format!(
+                return Err(Error::Awaited(format!(
                     "the role's key is not handed out before it is held to the role's guardrail: {reason}"
                 )));
             }

@@ -1,6 +1,7 @@
 //! The paths `config` and `config/:name`.
 
 mod verify;
+mod within;
 
 use std::sync::Arc;
 
@@ -8,16 +9,15 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use crate::engine::connection::{Bounds, Connection, fields, missing};
+use crate::engine::connection::{Connection, fields, missing};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Holdings;
 use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
-use crate::engine::role::Role;
 use crate::engine::stored;
 use crate::engine::survey;
 use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
-use crate::logical::{Operation, Response, StorageError};
+use crate::logical::{Operation, Response};
 use crate::openrouter::{Usd, WorkspaceId};
 
 /// Both paths: the bare one is the connection named `default`.
@@ -147,7 +147,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     let mut warnings = Vec::new();
     let bounds_before = before.as_ref().map(|before| before.bounds.clone());
     if bounds_before.unwrap_or_default() != connection.bounds {
-        warnings.extend(require_roles_within(&engine, &name, &connection.bounds).await?);
+        let within = within::require_roles(&engine, &name, &connection.bounds).await;
+        warnings.extend(within.map_err(|reason| within::with_way_out(reason, before.is_none()))?);
     }
     let link = engine.links.trial(&name, &connection)?;
     if call.fields.switch("verify_connection").unwrap_or(true) {
@@ -166,8 +167,10 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     } else if before.is_none_or(|before| verify::reaches_elsewhere(&before, &connection)) {
         connection.proof = None;
     }
-    connection.store(&*engine.storage, &name).await?;
+    let stored = connection.store(&*engine.storage, &name).await;
+    // Even of a store that failed by its answer: it may have been committed.
     engine.links.forget(&name).await;
+    stored?;
     survey::plan(&engine, &name, connection.reconcile_interval);
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
@@ -186,50 +189,6 @@ fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Addres
     };
     let is_stored = brought.expose_secret() == before.management_key.expose_secret();
     Ok(before.address.moved(is_stored, &*engine.randomness))
-}
-
-/// Refuses bounds that a role which uses the connection is beyond. Held off meanwhile by the
-/// connection's lock, no role is stored: see
-/// [`RoleGuard::within_bounds`](crate::engine::context::RoleGuard::within_bounds).
-async fn require_roles_within(
-    engine: &Engine,
-    connection: &ConnectionName,
-    bounds: &Bounds,
-) -> Result<Option<String>, Error> {
-    let (now, mut beyond, mut unreadable) = (engine.now(), Vec::new(), None);
-    for name in Role::names(&*engine.storage).await? {
-        let role = match Role::load(&*engine.storage, &name).await {
-            Ok(role) => role,
-            Err(Error::Storage(StorageError::Malformed { .. })) => {
-                unreadable = Some(name);
-                continue;
-            }
-            Err(reason) => return Err(reason),
-        };
-        let Some(role) = role.filter(|role| role.terms().connection == *connection) else {
-            continue;
-        };
-        let limit = role.terms().limits.limit;
-        let checked = bounds.check(connection, &name, limit, role.lifetime(now));
-        if let Err(reason) = checked {
-            beyond.push((name, reason));
-        }
-    }
-    if let Some((_, reason)) = beyond.first() {
-        let names: Vec<String> = beyond.iter().map(|(name, _)| name.to_string()).collect();
-        return Err(Error::Invalid(format!(
-            "{} roles that use the connection would be beyond its bounds: {}; change them first \
-             ({reason})",
-            names.len(),
-            names.join(", ")
-        )));
-    }
-    Ok(unreadable.map(|name| {
-        format!(
-            "role {:?} is unreadable; it may be beyond the connection's bounds",
-            name.to_string()
-        )
-    }))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -266,8 +225,10 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
         ))
         .into());
     }
-    engine.storage.delete(&name.key()).await?;
+    let deleted = engine.storage.delete(&name.key()).await;
+    // As after a write.
     engine.links.forget(&name).await;
+    deleted?;
     let unreadable = holdings.unreadable.iter().map(|role| {
         format!(
             "role {:?} is unreadable; it may have used the connection",

@@ -153,7 +153,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
             rotation::delete(&guard, *role).await?;
             Ok(None)
         }
-        Some(Role::Dynamic(_)) => Ok(leasing::delete(&guard).await?),
+        Some(Role::Dynamic(role)) => Ok(leasing::delete(&guard, &role).await?),
     }
 }
 

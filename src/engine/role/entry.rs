@@ -146,8 +146,9 @@ impl Stored for Role {
     const VERSION: u32 = 3;
 
     fn upgrade(&mut self, from: u32) {
-        if let Self::Rotating(role) = self
-            && from < 2
+        // Later formats say of each key where it is, which may be elsewhere than the next one will be.
+        if from < 2
+            && let Self::Rotating(role) = self
         {
             role.place_keys_by_definition();
         }

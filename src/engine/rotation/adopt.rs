@@ -51,7 +51,7 @@ pub async fn adopt(
         ..asked
     };
     definition.check(now)?;
-    let unclear = pin(engine, None, &mut definition.terms, fields).await?;
+    let unclear = pin(guard, None, &mut definition.terms, fields).await?;
     let bounds = within_bounds(guard, &definition).await?;
     let own = OwnKey {
         secret,

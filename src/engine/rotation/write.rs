@@ -29,7 +29,7 @@ pub async fn create(
     let engine = guard.engine();
     let mut definition = apply(guard.name(), None, fields)?;
     definition.check(engine.now())?;
-    let unclear = pin(engine, None, &mut definition.terms, fields).await?;
+    let looked_up = pin(guard, None, &mut definition.terms, fields).await?;
     drop(within_bounds(guard, &definition).await?);
     let life = Life::new(&*engine.randomness);
     let first = NextKey {
@@ -43,7 +43,7 @@ pub async fn create(
     };
     let (key, in_flight) = first.mint().await?;
     let mut warnings = of_creation(&definition);
-    warnings.extend(unclear);
+    warnings.extend(looked_up);
     let role = RotatingRole {
         definition,
         life,
@@ -85,9 +85,9 @@ pub async fn update(
     let mut definition = apply(guard.name(), Some(&before.definition), fields)?;
     definition.check(now)?;
     let old_terms = &before.definition.terms;
-    let unclear = pin(engine, Some(old_terms), &mut definition.terms, fields).await?;
+    let looked_up = pin(guard, Some(old_terms), &mut definition.terms, fields).await?;
     if definition == before.definition {
-        return Ok(Vec::new());
+        return try_guardrail_again(guard, before, fields).await;
     }
     let connection = &definition.terms.connection;
     let _in_use = engine.links.use_for_making(connection)?;
@@ -96,7 +96,7 @@ pub async fn update(
     let asks_for_limits = definition.terms.limits != before.definition.terms.limits;
     let role = before.clone().redefined(definition, now);
     let mut warnings = of_update(&before, &role, now);
-    warnings.extend(unclear);
+    warnings.extend(looked_up);
     // The wish is stored before a living key is touched: should the process die in between, the keys
     // get guardrail and limits later.
     guard.store(&role).await?;
@@ -107,14 +107,11 @@ pub async fn update(
         (role, failure) = apply_guardrail(guard, role).await?;
         match failure {
             None => {}
-            Some(reason) if nothing_was_done(&reason) => {
-                take_back(guard, role, before).await?;
-                return Err(reason);
+            Some(reason) if nothing_was_done(&reason) && role.lacks_its_guardrail() => {
+                role.take_back_doubts(&before);
+                return Err(take_back(guard, role, before, reason).await);
             }
-            Some(reason) => warnings.push(format!(
-                "the role is changed, but {reason}; this is tried again until it is clear, and the \
-                 current key is not handed out before"
-            )),
+            Some(reason) => warnings.push(unguarded(&role, &reason)),
         }
     }
     // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
@@ -123,8 +120,7 @@ pub async fn update(
         match failure {
             None => {}
             Some(reason) if nothing_was_done(&reason) => {
-                take_back(guard, role, before).await?;
-                return Err(reason);
+                return Err(take_back(guard, role, before, reason).await);
             }
             Some(reason) => warnings.push(format!(
                 "the role is changed, but {reason}; this is tried again until it is clear"
@@ -134,19 +130,59 @@ pub async fn update(
     Ok(warnings)
 }
 
-/// Gives the role the definition that it had before a change that was refused. Readers may have been
-/// handed the key on the new terms meanwhile: what they were promised holds.
+/// Whoever writes the guardrail again that is still to be applied wants it tried now.
+async fn try_guardrail_again(
+    guard: &RoleGuard<'_>,
+    role: RotatingRole,
+    fields: &Fields,
+) -> Result<Vec<String>, Error> {
+    if !fields.has("guardrail") || role.unguarded_keys().is_empty() {
+        return Ok(Vec::new());
+    }
+    let _in_use = guard
+        .engine()
+        .links
+        .use_for_making(&role.definition.terms.connection)?;
+    let (role, failure) = apply_guardrail(guard, role).await?;
+    Ok(Vec::from_iter(
+        failure.map(|reason| unguarded(&role, &reason)),
+    ))
+}
+
+/// The warning of a change of guardrail that is stored and not carried out.
+fn unguarded(role: &RotatingRole, reason: &Error) -> String {
+    let unusable = if role.is_guarded() {
+        ""
+    } else {
+        ", and the current key is not handed out before"
+    };
+    format!("the role is changed, but {reason}; this is tried again until it is clear{unusable}")
+}
+
+/// Gives the role the definition that it had before a change that was refused, and returns the refusal.
+/// Readers may have been handed the key on the new terms meanwhile: what they were promised holds.
+///
+/// Meanwhile the connection's bounds may have been tightened to what the change asked for. Then what was
+/// written stays, and the error says so.
 async fn take_back(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
     before: RotatingRole,
-) -> Result<(), Error> {
+    refusal: Error,
+) -> Error {
+    let _bounds = match within_bounds(guard, &before.definition).await {
+        Ok(held) => held,
+        Err(reason) => return refusal.that_stays(reason),
+    };
     let mut role = role.redefined(before.definition, guard.engine().now());
     role.limits_failure = before.limits_failure;
     role.guardrail_failure = before.guardrail_failure;
     role.rotation_failure = before.rotation_failure;
     role.current.anchor = before.current.anchor;
-    guard.store(&role).await
+    match guard.store(&role).await {
+        Ok(()) => refusal,
+        Err(reason) => reason,
+    }
 }
 
 pub(super) fn nothing_was_done(reason: &Error) -> bool {

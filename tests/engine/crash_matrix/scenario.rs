@@ -2,6 +2,7 @@
 
 use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, NewKey};
 use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{CI, FORGET, Harm, ROLE, ROTATE, World, role};
 
@@ -315,11 +316,19 @@ impl Scenario {
                 world.pass(700).await;
                 Ok(None)
             }
-            // Between the dashboard and the comparison the key is handed out: nobody can know.
             Self::GuardrailTakenOff => {
                 world.restart().await;
-                world.pass(700).await;
+                world.quiet().await;
+                for _ in 0..700 {
+                    if is_noticed(world).await {
+                        break;
+                    }
+                    world.pass(1).await;
+                }
+                // Between the dashboard and the comparison the key is handed out: nobody can know. After
+                // that it is not.
                 world.forgive_unguarded();
+                world.pass(700).await;
                 Ok(None)
             }
             _ => unreachable!("{self:?} is about leases"),
@@ -395,6 +404,18 @@ async fn guard(world: &World, role: &str) {
     guardrails(world);
     let body = json!({"guardrail": "strict"});
     world.write(role, body).await.unwrap();
+}
+
+/// Whether the role says that its keys were taken off their guardrail, or they are back.
+async fn is_noticed(world: &World) -> bool {
+    let account = world.openrouter.account();
+    let is_held = |key: &openrouter_simulator::Key| account.guardrail_of(&key.hash).is_some();
+    if account.keys().iter().all(is_held) {
+        return true;
+    }
+    let stored = world.storage.get(ROLE).await.unwrap().unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    stored["entry"]["rotating"]["current"]["unguarded"] == true
 }
 
 /// The role is rotated, readers get its keys, and then storage is what it was before.

@@ -109,6 +109,11 @@ impl RotatingRole {
         self.guardrail_failure = None;
         self.rotation_failure = None;
         self.definition = definition;
+        // Stored together with the wish, before any key is assigned anything: should it stay unclear
+        // whether that happened, no later definition takes the key for being held where it was before.
+        for key in self.unguarded_keys() {
+            self.note_unguarded(&key.hash);
+        }
         self
     }
 

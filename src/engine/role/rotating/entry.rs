@@ -83,7 +83,8 @@ pub struct CurrentKey {
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whether it was found not to be held to that any more.
+    /// Whether it is not proved any more that it is held to that: it was found not to be, or is to be held
+    /// to another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
     /// Until when leases run that were handed out under a longer `ttl` than the role has now, with the
@@ -117,7 +118,8 @@ pub struct SupersededKey {
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whether it was found not to be held to that any more.
+    /// Whether it is not proved any more that it is held to that: it was found not to be, or is to be held
+    /// to another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
     /// When it is to be revoked.
