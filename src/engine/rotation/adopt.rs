@@ -38,6 +38,8 @@ pub async fn adopt(
     // Until the role is stored, so that the connection cannot be deleted in between.
     let _in_use = engine.links.use_for_making(&connection)?;
     let link = engine.links.open(&*engine.storage, &connection).await?;
+    // Before its management key is used.
+    link.bounds().allow(&connection, name)?;
     let hash = KeyHash::of(secret);
     // Nor may another role adopt it.
     let _alone = engine.adoption_locks.lock(hash.as_str()).await;
