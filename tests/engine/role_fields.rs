@@ -33,8 +33,9 @@ struct Row {
     dynamic: Option<Effect>,
     cleared: Option<Effect>,
     part: Part,
-    /// Whether what somebody makes of it at OpenRouter is put right when the work begins.
-    put_back: bool,
+    /// Of which keys what somebody makes of it at OpenRouter is put right when the work begins: the
+    /// current one and those under leases, or all that live.
+    put_back: Option<Effect>,
 }
 
 /// What a key shows of a field.
@@ -67,11 +68,11 @@ fn row(field: &str, names: &Names) -> Row {
         dynamic: Some(effect),
         cleared: None,
         part,
-        put_back: false,
+        put_back: None,
     };
     let of_limits = |values, part| Row {
         dynamic: Some(Next),
-        put_back: true,
+        put_back: Some(Current),
         ..both(values, Current, part)
     };
     let rotating = |values| Row {
@@ -104,7 +105,7 @@ fn row(field: &str, names: &Names) -> Row {
             cleared(Next, both(values, Next, Part::Workspace))
         }
         "guardrail" => Row {
-            put_back: true,
+            put_back: Some(Living),
             ..cleared(
                 Next,
                 both([json!("strict"), json!("other")], Living, Part::Guardrail),
@@ -301,7 +302,7 @@ async fn schema() -> Vec<String> {
     let names = properties.into_iter().map(|(name, _)| name);
     let names: Vec<String> = names.collect();
     let is_there = |name: &&str| names.iter().any(|there| there == name);
-    assert!(OF_ADOPTION.iter().all(|name| is_there(name)), "{names:?}");
+    assert!(OF_ADOPTION.iter().all(is_there), "{names:?}");
     let of_adoption = |name: &String| OF_ADOPTION.contains(&name.as_str());
     names
         .into_iter()
@@ -477,6 +478,15 @@ async fn outside(field: &str, kind: Kind) {
     assert_ne!(before, changed, "{field}");
     world.restart().await;
     world.quiet().await;
-    let expected = if row.put_back { before } else { changed };
+    let last = before.len() - 1;
+    let keys = before.into_iter().zip(changed).enumerate();
+    let expected = keys.map(|(number, (before, changed))| {
+        let is_put_back = match row.put_back {
+            Some(Current) => kind == Kind::Dynamic || number == last,
+            put_back => put_back == Some(Living),
+        };
+        if is_put_back { before } else { changed }
+    });
+    let expected: Vec<Shown> = expected.collect();
     assert_eq!(living(&world, &names), expected, "{field}, {kind:?}");
 }
