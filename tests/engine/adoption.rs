@@ -371,3 +371,19 @@ async fn an_expiry_that_comes_too_soon_is_said() {
     world.quiet().await;
     assert_eq!(world.key("soon").await.unwrap()["key_version"], 2);
 }
+
+#[tokio::test]
+async fn a_role_that_the_connection_does_not_allow_adopts_nothing_and_asks_nothing() {
+    let world = World::connected().await;
+    let key = by_hand(&world);
+    let bounded = json!({
+        "management_key": world.openrouter.management_key(), "api_url": world.gate_url(),
+        "allowed_roles": "team-a-*",
+    });
+    world.write("config", bounded).await.unwrap();
+    world.openrouter.requests().reset();
+    let refusal = adopt(&world, key.secret(), json!({})).await.unwrap_err();
+    assert!(refusal.contains("does not allow role"), "{refusal}");
+    let asked = world.openrouter.requests().all();
+    assert!(asked.is_empty(), "{asked:?}");
+}
