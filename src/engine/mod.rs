@@ -6,6 +6,7 @@
 //! | [`duties`] | what is done when something is due |
 //! | [`paths`] | what users meet: one file for each family of paths |
 //! | [`custody`] | every key that a management key sees, whose it is, and how it ends |
+//! | [`runs`] | jobs that take longer than a request may: rotating every role, tidying up, tearing down |
 //! | [`survey`] | comparing what is stored with what is at OpenRouter, when the work begins |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | handing keys out, and what becomes of their leases |
@@ -45,6 +46,7 @@ mod reference;
 mod retry;
 mod role;
 mod rotation;
+mod runs;
 mod stored;
 mod survey;
 mod task;

@@ -6,6 +6,7 @@
 //! - [`leases`]: the leases on keys of their own.
 //! - [`roster`]: every role as it was seen last.
 //! - [`ledger`]: what is still to be compared with what is at OpenRouter.
+//! - [`runs`]: jobs that take longer than a request may.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
 //! are reached through [`Books::open`] alone.
@@ -15,6 +16,7 @@ mod leases;
 mod ledger;
 mod looks;
 mod roster;
+mod runs;
 
 use std::sync::Arc;
 
@@ -26,15 +28,17 @@ pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use ledger::{Ledger, Owner};
 pub use looks::{Finding, Listing, OUTLIVED};
 pub use roster::{Condition, Overdue, Roster, Summary};
+pub use runs::{Named, Outcome, Run, Runs, TornDown, Work, while_torn_down};
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};
 
-/// The intents and the leases of a mount.
+/// The intents, the leases and the runs of a mount.
 #[derive(Default)]
 pub struct Books {
     intents: Arc<Intents>,
     leases: Arc<Leases>,
+    runs: Runs,
     /// Since when what earlier processes left is among them; `None` while it is not.
     since: Mutex<Option<Timestamp>>,
 }
@@ -69,7 +73,8 @@ impl Books {
             None => {
                 let logs = [self.intents.log(), self.leases.log()];
                 let left_out = wal::load(storage, &logs).await?;
-                left_out.into_iter().for_each(unreadable);
+                left_out.into_iter().for_each(&unreadable);
+                self.runs.load(storage, &unreadable).await?;
                 *opened.insert(now())
             }
         };
@@ -88,7 +93,13 @@ impl Books {
         let mut opened = self.since.lock().await;
         self.intents.forget_what_is_adrift();
         self.leases.forget();
+        self.runs.forget();
         *opened = None;
+    }
+
+    /// The runs, as far as this node knows of them: all, once the books are open.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     fn since(&self, since: Timestamp) -> OpenBooks {

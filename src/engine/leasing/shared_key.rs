@@ -94,6 +94,10 @@ impl Handout {
                 let how = format!("is gone at OpenRouter, as was found at {since}");
                 return Err(dead(key, &how));
             }
+            Some(Withheld::TornDown(since)) => {
+                let how = format!("was revoked by a teardown of the mount, since {since}");
+                return Err(dead(key, &how));
+            }
             Some(Withheld::Unguarded(reason)) => {
                 return Err(Error::Unusable(format!(
                     "the role's key is not handed out before it is held to the role's guardrail: {reason}"

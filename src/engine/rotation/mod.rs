@@ -9,6 +9,7 @@
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
 //! - [`apply_guardrail`] holds living keys to the guardrail that the role has.
+//! - [`manual`] is a rotation that a person asks for; [`teardown`] revokes all that a role has, and leaves it.
 //! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
 //! # What holds, whatever dies and whenever
@@ -22,12 +23,16 @@
 mod delete;
 mod forget;
 mod guarding;
+mod manual;
 mod next_key;
 mod perform;
+mod teardown;
 mod write;
 
 pub use delete::delete;
 pub use forget::forget;
 pub use guarding::apply_guardrail;
-pub use perform::{Rotation, Trigger, revoke_all, revoke_early, rotate, tend};
+pub use manual::rotate_by_hand;
+pub use perform::{revoke_all, revoke_early, tend};
+pub use teardown::tear_down;
 pub use write::{create, update};

@@ -165,6 +165,9 @@ pub struct Unfit {
 pub enum Misfit {
     /// OpenRouter does not know it any more, so it is not handed out.
     Gone,
+    /// A teardown of the mount revokes it, so it is not handed out; `asked` is when OpenRouter confirmed
+    /// that it is gone.
+    TornDown,
     /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
     /// wanted that. It works as long as nobody knows of its time to be revoked.
     Outdated,

@@ -44,6 +44,8 @@ pub enum Withheld {
     Deletion,
     /// OpenRouter did not know it any more then.
     Gone(Timestamp),
+    /// A teardown of the mount revokes it, since then.
+    TornDown(Timestamp),
     /// It is not held to the role's guardrail yet, for this reason.
     Unguarded(Cow<'static, str>),
 }
@@ -69,10 +71,14 @@ impl SharedKey {
             Some(failure) => Successor::Failed(failure.message),
             None => Successor::Due,
         };
-        let unfit = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone);
+        let unfit = role.unfit.and_then(|unfit| match unfit.reason {
+            Misfit::Gone => Some(Withheld::Gone(unfit.since)),
+            Misfit::TornDown => Some(Withheld::TornDown(unfit.since)),
+            Misfit::Outdated => None,
+        });
         let withheld = match (role.deletion, unfit) {
             (Some(_), _) => Some(Withheld::Deletion),
-            (None, Some(unfit)) => Some(Withheld::Gone(unfit.since)),
+            (None, Some(unfit)) => Some(unfit),
             (None, None) if guarded => None,
             (None, None) => Some(Withheld::Unguarded(match role.guardrail_failure {
                 Some(failure) => Cow::Owned(failure.message),

@@ -36,7 +36,7 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         prop::option::of((time(), failed())),
         guarded,
     );
-    let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::Outdated]);
+    let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::TornDown, Misfit::Outdated]);
     let unfit = prop::option::weighted(0.2, (misfits, time()));
     (
         policies(),
