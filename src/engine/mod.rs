@@ -147,4 +147,6 @@ The openrouter secrets engine keeps OpenRouter API keys: it makes them with a ma
 them out under leases, rotates them without downtime, and revokes them.
 
 Write a management key to `config`, describe a key in `roles/<name>`, and read it from
-`creds/<name>`.";
+`creds/<name>`.
+
+Disabling the mount leaves the keys of its roles alive: write to `teardown` first.";

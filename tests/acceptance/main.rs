@@ -61,6 +61,8 @@ mod roles;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod runs;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod servers;

@@ -232,7 +232,7 @@ struct TidyView<'a> {
     #[serde(flatten)]
     beginning: Beginning,
     dry_run: bool,
-    keys: &'a BTreeMap<KeyHash, String>,
+    keys: Vec<KeyView<'a>>,
     more: usize,
     removed: usize,
     kept: &'a BTreeMap<String, String>,
@@ -246,13 +246,26 @@ impl<'a> TidyView<'a> {
         Self {
             beginning: Beginning::of(run),
             dry_run,
-            keys,
+            keys: keys.iter().map(KeyView::of).collect(),
             more,
             removed: outcome.done,
             kept: &outcome.skipped.names,
             failed: &outcome.left.names,
             refusal: outcome.refusal.as_deref(),
         }
+    }
+}
+
+/// A key that was listed.
+#[derive(Serialize)]
+struct KeyView<'a> {
+    key_hash: &'a KeyHash,
+    key_name: &'a str,
+}
+
+impl<'a> KeyView<'a> {
+    fn of((key_hash, key_name): (&'a KeyHash, &'a String)) -> Self {
+        Self { key_hash, key_name }
     }
 }
 

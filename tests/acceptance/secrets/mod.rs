@@ -180,6 +180,9 @@ async fn document(witness: &mut Witness<'_>, mount: &Mount) {
         "rotate-role/app",
         "keys/default",
         "lookup",
+        "rotate-all/default",
+        "tidy/default",
+        "teardown",
         "status",
         "metrics",
     ] {

@@ -12,6 +12,8 @@ pub(super) enum Scenario {
     ScheduledRotation,
     ManualRotation,
     EmergencyRotation,
+    RotationOfAll,
+    EmergencyForAll,
     Retirement,
     LimitChange,
     DefinitionChange,
@@ -40,11 +42,13 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 29] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
         Self::EmergencyRotation,
+        Self::RotationOfAll,
+        Self::EmergencyForAll,
         Self::Retirement,
         Self::LimitChange,
         Self::DefinitionChange,
@@ -89,6 +93,8 @@ impl Scenario {
         match self {
             // Several keys, so that the scenario has something to go through.
             Self::EmergencyRotation
+            | Self::RotationOfAll
+            | Self::EmergencyForAll
             | Self::Retirement
             | Self::RoleDeletion
             | Self::ForgetRole
@@ -187,7 +193,7 @@ impl Scenario {
                 role
             }
             Self::GuardrailChange => json!({"guardrail": "stricter"}),
-            Self::EmergencyRotation => json!({"rotation_grace_period": 0}),
+            Self::EmergencyRotation | Self::EmergencyForAll => json!({"rotation_grace_period": 0}),
             Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
             Self::DefinitionChange => {
                 json!({"ttl": 60, "rotation_grace_period": 100, "key_name": "new"})
@@ -203,6 +209,9 @@ impl Scenario {
             | Self::GuardrailChange => world.write(ROLE, body).await,
             Self::ManualRotation | Self::EmergencyRotation | Self::GuardedRotation => {
                 world.write(ROTATE, body).await
+            }
+            Self::RotationOfAll | Self::EmergencyForAll => {
+                world.write("rotate-all/default", body).await
             }
             Self::RoleDeletion => world.delete(ROLE, body).await,
             Self::ForgetRole => world.write(FORGET, body).await,
@@ -299,6 +308,7 @@ impl Scenario {
         matches!(
             self,
             Self::EmergencyRotation
+                | Self::EmergencyForAll
                 | Self::RoleDeletion
                 | Self::ForgetRole
                 | Self::OlderStorageAfterAnEmergency
