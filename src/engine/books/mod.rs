@@ -6,7 +6,7 @@
 //! - [`leases`]: the leases on keys of their own.
 //! - [`roster`]: every role as it was seen last.
 //! - [`ledger`]: what is still to be compared with what is at OpenRouter.
-//! - [`runs`]: jobs that take longer than a request may.
+//! - [`runs`]: jobs that take longer than a request may; [`run`] is what is stored of one.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
 //! are reached through [`Books::open`] alone.
@@ -16,6 +16,7 @@ mod leases;
 mod ledger;
 mod looks;
 mod roster;
+mod run;
 mod runs;
 
 use std::sync::Arc;
@@ -28,7 +29,8 @@ pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use ledger::{Ledger, Owner};
 pub use looks::{Finding, Listing, OUTLIVED};
 pub use roster::{Condition, Overdue, Roster, Summary};
-pub use runs::{Named, Outcome, Run, Runs, TornDown, Work, while_torn_down};
+pub use run::{Named, Outcome, Run, Work};
+pub use runs::{Runs, TornDown, while_torn_down};
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};

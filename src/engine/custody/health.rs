@@ -19,6 +19,8 @@ pub struct MountHealth {
     pub connections: BTreeMap<ConnectionName, ConnectionHealth>,
     /// Living keys that are not in a role's entry.
     pub keys: OtherKeys,
+    /// Since when no key is handed out, since the mount is torn down.
+    pub torn_down_since: Option<Timestamp>,
 }
 
 /// How a connection is doing.
@@ -73,6 +75,7 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         roles: engine.roster.summary(engine.now()),
         connections,
         keys: other_keys(engine),
+        torn_down_since: engine.runs().torn_down_since(),
     })
 }
 

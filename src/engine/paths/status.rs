@@ -33,6 +33,7 @@ struct View<'a> {
     version: &'static str,
     working_since: Option<Timestamp>,
     last_reconciliation: Option<Timestamp>,
+    torn_down_since: Option<Timestamp>,
     connections: BTreeMap<&'a ConnectionName, ConnectionView<'a>>,
     roles: RolesView,
     attention: AttentionView<'a>,
@@ -106,6 +107,7 @@ impl<'a> View<'a> {
             version: env!("CARGO_PKG_VERSION"),
             working_since: roles.complete_since,
             last_reconciliation: roles.reconciled,
+            torn_down_since: health.torn_down_since,
             connections: connections.collect(),
             roles: RolesView::of(roles),
             attention: AttentionView {
@@ -168,4 +170,4 @@ rotation or revocation is due and not done, and since when.
 
 working_since is when the engine had read every role after it began its work on this node; until then it
 is null, and the counts are not complete. last_reconciliation is when storage was last compared with the
-keys at OpenRouter.";
+keys at OpenRouter. torn_down_since is when a teardown began that is in force: no key is handed out.";

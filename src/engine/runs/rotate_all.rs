@@ -20,7 +20,7 @@ use crate::engine::keys::Holdings;
 use crate::engine::leasing;
 use crate::engine::names::{ConnectionName, Nonce, RoleName};
 use crate::engine::role::Role;
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::rotating::{Misfit, RotatingRole};
 use crate::engine::rotation::{revoke_early, rotate_by_hand};
 use crate::openrouter::{self, KeyHash};
 
@@ -122,12 +122,11 @@ impl<'a> RotateAll<'a> {
                     let tries = self.tries.entry(name.clone()).or_default();
                     *tries += 1;
                     if *tries < MOST_TRIES {
-                        self.tally.failing.insert(what.clone(), why.clone());
+                        self.tally.fails(what.clone(), why.clone());
                         again = again.or(Some(Error::Conflict(why)));
                         false
                     } else {
-                        self.tally.given_up.insert(what.clone(), why);
-                        self.tally.failing.remove(&what);
+                        self.tally.give_up(what, why);
                         still.remove(&name);
                         continue;
                     }
@@ -226,14 +225,14 @@ impl Job for RotateAll<'_> {
         if self.is_emergency() && again.is_none() {
             for (_, key_name) in self.orders_before(&books, false) {
                 let why = "its creation was never confirmed; the engine deletes it when nobody can be using it";
-                self.tally.given_up.insert(key_name, why.to_owned());
+                self.tally.give_up(key_name, why.to_owned());
             }
         }
         Ok(again)
     }
 
-    fn tally(&self) -> &Tally {
-        &self.tally
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 }
 
@@ -285,9 +284,9 @@ async fn rotate_one(
 /// Whether somebody has pulled the plug: then it is not for a run to give the role another key. Asked of
 /// OpenRouter, since what was found by a comparison can be an hour old.
 async fn is_disabled_outside(engine: &Engine, role: &RotatingRole) -> Result<bool, Error> {
-    if role.unfit.is_some() {
-        // It is gone, or was replaced: that there is to be another one is known.
-        return Ok(false);
+    match role.unfit.map(|unfit| unfit.reason) {
+        Some(Misfit::Gone | Misfit::TornDown) => return Ok(false),
+        Some(Misfit::Outdated) | None => {}
     }
     let key = &role.current;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;

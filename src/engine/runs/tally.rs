@@ -44,19 +44,27 @@ pub(super) struct Tally {
     pub(super) given_up: BTreeMap<String, String>,
     /// What is tried again.
     pub(super) failing: BTreeMap<String, String>,
+    /// The same as of the last pass, while this one has not come to it.
+    failing_before: BTreeMap<String, String>,
     pub(super) refusal: Option<String>,
 }
 
 impl Tally {
+    /// Of so many things nothing is done yet.
+    pub(super) fn of(total: usize) -> Self {
+        Self {
+            total,
+            ..Self::default()
+        }
+    }
+
     /// For others.
     pub(super) fn outcome(&self) -> Outcome {
-        let mut left = self.failing.clone();
-        left.extend(self.given_up.clone());
         Outcome {
             total: self.total,
             done: self.done,
-            skipped: Named::of(&self.skipped),
-            left: Named::of(&left),
+            skipped: Named::of(&[&self.skipped]),
+            left: Named::of(&[&self.given_up, &self.failing, &self.failing_before]),
             refusal: self.refusal.clone(),
         }
     }
@@ -70,19 +78,42 @@ impl Tally {
             return Err(reason);
         }
         if passes_by_itself(&reason) {
-            self.failing.insert(what, reason.to_string());
+            self.fails(what, reason.to_string());
             Ok(Some(reason))
         } else {
-            self.failing.remove(&what);
-            self.given_up.insert(what, reason.to_string());
+            self.give_up(what, reason.to_string());
             Ok(None)
         }
+    }
+
+    /// Something is not done for now.
+    pub(super) fn fails(&mut self, what: String, why: String) {
+        self.succeeded(&what);
+        self.failing.insert(what, why);
+    }
+
+    /// Something will not be done.
+    pub(super) fn give_up(&mut self, what: String, why: String) {
+        self.succeeded(&what);
+        self.given_up.insert(what, why);
     }
 
     /// Something is done after all.
     pub(super) fn succeeded(&mut self, what: &str) {
         self.failing.remove(what);
+        self.failing_before.remove(what);
         self.given_up.remove(what);
+    }
+
+    /// Everything that is left is tried once. What fails then is all that fails: a key of which nothing is
+    /// said any more has gone some other way.
+    pub(super) fn begin_pass(&mut self) {
+        self.failing_before = std::mem::take(&mut self.failing);
+    }
+
+    /// The end of that.
+    pub(super) fn end_pass(&mut self) {
+        self.failing_before.clear();
     }
 }
 
@@ -126,6 +157,21 @@ mod tests {
         assert_eq!(tally.outcome().left.names["a"], "no");
         tally.succeeded("a");
         assert_eq!(tally.outcome().left.count, 0);
+    }
+
+    #[test]
+    fn what_a_pass_does_not_find_failing_any_more_is_named_until_its_end() {
+        let mut tally = Tally::default();
+        for what in ["a", "b", "c"] {
+            tally.failed(what.to_owned(), away()).unwrap();
+        }
+        tally.begin_pass();
+        assert_eq!(tally.outcome().left.count, 3);
+        tally.failed("a".to_owned(), away()).unwrap();
+        tally.succeeded("b");
+        assert_eq!(tally.outcome().left.count, 2);
+        tally.end_pass();
+        assert_eq!(Vec::from_iter(tally.outcome().left.names.keys()), ["a"]);
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl<'a> Teardown<'a> {
         each_key(&link, &mut visit).await?;
         for name in unreadable {
             let why = "OpenRouter does not tell its hash".to_owned();
-            self.tally.given_up.insert(name, why);
+            self.tally.give_up(name, why);
         }
         Ok(marked)
     }
@@ -217,11 +217,10 @@ impl<'a> Teardown<'a> {
     /// Orders that are open: keys that may come to be alive.
     fn note_open_orders(&mut self, books: &OpenBooks) -> Option<Error> {
         let open = books.intents.all();
-        self.tally.failing.retain(|_, why| why != UNCONFIRMED);
         for (intent, _) in &open {
             // By name: nobody knows their hashes.
             let why = UNCONFIRMED.to_owned();
-            self.tally.failing.insert(intent.key_name.clone(), why);
+            self.tally.fails(intent.key_name.clone(), why);
         }
         (!open.is_empty()).then(|| {
             Error::Conflict(format!(
@@ -255,11 +254,12 @@ impl Job for Teardown<'_> {
         if again.is_none() && is_quiet && self.run.is_on() {
             again = self.sweep(&books).await?;
         }
-        Ok(again.or_else(|| self.note_open_orders(&books)))
+        let open = self.note_open_orders(&books);
+        Ok(again.or(open))
     }
 
-    fn tally(&self) -> &Tally {
-        &self.tally
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 }
 

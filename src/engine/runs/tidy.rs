@@ -116,8 +116,8 @@ impl Job for DryRun<'_> {
         }
     }
 
-    fn tally(&self) -> &Tally {
-        &self.tally
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     fn work(&self) -> Option<Work> {
@@ -154,10 +154,7 @@ impl<'a> Removal<'a> {
         keys: BTreeMap<KeyHash, String>,
     ) -> Self {
         let left: Vec<_> = keys.into_keys().collect();
-        let tally = Tally {
-            total: left.len(),
-            ..Tally::default()
-        };
+        let tally = Tally::of(left.len());
         Self {
             run,
             connection,
@@ -204,8 +201,8 @@ impl Job for Removal<'_> {
         Ok(again)
     }
 
-    fn tally(&self) -> &Tally {
-        &self.tally
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 }
 

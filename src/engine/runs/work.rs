@@ -28,7 +28,7 @@ pub(super) trait Job: Send {
     async fn pass(&mut self) -> Result<Option<Error>, Error>;
 
     /// How far it is.
-    fn tally(&self) -> &Tally;
+    fn tally(&mut self) -> &mut Tally;
 
     /// What the run is to be stored as, if that is not what was ordered.
     fn work(&self) -> Option<Work> {
@@ -94,7 +94,9 @@ async fn carry_out(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
     };
     let mut attempts = 0;
     loop {
+        job.tally().begin_pass();
         let again = job.pass().await?;
+        job.tally().end_pass();
         ongoing.note(job.tally());
         if !ongoing.is_on() {
             return Ok(());
@@ -113,7 +115,8 @@ async fn carry_out(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
             return Ok(());
         }
     }
-    finish(ongoing, job.tally().outcome(), job.work()).await
+    let outcome = job.tally().outcome();
+    finish(ongoing, outcome, job.work()).await
 }
 
 async fn pause(ongoing: Ongoing<'_>, attempts: u32, reason: &Error) {

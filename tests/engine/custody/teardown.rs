@@ -46,8 +46,11 @@ async fn every_key_of_the_mount_dies_and_nobody_elses() {
 #[tokio::test]
 async fn meanwhile_no_key_is_handed_out_or_made_and_nothing_is_done_about_that() {
     let (world, _) = with_keys().await;
+    assert_eq!(world.run("status").await["torn_down_since"], Value::Null);
     world.told(PATH, json!({})).await;
     for _ in 0..2 {
+        let began = &world.run(PATH).await["began_at"];
+        assert_eq!(&world.run("status").await["torn_down_since"], began);
         world.openrouter.requests().reset();
         let before = world.node().storage.calls();
         for path in ["creds/app", "static-creds/app", "creds/ci"] {
