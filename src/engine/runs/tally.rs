@@ -139,8 +139,9 @@ mod tests {
     fn away() -> Error {
         Error::OpenRouter {
             doing: "it".to_owned(),
-            reason: openrouter::Error::Unreachable {
+            reason: openrouter::Error::Unclear {
                 reason: "connection refused".to_owned(),
+                retry_after: None,
             },
         }
     }
