@@ -29,7 +29,10 @@ fn run(first: u64, count: u64) -> BTreeMap<u64, Vec<String>> {
                     }
                     if !outcome.violations.is_empty() {
                         let what = outcome.violations.iter().map(|v| v.what.clone());
-                        failed.lock().unwrap().insert(seed, what.collect());
+                        let what: Vec<_> = what.collect();
+                        // At once: a run that is stopped early has said what it found.
+                        println!("seed {seed}: {}", what.join("; "));
+                        failed.lock().unwrap().insert(seed, what);
                     }
                 }
             });
@@ -91,9 +94,6 @@ fn simulate() {
     let begun = Instant::now();
     let failed = run(first, count);
     let seconds = begun.elapsed().as_secs_f64();
-    for (seed, what) in &failed {
-        println!("seed {seed}: {}", what.join("; "));
-    }
     if let Some(seed) = failed.keys().next() {
         println!("\n{}", tell(*seed, &live(*seed)));
     }
