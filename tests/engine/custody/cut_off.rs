@@ -30,8 +30,8 @@ fn explore(harm: Harm, play: impl Fn(Option<usize>) -> Played) {
     };
     let points = run(None);
     assert!(points.len() > 5, "{points:?}");
-    for number in 0..points.len() {
-        println!("{harm:?} at {}", points[number]);
+    for (number, point) in points.iter().enumerate() {
+        println!("{harm:?} at {point}");
         run(Some(number));
     }
     println!("{harm:?} at {} points", points.len());

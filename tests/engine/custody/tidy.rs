@@ -53,7 +53,7 @@ async fn forget_another(world: &World) -> String {
 async fn what_nobody_has_is_listed_and_then_removed_and_nothing_else_is_touched() {
     let (world, mut keys) = with_keys().await;
     let stray = keys.remove("stray").unwrap();
-    assert_eq!(world.listed().await, [stray.clone()]);
+    assert_eq!(world.listed().await, [&*stray]);
     assert!(world.lives(&stray), "it was only listed");
     let told = world.removed().await;
     assert_eq!((&told["removed"], &told["kept"]), (&json!(1), &json!({})));
@@ -72,7 +72,7 @@ async fn nothing_is_removed_that_was_not_listed_before() {
     let reason = refusal(world.write(PATH, json!({"dry_run": false})).await);
     assert!(reason.contains("write with dry_run=true"), "{reason}");
     let first = world.stray().await;
-    assert_eq!(world.listed().await, [first.clone()]);
+    assert_eq!(world.listed().await, [&*first]);
     let second = forget_another(&world).await;
     assert_eq!(world.removed().await["removed"], 1);
     assert!(!world.lives(&first) && world.lives(&second));
