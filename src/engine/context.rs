@@ -10,7 +10,7 @@ use jiff::Timestamp;
 pub use role_guard::{Fenced, RoleGuard};
 use unsure::Unsure;
 
-use super::books::{Board, Books, OpenBooks, Passes, Register, Roster};
+use super::books::{Board, Books, OpenBooks, Passes, Register, Roster, Runs, while_torn_down};
 use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
@@ -210,6 +210,23 @@ impl Engine {
     /// The same, if this node has read them: one that only serves reads has not.
     pub fn books_if_open(&self) -> Option<OpenBooks> {
         self.books.if_open()
+    }
+
+    /// The long jobs of the mount: all of them, once the [books](Self::books) are open.
+    pub fn runs(&self) -> &Runs {
+        self.books.runs()
+    }
+
+    /// Refuses to hand a key out, or to make one, while the mount is torn down. From memory: a node that
+    /// has not opened its books makes no keys, and finds in each role's entry that its key was revoked.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] then.
+    pub fn require_in_service(&self) -> Result<(), Error> {
+        match self.runs().torn_down_since() {
+            None => Ok(()),
+            Some(since) => Err(while_torn_down(since)),
+        }
     }
 
     /// Asks the server what this node is. For the life cycle, so that reads need not ask.

@@ -1,13 +1,14 @@
 //! News for the server's event bus, where it has one: rotations, those that failed, keys that somebody
-//! went on using, has ended or has switched off, and what a comparison with OpenRouter has found.
+//! went on using, has ended or has switched off, what a comparison with OpenRouter has found, and runs that
+//! are over.
 
 use std::collections::BTreeMap;
 
-use crate::engine::books::{Copies, Drift};
+use crate::engine::books::{Copies, Drift, Outcome};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Owner;
-use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::names::{ConnectionName, RoleName, RunId};
 use crate::engine::role::rotating::{LateUse, RotatingRole};
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
@@ -119,6 +120,27 @@ pub async fn key_changed(
     ]);
     if let Some(role) = owner.role() {
         metadata.insert("role", role.to_string());
+    }
+    send(engine, kind, metadata).await;
+}
+
+/// A job that took longer than a request is over.
+pub async fn run_over(engine: &Engine, id: &RunId, outcome: &Outcome) {
+    let (kind, operation, connection) = match id {
+        RunId::RotateAll(connection) => ("openrouter/rotate-all", "rotate-all", Some(connection)),
+        RunId::Tidy(connection) => ("openrouter/tidy", "tidy", Some(connection)),
+        RunId::Teardown => ("openrouter/teardown", "teardown", None),
+    };
+    let mut metadata = BTreeMap::from([
+        ("path", id.to_string()),
+        ("operation", operation.to_owned()),
+        ("total", outcome.total.to_string()),
+        ("done", outcome.done.to_string()),
+        ("skipped", outcome.skipped.count.to_string()),
+        ("left", outcome.left.count.to_string()),
+    ]);
+    if let Some(connection) = connection {
+        metadata.insert("connection", connection.to_string());
     }
     send(engine, kind, metadata).await;
 }

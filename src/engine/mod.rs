@@ -6,6 +6,7 @@
 //! | [`duties`] | what is done when something is due |
 //! | [`paths`] | what users meet: one file for each family of paths |
 //! | [`custody`] | every key that a management key sees, whose it is, and how it ends |
+//! | [`runs`] | jobs that take longer than a request may: rotating every role, tidying up, tearing down |
 //! | [`survey`] | reconciliation: comparing what is managed with what is at OpenRouter |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | handing keys out, and what becomes of their leases |
@@ -45,6 +46,7 @@ mod reference;
 mod retry;
 mod role;
 mod rotation;
+mod runs;
 mod stored;
 mod survey;
 mod task;
@@ -145,4 +147,6 @@ The openrouter secrets engine keeps OpenRouter API keys: it makes them with a ma
 them out under leases, rotates them without downtime, and revokes them.
 
 Write a management key to `config`, describe a key in `roles/<name>`, and read it from
-`creds/<name>`.";
+`creds/<name>`.
+
+Disabling the mount leaves the keys of its roles alive: write to `teardown` first.";

@@ -1,6 +1,6 @@
 //! The tasks of an engine's keeper.
 
-use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
+use crate::engine::names::{ConnectionName, Nonce, Place, RoleName, RunId};
 
 /// What the keeper looks after.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,4 +13,6 @@ pub enum Task {
     Lapse(Nonce),
     /// A connection: what is managed through it is compared with what is at OpenRouter.
     Reconcile(ConnectionName),
+    /// A job that takes longer than a request may.
+    Run(RunId),
 }

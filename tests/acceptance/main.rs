@@ -65,6 +65,8 @@ mod roles;
 #[cfg(test)]
 mod rotation;
 #[cfg(test)]
+mod runs;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod servers;

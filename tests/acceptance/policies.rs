@@ -287,6 +287,33 @@ async fn to_revoke_and_to_disable_a_key_needs_sudo() {
 }
 
 #[tokio::test]
+async fn to_tear_down_and_to_cancel_that_needs_sudo() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let all = r#"["create", "read", "update", "delete", "list"]"#;
+    let without = holder(&mount, "*", all).await;
+    let path = mount.at("teardown");
+    let refused = [
+        without.write(&path, json!({})).await,
+        without.read(&path).await,
+        without.delete(&path).await,
+    ];
+    for reply in refused {
+        reply.refused(403, &["permission denied"]);
+    }
+    assert!(mount.openrouter.accepts(&mount.key("app").await).await);
+    // The same token may rotate everything, and tidy up.
+    for path in ["rotate-all/default", "tidy/default"] {
+        without.write(&mount.at(path), json!({})).await.ok();
+    }
+    let capabilities = r#"["read", "update", "delete", "sudo"]"#;
+    let operator = holder(&mount, "teardown", capabilities).await;
+    operator.write(&path, json!({})).await.ok();
+    assert!(mount.openrouter.hashes().is_empty());
+    operator.delete(&path).await.ok();
+}
+
+#[tokio::test]
 async fn an_auditor_reads_everything_and_no_secret() {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;

@@ -7,7 +7,7 @@ use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
-use crate::harness::{CI, ROLE, ROTATE, World};
+use crate::harness::{CI, FORGET, ROLE, ROTATE, World};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
 const FORMATS: [(u32, &str); 3] = [
@@ -27,6 +27,68 @@ async fn this_build_writes_the_newest_format_as_it_was_introduced() {
         "format {number} is another now: {}",
         serde_json::to_string_pretty(&stored).unwrap()
     );
+}
+
+/// The same for runs, which have a version of their own.
+const RUNS: &str = include_str!("../data/stored/runs-1.json");
+
+#[tokio::test]
+async fn this_build_writes_runs_as_they_were_introduced() {
+    let world = World::with_role().await;
+    world
+        .write(FORGET, json!({"revoke_keys": false}))
+        .await
+        .unwrap();
+    world.write(ROLE, json!({})).await.unwrap();
+    world.time.set(world.after(60));
+    for path in ["tidy/default", "rotate-all/default", "teardown"] {
+        world.write(path, json!({})).await.unwrap();
+    }
+    let mut written = stored(&world).await;
+    written.retain(|key, _| key.starts_with("runs/"));
+    let introduced: BTreeMap<String, Value> = serde_json::from_str(RUNS).unwrap();
+    assert_eq!(
+        written,
+        introduced,
+        "{}",
+        serde_json::to_string_pretty(&written).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn runs_that_earlier_builds_wrote_are_read() {
+    let world = World::with_role().await;
+    let entries: BTreeMap<String, Value> = serde_json::from_str(RUNS).unwrap();
+    for (key, entry) in entries {
+        let value = entry.to_string().into_bytes();
+        world.storage.put(Entry { key, value }).await.unwrap();
+    }
+    world.restart().await;
+    world.quiet().await;
+    for path in ["tidy/default", "rotate-all/default", "teardown"] {
+        let run = world.read(path).await.unwrap().unwrap();
+        assert_eq!(run.data["state"], "finished", "{path}");
+    }
+    let reason = world.read("creds/app").await.unwrap_err().to_string();
+    assert!(reason.contains("torn down"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_run_of_a_newer_build_costs_only_itself() {
+    let world = World::with_role().await;
+    let (key, value) = ("runs/tidy.default".to_owned(), br#"{"version":2}"#.to_vec());
+    world.storage.put(Entry { key, value }).await.unwrap();
+    world.restart().await;
+    world.quiet().await;
+    world.key("app").await.unwrap();
+    for dry_run in [true, false] {
+        let refusal = world
+            .write("tidy/default", json!({"dry_run": dry_run}))
+            .await;
+        let refusal = refusal.unwrap_err().to_string();
+        assert!(refusal.contains("newer version"), "{refusal}");
+    }
+    world.write("rotate-all/default", json!({})).await.unwrap();
 }
 
 #[tokio::test]

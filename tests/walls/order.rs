@@ -15,11 +15,12 @@ const FLOORS: [&str; 6] = [
 ];
 
 /// The rooms of the engine, from top to bottom. `mod` is the engine's own module page.
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "mod",
     "duties",
     "paths",
     "custody",
+    "runs",
     "survey",
     "rotation",
     "leasing",

@@ -21,6 +21,8 @@ pub struct MountHealth {
     pub keys: OtherKeys,
     /// What is known of other copies of this storage that are at work.
     pub copies: Option<Copies>,
+    /// Since when no key is handed out, since the mount is torn down.
+    pub torn_down_since: Option<Timestamp>,
 }
 
 impl MountHealth {
@@ -91,6 +93,7 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         connections,
         keys: other_keys(engine),
         copies: engine.board.copies(),
+        torn_down_since: engine.runs().torn_down_since(),
     })
 }
 

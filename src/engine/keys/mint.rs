@@ -93,10 +93,12 @@ pub struct Minted {
 /// [`Error::Missing`] without the connection. [`Error::OpenRouter`] when OpenRouter refused, or
 /// nobody knows what it did, or it could not be asked about an earlier order for the role;
 /// [`Error::Conflict`] when there are too many of those, or it is not certain yet what became of a
-/// switch; [`Error::CallerGone`]; [`Error::Unproven`] for a key that is not what was ordered. What
+/// switch; [`Error::CallerGone`]; [`Error::Unusable`] while the mount is torn down; [`Error::Unproven`]
+/// for a key that is not what was ordered. What
 /// each leaves behind is on the module's page.
 pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     let books = engine.books().await?;
+    engine.require_in_service()?;
     // Before the connection is looked up, so that it cannot be deleted in between.
     let in_use = engine.links.use_for_making(&order.place.connection)?;
     let link = engine.links.open(&*engine.storage, &order.place.connection);
@@ -244,6 +246,11 @@ impl Ordering<'_> {
                 (making, in_use),
             )
             .await?;
+        // Once more, after the wait. A teardown that began since then sees the intent and waits for it.
+        if let Err(reason) = engine.require_in_service() {
+            in_flight.strike(&*engine.storage).await?;
+            return Err(reason);
+        }
         let created = turn.create_key(&new).await;
         drop(turn);
         match created {

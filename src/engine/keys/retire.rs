@@ -3,7 +3,7 @@
 //! [`custody`](crate::engine::custody)'s.)
 
 use super::unclaimed::Unclaimed;
-use crate::engine::books::{InFlight, LeaseGuard};
+use crate::engine::books::{InFlight, LeaseGuard, TornDown};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, Fenced, RoleGuard};
 use crate::engine::error::Error;
@@ -27,6 +27,8 @@ pub enum Warrant<'a> {
     UnknownLease,
     /// A person has ordered it, and nobody of this mount has the key.
     Ordered(&'a Unclaimed),
+    /// Every key of the mount is to die: proved by the teardown's entry, which could be written again.
+    TornDown(&'a TornDown),
 }
 
 impl Warrant<'_> {
@@ -41,6 +43,7 @@ impl Warrant<'_> {
             Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
             Self::UnknownLease => "it has no lease".to_owned(),
             Self::Ordered(unclaimed) => format!("it was ordered; the key is {}", unclaimed.owner),
+            Self::TornDown(TornDown { since }) => format!("its mount is torn down since {since}"),
         }
     }
 
@@ -53,13 +56,16 @@ impl Warrant<'_> {
             Self::Rejected => "rejected",
             Self::Unknown(_) | Self::UnknownLease => "unconfirmed",
             Self::Ordered(_) => "ordered",
+            Self::TornDown(_) => "teardown",
         }
     }
 
     fn urgency(&self) -> Urgency {
         match self {
             Self::OfRole(_, urgency) => *urgency,
-            Self::OfLease(_) | Self::Unused(_) | Self::Rejected => Urgency::Revocation,
+            Self::OfLease(_) | Self::Unused(_) | Self::Rejected | Self::TornDown(_) => {
+                Urgency::Revocation
+            }
             Self::Unknown(_) | Self::UnknownLease => Urgency::Ordinary,
             Self::Ordered(_) => Urgency::Emergency,
         }

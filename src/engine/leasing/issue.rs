@@ -100,6 +100,11 @@ pub async fn issue(
         lease::give_back(engine, &books, &key).await;
         return Err(Error::CallerGone);
     }
+    // Began while the key was made: it would be dead before the reader has it.
+    if let Err(reason) = engine.require_in_service() {
+        lease::give_back(engine, &books, &key).await;
+        return Err(reason);
+    }
     Ok(response)
 }
 

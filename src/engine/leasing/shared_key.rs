@@ -100,6 +100,10 @@ impl Handout {
                 );
                 return Err(dead(key, &how));
             }
+            Some(Withheld::TornDown(since)) => {
+                let how = format!("was revoked by a teardown of the mount, since {since}");
+                return Err(dead(key, &how));
+            }
             Some(Withheld::Disabled(since)) => {
                 return Err(Error::Unusable(format!(
                     "the role's key was disabled at OpenRouter by somebody, as was found at {since}; it \

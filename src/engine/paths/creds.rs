@@ -42,6 +42,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     if engine.is_standby().await? {
         return Err(Error::ReadOnly);
     }
+    engine.require_in_service()?;
     Ok(Some(match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
             let leased = leasing::leased(&engine, &name, key).await?;
@@ -63,6 +64,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
 
 async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
+    engine.require_in_service()?;
     match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
             let unleased = leasing::unleased(&engine, &name, key).await?;

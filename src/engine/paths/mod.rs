@@ -10,17 +10,19 @@ mod metrics;
 mod restore_key;
 mod roles;
 mod rotate_role;
+mod runs;
 mod status;
 
 use super::context::Engine;
 use crate::framework::{Fields, Path};
 
 /// The paths that need `sudo`: what they do reaches beyond the roles of this mount, or leaves keys behind.
-pub const ROOT: [&str; 4] = [
+pub const ROOT: [&str; 5] = [
     "forget-role/*",
     "forget-connection/*",
     "revoke-key/*",
     "disable-key/*",
+    "teardown",
 ];
 
 /// Every path of the engine.
@@ -34,6 +36,7 @@ pub fn all() -> Vec<Path<Engine>> {
     paths.extend(keys::paths());
     paths.push(lookup::path());
     paths.extend(custody::paths());
+    paths.extend(runs::paths());
     paths.push(status::path());
     paths.push(metrics::path());
     paths

@@ -43,6 +43,7 @@ async fn restore(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     let force = call.fields.switch("force").unwrap_or(false);
     let guard = engine.change(&name).await;
+    engine.require_in_service()?;
     let role = guard.load().await?.ok_or_else(|| Role::missing(&name))?;
     let role = role.rotating(&name, "restore-key")?;
     let restored = rotation::restore(&guard, role, version, seconds, force).await?;

@@ -35,6 +35,7 @@ struct View<'a> {
     working_since: Option<Timestamp>,
     last_reconciliation: Option<Timestamp>,
     two_copies: Option<CopiesView<'a>>,
+    torn_down_since: Option<Timestamp>,
     connections: BTreeMap<&'a ConnectionName, ConnectionView<'a>>,
     roles: RolesView,
     attention: AttentionView<'a>,
@@ -125,6 +126,7 @@ impl<'a> View<'a> {
                 keys: &copies.keys,
                 message: in_words(copies),
             }),
+            torn_down_since: health.torn_down_since,
             connections: connections.collect(),
             roles: RolesView::of(roles),
             attention: AttentionView {
@@ -190,4 +192,4 @@ working_since is when the engine had read every role after it began its work on 
 is null, and the counts are not complete. last_reconciliation is when storage was last compared with the
 keys at OpenRouter: of each connection, and of the one for which that is longest ago. stray_keys counts the
 keys that bear this mount's mark and belong to nobody. two_copies is not null while another copy of this
-storage is at work.";
+storage is at work. torn_down_since is when a teardown began that is in force: no key is handed out.";

@@ -66,6 +66,7 @@ pub async fn adopt(
     warnings.extend(of_creation(&role.definition));
     warnings.extend(unclear);
     warnings.extend(expiry(&role, now));
+    engine.require_in_service()?;
     guard.store(&role).await?;
     drop(bounds);
     tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "adopted a key");

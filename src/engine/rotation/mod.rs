@@ -11,6 +11,7 @@
 //! - [`failed`](crate::engine::role::rotating::failed) is what is stored of a step that failed, and when
 //!   it is tried again.
 //! - [`apply_guardrail`] holds living keys to the guardrail that the role has.
+//! - [`manual`] is a rotation that a person asks for; [`teardown`] revokes all that a role has, and leaves it.
 //! - [`forget`] is the way out for a role whose keys cannot be revoked.
 //!
 //! # What holds, whatever dies and whenever
@@ -27,9 +28,11 @@ mod ending;
 mod forget;
 mod guarding;
 mod last_look;
+mod manual;
 mod next_key;
 mod perform;
 mod restore;
+mod teardown;
 mod write;
 
 pub use adopt::adopt;
@@ -37,6 +40,8 @@ pub use delete::delete;
 pub use ending::{revoke_all, revoke_early};
 pub use forget::forget;
 pub use guarding::apply_guardrail;
-pub use perform::{Rotation, Trigger, rotate, tend};
+pub use manual::rotate_by_hand;
+pub use perform::tend;
 pub use restore::restore;
+pub use teardown::tear_down;
 pub use write::{create, update};

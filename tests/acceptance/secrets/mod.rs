@@ -183,6 +183,9 @@ async fn document(witness: &mut Witness<'_>, mount: &Mount) {
         "restore-key/app",
         "keys/default",
         "lookup",
+        "rotate-all/default",
+        "tidy/default",
+        "teardown",
         "status",
         "metrics",
     ] {

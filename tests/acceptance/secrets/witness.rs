@@ -76,6 +76,8 @@ impl<'a> Witness<'a> {
         let mut connection = self.connection.clone();
         connection["verify_connection"] = false.into();
         self.keep(self.mount.write("config", connection).await.ok());
+        // Runs go on until OpenRouter has answered for good, so that one is not waited for that never will.
+        let answers = fault.as_ref().is_none_or(is_refusal);
         if let Some(rule) = fault {
             self.mount.openrouter.faults().add(rule);
         }
@@ -83,6 +85,7 @@ impl<'a> Witness<'a> {
         self.roles().await;
         self.leases().await;
         self.custody().await;
+        self.runs(answers).await;
         self.disconnects().await;
         self.mount.openrouter.recover();
     }
@@ -205,6 +208,28 @@ impl<'a> Witness<'a> {
         }
     }
 
+    /// Jobs that take longer than a request may.
+    async fn runs(&mut self, answers: bool) {
+        let mount = self.mount;
+        let (rotate_all, tidy, teardown) = ("rotate-all/default", "tidy/default", "teardown");
+        if answers {
+            for (path, body) in [
+                (rotate_all, json!({})),
+                (rotate_all, json!({"rotation_grace_period": 0})),
+                (tidy, json!({})),
+                (tidy, json!({"dry_run": false})),
+                (teardown, json!({})),
+            ] {
+                self.keep(mount.write(path, body).await);
+            }
+            self.keep(mount.read("creds/app").await);
+        }
+        for path in [rotate_all, tidy, teardown] {
+            self.keep(mount.read(path).await);
+        }
+        self.keep(mount.delete(teardown).await);
+    }
+
     /// What a user can get wrong with a secret in hand.
     pub(super) async fn mistakes(&mut self, fields: Vec<(&str, Value)>) {
         for (path, fields) in fields {
@@ -255,4 +280,15 @@ pub(super) fn faults(echo: &str) -> Vec<Rule> {
     ];
     let all = statuses.map(status).into_iter().chain(rest);
     all.map(|fault| fault.on_anything().forever()).collect()
+}
+
+/// Whether OpenRouter says no to every request, and will not think better of it.
+fn is_refusal(rule: &Rule) -> bool {
+    matches!(
+        rule.fault,
+        Fault::Status {
+            status: 400..=407 | 409,
+            ..
+        }
+    )
 }

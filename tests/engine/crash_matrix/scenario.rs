@@ -13,6 +13,8 @@ pub(super) enum Scenario {
     ScheduledRotation,
     ManualRotation,
     EmergencyRotation,
+    RotationOfAll,
+    EmergencyForAll,
     Retirement,
     PostponedRetirement,
     Hold,
@@ -48,11 +50,13 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 36] = [
+    pub(super) const ALL: [Self; 38] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
         Self::EmergencyRotation,
+        Self::RotationOfAll,
+        Self::EmergencyForAll,
         Self::Retirement,
         Self::PostponedRetirement,
         Self::Hold,
@@ -113,6 +117,8 @@ impl Scenario {
         match self {
             // Several keys, so that the scenario has something to go through.
             Self::EmergencyRotation
+            | Self::RotationOfAll
+            | Self::EmergencyForAll
             | Self::Retirement
             | Self::RoleDeletion
             | Self::ForgetRole
@@ -243,7 +249,7 @@ impl Scenario {
                 role
             }
             Self::GuardrailChange => json!({"guardrail": "stricter"}),
-            Self::EmergencyRotation | Self::EmergencyWithAHold => {
+            Self::EmergencyRotation | Self::EmergencyWithAHold | Self::EmergencyForAll => {
                 json!({"rotation_grace_period": 0})
             }
             Self::Restoration => json!({"key_version": 1, "duration": 3_000}),
@@ -271,6 +277,9 @@ impl Scenario {
                 let mut body = role();
                 body["api_key"] = by_hand.secret().into();
                 world.write(ROLE, body).await
+            }
+            Self::RotationOfAll | Self::EmergencyForAll => {
+                world.write("rotate-all/default", body).await
             }
             Self::RoleDeletion => world.delete(ROLE, body).await,
             Self::ForgetRole => world.write(FORGET, body).await,
@@ -382,6 +391,7 @@ impl Scenario {
             self,
             Self::EmergencyRotation
                 | Self::EmergencyWithAHold
+                | Self::EmergencyForAll
                 // Somebody deletes keys in it.
                 | Self::Reconciliation
                 | Self::RoleDeletion

@@ -127,7 +127,7 @@ impl RotatingRole {
                 None => Some(Misfit::Outdated),
                 // It was not somebody else who has disabled it.
                 Some(Misfit::Disabled) => Some(Misfit::Held),
-                Some(Misfit::Gone | Misfit::Held | Misfit::Outdated) => None,
+                Some(Misfit::Gone | Misfit::Held | Misfit::TornDown | Misfit::Outdated) => None,
             };
             let now_unfit = reason.map(|reason| Unfit {
                 reason,

@@ -212,6 +212,9 @@ pub enum Misfit {
     /// It is disabled at OpenRouter, which has a newer one of the role's: it was replaced before, and held
     /// since. So it is not handed out, and replaced again.
     Held,
+    /// A teardown of the mount revokes it, so it is not handed out; `asked` is when OpenRouter confirmed
+    /// that it is gone.
+    TornDown,
     /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
     /// wanted that. It works as long as nobody knows of its time to be revoked.
     Outdated,
@@ -221,7 +224,7 @@ impl Misfit {
     /// Whether the key does not work.
     pub fn is_dead(self) -> bool {
         match self {
-            Self::Gone | Self::Disabled | Self::Held => true,
+            Self::Gone | Self::Disabled | Self::Held | Self::TornDown => true,
             Self::Outdated => false,
         }
     }

@@ -48,6 +48,8 @@ pub enum Withheld {
     Disabled(Timestamp),
     /// It was found then to have been replaced before, and held since.
     Held(Timestamp),
+    /// A teardown of the mount revokes it, since then.
+    TornDown(Timestamp),
     /// It is not held to the role's guardrail yet, for this reason.
     Unguarded(Cow<'static, str>),
 }
@@ -77,6 +79,7 @@ impl SharedKey {
             Misfit::Gone => Some(Withheld::Gone(unfit.since)),
             Misfit::Disabled => Some(Withheld::Disabled(unfit.since)),
             Misfit::Held => Some(Withheld::Held(unfit.since)),
+            Misfit::TornDown => Some(Withheld::TornDown(unfit.since)),
             Misfit::Outdated => None,
         });
         let withheld = match (role.deletion, unfit) {

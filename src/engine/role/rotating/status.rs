@@ -247,6 +247,9 @@ fn misfit(unfit: &Unfit) -> String {
              this role than the storage, which was restored from an older state; the rotation is done \
              again"
         ),
+        Misfit::TornDown => {
+            format!("the current key was revoked by a teardown of the mount, since {since}")
+        }
         Misfit::Outdated => format!(
             "at {since} OpenRouter was found to have a newer key of this role than the storage, \
              which was restored from an older state; the rotation is done again"

@@ -186,7 +186,7 @@ fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
     let unfit = role.unfit.filter(|unfit| match unfit.reason {
         Misfit::Gone => !role.definition.rotation.automated,
         Misfit::Disabled => true,
-        Misfit::Held | Misfit::Outdated => false,
+        Misfit::Held | Misfit::TornDown | Misfit::Outdated => false,
     })?;
     let asked = unfit.asked.unwrap_or(unfit.since);
     let wait = seconds_until(unfit.since, asked).clamp(SOONEST_ASKED, LATEST_ASKED);

@@ -42,7 +42,12 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         prop::option::of((time(), failed())),
         guarded,
     );
-    let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::Disabled, Misfit::Outdated]);
+    let misfits = prop::sample::select(vec![
+        Misfit::Gone,
+        Misfit::Disabled,
+        Misfit::TornDown,
+        Misfit::Outdated,
+    ]);
     let unfit = prop::option::weighted(0.2, (misfits, time()));
     (
         policies(),
