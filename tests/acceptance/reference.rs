@@ -112,12 +112,22 @@ fn shape(value: &Value) -> Value {
         Value::Number(_) => json!("number"),
         Value::String(_) => json!("string"),
         Value::Array(items) => items.iter().map(shape).collect(),
+        // By hash, so in another order each time.
+        Value::Object(fields) if fields.keys().all(|name| is_hash(name)) => {
+            let mut shapes: Vec<_> = fields.values().map(shape).collect();
+            shapes.sort_by_key(Value::to_string);
+            shapes.into()
+        }
         Value::Object(fields) => fields
             .iter()
             .map(|(name, value)| (name.clone(), shape(value)))
             .collect::<Map<_, _>>()
             .into(),
     }
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.chars().all(|digit| digit.is_ascii_hexdigit())
 }
 
 fn file() -> PathBuf {

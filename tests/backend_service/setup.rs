@@ -39,7 +39,13 @@ async fn special_paths_are_the_same_for_every_mount_at_any_time() {
     let paths = one.caller.special_paths().await.unwrap();
     assert_eq!(paths.seal_wrap_storage, ["config/", "roles/"]);
     assert_eq!(paths.local_storage, ["wal/"]);
-    assert_eq!(paths.root, ["forget-role/*", "forget-connection/*"]);
+    let root = [
+        "forget-role/*",
+        "forget-connection/*",
+        "revoke-key/*",
+        "disable-key/*",
+    ];
+    assert_eq!(paths.root, root);
     assert_eq!(paths.unauthenticated, [""; 0]);
     assert_eq!(other.caller.special_paths().await.unwrap(), paths);
 
