@@ -5,7 +5,7 @@ use openrouter_simulator::{Fault, NewGuardrail, Rule};
 use serde_json::{Value, json};
 
 use super::changes::with_guarded_leases;
-use super::{ASSIGN, all_held_to, faults, guardrail, held_to, with_guarded_role};
+use super::{ASSIGN, all_held_to, faults, guardrail, with_guarded_role};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 const LIST: &str = "/guardrails/*/assignments/keys";
@@ -317,19 +317,4 @@ async fn a_dynamic_role_that_is_deleted_while_a_change_is_pending_says_so_and_re
     world.write(CI, anew).await.unwrap();
     world.quiet().await;
     assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
-}
-
-#[tokio::test]
-async fn a_forgotten_role_leaves_nothing_behind_that_keeps_the_next_of_its_name_from_leasing() {
-    let (world, _) = with_guarded_leases().await;
-    guardrail(&world, "other");
-    world
-        .write(CI, json!({"guardrail": "other"}))
-        .await
-        .unwrap();
-    world.write("forget-role/ci", json!({})).await.unwrap();
-    let anew = json!({"credential_type": "dynamic"});
-    world.write(CI, anew).await.unwrap();
-    let lease = world.lease().await.unwrap();
-    assert_eq!(held_to(&world, lease["key_hash"].as_str().unwrap()), None);
 }
