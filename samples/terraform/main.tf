@@ -1,4 +1,4 @@
-# The mount, a connection, two roles and a policy; and the current key, read without leaving a trace in the
+# The mount, two connections, two roles and two policies; and the current key, read without leaving a trace in the
 # state or the plan. Needs Terraform 1.11 and version 5.11 of the Vault provider, and a token with the policy
 # of policy.hcl. Checked by `samples/check terraform`, and the provider's requests by `scripts/test consumers`.
 
@@ -24,8 +24,16 @@ variable "management_key" {
   default   = null
 }
 
+variable "team_a_management_key" {
+  description = "The OpenRouter management key of team A, for example from TF_VAR_team_a_management_key."
+  type        = string
+  sensitive   = true
+  ephemeral   = true
+  default     = null
+}
+
 variable "write_connection" {
-  description = "Whether to write the connection. Off, management_key is not needed."
+  description = "Whether to write the connections. Off, no management key is needed."
   type        = bool
   default     = true
 }
@@ -59,8 +67,22 @@ ephemeral "vault_generic_endpoint" "connection" {
     management_key = var.management_key
     api_url        = var.api_url
     # What binds every role that uses the connection, whoever writes roles.
-    allowed_roles    = ["app", "jobs", "team-a-*"]
+    allowed_roles    = ["app", "jobs"]
     max_limit        = 100
+    max_key_lifetime = 90 * 24 * 60 * 60
+  })
+}
+
+# The connection of a team that makes its own roles: see the policy below.
+ephemeral "vault_generic_endpoint" "team_a" {
+  count    = var.write_connection ? 1 : 0
+  mount_id = vault_mount.openrouter.id
+  path     = "${vault_mount.openrouter.path}/config/team-a"
+  data_json = jsonencode({
+    management_key   = var.team_a_management_key
+    api_url          = var.api_url
+    allowed_roles    = ["team-a-*"]
+    max_limit        = 20
     max_key_lifetime = 90 * 24 * 60 * 60
   })
 }
@@ -77,13 +99,19 @@ variable "workspace" {
   default     = null
 }
 
+variable "creator_user_id" {
+  description = "The member of an organization whom the keys belong to, its user id; null for nobody."
+  type        = string
+  default     = null
+}
+
 resource "vault_generic_endpoint" "app" {
   depends_on = [ephemeral.vault_generic_endpoint.connection]
   path       = "${vault_mount.openrouter.path}/roles/app"
   # A read of a role also has its status, which is not Terraform's.
   ignore_absent_fields = true
-  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none. To take
-  # a limit off write `limit = null`: a line that is only removed leaves it as it is, and the plan is empty.
+  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none. To have
+  # no guardrail write `guardrail = null`: a line that is only removed leaves it as it is, and the plan is empty.
   data_json = jsonencode({
     limit                 = 25
     limit_reset           = "monthly"
@@ -91,8 +119,9 @@ resource "vault_generic_endpoint" "app" {
     rotation_grace_period = 24 * 60 * 60
     ttl                   = 60 * 60
     # A read returns both as they were written. Beside them it has guardrail_id and workspace_id.
-    guardrail = var.guardrail
-    workspace = var.workspace
+    guardrail       = var.guardrail
+    workspace       = var.workspace
+    creator_user_id = var.creator_user_id
   })
 }
 
@@ -110,6 +139,7 @@ resource "vault_generic_endpoint" "jobs" {
     ttl             = 60 * 60
     guardrail       = var.guardrail
     workspace       = var.workspace
+    creator_user_id = var.creator_user_id
   })
 }
 

@@ -15,8 +15,14 @@ path "sys/mounts/openrouter/tune" {
 path "sys/policies/acl/openrouter-app" {
   capabilities = ["create", "read", "update", "delete"]
 }
+path "sys/policies/acl/openrouter-team-a" {
+  capabilities = ["create", "read", "update", "delete"]
+}
 
 path "openrouter/config" {
+  capabilities = ["create", "update"]
+}
+path "openrouter/config/team-a" {
   capabilities = ["create", "update"]
 }
 path "openrouter/roles/*" {

@@ -7,23 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
-
 pub use role_guard::{Fenced, RoleGuard};
 use unsure::Unsure;
 
-use super::books::{Books, Ledger, OpenBooks, Roster};
+use super::books::{Board, Books, OpenBooks, Passes, Register, Roster, Runs, while_torn_down};
 use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
 use super::error::Error;
 use super::keeper::Keeper;
 use super::meters::Meters;
-use super::names::{Life, Origin, RoleName};
+use super::names::{Life, Origin, RoleName, Series};
 use super::randomness::Randomness;
 use super::role::Role;
 use super::role::dynamic::DynamicRole;
-use super::role::rotating::{SharedKey, Step, next_step};
+use super::role::rotating::{Circumstances, SharedKey, Step, next_step};
 use super::task::Task;
 use crate::framework::Locks;
 use crate::logical::{EventSink, Mount, ReplicationState, Storage, StorageError, SystemView};
@@ -49,17 +47,24 @@ pub struct Engine {
     pub links: Links,
     /// Intents and leases; see [`Engine::books`].
     books: Books,
-    /// What is still to be compared with what is at OpenRouter; `None` when that is over. The task
-    /// that compares holds the lock meanwhile.
-    pub ledger: Mutex<Option<Ledger>>,
+    /// What is known of all roles and their keys.
+    pub register: Register,
     /// The roles as they were seen last.
     pub roster: Roster,
+    /// What the comparisons with OpenRouter have found.
+    pub board: Board,
+    /// Comparisons with OpenRouter that are not over.
+    pub passes: Passes,
+    /// By what the keys are marked that this instance orders.
+    pub series: Series,
     /// What is counted.
     pub meters: Arc<Meters>,
     /// Wakes what is due.
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
+    /// One adoption of a key at a time.
+    pub adoption_locks: Locks,
     /// Roles whose last store may not have done what it was answered.
     unsure: Unsure,
     /// One change of a connection at a time.
@@ -88,12 +93,16 @@ impl Engine {
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
             links: Links::new(network, Arc::clone(&meters), Arc::clone(&clock)),
             clock,
-            randomness,
             roster: Roster::default(),
             meters,
             books: Books::default(),
-            ledger: Mutex::default(),
+            register: Register::default(),
+            board: Board::default(),
+            passes: Passes::default(),
+            series: Series::new(&*randomness),
+            randomness,
             role_locks: Locks::default(),
+            adoption_locks: Locks::default(),
             unsure: Unsure::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
@@ -140,8 +149,16 @@ impl Engine {
         let role = Role::load(&*self.storage, name).await;
         self.roster.note(name, &role, self.clock.now());
         match &role {
+            Ok(Some(role)) => {
+                let origin = self.origin(name, role.life());
+                self.register.enter_if_new(name, origin, role);
+            }
+            Ok(None) => {}
+            Err(reason) => self.register.could_not_read(name, reason),
+        }
+        match &role {
             _ if self.unsure.of(name).is_some() => self.keeper.now(task),
-            Ok(Some(Role::Rotating(role))) => match next_step(role, self.clock.now()) {
+            Ok(Some(Role::Rotating(role))) => match next_step(role, self.now()) {
                 Step::Wait(None) => self.keeper.forget(&task),
                 Step::Wait(Some(at)) => self.keeper.plan(task, at),
                 _ => self.keeper.now(task),
@@ -170,7 +187,7 @@ impl Engine {
     /// When keys under a role's leases are to be held to its guardrail; `None` when all are.
     fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
         let leases = self.books_if_open()?.leases;
-        if leases.unguarded(name, &role.terms).is_empty() {
+        if leases.unguarded(name, role).is_empty() {
             return None;
         }
         let failure = role.guardrail_failure.as_ref();
@@ -193,6 +210,23 @@ impl Engine {
     /// The same, if this node has read them: one that only serves reads has not.
     pub fn books_if_open(&self) -> Option<OpenBooks> {
         self.books.if_open()
+    }
+
+    /// The long jobs of the mount: all of them, once the [books](Self::books) are open.
+    pub fn runs(&self) -> &Runs {
+        self.books.runs()
+    }
+
+    /// Refuses to hand a key out, or to make one, while the mount is torn down. From memory: a node that
+    /// has not opened its books makes no keys, and finds in each role's entry that its key was revoked.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] then.
+    pub fn require_in_service(&self) -> Result<(), Error> {
+        match self.runs().torn_down_since() {
+            None => Ok(()),
+            Some(since) => Err(while_torn_down(since)),
+        }
     }
 
     /// Asks the server what this node is. For the life cycle, so that reads need not ask.
@@ -227,6 +261,20 @@ impl Engine {
         self.keeper.resign();
         self.roster.clear();
         self.books.close().await;
+        self.register.clear();
+        self.board.clear();
+    }
+
+    /// What counts for the next step of a role besides the role itself, on a node that may write.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn circumstances(&self) -> Result<Circumstances, Error> {
+        Ok(Circumstances {
+            now: self.now(),
+            work_began: Some(self.books().await?.since),
+            two_copies: self.board.copies().is_some(),
+        })
     }
 
     /// The time now.

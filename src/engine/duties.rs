@@ -1,22 +1,22 @@
 //! What the keeper does for the engine: finds out what there is to look after, tends roles, recovers
-//! intents that are adrift, and reconciles storage with OpenRouter.
+//! intents that are adrift, reconciles storage with OpenRouter, and goes on with runs.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::books::Ledger;
 use super::clock::after;
 use super::context::Engine;
 use super::error::Error;
 use super::keeper::Duties;
 use super::keys::{next_look, recover};
 use super::leasing;
-use super::names::RoleName;
+use super::names::{CONNECTIONS, ConnectionName, RoleName, RunId};
 use super::retry::delay_of_ongoing;
 use super::role::Role;
 use super::rotation;
+use super::runs;
 use super::survey;
 use super::task::Task;
 use crate::logical::StorageError;
@@ -57,11 +57,25 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
     if !engine.system.may_write().await? {
         return Err(StorageError::ReadOnly.into());
     }
+    if waits_for_service(task) && engine.require_in_service().is_err() {
+        return Ok(Some(after(engine.now(), OUT_OF_SERVICE)));
+    }
     match task {
         Task::Tend(name) => tend(engine, name).await,
         Task::Recover(place) => recover(engine, place).await,
         Task::Lapse(nonce) => leasing::lapse(engine, nonce).await,
-        Task::Reconcile => survey::reconcile(engine).await.map(|()| None),
+        Task::Reconcile(connection) => survey::reconcile(engine, connection).await,
+        Task::Run(id) => runs::go_on(engine, id).await,
+    }
+}
+
+/// Whether a task is only for a mount that is in service. One that is torn down has no keys to look after but
+/// those that are to die.
+fn waits_for_service(task: &Task) -> bool {
+    match task {
+        Task::Tend(_) | Task::Reconcile(_) => true,
+        Task::Run(id) => *id != RunId::Teardown,
+        Task::Recover(_) | Task::Lapse(_) => false,
     }
 }
 
@@ -87,8 +101,8 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
         after(now, wait)
     };
     match task {
-        Task::Tend(_) => after_so_long(0),
-        Task::Reconcile => after_so_long(survey::going_on(engine, now)),
+        Task::Tend(_) | Task::Run(_) => after_so_long(0),
+        Task::Reconcile(connection) => after_so_long(survey::going_on(engine, connection, now)),
         Task::Lapse(nonce) => after_so_long(leasing::overdue(engine, nonce, now)),
         Task::Recover(place) => {
             let (soon, next) = (after_so_long(0), next_look(engine, place, now));
@@ -97,8 +111,11 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     }
 }
 
-/// Reads every intent and every role once. An unreadable entry costs only itself.
+/// Reads every intent and every role once, and has every connection compared. An unreadable entry costs
+/// only itself.
 async fn begin(engine: &Engine) -> Result<(), Error> {
+    // A node that only served reads may have heard of roles that have changed since.
+    engine.register.clear();
     let books = engine.books().await?;
     for place in books.intents.places_adrift() {
         engine.keeper.now(Task::Recover(place));
@@ -106,15 +123,24 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
     for record in books.leases.all() {
         leasing::watch(engine, &record);
     }
-    let mut ledger = Ledger::begun(engine.now());
+    for run in engine.runs().going_on() {
+        engine.keeper.now(Task::Run(run));
+    }
     for name in Role::names(&*engine.storage).await? {
-        let read = engine.schedule(&name).await;
-        if let Ok(None) = read {
+        // What came of it is in the register and on the roster.
+        if let Ok(None) = engine.schedule(&name).await {
             engine.doubt(&name);
         }
-        ledger.enter(&name, &read, |name, life| engine.origin(name, life));
     }
     engine.roster.complete(engine.now());
-    survey::begin(engine, ledger).await;
+    let connections = engine.storage.list(CONNECTIONS).await?;
+    let connections = connections
+        .iter()
+        .filter_map(|name| ConnectionName::parse(name).ok());
+    survey::begin(engine, connections);
     Ok(())
 }
+
+/// In seconds, until it is looked again whether a mount that is torn down is in service: its roles are looked
+/// after at once when the teardown is cancelled, everything else then.
+const OUT_OF_SERVICE: u64 = 15 * 60;

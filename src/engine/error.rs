@@ -38,7 +38,8 @@ pub enum Error {
     /// The current key cannot be handed out, and only somebody's doing changes that.
     #[error("{0}")]
     Unusable(String),
-    /// The current key cannot be handed out until the engine itself has replaced it.
+    /// The current key cannot be handed out until the engine itself has replaced it, or has held it to its
+    /// guardrail.
     #[error("{0}")]
     Awaited(String),
     /// The answer could not be put together.
@@ -62,6 +63,19 @@ impl Error {
     pub fn while_doing(doing: impl Into<String>) -> impl FnOnce(openrouter::Error) -> Self {
         let doing = doing.into();
         move |reason| Self::OpenRouter { doing, reason }
+    }
+
+    /// The error of a change that was refused, and cannot be taken back since a role as it was before is
+    /// `beyond` its connection's bounds by now.
+    #[must_use]
+    pub fn that_stays(self, beyond: Self) -> Self {
+        match beyond {
+            Self::Invalid(beyond) | Self::Missing(beyond) => Self::Incomplete(format!(
+                "{self}; the role stays as it was written, since its former definition is not possible \
+                 any more ({beyond})"
+            )),
+            other => other,
+        }
     }
 
     /// The reason in one word, of which there are few: for counters.

@@ -1,13 +1,15 @@
-//! News for the server's event bus, where it has one: rotations, those that failed, and keys that
-//! somebody has ended or switched off.
+//! News for the server's event bus, where it has one: rotations, those that failed, keys that somebody
+//! went on using, has ended or has switched off, what a comparison with OpenRouter has found, and runs that
+//! are over.
 
 use std::collections::BTreeMap;
 
+use crate::engine::books::{Copies, Drift, Outcome};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Owner;
-use crate::engine::names::{ConnectionName, RoleName};
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::names::{ConnectionName, RoleName, RunId};
+use crate::engine::role::rotating::{LateUse, RotatingRole};
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
 
@@ -34,6 +36,57 @@ pub async fn rotation_failed(
         metadata.insert("reason", failure.message.clone());
     }
     send(engine, "openrouter/rotate-fail", metadata).await;
+}
+
+/// A superseded key was used after every lease on it had run out. `is_kept` says whether it is left
+/// alone because of that.
+pub async fn used_late(
+    engine: &Engine,
+    name: &RoleName,
+    role: &RotatingRole,
+    used: &LateUse,
+    is_kept: bool,
+) {
+    engine.meters.used_late();
+    let mut metadata = about(name, role, "revoke");
+    metadata.insert("key_hash", used.hash.to_string());
+    metadata.insert("key_version", used.version.to_string());
+    metadata.insert("last_used_at", used.used_at.to_string());
+    metadata.insert("leased_until", used.leased_until.to_string());
+    metadata.insert("revoked", (!is_kept).to_string());
+    send(engine, "openrouter/superseded-key-used", metadata).await;
+}
+
+/// A key is not as it should be, or was not.
+pub async fn drift(
+    engine: &Engine,
+    role: &RoleName,
+    connection: &ConnectionName,
+    drift: Drift,
+    hash: &KeyHash,
+) {
+    engine.meters.drifted(drift.as_str());
+    let metadata = BTreeMap::from([
+        ("path", role.key()),
+        ("operation", "reconcile".to_owned()),
+        ("connection", connection.to_string()),
+        ("drift", drift.as_str().to_owned()),
+        ("key_hash", hash.to_string()),
+    ]);
+    send(engine, "openrouter/drift", metadata).await;
+}
+
+/// Another copy of this storage is at work.
+pub async fn two_copies(engine: &Engine, connection: &ConnectionName, copies: &Copies) {
+    let keys: Vec<String> = copies.keys.iter().map(ToString::to_string).collect();
+    let metadata = BTreeMap::from([
+        ("path", connection.key()),
+        ("operation", "reconcile".to_owned()),
+        ("connection", connection.to_string()),
+        ("since", copies.since.to_string()),
+        ("key_hashes", keys.join(",")),
+    ]);
+    send(engine, "openrouter/two-copies", metadata).await;
 }
 
 fn about(
@@ -67,6 +120,27 @@ pub async fn key_changed(
     ]);
     if let Some(role) = owner.role() {
         metadata.insert("role", role.to_string());
+    }
+    send(engine, kind, metadata).await;
+}
+
+/// A job that took longer than a request is over.
+pub async fn run_over(engine: &Engine, id: &RunId, outcome: &Outcome) {
+    let (kind, operation, connection) = match id {
+        RunId::RotateAll(connection) => ("openrouter/rotate-all", "rotate-all", Some(connection)),
+        RunId::Tidy(connection) => ("openrouter/tidy", "tidy", Some(connection)),
+        RunId::Teardown => ("openrouter/teardown", "teardown", None),
+    };
+    let mut metadata = BTreeMap::from([
+        ("path", id.to_string()),
+        ("operation", operation.to_owned()),
+        ("total", outcome.total.to_string()),
+        ("done", outcome.done.to_string()),
+        ("skipped", outcome.skipped.count.to_string()),
+        ("left", outcome.left.count.to_string()),
+    ]);
+    if let Some(connection) = connection {
+        metadata.insert("connection", connection.to_string());
     }
     send(engine, kind, metadata).await;
 }

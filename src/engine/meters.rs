@@ -27,6 +27,9 @@ pub struct Meters {
     rotation_failures: By<1>,
     revocations: By<1>,
     revocation_failures: By<1>,
+    holds: Counter,
+    drifts: By<1>,
+    late_uses: Counter,
     recoveries: By<1>,
     requests: By<2>,
     durations: Family<[Label; 1], Histogram>,
@@ -82,6 +85,21 @@ impl Default for Meters {
                 "revocation_failures",
                 "Keys that could not be ended at OpenRouter, by reason",
             ),
+            holds: one(
+                &mut registry,
+                "holds",
+                "Superseded keys that were disabled, to be deleted when their hold is over",
+            ),
+            drifts: registered(
+                &mut registry,
+                "drift",
+                "What the comparisons with OpenRouter have found, by what it was",
+            ),
+            late_uses: one(
+                &mut registry,
+                "late_uses",
+                "Superseded keys that were used after every lease on them had run out",
+            ),
             recoveries,
             requests: registered(
                 &mut registry,
@@ -98,6 +116,12 @@ fn registered<const N: usize>(registry: &mut Registry, name: &str, help: &str) -
     let family = By::default();
     registry.register(name, help, family.clone());
     family
+}
+
+fn one(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
 }
 
 fn latencies() -> Histogram {
@@ -125,6 +149,21 @@ impl Meters {
     pub fn revocation_failed(&self, reason: &'static str) {
         let failures = &self.revocation_failures;
         failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A superseded key was disabled at its end.
+    pub fn held(&self) {
+        self.holds.inc();
+    }
+
+    /// A comparison with OpenRouter has found that a key is not as it should be.
+    pub fn drifted(&self, drift: &'static str) {
+        self.drifts.get_or_create(&[("drift", drift)]).inc();
+    }
+
+    /// A superseded key was used after every lease on it had run out.
+    pub fn used_late(&self) {
+        self.late_uses.inc();
     }
 
     /// It is known what came of an order.
@@ -169,6 +208,8 @@ mod tests {
         meters.revocation_failed("unreachable");
         meters.rotation_failed("refused");
         meters.recovered("deleted");
+        meters.held();
+        meters.drifted("key_renamed");
         meters.requested("GET", "success", Duration::from_millis(300));
         let mut text = String::new();
         meters.write(&mut text).unwrap();
@@ -182,6 +223,9 @@ mod tests {
             "vault_openrouter_rotation_failures_total{reason=\"refused\"} 1",
             "vault_openrouter_recoveries_total{outcome=\"deleted\"} 1",
             "vault_openrouter_recoveries_total{outcome=\"in_service\"} 0",
+            "vault_openrouter_holds_total 1",
+            "vault_openrouter_late_uses_total 0",
+            "vault_openrouter_drift_total{drift=\"key_renamed\"} 1",
             "vault_openrouter_requests_total{method=\"GET\",outcome=\"success\"} 1",
             "vault_openrouter_request_duration_seconds_bucket{le=\"0.25\",method=\"GET\"} 0",
             "vault_openrouter_request_duration_seconds_bucket{le=\"0.5\",method=\"GET\"} 1",

@@ -6,13 +6,14 @@
 //! | [`duties`] | what is done when something is due |
 //! | [`paths`] | what users meet: one file for each family of paths |
 //! | [`custody`] | every key that a management key sees, whose it is, and how it ends |
-//! | [`survey`] | comparing what is stored with what is at OpenRouter, when the work begins |
+//! | [`runs`] | jobs that take longer than a request may: rotating every role, tidying up, tearing down |
+//! | [`survey`] | reconciliation: comparing what is managed with what is at OpenRouter |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | handing keys out, and what becomes of their leases |
 //! | [`events`] | news for the server's event bus |
 //! | [`keys`] | how a key is made, found again, and ended: the one door by which keys die |
 //! | [`context`] | what an engine consists of; the sole right to change a role, and the fence |
-//! | [`books`] | what is open now: intents, leases, what is still to be compared |
+//! | [`books`] | what is open now: intents, leases; what is known of all roles, and what was found |
 //! | [`connection`] | management keys, and the ways to OpenRouter |
 //! | [`task`], [`keeper`] | what is due when, and waking it on time |
 //! | [`role`] | what keys to hand out: rotating and dynamic roles, without any I/O |
@@ -45,6 +46,7 @@ mod reference;
 mod retry;
 mod role;
 mod rotation;
+mod runs;
 mod stored;
 mod survey;
 mod task;
@@ -145,4 +147,6 @@ The openrouter secrets engine keeps OpenRouter API keys: it makes them with a ma
 them out under leases, rotates them without downtime, and revokes them.
 
 Write a management key to `config`, describe a key in `roles/<name>`, and read it from
-`creds/<name>`.";
+`creds/<name>`.
+
+Disabling the mount leaves the keys of its roles alive: write to `teardown` first.";

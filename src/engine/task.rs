@@ -1,6 +1,6 @@
 //! The tasks of an engine's keeper.
 
-use crate::engine::names::{Nonce, Place, RoleName};
+use crate::engine::names::{ConnectionName, Nonce, Place, RoleName, RunId};
 
 /// What the keeper looks after.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +11,8 @@ pub enum Task {
     Recover(Place),
     /// A lease that the server must have ended.
     Lapse(Nonce),
-    /// What of storage was not compared yet with what is at OpenRouter.
-    Reconcile,
+    /// A connection: what is managed through it is compared with what is at OpenRouter.
+    Reconcile(ConnectionName),
+    /// A job that takes longer than a request may.
+    Run(RunId),
 }

@@ -28,6 +28,13 @@ pub struct Guardrail {
     pub workspace_id: Option<WorkspaceId>,
 }
 
+/// That a key is assigned to a guardrail.
+#[derive(Deserialize)]
+struct Row {
+    key_hash: KeyHash,
+    guardrail_id: GuardrailId,
+}
+
 impl Client {
     /// The guardrails of a workspace (`None`: the default one).
     ///
@@ -86,6 +93,27 @@ impl Client {
         Ok(assigned.assigned_count)
     }
 
+    /// Which guardrail a key is assigned to, if any: one request for a hundred assignments of the account,
+    /// until it is found.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`] but `UnusableKey`.
+    pub async fn guardrail_of(&self, hash: &KeyHash) -> Result<Option<GuardrailId>, Error> {
+        let mut found = None;
+        let visited = self.each_page("/guardrails/assignments/keys", |page| {
+            let mut rows = page.rows::<Row>();
+            found = rows
+                .find(|row| row.key_hash == *hash)
+                .map(|row| row.guardrail_id);
+            match found {
+                Some(_) => ControlFlow::Break(()),
+                None => ControlFlow::Continue(()),
+            }
+        });
+        visited.await?;
+        Ok(found)
+    }
+
     /// Those of the keys that are not assigned to the guardrail that each should have: one request for a
     /// hundred assignments, until all are found.
     ///
@@ -95,11 +123,6 @@ impl Client {
         &self,
         expected: &BTreeMap<KeyHash, GuardrailId>,
     ) -> Result<BTreeSet<KeyHash>, Error> {
-        #[derive(Deserialize)]
-        struct Row {
-            key_hash: KeyHash,
-            guardrail_id: GuardrailId,
-        }
         let mut missing: BTreeSet<KeyHash> = expected.keys().cloned().collect();
         let guardrails: BTreeSet<&GuardrailId> = expected.values().collect();
         // That of one guardrail is shorter than that of all.

@@ -56,6 +56,9 @@ pub struct Key {
     /// When it stops working; `None` if it never does, or if the time is missing or unreadable.
     #[serde(default, deserialize_with = "timestamp")]
     pub expires_at: Option<Timestamp>,
+    /// When it was last used; `None` if that is not recorded, or unreadable.
+    #[serde(default, deserialize_with = "timestamp")]
+    pub last_used_at: Option<Timestamp>,
     /// Its workspace; `None` if that is missing or not a UUID.
     #[serde(default, deserialize_with = "workspace_id")]
     pub workspace_id: Option<WorkspaceId>,

@@ -164,6 +164,42 @@ impl ReportedLimits {
     }
 }
 
+impl ReportedLimits {
+    /// These limits as they would be asked for; `None` if they cannot be.
+    #[must_use]
+    pub fn as_asked(&self) -> Option<Limits> {
+        let limit = self.limit.map(Usd::new).transpose().ok()?;
+        let reset = self.reset.as_deref().map(str::parse).transpose().ok()?;
+        // Without a limit there is nothing to reset.
+        let reset = reset.filter(|_| limit.is_some());
+        Some(Limits {
+            limit,
+            reset,
+            include_byok: self.include_byok,
+        })
+    }
+}
+
+impl fmt::Display for ReportedLimits {
+    /// In words, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.limit {
+            Some(limit) => write!(f, "a limit of {limit} dollars")?,
+            None => f.write_str("no limit")?,
+        }
+        match self.reset.as_deref() {
+            // Other words may be anything.
+            Some(reset) if reset.parse::<LimitReset>().is_ok() => write!(f, ", reset {reset}")?,
+            Some(_) => f.write_str(", reset at another time")?,
+            None => {}
+        }
+        if self.include_byok {
+            f.write_str(", with spending on own provider keys")?;
+        }
+        Ok(())
+    }
+}
+
 /// Up to this value, each whole f64 is a different integer (2^53).
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
@@ -247,6 +283,44 @@ mod tests {
             ..asked
         }));
         assert!(ReportedLimits::default().agree_with(&Limits::default()));
+    }
+
+    #[test]
+    fn reported_limits_can_be_asked_for_unless_nobody_could_have() {
+        let asked = |json| {
+            serde_json::from_str::<ReportedLimits>(json)
+                .unwrap()
+                .as_asked()
+        };
+        let daily = asked(r#"{"limit":2,"limit_reset":"daily","include_byok_in_limit":true}"#);
+        let expected = Limits {
+            limit: Some(Usd::new(2.0).unwrap()),
+            reset: Some(LimitReset::Daily),
+            include_byok: true,
+        };
+        assert_eq!(daily, Some(expected));
+        assert_eq!(asked("{}"), Some(Limits::default()));
+        assert_eq!(asked(r#"{"limit_reset":"daily"}"#), Some(Limits::default()));
+        assert_eq!(asked(r#"{"limit":-1}"#), None);
+        assert_eq!(asked(r#"{"limit":1,"limit_reset":"yearly"}"#), None);
+    }
+
+    #[test]
+    fn reported_limits_are_shown_without_foreign_words() {
+        let shown = |json| {
+            serde_json::from_str::<ReportedLimits>(json)
+                .unwrap()
+                .to_string()
+        };
+        let full = r#"{"limit":2.5,"limit_reset":"daily","include_byok_in_limit":true}"#;
+        assert_eq!(
+            shown(full),
+            "a limit of 2.5 dollars, reset daily, with spending on own provider keys"
+        );
+        assert_eq!(
+            shown(r#"{"limit_reset":"x\ny"}"#),
+            "no limit, reset at another time"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use openrouter_simulator::NewGuardrail;
+use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::json;
 
 use crate::harness::{Directory, OpenRouter, PLUGIN_NAME, RaftVault, output_in, runs, skipped};
@@ -43,7 +43,7 @@ async fn the_commands_that_restrict_roles_and_keys_run() {
 }
 
 #[tokio::test]
-async fn the_commands_that_show_and_end_keys_run() {
+async fn the_commands_of_a_custodian_run() {
     run("docs/custody.md", Plugin::Enabled, "").await;
 }
 
@@ -128,6 +128,9 @@ fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
         "new-management-key.txt",
         &format!("{}\n", openrouter.account().add_management_key()),
     );
+    let by_hand = NewKey::named("chatbot");
+    let by_hand = openrouter.account().create_key(by_hand);
+    write("chatbot-key.txt", &format!("{}\n", by_hand.secret()));
     fs::create_dir(directory.path("plugins")).expect("a folder");
     directory.add_plugin(PLUGIN_NAME);
     fs::rename(

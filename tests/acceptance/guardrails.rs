@@ -88,7 +88,7 @@ async fn a_change_that_is_unclear_withholds_the_key_until_it_is_carried_out() {
         mount
             .read(path)
             .await
-            .refused(400, &["not handed out before it is held"]);
+            .refused(503, &["not handed out before it is held"]);
     }
     mount
         .read("roles/app")

@@ -19,6 +19,9 @@ async fn the_engines_own_page_lists_every_path() {
         "lookup",
         "revoke-key/",
         "disable-key/",
+        "rotate-all/",
+        "tidy/",
+        "teardown",
         "status",
         "metrics",
     ] {
@@ -64,7 +67,7 @@ async fn every_path_has_a_page_that_explains_its_fields() {
     let hash = "0".repeat(64);
     let one = format!("keys/default/{hash}");
     let revoke = format!("revoke-key/default/{hash}");
-    let table: [(&str, &[&str]); 15] = [
+    let table: [(&str, &[&str]); 18] = [
         ("config", &connection),
         ("config/second", &connection),
         ("roles", &["list"]),
@@ -81,6 +84,15 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         ("lookup", &["api_key", "key_hash", "not_asked", "commands"]),
         (&one, &["requester", "revoke_at"]),
         (&revoke, &["force", "rotate-role", "sudo"]),
+        (
+            "rotate-all/default",
+            &["rotation_grace_period", "skipped", "failed", "45 seconds"],
+        ),
+        ("tidy/default", &["dry_run", "kept", "refusal", "more"]),
+        (
+            "teardown",
+            &["left_alive", "cancels", "sudo", "vault secrets disable"],
+        ),
         ("status", &["attention", "overdue", "working_since"]),
         ("metrics", &["Prometheus", "vault_openrouter"]),
     ];
@@ -98,7 +110,7 @@ async fn the_openapi_document_names_every_operation() {
     let mount = Mount::unconfigured().await;
     let document = mount.client().read("sys/internal/specs/openapi").await.ok();
     let paths = &document.json()["paths"];
-    let table: [(&str, &[&str]); 18] = [
+    let table: [(&str, &[&str]); 21] = [
         ("config", &["get", "post", "patch", "delete"]),
         ("config/", &["get"]),
         ("config/{name}", &["get", "post", "patch", "delete"]),
@@ -115,6 +127,9 @@ async fn the_openapi_document_names_every_operation() {
         ("lookup", &["post"]),
         ("revoke-key/{connection}/{hash}", &["post"]),
         ("disable-key/{connection}/{hash}", &["post"]),
+        ("rotate-all/{connection}", &["get", "post"]),
+        ("tidy/{connection}", &["get", "post"]),
+        ("teardown", &["get", "post", "delete"]),
         ("status", &["get"]),
         ("metrics", &["get"]),
     ];

@@ -31,6 +31,8 @@ mod dynamic;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod ending;
+#[cfg(test)]
 mod forgetting;
 #[cfg(test)]
 mod guardrails;
@@ -51,6 +53,8 @@ mod prometheus;
 #[cfg(test)]
 mod promise;
 #[cfg(test)]
+mod reconciliation;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod rehearsal;
@@ -62,6 +66,8 @@ mod restored;
 mod roles;
 #[cfg(test)]
 mod rotation;
+#[cfg(test)]
+mod runs;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

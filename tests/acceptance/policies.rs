@@ -197,6 +197,73 @@ async fn an_operator_rotates_with_a_grace_period_and_not_without() {
     assert_eq!(mount.openrouter.hashes().len(), 3);
 }
 
+/// The parameters of every path that takes some are Vault's to allow and to deny, one by one and value by
+/// value: none of these paths has another way to say the same.
+#[tokio::test]
+async fn parameters_of_every_path_that_takes_some_are_governed_by_policies() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let account = mount.openrouter.account();
+    let hash = account.create_key(NewKey::named("by hand")).hash;
+    let (revoke, disable) = (
+        format!("revoke-key/default/{hash}"),
+        format!("disable-key/default/{hash}"),
+    );
+    let other_mount = NewKey::named("app 2026-11-20 vault-0123456789abcdef0123456789abcdef");
+    let forced = account.create_key(other_mount).hash;
+    let force = format!("revoke-key/default/{forced}");
+    let rules = r#"
+        path "openrouter/config" {
+          capabilities      = ["update"]
+          denied_parameters = { "max_limit" = [], "max_key_lifetime" = [], "allowed_roles" = [] }
+        }
+        path "openrouter/forget-role/*" {
+          capabilities       = ["update", "sudo"]
+          allowed_parameters = { "revoke_keys" = [true, "true"] }
+        }
+        path "openrouter/revoke-key/*" {
+          capabilities      = ["update", "sudo"]
+          denied_parameters = { "force" = [] }
+        }
+        path "openrouter/disable-key/*" {
+          capabilities       = ["update", "sudo"]
+          allowed_parameters = { "disabled" = [true, "true"] }
+        }
+        path "openrouter/lookup" {
+          capabilities       = ["update"]
+          allowed_parameters = { "key_hash" = [] }
+        }"#;
+    let holder = holder_of(&mount, "governed", rules).await;
+    let secret = mount.key("app").await;
+    for (path, body) in [
+        ("config", json!({"max_limit": 5, "description": "x"})),
+        ("config", json!({"max_key_lifetime": ""})),
+        ("config", json!({"allowed_roles": "*"})),
+        ("forget-role/app", json!({"revoke_keys": false})),
+        (force.as_str(), json!({"force": true})),
+        (force.as_str(), json!({"force": false})),
+        (disable.as_str(), json!({"disabled": false})),
+        (disable.as_str(), json!({"disabled": "false"})),
+        ("forget-role/app", json!({"revoke_keys": "false"})),
+        ("lookup", json!({"api_key": secret})),
+    ] {
+        let refused = holder.write(&mount.at(path), body).await;
+        refused.refused(403, &["permission denied"]);
+    }
+    for (path, body) in [
+        ("config", json!({"description": "x"})),
+        (disable.as_str(), json!({"disabled": true})),
+        ("lookup", json!({"key_hash": hash})),
+        (revoke.as_str(), json!({})),
+        ("forget-role/app", json!({"revoke_keys": true})),
+    ] {
+        holder.write(&mount.at(path), body).await.ok();
+    }
+    let refused = holder.write(&mount.at(&force), json!({})).await;
+    refused.refused(400, &["force"]);
+    assert_eq!(mount.openrouter.hashes(), [forced]);
+}
+
 #[tokio::test]
 async fn to_revoke_and_to_disable_a_key_needs_sudo() {
     let mount = Mount::new().await;
@@ -217,6 +284,33 @@ async fn to_revoke_and_to_disable_a_key_needs_sudo() {
     let operator = holder(&mount, &path, r#"["update", "sudo"]"#).await;
     operator.write(&mount.at(&path), json!({})).await.ok();
     assert!(account.keys().is_empty());
+}
+
+#[tokio::test]
+async fn to_tear_down_and_to_cancel_that_needs_sudo() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let all = r#"["create", "read", "update", "delete", "list"]"#;
+    let without = holder(&mount, "*", all).await;
+    let path = mount.at("teardown");
+    let refused = [
+        without.write(&path, json!({})).await,
+        without.read(&path).await,
+        without.delete(&path).await,
+    ];
+    for reply in refused {
+        reply.refused(403, &["permission denied"]);
+    }
+    assert!(mount.openrouter.accepts(&mount.key("app").await).await);
+    // The same token may rotate everything, and tidy up.
+    for path in ["rotate-all/default", "tidy/default"] {
+        without.write(&mount.at(path), json!({})).await.ok();
+    }
+    let capabilities = r#"["read", "update", "delete", "sudo"]"#;
+    let operator = holder(&mount, "teardown", capabilities).await;
+    operator.write(&path, json!({})).await.ok();
+    assert!(mount.openrouter.hashes().is_empty());
+    operator.delete(&path).await.ok();
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn what_a_newer_version_stored_is_refused_by_name_and_left_as_it_is() {
     let stored = client.read(&raw).await.ok().text("value");
     let mut entry: Value = serde_json::from_str(&stored).unwrap();
     entry["version"] = json!(4);
-    entry["entry"]["rotating"]["new_in_3"] = json!(true);
+    entry["entry"]["rotating"]["new_in_4"] = json!(true);
     let newer = entry.to_string();
     client.write(&raw, json!({"value": newer})).await.ok();
     run_version(&vault, &mount, VERSION.trim_start_matches('v')).await;

@@ -44,6 +44,7 @@ async fn special_paths_are_the_same_for_every_mount_at_any_time() {
         "forget-connection/*",
         "revoke-key/*",
         "disable-key/*",
+        "teardown",
     ];
     assert_eq!(paths.root, root);
     assert_eq!(paths.unauthenticated, [""; 0]);

@@ -158,6 +158,7 @@ async fn come_to_rest(world: &Arc<World>) {
     world.story.tell("--- calm");
     world.set_weather(Weather::CALM);
     world.spare_everybody();
+    world.plug_in_again();
     // Longer than anything that is on its way, or a deposed leader, goes on.
     sleep(Duration::from_secs(4 * 60)).await;
     world.secondary.set(false);
@@ -194,11 +195,25 @@ async fn judge(world: &Arc<World>) {
                 &[hash],
             );
         }
-        let key = world
-            .openrouter
-            .accounts
-            .iter()
-            .find_map(|account| account.key(&entry.current));
+        let find = |hash: &str| {
+            let mut accounts = world.openrouter.accounts.iter();
+            accounts.find_map(|account| account.key(hash))
+        };
+        for (hash, until) in &entry.held {
+            let is_held = find(hash).is_some_and(|key| key.disabled || key.is_expired(now));
+            if *until <= now || !is_held {
+                let name = world.story.name(hash);
+                let told = format!("{name} of {role} works, or was to be deleted at {until}");
+                world.violated(&told, &[hash]);
+            }
+        }
+        let key = find(&entry.current);
+        let spends = key.as_ref().and_then(|key| key.limit);
+        if entry.automated && entry.serves && spends != entry.limit {
+            let (name, limit) = (world.story.name(&entry.current), entry.limit);
+            let told = format!("{name} of {role} may spend {spends:?} instead of {limit:?}");
+            world.violated(&told, &[&entry.current]);
+        }
         let works = key.is_some_and(|key| key.is_usable(now));
         if entry.automated && entry.message.starts_with("due since") {
             let told = format!("the rotation of {role} is {}", entry.message);

@@ -208,7 +208,7 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
             tokio::spawn(watch_for_its_reader(Arc::clone(world), hash.to_owned()));
         }
     } else if request.method == Method::DELETE {
-        world.witness_deletion(&sent.about[0], sent);
+        world.witness_end(&sent.about[0], sent, "deleted");
     } else if request.method == Method::PATCH {
         let about: Vec<&str> = sent.about.iter().map(String::as_str).collect();
         let name = world.story.name(about[0]);
@@ -217,6 +217,9 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         world
             .story
             .tell_of(&about, format!("S{server}: {name} is changed: {body}"));
+        if body.contains(r#""disabled":true"#) {
+            world.witness_end(about[0], sent, "disabled");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openrouter_simulator::KeyChanges;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::Operation;
@@ -77,7 +78,7 @@ impl World {
     pub(crate) async fn operator_acts(self: Arc<Self>) {
         let role = *self.dice.pick(&ROTATING);
         let (rotate, change, delete, create) = (0, 1, 2, 3);
-        let (reconnect, ci, forget, disconnect) = (4, 5, 6, 7);
+        let (reconnect, ci, forget, disconnect, restore) = (4, 5, 6, 7, 8);
         let act = self.dice.weighted(&[
             (8, rotate),
             (8, change),
@@ -87,6 +88,7 @@ impl World {
             (2, ci),
             (1, forget),
             (1, disconnect),
+            (3, restore),
         ]);
         if act == rotate {
             self.rotate(role).await;
@@ -106,6 +108,8 @@ impl World {
             self.define_dynamic().await;
         } else if act == forget {
             self.forget_role(role).await;
+        } else if act == restore {
+            self.restore_key(role).await;
         } else {
             let _ = self
                 .operate(Operation::Delete, "config/other", Value::Null)
@@ -139,6 +143,19 @@ impl World {
         }
     }
 
+    /// An old key is wanted back, if there is one.
+    async fn restore_key(self: &Arc<Self>, role: &str) {
+        let version = self.dice.number(1, 6);
+        let duration = *self.dice.pick(&[60, 900, 5_000]);
+        let body = json!({
+            "key_version": version,
+            "duration": duration,
+            "force": self.dice.chance(0.5),
+        });
+        let path = format!("restore-key/{role}");
+        let _ = self.operate(Operation::Update, &path, body).await;
+    }
+
     async fn change(self: &Arc<Self>, role: &str) {
         let [_, second] = &self.openrouter.accounts[0].workspaces()[..] else {
             return;
@@ -161,6 +178,9 @@ impl World {
             4 => {
                 let place = *self.dice.pick(&[None, Some(second)]);
                 json!({"connection": "default", "workspace_id": place})
+            }
+            _ if self.dice.chance(0.5) => {
+                json!({"revocation_hold": self.dice.number(0, 2) * 1_800})
             }
             _ => json!({"rotation_period": self.dice.number(1, 4) * 3_600}),
         };
@@ -192,6 +212,7 @@ impl World {
             "disable_automated_rotation": role == "man",
             "rotation_grace_period": grace,
             "ttl": ttl,
+            "revocation_hold": self.dice.weighted(&[(1, 0), (1, 3_600)]),
             "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
             "limit": 5,
         });
@@ -276,12 +297,57 @@ impl World {
         }
         let hash = *self.dice.pick(&keys);
         let name = self.story.name(hash);
+        let (delete, disable, enable, raise) = (0, 1, 2, 3);
+        let act = self
+            .dice
+            .weighted(&[(2, delete), (1, disable), (2, enable), (2, raise)]);
         for account in &self.openrouter.accounts {
-            if account.delete_key(hash).is_ok() {
-                self.story
-                    .tell_of(&[hash], format!("a person deletes {name} in the dashboard"));
+            let (did, what) = if act == delete {
+                (account.delete_key(hash).is_ok(), "deletes")
+            } else if act == disable {
+                (account.set_disabled(hash, true).is_ok(), "disables")
+            } else if act == enable {
+                (account.set_disabled(hash, false).is_ok(), "enables")
+            } else {
+                let limit = Some(Some(99.0));
+                let changes = KeyChanges {
+                    limit,
+                    ..KeyChanges::default()
+                };
+                (
+                    account.change_key(hash, &changes).is_ok(),
+                    "raises the limit of",
+                )
+            };
+            if !did {
+                continue;
+            }
+            self.story
+                .tell_of(&[hash], format!("a person {what} {name} in the dashboard"));
+            if act == delete {
                 self.witness.excuse(hash, "it was deleted in the dashboard");
-                self.witness.unseen();
+            } else if act == disable {
+                self.unplugged.lock().unwrap().push(hash.to_owned());
+            }
+            self.witness.unseen();
+        }
+    }
+
+    /// Whoever has disabled keys in the dashboard enables them again, but for those that are held by now.
+    pub(crate) fn plug_in_again(&self) {
+        let truth = self.truth();
+        let held: Vec<&String> = truth
+            .rotating
+            .values()
+            .flat_map(|role| role.held.iter().map(|(hash, _)| hash))
+            .collect();
+        for hash in std::mem::take(&mut *self.unplugged.lock().unwrap()) {
+            for account in &self.openrouter.accounts {
+                if !held.contains(&&hash) && account.set_disabled(&hash, false).is_ok() {
+                    let name = self.story.name(&hash);
+                    self.story
+                        .tell_of(&[&hash], format!("a person enables {name} again"));
+                }
             }
         }
     }

@@ -37,6 +37,10 @@ pub(crate) struct Rotating {
     pub(crate) current: String,
     /// Hashes, and when each is to be revoked.
     pub(crate) superseded: Vec<(String, Timestamp)>,
+    /// Hashes of the keys that are disabled, and when each is to be deleted.
+    pub(crate) held: Vec<(String, Timestamp)>,
+    /// What the current key is to spend.
+    pub(crate) limit: Option<f64>,
     /// Whether the current key is handed out.
     pub(crate) serves: bool,
     pub(crate) automated: bool,
@@ -49,7 +53,8 @@ pub(crate) struct Rotating {
 impl Rotating {
     /// All its keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        let superseded = self.superseded.iter().map(|(hash, _)| hash);
+        let superseded = self.superseded.iter().chain(&self.held);
+        let superseded = superseded.map(|(hash, _)| hash);
         superseded.chain([&self.current]).map(String::as_str)
     }
 }
@@ -117,15 +122,21 @@ fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
 
 fn rotating(role: &Data, serves: bool) -> Rotating {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let superseded = role["superseded_keys"].as_array().unwrap().iter();
+    let ends = |keys: &str, at: &str| {
+        let keys = role[keys].as_array().unwrap().iter();
+        let ends = keys.map(|key| {
+            (
+                text(&key["hash"]),
+                key[at].as_str().unwrap().parse().unwrap(),
+            )
+        });
+        ends.collect()
+    };
     Rotating {
         current: text(&role["current_key"]["hash"]),
-        superseded: superseded
-            .map(|key| {
-                let revoke_at = key["revoke_at"].as_str().unwrap().parse().unwrap();
-                (text(&key["hash"]), revoke_at)
-            })
-            .collect(),
+        superseded: ends("superseded_keys", "revoke_at"),
+        held: ends("held_keys", "held_until"),
+        limit: role["limit"].as_f64(),
         serves,
         automated: role["disable_automated_rotation"] == json!(false),
         connection: text(&role["connection"]),

@@ -7,6 +7,8 @@
 //! - **Every key lives as promised**, from the moment it is handed out until its `ttl` is over, short
 //!   of an emergency, of its deletion by those who may, and of a restored snapshot: see
 //!   [`World::witness_restore`] for what it must keep all the same.
+//!   A key that is disabled for its hold is judged as one that is deleted, but for a request that comes
+//!   late, after the key was restored.
 //! - **Every living key is somebody's**: storage leads to it, by a role's entry, a lease's record, or an
 //!   intent.
 //!

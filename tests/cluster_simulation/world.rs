@@ -29,6 +29,8 @@ pub(crate) struct World {
     blows: Mutex<Vec<Blow>>,
     pub(crate) cluster: Mutex<Cluster>,
     snapshots: Mutex<Vec<Snapshot>>,
+    /// Keys that a person has disabled in the dashboard.
+    pub(crate) unplugged: Mutex<Vec<String>>,
 }
 
 /// All of storage, as it was once.
@@ -83,6 +85,7 @@ impl World {
             blows: Mutex::default(),
             cluster: Mutex::default(),
             snapshots: Mutex::default(),
+            unplugged: Mutex::default(),
             clock,
         })
     }

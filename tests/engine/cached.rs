@@ -110,6 +110,28 @@ async fn a_node_that_is_told_nothing_hands_out_what_it_read_for_a_minute_and_kee
 }
 
 #[tokio::test]
+async fn a_key_that_expired_in_the_cache_is_looked_for_in_storage() {
+    let world = World::connected().await;
+    // An hour's leases, and a key that lives a little longer than its grace.
+    let role = json!({
+        "ttl": 3_600,
+        "rotation_grace_period": 7_200,
+        "disable_automated_rotation": true,
+        "key_max_lifetime": 9_000,
+    });
+    world.write(ROLE, role).await.unwrap();
+    let reader = world.node();
+    world.time.set(world.after(8_990));
+    let read = async || reader.read("static-creds/app").await.unwrap().unwrap().data;
+    assert_eq!(read().await["key_version"], 1);
+    world.take_over().await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(read().await["key_version"], 1, "it was not told");
+    world.time.set(world.after(10));
+    assert_eq!(read().await["key_version"], 2);
+}
+
+#[tokio::test]
 async fn nobody_is_served_after_a_seal_from_what_was_read_before_it() {
     let world = world().await;
     let node = world.node();

@@ -1,17 +1,22 @@
 //! Custody: every key of an account, whose it is, and how a person ends it.
 
+mod cut_off;
 mod ending;
 mod inventory;
 mod lookup;
+mod rotate_all;
 mod status;
+mod teardown;
+mod tidy;
 
 use std::collections::BTreeMap;
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Data, Operation};
 
 use crate::harness::{Answer, FORGET, ROTATE, World};
+pub(crate) use status::metric;
 
 impl World {
     /// A read with these query parameters.
@@ -50,6 +55,18 @@ impl World {
             .as_str()
             .unwrap()
             .to_owned()
+    }
+
+    /// What a read of a run shows.
+    async fn run(&self, path: &str) -> Data {
+        let answer = self.read(path).await.unwrap();
+        answer.expect("there is a run").data
+    }
+
+    /// From now on every request to OpenRouter fails, before it has had any effect.
+    fn cut_off_openrouter(&self) {
+        let away = Fault::ResetBeforeEffect.on_anything().forever();
+        self.openrouter.faults().add(away);
     }
 
     /// A key of this mount that nobody has any more.

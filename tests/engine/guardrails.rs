@@ -1,6 +1,7 @@
 //! Keys are held to their role's guardrail before anybody gets them, and stay so.
 
 mod changes;
+mod doubt;
 mod written;
 
 use openrouter_simulator::{Fault, NewGuardrail, Rule};

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
 mod awaiting;
 #[cfg(test)]
 mod bounds;
@@ -30,6 +32,8 @@ mod deletion;
 #[cfg(test)]
 mod deposed;
 #[cfg(test)]
+mod ending;
+#[cfg(test)]
 mod forgetting;
 #[cfg(test)]
 mod giving_up;
@@ -49,6 +53,8 @@ mod leases;
 mod outage;
 #[cfg(test)]
 mod proof;
+#[cfg(test)]
+mod reconcile;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
-use crate::harness::{CI, ROLE, ROTATE, World, role};
+use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
 
 /// What was stored in [`lived_in`] by the build that introduced the format.
 const FORMATS: [(u32, &str); 3] = [
@@ -30,6 +30,68 @@ async fn this_build_writes_the_newest_format_as_it_was_introduced() {
         "format {number} is another now: {}",
         serde_json::to_string_pretty(&stored).unwrap()
     );
+}
+
+/// The same for runs, which have a version of their own.
+const RUNS: &str = include_str!("../data/stored/runs-1.json");
+
+#[tokio::test]
+async fn this_build_writes_runs_as_they_were_introduced() {
+    let world = World::with_role().await;
+    world
+        .write(FORGET, json!({"revoke_keys": false}))
+        .await
+        .unwrap();
+    world.write(ROLE, json!({})).await.unwrap();
+    world.time.set(world.after(60));
+    for path in ["tidy/default", "rotate-all/default", "teardown"] {
+        world.write(path, json!({})).await.unwrap();
+    }
+    let mut written = stored(&world).await;
+    written.retain(|key, _| key.starts_with("runs/"));
+    let introduced: BTreeMap<String, Value> = serde_json::from_str(RUNS).unwrap();
+    assert_eq!(
+        written,
+        introduced,
+        "{}",
+        serde_json::to_string_pretty(&written).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn runs_that_earlier_builds_wrote_are_read() {
+    let world = World::with_role().await;
+    let entries: BTreeMap<String, Value> = serde_json::from_str(RUNS).unwrap();
+    for (key, entry) in entries {
+        let value = entry.to_string().into_bytes();
+        world.storage.put(Entry { key, value }).await.unwrap();
+    }
+    world.restart().await;
+    world.quiet().await;
+    for path in ["tidy/default", "rotate-all/default", "teardown"] {
+        let run = world.read(path).await.unwrap().unwrap();
+        assert_eq!(run.data["state"], "finished", "{path}");
+    }
+    let reason = world.read("creds/app").await.unwrap_err().to_string();
+    assert!(reason.contains("torn down"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_run_of_a_newer_build_costs_only_itself() {
+    let world = World::with_role().await;
+    let (key, value) = ("runs/tidy.default".to_owned(), br#"{"version":2}"#.to_vec());
+    world.storage.put(Entry { key, value }).await.unwrap();
+    world.restart().await;
+    world.quiet().await;
+    world.key("app").await.unwrap();
+    for dry_run in [true, false] {
+        let refusal = world
+            .write("tidy/default", json!({"dry_run": dry_run}))
+            .await;
+        let refusal = refusal.unwrap_err().to_string();
+        assert!(refusal.contains("newer version"), "{refusal}");
+    }
+    world.write("rotate-all/default", json!({})).await.unwrap();
 }
 
 #[tokio::test]
@@ -62,6 +124,88 @@ async fn what_earlier_builds_wrote_is_read_and_looked_after() {
         world.delete(ROLE, json!({})).await.unwrap();
         assert!(world.openrouter.account().keys().is_empty());
         assert!(world.intents().is_empty());
+    }
+}
+
+/// Stores an entry as the build of an earlier format wrote it.
+async fn rewrite(world: &World, key: &str, change: impl FnOnce(&mut Value)) {
+    let value = world.storage.get(key).await.unwrap().unwrap();
+    let mut entry: Value = serde_json::from_slice(&value).unwrap();
+    change(&mut entry);
+    let (key, value) = (key.to_owned(), entry.to_string().into_bytes());
+    world.storage.put(Entry { key, value }).await.unwrap();
+}
+
+/// A guardrail of the workspace `team`, whose id is the second result.
+fn guardrail_of_a_team(world: &World) -> (String, String) {
+    let account = world.openrouter.account();
+    let team = account.add_named_workspace("Team", "team").unwrap();
+    let there = account.add_guardrail(NewGuardrail {
+        workspace_id: Some(team.clone()),
+        ..NewGuardrail::named("there")
+    });
+    (there, team)
+}
+
+#[tokio::test]
+async fn a_key_of_format_2_is_where_its_entry_says_and_not_where_the_next_one_will_be() {
+    let world = World::with_role().await;
+    let (there, team) = guardrail_of_a_team(&world);
+    let body = json!({"workspace_id": team});
+    world.write(ROLE, body).await.unwrap();
+    rewrite(&world, ROLE, |entry| entry["version"] = json!(2)).await;
+    world.restart().await;
+    let answer = world.write(ROLE, json!({"guardrail": "there"})).await;
+    let warnings = answer.unwrap().unwrap().warnings;
+    assert!(warnings[0].contains("next rotation"), "{warnings:?}");
+    world.key("app").await.unwrap();
+    world.write(ROTATE, json!({})).await.unwrap();
+    let account = world.openrouter.account();
+    let held = account.keys().into_iter();
+    let held: Vec<_> = held.map(|key| account.guardrail_of(&key.hash)).collect();
+    assert_eq!(held, [None, Some(there)]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_lease_of_the_first_format_is_in_the_workspace_that_its_role_had() {
+    for is_moved in [false, true] {
+        let world = World::connected().await;
+        let (there, team) = guardrail_of_a_team(&world);
+        let account = world.openrouter.account();
+        let here = account.add_guardrail(NewGuardrail::named("here"));
+        let body = json!({"credential_type": "dynamic", "workspace_id": team, "ttl": 3_000});
+        world.write(CI, body).await.unwrap();
+        let old = world.lease().await.unwrap()["key_hash"].clone();
+        let record = world.intents().remove(0);
+        rewrite(&world, &record, |entry| {
+            entry["version"] = json!(1);
+            let data = entry["data"].as_object_mut().unwrap();
+            data.retain(|field, _| field != "workspace_id" && field != "requester");
+        })
+        .await;
+        world.restart().await;
+        let held = || account.guardrail_of(old.as_str().unwrap());
+        if is_moved {
+            let away = json!({"workspace_id": "", "guardrail": "here"});
+            world.write(CI, away).await.unwrap();
+            world.restart().await;
+            world.pass(60).await;
+            assert_eq!(held(), None, "it is not there");
+            let new = world.lease().await.unwrap()["key_hash"].clone();
+            let new = account.guardrail_of(new.as_str().unwrap());
+            assert_eq!(new, Some(here));
+            let back = json!({"workspace_id": team, "guardrail": "there"});
+            world.write(CI, back).await.unwrap();
+        } else {
+            world
+                .write(CI, json!({"guardrail": "there"}))
+                .await
+                .unwrap();
+        }
+        assert_eq!(held(), Some(there), "{is_moved}");
+        assert_eq!(world.renew(600).await.unwrap().as_secs(), 600);
+        world.revoke().await.unwrap();
     }
 }
 
@@ -143,7 +287,12 @@ async fn bind(world: &World) {
         let body = json!({"guardrail": "strict", "creator_user_id": "user_one"});
         world.write(role, body).await.unwrap();
     }
-    let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d"});
+    world
+        .write(ROLE, json!({"revocation_hold": 7_000}))
+        .await
+        .unwrap();
+    let bounds = json!({"allowed_roles": "app,ci", "max_key_lifetime": "3d",
+        "reconcile_interval": 1_800});
     world.write("config", bounds).await.unwrap();
 }
 

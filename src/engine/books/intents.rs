@@ -160,6 +160,20 @@ impl Intents {
             .collect()
     }
 
+    /// The intents that were announced before that, and whether a task of this process is seeing each
+    /// through.
+    pub fn announced_before(&self, at: Timestamp) -> Vec<(Intent, bool)> {
+        let in_flight = lock(&self.in_flight);
+        let known = self.log.entries().into_iter();
+        known
+            .filter(|(_, written)| written.at < at)
+            .map(|(_, Written { data, .. })| {
+                let is_in_flight = in_flight.contains(&data.nonce);
+                (data, is_in_flight)
+            })
+            .collect()
+    }
+
     /// The intents that are adrift at a place, and when they were announced.
     pub fn adrift(&self, place: &Place) -> Vec<Written<Intent>> {
         let mut adrift = self.all_adrift();

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
 use crate::engine::role::Terms;
+use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::wal::{self, Log};
 use crate::framework::{Held, Locks};
 use crate::logical::{Storage, StorageError};
-use crate::openrouter::{GuardrailId, KeyHash, WorkspaceId};
+use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
 /// A key under a lease: all that its end needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +52,16 @@ pub struct Record {
     pub key: LeasedKey,
     /// Until when the server may hold it.
     pub until: Timestamp,
-    /// In which workspace it was made; `None` is the account's default one.
+    /// In which workspace it was made; `None` is the account's default one, and in a record of the first
+    /// format any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_id: Option<WorkspaceId>,
+    /// The limits that it was given; `None` for leases of the first stored format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Limits>,
+    /// Whether a record of the first format says by now in which workspace the key is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub placed: bool,
     /// The guardrail that it is held to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
@@ -63,7 +71,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Where the key was made.
+    /// Where the key is.
     pub fn place(&self) -> Place {
         Place {
             connection: self.key.connection.clone(),
@@ -74,8 +82,24 @@ impl Record {
     /// The guardrail of these terms, if the key is to be held to it and is not.
     pub fn lacks<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
         let wanted = terms.guardrail_id.as_ref()?;
-        let lacks = self.guardrail_id.as_ref() != Some(wanted) && self.place() == terms.place();
+        let is_there = || self.clone().placed_by(terms).place() == terms.place();
+        let lacks = self.guardrail_id.as_ref() != Some(wanted) && is_there();
         lacks.then_some(wanted)
+    }
+
+    /// A record of the first format does not say in which workspace the key is. It is in that of its
+    /// role, whose terms these are: another one is given to the role only after this was stored.
+    #[must_use]
+    fn placed_by(mut self, terms: &Terms) -> Self {
+        if self.is_unplaced() && self.key.connection == terms.connection {
+            self.workspace_id.clone_from(&terms.workspace_id);
+            self.placed = true;
+        }
+        self
+    }
+
+    fn is_unplaced(&self) -> bool {
+        self.requester.is_none() && !self.placed
     }
 }
 
@@ -94,7 +118,7 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            // 2: who asked, and what the key is held to.
+            // 2: who asked, what the key was granted, and what it is held to.
             log: Log::new("lease", 2),
             guarded: Mutex::default(),
             coming: Mutex::default(),
@@ -186,14 +210,40 @@ impl Leases {
         self.log.count(|record| record.key.role == *role)
     }
 
-    /// The leases of a role whose keys are not held to its guardrail.
-    pub fn unguarded(&self, role: &RoleName, terms: &Terms) -> Vec<Record> {
-        if terms.guardrail_id.is_none() {
+    /// The leases of a role whose keys are not proved to be held to the guardrail that each should be
+    /// held to, with that. Nothing is enforced where the role asks for none.
+    pub fn unguarded(&self, name: &RoleName, role: &DynamicRole) -> Vec<(Record, GuardrailId)> {
+        if role.terms.guardrail_id.is_none() {
             return Vec::new();
         }
-        self.all()
-            .filter(|record| record.key.role == *role && record.lacks(terms).is_some())
-            .collect()
+        let of_role = self.all().filter(|record| record.key.role == *name);
+        let wanted = of_role.filter_map(|record| {
+            let unproved = record.guardrail_id.as_ref().filter(|_| role.unproved);
+            let wanted = record.lacks(&role.terms).or(unproved)?.clone();
+            Some((record, wanted))
+        });
+        wanted.collect()
+    }
+
+    /// Stores with each record of the first format where its key is, before its role is given another
+    /// place or is gone: nobody would know then. No storage call for other records.
+    ///
+    /// # Errors
+    /// When one cannot be stored.
+    pub async fn place_by(
+        self: &Arc<Self>,
+        storage: &dyn Storage,
+        name: &RoleName,
+        terms: &Terms,
+    ) -> Result<(), StorageError> {
+        let is_unplaced = |record: &Record| record.key.role == *name && record.is_unplaced();
+        let unplaced: Vec<Record> = self.all().filter(is_unplaced).collect();
+        for record in unplaced {
+            let lease = self.lock(&record.key.nonce).await;
+            let placed = |record: Record| record.placed_by(terms);
+            lease.rewrite(storage, placed).await?;
+        }
+        Ok(())
     }
 
     /// From now on no key of the role that was made under other terms is handed out without the
@@ -269,7 +319,7 @@ impl LeaseGuard {
         Ok(true)
     }
 
-    /// The lease's key is held to this guardrail now.
+    /// The lease's key, of a role with these terms, is held to this guardrail now.
     ///
     /// # Errors
     /// When it cannot be stored; the key is then assigned once more.
@@ -277,16 +327,30 @@ impl LeaseGuard {
         &self,
         storage: &dyn Storage,
         guardrail_id: &GuardrailId,
+        terms: &Terms,
+    ) -> Result<(), StorageError> {
+        let guarded = |record: Record| Record {
+            guardrail_id: Some(guardrail_id.clone()),
+            ..record.placed_by(terms)
+        };
+        self.rewrite(storage, guarded).await
+    }
+
+    /// Changes the lease's record, if it is alive. No storage call where that makes no difference.
+    async fn rewrite(
+        &self,
+        storage: &dyn Storage,
+        change: impl FnOnce(Record) -> Record,
     ) -> Result<(), StorageError> {
         let (log, id) = (&self.leases.log, self.nonce.as_str());
         let Some(written) = log.entry(id) else {
             return Ok(());
         };
-        let guarded = Record {
-            guardrail_id: Some(guardrail_id.clone()),
-            ..written.data
-        };
-        log.overwrite(storage, id, guarded, written.at).await
+        let changed = change(written.data.clone());
+        if changed == written.data {
+            return Ok(());
+        }
+        log.overwrite(storage, id, changed, written.at).await
     }
 
     /// Brings the end of a lease forward of which nobody has heard.

@@ -4,37 +4,49 @@
 //! - [`intents`]: keys that were ordered and not confirmed yet.
 //! - [`looks`]: what the looks for those that are adrift have shown.
 //! - [`leases`]: the leases on keys of their own.
+//! - [`register`]: what is known of all roles and their keys.
 //! - [`roster`]: every role as it was seen last.
-//! - [`ledger`]: what is still to be compared with what is at OpenRouter.
+//! - [`passes`]: comparisons with OpenRouter that are not over.
+//! - [`board`]: what the comparisons with OpenRouter have found.
+//! - [`runs`]: jobs that take longer than a request may; [`run`] is what is stored of one.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
 //! are reached through [`Books::open`] alone.
 
+mod board;
 mod intents;
 mod leases;
-mod ledger;
 mod looks;
+mod passes;
+mod register;
 mod roster;
+mod run;
+mod runs;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+pub use board::{Board, Copies, Drift, Noted, in_words};
 pub use intents::{InFlight, Intent, Intents, Purpose};
 pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
-pub use ledger::{Ledger, Owner};
 pub use looks::{Finding, Listing, OUTLIVED};
+pub use passes::{BegunPass, Passes};
+pub use register::{Expectations, Expected, Owner, Part, Register};
 pub use roster::{Condition, Overdue, Roster, Summary};
+pub use run::{Named, Outcome, Run, Work};
+pub use runs::{Runs, TornDown, while_torn_down};
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};
 
-/// The intents and the leases of a mount.
+/// The intents, the leases and the runs of a mount.
 #[derive(Default)]
 pub struct Books {
     intents: Arc<Intents>,
     leases: Arc<Leases>,
+    runs: Runs,
     /// Since when what earlier processes left is among them; `None` while it is not.
     since: Mutex<Option<Timestamp>>,
 }
@@ -69,7 +81,8 @@ impl Books {
             None => {
                 let logs = [self.intents.log(), self.leases.log()];
                 let left_out = wal::load(storage, &logs).await?;
-                left_out.into_iter().for_each(unreadable);
+                left_out.into_iter().for_each(&unreadable);
+                self.runs.load(storage, &unreadable).await?;
                 *opened.insert(now())
             }
         };
@@ -88,7 +101,13 @@ impl Books {
         let mut opened = self.since.lock().await;
         self.intents.forget_what_is_adrift();
         self.leases.forget();
+        self.runs.forget();
         *opened = None;
+    }
+
+    /// The runs, as far as this node knows of them: all, once the books are open.
+    pub fn runs(&self) -> &Runs {
+        &self.runs
     }
 
     fn since(&self, since: Timestamp) -> OpenBooks {

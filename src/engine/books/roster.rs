@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
-use crate::engine::role::rotating::{Health, RotatingRole};
+use crate::engine::role::rotating::{Health, RotatingRole, SupersededKey};
 use crate::logical::StorageError;
 
 /// The roster of a mount.
@@ -29,8 +29,8 @@ struct Rolls {
     revocations: BTreeSet<(Timestamp, RoleName)>,
     current_keys: usize,
     superseded_keys: usize,
+    held_keys: usize,
     complete_since: Option<Timestamp>,
-    reconciled: Option<Timestamp>,
 }
 
 /// A role as it was seen last.
@@ -44,8 +44,10 @@ pub struct Seen {
     pub next_rotation: Option<Timestamp>,
     /// When the first of its superseded keys is to be revoked.
     pub next_revocation: Option<Timestamp>,
-    /// How many superseded keys it has.
+    /// How many superseded keys it has that the engine has not disabled.
     pub superseded: usize,
+    /// How many held keys it has.
+    pub held: usize,
 }
 
 /// How a role is.
@@ -85,8 +87,6 @@ impl Condition {
 pub struct Summary {
     /// Since when every role is on the roster; `None` while the first pass is under way.
     pub complete_since: Option<Timestamp>,
-    /// When storage was last compared with OpenRouter.
-    pub reconciled: Option<Timestamp>,
     /// How many roles are how.
     pub by_condition: BTreeMap<Condition, usize>,
     /// How many need a person.
@@ -101,6 +101,8 @@ pub struct Summary {
     pub current_keys: usize,
     /// How many were replaced and may still work.
     pub superseded_keys: usize,
+    /// How many were replaced, and are disabled until they are deleted.
+    pub held_keys: usize,
 }
 
 /// What is due and not done.
@@ -139,6 +141,8 @@ impl Roster {
             troubles,
             next_rotation,
         } = Health::of(role, now);
+        let held = role.superseded.iter().filter(|key| key.stage.is_held());
+        let held = held.count();
         let condition = match is_failed {
             true => Condition::Failed,
             false => Condition::Well,
@@ -147,8 +151,13 @@ impl Roster {
             condition,
             troubles,
             next_rotation,
-            next_revocation: role.superseded.iter().map(|key| role.end_due(key)).min(),
-            superseded: role.superseded.len(),
+            next_revocation: role
+                .superseded
+                .iter()
+                .filter_map(|key| ends_at(role, key))
+                .min(),
+            superseded: role.superseded.len() - held,
+            held,
         };
         self.rolls().set(name, seen);
     }
@@ -166,11 +175,6 @@ impl Roster {
     /// Every role is on the roster.
     pub fn complete(&self, now: Timestamp) {
         self.rolls().complete_since = Some(now);
-    }
-
-    /// Storage was compared with OpenRouter.
-    pub fn reconciled(&self, now: Timestamp) {
-        self.rolls().reconciled = Some(now);
     }
 
     /// This node does not look after the roles any more.
@@ -198,7 +202,6 @@ impl Roster {
         });
         Summary {
             complete_since: rolls.complete_since,
-            reconciled: rolls.reconciled,
             by_condition: rolls.by_condition.clone(),
             in_trouble: rolls.in_trouble.len(),
             troubles: troubles.collect(),
@@ -206,6 +209,7 @@ impl Roster {
             overdue_revocations: overdue(&rolls.revocations, now),
             current_keys: rolls.current_keys,
             superseded_keys: rolls.superseded_keys,
+            held_keys: rolls.held_keys,
         }
     }
 
@@ -221,7 +225,14 @@ fn plain(condition: Condition) -> Seen {
         next_rotation: None,
         next_revocation: None,
         superseded: 0,
+        held: 0,
     }
+}
+
+/// When a superseded key is to be deleted, or disabled; `None` where a person has to decide about it.
+fn ends_at(role: &RotatingRole, key: &SupersededKey) -> Option<Timestamp> {
+    let waits = key.awaits_person.is_some() && !key.emergency && !key.stage.is_held();
+    (!waits).then(|| role.end_due(key))
 }
 
 fn overdue(times: &BTreeSet<(Timestamp, RoleName)>, now: Timestamp) -> Overdue {
@@ -251,6 +262,7 @@ impl Rolls {
         }
         self.current_keys += usize::from(seen.condition.has_current_key());
         self.superseded_keys += seen.superseded;
+        self.held_keys += seen.held;
         self.roles.insert(name.clone(), seen);
     }
 
@@ -270,6 +282,7 @@ impl Rolls {
         }
         self.current_keys -= usize::from(seen.condition.has_current_key());
         self.superseded_keys -= seen.superseded;
+        self.held_keys -= seen.held;
     }
 }
 
@@ -298,6 +311,7 @@ mod tests {
             grace: 600,
             ttl: 300,
             key_lifetime: KeyLifetime::Unlimited,
+            hold: 0,
         }
     }
 

@@ -7,18 +7,18 @@
 //! decides on what is stored.
 //!
 //! # Why it is right
-//! What [`Cache::get`] returns was stored when that call was made, unless somebody has changed the entry
+//! What [`Cache::cached`] returns was stored when that call was made, unless somebody has changed the entry
 //! without this instance's knowledge. Who can change an entry:
 //!
 //! | who | what becomes of the cached value |
 //! |---|---|
 //! | this instance | Every write comes by here. The value is dropped before the write begins, and none is kept or used until it has ended |
-//! | this instance, by a write that fails | It may happen all the same, even later, or say that this node is no leader any more. Everything is dropped, and nothing kept until it is certain what came of it ([`IN_DOUBT`]) |
+//! | this instance, by a write that fails | It may happen all the same, even later; or this node is no leader any more. Everything is dropped, and nothing kept until it is certain what came of it ([`IN_DOUBT`]) |
 //! | another node, whose server tells this one | [`Cache::invalidate`] drops it |
 //! | another node, whose server does not; a process of the same mount that was replaced and has a write under way; a write to the server's raw storage | It ages: nobody is told, so it is used for [`LONGEST`] at most |
 //! | a restored snapshot, a new leader, a seal, a reload | The server ends the instance: [`Cache::close`]. The next one begins with nothing |
 //!
-//! A reply of storage that was under way while anything changed is never kept: [`Pending`] remembers how
+//! A reply of storage that was under way while its entry changed is never kept: [`Pending`] remembers how
 //! many changes there had been when it was asked for.
 //!
 //! An entry's age counts from before storage was asked for it, and not from its last reader. It is measured
@@ -68,17 +68,18 @@ impl<T: Cacheable> Cache<T> {
     }
 
     /// What was made of the entry under `key`, if it was read a short while ago.
-    pub fn get(&self, key: &str) -> Option<Arc<T>> {
+    pub fn cached(&self, key: &str) -> Option<Arc<T>> {
         let now = Moment::of(&*self.clock);
         self.values().get(key, now)
     }
 
-    /// To be called before storage is asked for an entry that may be cached then.
-    pub fn about_to_read(&self) -> Pending<'_, T> {
+    /// To be called before storage is asked for the entry under `key`, which may be cached then.
+    pub fn about_to_read<'a>(&'a self, key: &'a str) -> Pending<'a, T> {
         Pending {
             cache: self,
+            key,
             asked: Moment::of(&*self.clock),
-            changes: self.values().changes(),
+            changes: self.values().changes(key),
         }
     }
 
@@ -143,15 +144,17 @@ impl<T: Cacheable> Storage for Cache<T> {
 #[must_use = "what is read is cached by `keep`"]
 pub struct Pending<'a, T> {
     cache: &'a Cache<T>,
+    key: &'a str,
     asked: Moment,
     changes: u64,
 }
 
 impl<T: Cacheable> Pending<'_, T> {
-    /// Caches what was made of the entry that storage returned, unless something has changed meanwhile.
-    pub fn keep(self, key: &str, value: &Arc<T>) {
+    /// Caches what was made of the entry that storage returned, unless that has changed meanwhile.
+    pub fn keep(self, value: &Arc<T>) {
         let Self {
             cache,
+            key,
             asked,
             changes,
         } = self;

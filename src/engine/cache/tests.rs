@@ -134,15 +134,15 @@ impl World {
         if let Some(cached) = self.cached() {
             return cached;
         }
-        let pending = self.cache.about_to_read();
+        let pending = self.cache.about_to_read(KEY);
         let value = self.cache.storage.get(KEY).await.unwrap().unwrap();
         let made = Arc::new(Made(value, lifetime, 0));
-        pending.keep(KEY, &made);
+        pending.keep(&made);
         String::from_utf8(made.0.clone()).unwrap()
     }
 
     fn cached(&self) -> Option<String> {
-        let cached = self.cache.get(KEY)?;
+        let cached = self.cache.cached(KEY)?;
         Some(String::from_utf8(cached.0.clone()).unwrap())
     }
 
@@ -181,9 +181,9 @@ async fn a_value_is_used_for_a_minute_from_when_it_was_read_and_not_from_its_las
 #[tokio::test]
 async fn the_time_that_storage_took_to_answer_counts() {
     let world = World::new().await;
-    let pending = world.cache.about_to_read();
+    let pending = world.cache.about_to_read(KEY);
     world.clock.pass(Duration::from_secs(50));
-    pending.keep(KEY, &Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
+    pending.keep(&Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
     world.clock.pass(Duration::from_secs(9));
     assert!(world.cached().is_some());
     world.clock.pass(Duration::from_secs(1));
@@ -257,10 +257,10 @@ async fn a_write_drops_the_value_before_it_begins_and_lets_nothing_in_until_it_h
     assert_eq!(world.read().await, "two");
     assert_eq!(world.cached(), None, "it may not last");
     // Asked for before the end, and there after it.
-    let pending = world.cache.about_to_read();
+    let pending = world.cache.about_to_read(KEY);
     world.storage.go_on.notify_one();
     writing.await.unwrap().unwrap();
-    pending.keep(KEY, &Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
+    pending.keep(&Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
     assert_eq!(world.cached(), None);
     assert_eq!(world.read().await, "two");
     assert_eq!(world.cached().as_deref(), Some("two"));
@@ -279,10 +279,10 @@ async fn an_invalidation_drops_the_value_and_the_reply_that_is_under_way() {
     let world = World::new().await;
     world.read().await;
     world.storage.stored.put(entry("two")).await.unwrap();
-    let pending = world.cache.about_to_read();
+    let pending = world.cache.about_to_read(KEY);
     world.cache.invalidate(KEY);
     assert_eq!(world.cached(), None);
-    pending.keep(KEY, &Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
+    pending.keep(&Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
     assert_eq!(world.read().await, "two");
 }
 
@@ -327,13 +327,30 @@ async fn a_node_that_may_not_write_goes_on_caching() {
 }
 
 #[tokio::test]
+async fn a_change_of_another_entry_leaves_the_reply_that_is_under_way_alone() {
+    let world = World::new().await;
+    // Not each of them can be in the same bucket.
+    let mut kept = 0;
+    for other in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let pending = world.cache.about_to_read(KEY);
+        let key = other.to_owned();
+        let value = Vec::new();
+        world.cache.put(Entry { key, value }).await.unwrap();
+        pending.keep(&Arc::new(Made(Vec::new(), LONGEST, 0)));
+        kept += usize::from(world.cached().is_some());
+        world.cache.invalidate(KEY);
+    }
+    assert!(kept > 0);
+}
+
+#[tokio::test]
 async fn a_closed_cache_holds_nothing_any_more() {
     let world = World::new().await;
     world.read().await;
-    let pending = world.cache.about_to_read();
+    let pending = world.cache.about_to_read(KEY);
     world.cache.close();
     assert_eq!(world.held(), (0, false));
-    pending.keep(KEY, &Arc::new(Made(Vec::new(), LONGEST, 0)));
+    pending.keep(&Arc::new(Made(Vec::new(), LONGEST, 0)));
     world.read().await;
     assert_eq!(world.held(), (0, false));
 }
@@ -343,21 +360,21 @@ async fn there_is_room_for_so_many_values_and_so_many_bytes() {
     let world = World::new().await;
     for number in 0..=MOST {
         let made = Arc::new(Made(Vec::new(), LONGEST, 1));
-        world.cache.about_to_read().keep(&number.to_string(), &made);
+        world.cache.about_to_read(&number.to_string()).keep(&made);
     }
     assert_eq!(world.held().0, MOST);
 
     let world = World::new().await;
     let heavy = || Arc::new(Made(Vec::new(), LONGEST, MOST_BYTES / 3));
     for key in ["a", "b", "c"] {
-        world.cache.about_to_read().keep(key, &heavy());
+        world.cache.about_to_read(key).keep(&heavy());
     }
     assert_eq!(world.held().0, 2, "their keys have a weight, too");
     // What is dropped makes room.
     world.cache.invalidate("a");
-    world.cache.about_to_read().keep("c", &heavy());
-    assert!(world.cache.get("c").is_some());
-    world.cache.about_to_read().keep("c", &heavy());
+    world.cache.about_to_read("c").keep(&heavy());
+    assert!(world.cache.cached("c").is_some());
+    world.cache.about_to_read("c").keep(&heavy());
     assert_eq!(world.held().0, 2, "read again it takes no more");
 }
 

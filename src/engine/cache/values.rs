@@ -1,6 +1,7 @@
 //! The cached values of a mount: which there are, and for how long each may be used. Without any I/O.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +48,9 @@ pub(super) struct Values<T> {
     weight: usize,
     /// The entries that are being written, and by how many.
     writing: HashMap<String, usize>,
-    /// How many changes there have been: when a write begins, and again when it has ended.
-    changes: u64,
+    /// How many changes there have been, when a write begins and again when it has ended: of the entries
+    /// of each bucket, so that no entry has to be remembered.
+    changes: [u64; BUCKETS],
     /// When a write ended of which nobody knows what came of it.
     in_doubt_since: Option<Moment>,
     closed: bool,
@@ -76,12 +78,15 @@ impl<T> Values<T> {
         cached.left(now).map(|_| Arc::clone(&cached.value))
     }
 
-    pub(super) fn changes(&self) -> u64 {
-        self.changes
+    /// How many changes of an entry there have been, or more.
+    pub(super) fn changes(&self, key: &str) -> u64 {
+        self.changes.get(bucket(key)).copied().unwrap_or_default()
     }
 
     pub(super) fn invalidate(&mut self, key: &str) {
-        self.changes += 1;
+        if let Some(changes) = self.changes.get_mut(bucket(key)) {
+            *changes += 1;
+        }
         self.remove(key);
     }
 
@@ -106,7 +111,9 @@ impl<T> Values<T> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.changes += 1;
+        for changes in &mut self.changes {
+            *changes += 1;
+        }
         self.by_key = HashMap::new();
         self.weight = 0;
     }
@@ -170,7 +177,7 @@ impl<T> Values<T> {
 
 impl<T: Cacheable> Values<T> {
     /// Caches what was made of an entry that was asked for at the first moment and is there at the second,
-    /// if there were as many changes then as there are now. Whether it did.
+    /// if there were as many changes of it then as there are now. Whether it did.
     pub(super) fn keep(
         &mut self,
         key: &str,
@@ -178,7 +185,7 @@ impl<T: Cacheable> Values<T> {
         (read, now): (Moment, Moment),
         changes: u64,
     ) -> bool {
-        let is_certain = changes == self.changes && !self.writing.contains_key(key);
+        let is_certain = changes == self.changes(key) && !self.writing.contains_key(key);
         if !is_certain || self.closed || self.is_in_doubt(now) {
             return false;
         }
@@ -205,13 +212,22 @@ impl<T> Default for Values<T> {
             by_key: HashMap::new(),
             weight: 0,
             writing: HashMap::new(),
-            changes: 0,
+            changes: [0; BUCKETS],
             in_doubt_since: None,
             closed: false,
             sweep: None,
         }
     }
 }
+
+fn bucket(key: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    usize::try_from(hasher.finish() % BUCKETS as u64).unwrap_or_default()
+}
+
+/// Among so many buckets a read seldom meets a change of another entry.
+const BUCKETS: usize = 256;
 
 /// The longest that any value may be used.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);

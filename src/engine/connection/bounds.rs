@@ -63,6 +63,21 @@ impl Bounds {
         )))
     }
 
+    /// Checks that the role may use the connection at all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], with the roles that may.
+    pub fn allow(&self, connection: &ConnectionName, role: &RoleName) -> Result<(), Error> {
+        let (connection, role) = (connection.to_string(), role.to_string());
+        if self.allowed_roles.iter().any(|one| matches(one, &role)) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "connection {connection:?} does not allow role {role:?}; its allowed_roles are {}",
+            self.allowed_roles.join(", ")
+        )))
+    }
+
     /// Checks what can be beyond them when a key is made. How long it lives is cut short then.
     ///
     /// # Errors
@@ -73,13 +88,8 @@ impl Bounds {
         role: &RoleName,
         limit: Option<Usd>,
     ) -> Result<(), Error> {
+        self.allow(connection, role)?;
         let (connection, role) = (connection.to_string(), role.to_string());
-        if !self.allowed_roles.iter().any(|one| matches(one, &role)) {
-            return Err(Error::Invalid(format!(
-                "connection {connection:?} does not allow role {role:?}; its allowed_roles are {}",
-                self.allowed_roles.join(", ")
-            )));
-        }
         let Some(most) = self.max_limit else {
             return Ok(());
         };

@@ -34,9 +34,22 @@ pub struct Connection {
     /// Which address `api_url`, `proxy_url` and `ca_certificate` are, and whose keys may be sent there.
     #[serde(default)]
     pub address: Address,
+    /// How often what is managed is compared with what is at OpenRouter, in seconds; 0 is only when
+    /// the work begins.
+    #[serde(default = "every_hour", skip_serializing_if = "is_every_hour")]
+    pub reconcile_interval: u64,
     /// What binds the roles that use it.
     #[serde(default, skip_serializing_if = "Bounds::are_open")]
     pub bounds: Bounds,
+}
+
+/// The interval of a connection that was not told another.
+pub(super) fn every_hour() -> u64 {
+    60 * 60
+}
+
+fn is_every_hour(seconds: &u64) -> bool {
+    *seconds == every_hour()
 }
 
 /// What OpenRouter said of a management key.
@@ -91,7 +104,7 @@ impl Connection {
 
 impl Stored for Connection {
     /// 2: `address`, without which an older build would send keys where they must not go.
-    /// 3: `bounds`, without which an older build would let every role make any key.
+    /// 3: `reconcile_interval`; `bounds`, without which an older build would let every role make any key.
     const VERSION: u32 = 3;
 }
 
@@ -110,6 +123,7 @@ mod tests {
             proxy_url: Some(ProxyUrl::parse("http://vault:planted@proxy.example:3128").unwrap()),
             proof: None,
             address: Address::default(),
+            reconcile_interval: 0,
             bounds: Bounds::default(),
         };
         let shown = format!("{connection:?} {:?}", connection.settings());

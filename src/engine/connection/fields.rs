@@ -2,6 +2,7 @@
 
 use secrecy::ExposeSecret;
 
+use super::entry::every_hour;
 use crate::engine::connection::{Bounds, Connection};
 use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
@@ -26,6 +27,12 @@ pub const WRITE: &[Field] = &[
         "The time limit of one request to OpenRouter, 1 to 60 seconds.",
     )
     .default("30s"),
+    Field::duration(
+        "reconcile_interval",
+        "How often the keys that the engine manages are compared with what is at OpenRouter, at least\n\
+         1 minute. 0 compares them only when the engine starts.",
+    )
+    .default("1h"),
     Field::lines(
         "ca_certificate",
         "Certificates in PEM form to trust besides the system's, for an egress proxy that opens\n\
@@ -89,6 +96,16 @@ pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection,
         (None, Some(before)) => before.request_timeout,
         (None, None) => REQUEST_TIMEOUT,
     };
+    let reconcile_interval = match fields.seconds("reconcile_interval") {
+        Some(seconds) if (1..60).contains(&seconds) => {
+            return Err(Error::invalid(
+                "reconcile_interval must be at least 1 minute, or 0 to reconcile only when the engine \
+                 starts",
+            ));
+        }
+        Some(seconds) => seconds,
+        None => before.map_or_else(every_hour, |b| b.reconcile_interval),
+    };
     let api_url = match (fields.text("api_url"), before) {
         (Some(url), _) => ApiUrl::parse(url).map_err(|e| naming("api_url", &e))?,
         (None, Some(before)) => before.api_url.clone(),
@@ -98,6 +115,7 @@ pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection,
         management_key,
         api_url,
         request_timeout,
+        reconcile_interval,
         description: match fields.text("description") {
             Some(text) => text.to_owned(),
             None => before.map(|b| b.description.clone()).unwrap_or_default(),

@@ -64,6 +64,7 @@ impl Links {
                 let known = Known {
                     client,
                     address: connection.address,
+                    reconcile_interval: connection.reconcile_interval,
                     bounds: Arc::new(connection.bounds),
                 };
                 lock(&self.known).insert(name.clone(), known.clone());
@@ -82,6 +83,7 @@ impl Links {
         let known = Known {
             client,
             address: connection.address.clone(),
+            reconcile_interval: connection.reconcile_interval,
             bounds: Arc::new(connection.bounds.clone()),
         };
         Ok(self.through(name, known))
@@ -160,19 +162,20 @@ impl Links {
     }
 }
 
+/// What is at hand of a connection.
+#[derive(Clone)]
+struct Known {
+    client: Client,
+    address: Address,
+    reconcile_interval: u64,
+    bounds: Arc<Bounds>,
+}
+
 /// A way to OpenRouter.
 #[derive(Clone)]
 pub struct Link {
     known: Known,
     turns: Turns,
-}
-
-/// What is kept of a connection's entry.
-#[derive(Clone)]
-struct Known {
-    client: Client,
-    address: Address,
-    bounds: Arc<Bounds>,
 }
 
 impl Link {
@@ -189,6 +192,12 @@ impl Link {
     /// Where its requests go.
     pub fn address(&self) -> &Address {
         &self.known.address
+    }
+
+    /// How often what is managed through it is compared with what is at OpenRouter, in seconds; 0 is
+    /// only when the work begins.
+    pub fn reconcile_interval(&self) -> u64 {
+        self.known.reconcile_interval
     }
 
     /// What binds the roles that use the connection.

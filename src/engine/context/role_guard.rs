@@ -63,8 +63,7 @@ impl<'a> RoleGuard<'a> {
     pub async fn load(&self) -> Result<Option<Role>, Error> {
         self.confirm().await?;
         let read = Role::load(&*self.engine.storage, &self.name).await;
-        let now = self.engine.now();
-        self.engine.roster.note(&self.name, &read, now);
+        self.note(&read);
         read
     }
 
@@ -88,6 +87,7 @@ impl<'a> RoleGuard<'a> {
         let stored = role.store(&*engine.storage, &self.name);
         self.changing(stored).await?;
         engine.roster.note_rotating(&self.name, role, engine.now());
+        self.enter(&Role::Rotating(Box::new(role.clone())));
         Ok(())
     }
 
@@ -99,7 +99,25 @@ impl<'a> RoleGuard<'a> {
         let stored = role.store(&*self.engine.storage, &self.name);
         self.changing(stored).await?;
         self.engine.roster.note_dynamic(&self.name);
+        self.enter(&Role::Dynamic(Box::new(role.clone())));
         Ok(())
+    }
+
+    /// The register follows what is read and written under the lock.
+    fn enter(&self, role: &Role) {
+        let origin = self.engine.origin(&self.name, role.life());
+        self.engine.register.enter(&self.name, origin, role);
+    }
+
+    /// So does the roster.
+    fn note(&self, read: &Result<Option<Role>, Error>) {
+        let (engine, name) = (self.engine, &self.name);
+        engine.roster.note(name, read, engine.now());
+        match read {
+            Ok(Some(role)) => self.enter(role),
+            Ok(None) => engine.register.forget(name),
+            Err(reason) => engine.register.could_not_read(name, reason),
+        }
     }
 
     /// Checks that a role with these terms, whose keys live so many seconds, is within the bounds of its
@@ -123,8 +141,13 @@ impl<'a> RoleGuard<'a> {
     pub async fn forget(&self) -> Result<(), Error> {
         let (engine, name) = (self.engine, &self.name);
         self.delete().await?;
+        engine.register.forget(name);
+        engine.board.forget(name);
         engine.keeper.forget(&Task::Tend(name.clone()));
         engine.roster.remove(name);
+        if let Some(books) = engine.books_if_open() {
+            books.leases.forget_guardrail(name);
+        }
         tracing::info!(mount = engine.mount, role = %name, "deleted a role");
         Ok(())
     }
@@ -147,6 +170,7 @@ impl<'a> RoleGuard<'a> {
             let role = Role::parse(&self.name, &value)?;
             let put = async { Ok(storage.put(Entry { key, value }).await?) };
             self.changing(put).await?;
+            self.enter(&role);
             return Ok(Fenced { role: Some(role) });
         }
         let certain_at = last_store.map_or(Timestamp::MIN, |begun| after(begun, OUTLIVED));
@@ -159,6 +183,7 @@ impl<'a> RoleGuard<'a> {
         // A read that has found nothing proves nothing either: a server's cache remembers what is not
         // there, and goes on doing so after a store that failed by its answer and was committed.
         self.delete().await?;
+        self.engine.register.forget(&self.name);
         Ok(Fenced { role: None })
     }
 
@@ -203,6 +228,8 @@ impl<'a> RoleGuard<'a> {
         let (engine, name) = (self.engine, &self.name);
         let begun = engine.now();
         let before = engine.unsure.store_begins(name, begun);
+        // Should this task be torn off, nobody knows what is stored.
+        engine.register.doubt(name);
         let changed = change.await;
         match &changed {
             Ok(()) => engine.unsure.store_succeeded(name, begun, before),

@@ -54,6 +54,16 @@ pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
             ),
             [forced],
         ),
+        Owner::Role(role, Some(Standing::Held { version, until })) => say(
+            format!(
+                "It is disabled, and deleted by itself at {until}; until then it can be restored. Delete \
+                 it now if nobody should do that. The last command makes it work again."
+            ),
+            [
+                revoke,
+                format!("vault write {mount}restore-key/{role} key_version={version}"),
+            ],
+        ),
         Owner::Role(role, None) => say(
             "The role's entry is unreadable, so it cannot be rotated. Forgetting the role leaves its keys \
              behind; this one can be revoked then.",

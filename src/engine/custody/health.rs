@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engine::books::Summary;
+use crate::engine::books::{Copies, Summary};
 use crate::engine::connection::{Connection, Heartbeats, Proof};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -19,6 +19,19 @@ pub struct MountHealth {
     pub connections: BTreeMap<ConnectionName, ConnectionHealth>,
     /// Living keys that are not in a role's entry.
     pub keys: OtherKeys,
+    /// What is known of other copies of this storage that are at work.
+    pub copies: Option<Copies>,
+    /// Since when no key is handed out, since the mount is torn down.
+    pub torn_down_since: Option<Timestamp>,
+}
+
+impl MountHealth {
+    /// Since when everything that is managed was compared at least once with what is at OpenRouter; `None`
+    /// if there is a connection of which that is not so.
+    pub fn compared(&self) -> Option<Timestamp> {
+        let compared = self.connections.values().map(|health| health.compared);
+        compared.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
 }
 
 /// How a connection is doing.
@@ -29,6 +42,10 @@ pub struct ConnectionHealth {
     pub heartbeats: Heartbeats,
     /// Why its entry cannot be read.
     pub unreadable: Option<String>,
+    /// When all that is managed through it was last compared with what is at OpenRouter.
+    pub compared: Option<Timestamp>,
+    /// How many keys with this mount's mark that nobody has were seen through it then.
+    pub strays: usize,
 }
 
 /// How many keys are under leases, or not confirmed.
@@ -66,6 +83,8 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
             proof,
             heartbeats,
             unreadable,
+            compared: engine.board.last_compared(&name),
+            strays: engine.board.strays(&name),
         };
         connections.insert(name, health);
     }
@@ -73,6 +92,8 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         roles: engine.roster.summary(engine.now()),
         connections,
         keys: other_keys(engine),
+        copies: engine.board.copies(),
+        torn_down_since: engine.runs().torn_down_since(),
     })
 }
 

@@ -3,7 +3,8 @@
 //! | whose | how |
 //! |---|---|
 //! | a role's current key | never: `rotate-role` replaces it |
-//! | a superseded key | with `force`: its time in the role's entry becomes now |
+//! | a superseded key | with `force`: that is stored in the role's entry, then done |
+//! | a held key | freely: its hold is over now |
 //! | under a lease | with `force`; the lease's record goes with it |
 //! | stray, unmanaged | freely, behind the fence |
 //! | another mount's | with `force`, behind the fence |
@@ -123,7 +124,7 @@ pub(super) fn permit_any(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(
         Owner::Pending(_) | Owner::Lost(_) => Err(Error::Conflict(format!(
             "key {hash} is {owner}: the engine decides about it by itself; look it up again later"
         ))),
-        Owner::Stray | Owner::Unmanaged => Ok(()),
+        Owner::Stray | Owner::Unmanaged | Owner::Role(_, Some(Standing::Held { .. })) => Ok(()),
         Owner::Role(..) | Owner::Lease(_) | Owner::OtherMount if force => Ok(()),
         Owner::Role(..) | Owner::Lease(_) | Owner::OtherMount => Err(Error::Invalid(format!(
             "key {hash} is {owner}; give force=true if that is what you want"

@@ -11,22 +11,51 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
-/// Holds living keys to a guardrail. Returns those that OpenRouter does not know, which it passes over.
+/// Assigns keys to a guardrail, and proves it. Returns those that OpenRouter does not know, which it passes over.
 /// Safe to repeat. One request for a hundred keys, and one or two that prove it.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when a key may not be held to it.
-pub async fn hold(
+/// [`Error::OpenRouter`] when a key may not be held to it. Its reason is definite only if no key was
+/// assigned: a refusal that comes after an assignment says nothing about that.
+pub async fn assign(
     link: &Link,
     urgency: Urgency,
     guardrail: &GuardrailId,
     keys: &[KeyHash],
+) -> Result<BTreeSet<KeyHash>, Error> {
+    let mut is_begun = false;
+    let held = assign_and_prove(link, urgency, guardrail, keys, &mut is_begun).await;
+    held.map_err(|reason| if is_begun { half_done(reason) } else { reason })
+}
+
+/// The error of keys some of which were assigned before it: whatever it is about, the outcome is unclear.
+pub fn half_done(error: Error) -> Error {
+    match error {
+        Error::OpenRouter { doing, reason } if reason.is_definite() => Error::OpenRouter {
+            doing,
+            reason: openrouter::Error::Unclear {
+                retry_after: reason.retry_after(),
+                reason: format!("keys were assigned before this: {reason}"),
+            },
+        },
+        other => other,
+    }
+}
+
+/// Notes in `is_begun` when keys may have been assigned.
+async fn assign_and_prove(
+    link: &Link,
+    urgency: Urgency,
+    guardrail: &GuardrailId,
+    keys: &[KeyHash],
+    is_begun: &mut bool,
 ) -> Result<BTreeSet<KeyHash>, Error> {
     let doing = || format!("the keys cannot be held to guardrail {guardrail}");
     let mut gone = BTreeSet::new();
     for keys in keys.chunks(MOST_AT_ONCE) {
         let assigned = link.client(urgency).await.assign(guardrail, keys).await;
         let assigned = assigned.map_err(Error::while_doing(doing()))?;
+        *is_begun = true;
         if assigned == keys.len() {
             continue;
         }
@@ -58,7 +87,7 @@ pub async fn hold(
 ///
 /// # Errors
 /// [`Error::OpenRouter`] and [`Error::Unproven`] when it may not be held to it: nobody must get it.
-pub(super) async fn hold_new(
+pub(super) async fn assign_new(
     engine: &Engine,
     link: &Link,
     urgency: Urgency,
@@ -68,7 +97,9 @@ pub(super) async fn hold_new(
     let mut tries = 0;
     loop {
         tries += 1;
-        let gone = hold(link, urgency, guardrail, std::slice::from_ref(key)).await?;
+        let keys = std::slice::from_ref(key);
+        // Nobody has it yet: why it is refused says more than that the outcome is unclear.
+        let gone = assign_and_prove(link, urgency, guardrail, keys, &mut false).await?;
         if gone.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 use jiff::{Timestamp, Unit};
 use tokio_util::sync::CancellationToken;
 
-use super::guard::hold_new;
+use super::guard::assign_new;
 use super::prove;
 use super::recover::settle_earlier;
 use super::retire::{Warrant, retire};
@@ -95,10 +95,12 @@ pub struct Minted {
 /// [`Error::Missing`] without the connection. [`Error::OpenRouter`] when OpenRouter refused, or
 /// nobody knows what it did, or it could not be asked about an earlier order for the role;
 /// [`Error::Conflict`] when there are too many of those, or it is not certain yet what became of a
-/// switch; [`Error::CallerGone`]; [`Error::Unproven`] for a key that is not what was ordered. What
+/// switch; [`Error::CallerGone`]; [`Error::Unusable`] while the mount is torn down; [`Error::Unproven`]
+/// for a key that is not what was ordered. What
 /// each leaves behind is on the module's page.
 pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     let books = engine.books().await?;
+    engine.require_in_service()?;
     // Before the connection is looked up, so that it cannot be deleted in between.
     let in_use = engine.links.use_for_making(&order.place.connection)?;
     let link = engine.links.open(&*engine.storage, &order.place.connection);
@@ -120,7 +122,7 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
         && let Some(guardrail) = order.guardrail
     {
         let hash = &created.key.hash;
-        proved = hold_new(engine, &link, order.urgency, guardrail, hash).await;
+        proved = assign_new(engine, &link, order.urgency, guardrail, hash).await;
     }
     // Whoever reads waits for the answer: one request it is, but for a guardrail.
     if proved.is_ok() && matches!(order.recipient, Recipient::Role(..)) {
@@ -227,7 +229,7 @@ impl Ordering<'_> {
         // After the wait, which can be long while OpenRouter hangs: the recovery counts from here.
         let now = engine.now();
         let origin = engine.origin(order.recipient.role(), order.life);
-        let nonce = Nonce::new(&origin, &*engine.randomness);
+        let nonce = Nonce::new(&origin, &engine.series);
         let new = NewKey {
             name: key_name(order.key_name, now, &nonce),
             limits: order.limits,
@@ -257,6 +259,11 @@ impl Ordering<'_> {
                 (making, in_use),
             )
             .await?;
+        // Once more, after the wait. A teardown that began since then sees the intent and waits for it.
+        if let Err(reason) = engine.require_in_service() {
+            in_flight.strike(&*engine.storage).await?;
+            return Err(reason);
+        }
         let created = turn.create_key(&new).await;
         drop(turn);
         match created {

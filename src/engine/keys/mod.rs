@@ -43,12 +43,12 @@ mod retire;
 mod unclaimed;
 mod whose;
 
-pub use guard::hold;
-pub use holdings::{Holdings, mentioned};
+pub use guard::{assign, half_done};
+pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
 pub use pin::pin;
-pub use presence::{is_gone, is_there};
+pub use presence::{Presence, is_there, presence, seen, sees_another};
 pub use recover::{next_look, recover};
-pub use retire::{Switched, Warrant, disable, retire};
+pub use retire::{Switched, Warrant, hold, release, retire};
 pub use unclaimed::prove_unclaimed;
 pub use whose::{Known, Owner, State};

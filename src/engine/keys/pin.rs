@@ -7,37 +7,39 @@
 use std::collections::BTreeMap;
 
 use crate::engine::connection::{Link, Urgency};
-use crate::engine::context::Engine;
+use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::role::Terms;
 use crate::framework::Fields;
 use crate::openrouter::{self, Guardrail, GuardrailId, WorkspaceId, WorkspaceRef};
 
-/// Looks up what a write of `fields` has made of the terms `before`. Asks OpenRouter for nothing that is
-/// not called by name, or stays where it was. Returns the warnings that it earned.
+/// Looks up what a write of `fields` has made of a role's terms `before`. Asks OpenRouter for nothing that
+/// is not called by name, or stays where it was; and for nothing at all where the connection does not
+/// allow the role. Returns the warnings that it earned.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what is not there, or not fit; [`Error::OpenRouter`] when that cannot be found
-/// out; [`Error::Missing`] without the connection.
+/// [`Error::Invalid`] for what is not there, or not fit, or not allowed; [`Error::OpenRouter`] when that
+/// cannot be found out; [`Error::Missing`] without the connection.
 pub async fn pin(
-    engine: &Engine,
+    guard: &RoleGuard<'_>,
     before: Option<&Terms>,
     terms: &mut Terms,
     fields: &Fields,
-) -> Result<Option<String>, Error> {
+) -> Result<Vec<String>, Error> {
     let pinning = Pinning {
-        engine,
+        guard,
         before,
         fields,
         other_account: before.is_some_and(|b| b.connection != terms.connection),
     };
     pinning.workspace(terms).await?;
-    pinning.guardrail(terms).await?;
-    pinning.creator(terms).await
+    let renamed = pinning.guardrail(terms).await?;
+    let unclear = pinning.creator(terms).await?;
+    Ok(renamed.into_iter().chain(unclear).collect())
 }
 
 struct Pinning<'a> {
-    engine: &'a Engine,
+    guard: &'a RoleGuard<'a>,
     before: Option<&'a Terms>,
     fields: &'a Fields,
     other_account: bool,
@@ -86,13 +88,13 @@ impl Pinning<'_> {
         Ok(())
     }
 
-    async fn guardrail(&self, terms: &mut Terms) -> Result<(), Error> {
+    async fn guardrail(&self, terms: &mut Terms) -> Result<Option<String>, Error> {
         let Some(text) = &terms.guardrail else {
-            return Ok(());
+            return Ok(None);
         };
         let stays = self.before.is_some_and(|b| b.place() == terms.place());
         if !self.fields.has("guardrail") && stays {
-            return Ok(());
+            return Ok(None);
         }
         let same = |b: &&Terms| stays && b.guardrail.as_ref() == Some(text);
         let pinned = self
@@ -102,12 +104,16 @@ impl Pinning<'_> {
         let link = self.link(terms).await?;
         let found = match find(&link, text, terms.workspace_id.as_ref()).await {
             Ok(found) => found?,
-            Err(reason) => pinned.ok_or_else(|| {
+            Err(reason) => pinned.clone().ok_or_else(|| {
                 Error::while_doing(format!("guardrail {text:?} cannot be looked up"))(reason)
             })?,
         };
+        let warning = match pinned.filter(|pinned| *pinned != found) {
+            None => None,
+            Some(pinned) => Some(changed_hands(&link, text, &pinned, &found).await?),
+        };
         terms.guardrail_id = Some(found);
-        Ok(())
+        Ok(warning)
     }
 
     /// Whether the member exists, where OpenRouter tells.
@@ -136,8 +142,38 @@ impl Pinning<'_> {
     }
 
     async fn link(&self, terms: &Terms) -> Result<Link, Error> {
-        let (links, storage) = (&self.engine.links, &*self.engine.storage);
-        links.open(storage, &terms.connection).await
+        let engine = self.guard.engine();
+        let link = engine.links.open(&*engine.storage, &terms.connection);
+        let link = link.await?;
+        // Before its management key is used: what the answers tell is not for those who may not use it.
+        let (bounds, limit) = (link.bounds(), terms.limits.limit);
+        bounds.admit(&terms.connection, self.guard.name(), limit)?;
+        Ok(link)
+    }
+}
+
+/// The name of a guardrail leads to another one than when it was written. Returns the warning, if the one
+/// before is gone: then it was made anew. Else the living keys of the role are not to be moved because
+/// somebody has renamed something.
+async fn changed_hands(
+    link: &Link,
+    text: &str,
+    pinned: &GuardrailId,
+    found: &GuardrailId,
+) -> Result<String, Error> {
+    let before = link.client(Urgency::Ordinary).await.guardrail(pinned).await;
+    match before {
+        Err(openrouter::Error::NotFound { .. }) => Ok(format!(
+            "guardrail {text:?} was {pinned}, which is gone; it is {found} now, and the keys are held to \
+             that"
+        )),
+        Ok(_) => Err(Error::Invalid(format!(
+            "guardrail: {text:?} is guardrail {found} now, and not {pinned}; write the one that is meant \
+             by its UUID"
+        ))),
+        Err(reason) => Err(Error::while_doing(format!(
+            "guardrail {pinned} cannot be looked up"
+        ))(reason)),
     }
 }
 

@@ -1,57 +1,92 @@
 //! Whether a key is still there at OpenRouter, by more than one sign.
 
-use super::holdings::Holdings;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
+use crate::engine::names::ConnectionName;
 use crate::engine::role::rotating::CurrentKey;
-use crate::openrouter::{self, Bearer, KeyHash};
+use crate::openrouter::{self, Bearer, Key, KeyHash};
+
+/// What is known of a key at OpenRouter.
+#[derive(Debug)]
+pub enum Presence {
+    /// The management key sees it.
+    There(Box<Key>),
+    /// It does not exist any more.
+    Gone,
+    /// The management key does not see it, and nothing else shows that it is gone.
+    Unseen,
+}
+
+/// What the management key sees of a key; `None` if it does not see it.
+///
+/// # Errors
+/// [`Error::OpenRouter`] when that cannot be found out.
+pub async fn seen(link: &Link, hash: &KeyHash) -> Result<Option<Key>, Error> {
+    match link.client(Urgency::Ordinary).await.key(hash).await {
+        Ok(key) => Ok(Some(key)),
+        Err(openrouter::Error::NotFound { .. }) => Ok(None),
+        Err(reason) => Err(while_looking_up(reason)),
+    }
+}
 
 /// Whether the management key sees a key.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when that cannot be found out.
 pub async fn is_there(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
-    match link.client(Urgency::Ordinary).await.key(hash).await {
-        Ok(_) => Ok(true),
-        Err(openrouter::Error::NotFound { .. }) => Ok(false),
-        Err(reason) => Err(while_looking_up(reason)),
-    }
+    Ok(seen(link, hash).await?.is_some())
 }
 
-/// Whether a role's current key is gone: the management key does not see it, and the key itself is
-/// rejected. Where it must not be sent to the connection's address, since it was made under another,
-/// the second sign is that the management key still sees other keys of this mount.
+/// What is known of a role's current key. It is gone if the management key does not see it, and the key
+/// itself is rejected. Where it must not be sent to the connection's address, since it was made under
+/// another, the second sign is that the management key still sees other keys of this mount.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when that cannot be found out; storage's own.
-pub async fn is_gone(engine: &Engine, key: &CurrentKey) -> Result<bool, Error> {
+pub async fn presence(engine: &Engine, key: &CurrentKey) -> Result<Presence, Error> {
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
-    if is_there(&link, &key.hash).await? {
-        return Ok(false);
+    if let Some(key) = seen(&link, &key.hash).await? {
+        return Ok(Presence::There(Box::new(key)));
     }
     if !link.address().may_see_keys_of(&key.address) {
-        return sees_another(engine, &link, key).await;
+        return Ok(
+            if sees_another(engine, &link, &key.connection, &key.hash).await? {
+                Presence::Gone
+            } else {
+                Presence::Unseen
+            },
+        );
     }
     let turn = link.client(Urgency::Ordinary).await;
     match turn.current_key(&key.secret).await {
-        Ok(_) => Ok(false),
+        Ok(_) => Ok(Presence::Unseen),
         Err(openrouter::Error::Unauthorized {
             bearer: Bearer::ApiKey,
             ..
-        }) => Ok(true),
+        }) => Ok(Presence::Gone),
         Err(reason) => Err(while_looking_up(reason)),
     }
 }
 
-async fn sees_another(engine: &Engine, link: &Link, key: &CurrentKey) -> Result<bool, Error> {
-    let others = Holdings::of(engine).await?.keys_of(&key.connection);
-    for hash in others
-        .iter()
-        .filter(|hash| **hash != key.hash)
-        .take(MOST_ASKED)
-    {
-        if is_there(link, hash).await? {
+/// Whether the management key of a connection sees another key that this mount manages through it than
+/// this one: a sign that it still sees the account.
+///
+/// # Errors
+/// [`Error::OpenRouter`] when that cannot be found out; storage's own.
+pub async fn sees_another(
+    engine: &Engine,
+    link: &Link,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+) -> Result<bool, Error> {
+    let books = engine.books().await?;
+    let of_roles = engine.register.expectations(connection).keys.into_keys();
+    let of_leases = books.leases.all().map(|record| record.key);
+    let of_leases = of_leases.filter(|key| key.connection == *connection);
+    let others = of_roles.chain(of_leases.map(|key| key.key_hash));
+    for other in others.filter(|other| other != hash).take(MOST_ASKED) {
+        if is_there(link, &other).await? {
             return Ok(true);
         }
     }

@@ -1,8 +1,9 @@
-//! The one door by which a key dies, or is disabled because its time has come. Nothing else asks
-//! OpenRouter to delete one, and whoever wants that shows by what right: a [`Warrant`].
+//! The one door by which a key dies, or is held for a while. Nothing else asks OpenRouter to delete one,
+//! and whoever wants that shows by what right: a [`Warrant`]. (The kill switch, which a person throws, is
+//! [`custody`](crate::engine::custody)'s.)
 
 use super::unclaimed::Unclaimed;
-use crate::engine::books::{InFlight, LeaseGuard};
+use crate::engine::books::{InFlight, LeaseGuard, TornDown};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, Fenced, RoleGuard};
 use crate::engine::error::Error;
@@ -26,6 +27,8 @@ pub enum Warrant<'a> {
     UnknownLease,
     /// A person has ordered it, and nobody of this mount has the key.
     Ordered(&'a Unclaimed),
+    /// Every key of the mount is to die: proved by the teardown's entry, which could be written again.
+    TornDown(&'a TornDown),
 }
 
 impl Warrant<'_> {
@@ -40,6 +43,7 @@ impl Warrant<'_> {
             Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
             Self::UnknownLease => "it has no lease".to_owned(),
             Self::Ordered(unclaimed) => format!("it was ordered; the key is {}", unclaimed.owner),
+            Self::TornDown(TornDown { since }) => format!("its mount is torn down since {since}"),
         }
     }
 
@@ -52,13 +56,16 @@ impl Warrant<'_> {
             Self::Rejected => "rejected",
             Self::Unknown(_) | Self::UnknownLease => "unconfirmed",
             Self::Ordered(_) => "ordered",
+            Self::TornDown(_) => "teardown",
         }
     }
 
     fn urgency(&self) -> Urgency {
         match self {
             Self::OfRole(_, urgency) => *urgency,
-            Self::OfLease(_) | Self::Unused(_) | Self::Rejected => Urgency::Revocation,
+            Self::OfLease(_) | Self::Unused(_) | Self::Rejected | Self::TornDown(_) => {
+                Urgency::Revocation
+            }
             Self::Unknown(_) | Self::UnknownLease => Urgency::Ordinary,
             Self::Ordered(_) => Urgency::Emergency,
         }
@@ -90,7 +97,7 @@ pub async fn retire(
     deleted
 }
 
-/// What came of [`disable`].
+/// What came of [`hold`] and [`release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switched {
     /// The key is as was asked for.
@@ -99,13 +106,12 @@ pub enum Switched {
     Gone,
 }
 
-/// Disables a key at OpenRouter before it is [retired](retire): it spends nothing more, and can still be
-/// read.
+/// Disables a key at OpenRouter: it spends nothing more, can still be read, and [`release`] brings it back.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when it is not certain that the key is disabled; [`Error::Missing`] without
 /// the connection.
-pub async fn disable(
+pub async fn hold(
     engine: &Engine,
     connection: &ConnectionName,
     hash: &KeyHash,
@@ -114,14 +120,37 @@ pub async fn disable(
     let link = engine.links.open(&*engine.storage, connection).await?;
     let turn = link.client(warrant.urgency()).await;
     tracing::debug!(mount = engine.mount, key_hash = %hash, reason = warrant.reason(), "disabling");
-    match turn.set_disabled(hash, true).await {
+    let held = switched(turn.set_disabled(hash, true).await).map_err(Error::while_doing(format!(
+        "key {hash} could not be disabled"
+    )));
+    match &held {
+        Ok(_) => engine.meters.held(),
+        Err(reason) => engine.meters.revocation_failed(reason.label()),
+    }
+    held
+}
+
+/// Enables a key again that [`hold`] has disabled, for its role.
+///
+/// # Errors
+/// As for [`hold`].
+pub async fn release(
+    guard: &RoleGuard<'_>,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+) -> Result<Switched, Error> {
+    let engine = guard.engine();
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let turn = link.client(Urgency::Ordinary).await;
+    switched(turn.set_disabled(hash, false).await).map_err(Error::while_doing(format!(
+        "key {hash} could not be enabled"
+    )))
+}
+
+fn switched(answer: Result<(), openrouter::Error>) -> Result<Switched, openrouter::Error> {
+    match answer {
         Ok(()) => Ok(Switched::Done),
         Err(openrouter::Error::NotFound { .. }) => Ok(Switched::Gone),
-        Err(reason) => {
-            let doing = format!("key {hash} could not be disabled before its end");
-            let reason = Error::OpenRouter { doing, reason };
-            engine.meters.revocation_failed(reason.label());
-            Err(reason)
-        }
+        Err(reason) => Err(reason),
     }
 }

@@ -87,6 +87,8 @@ pub enum State {
     Current,
     /// It was replaced, and works until its grace period ends.
     Superseded,
+    /// It was replaced, and the engine has disabled it; it can be restored until it is deleted.
+    Held,
     /// It works for the reader who leased it.
     Leased,
     /// It was switched off.
@@ -102,6 +104,7 @@ impl State {
     pub const NAMES: &[&str] = &[
         "current",
         "superseded",
+        "held",
         "leased",
         "disabled",
         "expired",
@@ -113,15 +116,9 @@ impl State {
         if report.expires_at.is_some_and(|at| at <= now) {
             return Self::Expired;
         }
-        if report.disabled {
-            return Self::Disabled;
-        }
-        Self::by_owner(owner)
-    }
-
-    /// What it does if it works.
-    pub fn by_owner(owner: &Owner) -> Self {
         match owner {
+            Owner::Role(_, Some(Standing::Held { .. })) if report.disabled => Self::Held,
+            _ if report.disabled => Self::Disabled,
             Owner::Role(_, Some(Standing::Current { .. })) => Self::Current,
             Owner::Role(_, Some(Standing::Superseded { .. })) => Self::Superseded,
             Owner::Lease(_) => Self::Leased,
@@ -134,6 +131,7 @@ impl State {
         match self {
             Self::Current => "current",
             Self::Superseded => "superseded",
+            Self::Held => "held",
             Self::Leased => "leased",
             Self::Disabled => "disabled",
             Self::Expired => "expired",
@@ -151,6 +149,9 @@ impl fmt::Display for Owner {
             }
             Self::Role(name, Some(Standing::Superseded { version, .. })) => {
                 write!(f, "a superseded key of role {name}, version {version}")
+            }
+            Self::Role(name, Some(Standing::Held { version, .. })) => {
+                write!(f, "a held key of role {name}, version {version}")
             }
             Self::Role(name, None) => write!(f, "a key of role {name}, whose entry is unreadable"),
             Self::Lease(record) => write!(f, "under a lease of role {}", record.key.role),

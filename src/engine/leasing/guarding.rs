@@ -4,13 +4,17 @@
 //! Each lease's record says what its key is held to, so that what is still to be done is known whatever
 //! happens.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use crate::engine::books::Record;
+use crate::engine::books::LeasedKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::hold;
+use crate::engine::keys::{assign, half_done};
+use crate::engine::names::ConnectionName;
+use crate::engine::role::Terms;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::failed;
 use crate::openrouter::{GuardrailId, KeyHash};
@@ -24,7 +28,7 @@ pub async fn tend(guard: &RoleGuard<'_>, role: DynamicRole) -> Result<Option<Tim
     let leases = engine.books().await?.leases;
     // A write of them may have failed by its answer, and been carried out.
     leases.expect_guardrail(name, &role.terms);
-    if leases.unguarded(name, &role.terms).is_empty() {
+    if leases.unguarded(name, &role).is_empty() {
         return Ok(None);
     }
     if let Some(failure) = &role.guardrail_failure
@@ -36,8 +40,9 @@ pub async fn tend(guard: &RoleGuard<'_>, role: DynamicRole) -> Result<Option<Tim
     Ok(role.guardrail_failure.map(|failure| failure.retry_at))
 }
 
-/// Holds the keys under leases to the role's guardrail. The second result is why that failed, which is
-/// then stored with the role and tried again.
+/// Holds the keys under leases to the guardrail that each should be held to. The second result is why
+/// that failed, which is then stored with the role and tried again: for the role's own guardrail, if it
+/// is that which failed. It is definite only if no key was assigned to that.
 ///
 /// # Errors
 /// Storage's own. The keys may be held to it then; assigning them once more does no harm.
@@ -46,21 +51,26 @@ pub(super) async fn apply_guardrail(
     mut role: DynamicRole,
 ) -> Result<(DynamicRole, Option<Error>), Error> {
     let (engine, name) = (guard.engine(), guard.name());
-    let unguarded = engine.books().await?.leases.unguarded(name, &role.terms);
-    let mut outcome = Ok(());
-    if let Some(guardrail) = &role.terms.guardrail_id {
-        for records in unguarded.chunks(AT_A_TIME) {
-            match hold_keys(engine, &role, guardrail, records).await {
-                Ok(()) => {}
-                Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-                Err(reason) => {
-                    outcome = Err(reason);
-                    break;
-                }
+    let mut unguarded = BTreeMap::<_, Vec<_>>::new();
+    for (record, guardrail) in engine.books().await?.leases.unguarded(name, &role) {
+        let how = (record.key.connection.clone(), guardrail);
+        unguarded.entry(how).or_default().push(record.key);
+    }
+    let own = role.terms.guardrail_id.clone();
+    let own = own.map(|guardrail| (role.terms.connection.clone(), guardrail));
+    let mut failure = None;
+    for (how, keys) in unguarded {
+        match hold_keys(engine, &role.terms, &how, &keys).await {
+            Ok(()) => {}
+            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+            Err(reason) if failure.is_none() || own.as_ref() == Some(&how) => {
+                failure = Some(reason);
             }
+            Err(_) => {}
         }
     }
-    let (before, failure) = (role.guardrail_failure.take(), outcome.err());
+    let before = role.guardrail_failure.take();
+    let was_unproved = std::mem::replace(&mut role.unproved, failure.is_some());
     role.guardrail_failure = failure.as_ref().map(|reason| {
         tracing::warn!(
             mount = engine.mount,
@@ -70,7 +80,7 @@ pub(super) async fn apply_guardrail(
         );
         failed(before.as_ref(), reason, engine.now(), &*engine.randomness)
     });
-    if role.guardrail_failure != before {
+    if role.guardrail_failure != before || role.unproved != was_unproved {
         guard.store_dynamic(&role).await?;
     }
     Ok((role, failure))
@@ -79,19 +89,27 @@ pub(super) async fn apply_guardrail(
 /// Those that OpenRouter does not know any more need no guardrail.
 async fn hold_keys(
     engine: &Engine,
-    role: &DynamicRole,
-    guardrail: &GuardrailId,
-    records: &[Record],
+    terms: &Terms,
+    (connection, guardrail): &(ConnectionName, GuardrailId),
+    keys: &[LeasedKey],
 ) -> Result<(), Error> {
-    let (links, storage) = (&engine.links, &*engine.storage);
-    let link = links.open(storage, &role.terms.connection).await?;
-    let keys = records.iter().map(|record| record.key.key_hash.clone());
-    let keys: Vec<KeyHash> = keys.collect();
-    hold(&link, Urgency::Ordinary, guardrail, &keys).await?;
+    let storage = &*engine.storage;
+    let link = engine.links.open(storage, connection).await?;
     let leases = engine.books().await?.leases;
-    for record in records {
-        let lease = leases.lock(&record.key.nonce).await;
-        lease.note_guarded(storage, guardrail).await?;
+    for (number, keys) in keys.chunks(AT_A_TIME).enumerate() {
+        let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
+        let held = assign(&link, Urgency::Ordinary, guardrail, &hashes).await;
+        held.map_err(|reason| {
+            if number > 0 {
+                half_done(reason)
+            } else {
+                reason
+            }
+        })?;
+        for key in keys {
+            let lease = leases.lock(&key.nonce).await;
+            lease.note_guarded(storage, guardrail, terms).await?;
+        }
     }
     Ok(())
 }

@@ -76,7 +76,9 @@ pub async fn issue(
     let record = Record {
         key: key.clone(),
         until: after(now, ttl),
-        workspace_id: role.terms.workspace_id.clone(),
+        workspace_id: minted.place.workspace_id.clone(),
+        granted: Some(role.terms.limits),
+        placed: false,
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, now)),
     };
@@ -98,6 +100,11 @@ pub async fn issue(
     if request.caller_gone.is_cancelled() {
         lease::give_back(engine, &books, &key).await;
         return Err(Error::CallerGone);
+    }
+    // Began while the key was made: it would be dead before the reader has it.
+    if let Err(reason) = engine.require_in_service() {
+        lease::give_back(engine, &books, &key).await;
+        return Err(reason);
     }
     Ok(response)
 }

@@ -1,6 +1,6 @@
 //! Handing a rotating role's current key out.
 //!
-//! A read costs no call to OpenRouter, and one storage call a minute: see
+//! A read costs no call to OpenRouter, and only now and then a storage call: see
 //! [`cache`](crate::engine::cache). What it promises is in [`Handout`]. The one read that waits is one that
 //! meets a dead key whose rotation is due: see [`awaiting`].
 
@@ -94,8 +94,24 @@ impl Handout {
                 let how = format!("is gone at OpenRouter, as was found at {since}");
                 return Err(dead(key, &how));
             }
-            Some(Withheld::Unguarded(reason)) => {
+            Some(Withheld::Held(since)) => {
+                let how = format!(
+                    "was replaced and disabled before storage was restored, as was found at {since}"
+                );
+                return Err(dead(key, &how));
+            }
+            Some(Withheld::TornDown(since)) => {
+                let how = format!("was revoked by a teardown of the mount, since {since}");
+                return Err(dead(key, &how));
+            }
+            Some(Withheld::Disabled(since)) => {
                 return Err(Error::Unusable(format!(
+                    "the role's key was disabled at OpenRouter by somebody, as was found at {since}; it \
+                     is handed out again when it is enabled there, and rotate-role replaces it"
+                )));
+            }
+            Some(Withheld::Unguarded(reason)) => {
+                return Err(Error::Awaited(format!(
                     "the role's key is not handed out before it is held to the role's guardrail: {reason}"
                 )));
             }

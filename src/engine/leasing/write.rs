@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::guarding::apply_guardrail;
+use crate::engine::books::Leases;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::keys::pin;
@@ -24,9 +25,9 @@ pub async fn write(
     let (engine, name) = (guard.engine(), guard.name());
     let mut role = DynamicRole::apply(name, before, fields)?;
     let old_terms = before.map(|before| &before.terms);
-    let unclear = pin(engine, old_terms, &mut role.terms, fields).await?;
+    let looked_up = pin(guard, old_terms, &mut role.terms, fields).await?;
     if before == Some(&role) {
-        return Ok(Vec::new());
+        return try_guardrail_again(guard, role, fields).await;
     }
     if before.is_none() {
         role.life = Life::new(&*engine.randomness);
@@ -36,7 +37,7 @@ pub async fn write(
     let bounds = guard
         .within_bounds(&role.terms, Some(role.lifetime()))
         .await?;
-    let mut warnings = Vec::from_iter(unclear);
+    let mut warnings = looked_up;
     let longest = capped(role.max_ttl, engine.system.max_lease_ttl().await?);
     if longest < role.max_ttl {
         warnings.push(format!(
@@ -58,6 +59,18 @@ pub async fn write(
         role.guardrail_failure = None;
         leases.expect_guardrail(name, &role.terms);
     }
+    if let Some(before) = before
+        && before.terms.place() != role.terms.place()
+    {
+        let storage = &*engine.storage;
+        leases.place_by(storage, name, &before.terms).await?;
+    }
+    // Leases of an earlier role of this name may be on their way to another guardrail than they had.
+    let inherits =
+        before.is_none() && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
+    // Stored together with the wish, before any key is assigned anything: should it stay unclear whether
+    // that happened, no later write takes the keys for being held to what their records say.
+    role.unproved |= inherits || !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
     drop(bounds);
     let only_guardrail = |before: &DynamicRole| {
@@ -66,7 +79,7 @@ pub async fn write(
             guardrail_id: role.terms.guardrail_id.clone(),
             ..before.terms.clone()
         };
-        same == role.terms && !leases.unguarded(name, &role.terms).is_empty()
+        same == role.terms && !leases.unguarded(name, &role).is_empty()
     };
     let waits = before.is_some_and(|b| b.terms != role.terms && !only_guardrail(b));
     let living = leases.of_role(name);
@@ -78,22 +91,70 @@ pub async fn write(
     }
     if let Some(before) = before
         && asks_for_guardrail
-        && !leases.unguarded(name, &role.terms).is_empty()
+        && !leases.unguarded(name, &role).is_empty()
     {
-        let (_, failure) = apply_guardrail(guard, role).await?;
+        let (role, failure) = apply_guardrail(guard, role).await?;
         match failure {
             None => {}
-            Some(reason) if is_definite(&reason) => {
-                leases.expect_guardrail(name, &before.terms);
-                guard.store_dynamic(before).await?;
-                return Err(reason);
+            Some(reason) if is_definite(&reason) && lacks_its_guardrail(&leases, name, &role) => {
+                return Err(take_back(guard, &leases, before, reason).await);
             }
-            Some(reason) => warnings.push(format!(
-                "the role is changed, but {reason}; this is tried again until it is clear"
-            )),
+            Some(reason) => warnings.push(unguarded(&reason)),
         }
     }
     Ok(warnings)
+}
+
+/// Whether a key where the next one will be is not held to the role's own guardrail.
+fn lacks_its_guardrail(leases: &Leases, name: &RoleName, role: &DynamicRole) -> bool {
+    let unguarded = leases.unguarded(name, role);
+    unguarded
+        .iter()
+        .any(|(record, _)| record.lacks(&role.terms).is_some())
+}
+
+/// Whoever writes the guardrail again that is still to be applied wants it tried now.
+async fn try_guardrail_again(
+    guard: &RoleGuard<'_>,
+    role: DynamicRole,
+    fields: &Fields,
+) -> Result<Vec<String>, Error> {
+    let engine = guard.engine();
+    if !fields.has("guardrail") || role.terms.guardrail_id.is_none() {
+        return Ok(Vec::new());
+    }
+    let leases = engine.books().await?.leases;
+    if leases.unguarded(guard.name(), &role).is_empty() {
+        return Ok(Vec::new());
+    }
+    let _in_use = engine.links.use_for_making(&role.terms.connection)?;
+    let (_, failure) = apply_guardrail(guard, role).await?;
+    Ok(Vec::from_iter(failure.as_ref().map(unguarded)))
+}
+
+/// The warning of a change of guardrail that is stored and not carried out.
+fn unguarded(reason: &Error) -> String {
+    format!("the role is changed, but {reason}; this is tried again until it is clear")
+}
+
+/// Gives the role the definition that it had before a change that was refused, and returns the refusal.
+/// Where the connection's bounds do not allow that any more, what was written stays.
+async fn take_back(
+    guard: &RoleGuard<'_>,
+    leases: &Leases,
+    before: &DynamicRole,
+    refusal: Error,
+) -> Error {
+    let lifetime = Some(before.lifetime());
+    let _bounds = match guard.within_bounds(&before.terms, lifetime).await {
+        Ok(held) => held,
+        Err(reason) => return refusal.that_stays(reason),
+    };
+    leases.expect_guardrail(guard.name(), &before.terms);
+    match guard.store_dynamic(before).await {
+        Ok(()) => refusal,
+        Err(reason) => reason,
+    }
 }
 
 fn is_definite(reason: &Error) -> bool {
@@ -108,20 +169,23 @@ fn is_definite(reason: &Error) -> bool {
 /// # Errors
 /// None that a role can cause.
 pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Result<Response, Error> {
-    let books = engine.books_if_open();
+    let books = &engine.books_if_open();
     let view = View {
         terms: role.terms.view(),
         credential_type: "dynamic",
         ttl: role.ttl,
         max_ttl: role.max_ttl,
         max_leases: role.max_leases,
-        living_leases: books.map(|books| books.leases.of_role(name)),
+        living_leases: books.as_ref().map(|books| books.leases.of_role(name)),
     };
-    let troubles = role.guardrail_failure.as_ref().map(|failure| {
-        format!(
-            "keys under leases are not held to the role's guardrail yet: {}",
-            failure.message
-        )
+    let pending = || {
+        let unguarded = books.as_ref()?.leases.unguarded(name, role);
+        (!unguarded.is_empty()).then_some("this is under way")
+    };
+    let failure = role.guardrail_failure.as_ref();
+    let reason = failure.map(|failure| failure.message.as_str());
+    let troubles = reason.or_else(pending).map(|reason| {
+        format!("keys under leases are not held to the role's guardrail yet: {reason}")
     });
     let shown = Response::showing(&view).map_err(Error::Answer)?;
     Ok(shown.with_warnings(troubles))
@@ -143,17 +207,27 @@ struct View<'a> {
 ///
 /// # Errors
 /// Storage's own.
-pub async fn delete(guard: &RoleGuard<'_>) -> Result<Option<Response>, Error> {
-    let books = guard.engine().books().await?;
+pub async fn delete(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<Option<Response>, Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    let leases = engine.books().await?.leases;
+    leases.place_by(&*engine.storage, name, &role.terms).await?;
+    let unguarded = leases.unguarded(name, role).len();
     guard.forget().await?;
-    books.leases.forget_guardrail(guard.name());
-    let living = books.leases.of_role(guard.name());
-    Ok((living > 0).then(|| {
-        Response::default().with_warnings([format!(
-            "{living} leases of the role are alive; they cannot be renewed any more, stay \
-             revocable, and their keys are deleted when they end"
-        )])
-    }))
+    let living = leases.of_role(name);
+    let alive = (living > 0).then(|| {
+        format!(
+            "{living} leases of the role are alive; they cannot be renewed any more, stay revocable, \
+             and their keys are deleted when they end"
+        )
+    });
+    let unguarded = (unguarded > 0).then(|| {
+        format!(
+            "{unguarded} of their keys were not held to the role's last guardrail yet, and are not held \
+             to it any more; revoke their leases if they must not go on without it"
+        )
+    });
+    let warnings: Vec<String> = alive.into_iter().chain(unguarded).collect();
+    Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
 const LIMIT_IS_PER_LEASE: &str = "\

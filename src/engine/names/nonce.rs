@@ -2,6 +2,7 @@
 //! was never confirmed, and it tells whose key it is.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -62,19 +63,59 @@ fn short_digest(text: &str) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// What no other key's name has: 64 bits of [`Origin`] and 64 random ones, as 32 hexadecimal digits.
+/// The nonces that one instance of an engine gives out, by which it knows its own ones again.
+///
+/// 40 random bits that stay, and 24 that count, so that nothing has to be remembered of the millions
+/// that there may be. That another instance has the same 40 bits, and is of the same role, is out of
+/// the question.
+#[derive(Debug)]
+pub struct Series {
+    id: u64,
+    count: AtomicU64,
+}
+
+impl Series {
+    /// A new one.
+    pub fn new(randomness: &dyn Randomness) -> Self {
+        let [a, b, c, d, e, ..] = randomness.bytes();
+        Self {
+            id: u64::from_be_bytes([0, 0, 0, a, b, c, d, e]),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// The next 64 bits. After 2^24 of them the 40 bits are the next number, so that none comes twice.
+    fn next(&self) -> u64 {
+        let first = self.id << COUNTED;
+        first.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the nonce is one of this series.
+    pub fn has(&self, nonce: &Nonce) -> bool {
+        let digits = nonce.0.get(16..32);
+        let Some(number) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else {
+            return false;
+        };
+        number.wrapping_sub(self.id << COUNTED) < self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// In bits.
+const COUNTED: u32 = 24;
+
+/// What no other key's name has: 64 bits of [`Origin`] and 64 of a [`Series`], as 32 hexadecimal
+/// digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nonce(String);
 
 impl Nonce {
     /// A new one.
-    pub fn new(origin: &Origin, randomness: &dyn Randomness) -> Self {
+    pub fn new(origin: &Origin, series: &Series) -> Self {
         let Origin { mount, role } = origin;
-        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
         let (mount, role) = (u32::from_be_bytes(*mount), u32::from_be_bytes(*role));
-        let random = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        Self(format!("{mount:08x}{role:08x}{random:016x}"))
+        let unique = series.next();
+        Self(format!("{mount:08x}{role:08x}{unique:016x}"))
     }
 
     /// The one that a key's name ends in, if it does in one.
@@ -136,8 +177,8 @@ mod tests {
     #[test]
     fn a_nonce_marks_the_name_that_ends_in_it_and_is_read_from_it() {
         let origin = origin("mount", "app", &Life::default());
-        let nonce = Nonce::new(&origin, &SystemRandomness);
-        let other = Nonce::new(&origin, &SystemRandomness);
+        let series = Series::new(&SystemRandomness);
+        let (nonce, other) = (Nonce::new(&origin, &series), Nonce::new(&origin, &series));
         assert_eq!(nonce.as_str().len(), 32);
         let name = format!("app 2026-11-21 {}", nonce.marker());
         assert!(nonce.marks(&name));
@@ -150,7 +191,8 @@ mod tests {
         let (first, second) = (Life::default(), Life::new(&SystemRandomness));
         let app = origin("mount", "app", &first);
         let read = |nonce: Nonce| Nonce::of_key_name(&format!("app {}", nonce.marker()));
-        let nonce = read(Nonce::new(&app, &SystemRandomness)).unwrap();
+        let series = Series::new(&SystemRandomness);
+        let nonce = read(Nonce::new(&app, &series)).unwrap();
         assert_eq!(nonce.origin(), Some(app));
         let sibling = origin("mount", "other", &first);
         let foreign = origin("elsewhere", "app", &first);
@@ -158,6 +200,27 @@ mod tests {
         assert!(app != sibling && sibling.is_of_mount("mount"));
         assert!(app != successor && successor.is_of_mount("mount"));
         assert!(app != foreign && !foreign.is_of_mount("mount"));
+    }
+
+    #[test]
+    fn an_instance_knows_the_nonces_that_it_gave_out_and_no_others() {
+        let origin = origin("mount", "app", &Life::default());
+        let (own, others) = (
+            Series::new(&SystemRandomness),
+            Series::new(&SystemRandomness),
+        );
+        let given: Vec<Nonce> = (0..100).map(|_| Nonce::new(&origin, &own)).collect();
+        let distinct: std::collections::BTreeSet<&Nonce> = given.iter().collect();
+        assert_eq!(distinct.len(), 100);
+        assert!(
+            given
+                .iter()
+                .all(|nonce| own.has(nonce) && !others.has(nonce))
+        );
+        // What it has not given out yet is somebody else's.
+        let end = u64::from_str_radix(&given[99].as_str()[16..], 16).unwrap() + 1;
+        assert!(!own.has(&Nonce(format!("{:016x}{end:016x}", 0))));
+        assert!(!own.has(&Nonce::new(&origin, &others)));
     }
 
     #[test]

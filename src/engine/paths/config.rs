@@ -1,6 +1,7 @@
 //! The paths `config` and `config/:name`.
 
 mod verify;
+mod within;
 
 use std::sync::Arc;
 
@@ -8,15 +9,15 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use crate::engine::connection::{Bounds, Connection, fields, missing};
+use crate::engine::connection::{Connection, fields, missing};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Holdings;
 use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
-use crate::engine::role::Role;
 use crate::engine::stored;
+use crate::engine::survey;
 use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
-use crate::logical::{Operation, Response, StorageError};
+use crate::logical::{Operation, Response};
 use crate::openrouter::{Usd, WorkspaceId};
 
 /// Both paths: the bare one is the connection named `default`.
@@ -65,7 +66,11 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let Some(connection) = Connection::load(&*engine.storage, &name).await? else {
         return Ok(None);
     };
-    Ok(Some(Response::showing(&View::of(connection))?))
+    let last_reconciliation = engine.board.last_compared(&name);
+    Ok(Some(Response::showing(&View::of(
+        connection,
+        last_reconciliation,
+    ))?))
 }
 
 /// What a read shows of a connection.
@@ -74,12 +79,15 @@ struct View {
     api_url: String,
     description: String,
     request_timeout: u64,
+    reconcile_interval: u64,
     ca_certificate: Option<String>,
     /// Without credentials.
     proxy_url: Option<String>,
     management_key_label: Option<String>,
     management_key_expires_at: Option<Timestamp>,
     verified_at: Option<Timestamp>,
+    /// `None` also on a node that only serves reads: it does not know.
+    last_reconciliation: Option<Timestamp>,
     /// Those that the key saw when it was verified.
     workspaces: Option<Vec<WorkspaceView>>,
     allowed_roles: Vec<String>,
@@ -95,12 +103,13 @@ struct WorkspaceView {
 }
 
 impl View {
-    fn of(connection: Connection) -> Self {
+    fn of(connection: Connection, last_reconciliation: Option<Timestamp>) -> Self {
         let proof = connection.proof.as_ref();
         Self {
             management_key_label: proof.map(|proof| proof.label.clone()),
             management_key_expires_at: proof.and_then(|proof| proof.expires_at),
             verified_at: proof.map(|proof| proof.verified_at),
+            last_reconciliation,
             workspaces: connection.proof.and_then(|proof| {
                 let seen = proof.workspaces?.into_iter().map(|seen| WorkspaceView {
                     id: seen.id,
@@ -115,6 +124,7 @@ impl View {
             api_url: connection.api_url.to_string(),
             description: connection.description,
             request_timeout: connection.request_timeout,
+            reconcile_interval: connection.reconcile_interval,
             ca_certificate: connection.ca_certificate.map(|ca| ca.as_pem().to_owned()),
             proxy_url: connection.proxy_url.map(|url| url.to_string()),
         }
@@ -137,7 +147,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     let mut warnings = Vec::new();
     let bounds_before = before.as_ref().map(|before| before.bounds.clone());
     if bounds_before.unwrap_or_default() != connection.bounds {
-        warnings.extend(require_roles_within(&engine, &name, &connection.bounds).await?);
+        let within = within::require_roles(&engine, &name, &connection.bounds).await;
+        warnings.extend(within.map_err(|reason| within::with_way_out(reason, before.is_none()))?);
     }
     let link = engine.links.trial(&name, &connection)?;
     if call.fields.switch("verify_connection").unwrap_or(true) {
@@ -156,8 +167,11 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     } else if before.is_none_or(|before| verify::reaches_elsewhere(&before, &connection)) {
         connection.proof = None;
     }
-    connection.store(&*engine.storage, &name).await?;
+    let stored = connection.store(&*engine.storage, &name).await;
+    // Even of a store that failed by its answer: it may have been committed.
     engine.links.forget(&name).await;
+    stored?;
+    survey::plan(&engine, &name, connection.reconcile_interval);
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
@@ -175,50 +189,6 @@ fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Addres
     };
     let is_stored = brought.expose_secret() == before.management_key.expose_secret();
     Ok(before.address.moved(is_stored, &*engine.randomness))
-}
-
-/// Refuses bounds that a role which uses the connection is beyond. Held off meanwhile by the
-/// connection's lock, no role is stored: see
-/// [`RoleGuard::within_bounds`](crate::engine::context::RoleGuard::within_bounds).
-async fn require_roles_within(
-    engine: &Engine,
-    connection: &ConnectionName,
-    bounds: &Bounds,
-) -> Result<Option<String>, Error> {
-    let (now, mut beyond, mut unreadable) = (engine.now(), Vec::new(), None);
-    for name in Role::names(&*engine.storage).await? {
-        let role = match Role::load(&*engine.storage, &name).await {
-            Ok(role) => role,
-            Err(Error::Storage(StorageError::Malformed { .. })) => {
-                unreadable = Some(name);
-                continue;
-            }
-            Err(reason) => return Err(reason),
-        };
-        let Some(role) = role.filter(|role| role.terms().connection == *connection) else {
-            continue;
-        };
-        let limit = role.terms().ceiling();
-        let checked = bounds.check(connection, &name, limit, role.lifetime(now));
-        if let Err(reason) = checked {
-            beyond.push((name, reason));
-        }
-    }
-    if let Some((_, reason)) = beyond.first() {
-        let names: Vec<String> = beyond.iter().map(|(name, _)| name.to_string()).collect();
-        return Err(Error::Invalid(format!(
-            "{} roles that use the connection would be beyond its bounds: {}; change them first \
-             ({reason})",
-            names.len(),
-            names.join(", ")
-        )));
-    }
-    Ok(unreadable.map(|name| {
-        format!(
-            "role {:?} is unreadable; it may be beyond the connection's bounds",
-            name.to_string()
-        )
-    }))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -255,8 +225,10 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
         ))
         .into());
     }
-    engine.storage.delete(&name.key()).await?;
+    let deleted = engine.storage.delete(&name.key()).await;
+    // As after a write.
     engine.links.forget(&name).await;
+    deleted?;
     let unreadable = holdings.unreadable.iter().map(|role| {
         format!(
             "role {:?} is unreadable; it may have used the connection",
@@ -290,6 +262,9 @@ engine manages. Set verify_connection=false where the server cannot reach OpenRo
 OpenRouter has no way to create or renew management keys. To replace one, make a new one in
 OpenRouter's settings, write it here, and delete the old one there. A write warns of a key that
 expires within 14 days.
+
+Every reconcile_interval the engine compares the keys that it manages with what is at OpenRouter, with
+one request for 99 keys. What it finds is in the status of the role, in the log, and on the event bus.
 
 Of a connection that is there, api_url, proxy_url and ca_certificate are changed only together with
 management_key: a stored key is sent only to the address it was written for.

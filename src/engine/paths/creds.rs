@@ -42,6 +42,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     if engine.is_standby().await? {
         return Err(Error::ReadOnly);
     }
+    engine.require_in_service()?;
     Ok(Some(match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
             let leased = leasing::leased(&engine, &name, key).await?;
@@ -63,6 +64,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
 
 async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
+    engine.require_in_service()?;
     match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
             let unleased = leasing::unleased(&engine, &name, key).await?;
@@ -83,19 +85,21 @@ enum HandedOut {
 
 impl HandedOut {
     /// What the role hands out now: no storage call if it is a rotating one that was read a short while
-    /// ago, else one.
+    /// ago and whose key still works, else one.
     async fn by(engine: &Engine, name: &RoleName) -> Result<Self, Error> {
         let key = name.key();
-        if let Some(shared) = engine.cache.get(&key) {
+        let cached = engine.cache.cached(&key);
+        // Its successor may be there already.
+        if let Some(shared) = cached.filter(|shared| shared.works(engine.now())) {
             return Ok(Self::Shared(shared));
         }
-        let pending = engine.cache.about_to_read();
+        let pending = engine.cache.about_to_read(&key);
         Ok(match Role::require(&*engine.storage, name).await? {
             Role::Rotating(role) => {
                 let shared = Arc::new(SharedKey::of(*role));
                 // A reason not to hand a key out is looked at anew each time.
                 if shared.withheld.is_none() {
-                    pending.keep(&key, &shared);
+                    pending.keep(&shared);
                 }
                 Self::Shared(shared)
             }

@@ -100,7 +100,7 @@ const DISABLED: Field =
     Field::switch("disabled", "true disables the key, false enables it again.").required();
 
 const REVOKE_DESCRIPTION: &str = "\
-Deletes a key at OpenRouter for good. An unmanaged key and a stray one are deleted as they are; a
+Deletes a key at OpenRouter for good. An unmanaged key, a stray one and a held one are deleted as they are; a
 superseded key, one under a lease, and one of another mount with force=true. A role's current key never:
 `rotate-role` with rotation_grace_period=0 replaces it and then revokes it. A key in the making, or one
 whose outcome is unknown, is left to the engine.
@@ -111,5 +111,6 @@ capability.";
 
 const DISABLE_DESCRIPTION: &str = "\
 The kill switch: a key that is disabled does not work until it is enabled again. What may be disabled, and
-what needs force=true, is as for `revoke-key`. To enable a key needs no force. It needs the sudo
-capability.";
+what needs force=true, is as for `revoke-key`; and a role's current key may be disabled with force=true.
+It is not handed out then, and not replaced by itself: enable it, or write to `rotate-role`. To enable a
+key needs no force; a held key is enabled by `restore-key`. It needs the sudo capability.";

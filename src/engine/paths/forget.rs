@@ -90,12 +90,10 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
             "a connection is forgotten, and a key made with it left behind"
         );
     }
-    engine
-        .storage
-        .delete(&name.key())
-        .await
-        .map_err(Error::from)?;
+    let deleted = engine.storage.delete(&name.key()).await;
+    // Even if that failed by its answer: it may be gone.
     engine.links.forget(&name).await;
+    deleted.map_err(Error::from)?;
     let warning = (!left_behind.is_empty()).then(|| {
         format!(
             "{} keys cannot be revoked any more until the connection is written again, with a \

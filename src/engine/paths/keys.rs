@@ -225,7 +225,7 @@ pub(super) struct OwnerView<'a> {
     owner: &'static str,
     role: Option<&'a RoleName>,
     key_version: Option<u64>,
-    /// Of a superseded key.
+    /// Of a superseded key, or a held one, which is deleted then.
     revoke_at: Option<Timestamp>,
     /// Of a key under a lease: until when the lease runs.
     leased_until: Option<Timestamp>,
@@ -236,9 +236,10 @@ pub(super) struct OwnerView<'a> {
 impl<'a> OwnerView<'a> {
     pub(super) fn of(owner: &'a Owner) -> Self {
         let (revoke_at, lease) = match owner {
-            Owner::Role(_, Some(Standing::Superseded { revoke_at, .. })) => {
-                (Some(*revoke_at), None)
-            }
+            Owner::Role(
+                _,
+                Some(Standing::Superseded { revoke_at: at, .. } | Standing::Held { until: at, .. }),
+            ) => (Some(*at), None),
             Owner::Lease(record) => (None, Some(record)),
             _ => (None, None),
         };
@@ -279,11 +280,12 @@ Every key that the connection's management key sees, in every workspace, disable
 included: those of this mount's roles and leases, of other mounts, and those that somebody made by
 hand. `vault list -detailed` shows name, owner, role, state, limit, usage, last use and expiry of each.
 
-owner is role (a role's current or superseded key), lease (under a lease of a dynamic role), pending
+owner is role (a role's current, superseded or held key), lease (under a lease of a dynamic role), pending
 (being created), lost (ordered, and what came of that is unknown yet), stray (this mount's mark, and
 nobody has it), other_mount (the mark of another mount of this engine) or unmanaged. state is current,
-superseded or leased, where the key works; disabled or expired, where it does not, whoever has it; and
-active for any other key that works.
+superseded or leased, where the key works; held, where the engine has disabled a superseded key and deletes
+it later; disabled or expired, where a key does not work, whoever has it; and active for any other key that
+works.
 
 A read shows everything that OpenRouter says of each key, and takes owner, state, workspace_id, limit and
 after. A listing that is not complete after 45 seconds, or that breaks off, says complete=false; next is
@@ -293,6 +295,6 @@ A request to OpenRouter brings 99 keys.";
 
 const ONE_DESCRIPTION: &str = "\
 What OpenRouter says of one key, with whose it is and what it does: owner and state as for
-`keys/:connection`, role and key_version, revoke_at of a superseded key, and of a key under a lease
+`keys/:connection`, role and key_version, revoke_at of a superseded or held key, and of a key under a lease
 leased_until and requester: display_name, entity_id, request_id (by which Vault's audit log has the
 lease), and at.";

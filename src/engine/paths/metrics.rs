@@ -65,6 +65,7 @@ fn gauges(health: &MountHealth) -> Registry {
     let keys = [
         ("current", roles.current_keys),
         ("superseded", roles.superseded_keys),
+        ("held", roles.held_keys),
         ("leased", health.keys.leased),
         ("pending", health.keys.pending),
         ("lost", health.keys.lost),
@@ -88,7 +89,19 @@ fn gauges(health: &MountHealth) -> Registry {
     gauges.time(
         "last_reconciliation",
         "When storage was last compared with the keys at OpenRouter",
-        [(NONE, roles.reconciled)],
+        [(NONE, health.compared())],
+    );
+    gauges.count(
+        "two_copies",
+        "Whether another copy of this storage was seen at work",
+        [(NONE, usize::from(health.copies.is_some()))],
+    );
+    let strays = health.connections.iter();
+    let strays = strays.map(|(name, health)| ([("connection", name.to_string())], health.strays));
+    gauges.count(
+        "stray_keys",
+        "Keys with the mark of this mount that belong to nobody, by connection",
+        strays,
     );
     of_connections(&mut gauges, health);
     gauges.0

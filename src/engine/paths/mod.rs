@@ -7,8 +7,10 @@ mod forget;
 mod keys;
 mod lookup;
 mod metrics;
+mod restore_key;
 mod roles;
 mod rotate_role;
+mod runs;
 mod status;
 mod usage;
 
@@ -16,11 +18,12 @@ use super::context::Engine;
 use crate::framework::{Fields, Path};
 
 /// The paths that need `sudo`: what they do reaches beyond the roles of this mount, or leaves keys behind.
-pub const ROOT: [&str; 4] = [
+pub const ROOT: [&str; 5] = [
     "forget-role/*",
     "forget-connection/*",
     "revoke-key/*",
     "disable-key/*",
+    "teardown",
 ];
 
 /// Every path of the engine.
@@ -29,11 +32,13 @@ pub fn all() -> Vec<Path<Engine>> {
     paths.extend(roles::paths());
     paths.extend(creds::paths());
     paths.push(rotate_role::path());
+    paths.push(restore_key::path());
     paths.push(usage::path());
     paths.extend(forget::paths());
     paths.extend(keys::paths());
     paths.push(lookup::path());
     paths.extend(custody::paths());
+    paths.extend(runs::paths());
     paths.push(status::path());
     paths.push(metrics::path());
     paths

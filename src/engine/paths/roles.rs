@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::engine::books::Finding;
+use crate::engine::books::{Finding, Noted, in_words};
 use crate::engine::context::Engine;
 use crate::engine::names::{ROLES, RoleName};
 use crate::engine::role::rotating::{self, Unconfirmed};
 use crate::engine::role::{Kind, Role, fields};
 use crate::engine::{leasing, rotation, stored};
 use crate::framework::{Call, Endpoint, Outcome, Path};
-use crate::logical::{Data, Operation, Response};
+use crate::logical::{Data, Error, Operation, Response};
 
 /// Both paths.
 pub fn paths() -> Vec<Path<Engine>> {
@@ -50,14 +51,31 @@ pub fn paths() -> Vec<Path<Engine>> {
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
-    Ok(match role {
-        None => None,
+    let response = match role {
+        None => return Ok(None),
         Some(Role::Rotating(role)) => {
             let unconfirmed = unconfirmed(&engine, &name);
-            Some(rotating::status(&role, unconfirmed, engine.now())?)
+            rotating::status(&role, unconfirmed, engine.now())?
         }
-        Some(Role::Dynamic(role)) => Some(leasing::status(&engine, &name, &role)?),
-    })
+        Some(Role::Dynamic(role)) => leasing::status(&engine, &name, &role)?,
+    };
+    Ok(Some(with_drift(&engine, &name, response)?))
+}
+
+/// Adds what the comparisons with OpenRouter have found of a role's keys, if this node knows of it.
+fn with_drift(engine: &Engine, name: &RoleName, mut response: Response) -> Result<Response, Error> {
+    let is_known = engine.books_if_open().is_some();
+    let drift = is_known.then(|| engine.board.of(name));
+    let shown = Response::showing(&Drifts { drift })?;
+    response.data.extend(shown.data);
+    let copies = engine.board.copies();
+    Ok(response.with_warnings(copies.as_ref().map(in_words)))
+}
+
+#[derive(Serialize)]
+struct Drifts {
+    /// `None` on a node that only serves reads: it does not know.
+    drift: Option<Vec<Noted>>,
 }
 
 /// The keys that were ordered for a role and whose outcome is unknown, if this node knows of them.
@@ -114,7 +132,10 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         (Kind::Rotating, Some(Role::Rotating(role))) => {
             rotation::update(&guard, *role, fields).await?
         }
-        (Kind::Rotating, _) => rotation::create(&guard, fields, &call.request.caller_gone).await?,
+        (Kind::Rotating, _) => match fields.secret("api_key") {
+            Some(secret) => rotation::adopt(&guard, fields, secret).await?,
+            None => rotation::create(&guard, fields, &call.request.caller_gone).await?,
+        },
         (Kind::Dynamic, Some(Role::Dynamic(role))) => {
             leasing::write(&guard, Some(&role), fields).await?
         }
@@ -132,7 +153,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
             rotation::delete(&guard, *role).await?;
             Ok(None)
         }
-        Some(Role::Dynamic(_)) => Ok(leasing::delete(&guard).await?),
+        Some(Role::Dynamic(role)) => Ok(leasing::delete(&guard, &role).await?),
     }
 }
 
@@ -149,6 +170,12 @@ A role is of one of two kinds, its credential_type, which is fixed at creation.
 A rotating role holds one OpenRouter API key that all its readers share. Creating the role makes the
 key; from then on it is replaced by rotation_period or rotation_schedule, and by `rotate-role`.
 
+Creating a rotating role with api_key adopts an existing key as its first one, so that an application
+goes on with the key that it has. The key must be an ordinary, living one of the connection's account.
+What the write does not name of limit, limit_reset, include_byok_in_limit, workspace and guardrail is
+taken from the key; what it names is applied to it. To give a key back, write to `forget-role` with
+revoke_keys=false.
+
 A rotation makes a new key, proves it, and hands it out from then on. The key before is superseded:
 it keeps working for rotation_grace_period and is then revoked. A reader gets the key for ttl, which
 is at most nine tenths of that, so no reader is left with a dead key.
@@ -162,14 +189,17 @@ include_byok_in_limit are changed on the live key at once; key_name, workspace, 
 creator_user_id and key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
 every lease begins with the full amount.
 
+With a revocation_hold a superseded key is disabled at the end of its grace period, and deleted when the
+hold is over. Until then `restore-key` makes it work again.
+
 guardrail, workspace and creator_user_id are looked up at OpenRouter when they are written. A read
 shows guardrail and workspace as they were written, and as guardrail_id and workspace_id what they
 were found to be. Every key is assigned to the guardrail, and that is proved, before anybody gets it;
 another guardrail is assigned to every living key at once, and one that was taken off in OpenRouter's
 dashboard is assigned again. While that fails the current key is not handed out.
 
-Reading a rotating role also shows its status: current_key and superseded_keys without their
-secrets, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,
+Reading a rotating role also shows its status: current_key, superseded_keys and held_keys without
+their secrets, drift, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,
 rotation_status (success, failed or pending), last_rotation_message and last_rotation_manual. An
 unconfirmed key was ordered, and it is not known what came of it; one with a revoke_at was found and
 may be in use until then. Reading a dynamic role shows its living_leases.

@@ -9,10 +9,8 @@ use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
-use crate::engine::role::rotating::{
-    Grace, MOST_SUPERSEDED, RotatingRole, RotationPolicy, rotation_due,
-};
-use crate::engine::rotation::{Rotation, Trigger, revoke_all, rotate};
+use crate::engine::role::rotating::{RotatingRole, rotation_due};
+use crate::engine::rotation::{revoke_all, rotate_by_hand};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Operation, Response};
 use crate::openrouter::KeyHash;
@@ -33,17 +31,12 @@ pub fn path() -> Path<Engine> {
 
 async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
+    engine.require_in_service()?;
     let asked_grace = call.fields.seconds("rotation_grace_period");
     let (guard, role) = take_turn(&engine, &name, asked_grace).await?;
-    let policy = &role.definition.rotation;
-    let grace = grace(policy, asked_grace)?;
-    permit(&name, &role, grace)?;
-    let trigger = Trigger::Manual(grace, &call.request.caller_gone);
-    let mut role = match rotate(&guard, role, trigger).await? {
-        Rotation::Done(role) => role,
-        Rotation::Failed(_, reason) => return Err(reason.into()),
-    };
-    if grace == Grace::Emergency {
+    let caller_gone = &call.request.caller_gone;
+    let mut role = rotate_by_hand(&guard, role, asked_grace, caller_gone).await?;
+    if asked_grace == Some(0) {
         let unrevoked;
         (role, unrevoked) = revoke_all(&guard, role).await?;
         if let Some(reason) = unrevoked {
@@ -91,32 +84,6 @@ async fn take_turn<'a>(
     Ok((guard, role))
 }
 
-fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
-    match asked {
-        None => Ok(Grace::Seconds(policy.grace)),
-        Some(0) => Ok(Grace::Emergency),
-        Some(seconds) if seconds < policy.shortest_grace() => Err(Error::Invalid(format!(
-            "rotation_grace_period must be 0, to revoke the old key at once, or at least {} \
-             seconds, since readers hold leases of up to {} seconds",
-            policy.shortest_grace(),
-            policy.ttl
-        ))),
-        Some(seconds) => Ok(Grace::Seconds(seconds)),
-    }
-}
-
-fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Error> {
-    role.require_lasting(name)?;
-    if role.superseded_by_rotation() >= MOST_SUPERSEDED && grace != Grace::Emergency {
-        return Err(Error::Conflict(format!(
-            "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one \
-             of them to be revoked, or give rotation_grace_period=0 to revoke them all",
-            name.to_string()
-        )));
-    }
-    Ok(())
-}
-
 /// What a rotation answers: never a secret.
 #[derive(Serialize)]
 struct View<'a> {
@@ -140,7 +107,8 @@ struct Superseded<'a> {
 impl<'a> View<'a> {
     fn of(role: &'a RotatingRole, now: Timestamp) -> Self {
         let key = &role.current;
-        let superseded = role.superseded.iter().map(|key| Superseded {
+        let working = role.superseded.iter().filter(|key| !key.stage.is_held());
+        let superseded = working.map(|key| Superseded {
             hash: &key.hash,
             version: key.version,
             revoke_at: key.revoke_at,
@@ -161,7 +129,7 @@ impl<'a> View<'a> {
 const FIELDS: &[Field] = &[Field::duration(
     "rotation_grace_period",
     "How long the old key keeps working this time. 0 is the emergency: every older key of the role\n\
-     is revoked before the answer.",
+     is revoked before the answer, which with a revocation_hold means disabled.",
 )
 .default("the role's own")];
 

@@ -1,17 +1,18 @@
 //! The path `status`: the health of the mount on one screen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::engine::books::{Condition, Overdue, Summary};
+use crate::engine::books::{Condition, Overdue, Summary, in_words};
 use crate::engine::context::Engine;
 use crate::engine::custody::{MountHealth, OtherKeys, expiry, health};
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::framework::{Call, Endpoint, Outcome, Path};
 use crate::logical::{Operation, Response};
+use crate::openrouter::KeyHash;
 
 /// The path.
 pub fn path() -> Path<Engine> {
@@ -33,6 +34,8 @@ struct View<'a> {
     version: &'static str,
     working_since: Option<Timestamp>,
     last_reconciliation: Option<Timestamp>,
+    two_copies: Option<CopiesView<'a>>,
+    torn_down_since: Option<Timestamp>,
     connections: BTreeMap<&'a ConnectionName, ConnectionView<'a>>,
     roles: RolesView,
     attention: AttentionView<'a>,
@@ -47,6 +50,15 @@ struct ConnectionView<'a> {
     last_success: Option<Timestamp>,
     last_error_at: Option<Timestamp>,
     last_error: Option<&'a str>,
+    last_reconciliation: Option<Timestamp>,
+    stray_keys: usize,
+}
+
+#[derive(Serialize)]
+struct CopiesView<'a> {
+    since: Timestamp,
+    keys: &'a BTreeSet<KeyHash>,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -67,6 +79,7 @@ struct AttentionView<'a> {
 struct KeysView {
     current: usize,
     superseded: usize,
+    held: usize,
     leased: usize,
     pending: usize,
     lost: usize,
@@ -99,13 +112,21 @@ impl<'a> View<'a> {
                     Some(reason) => Some(reason),
                     None => heartbeats.last_error.map(|(_, what)| what),
                 },
+                last_reconciliation: connection.compared,
+                stray_keys: connection.strays,
             };
             (name, view)
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
             working_since: roles.complete_since,
-            last_reconciliation: roles.reconciled,
+            last_reconciliation: health.compared(),
+            two_copies: health.copies.as_ref().map(|copies| CopiesView {
+                since: copies.since,
+                keys: &copies.keys,
+                message: in_words(copies),
+            }),
+            torn_down_since: health.torn_down_since,
             connections: connections.collect(),
             roles: RolesView::of(roles),
             attention: AttentionView {
@@ -139,6 +160,7 @@ impl KeysView {
         Self {
             current: roles.current_keys,
             superseded: roles.superseded_keys,
+            held: roles.held_keys,
             leased: others.leased,
             pending: others.pending,
             lost: others.lost,
@@ -162,10 +184,12 @@ roles there are.
 
 connections has, for each, when its management key was verified and when it expires, when OpenRouter
 answered last, and what went wrong last since the plugin was started. roles counts them; attention names those that need a
-person, up to 100, and says why. keys counts the keys of the mount: current, superseded, leased, pending (being
-created) and lost (ordered, and what came of that is unknown). overdue names the roles, up to 100, whose
+person, up to 100, and says why. keys counts the keys of the mount: current, superseded, held (disabled, and
+deleted later), leased, pending (being created) and lost (ordered, and what came of that is unknown). overdue names the roles, up to 100, whose
 rotation or revocation is due and not done, and since when.
 
 working_since is when the engine had read every role after it began its work on this node; until then it
 is null, and the counts are not complete. last_reconciliation is when storage was last compared with the
-keys at OpenRouter.";
+keys at OpenRouter: of each connection, and of the one for which that is longest ago. stray_keys counts the
+keys that bear this mount's mark and belong to nobody. two_copies is not null while another copy of this
+storage is at work. torn_down_since is when a teardown began that is in force: no key is handed out.";

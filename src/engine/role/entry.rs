@@ -141,13 +141,15 @@ impl Role {
 
 impl Stored for Role {
     /// 2: the life of the role; of each key its workspace and the address it was made under.
-    /// 3: workspace, guardrail and creator as they were written; of each key its guardrail; the budget, what
-    /// was granted of it, and what ended keys have spent.
+    /// 3: how far the end of each superseded key has come, and the hold; workspace, guardrail and creator
+    /// as they were written; of each key its guardrail; the budget, what was granted of it, and what ended
+    /// keys have spent.
     const VERSION: u32 = 3;
 
     fn upgrade(&mut self, from: u32) {
-        if let Self::Rotating(role) = self
-            && from < 2
+        // Later formats say of each key where it is, which may be elsewhere than the next one will be.
+        if from < 2
+            && let Self::Rotating(role) = self
         {
             role.place_keys_by_definition();
         }

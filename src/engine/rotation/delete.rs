@@ -99,7 +99,9 @@ async fn revoke_keys(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(
         retire(engine, &key.connection, &key.hash, warrant())
             .await
             .map_err(Stopped::CurrentLives)?;
-        role.superseded.remove(0);
+        let gone = role.superseded.remove(0);
+        // Should the role stay.
+        role.count_ended(&gone.hash, None, engine.now());
     }
     let current = &role.current;
     retire(engine, &current.connection, &current.hash, warrant())

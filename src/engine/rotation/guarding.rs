@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::hold;
+use crate::engine::keys::{assign, half_done};
 use crate::engine::names::ConnectionName;
 use crate::engine::role::rotating::{RotatingRole, failed};
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
 /// Holds the role's living keys to the guardrail that each should be held to. The second result is why
-/// that failed, which is then stored with the role and tried again.
+/// that failed, which is then stored with the role and tried again: for the role's own guardrail, if it
+/// is that which failed.
 ///
 /// # Errors
 /// Storage's own. The keys may be held to it then; assigning them once more does no harm.
@@ -21,19 +22,25 @@ pub async fn apply_guardrail(
     mut role: RotatingRole,
 ) -> Result<(RotatingRole, Option<Error>), Error> {
     let engine = guard.engine();
-    let mut outcome = Ok(());
-    for ((connection, guardrail), keys) in by_guardrail(&role) {
-        match hold_keys(engine, &role, &connection, &guardrail, &keys).await {
+    let terms = &role.definition.terms;
+    let own = terms.guardrail_id.clone();
+    let own = own.map(|guardrail| (terms.connection.clone(), guardrail));
+    let mut failure = None;
+    for (how, keys) in by_guardrail(&role) {
+        let (connection, guardrail) = &how;
+        match hold_keys(engine, &role, connection, guardrail, &keys).await {
             Ok(()) => {
                 for key in &keys {
-                    role.note_guarded(key, &guardrail);
+                    role.note_guarded(key, guardrail);
                 }
             }
             Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-            Err(reason) => outcome = outcome.and(Err(reason)),
+            Err(reason) if failure.is_none() || own.as_ref() == Some(&how) => {
+                failure = Some(reason);
+            }
+            Err(_) => {}
         }
     }
-    let failure = outcome.err();
     role.guardrail_failure = failure.as_ref().map(|reason| {
         tracing::warn!(
             mount = engine.mount,
@@ -66,15 +73,17 @@ async fn hold_keys(
     keys: &[KeyHash],
 ) -> Result<(), Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
-    let gone: BTreeSet<KeyHash> = hold(&link, Urgency::Ordinary, guardrail, keys).await?;
+    let gone: BTreeSet<KeyHash> = assign(&link, Urgency::Ordinary, guardrail, keys).await?;
     if gone.contains(&role.current.hash) {
         // It may be in another account, and work there.
-        return Err(Error::OpenRouter {
+        let reason = Error::OpenRouter {
             doing: format!("the current key cannot be held to guardrail {guardrail}"),
             reason: openrouter::Error::NotFound {
                 message: "the management key does not see it".to_owned(),
             },
-        });
+        };
+        let is_alone = gone.len() == keys.len();
+        return Err(if is_alone { reason } else { half_done(reason) });
     }
     Ok(())
 }

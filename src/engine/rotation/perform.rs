@@ -9,15 +9,18 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::budget;
+use super::ending::{Ending, enable, end, postpone};
 use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::keys::{Warrant, is_gone, reject, retire, strike};
-use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, failed, next_step};
-use crate::openrouter::{self, KeyHash};
+use crate::engine::keys::{Presence, presence, reject, strike};
+use crate::engine::role::rotating::{
+    Failure, Grace, Misfit, RotatingRole, Step, Unfit, failed, next_step,
+};
+use crate::openrouter;
 
 /// Why a role is rotated.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +69,17 @@ pub async fn tend(
 ) -> Result<Option<Timestamp>, Error> {
     let engine = guard.engine();
     while !engine.keeper.is_stopping() {
-        role = match next_step(&role, engine.now()) {
+        role = match next_step(&role, engine.circumstances().await?) {
             Step::Wait(until) => return Ok(until),
-            Step::Revoke(hash) => revoke(guard, role, &hash, Urgency::Revocation).await?,
+            Step::Postpone(hash, until) => postpone(guard, role, &hash, until).await?,
+            Step::Hold(hash) => end(guard, role, &hash, Ending::Hold, Urgency::Revocation).await?,
+            Step::Revoke(hash) => {
+                end(guard, role, &hash, Ending::Revoke, Urgency::Revocation).await?
+            }
+            Step::Enable(hash) => enable(guard, role, &hash).await?.0,
             Step::ApplyGuardrail => apply_guardrail(guard, role).await?.0,
             Step::ApplyLimits => apply_limits(guard, role).await?.0,
-            Step::Budget(next) => budget::follow(guard, role, next).await?,
+            Step::Budget(next) => budget::follow(guard, role, next).await?.0,
             Step::AskAgain => ask_again(guard, role).await?,
             // A failure is in the role by now, with the time of the next try.
             Step::Rotate { .. } => match rotate(guard, role, Trigger::Schedule).await? {
@@ -198,127 +206,38 @@ async fn patch_limits(engine: &Engine, role: &RotatingRole) -> Result<(), Error>
     }
 }
 
-/// Asks OpenRouter once more about a current key that was gone: if it is there, it is handed out again.
+/// Asks OpenRouter once more about a current key that was gone or disabled: if it works, it is handed
+/// out again.
 ///
 /// # Errors
 /// Storage's own.
 async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<RotatingRole, Error> {
     let engine = guard.engine();
-    match is_gone(engine, &role.current).await {
-        Ok(false) => {
-            tracing::warn!(
-                mount = engine.mount,
-                role = %guard.name(),
-                key_hash = %role.current.hash,
-                "the current key is there again at OpenRouter"
-            );
-            role.unfit = None;
-        }
-        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Ok(true) | Err(_) => {
-            if let Some(unfit) = &mut role.unfit {
-                unfit.asked = Some(engine.now());
-            }
-        }
-    }
-    guard.store(&role).await?;
-    Ok(role)
-}
-
-/// Revokes a superseded key and forgets it; or stores why that failed, and when it is tried again.
-///
-/// # Errors
-/// Storage's own. The key may be gone then; revoking it once more succeeds.
-async fn revoke(
-    guard: &RoleGuard<'_>,
-    mut role: RotatingRole,
-    hash: &KeyHash,
-    urgency: Urgency,
-) -> Result<RotatingRole, Error> {
-    let (engine, name) = (guard.engine(), guard.name());
-    let ended = budget::end(guard, &mut role, hash, urgency).await;
-    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
-        return Ok(role);
-    };
-    // Forgotten only once OpenRouter has confirmed that it is gone.
-    let revoked = match ended {
-        Ok(true) => {
-            let warrant = Warrant::OfRole(guard, urgency);
-            let retired = retire(engine, &key.connection, hash, warrant).await;
-            retired.map(|_| true)
-        }
-        other => other,
-    };
-    match revoked {
-        Ok(false) => {
-            tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "disabled");
-            key.failure = None;
-        }
-        Ok(true) => {
-            tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "revoked");
-            role.superseded.retain(|key| key.hash != *hash);
-        }
-        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(reason) => {
-            tracing::warn!(
-                mount = engine.mount,
-                role = %name,
-                key_hash = %hash,
-                %reason,
-                "a superseded key could not be revoked, it is tried again"
-            );
-            key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
-        }
-    }
-    guard.store(&role).await?;
-    Ok(role)
-}
-
-/// Revokes a superseded key before its time, which becomes now. Returns the role, and why the key may
-/// still work, which is then tried again.
-///
-/// # Errors
-/// Storage's own.
-pub async fn revoke_early(
-    guard: &RoleGuard<'_>,
-    mut role: RotatingRole,
-    hash: &KeyHash,
-) -> Result<(RotatingRole, Option<String>), Error> {
-    // Disabled already, it waits for its final reading.
-    if role.ends_by_disabling(hash) {
-        return Ok((role, None));
-    }
-    let now = guard.engine().now();
-    let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
-        return Ok((role, None));
-    };
-    key.revoke_at = key.revoke_at.min(now);
-    key.failure = None;
-    guard.store(&role).await?;
-    let role = revoke(guard, role, hash, Urgency::Emergency).await?;
-    let key = role.superseded.iter().find(|key| key.hash == *hash);
-    let failure = key.and_then(|key| key.failure.as_ref());
-    let failure = failure.map(|failure| failure.message.clone());
-    Ok((role, failure))
-}
-
-/// Revokes every superseded key whose time has come, trying each once, and returns the role and
-/// what went wrong.
-///
-/// # Errors
-/// Storage's own.
-pub async fn revoke_all(
-    guard: &RoleGuard<'_>,
-    mut role: RotatingRole,
-) -> Result<(RotatingRole, Option<String>), Error> {
-    let engine = guard.engine();
-    while let Step::Revoke(hash) = next_step(&role, engine.now()) {
-        role = revoke(guard, role, &hash, Urgency::Emergency).await?;
-    }
     let now = engine.now();
-    let failed = role.superseded.iter().find(|key| key.revoke_at <= now);
-    let failure = failed.and_then(|key| key.failure.clone());
-    Ok((role, failure.map(|failure| failure.message)))
+    let found = match presence(engine, &role.current).await {
+        Ok(Presence::There(key)) if key.disabled => Some(Misfit::Disabled),
+        Ok(Presence::There(_) | Presence::Unseen) => None,
+        Ok(Presence::Gone) => Some(Misfit::Gone),
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(_) => role.unfit.map(|unfit| unfit.reason),
+    };
+    let since = role.unfit.filter(|unfit| Some(unfit.reason) == found);
+    let since = since.map_or(now, |unfit| unfit.since);
+    role.unfit = found.map(|reason| Unfit {
+        reason,
+        since,
+        asked: Some(now),
+    });
+    if found.is_none() {
+        tracing::warn!(
+            mount = engine.mount,
+            role = %guard.name(),
+            key_hash = %role.current.hash,
+            "the current key works again at OpenRouter"
+        );
+    }
+    guard.store(&role).await?;
+    Ok(role)
 }
 
 async fn rotation_failed(

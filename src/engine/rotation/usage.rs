@@ -79,9 +79,8 @@ pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Er
         .iter()
         .zip(&older)
         .filter_map(|(key, read)| {
-            let is_disabled = role.ends_by_disabling(&key.hash);
-            let state = if is_disabled {
-                "disabled"
+            let state = if key.stage.is_held() {
+                "held"
             } else {
                 "superseded"
             };

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::follow;
+use super::adopt::require_own;
+use super::budget::follow_all;
 use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use super::perform::apply_limits;
@@ -13,9 +14,7 @@ use crate::engine::error::Error;
 use crate::engine::keys::{pin, strike};
 use crate::engine::names::Life;
 use crate::engine::role::budget::{Ledger, Tally};
-use crate::engine::role::rotating::{
-    Definition, KeyLifetime, RotatingRole, Step, apply, next_step, rotation_due,
-};
+use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply, rotation_due};
 use crate::framework::{Fields, Held};
 use crate::schedule::Due;
 
@@ -32,7 +31,7 @@ pub async fn create(
     let engine = guard.engine();
     let mut definition = apply(guard.name(), None, fields)?;
     definition.check(engine.now())?;
-    let unclear = pin(engine, None, &mut definition.terms, fields).await?;
+    let looked_up = pin(guard, None, &mut definition.terms, fields).await?;
     drop(within_bounds(guard, &definition).await?);
     let life = Life::new(&*engine.randomness);
     let first = NextKey {
@@ -47,11 +46,11 @@ pub async fn create(
     };
     let (key, in_flight) = first.mint().await?;
     let mut warnings = of_creation(&definition);
-    warnings.extend(unclear);
     let ledger = definition
         .terms
         .budget()
         .map(|(budget, counting)| Ledger::begun(&budget, counting, key.hash.clone(), engine.now()));
+    warnings.extend(looked_up);
     let role = RotatingRole {
         definition,
         life,
@@ -63,6 +62,8 @@ pub async fn create(
         guardrail_failure: None,
         unfit: None,
         deletion: None,
+        late_use: None,
+        adopted: None,
         tally: ledger.is_some().then(|| Tally::begun(engine.now())),
         ledger,
     };
@@ -86,13 +87,16 @@ pub async fn update(
 ) -> Result<Vec<String>, Error> {
     let engine = guard.engine();
     before.require_lasting(guard.name())?;
+    if let Some(secret) = fields.secret("api_key") {
+        require_own(&before, secret)?;
+    }
     let now = engine.now();
     let mut definition = apply(guard.name(), Some(&before.definition), fields)?;
     definition.check(now)?;
     let old_terms = &before.definition.terms;
-    let unclear = pin(engine, Some(old_terms), &mut definition.terms, fields).await?;
+    let looked_up = pin(guard, Some(old_terms), &mut definition.terms, fields).await?;
     if definition == before.definition {
-        return Ok(Vec::new());
+        return try_guardrail_again(guard, before, fields).await;
     }
     let connection = &definition.terms.connection;
     let _in_use = engine.links.use_for_making(connection)?;
@@ -101,7 +105,7 @@ pub async fn update(
     let asks_for_limits = definition.terms.limits != before.definition.terms.limits;
     let role = before.clone().redefined(definition, now);
     let mut warnings = of_update(&before, &role, now);
-    warnings.extend(unclear);
+    warnings.extend(looked_up);
     // The wish is stored before a living key is touched: should the process die in between, the keys
     // get guardrail and limits later.
     guard.store(&role).await?;
@@ -112,19 +116,16 @@ pub async fn update(
         (role, failure) = apply_guardrail(guard, role).await?;
         match failure {
             None => {}
-            Some(reason) if nothing_was_done(&reason) => {
-                take_back(guard, role, before).await?;
-                return Err(reason);
+            Some(reason) if nothing_was_done(&reason) && role.lacks_its_guardrail() => {
+                role.take_back_doubts(&before);
+                return Err(take_back(guard, role, before, reason).await);
             }
-            Some(reason) => warnings.push(format!(
-                "the role is changed, but {reason}; this is tried again until it is clear, and the \
-                 current key is not handed out before"
-            )),
+            Some(reason) => warnings.push(unguarded(&role, &reason)),
         }
     }
     // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
-    let (role, troubled) = follow_budget(guard, role).await?;
-    warnings.extend(troubled);
+    let (role, failure) = follow_all(guard, role).await?;
+    warnings.extend(failure.map(|reason| tried_again(&reason)));
     if role.definition.terms.budget.is_none()
         && (asks_for_limits || before.definition.terms.budget.is_some())
         && role.current.limits != role.definition.terms.limits
@@ -133,44 +134,63 @@ pub async fn update(
         match failure {
             None => {}
             Some(reason) if nothing_was_done(&reason) => {
-                take_back(guard, role, before).await?;
-                return Err(reason);
+                return Err(take_back(guard, role, before, reason).await);
             }
-            Some(reason) => warnings.push(format!(
-                "the role is changed, but {reason}; this is tried again until it is clear"
-            )),
+            Some(reason) => warnings.push(tried_again(&reason)),
         }
     }
     Ok(warnings)
 }
 
-/// Gives the keys their shares of a budget that was written. Returns a warning if that did not work.
-async fn follow_budget(
+/// Whoever writes the guardrail again that is still to be applied wants it tried now.
+async fn try_guardrail_again(
     guard: &RoleGuard<'_>,
-    mut role: RotatingRole,
-) -> Result<(RotatingRole, Option<String>), Error> {
-    if role.definition.terms.budget.is_none() {
-        return Ok((role, None));
+    role: RotatingRole,
+    fields: &Fields,
+) -> Result<Vec<String>, Error> {
+    if !fields.has("guardrail") || role.unguarded_keys().is_empty() {
+        return Ok(Vec::new());
     }
-    while let Step::Budget(next) = next_step(&role, guard.engine().now()) {
-        role = follow(guard, role, next).await?;
-    }
-    let failure = role.limits_failure.as_ref().map(|failure| {
-        format!(
-            "the role is changed, but {}; this is tried again until it is clear",
-            failure.message
-        )
-    });
-    Ok((role, failure))
+    let _in_use = guard
+        .engine()
+        .links
+        .use_for_making(&role.definition.terms.connection)?;
+    let (role, failure) = apply_guardrail(guard, role).await?;
+    Ok(Vec::from_iter(
+        failure.map(|reason| unguarded(&role, &reason)),
+    ))
 }
 
-/// Gives the role the definition that it had before a change that was refused. Readers may have been
-/// handed the key on the new terms meanwhile: what they were promised holds.
+/// The warning of a change that is stored and not carried out.
+fn tried_again(reason: &Error) -> String {
+    format!("the role is changed, but {reason}; this is tried again until it is clear")
+}
+
+/// The warning of a change of guardrail that is stored and not carried out.
+fn unguarded(role: &RotatingRole, reason: &Error) -> String {
+    let unusable = if role.is_guarded() {
+        ""
+    } else {
+        ", and the current key is not handed out before"
+    };
+    format!("{}{unusable}", tried_again(reason))
+}
+
+/// Gives the role the definition that it had before a change that was refused, and returns the refusal.
+/// Readers may have been handed the key on the new terms meanwhile: what they were promised holds.
+///
+/// Meanwhile the connection's bounds may have been tightened to what the change asked for. Then what was
+/// written stays, and the error says so.
 async fn take_back(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
     before: RotatingRole,
-) -> Result<(), Error> {
+    refusal: Error,
+) -> Error {
+    let _bounds = match within_bounds(guard, &before.definition).await {
+        Ok(held) => held,
+        Err(reason) => return refusal.that_stays(reason),
+    };
     let mut role = role.redefined(before.definition, guard.engine().now());
     // Nothing was done about the keys: what each was granted is as it was.
     role.ledger = before.ledger;
@@ -179,17 +199,20 @@ async fn take_back(
     role.guardrail_failure = before.guardrail_failure;
     role.rotation_failure = before.rotation_failure;
     role.current.anchor = before.current.anchor;
-    guard.store(&role).await
+    match guard.store(&role).await {
+        Ok(()) => refusal,
+        Err(reason) => reason,
+    }
 }
 
-fn nothing_was_done(reason: &Error) -> bool {
+pub(super) fn nothing_was_done(reason: &Error) -> bool {
     match reason {
         Error::OpenRouter { reason, .. } => reason.is_definite(),
         _ => true,
     }
 }
 
-fn of_creation(definition: &Definition) -> Vec<String> {
+pub(super) fn of_creation(definition: &Definition) -> Vec<String> {
     let mut warnings = Vec::new();
     if definition.terms.limits.limit.is_some() {
         warnings.push(LIMIT_IS_PER_KEY.to_owned());
@@ -256,7 +279,7 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
 }
 
 /// The current key's expiry was fixed by the terms that it was made under.
-fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
+pub(super) fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
     let planned = role
         .definition
         .rotation
@@ -283,7 +306,10 @@ fn short_lived(definition: &Definition) -> Option<String> {
     })
 }
 
-async fn within_bounds(guard: &RoleGuard<'_>, definition: &Definition) -> Result<Held, Error> {
+pub(super) async fn within_bounds(
+    guard: &RoleGuard<'_>,
+    definition: &Definition,
+) -> Result<Held, Error> {
     let lifetime = definition.rotation.lifetime(guard.engine().now());
     guard.within_bounds(&definition.terms, lifetime).await
 }

@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::books::Ledger;
+use super::pass::Pass;
+use super::report::report;
+use crate::engine::books::Drift;
 use crate::engine::connection::{Link, Urgency};
-use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::hold;
+use crate::engine::keys::assign;
 use crate::engine::names::{Place, RoleName};
 use crate::engine::role::Role;
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::rotating::{Misfit, RotatingRole};
 use crate::engine::rotation::apply_guardrail;
 use crate::openrouter::{GuardrailId, KeyHash};
 
@@ -18,31 +20,17 @@ use crate::openrouter::{GuardrailId, KeyHash};
 ///
 /// # Errors
 /// OpenRouter's and storage's. What cannot be mended in a role is stored with it and tried again.
-pub(super) async fn compare_assignments(
-    engine: &Engine,
-    link: &Link,
-    place: &Place,
-    ledger: &Ledger,
-) -> Result<(), Error> {
-    let leased = leased(engine, place).await?;
-    let of_roles = ledger.guarded(place);
-    let of_roles =
-        of_roles.map(|(hash, (guardrail, role))| (hash.clone(), guardrail.clone(), role));
-    let of_leases = leased
-        .iter()
-        .map(|(hash, guardrail, role)| (hash.clone(), guardrail.clone(), role));
+pub(super) async fn compare_assignments(pass: &Pass<'_>, place: &Place) -> Result<(), Error> {
+    let of_roles = pass.engine.register.guarded(place);
     let (mut expected, mut owners) = (BTreeMap::new(), BTreeMap::new());
-    for (hash, guardrail, role) in of_roles.chain(of_leases) {
+    for (hash, guardrail, role) in of_roles.into_iter().chain(leased(pass, place)) {
         owners.insert(hash.clone(), role);
         expected.insert(hash, guardrail);
     }
-    let missing = missing(link, &expected).await?;
-    let roles: BTreeSet<&RoleName> = missing
-        .iter()
-        .filter_map(|hash| owners.get(hash).copied())
-        .collect();
+    let missing = missing(&pass.link, &expected).await?;
+    let roles: BTreeSet<&RoleName> = missing.iter().filter_map(|hash| owners.get(hash)).collect();
     for role in roles {
-        mend(engine, link, place, role).await?;
+        mend(pass, place, role).await?;
     }
     Ok(())
 }
@@ -60,65 +48,64 @@ async fn missing(
 }
 
 /// What each key under a lease at a place is held to, and of which role it is.
-async fn leased(
-    engine: &Engine,
-    place: &Place,
-) -> Result<Vec<(KeyHash, GuardrailId, RoleName)>, Error> {
-    let leases = engine.books().await?.leases;
+fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName)> {
+    let leases = &pass.books.leases;
     let records = leases.all().filter(|record| record.place() == *place);
     let held = records.filter_map(|record| {
         let key = record.key;
         Some((key.key_hash, record.guardrail_id?, key.role))
     });
-    Ok(held.collect())
+    held.collect()
 }
 
 /// Under the role's lock: since the listing a key may have become another, or the guardrail.
-async fn mend(engine: &Engine, link: &Link, place: &Place, name: &RoleName) -> Result<(), Error> {
-    let guard = engine.change(name).await;
+async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
+    let guard = pass.engine.change(name).await;
     match guard.load().await? {
-        Some(Role::Rotating(role)) => mend_role(&guard, link, place, *role).await?,
+        Some(Role::Rotating(role)) => mend_role(pass, &guard, place, *role).await?,
         // The role may be gone, or be another one by now: its leases are alive all the same.
         Some(Role::Dynamic(_)) | None => {}
     }
-    mend_leases(&guard, link, place).await
+    mend_leases(pass, &guard, place).await
 }
 
 async fn mend_role(
+    pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
-    link: &Link,
     place: &Place,
     mut role: RotatingRole,
 ) -> Result<(), Error> {
-    let engine = guard.engine();
+    let is_gone = role.unfit.map(|unfit| unfit.reason) == Some(Misfit::Gone);
     let mut keys = role.guarded_keys();
-    // What is not held already is the keeper's.
-    keys.retain(|key| key.place == *place && key.is_held);
+    // What is not held already is the keeper's, and a key that is gone is nobody's.
+    keys.retain(|key| {
+        let gone = is_gone && key.hash == role.current.hash;
+        key.place == *place && key.is_held && !gone
+    });
     let expected = keys.into_iter().map(|key| (key.hash, key.guardrail_id));
-    let missing = missing(link, &expected.collect()).await?;
+    let missing = missing(&pass.link, &expected.collect()).await?;
     if missing.is_empty() || role.deletion.is_some() {
         return Ok(());
     }
     for key_hash in &missing {
-        tracing::warn!(
-            mount = engine.mount,
-            role = %guard.name(),
-            %key_hash,
-            "a key was taken off its guardrail at OpenRouter, it is assigned again"
-        );
         role.note_unguarded(key_hash);
     }
     // First of all it is not handed out.
     guard.store(&role).await?;
+    for key_hash in &missing {
+        let message = "somebody has taken a key off its guardrail at OpenRouter, or given it another; it \
+                       is assigned again";
+        let drift = Drift::GuardrailChanged;
+        report(pass, guard.name(), drift, key_hash, message).await;
+    }
     apply_guardrail(guard, role).await.map(|_| ())
 }
 
-async fn mend_leases(guard: &RoleGuard<'_>, link: &Link, place: &Place) -> Result<(), Error> {
+async fn mend_leases(pass: &Pass<'_>, guard: &RoleGuard<'_>, place: &Place) -> Result<(), Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let role = guard.load().await?;
-    let leases = engine.books().await?.leases;
     let mut expected = BTreeMap::new();
-    for record in leases.all() {
+    for record in pass.books.leases.all() {
         // One that is to be held to another guardrail is the keeper's.
         let lacks = role
             .as_ref()
@@ -128,18 +115,15 @@ async fn mend_leases(guard: &RoleGuard<'_>, link: &Link, place: &Place) -> Resul
             expected.extend(held);
         }
     }
-    for key_hash in missing(link, &expected).await? {
-        tracing::warn!(
-            mount = engine.mount,
-            role = %name,
-            %key_hash,
-            "the key of a lease was taken off its guardrail at OpenRouter, it is assigned again"
-        );
+    for key_hash in missing(&pass.link, &expected).await? {
         let Some(guardrail) = expected.get(&key_hash) else {
             continue;
         };
+        let message = "somebody has taken the key of a lease off its guardrail at OpenRouter, or given it \
+                       another; it is assigned again";
+        report(pass, name, Drift::GuardrailChanged, &key_hash, message).await;
         let keys = std::slice::from_ref(&key_hash);
-        match hold(link, Urgency::Ordinary, guardrail, keys).await {
+        match assign(&pass.link, Urgency::Ordinary, guardrail, keys).await {
             Ok(_) => {}
             // It was handed out already, and trying again is useless.
             Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => {

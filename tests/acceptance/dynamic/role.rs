@@ -75,6 +75,7 @@ async fn a_dynamic_role_is_shown_changed_and_deleted_without_a_key() {
         "creator_user_id",
         "credential_type",
         "description",
+        "drift",
         "guardrail",
         "guardrail_id",
         "include_byok_in_limit",

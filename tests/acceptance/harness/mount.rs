@@ -113,7 +113,9 @@ impl Mount {
                 .field("superseded_keys")
                 .as_array()
                 .expect("an array");
-            for key in superseded.iter().chain([status.field("current_key")]) {
+            let held = status.field("held_keys").as_array().expect("an array");
+            let current = [status.field("current_key")];
+            for key in superseded.iter().chain(held).chain(current) {
                 hashes.push(key["hash"].as_str().expect("a hash").to_owned());
             }
         }

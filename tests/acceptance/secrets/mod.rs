@@ -164,6 +164,8 @@ fn mistakes(mount: &Mount, api_key: &str) -> Vec<(&'static str, Value)> {
             json!({"rotation_grace_period": WRONG_MANAGEMENT_KEY}),
         ),
         ("lookup", json!({"key_hash": api_key})),
+        ("restore-key/app", json!({"key_version": api_key})),
+        ("roles/adopted", json!({"api_key": WRONG_MANAGEMENT_KEY})),
     ]
 }
 
@@ -178,9 +180,13 @@ async fn document(witness: &mut Witness<'_>, mount: &Mount) {
         "creds/app",
         "static-creds/app",
         "rotate-role/app",
+        "restore-key/app",
         "usage/app",
         "keys/default",
         "lookup",
+        "rotate-all/default",
+        "tidy/default",
+        "teardown",
         "status",
         "metrics",
     ] {

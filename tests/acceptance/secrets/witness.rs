@@ -76,6 +76,8 @@ impl<'a> Witness<'a> {
         let mut connection = self.connection.clone();
         connection["verify_connection"] = false.into();
         self.keep(self.mount.write("config", connection).await.ok());
+        // Runs go on until OpenRouter has answered for good, so that one is not waited for that never will.
+        let answers = fault.as_ref().is_none_or(is_refusal);
         if let Some(rule) = fault {
             self.mount.openrouter.faults().add(rule);
         }
@@ -84,6 +86,7 @@ impl<'a> Witness<'a> {
         self.budgets().await;
         self.leases().await;
         self.custody().await;
+        self.runs(answers).await;
         self.disconnects().await;
         self.mount.openrouter.recover();
     }
@@ -192,6 +195,9 @@ impl<'a> Witness<'a> {
         let one = format!("keys/default/{hash}");
         let disable = format!("disable-key/default/{hash}");
         let revoke = format!("revoke-key/default/{hash}");
+        let adopt = |key: &str| mount.write("roles/adopted", json!({"api_key": key}));
+        // It is unmanaged again then.
+        let give_back = mount.write("forget-role/adopted", json!({"revoke_keys": false}));
         let lookup = |field: &str, value: &str| mount.write("lookup", json!({field: value}));
         for reply in [
             mount.list("keys/default").await,
@@ -200,6 +206,13 @@ impl<'a> Witness<'a> {
             lookup("api_key", unmanaged.secret()).await,
             lookup("api_key", WRONG_MANAGEMENT_KEY).await,
             lookup("key_hash", hash).await,
+            adopt(WRONG_MANAGEMENT_KEY).await,
+            adopt(unmanaged.secret()).await,
+            mount.read("roles/adopted").await,
+            mount
+                .write("restore-key/app", json!({"key_version": 1}))
+                .await,
+            give_back.await,
             mount.write(&disable, json!({})).await,
             mount.write(&revoke, json!({})).await,
             mount.read("status").await,
@@ -207,6 +220,28 @@ impl<'a> Witness<'a> {
         ] {
             self.keep(reply);
         }
+    }
+
+    /// Jobs that take longer than a request may.
+    async fn runs(&mut self, answers: bool) {
+        let mount = self.mount;
+        let (rotate_all, tidy, teardown) = ("rotate-all/default", "tidy/default", "teardown");
+        if answers {
+            for (path, body) in [
+                (rotate_all, json!({})),
+                (rotate_all, json!({"rotation_grace_period": 0})),
+                (tidy, json!({})),
+                (tidy, json!({"dry_run": false})),
+                (teardown, json!({})),
+            ] {
+                self.keep(mount.write(path, body).await);
+            }
+            self.keep(mount.read("creds/app").await);
+        }
+        for path in [rotate_all, tidy, teardown] {
+            self.keep(mount.read(path).await);
+        }
+        self.keep(mount.delete(teardown).await);
     }
 
     /// What a user can get wrong with a secret in hand.
@@ -259,4 +294,15 @@ pub(super) fn faults(echo: &str) -> Vec<Rule> {
     ];
     let all = statuses.map(status).into_iter().chain(rest);
     all.map(|fault| fault.on_anything().forever()).collect()
+}
+
+/// Whether OpenRouter says no to every request, and will not think better of it.
+fn is_refusal(rule: &Rule) -> bool {
+    matches!(
+        rule.fault,
+        Fault::Status {
+            status: 400..=407 | 409,
+            ..
+        }
+    )
 }

@@ -54,11 +54,11 @@ impl World {
         });
     }
 
-    /// OpenRouter has deleted a key for the engine.
-    pub(crate) fn witness_deletion(&self, hash: &str, sent: &Sent) {
+    /// OpenRouter has deleted a key for the engine, or disabled it.
+    pub(crate) fn witness_end(&self, hash: &str, sent: &Sent, how: &str) {
         let name = self.story.name(hash);
         self.story
-            .tell_of(&[hash], format!("S{}: {name} is deleted", sent.server));
+            .tell_of(&[hash], format!("S{}: {name} is {how}", sent.server));
         let now = self.now();
         let Some((made, doomed, excused, left, restored)) = self.witness.seen(|seen| {
             let made = seen.keys.get(hash)?.clone();
@@ -70,12 +70,12 @@ impl World {
             return;
         };
         if left.is_some_and(|since| since < sent.at) {
-            self.violated(
-                &format!("{name}, which was left behind, is deleted"),
-                &[hash],
-            );
+            self.violated(&format!("{name}, which was left behind, is {how}"), &[hash]);
         }
-        if doomed || excused || left.is_some() {
+        // What was on its way while the key was restored, or another leader came, ends it once more: the
+        // next comparison tells.
+        let is_late = how == "disabled" && now.duration_since(sent.at).as_secs() > 5;
+        if doomed || excused || left.is_some() || is_late {
             return;
         }
         let truth = self.truth();
@@ -84,18 +84,18 @@ impl World {
             if restored {
             } else if entry.current == hash {
                 self.violated(
-                    &format!("{name}, which is current in {role}, is deleted"),
+                    &format!("{name}, which is current in {role}, is {how}"),
                     &[hash],
                 );
                 return;
             } else if let Some((_, due)) = due.filter(|(_, due)| *due > now) {
-                let what = format!("{name}, superseded in {role} until {due}, is deleted");
+                let what = format!("{name}, superseded in {role} until {due}, is {how}");
                 self.violated(&what, &[hash]);
                 return;
             }
         }
         if let Some(until) = self.broken_promise(hash, &made.role, now) {
-            let what = format!("{name} is deleted, although its reader relies on it until {until}");
+            let what = format!("{name} is {how}, although its reader relies on it until {until}");
             self.violated(&what, &[hash]);
         }
     }

@@ -1,7 +1,8 @@
 //! What is cut off: everything that the engine does in several effects.
 
-use openrouter_simulator::{Fault, KeyChanges, NewGuardrail};
+use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, NewKey};
 use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{CI, FORGET, Harm, ROLE, ROTATE, World, role};
 
@@ -12,7 +13,16 @@ pub(super) enum Scenario {
     ScheduledRotation,
     ManualRotation,
     EmergencyRotation,
+    RotationOfAll,
+    EmergencyForAll,
     Retirement,
+    PostponedRetirement,
+    Hold,
+    EndOfAHold,
+    EmergencyWithAHold,
+    Restoration,
+    Adoption,
+    Reconciliation,
     LimitChange,
     DefinitionChange,
     RoleDeletion,
@@ -44,12 +54,21 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 33] = [
+    pub(super) const ALL: [Self; 42] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
         Self::EmergencyRotation,
+        Self::RotationOfAll,
+        Self::EmergencyForAll,
         Self::Retirement,
+        Self::PostponedRetirement,
+        Self::Hold,
+        Self::EndOfAHold,
+        Self::EmergencyWithAHold,
+        Self::Restoration,
+        Self::Adoption,
+        Self::Reconciliation,
         Self::LimitChange,
         Self::DefinitionChange,
         Self::RoleDeletion,
@@ -85,6 +104,15 @@ impl Scenario {
         if matches!(self, Self::FirstKey) {
             return World::connected().await;
         }
+        if matches!(self, Self::Adoption) {
+            let world = World::connected().await;
+            let new = NewKey {
+                limit: Some(2.0),
+                ..NewKey::named("by hand")
+            };
+            world.openrouter.account().create_key(new);
+            return world;
+        }
         if matches!(self, Self::GuardedFirstKey) {
             let world = World::connected().await;
             guardrails(&world);
@@ -100,12 +128,46 @@ impl Scenario {
         match self {
             // Several keys, so that the scenario has something to go through.
             Self::EmergencyRotation
+            | Self::RotationOfAll
+            | Self::EmergencyForAll
             | Self::Retirement
             | Self::RoleDeletion
             | Self::ForgetRole
             | Self::ConnectionReplacement => {
                 world.write(ROTATE, Value::Null).await.unwrap();
                 world.pass(60).await;
+            }
+            Self::PostponedRetirement => {
+                world.write(ROTATE, Value::Null).await.unwrap();
+                world.node().life.end();
+                world.time.set(world.after(900));
+            }
+            Self::Hold | Self::EndOfAHold | Self::EmergencyWithAHold | Self::Restoration => {
+                world
+                    .write(ROLE, json!({"revocation_hold": 700}))
+                    .await
+                    .unwrap();
+                world.write(ROTATE, Value::Null).await.unwrap();
+                let held = matches!(self, Self::EndOfAHold | Self::Restoration);
+                world.pass(if held { 610 } else { 60 }).await;
+            }
+            // One finding of each kind that is put right by a request.
+            Self::Reconciliation => {
+                let body = json!({"revocation_hold": 7_000, "rotation_period": "30d"});
+                world.write(ROLE, body).await.unwrap();
+                world.write(ROTATE, Value::Null).await.unwrap();
+                world.pass(610).await;
+                world.write(ROTATE, Value::Null).await.unwrap();
+                let account = world.openrouter.account();
+                let keys: Vec<String> = account.keys().into_iter().map(|key| key.hash).collect();
+                account.set_disabled(&keys[0], false).unwrap();
+                account.delete_key(&keys[1]).unwrap();
+                let limit = Some(Some(99.0));
+                let changes = KeyChanges {
+                    limit,
+                    ..KeyChanges::default()
+                };
+                account.change_key(&keys[2], &changes).unwrap();
             }
             Self::RecoveryOfNothing => world.die_during_a_rotation("before POST /keys").await,
             Self::RecoveryOfAKey => world.die_during_a_rotation("after POST /keys").await,
@@ -215,7 +277,11 @@ impl Scenario {
                 role
             }
             Self::GuardrailChange => json!({"guardrail": "stricter"}),
-            Self::EmergencyRotation | Self::BudgetEmergency => json!({"rotation_grace_period": 0}),
+            Self::EmergencyRotation
+            | Self::EmergencyWithAHold
+            | Self::EmergencyForAll
+            | Self::BudgetEmergency => json!({"rotation_grace_period": 0}),
+            Self::Restoration => json!({"key_version": 1, "duration": 3_000}),
             Self::BudgetChange => json!({"budget": 60, "budget_reset": "monthly"}),
             Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
             Self::DefinitionChange => {
@@ -233,9 +299,21 @@ impl Scenario {
             | Self::GuardrailChange => world.write(ROLE, body).await,
             Self::ManualRotation
             | Self::EmergencyRotation
+            | Self::EmergencyWithAHold
             | Self::BudgetRotation
             | Self::BudgetEmergency
             | Self::GuardedRotation => world.write(ROTATE, body).await,
+            Self::Restoration => world.write("restore-key/app", body).await,
+            Self::Adoption => {
+                let by_hand = world.openrouter.account().all_keys().remove(0);
+                assert!(by_hand.deleted_at.is_none(), "whatever happens, it lives");
+                let mut body = role();
+                body["api_key"] = by_hand.secret().into();
+                world.write(ROLE, body).await
+            }
+            Self::RotationOfAll | Self::EmergencyForAll => {
+                world.write("rotate-all/default", body).await
+            }
             Self::RoleDeletion => world.delete(ROLE, body).await,
             Self::ForgetRole => world.write(FORGET, body).await,
             Self::ConnectionReplacement => {
@@ -246,12 +324,16 @@ impl Scenario {
                 world.pass(3600).await;
                 Ok(None)
             }
-            Self::Retirement => {
+            Self::Retirement | Self::Hold => {
                 world.pass(600).await;
                 Ok(None)
             }
             Self::BudgetEnd => {
                 world.pass(1_300).await;
+                Ok(None)
+            }
+            Self::EndOfAHold => {
+                world.pass(700).await;
                 Ok(None)
             }
             Self::Rejection => {
@@ -267,7 +349,9 @@ impl Scenario {
                 world.openrouter.faults().clear();
                 world.write(ROTATE, json!({})).await.and(rejected)
             }
-            Self::RecoveryOfNothing
+            Self::PostponedRetirement
+            | Self::Reconciliation
+            | Self::RecoveryOfNothing
             | Self::RecoveryOfAKey
             | Self::RecoveryOfTheLastStroke
             | Self::RecoveryOfARejectedKey
@@ -278,11 +362,19 @@ impl Scenario {
                 world.pass(700).await;
                 Ok(None)
             }
-            // Between the dashboard and the comparison the key is handed out: nobody can know.
             Self::GuardrailTakenOff => {
                 world.restart().await;
-                world.pass(700).await;
+                world.quiet().await;
+                for _ in 0..700 {
+                    if is_noticed(world).await {
+                        break;
+                    }
+                    world.pass(1).await;
+                }
+                // Between the dashboard and the comparison the key is handed out: nobody can know. After
+                // that it is not.
                 world.forgive_unguarded();
+                world.pass(700).await;
                 Ok(None)
             }
             _ => unreachable!("{self:?} is about leases"),
@@ -343,6 +435,10 @@ impl Scenario {
         matches!(
             self,
             Self::EmergencyRotation
+                | Self::EmergencyWithAHold
+                | Self::EmergencyForAll
+                // Somebody deletes keys in it.
+                | Self::Reconciliation
                 | Self::RoleDeletion
                 | Self::ForgetRole
                 | Self::OlderStorageAfterAnEmergency
@@ -364,6 +460,18 @@ async fn guard(world: &World, role: &str) {
     guardrails(world);
     let body = json!({"guardrail": "strict"});
     world.write(role, body).await.unwrap();
+}
+
+/// Whether the role says that its keys were taken off their guardrail, or they are back.
+async fn is_noticed(world: &World) -> bool {
+    let account = world.openrouter.account();
+    let is_held = |key: &openrouter_simulator::Key| account.guardrail_of(&key.hash).is_some();
+    if account.keys().iter().all(is_held) {
+        return true;
+    }
+    let stored = world.storage.get(ROLE).await.unwrap().unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    stored["entry"]["rotating"]["current"]["unguarded"] == true
 }
 
 /// The role is rotated, readers get its keys, and then storage is what it was before.

@@ -157,3 +157,120 @@ async fn what_is_not_there_or_is_anothers_is_said_to_be_that() {
     assert!(world.lives(&keys["superseded"]));
     assert!(world.lives(&world.by_hand(FOREIGN)));
 }
+
+/// A role with a hold, and the hash of a key that was just superseded.
+async fn with_a_hold() -> (World, String) {
+    let world = World::with_role().await;
+    let body = json!({"revocation_hold": 7_000, "rotation_period": "30d"});
+    world.write("roles/app", body).await.unwrap();
+    let old = world.current().await;
+    world.write("rotate-role/app", json!({})).await.unwrap();
+    (world, old)
+}
+
+#[tokio::test]
+async fn a_held_key_is_shown_as_such_and_revoked_freely_but_enabled_only_by_a_restoration() {
+    let (world, held) = with_a_hold().await;
+    world.pass(610).await;
+    let shown = world.read(&format!("keys/default/{held}")).await.unwrap();
+    let shown = shown.unwrap().data;
+    assert_eq!(
+        (&shown["owner"], &shown["state"], &shown["key_version"]),
+        (&json!("role"), &json!("held"), &json!(1))
+    );
+    let found = world.told("lookup", json!({"key_hash": held})).await;
+    let commands = found["commands"].to_string();
+    for command in ["restore-key/app key_version=1", "revoke-key/default/"] {
+        assert!(commands.contains(command), "{commands}");
+    }
+    let status = world.read("status").await.unwrap().unwrap().data;
+    let keys = &status["keys"];
+    assert_eq!((&keys["superseded"], &keys["held"]), (&json!(0), &json!(1)));
+    assert_eq!(status["attention"]["count"], 0);
+
+    let reason = refusal(&world, &disable(&held), json!({"disabled": false})).await;
+    assert!(reason.contains("restore-key/app"), "{reason}");
+    let fault = Fault::ResetBeforeEffect.on("DELETE", "/keys/*");
+    world.openrouter.faults().add(fault);
+    let reason = refusal(&world, &revoke(&held), json!({})).await;
+    assert!(reason.contains("may still work"), "{reason}");
+    world.pass(60).await;
+    assert!(!world.lives(&held), "it is tried again");
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["held_keys"], json!([]));
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_superseded_key_that_is_revoked_by_order_is_deleted_and_not_held() {
+    let (world, old) = with_a_hold().await;
+    let fault = Fault::ResetBeforeEffect.on("DELETE", "/keys/*");
+    world.openrouter.faults().add(fault);
+    let force = json!({"force": true});
+    let reason = refusal(&world, &revoke(&old), force).await;
+    assert!(reason.contains("may still work"), "{reason}");
+    let restore = json!({"key_version": 1, "force": true});
+    let reason = refusal(&world, "restore-key/app", restore).await;
+    assert!(reason.contains("is being deleted"), "{reason}");
+    world.pass(60).await;
+    assert!(!world.lives(&old));
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_current_key_that_is_disabled_is_withheld_at_once_until_it_is_enabled_or_replaced() {
+    let world = World::with_role().await;
+    let hash = world.current().await;
+    let is_disabled = || world.openrouter.account().key(&hash).unwrap().disabled;
+    let reason = refusal(&world, &disable(&hash), json!({"disabled": true})).await;
+    assert!(reason.contains("give force=true"), "{reason}");
+    let off = json!({"disabled": true, "force": true});
+    world.write(&disable(&hash), off.clone()).await.unwrap();
+    assert!(is_disabled());
+    let reason = world.key("app").await.unwrap_err().to_string();
+    assert!(reason.contains("disabled at OpenRouter"), "{reason}");
+    // Neither by its schedule.
+    world.pass(4_000).await;
+    assert_eq!(world.current().await, hash);
+    let on = json!({"disabled": false});
+    world.write(&disable(&hash), on).await.unwrap();
+    assert!(!is_disabled());
+    assert_eq!(world.key("app").await.unwrap()["key_hash"], json!(hash));
+
+    // It was due long ago.
+    world.quiet().await;
+    let next = world.current().await;
+    assert_ne!(next, hash);
+    world.write(&disable(&next), off).await.unwrap();
+    world.write("rotate-role/app", json!({})).await.unwrap();
+    assert_ne!(world.key("app").await.unwrap()["key_hash"], json!(next));
+}
+
+#[tokio::test]
+async fn a_current_key_that_could_not_be_disabled_is_handed_out_again() {
+    let off = json!({"disabled": true, "force": true});
+    // It is certain that it was not.
+    let world = World::with_role().await;
+    let path = disable(&world.current().await);
+    let fault = Fault::status(403).on("PATCH", "/keys/*");
+    world.openrouter.faults().add(fault);
+    world.write(&path, off.clone()).await.unwrap_err();
+    world.key("app").await.unwrap();
+    // Nobody knows.
+    let fault = Fault::ResetBeforeEffect.on("PATCH", "/keys/*");
+    world.openrouter.faults().add(fault);
+    world.write(&path, off.clone()).await.unwrap_err();
+    world.key("app").await.unwrap_err();
+    world.pass(61).await;
+    world.key("app").await.unwrap();
+    // The process dies in between.
+    world.effects.die_at("before PATCH /keys/*");
+    tokio::select! {
+        _ = world.write(&path, off) => panic!("it outlives the crash"),
+        () = world.effects.crash() => {}
+    }
+    world.restart().await;
+    world.pass(61).await;
+    world.key("app").await.unwrap();
+    assert_eq!(world.violations().await, [""; 0]);
+}

@@ -15,7 +15,8 @@ async fn status(world: &World) -> Data {
 }
 
 /// The value of a sample; `None` when there is no such line.
-async fn metric(world: &World, sample: &str) -> Option<f64> {
+/// The value of a sample in the metrics, if it is there.
+pub(crate) async fn metric(world: &World, sample: &str) -> Option<f64> {
     let answer = world.read("metrics").await.unwrap().unwrap().data;
     assert_eq!(answer["http_status_code"], 200);
     let body = BASE64_STANDARD.decode(answer["http_raw_body"].as_str().unwrap());
@@ -32,7 +33,7 @@ async fn roles_and_keys_are_counted_as_they_come_and_go() {
     let told = status(&world).await;
     assert_eq!(
         told["keys"],
-        json!({"current": 1, "superseded": 1, "leased": 1, "pending": 0, "lost": 0})
+        json!({"current": 1, "superseded": 1, "held": 0, "leased": 1, "pending": 0, "lost": 0})
     );
     assert_eq!(
         told["roles"],

@@ -1,9 +1,9 @@
 //! What a role calls by name is looked up when it is written, pinned, and read back as it was written.
 
-use openrouter_simulator::{Fault, MemberRole, NewGuardrail};
+use openrouter_simulator::{Fault, GuardrailChanges, MemberRole, NewGuardrail};
 use serde_json::{Value, json};
 
-use super::{guarded, guardrail};
+use super::{all_held_to, guarded, guardrail};
 use crate::harness::{CI, ROLE, ROTATE, World, role};
 
 /// What a write of the role `ci` is refused with, which makes no key.
@@ -89,19 +89,65 @@ async fn a_guardrail_is_read_back_as_it_was_written_and_found_again_when_it_was_
         assert_eq!(shown, (&json!(written), &json!(strict)));
     }
     world
+        .write(ROLE, json!({"guardrail": "strict"}))
+        .await
+        .unwrap();
+    world
         .openrouter
         .account()
         .delete_guardrail(&strict)
         .unwrap();
     let anew = guardrail(&world, "strict");
-    world
-        .write(ROLE, json!({"guardrail": "strict"}))
-        .await
-        .unwrap();
+    let answer = world.write(ROLE, json!({"guardrail": "strict"})).await;
+    let warnings = answer.unwrap().unwrap().warnings;
+    let said = format!("was {strict}, which is gone; it is {anew} now");
+    assert!(
+        warnings.iter().any(|one| one.contains(&said)),
+        "{warnings:?}"
+    );
     let role = world.role("app").await.unwrap();
     assert_eq!(role["guardrail_id"], anew);
     world.key("app").await.unwrap();
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_guardrails_name_that_changed_hands_moves_no_key() {
+    for path in [ROLE, CI] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let strict = guardrail(&world, "strict");
+        let mut body = match path {
+            ROLE => role(),
+            _ => json!({"credential_type": "dynamic"}),
+        };
+        body["guardrail"] = json!("strict");
+        world.write(path, body.clone()).await.unwrap();
+        if path == CI {
+            world.lease().await.unwrap();
+        }
+        let renamed = GuardrailChanges {
+            name: Some("lenient".to_owned()),
+            ..GuardrailChanges::default()
+        };
+        account.change_guardrail(&strict, renamed).unwrap();
+        let taken = guardrail(&world, "strict");
+        let refusal = world.write(path, body).await.unwrap_err().to_string();
+        assert!(
+            refusal.contains(&format!("is guardrail {taken} now, and not {strict}")),
+            "{refusal}"
+        );
+        assert_eq!(all_held_to(&world), [Some(strict.clone())]);
+        world
+            .write(path, json!({"description": "new"}))
+            .await
+            .unwrap();
+        world
+            .write(path, json!({"guardrail": taken}))
+            .await
+            .unwrap();
+        assert_eq!(all_held_to(&world), [Some(taken)]);
+    }
 }
 
 #[tokio::test]

@@ -13,5 +13,5 @@ mod world;
 pub(crate) use effects::Harm;
 pub(crate) use invariants::{hash_of, hashes};
 pub(crate) use leases::CI;
-pub(crate) use node::Answer;
+pub(crate) use node::{Answer, Node};
 pub(crate) use world::{FORGET, ROLE, ROTATE, World, role};

@@ -76,24 +76,34 @@ impl World {
 
     /// The same, with a connection.
     pub(crate) async fn connected() -> Self {
-        let world = Self::empty().await;
-        // Worlds differ in their gate's address only. What the first one stored is taken over, since
+        // Worlds differ in their gate's address only. What a first one stored is taken over by all, since
         // each write makes an HTTP client, and that takes longer than most tests.
         static STORED: OnceLock<String> = OnceLock::new();
-        let url = world.gate.url();
-        if let Some(stored) = STORED.get() {
-            let value = stored.replace("GATE", &url).into_bytes();
-            let key = "config/default".to_owned();
-            world.storage.put(Entry { key, value }).await.unwrap();
-            return world;
-        }
-        let management_key = world.openrouter.management_key();
-        let body = json!({"management_key": management_key, "api_url": url});
-        world.write("config", body).await.unwrap();
-        let stored = world.storage.get("config/default").await.unwrap();
-        let stored = String::from_utf8(stored.expect("it was written")).unwrap();
-        STORED.get_or_init(|| stored.replace(&url, "GATE"));
+        let stored = match STORED.get() {
+            Some(stored) => stored,
+            None => {
+                let stored = Self::empty().await.written_connection().await;
+                STORED.get_or_init(|| stored)
+            }
+        };
+        let world = Self::empty().await;
+        let value = stored.replace("GATE", &world.gate.url()).into_bytes();
+        let key = "config/default".to_owned();
+        world.storage.put(Entry { key, value }).await.unwrap();
+        // A write would have been noticed.
+        world.restart().await;
+        world.quiet().await;
         world
+    }
+
+    async fn written_connection(&self) -> String {
+        let url = self.gate.url();
+        let management_key = self.openrouter.management_key();
+        let body = json!({"management_key": management_key, "api_url": url});
+        self.write("config", body).await.unwrap();
+        let stored = self.storage.get("config/default").await.unwrap();
+        let stored = String::from_utf8(stored.expect("it was written")).unwrap();
+        stored.replace(&url, "GATE")
     }
 
     /// The same, with [`ROLE`] and a first reader of its key: a period of an hour, a grace period of
@@ -213,6 +223,30 @@ impl World {
             _ = self.write(ROTATE, Value::Null) => panic!("the rotation outlives the crash"),
             () = self.effects.crash() => {}
         }
+    }
+
+    /// Another live engine on a copy of the storage, as after a clone of the server.
+    pub(crate) async fn copy(&self) -> Node {
+        let storage = Arc::new(MemoryStorage::default());
+        for entry in self.snapshot().await {
+            storage.put(entry).await.unwrap();
+        }
+        let life = Arc::new(Life::default());
+        let clock = NodeClock::new(Arc::clone(&self.time), Arc::clone(&life));
+        let storage = NodeStorage::new(storage, Arc::clone(&self.effects), Arc::clone(&life));
+        let system = Arc::new(FixedSystemView::default());
+        let node = Node::new(
+            life,
+            clock,
+            storage,
+            system,
+            Arc::clone(&self.randomness) as _,
+        );
+        node.backend.initialize().await.unwrap();
+        node.tick().await.unwrap();
+        self.quiet().await;
+        node.life.quiet().await;
+        node
     }
 
     /// All that is stored.

@@ -60,6 +60,39 @@ async fn an_end_is_put_off_and_never_brought_forward() {
 }
 
 #[tokio::test]
+async fn a_record_of_the_first_format_learns_its_workspace_once() {
+    let (leases, storage) = with(1).await;
+    let terms = |workspace: Option<&str>| -> Terms {
+        let limits = json!({"limit": null, "limit_reset": null, "include_byok_in_limit": false});
+        serde_json::from_value(json!({
+            "connection": "default", "key_name": "ci", "limits": limits, "description": "",
+            "workspace_id": workspace,
+            "guardrail_id": "0f8fad5b-d9cb-469f-a165-708677289501",
+        }))
+        .unwrap()
+    };
+    let team = terms(Some("0f8fad5b-d9cb-469f-a165-708677289509"));
+    let lacks = |terms: &Terms| record_of(&leases).lacks(terms).is_some();
+    assert!(
+        lacks(&team) && lacks(&terms(None)),
+        "it is where its role is"
+    );
+    leases.place_by(&storage, &role("ci"), &team).await.unwrap();
+    leases
+        .place_by(&storage, &role("ci"), &terms(None))
+        .await
+        .unwrap();
+    assert!(lacks(&team) && !lacks(&terms(None)));
+    let later = Arc::new(Leases::default());
+    wal::load(&storage, &[later.log()]).await.unwrap();
+    assert_eq!(record_of(&later), record_of(&leases));
+}
+
+fn record_of(leases: &Leases) -> Record {
+    leases.all().next().unwrap()
+}
+
+#[tokio::test]
 async fn a_lease_that_has_ended_cannot_be_extended() {
     let (leases, storage) = with(1).await;
     let nonce = record(0, "ci").key.nonce;

@@ -10,7 +10,7 @@ use super::*;
 use crate::engine::clock::SystemClock;
 use crate::engine::connection::Connection;
 use crate::engine::keys::recover;
-use crate::engine::names::{ConnectionName, Origin};
+use crate::engine::names::{ConnectionName, Origin, Series};
 use crate::engine::randomness::SystemRandomness;
 use crate::engine::stored;
 use crate::logical::{FixedSystemView, MemoryStorage, Mount, NoEvents};
@@ -173,7 +173,7 @@ async fn an_intent_is_read_back_as_it_was_stored() {
         let role = RoleName::new("app").unwrap();
         let origin = Origin::new("test", &role, &Life::default());
         let intent = Intent {
-            nonce: Nonce::new(&origin, &SystemRandomness),
+            nonce: Nonce::new(&origin, &Series::new(&SystemRandomness)),
             role,
             purpose,
             key_name: "app".to_owned(),

@@ -13,7 +13,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
-use crate::engine::role::rotating::{SharedKey, Successor};
+use crate::engine::role::rotating::{SharedKey, Successor, Withheld};
 
 /// The terms on which the role's current key is handed out, and the key by then. Costs nothing unless the
 /// key is dead and its rotation is due; then one storage call for each look, and at most the sum of
@@ -33,8 +33,9 @@ pub(super) async fn handout(
             Err(reason) => reason,
         };
         // A rotation that has failed is retried after seconds or hours, and where the keeper is not at
-        // work there is nobody to rotate.
+        // work there is nobody to rotate. A key that is to be held to a guardrail is not dead.
         let is_imminent = matches!(reason, Error::Awaited(_))
+            && !matches!(key.withheld, Some(Withheld::Unguarded(_)))
             && key.successor == Successor::Due
             && engine.keeper.is_at_work();
         let pause = pauses.next().filter(|_| is_imminent).ok_or(reason)?;

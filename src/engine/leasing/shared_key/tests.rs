@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::cache::Cacheable;
 use crate::engine::clock::after;
 use crate::engine::role::rotating::sample::{DAY, at, key, policies, role};
-use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Step, next_step};
+use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Stage, Step, next_step};
 use crate::openrouter::KeyHash;
 
 /// Something that happens to a role.
@@ -102,7 +102,17 @@ impl Life {
                 self.role.superseded.retain(|key| key.hash != hash);
                 self.deaths.push((hash, self.now));
             }
-            Step::Revoke(hash) => {
+            Step::Hold(hash) if succeeds => {
+                let until = after(self.now, self.role.definition.rotation.hold);
+                let mut keys = self.role.superseded.iter_mut();
+                let key = keys.find(|key| key.hash == hash).unwrap();
+                key.stage = Stage::Held {
+                    since: self.now,
+                    until,
+                };
+                self.deaths.push((hash, self.now));
+            }
+            Step::Revoke(hash) | Step::Hold(hash) => {
                 let mut keys = self.role.superseded.iter_mut();
                 keys.find(|key| key.hash == hash).unwrap().failure = failed;
             }

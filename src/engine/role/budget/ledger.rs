@@ -56,6 +56,9 @@ pub struct Grant {
     /// When it was disabled, before its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_at: Option<Timestamp>,
+    /// Whether `spent` is its final reading: it was disabled long enough before that. It is not deleted yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_final: bool,
 }
 
 /// An amount that is possible until a reading some time after `since` has shown what is true.
@@ -270,6 +273,9 @@ impl Ledger {
         {
             grant.unread = None;
         }
+        grant.is_final = grant
+            .disabled_at
+            .is_some_and(|disabled_at| after(disabled_at, SETTLED) <= now);
     }
 
     /// A call that an earlier process stored may still be sent, for a while from `since`.
@@ -314,17 +320,30 @@ impl Ledger {
     pub fn disabled(&mut self, hash: &KeyHash, now: Timestamp) {
         if let Some(grant) = self.grant_mut(hash) {
             grant.disabled_at = Some(now);
+            grant.is_final = false;
             grant.target = None;
         }
     }
 
-    /// A key has ended. `spent` is its final reading; without one it counts for all that it could spend.
-    pub fn end(&mut self, hash: &KeyHash, spent: Option<Amount>) {
-        if let Some(place) = self.grants.iter().position(|grant| grant.hash == *hash) {
-            let grant = self.grants.remove(place);
-            let spent = spent.map_or_else(|| grant.counts(), |spent| spent.max(grant.spent));
-            self.ended = self.ended.plus(spent);
+    /// A key that was disabled may be enabled from now on: it counts for its limit again. To be stored
+    /// before it is enabled.
+    pub fn enabled(&mut self, hash: &KeyHash) {
+        if let Some(grant) = self.grant_mut(hash) {
+            grant.disabled_at = None;
+            grant.is_final = false;
         }
+    }
+
+    /// A key has ended. `spent` is its final reading; without one it counts for all that it could spend.
+    /// `false` if it was not among the keys that may spend.
+    pub fn end(&mut self, hash: &KeyHash, spent: Option<Amount>) -> bool {
+        let Some(place) = self.grants.iter().position(|grant| grant.hash == *hash) else {
+            return false;
+        };
+        let grant = self.grants.remove(place);
+        let spent = spent.map_or_else(|| grant.counts(), |spent| spent.max(grant.spent));
+        self.ended = self.ended.plus(spent);
+        true
     }
 
     /// A key is gone that nobody ever had.
@@ -397,6 +416,7 @@ impl Grant {
             pending: None,
             unread: None,
             disabled_at: None,
+            is_final: false,
         }
     }
 
@@ -404,7 +424,29 @@ impl Grant {
     pub fn counts(&self) -> Amount {
         let possible = [self.pending, self.unread];
         let possible = possible.into_iter().flatten().map(|pending| pending.most);
-        possible.fold(self.limit.max(self.spent), Amount::max)
+        let certain = if self.is_final {
+            self.spent
+        } else {
+            self.limit.max(self.spent)
+        };
+        possible.fold(certain, Amount::max)
+    }
+
+    /// The limits that OpenRouter has confirmed; `None` while that is unclear.
+    pub fn settled_limits(&self) -> Option<Limits> {
+        let is_settled = self.pending.is_none() && self.limit != Amount::UNLIMITED;
+        is_settled.then(|| self.counting.limits(self.limit))
+    }
+
+    /// What an older key is to have that works again: what it has spent, and a share of what is `left`;
+    /// never less than it may have anyway.
+    pub fn wanted_again(&self, left: Amount) -> Amount {
+        let with_share = self.spent.plus(left.percent(SHARE));
+        if self.is_final {
+            with_share
+        } else {
+            with_share.max(self.limit)
+        }
     }
 
     /// Whether a call may still raise it, whatever is done about it.

@@ -22,7 +22,7 @@ mod window;
 
 pub use amount::Amount;
 pub use fields::{FIELDS, apply, exclude_limit, refuse};
-pub use ledger::{Begun, Ledger, Reading, SETTLED};
+pub use ledger::{Begun, Grant, Ledger, Reading, SETTLED};
 pub use next::Next;
 pub use reading::{of_bearer, of_key};
 pub use tally::{Spans, Tally};

@@ -41,11 +41,7 @@ impl Ledger {
             }
             wake_at(at);
         }
-        for grant in self
-            .grants
-            .iter()
-            .filter(|grant| grant.disabled_at.is_none())
-        {
+        for grant in &self.grants {
             match grant.read_at(&grant.hash == current) {
                 Some(at) if at <= now => return Next::Read(grant.hash.clone()),
                 Some(at) => wake_at(at),
@@ -92,12 +88,15 @@ impl Ledger {
 impl Grant {
     /// When a reading settles something.
     fn read_at(&self, is_current: bool) -> Option<Timestamp> {
+        let ends = self.disabled_at.filter(|_| !self.is_final);
+        let ends = ends.map(|disabled_at| after(disabled_at, SETTLED));
         let is_unknown = self.limit == Amount::UNLIMITED && self.target.is_none();
-        if is_unknown && !is_current && self.pending.is_none() {
+        if is_unknown && !is_current && self.disabled_at.is_none() && self.pending.is_none() {
             return Some(Timestamp::MIN);
         }
         let settles = [self.pending, self.unread].into_iter().flatten();
-        settles.map(|pending| pending.settles_at()).min()
+        let settles = settles.map(|pending| pending.settles_at());
+        settles.chain(ends).min()
     }
 
     /// What an older key is to be lowered to, or how it is to be counted.

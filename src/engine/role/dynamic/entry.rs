@@ -23,6 +23,10 @@ pub struct DynamicRole {
     pub max_ttl: u64,
     /// How many leases may be alive at a time; `None` is any number.
     pub max_leases: Option<u32>,
+    /// Whether it is not proved that its keys are held to what their records say: they are to be held to
+    /// another guardrail. Stored together with that wish, and cleared when all are proved to be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproved: bool,
     /// Why some of its keys are not held to its guardrail yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_failure: Option<Failure>,
@@ -48,6 +52,7 @@ impl DynamicRole {
                 None if fields.is_null("max_leases") => None,
                 None => before.and_then(|b| b.max_leases),
             },
+            unproved: before.is_some_and(|b| b.unproved),
             guardrail_failure: before.and_then(|b| b.guardrail_failure.clone()),
         };
         role.check()?;

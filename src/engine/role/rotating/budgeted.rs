@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::definition::Definition;
-use super::entry::{RotatingRole, SupersededKey};
+use super::entry::{Misfit, RotatingRole, SupersededKey, Unfit};
+use super::stage::Stage;
 use crate::engine::clock::after;
-use crate::engine::role::budget::{Amount, Ledger, Next, SETTLED, Spans, Tally};
+use crate::engine::role::budget::{Amount, Grant, Ledger, Next, SETTLED, Spans, Tally};
 use crate::openrouter::{KeyHash, Limits};
 
 impl RotatingRole {
@@ -13,24 +14,67 @@ impl RotatingRole {
     pub(super) fn budget_step(&self, now: Timestamp) -> Option<Next> {
         let (budget, counting) = self.definition.terms.budget()?;
         let ledger = self.ledger.as_ref()?;
+        let is_gone = |unfit: Unfit| matches!(unfit.reason, Misfit::Gone | Misfit::TornDown);
+        // There is no key to give a limit to, until the next one.
+        if self.unfit.is_some_and(is_gone) {
+            return None;
+        }
         Some(ledger.next((&budget, counting), &self.current.hash, now))
     }
 
-    /// When something is to be done about the end of a superseded key: it is revoked at its time, or,
-    /// under a budget, disabled then, and revoked once it is certain what it has spent.
+    /// When something is to be done about the end of a superseded key. Under a budget it is deleted only
+    /// once it is certain what it has spent.
     pub fn end_due(&self, key: &SupersededKey) -> Timestamp {
-        let disabled_at = self.ledger.as_ref().and_then(|ledger| {
-            let grant = ledger.grant(&key.hash)?;
-            grant.disabled_at
-        });
-        disabled_at.map_or(key.revoke_at, |disabled_at| after(disabled_at, SETTLED))
+        let due = match key.stage {
+            Stage::Held { until, .. } => until,
+            Stage::Ordered => Timestamp::MIN,
+            Stage::Grace | Stage::Restoring => key.revoke_at,
+        };
+        let settles_at = self.settles_at(&key.hash);
+        settles_at.map_or(due, |settles_at| settles_at.max(due))
     }
 
-    /// Whether a superseded key is disabled and waits for its final reading.
-    pub fn ends_by_disabling(&self, hash: &KeyHash) -> bool {
-        let ledger = self.ledger.as_ref();
-        let grant = ledger.and_then(|ledger| ledger.grant(hash));
-        grant.is_some_and(|grant| grant.disabled_at.is_some())
+    /// When it is certain what a key has spent that counts against the budget and was disabled for its end;
+    /// `None` for any other.
+    pub fn settles_at(&self, hash: &KeyHash) -> Option<Timestamp> {
+        let disabled_at = self.grant(hash)?.disabled_at?;
+        Some(after(disabled_at, SETTLED))
+    }
+
+    /// Whether a key counts against the budget for what it may spend: it has not ended.
+    pub fn counts_against_budget(&self, hash: &KeyHash) -> bool {
+        self.grant(hash).is_some()
+    }
+
+    /// The limit that a key has of the budget, in US dollars; `None` without a budget.
+    pub fn limit_of(&self, hash: &KeyHash) -> Option<f64> {
+        let limit = self.grant(hash)?.limit.as_limit()?;
+        Some(limit.as_f64())
+    }
+
+    fn grant(&self, hash: &KeyHash) -> Option<&Grant> {
+        self.definition.terms.budget?;
+        self.ledger.as_ref()?.grant(hash)
+    }
+
+    /// What the current key was granted, if nothing is about to change that: by the definition, or out of
+    /// the budget.
+    pub fn granted(&self) -> Option<Limits> {
+        let current = &self.current;
+        if self.limits_failure.is_some() {
+            return None;
+        }
+        if self.definition.terms.budget.is_some() {
+            return self.grant(&current.hash)?.settled_limits();
+        }
+        (current.limits == self.definition.terms.limits).then_some(current.limits)
+    }
+
+    /// The engine has disabled a superseded key for its end.
+    pub fn count_disabled(&mut self, hash: &KeyHash, now: Timestamp) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.disabled(hash, now);
+        }
     }
 
     /// Until when a rotation by schedule is put off for the sake of the budget.
@@ -72,7 +116,13 @@ impl RotatingRole {
             None => {
                 self.tally = Some(Tally::begun(now));
                 let keys = self.keys().map(|(hash, _)| hash.clone());
-                self.ledger = Some(Ledger::of_keys(&budget, counting, keys, now));
+                let mut ledger = Ledger::of_keys(&budget, counting, keys, now);
+                for key in &self.superseded {
+                    if let Stage::Held { since, .. } = key.stage {
+                        ledger.disabled(&key.hash, since);
+                    }
+                }
+                self.ledger = Some(ledger);
             }
         }
     }
@@ -85,8 +135,11 @@ impl RotatingRole {
         reading: Option<(Amount, Spans)>,
         now: Timestamp,
     ) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.end(hash, reading.map(|(spent, _)| spent));
+        if let Some(ledger) = &mut self.ledger
+            && !ledger.end(hash, reading.map(|(spent, _)| spent))
+        {
+            // It was counted before.
+            return;
         }
         match (&mut self.tally, reading) {
             (Some(tally), Some((_, spans))) => tally.add(spans, now),

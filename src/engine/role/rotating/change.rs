@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::definition::Definition;
 use super::entry::{CurrentKey, Misfit, RotatingRole, SupersededKey, Unfit};
+use super::stage::Stage;
 use crate::engine::clock::after;
 use crate::engine::names::Place;
 use crate::openrouter::Key;
@@ -26,13 +27,21 @@ impl RotatingRole {
     pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
         let now = new.since;
         let old = self.current;
+        let disabled = |unfit: &Unfit| matches!(unfit.reason, Misfit::Disabled | Misfit::Held);
+        let disabled_outside = self.unfit.filter(disabled).map(|unfit| unfit.since);
         let mut superseded = self.superseded;
+        let leased_until = after(now, self.definition.rotation.ttl)
+            .max(old.promised_until.unwrap_or(Timestamp::MIN));
         let revoke_at = match grace {
             Grace::Emergency => {
                 for key in &mut superseded {
                     key.revoke_at = key.revoke_at.min(now);
+                    key.emergency = true;
                     // Whoever wants a key dead wants it tried now, whatever failed before.
                     key.failure = None;
+                    if key.stage == Stage::Restoring {
+                        key.stage = Stage::Grace;
+                    }
                 }
                 now
             }
@@ -54,6 +63,12 @@ impl RotatingRole {
             unguarded: old.unguarded,
             revoke_at,
             failure: None,
+            leased_until: Some(leased_until),
+            stage: Stage::Grace,
+            emergency: grace == Grace::Emergency,
+            postponed: false,
+            disabled_outside,
+            awaits_person: None,
         });
         Self {
             definition: self.definition,
@@ -66,6 +81,8 @@ impl RotatingRole {
             guardrail_failure: self.guardrail_failure,
             unfit: None,
             deletion: self.deletion,
+            late_use: self.late_use,
+            adopted: self.adopted,
             ledger: self.ledger,
             tally: self.tally,
         }
@@ -95,6 +112,11 @@ impl RotatingRole {
         self.rotation_failure = None;
         self.rebudget(&definition, now);
         self.definition = definition;
+        // Stored together with the wish, before any key is assigned anything: should it stay unclear
+        // whether that happened, no later definition takes the key for being held where it was before.
+        for key in self.unguarded_keys() {
+            self.note_unguarded(&key.hash);
+        }
         self
     }
 
@@ -103,13 +125,19 @@ impl RotatingRole {
     /// to be replaced again.
     pub fn take_in(&mut self, key: Key, place: &Place, now: Timestamp) {
         let since = key.created_at.unwrap_or(now);
-        if since >= self.current.since && self.unfit.is_none() {
-            let reason = Misfit::Outdated;
-            self.unfit = Some(Unfit {
+        if since >= self.current.since {
+            let reason = match self.unfit.map(|unfit| unfit.reason) {
+                None => Some(Misfit::Outdated),
+                // It was not somebody else who has disabled it.
+                Some(Misfit::Disabled) => Some(Misfit::Held),
+                Some(Misfit::Gone | Misfit::Held | Misfit::TornDown | Misfit::Outdated) => None,
+            };
+            let now_unfit = reason.map(|reason| Unfit {
                 reason,
                 since: now,
                 asked: None,
             });
+            self.unfit = now_unfit.or(self.unfit);
         }
         self.budget_unknown_key(&key.hash);
         self.superseded.push(SupersededKey {
@@ -127,6 +155,12 @@ impl RotatingRole {
             unguarded: false,
             revoke_at: after(now, self.definition.rotation.grace),
             failure: None,
+            leased_until: Some(after(now, self.definition.rotation.ttl)),
+            stage: Stage::Grace,
+            emergency: false,
+            postponed: false,
+            disabled_outside: None,
+            awaits_person: None,
         });
     }
 }

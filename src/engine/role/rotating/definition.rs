@@ -29,13 +29,20 @@ pub struct RotationPolicy {
     pub ttl: u64,
     /// How long a key lives at OpenRouter if nobody revokes it.
     pub key_lifetime: KeyLifetime,
+    /// How long a key whose grace period is over is kept disabled before it is deleted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hold: u64,
+}
+
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
 }
 
 /// How long a key lives at OpenRouter if nobody revokes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyLifetime {
-    /// Two rotation periods and the grace period when rotation is automatic, else for ever.
+    /// Two rotation periods, the grace period and the hold when rotation is automatic, else for ever.
     Default,
     /// For ever.
     Unlimited,
@@ -82,7 +89,8 @@ impl RotationPolicy {
             KeyLifetime::Default => Some(
                 self.longest_interval(now)
                     .saturating_mul(2)
-                    .saturating_add(self.grace),
+                    .saturating_add(self.grace)
+                    .saturating_add(self.hold),
             ),
         }
     }
@@ -116,9 +124,9 @@ impl RotationPolicy {
                 "rotation_period must be at least {SHORTEST_PERIOD} seconds"
             )));
         }
-        if self.grace > LONGEST || self.ttl > LONGEST {
+        if self.grace > LONGEST || self.ttl > LONGEST || self.hold > LONGEST {
             return Err(Error::invalid(
-                "ttl and rotation_grace_period must be at most 10 years",
+                "ttl, rotation_grace_period and revocation_hold must be at most 10 years",
             ));
         }
         self.check_lifetime(now)
@@ -176,6 +184,7 @@ mod tests {
             grace: DAY,
             ttl: 3_600,
             key_lifetime: KeyLifetime::Default,
+            hold: 0,
         }
     }
 
@@ -186,6 +195,11 @@ mod tests {
     #[test]
     fn a_key_lives_two_periods_and_the_grace_period_unless_it_is_told_otherwise() {
         assert_eq!(policy().lifetime(now()), Some(61 * DAY));
+        let held = RotationPolicy {
+            hold: 7 * DAY,
+            ..policy()
+        };
+        assert_eq!(held.lifetime(now()), Some(68 * DAY));
         let by_hand = RotationPolicy {
             automated: false,
             ..policy()
@@ -239,6 +253,11 @@ mod tests {
             ..policy()
         };
         assert!(refusal(&grace).contains("at most 10 years"));
+        let hold = RotationPolicy {
+            hold: LONGEST + 1,
+            ..policy()
+        };
+        assert!(refusal(&hold).contains("revocation_hold must be at most 10 years"));
     }
 
     #[test]

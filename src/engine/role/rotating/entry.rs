@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
 use crate::engine::role::budget::{Ledger, Tally};
-use crate::engine::role::rotating::Definition;
+use crate::engine::role::rotating::{Definition, LateUse, Stage};
 use crate::engine::stored;
 use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
@@ -40,6 +40,12 @@ pub struct RotatingRole {
     pub unfit: Option<Unfit>,
     /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
     pub deletion: Option<Deletion>,
+    /// Set if the superseded key that ended last was used after every lease on it had run out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_use: Option<LateUse>,
+    /// The key that was adopted when the role was created, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<KeyHash>,
     /// What the keys were granted of the role's budget, apart from what the definition asks for; `None`
     /// without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +91,8 @@ pub struct CurrentKey {
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whether it was found not to be held to that any more.
+    /// Whether it is not proved any more that it is held to that: it was found not to be, or is to be held
+    /// to another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
     /// Until when leases run that were handed out under a longer `ttl` than the role has now, with the
@@ -119,13 +126,38 @@ pub struct SupersededKey {
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whether it was found not to be held to that any more.
+    /// Whether it is not proved any more that it is held to that: it was found not to be, or is to be held
+    /// to another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
-    /// Why that has not worked yet.
+    /// Why the next step of its end has not worked yet.
     pub failure: Option<Failure>,
+    /// When the last lease on it has run out: nobody should use it after that. `None` for keys of
+    /// older formats, of which nobody knows.
+    #[serde(default)]
+    pub leased_until: Option<Timestamp>,
+    /// How far its end has come.
+    #[serde(default, skip_serializing_if = "Stage::is_grace")]
+    pub stage: Stage,
+    /// Whether an emergency rotation has ended it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub emergency: bool,
+    /// Whether its revocation was postponed, since it fell due while nobody worked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub postponed: bool,
+    /// When it was noticed that somebody else has disabled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_outside: Option<Timestamp>,
+    /// Set if it was found, and was still in use when it should not have been: when it was last used.
+    /// A person has to decide about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits_person: Option<Timestamp>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// As what a role has a key.
@@ -143,19 +175,28 @@ pub enum Standing {
         /// When it is to be revoked.
         revoke_at: Timestamp,
     },
+    /// It was replaced, and the engine has disabled it.
+    Held {
+        /// Which of the role's keys it is.
+        version: u64,
+        /// When it is to be deleted.
+        until: Timestamp,
+    },
 }
 
 impl Standing {
     /// Which of the role's keys it is.
     pub fn version(self) -> u64 {
         match self {
-            Self::Current { version } | Self::Superseded { version, .. } => version,
+            Self::Current { version }
+            | Self::Superseded { version, .. }
+            | Self::Held { version, .. } => version,
         }
     }
 }
 
 /// A current key that does not fit what is at OpenRouter: the role's entry was restored from a
-/// snapshot, or somebody deleted the key there.
+/// snapshot, or somebody deleted or disabled the key there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfit {
     /// In which way.
@@ -173,9 +214,28 @@ pub struct Unfit {
 pub enum Misfit {
     /// OpenRouter does not know it any more, so it is not handed out.
     Gone,
+    /// Somebody has disabled it at OpenRouter: they pulled the plug, so it is not handed out, and not
+    /// replaced by itself either.
+    Disabled,
+    /// It is disabled at OpenRouter, which has a newer one of the role's: it was replaced before, and held
+    /// since. So it is not handed out, and replaced again.
+    Held,
+    /// A teardown of the mount revokes it, so it is not handed out; `asked` is when OpenRouter confirmed
+    /// that it is gone.
+    TornDown,
     /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
     /// wanted that. It works as long as nobody knows of its time to be revoked.
     Outdated,
+}
+
+impl Misfit {
+    /// Whether the key does not work.
+    pub fn is_dead(self) -> bool {
+        match self {
+            Self::Gone | Self::Disabled | Self::Held | Self::TornDown => true,
+            Self::Outdated => false,
+        }
+    }
 }
 
 /// Something that did not work and is tried again.
@@ -268,9 +328,12 @@ impl RotatingRole {
         }
     }
 
-    /// How many of the superseded keys a rotation of this storage has superseded.
+    /// How many of the superseded keys that still work a rotation of this storage has superseded.
     pub fn superseded_by_rotation(&self) -> usize {
-        self.superseded.iter().filter(|key| !key.found).count()
+        let superseded = self.superseded.iter();
+        superseded
+            .filter(|key| !key.found && !key.stage.is_held())
+            .count()
     }
 
     /// As which of the role's keys it has the key of this hash.
@@ -280,9 +343,13 @@ impl RotatingRole {
             return Some(Standing::Current { version });
         }
         let superseded = self.superseded.iter().find(|key| key.hash == *hash)?;
-        Some(Standing::Superseded {
-            version: superseded.version,
-            revoke_at: superseded.revoke_at,
+        let version = superseded.version;
+        Some(match superseded.stage {
+            Stage::Held { until, .. } => Standing::Held { version, until },
+            Stage::Grace | Stage::Restoring | Stage::Ordered => Standing::Superseded {
+                version,
+                revoke_at: superseded.revoke_at,
+            },
         })
     }
 

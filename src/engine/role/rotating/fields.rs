@@ -9,6 +9,17 @@ use crate::schedule::{self, Cron, Period, Schedule, TimeOfDay, Window};
 
 /// What a write takes besides the terms of the keys.
 pub const FIELDS: &[Field] = &[
+    Field::secret(
+        "api_key",
+        "An existing key to adopt as the role's first one, instead of making one. Only when the role\n\
+         is created; an update takes it if it is the role's already. Never returned here, but by\n\
+         creds.",
+    ),
+    Field::switch(
+        "force",
+        "Adopt api_key although another mount of this engine made it.",
+    )
+    .default("false"),
     Field::duration(
         "rotation_period",
         "How often the key is replaced, at least 5 seconds. Not together with rotation_schedule.",
@@ -38,10 +49,17 @@ pub const FIELDS: &[Field] = &[
     )
     .default("24h"),
     Field::duration(
+        "revocation_hold",
+        "How long a key is kept disabled at OpenRouter when its grace period is over, before it is\n\
+         deleted. Until then `restore-key` makes it work again. 0 deletes it at once.",
+    )
+    .default("0"),
+    Field::duration(
         "key_max_lifetime",
         "After how long a key expires at OpenRouter by itself, should nobody revoke it; 0 for\n\
-         never. A change takes effect at the next rotation. The default is two rotation periods\n\
-         and the grace period when rotation is automatic, and never when it is not.",
+         never. A change takes effect at the next rotation. The default is two rotation periods,\n\
+         the grace period and revocation_hold when rotation is automatic, and never when it is\n\
+         not.",
     )
     .nullable(),
 ];
@@ -79,6 +97,9 @@ fn rotation(before: Option<&RotationPolicy>, fields: &Fields) -> Result<Rotation
             None if fields.is_null("key_max_lifetime") => KeyLifetime::Default,
             None => before.map_or(KeyLifetime::Default, |b| b.key_lifetime),
         },
+        hold: fields
+            .seconds("revocation_hold")
+            .unwrap_or_else(|| before.map_or(0, |b| b.hold)),
     })
 }
 

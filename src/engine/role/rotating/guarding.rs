@@ -4,6 +4,8 @@
 //! with: guardrails belong to workspaces, and the role's own applies from the next key. Where the role
 //! asks for none, none is enforced; nothing is ever taken off a living key.
 
+use std::collections::BTreeSet;
+
 use super::entry::RotatingRole;
 use crate::engine::names::{ConnectionName, Place};
 use crate::openrouter::{GuardrailId, KeyHash, WorkspaceId};
@@ -17,7 +19,7 @@ pub struct Guarded {
     pub place: Place,
     /// What it should be held to.
     pub guardrail_id: GuardrailId,
-    /// Whether it is, as far as is known.
+    /// Whether it is proved to be.
     pub is_held: bool,
 }
 
@@ -51,9 +53,33 @@ impl RotatingRole {
         });
     }
 
-    /// A key was found not to be held to its guardrail.
+    /// It is not proved that a key is held to its guardrail: it was found not to be, or is to be held to
+    /// another one.
     pub fn note_unguarded(&mut self, hash: &KeyHash) {
         self.note(hash, |_, unguarded| *unguarded = true);
+    }
+
+    /// Whether a key where the next one will be is not held to the role's own guardrail.
+    pub fn lacks_its_guardrail(&self) -> bool {
+        let place = self.definition.terms.place();
+        self.unguarded_keys().iter().any(|key| key.place == place)
+    }
+
+    /// Of each key it is known again what was known `before`, since nothing was done to any.
+    pub fn take_back_doubts(&mut self, before: &Self) {
+        let doubted: BTreeSet<&KeyHash> = before.doubted().collect();
+        self.current.unguarded = doubted.contains(&self.current.hash);
+        for key in &mut self.superseded {
+            key.unguarded = doubted.contains(&key.hash);
+        }
+    }
+
+    fn doubted(&self) -> impl Iterator<Item = &KeyHash> {
+        let superseded = self.superseded.iter();
+        superseded
+            .map(|key| (&key.hash, key.unguarded))
+            .chain([(&self.current.hash, self.current.unguarded)])
+            .filter_map(|(hash, unguarded)| unguarded.then_some(hash))
     }
 
     fn note(&mut self, hash: &KeyHash, note: impl FnOnce(&mut Option<GuardrailId>, &mut bool)) {
@@ -113,6 +139,7 @@ mod tests {
             grace: 600,
             ttl: 300,
             key_lifetime: KeyLifetime::Default,
+            hold: 0,
         };
         let mut role = role(policy.clone(), at(0));
         role.definition.terms.guardrail_id.clone_from(&guardrail);
@@ -156,6 +183,35 @@ mod tests {
         role.definition.terms.guardrail_id = None;
         assert!(role.is_guarded() && role.unguarded_keys().is_empty());
         assert_eq!(role.current.guardrail_id, Some(id('1')));
+    }
+
+    #[test]
+    fn a_wish_leaves_every_key_in_doubt_until_it_is_proved() {
+        let mut role = role_of(Some(id('1')));
+        let (old, current) = (role.superseded[0].hash.clone(), role.current.hash.clone());
+        let before = role.clone();
+        let mut wish = role.definition.clone();
+        wish.terms.guardrail_id = Some(id('2'));
+        role = role.redefined(wish, at(120));
+        assert!(role.lacks_its_guardrail());
+        let wanted = |guardrail| {
+            let guardrail = id(guardrail);
+            [
+                (old.clone(), guardrail.clone()),
+                (current.clone(), guardrail),
+            ]
+        };
+        assert_eq!(unguarded(&role), wanted('2'));
+        let mut taken_back = role.clone();
+        taken_back.take_back_doubts(&before);
+        let taken_back = taken_back.redefined(before.definition.clone(), at(120));
+        assert!(taken_back.is_guarded() && !taken_back.lacks_its_guardrail());
+        // As after a refusal, but nobody knows whether nothing was done.
+        role = role.redefined(before.definition, at(120));
+        assert_eq!(unguarded(&role), wanted('1'));
+        role.note_guarded(&old, &id('1'));
+        role.note_guarded(&current, &id('1'));
+        assert!(!role.lacks_its_guardrail());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod guarding;
 #[cfg(test)]
 pub mod sample;
 mod shared_key;
+mod stage;
 mod status;
 mod step;
 
@@ -22,6 +23,8 @@ pub use entry::{
 };
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
+pub use guarding::Guarded;
 pub use shared_key::{SharedKey, Successor, Withheld};
+pub use stage::{LateUse, Stage};
 pub use status::{Health, Unconfirmed, of as status};
-pub use step::{MOST_SUPERSEDED, Step, next_step, rotation_due};
+pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};

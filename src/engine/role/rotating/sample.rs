@@ -82,6 +82,8 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
         guardrail_failure: None,
         unfit: None,
         deletion: None,
+        late_use: None,
+        adopted: None,
         ledger: None,
         tally: None,
     }
@@ -118,14 +120,16 @@ pub fn policies() -> impl Strategy<Value = RotationPolicy> {
         10..2 * DAY,
         1..2 * DAY,
         lifetimes,
+        prop_oneof![Just(0), 1..20 * DAY],
     )
         .prop_map(
-            |(schedule, automated, grace, ttl, key_lifetime)| RotationPolicy {
+            |(schedule, automated, grace, ttl, key_lifetime, hold)| RotationPolicy {
                 schedule,
                 automated,
                 grace,
                 ttl: ttl.min(grace / 10 * 9),
                 key_lifetime,
+                hold,
             },
         )
         .prop_filter("a definition that a role can have", |policy| {

@@ -44,6 +44,12 @@ pub enum Withheld {
     Deletion,
     /// OpenRouter did not know it any more then.
     Gone(Timestamp),
+    /// Somebody had disabled it at OpenRouter then: they pulled the plug.
+    Disabled(Timestamp),
+    /// It was found then to have been replaced before, and held since.
+    Held(Timestamp),
+    /// A teardown of the mount revokes it, since then.
+    TornDown(Timestamp),
     /// It is not held to the role's guardrail yet, for this reason.
     Unguarded(Cow<'static, str>),
 }
@@ -69,10 +75,16 @@ impl SharedKey {
             Some(failure) => Successor::Failed(failure.message),
             None => Successor::Due,
         };
-        let unfit = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone);
+        let unfit = role.unfit.and_then(|unfit| match unfit.reason {
+            Misfit::Gone => Some(Withheld::Gone(unfit.since)),
+            Misfit::Disabled => Some(Withheld::Disabled(unfit.since)),
+            Misfit::Held => Some(Withheld::Held(unfit.since)),
+            Misfit::TornDown => Some(Withheld::TornDown(unfit.since)),
+            Misfit::Outdated => None,
+        });
         let withheld = match (role.deletion, unfit) {
             (Some(_), _) => Some(Withheld::Deletion),
-            (None, Some(unfit)) => Some(Withheld::Gone(unfit.since)),
+            (None, Some(unfit)) => Some(unfit),
             (None, None) if guarded => None,
             (None, None) => Some(Withheld::Unguarded(match role.guardrail_failure {
                 Some(failure) => Cow::Owned(failure.message),
@@ -91,6 +103,13 @@ impl SharedKey {
             withheld,
             successor,
         }
+    }
+}
+
+impl SharedKey {
+    /// Whether it has not expired.
+    pub fn works(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::engine::error::Error;
 use crate::engine::role::TermsView;
 use crate::engine::role::rotating::{
-    CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, SupersededKey, Unfit, rotation_due,
+    CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, Stage, SupersededKey, Unfit, rotation_due,
 };
 use crate::logical::Response;
 use crate::openrouter::{GuardrailId, KeyHash};
@@ -76,9 +76,11 @@ struct View<'a> {
     disable_automated_rotation: bool,
     rotation_grace_period: u64,
     ttl: u64,
+    revocation_hold: u64,
     key_max_lifetime: u64,
     current_key: KeyView<'a>,
     superseded_keys: Vec<KeyView<'a>>,
+    held_keys: Vec<KeyView<'a>>,
     /// `None` on a node that only serves reads: it does not know.
     unconfirmed_keys: Option<Vec<Unconfirmed>>,
     last_vault_rotation: Timestamp,
@@ -105,9 +107,11 @@ impl<'a> View<'a> {
             disable_automated_rotation: !policy.automated,
             rotation_grace_period: policy.grace,
             ttl: policy.ttl,
+            revocation_hold: policy.hold,
             key_max_lifetime: policy.lifetime(now).unwrap_or(0),
             current_key: KeyView::of_current(&role.current),
-            superseded_keys: role.superseded.iter().map(KeyView::of_superseded).collect(),
+            superseded_keys: superseded(role, false),
+            held_keys: superseded(role, true),
             unconfirmed_keys: unconfirmed,
             last_vault_rotation: role.current.since,
             next_vault_rotation: due.time(),
@@ -117,6 +121,14 @@ impl<'a> View<'a> {
             last_rotation_manual: role.current.manual,
         }
     }
+}
+
+/// The superseded keys that the engine has disabled, or those that still work.
+fn superseded(role: &RotatingRole, held: bool) -> Vec<KeyView<'_>> {
+    let keys = role.superseded.iter();
+    keys.filter(|key| key.stage.is_held() == held)
+        .map(KeyView::of_superseded)
+        .collect()
 }
 
 /// A key, never its secret.
@@ -131,6 +143,12 @@ struct KeyView<'a> {
     created: Timestamp,
     expires: Option<Timestamp>,
     revoke_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_outside_since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revocation_attempts: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +166,9 @@ impl<'a> KeyView<'a> {
             created: key.since,
             expires: key.expires_at,
             revoke_at: None,
+            held_until: None,
+            disabled_outside_since: None,
+            used_at: None,
             revocation_attempts: None,
             revocation_error: None,
         }
@@ -164,6 +185,12 @@ impl<'a> KeyView<'a> {
             created: key.since,
             expires: key.expires_at,
             revoke_at: Some(key.revoke_at),
+            held_until: match key.stage {
+                Stage::Held { until, .. } => Some(until),
+                Stage::Grace | Stage::Restoring | Stage::Ordered => None,
+            },
+            disabled_outside_since: key.disabled_outside,
+            used_at: key.awaits_person,
             revocation_attempts: failure.map(|failure| failure.attempts),
             revocation_error: failure.map(|failure| failure.message.as_str()),
         }
@@ -211,6 +238,18 @@ fn misfit(unfit: &Unfit) -> String {
     let since = unfit.since;
     match unfit.reason {
         Misfit::Gone => format!("at {since} the current key was found to be gone at OpenRouter"),
+        Misfit::Disabled => format!(
+            "at {since} the current key was found to be disabled at OpenRouter; it is not handed out, \
+             and not replaced by itself: enable it there, or replace it by rotate-role"
+        ),
+        Misfit::Held => format!(
+            "at {since} the current key was found to be disabled at OpenRouter, which has a newer key of \
+             this role than the storage, which was restored from an older state; the rotation is done \
+             again"
+        ),
+        Misfit::TornDown => {
+            format!("the current key was revoked by a teardown of the mount, since {since}")
+        }
         Misfit::Outdated => format!(
             "at {since} OpenRouter was found to have a newer key of this role than the storage, \
              which was restored from an older state; the rotation is done again"
@@ -237,20 +276,49 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
             failure.message
         )
     });
-    let revocations = role.superseded.iter().filter_map(|key| {
-        let failure = key.failure.as_ref()?;
-        Some(format!(
-            "superseded key {} may still work, it could not be revoked in {} attempts: {}",
-            key.hash, failure.attempts, failure.message
-        ))
+    let ends = role.superseded.iter().filter_map(trouble_of);
+    let late_use = role.late_use.iter().map(|used| {
+        format!(
+            "superseded key {}, version {}, was used at {}, although every lease on it had run out \
+             at {}: somebody has not switched to the next key",
+            used.hash, used.version, used.used_at, used.leased_until
+        )
     });
-    let unfit = role.unfit.as_ref().map(misfit);
+    let unfit = role.unfit.as_ref().map(misfit).into_iter();
     unfit
-        .into_iter()
         .chain(guardrail)
         .chain(limits)
-        .chain(revocations)
+        .chain(late_use)
+        .chain(ends)
         .collect()
+}
+
+fn trouble_of(key: &SupersededKey) -> Option<String> {
+    let hash = &key.hash;
+    if let Some(used_at) = key.awaits_person {
+        return Some(format!(
+            "key {hash}, which storage did not know, was used at {used_at}, and is not revoked by \
+             itself: find out who uses it, then revoke it by revoke-key with force=true"
+        ));
+    }
+    if let Some(failure) = &key.failure {
+        let (attempts, message) = (failure.attempts, &failure.message);
+        return Some(match key.stage {
+            Stage::Restoring => format!(
+                "superseded key {hash} may not work again yet, it could not be enabled in \
+                 {attempts} attempts: {message}"
+            ),
+            Stage::Held { .. } => {
+                format!("held key {hash} could not be deleted in {attempts} attempts: {message}")
+            }
+            Stage::Grace | Stage::Ordered => format!(
+                "superseded key {hash} may still work, it could not be revoked in {attempts} \
+                 attempts: {message}"
+            ),
+        });
+    }
+    key.disabled_outside
+        .map(|at| format!("at {at} superseded key {hash} was found to be disabled at OpenRouter"))
 }
 
 const FAILED: &str = "failed";

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::role::budget::Next;
-use crate::engine::role::rotating::{Failure, Misfit, RotatingRole, Unfit};
+use crate::engine::role::rotating::{Failure, Misfit, RotatingRole, Stage, SupersededKey, Unfit};
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
 
@@ -15,15 +15,22 @@ use crate::schedule::Due;
 pub enum Step {
     /// Its deletion has begun: go on with it.
     Delete,
-    /// This superseded key's time has come.
+    /// This superseded key's time has come while nobody worked: move it, once, to this time.
+    Postpone(KeyHash, Timestamp),
+    /// This superseded key's time has come, and it is to be disabled first: the role wants that, or has a
+    /// budget, which needs its final reading.
+    Hold(KeyHash),
+    /// This superseded key's time has come, or that of its hold is over.
     Revoke(KeyHash),
+    /// This held key is wanted back, and OpenRouter has not confirmed that it is enabled.
+    Enable(KeyHash),
     /// Living keys are not held to the guardrail that they should be held to.
     ApplyGuardrail,
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
     /// The keys do not have the shares of the budget yet that they are to have.
     Budget(Next),
-    /// The current key was gone when OpenRouter was asked last: ask again, it may have been wrong.
+    /// The current key was gone or disabled when OpenRouter was asked last: ask again.
     AskAgain,
     /// The current key is to be replaced; it was due at this time.
     Rotate {
@@ -34,13 +41,37 @@ pub enum Step {
     Wait(Option<Timestamp>),
 }
 
+/// When a step is looked for, and what else counts besides the role.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The time now.
+    pub now: Timestamp,
+    /// When this node began to look after things; `None` where it does not.
+    pub work_began: Option<Timestamp>,
+    /// Whether another copy of this storage is at work, to which a key that was found may belong.
+    pub two_copies: bool,
+}
+
+impl From<Timestamp> for Circumstances {
+    /// Everybody has always worked, and nobody else does.
+    fn from(now: Timestamp) -> Self {
+        Self {
+            now,
+            work_began: None,
+            two_copies: false,
+        }
+    }
+}
+
 /// The next step.
 ///
 /// A key that must die comes first, since it may be in the wrong hands; then the guardrail, without
 /// which the current key is not handed out; then the limits of the key that is spending now; then the
 /// next key. Each waits for its own retries only: a revocation that
 /// fails does not hold up a rotation.
-pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
+pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
+    let at = at.into();
+    let now = at.now;
     if let Some(deletion) = &role.deletion {
         return match not_before(deletion.since, deletion.failure.as_ref()) {
             at if at <= now => Step::Delete,
@@ -49,7 +80,16 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     }
     let mut wake = Wake::default();
     for key in &role.superseded {
-        match not_before(role.end_due(key), key.failure.as_ref()) {
+        for (due, step) in ends_of(key, role, &at).into_iter().flatten() {
+            match not_before(due, key.failure.as_ref()) {
+                at if at <= now => return step,
+                at => wake.at(at),
+            }
+        }
+    }
+    if let Some(key) = one_held_too_many(role) {
+        let due = role.settles_at(&key.hash).unwrap_or(Timestamp::MIN);
+        match not_before(due, key.failure.as_ref()) {
             at if at <= now => return Step::Revoke(key.hash.clone()),
             at => wake.at(at),
         }
@@ -96,13 +136,71 @@ pub fn next_step(role: &RotatingRole, now: Timestamp) -> Step {
     Step::Wait(wake.0)
 }
 
-/// When to ask again about a current key that is gone, where nothing replaces it by itself: after as
-/// long as it has been gone, at first and at last after fixed times.
-fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
-    let unfit = role.unfit.filter(|unfit| unfit.reason == Misfit::Gone)?;
-    if role.definition.rotation.automated {
+/// What is to become of a superseded key, and when: the first of these whose time has come.
+fn ends_of(
+    key: &SupersededKey,
+    role: &RotatingRole,
+    at: &Circumstances,
+) -> [Option<(Timestamp, Step)>; 2] {
+    let hash = || key.hash.clone();
+    if key.stage.is_held() || key.stage == Stage::Ordered {
+        return [Some((role.end_due(key), Step::Revoke(hash()))), None];
+    }
+    let is_left_alone = key.awaits_person.is_some() || (key.found && at.two_copies);
+    if is_left_alone && !key.emergency {
+        return [None, None];
+    }
+    let expired = key.expires_at.is_some_and(|expiry| expiry <= at.now);
+    let end = match postponed_until(key, role, at) {
+        Some(until) => Step::Postpone(hash(), until),
+        None if role.definition.rotation.hold > 0 && !expired => Step::Hold(hash()),
+        None if role.counts_against_budget(&key.hash) => Step::Hold(hash()),
+        None => Step::Revoke(hash()),
+    };
+    let restoring = key.stage == Stage::Restoring && at.now < key.revoke_at;
+    let enable = restoring.then(|| (Timestamp::MIN, Step::Enable(hash())));
+    [Some((key.revoke_at, end)), enable]
+}
+
+/// To when the end of a key is moved that fell due while nobody worked: those who use it could not
+/// learn of the next one. Not if somebody has tried it since, and never past the key's expiry.
+fn postponed_until(
+    key: &SupersededKey,
+    role: &RotatingRole,
+    at: &Circumstances,
+) -> Option<Timestamp> {
+    let began = at.work_began.filter(|began| key.revoke_at < *began)?;
+    if key.emergency || key.postponed || key.failure.is_some() {
         return None;
     }
+    let until = after(began, role.definition.rotation.ttl);
+    let until = until.min(key.expires_at.unwrap_or(Timestamp::MAX));
+    (at.now < until).then_some(until)
+}
+
+/// The held key that is deleted before its time, to make room.
+fn one_held_too_many(role: &RotatingRole) -> Option<&SupersededKey> {
+    let held = || {
+        let superseded = role.superseded.iter();
+        superseded.filter_map(|key| match key.stage {
+            Stage::Held { since, .. } => Some((since, key)),
+            Stage::Grace | Stage::Restoring | Stage::Ordered => None,
+        })
+    };
+    if held().count() <= MOST_HELD {
+        return None;
+    }
+    held().min_by_key(|(since, _)| *since).map(|(_, key)| key)
+}
+
+/// When to ask again about a current key that is gone or disabled, where nothing replaces it by itself:
+/// after as long as it has been so, at first and at last after fixed times.
+fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
+    let unfit = role.unfit.filter(|unfit| match unfit.reason {
+        Misfit::Gone => !role.definition.rotation.automated,
+        Misfit::Disabled => true,
+        Misfit::Held | Misfit::TornDown | Misfit::Outdated => false,
+    })?;
     let asked = unfit.asked.unwrap_or(unfit.since);
     let wait = seconds_until(unfit.since, asked).clamp(SOONEST_ASKED, LATEST_ASKED);
     Some(after(asked, wait))
@@ -113,11 +211,18 @@ fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
 /// By the role's schedule, but in any case while the key still outlives its own grace period:
 /// OpenRouter cannot extend a key's life, and a schedule that was made slower, or a window that
 /// was missed twice, must not leave the role without a key. A key that is unfit is replaced at once;
-/// where rotation is not automated, only if it had been replaced before, which a person asked for.
+/// where rotation is not automated, only if it had been replaced before, which a person asked for. One
+/// that somebody disabled is never replaced by itself.
 pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     let policy = &role.definition.rotation;
     match role.unfit {
-        Some(Unfit { reason, since, .. }) if policy.automated || reason == Misfit::Outdated => {
+        Some(Unfit {
+            reason: Misfit::Disabled,
+            ..
+        }) => return Due::Never,
+        Some(Unfit { reason, since, .. })
+            if policy.automated || matches!(reason, Misfit::Held | Misfit::Outdated) =>
+        {
             return Due::Now { since };
         }
         _ if !policy.automated => return Due::Never,
@@ -165,6 +270,9 @@ impl Wake {
 /// So many keys that were superseded by a rotation in their grace period at once, and no more: they
 /// are all in the role's entry, which storage limits, and each of them can spend.
 pub const MOST_SUPERSEDED: usize = 100;
+
+/// So many keys of a role are held at once, and no more.
+const MOST_HELD: usize = 100;
 
 /// In seconds.
 const SOONEST_ASKED: u64 = 60;

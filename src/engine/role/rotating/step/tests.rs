@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::role::rotating::sample::{DAY, at, key, limits, policies, role};
-use crate::engine::role::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy};
+use crate::engine::role::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy, Stage};
 use crate::openrouter::GuardrailId;
 use crate::schedule::{Period, Schedule};
 
@@ -28,7 +28,13 @@ fn guardrail() -> Option<GuardrailId> {
 fn roles() -> impl Strategy<Value = RotatingRole> {
     let time = || -60 * 86_400..60 * 86_400_i64;
     let failed = move || prop::option::of(time().prop_map(|t| failure(at(t))));
-    let superseded = prop::collection::vec((time(), failed()), 0..4);
+    let stages = prop_oneof![
+        3 => Just(Stage::Grace),
+        2 => time().prop_map(|until| Stage::Held { since: at(until - 1), until: at(until) }),
+        1 => Just(Stage::Restoring),
+        1 => Just(Stage::Ordered),
+    ];
+    let superseded = prop::collection::vec((time(), failed(), stages, any::<bool>()), 0..4);
     let guarded = prop::option::of(failed());
     let failures = (
         failed(),
@@ -36,7 +42,12 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         prop::option::of((time(), failed())),
         guarded,
     );
-    let misfits = prop::sample::select(vec![Misfit::Gone, Misfit::Outdated]);
+    let misfits = prop::sample::select(vec![
+        Misfit::Gone,
+        Misfit::Disabled,
+        Misfit::TornDown,
+        Misfit::Outdated,
+    ]);
     let unfit = prop::option::weighted(0.2, (misfits, time()));
     (
         policies(),
@@ -50,11 +61,14 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
             |(policy, since, superseded, other_limits, failures, unfit)| {
                 let (rotation, patch, deletion, guarded) = failures;
                 let mut role = role(policy.clone(), at(since));
-                for (version, (revoke_at, failure)) in superseded.into_iter().enumerate() {
+                for (version, end) in superseded.into_iter().enumerate() {
+                    let (revoke_at, failure, stage, postponed) = end;
                     let next = key(version as u64 + 2, &policy, at(since));
                     role = role.switched_to(next, Grace::Seconds(0));
                     role.superseded[version].revoke_at = at(revoke_at);
                     role.superseded[version].failure = failure;
+                    role.superseded[version].stage = stage;
+                    role.superseded[version].postponed = postponed;
                 }
                 if other_limits {
                     role.definition.terms.limits = limits(2);
@@ -92,8 +106,27 @@ proptest! {
             }
             Step::Revoke(hash) => {
                 let key = role.superseded.iter().find(|key| key.hash == hash).unwrap();
-                prop_assert!(key.revoke_at <= now && !waits(&key.failure));
+                let due = match key.stage {
+                    Stage::Held { until, .. } => until,
+                    Stage::Grace | Stage::Restoring => key.revoke_at,
+                    Stage::Ordered => Timestamp::MIN,
+                };
+                let expired = key.expires_at.is_some_and(|expiry| expiry <= now);
+                prop_assert!(due <= now && !waits(&key.failure));
+                let skips_the_hold = key.stage.is_held() || key.stage == Stage::Ordered;
+                prop_assert!(skips_the_hold || expired || role.definition.rotation.hold == 0);
             }
+            Step::Hold(hash) => {
+                let key = role.superseded.iter().find(|key| key.hash == hash).unwrap();
+                prop_assert!(key.revoke_at <= now && !waits(&key.failure));
+                prop_assert!(role.definition.rotation.hold > 0 && !key.stage.is_held());
+            }
+            Step::Enable(hash) => {
+                let key = role.superseded.iter().find(|key| key.hash == hash).unwrap();
+                prop_assert!(key.stage == Stage::Restoring && !waits(&key.failure));
+                prop_assert!(now < key.revoke_at);
+            }
+            Step::Postpone(..) => prop_assert!(false, "somebody has always worked"),
             Step::ApplyGuardrail => {
                 prop_assert!(!waits(&role.guardrail_failure));
                 prop_assert!(!role.unguarded_keys().is_empty());
@@ -101,13 +134,15 @@ proptest! {
             Step::ApplyLimits | Step::Budget(_) => prop_assert!(!waits(&role.limits_failure)),
             Step::AskAgain => {
                 let unfit = role.unfit.unwrap();
-                prop_assert!(unfit.reason == Misfit::Gone && unfit.since < now);
-                prop_assert!(!role.definition.rotation.automated);
+                prop_assert!(unfit.reason != Misfit::Outdated && unfit.since < now);
+                let automated = role.definition.rotation.automated;
+                prop_assert!(unfit.reason == Misfit::Disabled || !automated);
             }
             Step::Rotate { since } => {
                 prop_assert!(since <= now && !waits(&role.rotation_failure));
                 let outdated = |unfit: Unfit| unfit.reason == Misfit::Outdated;
                 prop_assert!(role.definition.rotation.automated || role.unfit.is_some_and(outdated));
+                prop_assert!(role.unfit.is_none_or(|unfit| unfit.reason != Misfit::Disabled));
             }
         }
     }
@@ -143,9 +178,32 @@ proptest! {
         let now = at(now);
         let new = key(99, &role.definition.rotation, now);
         let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, Grace::Emergency);
-        while let Some(key) = role.superseded.first() {
-            prop_assert_eq!(next_step(&role, now), Step::Revoke(key.hash.clone()));
-            role.superseded.remove(0);
+        // Whether the work has begun just now makes no difference.
+        let circumstances = Circumstances { work_began: Some(now), two_copies: true, now };
+        while let Step::Revoke(hash) | Step::Hold(hash) = next_step(&role, circumstances) {
+            role.superseded.retain(|key| key.hash != hash);
+        }
+        for key in &role.superseded {
+            let is_held = matches!(key.stage, Stage::Held { until, .. } if until > now);
+            prop_assert!(is_held);
+        }
+    }
+
+    /// What fell due while nobody worked is moved once, to one `ttl` after the start of the work.
+    #[test]
+    fn a_revocation_is_postponed_at_most_once_and_never_past_the_keys_expiry(
+        role in roles(), began in -5_000_000..5_000_000_i64, later in 0..200_000_i64,
+    ) {
+        let (mut role, now) = (RotatingRole { deletion: None, ..role }, at(began + later));
+        let circumstances = Circumstances { now, work_began: Some(at(began)), two_copies: false };
+        while let Step::Postpone(hash, until) = next_step(&role, circumstances) {
+            let ttl = role.definition.rotation.ttl;
+            let key = role.superseded.iter_mut().find(|key| key.hash == hash).unwrap();
+            prop_assert!(!key.postponed && key.revoke_at < at(began) && now < until);
+            prop_assert!(until <= after(at(began), ttl));
+            prop_assert!(key.expires_at.is_none_or(|expiry| until <= expiry));
+            key.postponed = true;
+            key.revoke_at = until;
         }
     }
 
@@ -182,7 +240,14 @@ proptest! {
                     prop_assert_eq!(broken, None);
                     role.superseded.retain(|key| key.hash != hash);
                 }
-                Step::Revoke(hash) => {
+                Step::Hold(hash) if succeeds => {
+                    let broken = promises.iter().find(|(of, until)| *of == hash && *until > now);
+                    prop_assert_eq!(broken, None);
+                    let until = after(now, policy.hold);
+                    let key = role.superseded.iter_mut().find(|key| key.hash == hash);
+                    key.unwrap().stage = Stage::Held { since: now, until };
+                }
+                Step::Revoke(hash) | Step::Hold(hash) => {
                     let key = role.superseded.iter_mut().find(|key| key.hash == hash);
                     key.unwrap().failure = retry;
                 }
@@ -201,6 +266,7 @@ fn a_key_that_must_die_comes_first_then_the_guardrail_the_limits_and_a_rotation(
         grace: 10,
         ttl: 5,
         key_lifetime: KeyLifetime::Default,
+        hold: 0,
     };
     let next = key(2, &policy, at(0));
     let mut role = role(policy, at(-100)).switched_to(next, Grace::Seconds(10));
@@ -228,6 +294,7 @@ fn so_many_superseded_keys_hold_the_next_rotation_up_and_no_more() {
         grace: 100_000,
         ttl: 5,
         key_lifetime: KeyLifetime::Unlimited,
+        hold: 0,
     };
     let mut role = role(policy.clone(), at(0));
     for version in 0..MOST_SUPERSEDED as u64 {
@@ -248,6 +315,7 @@ fn a_key_that_is_gone_and_not_replaced_by_itself_is_asked_about_later_and_later(
         grace: 10,
         ttl: 5,
         key_lifetime: KeyLifetime::Unlimited,
+        hold: 0,
     };
     let mut role = role(policy, at(0));
     let mut asked = Vec::new();
@@ -276,6 +344,7 @@ fn keys_that_were_found_hold_no_rotation_up() {
         grace: 100_000,
         ttl: 5,
         key_lifetime: KeyLifetime::Unlimited,
+        hold: 0,
     };
     let mut role = role(policy.clone(), at(0));
     for version in 0..MOST_SUPERSEDED as u64 {
@@ -284,4 +353,116 @@ fn keys_that_were_found_hold_no_rotation_up() {
     assert!(matches!(next_step(&role, at(1_000)), Step::Wait(_)));
     role.superseded[7].found = true;
     assert!(matches!(next_step(&role, at(1_000)), Step::Rotate { .. }));
+}
+
+/// Rotated a minute ago with a grace period of ten seconds, and a lease of five.
+fn superseded(hold: u64) -> RotatingRole {
+    let policy = RotationPolicy {
+        schedule: Schedule::every(Period::new(Duration::from_secs(100_000)).unwrap()),
+        automated: true,
+        grace: 10,
+        ttl: 5,
+        key_lifetime: KeyLifetime::Unlimited,
+        hold,
+    };
+    let next = key(2, &policy, at(0));
+    role(policy, at(-100)).switched_to(next, Grace::Seconds(10))
+}
+
+#[test]
+fn a_key_is_held_for_as_long_as_the_role_says_and_then_deleted() {
+    let mut role = superseded(60);
+    let old = role.superseded[0].hash.clone();
+    assert_eq!(next_step(&role, at(9)), Step::Wait(Some(at(10))));
+    assert_eq!(next_step(&role, at(10)), Step::Hold(old.clone()));
+    role.superseded[0].stage = Stage::Held {
+        since: at(10),
+        until: at(70),
+    };
+    assert_eq!(next_step(&role, at(69)), Step::Wait(Some(at(70))));
+    assert_eq!(next_step(&role, at(70)), Step::Revoke(old.clone()));
+    // One that has expired is of no use to anybody.
+    let mut role = superseded(60);
+    role.superseded[0].expires_at = Some(at(10));
+    assert_eq!(next_step(&role, at(10)), Step::Revoke(old));
+}
+
+#[test]
+fn a_key_that_is_wanted_back_is_enabled_and_ends_at_its_new_time() {
+    let mut role = superseded(60);
+    let old = role.superseded[0].hash.clone();
+    role.superseded[0].stage = Stage::Restoring;
+    role.superseded[0].revoke_at = at(100);
+    assert_eq!(next_step(&role, at(20)), Step::Enable(old.clone()));
+    role.superseded[0].failure = Some(failure(at(30)));
+    assert_eq!(next_step(&role, at(20)), Step::Wait(Some(at(30))));
+    assert_eq!(next_step(&role, at(100)), Step::Hold(old));
+}
+
+#[test]
+fn beyond_a_hundred_held_keys_the_oldest_is_deleted_early_and_none_of_them_holds_a_rotation_up() {
+    let mut role = superseded(1_000_000);
+    let model = role.superseded.remove(0);
+    for number in 0..=MOST_HELD as i64 {
+        let mut key = model.clone();
+        key.hash = KeyHash::of(&secrecy::SecretString::from(format!("held {number}")));
+        let since = at(MOST_HELD as i64 - number);
+        key.stage = Stage::Held {
+            since,
+            until: at(900_000),
+        };
+        role.superseded.push(key);
+    }
+    let oldest = role.superseded[MOST_HELD].hash.clone();
+    assert_eq!(next_step(&role, at(200)), Step::Revoke(oldest));
+    role.superseded.pop();
+    assert_eq!(next_step(&role, at(200)), Step::Wait(Some(at(100_000))));
+    assert!(matches!(next_step(&role, at(100_000)), Step::Rotate { .. }));
+}
+
+#[test]
+fn a_revocation_that_fell_due_while_nobody_worked_comes_one_lease_after_the_start() {
+    let mut role = superseded(0);
+    let old = role.superseded[0].hash.clone();
+    let started = |now, work_began| Circumstances {
+        now: at(now),
+        work_began: Some(at(work_began)),
+        two_copies: false,
+    };
+    // Somebody worked when it fell due.
+    assert_eq!(next_step(&role, started(11, 10)), Step::Revoke(old.clone()));
+    let postponed = Step::Postpone(old.clone(), at(55));
+    assert_eq!(next_step(&role, started(51, 50)), postponed);
+    // Too late for that, or tried already.
+    assert_eq!(next_step(&role, started(55, 50)), Step::Revoke(old.clone()));
+    role.superseded[0].failure = Some(failure(at(12)));
+    assert_eq!(next_step(&role, started(51, 50)), Step::Revoke(old.clone()));
+    role.superseded[0].failure = None;
+    role.superseded[0].expires_at = Some(at(53));
+    let earlier = Step::Postpone(old.clone(), at(53));
+    assert_eq!(next_step(&role, started(51, 50)), earlier);
+    role.superseded[0].postponed = true;
+    assert_eq!(next_step(&role, started(51, 50)), Step::Revoke(old.clone()));
+    let mut role = superseded(0);
+    role.superseded[0].emergency = true;
+    assert_eq!(next_step(&role, started(51, 50)), Step::Revoke(old));
+}
+
+#[test]
+fn a_key_that_was_found_is_left_alone_while_somebody_has_to_decide_or_another_copy_is_at_work() {
+    let mut role = superseded(0);
+    let old = role.superseded[0].hash.clone();
+    role.superseded[0].found = true;
+    let two_copies = |now| Circumstances {
+        now: at(now),
+        work_began: Some(at(0)),
+        two_copies: true,
+    };
+    let next_rotation = Step::Wait(Some(at(100_000)));
+    assert_eq!(next_step(&role, two_copies(500)), next_rotation);
+    assert_eq!(next_step(&role, at(500)), Step::Revoke(old.clone()));
+    role.superseded[0].awaits_person = Some(at(400));
+    assert_eq!(next_step(&role, at(500)), next_rotation);
+    role.superseded[0].emergency = true;
+    assert_eq!(next_step(&role, two_copies(500)), Step::Revoke(old));
 }

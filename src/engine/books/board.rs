@@ -1,0 +1,314 @@
+//! What the comparisons with OpenRouter have found, in memory: for the status of a role, and of the
+//! mount. A node that only serves reads knows nothing of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::engine::names::{ConnectionName, Place, RoleName};
+use crate::openrouter::KeyHash;
+
+/// In which way a key is not as it should be, or was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drift {
+    /// The current key was deleted.
+    CurrentKeyGone,
+    /// The current key was disabled.
+    CurrentKeyDisabled,
+    /// The current key, which was gone or disabled, works again.
+    CurrentKeyRestored,
+    /// The limit, its reset or what counts toward it was changed; what was granted is applied again.
+    LimitsChanged,
+    /// A superseded key was disabled.
+    SupersededKeyDisabled,
+    /// A superseded or held key was deleted.
+    SupersededKeyGone,
+    /// A held key was enabled; it is disabled again.
+    HeldKeyEnabled,
+    /// The key of a lease was deleted.
+    LeasedKeyGone,
+    /// The key of a lease was disabled.
+    LeasedKeyDisabled,
+    /// The key was moved to another workspace.
+    KeyMoved,
+    /// The key has another name.
+    KeyRenamed,
+    /// The key was taken off its guardrail, or given another one; it is assigned again.
+    GuardrailChanged,
+    /// A key of the role's was unknown to storage; it is superseded now.
+    UnknownKey,
+}
+
+impl Drift {
+    /// The word for it, as in answers and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CurrentKeyGone => "current_key_gone",
+            Self::CurrentKeyDisabled => "current_key_disabled",
+            Self::CurrentKeyRestored => "current_key_restored",
+            Self::LimitsChanged => "limits_changed",
+            Self::SupersededKeyDisabled => "superseded_key_disabled",
+            Self::SupersededKeyGone => "superseded_key_gone",
+            Self::HeldKeyEnabled => "held_key_enabled",
+            Self::LeasedKeyGone => "leased_key_gone",
+            Self::LeasedKeyDisabled => "leased_key_disabled",
+            Self::KeyMoved => "key_moved",
+            Self::KeyRenamed => "key_renamed",
+            Self::GuardrailChanged => "guardrail_changed",
+            Self::UnknownKey => "unknown_key",
+        }
+    }
+}
+
+/// A drift that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Noted {
+    /// When.
+    pub found_at: Timestamp,
+    /// Which.
+    pub drift: Drift,
+    /// Of which key.
+    pub key_hash: KeyHash,
+    /// In words, with what was done about it.
+    pub message: String,
+}
+
+/// Keys of this mount's that were made elsewhere since the work began here.
+#[derive(Clone, Debug)]
+pub struct Copies {
+    /// When that was found first.
+    pub since: Timestamp,
+    /// Some of the keys.
+    pub keys: BTreeSet<KeyHash>,
+}
+
+/// The board of a mount.
+#[derive(Default)]
+pub struct Board {
+    // A plain mutex: it is never held across an await.
+    posted: Mutex<Posted>,
+}
+
+#[derive(Default)]
+struct Posted {
+    notes: BTreeMap<RoleName, VecDeque<Noted>>,
+    /// What was said of a key and still holds, with its details.
+    standing: HashMap<(KeyHash, Drift), String>,
+    copies: BTreeMap<ConnectionName, Copies>,
+    strays: BTreeMap<Place, BTreeSet<KeyHash>>,
+    compared: BTreeMap<ConnectionName, Timestamp>,
+}
+
+impl Board {
+    /// Posts what was found of a role's key.
+    pub fn post(&self, role: &RoleName, noted: Noted) {
+        let mut posted = self.posted();
+        let notes = posted.notes.entry(role.clone()).or_default();
+        if notes.len() == MOST_NOTES {
+            notes.pop_front();
+        }
+        notes.push_back(noted);
+    }
+
+    /// What was found of a role's keys, oldest first.
+    pub fn of(&self, role: &RoleName) -> Vec<Noted> {
+        let posted = self.posted();
+        let notes = posted.notes.get(role).into_iter().flatten();
+        notes.cloned().collect()
+    }
+
+    /// Whether a drift that nothing is done about was not said yet with these details.
+    pub fn is_news(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
+        let mut posted = self.posted();
+        if posted.standing.len() == MOST_STANDING {
+            posted.standing.clear();
+        }
+        let before = posted
+            .standing
+            .insert((hash.clone(), drift), details.to_owned());
+        before.is_none_or(|before| before != details)
+    }
+
+    /// The drift is over: should it come back, it is news again.
+    pub fn is_over(&self, hash: &KeyHash, drift: Drift) {
+        self.posted().standing.remove(&(hash.clone(), drift));
+    }
+
+    /// A role is gone.
+    pub fn forget(&self, role: &RoleName) {
+        self.posted().notes.remove(role);
+    }
+
+    /// Keys were found that another copy of this storage has made.
+    pub fn post_copies(
+        &self,
+        connection: &ConnectionName,
+        keys: BTreeSet<KeyHash>,
+        now: Timestamp,
+    ) {
+        let mut posted = self.posted();
+        let copies = posted.copies.entry(connection.clone());
+        let copies = copies.or_insert_with(|| Copies {
+            since: now,
+            keys: BTreeSet::new(),
+        });
+        copies.keys = keys;
+    }
+
+    /// There are no such keys any more. Whether that was the last connection with some.
+    pub fn clear_copies(&self, connection: &ConnectionName) -> bool {
+        let mut posted = self.posted();
+        posted.copies.remove(connection).is_some() && posted.copies.is_empty()
+    }
+
+    /// What is known of other copies of this storage, if there are any.
+    pub fn copies(&self) -> Option<Copies> {
+        let posted = self.posted();
+        posted.copies.values().next().cloned()
+    }
+
+    /// The keys of this mount's mark that belong to nobody, at a place. Returns those that were not
+    /// there before.
+    pub fn post_strays(&self, place: &Place, strays: BTreeSet<KeyHash>) -> BTreeSet<KeyHash> {
+        let mut posted = self.posted();
+        let known = posted.strays.entry(place.clone()).or_default();
+        let new = strays.difference(known).cloned().collect();
+        *known = strays;
+        new
+    }
+
+    /// How many such keys there are, through a connection.
+    pub fn strays(&self, connection: &ConnectionName) -> usize {
+        let posted = self.posted();
+        let strays = posted.strays.iter();
+        strays
+            .filter(|(place, _)| place.connection == *connection)
+            .map(|(_, strays)| strays.len())
+            .sum()
+    }
+
+    /// Everything of a connection has been compared, which is at these places.
+    pub fn compared(&self, connection: &ConnectionName, places: &BTreeSet<Place>, at: Timestamp) {
+        let mut posted = self.posted();
+        posted.compared.insert(connection.clone(), at);
+        let is_there = |place: &Place| place.connection != *connection || places.contains(place);
+        posted.strays.retain(|place, _| is_there(place));
+    }
+
+    /// When everything of a connection was last compared.
+    pub fn last_compared(&self, connection: &ConnectionName) -> Option<Timestamp> {
+        self.posted().compared.get(connection).copied()
+    }
+
+    /// There is no such connection any more.
+    pub fn forget_connection(&self, connection: &ConnectionName) {
+        let mut posted = self.posted();
+        posted.compared.remove(connection);
+        posted.copies.remove(connection);
+        posted
+            .strays
+            .retain(|place, _| place.connection != *connection);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.posted() = Posted::default();
+    }
+
+    fn posted(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to say to whoever asks about a role while another copy is at work.
+pub fn in_words(copies: &Copies) -> String {
+    let keys: Vec<String> = copies.keys.iter().map(ToString::to_string).collect();
+    format!(
+        "another copy of this storage is at work, as was found at {}: it has made the keys {}; stop \
+         one of the two, see \"Two copies of one storage\" in the documentation",
+        copies.since,
+        keys.join(", ")
+    )
+}
+
+/// Of each role.
+const MOST_NOTES: usize = 20;
+/// Of all keys. Beyond that, something is said again.
+const MOST_STANDING: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: u64) -> KeyHash {
+        KeyHash::parse(&format!("{number:064x}")).unwrap()
+    }
+
+    #[test]
+    fn what_was_said_is_news_again_only_when_it_has_changed_or_was_over() {
+        let board = Board::default();
+        let renamed = |name| board.is_news(&hash(1), Drift::KeyRenamed, name);
+        assert!(renamed("a"));
+        assert!(!renamed("a"));
+        assert!(renamed("b"));
+        assert!(board.is_news(&hash(2), Drift::KeyRenamed, "b"));
+        board.is_over(&hash(1), Drift::KeyRenamed);
+        assert!(renamed("b"));
+    }
+
+    #[test]
+    fn a_roles_newest_findings_are_kept() {
+        let (board, role) = (Board::default(), RoleName::new("app").unwrap());
+        for number in 0..50 {
+            board.post(
+                &role,
+                Noted {
+                    found_at: Timestamp::UNIX_EPOCH,
+                    drift: Drift::LimitsChanged,
+                    key_hash: hash(number),
+                    message: String::new(),
+                },
+            );
+        }
+        let kept = board.of(&role);
+        assert_eq!((kept.len(), &kept[19].key_hash), (MOST_NOTES, &hash(49)));
+        board.forget(&role);
+        assert!(board.of(&role).is_empty());
+    }
+
+    #[test]
+    fn two_copies_stand_until_no_connection_shows_them() {
+        let (board, first) = (Board::default(), ConnectionName::default());
+        let second = ConnectionName::parse("second").unwrap();
+        for connection in [&first, &second] {
+            board.post_copies(connection, [hash(1)].into(), Timestamp::UNIX_EPOCH);
+        }
+        assert!(!board.clear_copies(&first) && board.copies().is_some());
+        assert!(board.clear_copies(&second) && board.copies().is_none());
+        assert!(!board.clear_copies(&second), "it was over already");
+    }
+
+    #[test]
+    fn strays_are_news_once_and_counted_where_there_still_are_keys() {
+        let (board, connection) = (Board::default(), ConnectionName::default());
+        let place = Place {
+            connection: connection.clone(),
+            workspace_id: None,
+        };
+        assert_eq!(
+            board.post_strays(&place, [hash(1)].into()),
+            [hash(1)].into()
+        );
+        let both: BTreeSet<_> = [hash(1), hash(2)].into();
+        assert_eq!(board.post_strays(&place, both), [hash(2)].into());
+        assert_eq!(board.strays(&connection), 2);
+        assert!(board.post_strays(&place, [hash(2)].into()).is_empty());
+        board.compared(&connection, &[place].into(), Timestamp::UNIX_EPOCH);
+        assert_eq!(board.strays(&connection), 1);
+        board.compared(&connection, &BTreeSet::new(), Timestamp::UNIX_EPOCH);
+        assert_eq!(board.strays(&connection), 0);
+    }
+}

@@ -1,0 +1,143 @@
+//! A run as it is stored: one entry, small however much there is to do.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::stored::Stored;
+use crate::openrouter::KeyHash;
+
+/// A run as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// When it was ordered.
+    pub began: Timestamp,
+    /// When it was over; `None` while it goes on.
+    pub ended: Option<Timestamp>,
+    /// What is done.
+    pub work: Work,
+    /// How far it is, or what came of it.
+    #[serde(default)]
+    pub outcome: Outcome,
+}
+
+/// What a run does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Every role of a connection gets a new key.
+    RotateAll {
+        /// The grace period of the keys before, in seconds; `None` is each role's own.
+        grace: Option<u64>,
+    },
+    /// Keys of this mount that nobody has are listed, or removed.
+    Tidy {
+        /// They are only listed.
+        dry_run: bool,
+        /// The keys that were listed, and their names.
+        keys: BTreeMap<KeyHash, String>,
+        /// How many there are besides.
+        more: usize,
+    },
+    /// Every key of the mount is revoked, and none is made.
+    Teardown {
+        /// When that was taken back: keys are made again.
+        cancelled: Option<Timestamp>,
+    },
+}
+
+/// How far a run is, or what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How many roles or keys there are to deal with, as far as that is known.
+    pub total: usize,
+    /// With how many that is done.
+    pub done: usize,
+    /// What was left as it was on purpose, and why.
+    pub skipped: Named,
+    /// What is not done, and why.
+    pub left: Named,
+    /// Why nothing was done at all.
+    pub refusal: Option<String>,
+}
+
+/// Names with reasons, at most [`MOST_NAMED`] of them, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub names: BTreeMap<String, String>,
+}
+
+impl Named {
+    /// These, of which the first are kept. Takes no longer for those that are not.
+    pub fn of(all: &[&BTreeMap<String, String>]) -> Self {
+        let first = all.iter().flat_map(|part| part.iter()).take(MOST_NAMED);
+        Self {
+            count: all.iter().map(|part| part.len()).sum(),
+            names: first
+                .map(|(name, why)| (shortened(name), shortened(why)))
+                .collect(),
+        }
+    }
+}
+
+/// Foreign texts can be of any length, and the entry must not grow with them.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+impl Stored for Run {
+    const VERSION: u32 = 1;
+}
+
+impl Run {
+    /// A run that begins now.
+    pub fn new(work: Work, now: Timestamp) -> Self {
+        Self {
+            began: now,
+            ended: None,
+            work,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Whether somebody is to go on with it.
+    pub fn is_going_on(&self) -> bool {
+        self.ended.is_none() && self.cancelled().is_none()
+    }
+
+    /// When it was taken back, if it is a teardown that was.
+    pub fn cancelled(&self) -> Option<Timestamp> {
+        match self.work {
+            Work::Teardown { cancelled } => cancelled,
+            Work::RotateAll { .. } | Work::Tidy { .. } => None,
+        }
+    }
+}
+
+/// So many names are kept.
+pub const MOST_NAMED: usize = 100;
+/// In characters.
+const LONGEST_TEXT: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_counted_and_the_first_hundred_kept_each_at_a_bounded_length() {
+        let all: BTreeMap<_, _> = (0..1_000)
+            .map(|number| (format!("{number:04}"), "ä".repeat(10_000)))
+            .collect();
+        let named = Named::of(&[&all, &BTreeMap::new()]);
+        assert_eq!((named.count, named.names.len()), (1_000, MOST_NAMED));
+        assert!(named.names.contains_key("0000") && !named.names.contains_key("0100"));
+        assert_eq!(named.names["0000"].chars().count(), LONGEST_TEXT + 1);
+    }
+}

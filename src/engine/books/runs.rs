@@ -1,0 +1,281 @@
+//! The runs of a mount: jobs that take longer than a request may. Each is stored as one entry when it is
+//! ordered and again when it is over; how far it is in between is kept in memory.
+//!
+//! A run's own state is not stored, since what it has done shows in what it did it to: a role has a newer
+//! key, a key is gone. So a run that is resumed begins at its beginning, and finds most of it done.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::run::{Outcome, Run};
+use crate::engine::error::Error;
+use crate::engine::names::{RUNS, RunId};
+use crate::engine::stored;
+use crate::framework::{Held, Locks};
+use crate::logical::{Storage, StorageError};
+
+/// The runs of a mount.
+#[derive(Default)]
+pub struct Runs {
+    // A plain mutex: it is never held across an await.
+    known: Mutex<HashMap<RunId, Run>>,
+    /// One change of an entry at a time.
+    entries: Locks,
+    /// One task that goes on with a run at a time.
+    workers: Locks,
+    changed: Notify,
+}
+
+/// The mount is being torn down, as was found by a node in office. So no key of the mount is anybody's.
+pub struct TornDown {
+    /// When that began.
+    pub since: Timestamp,
+}
+
+impl Runs {
+    /// Reads what is stored: one storage call, and one for each run that was ever ordered. An unreadable
+    /// entry is passed to `unreadable`.
+    pub(super) async fn load(
+        &self,
+        storage: &dyn Storage,
+        unreadable: impl Fn(StorageError),
+    ) -> Result<(), StorageError> {
+        let names = storage.list(RUNS).await?;
+        for id in names.iter().filter_map(|name| RunId::of_entry(name)) {
+            let _held = self.lock(&id).await;
+            match self.reload(storage, &id).await {
+                Ok(_) => {}
+                Err(reason @ StorageError::Malformed { .. }) => unreadable(reason),
+                Err(reason) => return Err(reason),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: another node goes on with it now.
+    pub(super) fn forget(&self) {
+        self.known().clear();
+        self.changed.notify_waiters();
+    }
+
+    /// The sole right to change a run's entry.
+    pub async fn lock(&self, id: &RunId) -> Held {
+        self.entries.lock(&id.key()).await
+    }
+
+    /// The sole right to go on with a run, if nobody has it.
+    pub fn try_work(&self, id: &RunId) -> Option<Held> {
+        self.workers.try_lock(&id.key())
+    }
+
+    /// Reads a run: one storage call. Under its [lock](Self::lock).
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub async fn reload(
+        &self,
+        storage: &dyn Storage,
+        id: &RunId,
+    ) -> Result<Option<Run>, StorageError> {
+        let read = stored::load::<Run>(storage, &id.key()).await?;
+        let Some(mut run) = read else {
+            self.known().remove(id);
+            return Ok(None);
+        };
+        let mut known = self.known();
+        // How far it is, only memory knows.
+        if let Some(before) = known.get(id)
+            && before.is_going_on()
+            && run.is_going_on()
+            && before.began == run.began
+        {
+            run.outcome.clone_from(&before.outcome);
+        }
+        known.insert(id.clone(), run.clone());
+        Ok(Some(run))
+    }
+
+    /// Writes a run: one storage call. Under its [lock](Self::lock).
+    ///
+    /// # Errors
+    /// Storage's own: what is stored is unknown then, and what is known of the run stays as it was.
+    pub async fn store(
+        &self,
+        storage: &dyn Storage,
+        id: &RunId,
+        run: Run,
+    ) -> Result<(), StorageError> {
+        stored::store::<Run>(storage, &id.key(), &run).await?;
+        self.known().insert(id.clone(), run);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// A run as it is known.
+    pub fn get(&self, id: &RunId) -> Option<Run> {
+        self.known().get(id).cloned()
+    }
+
+    /// Those that somebody is to go on with.
+    pub fn going_on(&self) -> Vec<RunId> {
+        let known = self.known();
+        let mut ids: Vec<_> = known
+            .iter()
+            .filter(|(_, run)| run.is_going_on())
+            .map(|(id, _)| id.clone())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// Whether the run that began then still goes on.
+    pub fn goes_on(&self, id: &RunId, began: Timestamp) -> bool {
+        let known = self.known();
+        let run = known.get(id);
+        run.is_some_and(|run| run.began == began && run.is_going_on())
+    }
+
+    /// Notes how far the run is that began then.
+    pub fn note(&self, id: &RunId, began: Timestamp, outcome: Outcome) {
+        let mut known = self.known();
+        if let Some(run) = known.get_mut(id)
+            && run.began == began
+            && run.is_going_on()
+        {
+            run.outcome = outcome;
+        }
+    }
+
+    /// Returns when a run is stored after this was called.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Since when the mount is torn down: no key is handed out or made. No storage call.
+    pub fn torn_down_since(&self) -> Option<Timestamp> {
+        let known = self.known();
+        let run = known.get(&RunId::Teardown)?;
+        run.cancelled().is_none().then_some(run.began)
+    }
+
+    /// Proves that the teardown that began then is still in force, by writing its entry again, which only a
+    /// node in office can. One storage call; `None` when it is not in force any more.
+    ///
+    /// # Errors
+    /// Storage's own when this node may not write.
+    pub async fn prove_torn_down(
+        &self,
+        storage: &dyn Storage,
+        began: Timestamp,
+    ) -> Result<Option<TornDown>, StorageError> {
+        let id = RunId::Teardown;
+        let _held = self.lock(&id).await;
+        let Some(run) = self.get(&id).filter(|_| self.goes_on(&id, began)) else {
+            return Ok(None);
+        };
+        // Not how far it is: the entry stays what was ordered, until it is over.
+        let as_ordered = Run {
+            outcome: Outcome::default(),
+            ..run
+        };
+        stored::store::<Run>(storage, &id.key(), &as_ordered).await?;
+        Ok(Some(TornDown { since: began }))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<RunId, Run>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to say while a mount is torn down.
+pub fn while_torn_down(since: Timestamp) -> Error {
+    Error::Unusable(format!(
+        "this mount is torn down since {since}: no key is handed out or created; delete \"teardown\" \
+         to cancel that"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::books::run::Work;
+    use crate::logical::MemoryStorage;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn teardown(began: i64) -> Run {
+        Run::new(Work::Teardown { cancelled: None }, at(began))
+    }
+
+    #[tokio::test]
+    async fn a_teardown_is_in_force_from_its_order_to_its_cancellation_whether_it_is_over_or_not() {
+        let (runs, storage) = (Runs::default(), MemoryStorage::default());
+        let store = |run| runs.store(&storage, &RunId::Teardown, run);
+        assert_eq!(runs.torn_down_since(), None);
+        store(teardown(5)).await.unwrap();
+        assert_eq!(runs.torn_down_since(), Some(at(5)));
+        let ended = Run {
+            ended: Some(at(6)),
+            ..teardown(5)
+        };
+        store(ended.clone()).await.unwrap();
+        assert_eq!(runs.torn_down_since(), Some(at(5)));
+        assert_eq!(runs.going_on(), []);
+        let work = Work::Teardown {
+            cancelled: Some(at(7)),
+        };
+        store(Run { work, ..ended }).await.unwrap();
+        assert_eq!(runs.torn_down_since(), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_is_known_to_the_next_process() {
+        let storage = MemoryStorage::default();
+        let run = teardown(5);
+        let first = Runs::default();
+        first
+            .store(&storage, &RunId::Teardown, run.clone())
+            .await
+            .unwrap();
+        let second = Runs::default();
+        let readable = |reason| panic!("{reason}");
+        second.load(&storage, readable).await.unwrap();
+        assert_eq!(second.get(&RunId::Teardown), Some(run));
+        assert_eq!(second.going_on(), [RunId::Teardown]);
+        second.forget();
+        assert_eq!(second.torn_down_since(), None);
+    }
+
+    #[tokio::test]
+    async fn only_the_teardown_that_is_in_force_can_be_proved() {
+        let (runs, storage) = (Runs::default(), MemoryStorage::default());
+        let id = RunId::Teardown;
+        runs.store(&storage, &id, teardown(5)).await.unwrap();
+        let progress = Outcome {
+            done: 3,
+            ..Outcome::default()
+        };
+        runs.note(&id, at(5), progress.clone());
+        assert!(
+            runs.prove_torn_down(&storage, at(4))
+                .await
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            runs.prove_torn_down(&storage, at(5))
+                .await
+                .unwrap()
+                .is_some()
+        );
+        let _held = runs.lock(&id).await;
+        let read = runs.reload(&storage, &id).await.unwrap().unwrap();
+        assert_eq!(read.outcome, progress, "only memory knows how far it is");
+    }
+}

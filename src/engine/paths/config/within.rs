@@ -1,0 +1,98 @@
+//! Whether the roles that use a connection are within the bounds that a write gives it.
+
+use jiff::Timestamp;
+
+use crate::engine::clock::seconds_until;
+use crate::engine::connection::Bounds;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::role::Role;
+use crate::logical::StorageError;
+
+/// Refuses bounds that a role which uses the connection is beyond, by its definition or by the current key
+/// that it has by it. Superseded keys and those under leases end as they were made. Held off meanwhile by
+/// the connection's lock, no role is stored: see
+/// [`RoleGuard::within_bounds`](crate::engine::context::RoleGuard::within_bounds).
+pub(super) async fn require_roles(
+    engine: &Engine,
+    connection: &ConnectionName,
+    bounds: &Bounds,
+) -> Result<Option<String>, Error> {
+    let (now, mut beyond, mut unreadable) = (engine.now(), Vec::new(), Vec::new());
+    for name in Role::names(&*engine.storage).await? {
+        let role = match Role::load(&*engine.storage, &name).await {
+            Ok(role) => role,
+            Err(Error::Storage(StorageError::Malformed { .. })) => {
+                unreadable.push(name.to_string());
+                continue;
+            }
+            Err(reason) => return Err(reason),
+        };
+        if let Some(role) = role
+            && let Err(reason) = within(&role, connection, &name, bounds, now)
+        {
+            beyond.push((name.to_string(), reason.to_string()));
+        }
+    }
+    if !beyond.is_empty() {
+        let (names, reasons): (Vec<_>, Vec<_>) = beyond.into_iter().unzip();
+        let shown = reasons.get(..MOST_REASONS).unwrap_or(&reasons);
+        return Err(Error::Invalid(format!(
+            "{} roles that use the connection would be beyond its bounds: {}; change them first ({})",
+            names.len(),
+            names.join(", "),
+            shown.join("; ")
+        )));
+    }
+    Ok((!unreadable.is_empty()).then(|| {
+        format!(
+            "roles {} are unreadable; they may be beyond the connection's bounds",
+            unreadable.join(", ")
+        )
+    }))
+}
+
+/// Whether a role and its current key are within a connection's bounds, as far as they use it.
+fn within(
+    role: &Role,
+    connection: &ConnectionName,
+    name: &RoleName,
+    bounds: &Bounds,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if role.terms().connection == *connection {
+        let limit = role.terms().ceiling();
+        bounds.check(connection, name, limit, role.lifetime(now))?;
+    }
+    let Role::Rotating(role) = role else {
+        return Ok(());
+    };
+    let key = &role.current;
+    if key.connection != *connection {
+        return Ok(());
+    }
+    // A change of the limit may be pending, and a change of the lifetime waits for the next key.
+    let lives = key.expires_at.map(|end| seconds_until(key.since, end));
+    bounds
+        .check(connection, name, key.limits.limit, lives)
+        .map_err(|reason| {
+            Error::Invalid(format!(
+                "its current key is beyond them, which \"rotate-role/{name}\" replaces: {reason}"
+            ))
+        })
+}
+
+/// For a connection that was forgotten, and is written anew: its roles cannot be changed without it.
+pub(super) fn with_way_out(reason: Error, is_new: bool) -> Error {
+    match reason {
+        Error::Invalid(reason) if is_new => Error::Invalid(format!(
+            "{reason}; write the connection without bounds before, since roles cannot be changed without \
+             it"
+        )),
+        other => other,
+    }
+}
+
+/// Of roles that are beyond a connection's bounds, in one error.
+const MOST_REASONS: usize = 10;

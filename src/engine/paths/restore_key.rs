@@ -1,0 +1,95 @@
+//! The path `restore-key/:name`: a superseded or held key works again for a while.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::names::RoleName;
+use crate::engine::role::Role;
+use crate::engine::rotation;
+use crate::framework::{Call, Endpoint, Field, Outcome, Path};
+use crate::logical::{Operation, Response};
+use crate::openrouter::KeyHash;
+
+/// The path.
+pub fn path() -> Path<Engine> {
+    Path::new("restore-key/:name", "key")
+        .parameter("name", "The role's name.")
+        .on(
+            Operation::Update,
+            Endpoint::new("Make a superseded key work again.", restore)
+                .takes(FIELDS.iter().cloned())
+                .verb("restore")
+                .active_only(),
+        )
+        .help("Make a superseded key work again for a while.", DESCRIPTION)
+}
+
+async fn restore(engine: Arc<Engine>, call: Call) -> Outcome {
+    let name = RoleName::of_path(&call.fields)?;
+    let version = call.fields.integer("key_version");
+    let version = version.and_then(|version| u64::try_from(version).ok());
+    let version = version.filter(|version| *version > 0).ok_or_else(|| {
+        Error::invalid(
+            "key_version is required: the version of a superseded or held key, at least 1",
+        )
+    })?;
+    let seconds = call.fields.seconds("duration").unwrap_or(DEFAULT_DURATION);
+    if seconds == 0 {
+        return Err(Error::invalid("duration must be at least 1 second").into());
+    }
+    let force = call.fields.switch("force").unwrap_or(false);
+    let guard = engine.change(&name).await;
+    engine.require_in_service()?;
+    let role = guard.load().await?.ok_or_else(|| Role::missing(&name))?;
+    let role = role.rotating(&name, "restore-key")?;
+    let restored = rotation::restore(&guard, role, version, seconds, force).await?;
+    let view = View {
+        key_hash: &restored.hash,
+        key_version: version,
+        revoke_at: restored.revoke_at,
+    };
+    Ok(Some(
+        Response::showing(&view)?.with_warnings(restored.warnings),
+    ))
+}
+
+/// What works again.
+#[derive(Serialize)]
+struct View<'a> {
+    key_hash: &'a KeyHash,
+    key_version: u64,
+    revoke_at: Timestamp,
+}
+
+const FIELDS: &[Field] = &[
+    Field::integer(
+        "key_version",
+        "Which key: the version of a superseded or held key, from a read of the role.",
+    )
+    .required(),
+    Field::duration("duration", "How long it is to work from now on.").default("24h"),
+    Field::switch(
+        "force",
+        "Restore the key although an emergency rotation ended it.",
+    )
+    .default("false"),
+];
+
+/// In seconds: 24 hours.
+const DEFAULT_DURATION: u64 = 24 * 60 * 60;
+
+const DESCRIPTION: &str = "\
+Makes a held key work again for duration, or a superseded one work at least that long from now on. It
+is for an application that turns out to use an old key after its grace period. A key can be held only
+if its role has a revocation_hold: without one it is deleted at the end of its grace period, and a
+deleted key cannot be brought back.
+
+The current key stays what it is, and readers go on getting it. When the time is over the key ends as
+any superseded key does. It never works past its expiry at OpenRouter; the answer warns of that.
+
+A key that somebody else disabled at OpenRouter is not enabled here. One that an emergency rotation
+ended may be in the wrong hands: that needs force=true.";

@@ -1,0 +1,343 @@
+//! Adoption: an existing key becomes a role's first key, so that an application can be moved under the
+//! engine without a change.
+//!
+//! Until the role is stored nothing is changed anywhere; that one write adopts the key. Limits and guardrail
+//! that the write names are applied to the key after it, as for any change of a role. Wherever the process dies,
+//! the key lives, and is adopted or not.
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::budget::follow_all;
+use super::guarding::apply_guardrail;
+use super::perform::apply_limits;
+use super::write::{by_expiry, nothing_was_done, of_creation, within_bounds};
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::keys::{Holder, Holdings, pin, seen};
+use crate::engine::names::{ConnectionName, Life, Nonce, RoleName};
+use crate::engine::role::budget::{Ledger, Tally};
+use crate::engine::role::rotating::{CurrentKey, Definition, RotatingRole, apply, rotation_due};
+use crate::engine::role::{Terms, budget};
+use crate::framework::Fields;
+use crate::openrouter::{self, Bearer, GuardrailId, Key, KeyHash};
+use crate::schedule::Due;
+
+/// Creates a role whose first key is the one that the write brings. Returns the warnings that it earned.
+///
+/// # Errors
+/// The user's mistakes, OpenRouter's refusals, storage's own. The key is as it was then, unless storage
+/// failed: it may be adopted.
+pub async fn adopt(
+    guard: &RoleGuard<'_>,
+    fields: &Fields,
+    secret: &SecretString,
+) -> Result<Vec<String>, Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    let asked = apply(name, None, fields)?;
+    let connection = asked.terms.connection.clone();
+    // Until the role is stored, so that the connection cannot be deleted in between.
+    let _in_use = engine.links.use_for_making(&connection)?;
+    let link = engine.links.open(&*engine.storage, &connection).await?;
+    // Before its management key is used.
+    link.bounds().allow(&connection, name)?;
+    let hash = KeyHash::of(secret);
+    // Nor may another role adopt it.
+    let _alone = engine.adoption_locks.lock(hash.as_str()).await;
+    let now = engine.now();
+    let (label, key) = prove(&link, &connection, secret, &hash, now).await?;
+    let force = fields.switch("force").unwrap_or(false);
+    require_free(engine, &key, force).await?;
+    let guardrail = guardrail_of(&link, &hash, fields).await?;
+    let mut definition = Definition {
+        terms: terms(name, &asked.terms, &key, guardrail.as_ref(), fields)?,
+        ..asked
+    };
+    definition.check(now)?;
+    let unclear = pin(guard, None, &mut definition.terms, fields).await?;
+    let bounds = within_bounds(guard, &definition).await?;
+    let own = OwnKey {
+        secret,
+        label,
+        key: &key,
+        guardrail,
+    };
+    let role = adopted(engine, definition, &link, own);
+    let mut warnings = vec![others_may_hold_it(name)];
+    warnings.extend(of_creation(&role.definition));
+    warnings.extend(unclear);
+    warnings.extend(expiry(&role, now));
+    engine.require_in_service()?;
+    guard.store(&role).await?;
+    drop(bounds);
+    tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "adopted a key");
+    apply_terms(guard, role, &key, &mut warnings).await?;
+    Ok(warnings)
+}
+
+/// Gives the key what the write names and it does not have. Where OpenRouter refuses that, nothing is
+/// adopted.
+async fn apply_terms(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    key: &Key,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let mut failures = Vec::new();
+    if !role.unguarded_keys().is_empty() {
+        let failure;
+        (role, failure) = apply_guardrail(guard, role).await?;
+        failures.extend(failure);
+    }
+    let is_as_asked = key.limits.agree_with(&role.definition.terms.limits);
+    if failures.is_empty() && role.definition.terms.budget.is_some() {
+        failures.extend(follow_all(guard, role).await?.1);
+    } else if failures.is_empty() && !is_as_asked {
+        failures.extend(apply_limits(guard, role).await?.1);
+    }
+    for reason in failures {
+        if nothing_was_done(&reason) {
+            guard.forget().await?;
+            return Err(reason);
+        }
+        warnings.push(format!(
+            "the key is adopted, but {reason}; this is tried again until it is clear"
+        ));
+    }
+    Ok(())
+}
+
+/// The guardrail that the key is assigned to, if the write does not name one.
+async fn guardrail_of(
+    link: &Link,
+    hash: &KeyHash,
+    fields: &Fields,
+) -> Result<Option<GuardrailId>, Error> {
+    if fields.has("guardrail") {
+        return Ok(None);
+    }
+    let turn = link.client(Urgency::Ordinary).await;
+    let found = turn.guardrail_of(hash).await;
+    found.map_err(Error::while_doing(
+        "the guardrail of api_key cannot be looked up",
+    ))
+}
+
+/// Refuses a key that the role does not have: on an update, `api_key` can only be what it was.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(super) fn require_own(role: &RotatingRole, secret: &SecretString) -> Result<(), Error> {
+    let hash = KeyHash::of(secret);
+    if role.has_key(&hash) || role.adopted.as_ref() == Some(&hash) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "api_key is adopted only when a role is created; this role has other keys. To hand this key \
+         out, write another role",
+    ))
+}
+
+/// Proves that the key is an ordinary, living one of the connection's account, by itself and by the
+/// management key. Returns its label, in which no secret is, and what OpenRouter says of it.
+async fn prove(
+    link: &Link,
+    connection: &ConnectionName,
+    secret: &SecretString,
+    hash: &KeyHash,
+    now: Timestamp,
+) -> Result<(String, Key), Error> {
+    let turn = link.client(Urgency::Ordinary).await;
+    let itself = match turn.current_key(secret).await {
+        Ok(itself) => itself,
+        Err(openrouter::Error::Unauthorized {
+            bearer: Bearer::ApiKey,
+            ..
+        }) => {
+            return Err(Error::invalid(
+                "api_key does not work: OpenRouter says that it is unknown, disabled, expired or \
+                 deleted",
+            ));
+        }
+        Err(openrouter::Error::UnusableKey) => {
+            return Err(Error::invalid("api_key must be an OpenRouter API key"));
+        }
+        Err(reason) => return Err(Error::while_doing("api_key cannot be verified")(reason)),
+    };
+    drop(turn);
+    if itself.is_management_key {
+        return Err(Error::invalid(
+            "api_key must be an ordinary API key; this is a management key, which goes into a \
+             connection",
+        ));
+    }
+    let Some(key) = seen(link, hash).await? else {
+        return Err(Error::Invalid(format!(
+            "api_key works, but the management key of connection {:?} does not see it: it belongs to \
+             another account, or an application made it through OAuth, so it could not be revoked",
+            connection.to_string()
+        )));
+    };
+    if key.disabled || key.expires_at.is_some_and(|expiry| expiry <= now) {
+        return Err(Error::invalid(
+            "api_key is disabled or expired at OpenRouter",
+        ));
+    }
+    let workspaces = (&itself.workspace_id, &key.workspace_id);
+    let is_contradiction =
+        itself.label != key.label || matches!(workspaces, (Some(own), Some(seen)) if own != seen);
+    if is_contradiction {
+        return Err(Error::Unproven(
+            "what OpenRouter says of api_key to itself and to the management key differs"
+                .to_owned(),
+        ));
+    }
+    Ok((itself.label, key))
+}
+
+/// Whether nobody else has the key.
+async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<(), Error> {
+    match Holdings::of(engine).await?.holder(&key.hash) {
+        Some(Holder::Role(role, _)) => {
+            return Err(Error::Invalid(format!(
+                "api_key is a key of role {:?} already",
+                role.to_string()
+            )));
+        }
+        Some(Holder::Lease(record)) => {
+            return Err(Error::Invalid(format!(
+                "api_key is the key of a lease of role {:?}, and ends with it",
+                record.key.role.to_string()
+            )));
+        }
+        None => {}
+    }
+    let Some(nonce) = Nonce::of_key_name(&key.name) else {
+        return Ok(());
+    };
+    if engine.books().await?.intents.is_known(&nonce) {
+        return Err(Error::Conflict(
+            "api_key was created by this mount, and it is not settled yet what becomes of it; try \
+             again in some minutes"
+                .to_owned(),
+        ));
+    }
+    let origin = nonce.origin();
+    let is_ours = origin.is_some_and(|origin| origin.is_of_mount(&engine.mount));
+    if is_ours || force {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "api_key was created by another mount of this engine, which may revoke it at any time; forget \
+         its role there with revoke_keys=false, and give force=true here",
+    ))
+}
+
+/// What the write asks for; what it does not name is taken from the key.
+fn terms(
+    name: &RoleName,
+    asked: &Terms,
+    key: &Key,
+    guardrail: Option<&GuardrailId>,
+    fields: &Fields,
+) -> Result<Terms, Error> {
+    let names_limits = asked.budget.is_some()
+        || (fields.has("limit") && (fields.has("limit_reset") || key.limits.reset.is_none()));
+    let limits = match key.limits.as_asked() {
+        Some(limits) => limits,
+        None if names_limits => asked.limits,
+        None => {
+            return Err(Error::Invalid(format!(
+                "the key has {}, which a role cannot ask for; give limit and limit_reset",
+                key.limits
+            )));
+        }
+    };
+    let of_key = Terms {
+        limits,
+        workspace_id: key.workspace_id.clone(),
+        guardrail: guardrail.map(ToString::to_string),
+        guardrail_id: guardrail.cloned(),
+        ..asked.clone()
+    };
+    let mut terms = Terms::apply(name, Some(&of_key), fields)?;
+    budget::exclude_limit(&mut terms, fields)?;
+    Ok(terms)
+}
+
+/// The key, as OpenRouter has shown it.
+struct OwnKey<'a> {
+    secret: &'a SecretString,
+    label: String,
+    key: &'a Key,
+    guardrail: Option<GuardrailId>,
+}
+
+fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>) -> RotatingRole {
+    let OwnKey {
+        secret,
+        label,
+        key,
+        guardrail,
+    } = own;
+    let since = engine.now();
+    let current = CurrentKey {
+        secret: secret.clone(),
+        hash: key.hash.clone(),
+        label,
+        name: key.name.clone(),
+        version: 1,
+        connection: definition.terms.connection.clone(),
+        workspace_id: key.workspace_id.clone(),
+        address: link.address().id().clone(),
+        since,
+        anchor: since,
+        manual: true,
+        expires_at: key.expires_at,
+        limits: key.limits.as_asked().unwrap_or(definition.terms.limits),
+        guardrail_id: guardrail,
+        unguarded: false,
+        promised_until: None,
+    };
+    // What it may spend so far is not known to be within the budget; what it has spent in the window counts.
+    let ledger = definition
+        .terms
+        .budget()
+        .map(|(budget, counting)| Ledger::of_keys(&budget, counting, [key.hash.clone()], since));
+    RotatingRole {
+        definition,
+        life: Life::new(&*engine.randomness),
+        last_attempt: since,
+        current,
+        superseded: Vec::new(),
+        rotation_failure: None,
+        limits_failure: None,
+        guardrail_failure: None,
+        unfit: None,
+        deletion: None,
+        late_use: None,
+        adopted: Some(key.hash.clone()),
+        tally: ledger.is_some().then(|| Tally::begun(since)),
+        ledger,
+    }
+}
+
+fn others_may_hold_it(name: &RoleName) -> String {
+    format!(
+        "the key is adopted as it is, and whoever had it before still has it; once every application \
+         reads it from creds/{name}, write to rotate-role/{name} to replace it"
+    )
+}
+
+/// OpenRouter cannot change when the key expires.
+fn expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
+    if let Due::Now { .. } = rotation_due(role, now) {
+        let expiry = role.current.expires_at?;
+        return Some(format!(
+            "the key expires at {expiry}, before a whole grace period is over, so it is replaced at \
+             once"
+        ));
+    }
+    by_expiry(role, now)
+}

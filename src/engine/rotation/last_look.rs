@@ -1,0 +1,120 @@
+//! The last look at a superseded key before it ends: does somebody still use it?
+
+use jiff::SignedDuration;
+
+use crate::engine::connection::Urgency;
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::events;
+use crate::engine::role::rotating::{LateUse, RotatingRole, Stage, SupersededKey};
+use crate::openrouter::{self, Key};
+
+/// What the last look at a key has shown.
+pub(super) enum Look {
+    /// Nothing that counts, or OpenRouter did not say in time.
+    Nothing,
+    /// It was used after every lease on it had run out.
+    UsedLate(LateUse),
+    /// A key that was found cannot be ended before it is known whether it is in use.
+    Needed(Error),
+}
+
+/// Looks at a key once more before it ends: was it used after every lease on it had run out, and has
+/// somebody else disabled it? In an emergency, and of a key that is disabled already or that a person has
+/// ordered to be deleted, nobody asks. The
+/// answer is waited for only a moment, since it must not delay a revocation; where the decision
+/// depends on it, as long as it takes.
+///
+/// # Errors
+/// Storage's own.
+pub(super) async fn last_look(
+    engine: &Engine,
+    key: &mut SupersededKey,
+    urgency: Urgency,
+) -> Result<Look, Error> {
+    if key.emergency || key.stage.is_held() || key.stage == Stage::Ordered {
+        return Ok(Look::Nothing);
+    }
+    let looking = look(engine, key, urgency);
+    let looked = if key.found {
+        looking.await
+    } else {
+        let now = engine.now();
+        let at_most = now.checked_add(LONGEST_LOOK).unwrap_or(now);
+        tokio::select! {
+            biased;
+            looked = looking => looked,
+            () = engine.clock.sleep_until(at_most) => return Ok(Look::Nothing),
+        }
+    };
+    let seen = match looked {
+        Ok(seen) => seen,
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Err(reason) if key.found => return Ok(Look::Needed(reason)),
+        Err(reason) => {
+            let hash = &key.hash;
+            tracing::debug!(mount = engine.mount, key_hash = %hash, %reason, "its use is unknown");
+            return Ok(Look::Nothing);
+        }
+    };
+    let Some(seen) = seen else {
+        return Ok(Look::Nothing);
+    };
+    if seen.disabled && key.stage.is_grace() && key.disabled_outside.is_none() {
+        key.disabled_outside = Some(engine.now());
+    }
+    let (Some(used_at), Some(leased_until)) = (seen.last_used_at, key.leased_until) else {
+        return Ok(Look::Nothing);
+    };
+    if used_at <= leased_until {
+        return Ok(Look::Nothing);
+    }
+    Ok(Look::UsedLate(LateUse {
+        hash: key.hash.clone(),
+        version: key.version,
+        used_at,
+        leased_until,
+    }))
+}
+
+/// What OpenRouter says of a key; `None` if it does not know it.
+async fn look(
+    engine: &Engine,
+    key: &SupersededKey,
+    urgency: Urgency,
+) -> Result<Option<Key>, Error> {
+    let link = engine.links.open(&*engine.storage, &key.connection).await?;
+    let turn = link.client(urgency).await;
+    match turn.key(&key.hash).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(openrouter::Error::NotFound { .. }) => Ok(None),
+        Err(reason) => Err(Error::while_doing(format!(
+            "it is not known whether key {} is in use",
+            key.hash
+        ))(reason)),
+    }
+}
+
+/// Says that a superseded key is still used: in the log, and on the event bus.
+pub(super) async fn report_late_use(
+    guard: &RoleGuard<'_>,
+    role: &RotatingRole,
+    used: &LateUse,
+    is_kept: bool,
+) {
+    let engine = guard.engine();
+    tracing::warn!(
+        mount = engine.mount,
+        role = %guard.name(),
+        key_hash = %used.hash,
+        key_version = used.version,
+        last_used_at = %used.used_at,
+        leased_until = %used.leased_until,
+        "a superseded key was used after every lease on it had run out{}",
+        if is_kept { "; it is not revoked before a person decides" } else { "" }
+    );
+    events::used_late(engine, guard.name(), role, used, is_kept).await;
+}
+
+/// How long a revocation waits for the last look.
+const LONGEST_LOOK: SignedDuration = SignedDuration::from_secs(2);

@@ -1,0 +1,55 @@
+//! A rotation that a person asks for, of one role or of all.
+
+use tokio_util::sync::CancellationToken;
+
+use super::perform::{Rotation, Trigger, rotate};
+use crate::engine::context::RoleGuard;
+use crate::engine::error::Error;
+use crate::engine::names::RoleName;
+use crate::engine::role::rotating::{Grace, MOST_SUPERSEDED, RotatingRole, RotationPolicy};
+
+/// Replaces the current key, which keeps working for so many seconds: 0 is the emergency, `None` the role's
+/// own grace period. In an emergency the time of every older key has come; revoking them is the caller's.
+///
+/// # Errors
+/// [`Error::Invalid`] for a grace period that is too short; [`Error::Conflict`] for a role that is being
+/// deleted, or has too many superseded keys; OpenRouter's, which is stored with the role; storage's own.
+pub async fn rotate_by_hand(
+    guard: &RoleGuard<'_>,
+    role: RotatingRole,
+    asked_grace: Option<u64>,
+    caller_gone: &CancellationToken,
+) -> Result<RotatingRole, Error> {
+    let grace = grace(&role.definition.rotation, asked_grace)?;
+    permit(guard.name(), &role, grace)?;
+    match rotate(guard, role, Trigger::Manual(grace, caller_gone)).await? {
+        Rotation::Done(role) => Ok(role),
+        Rotation::Failed(_, reason) => Err(reason),
+    }
+}
+
+fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
+    match asked {
+        None => Ok(Grace::Seconds(policy.grace)),
+        Some(0) => Ok(Grace::Emergency),
+        Some(seconds) if seconds < policy.shortest_grace() => Err(Error::Invalid(format!(
+            "rotation_grace_period must be 0, to revoke the old key at once, or at least {} \
+             seconds, since readers hold leases of up to {} seconds",
+            policy.shortest_grace(),
+            policy.ttl
+        ))),
+        Some(seconds) => Ok(Grace::Seconds(seconds)),
+    }
+}
+
+fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Error> {
+    role.require_lasting(name)?;
+    if role.superseded_by_rotation() >= MOST_SUPERSEDED && grace != Grace::Emergency {
+        return Err(Error::Conflict(format!(
+            "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one \
+             of them to be revoked, or give rotation_grace_period=0 to revoke them all",
+            name.to_string()
+        )));
+    }
+    Ok(())
+}

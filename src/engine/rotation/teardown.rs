@@ -1,0 +1,84 @@
+//! Revoking every key of a role that stays: its mount is torn down.
+//!
+//! # Expected flow
+//! 1. It is stored that the role is torn down: its key is not handed out any more, by no node, and every
+//!    superseded key's time has come. That store is also the proof that this node may still write the
+//!    role's entry.
+//! 2. Every key is revoked, the current one last. Under a budget each is disabled and read just before:
+//!    what it has in flight then is not waited for.
+//! 3. What is gone is stored. Should the process die before, revoking a key once more does no harm.
+//!
+//! What becomes of the role when the teardown is cancelled follows from its entry: see
+//! [`rotation_due`](crate::engine::role::rotating::rotation_due).
+
+use super::budget;
+use crate::engine::connection::Urgency;
+use crate::engine::context::RoleGuard;
+use crate::engine::error::Error;
+use crate::engine::keys::{Warrant, retire};
+use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit};
+use crate::openrouter::KeyHash;
+
+/// Whether OpenRouter has confirmed that every key of the role is gone.
+fn is_torn_down(role: &RotatingRole) -> bool {
+    let gone = |unfit: Unfit| unfit.reason == Misfit::TornDown && unfit.asked.is_some();
+    role.superseded.is_empty() && role.unfit.is_some_and(gone)
+}
+
+/// Revokes every key of the role, trying each once. Returns those that may still work, and why.
+///
+/// # Errors
+/// Storage's own: it is to be tried again.
+pub async fn tear_down(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+) -> Result<Vec<(KeyHash, Error)>, Error> {
+    if is_torn_down(&role) {
+        return Ok(Vec::new());
+    }
+    let engine = guard.engine();
+    let now = engine.now();
+    for key in &mut role.superseded {
+        key.revoke_at = key.revoke_at.min(now);
+        key.failure = None;
+    }
+    let before = role.unfit.filter(|unfit| unfit.reason == Misfit::TornDown);
+    let mut unfit = before.unwrap_or(Unfit {
+        reason: Misfit::TornDown,
+        since: now,
+        asked: None,
+    });
+    role.unfit = Some(unfit);
+    guard.store(&role).await?;
+    let mut left = Vec::new();
+    let keys: Vec<_> = role
+        .keys()
+        .map(|(hash, connection)| (hash.clone(), connection.clone()))
+        .collect();
+    for (hash, connection) in keys {
+        let warrant = || Warrant::OfRole(guard, Urgency::Revocation);
+        let reading = budget::read_at_once(guard, &role, &hash, warrant).await?;
+        match retire(engine, &connection, &hash, warrant()).await {
+            Ok(_) => {
+                role.count_ended(&hash, reading, engine.now());
+                if hash == role.current.hash {
+                    unfit.asked = Some(engine.now());
+                } else {
+                    role.superseded.retain(|key| key.hash != hash);
+                }
+            }
+            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+            Err(reason) => left.push((hash, reason)),
+        }
+    }
+    role.unfit = Some(unfit);
+    guard.store(&role).await?;
+    if left.is_empty() {
+        tracing::warn!(
+            mount = engine.mount,
+            role = %guard.name(),
+            "revoked every key of a role, since the mount is torn down"
+        );
+    }
+    Ok(left)
+}

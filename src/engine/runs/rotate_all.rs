@@ -1,0 +1,329 @@
+//! Rotating every role of a connection.
+//!
+//! A role is done if it was rotated since the run began, whoever did it. In an emergency, which is a grace
+//! period of 0, every key that is older than the run dies with it: superseded ones, and those under leases
+//! of dynamic roles.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::tally::{Ongoing, Tally};
+use super::work::Job;
+use crate::engine::books::{OpenBooks, Purpose, Record};
+use crate::engine::connection::Urgency;
+use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::error::Error;
+use crate::engine::keys::Holdings;
+use crate::engine::leasing;
+use crate::engine::names::{ConnectionName, Nonce, RoleName};
+use crate::engine::role::Role;
+use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::engine::rotation::{revoke_early, rotate_by_hand};
+use crate::openrouter::{self, KeyHash};
+
+/// See the module's page.
+pub(super) struct RotateAll<'a> {
+    run: Ongoing<'a>,
+    connection: &'a ConnectionName,
+    grace: Option<u64>,
+    /// The roles that are not dealt with; `None` before the first pass.
+    roles: Option<BTreeSet<RoleName>>,
+    /// Leases whose keys were ordered before the run began, and not recorded yet when it was looked.
+    old_orders: HashSet<Nonce>,
+    /// How often a role's older keys could not be revoked.
+    tries: BTreeMap<RoleName, u32>,
+    tally: Tally,
+}
+
+/// What has become of a role.
+enum Verdict {
+    /// It has a newer key, and, in an emergency, no older one.
+    Done,
+    /// It has a newer key, or was skipped, but an older one may still work.
+    Undead(String, Option<String>),
+    /// It is left as it is, on purpose.
+    Skipped(String),
+    /// It has no key of its own, or is gone.
+    NotConcerned,
+    /// Nobody wants it any more.
+    Stopped,
+}
+
+impl<'a> RotateAll<'a> {
+    pub(super) fn new(
+        run: Ongoing<'a>,
+        connection: &'a ConnectionName,
+        grace: Option<u64>,
+    ) -> Self {
+        Self {
+            run,
+            connection,
+            grace,
+            roles: None,
+            old_orders: HashSet::new(),
+            tries: BTreeMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn is_emergency(&self) -> bool {
+        self.grace == Some(0)
+    }
+
+    /// Rotates what is left to rotate.
+    async fn rotate(&mut self) -> Result<Option<Error>, Error> {
+        let engine = self.run.engine;
+        let left = match self.roles.take() {
+            Some(roles) => roles,
+            None => {
+                let holdings = Holdings::of(engine).await?;
+                let users = holdings.users_of(self.connection);
+                users.into_iter().cloned().collect()
+            }
+        };
+        self.tally.total = self.tally.total.max(left.len());
+        let (run, grace) = (self.run, self.grace);
+        // Those that have their new key by now, whatever the clock says.
+        let todo = left.clone().into_iter().map(|name| {
+            let is_rotated = self.tries.contains_key(&name);
+            (name, is_rotated)
+        });
+        let todo: Vec<_> = todo.collect();
+        let mut verdicts = stream::iter(todo)
+            .map(|(name, is_rotated)| async move {
+                let verdict = rotate_one(run, &name, grace, is_rotated).await;
+                (name, verdict)
+            })
+            .buffer_unordered(AT_A_TIME);
+        let (mut still, mut again) = (left, None);
+        while let Some((name, verdict)) = verdicts.next().await {
+            let what = name.to_string();
+            let settled = match verdict {
+                Ok(Verdict::Stopped) => false,
+                Ok(Verdict::Done) => {
+                    self.tally.done += 1;
+                    true
+                }
+                Ok(Verdict::NotConcerned) => {
+                    self.tally.total -= 1;
+                    true
+                }
+                Ok(Verdict::Skipped(why)) => {
+                    self.tally.skipped.insert(what.clone(), why);
+                    true
+                }
+                Ok(Verdict::Undead(why, skipped)) => {
+                    self.tally
+                        .skipped
+                        .extend(skipped.map(|why| (what.clone(), why)));
+                    let tries = self.tries.entry(name.clone()).or_default();
+                    *tries += 1;
+                    if *tries < MOST_TRIES {
+                        self.tally.fails(what.clone(), why.clone());
+                        again = again.or(Some(Error::Conflict(why)));
+                        false
+                    } else {
+                        self.tally.give_up(what, why);
+                        still.remove(&name);
+                        continue;
+                    }
+                }
+                Err(reason) => {
+                    let passing = self.tally.failed(what, reason)?;
+                    let is_given_up = passing.is_none();
+                    again = again.or(passing);
+                    if is_given_up {
+                        still.remove(&name);
+                    }
+                    continue;
+                }
+            };
+            if settled {
+                self.tally.succeeded(&what);
+                still.remove(&name);
+            }
+            run.note(&self.tally);
+        }
+        drop(verdicts);
+        self.roles = Some(still);
+        Ok(again)
+    }
+
+    /// Deletes the keys under leases that are older than the run, and waits for those that are being made.
+    async fn end_leases(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
+        let run = self.run;
+        let under_way = self.orders_before(books, true);
+        for (nonce, _) in &under_way {
+            self.old_orders.insert(nonce.clone());
+        }
+        let old: Vec<_> = books
+            .leases
+            .all()
+            .filter(|record| self.is_old(record))
+            .collect();
+        let mut ended = stream::iter(old)
+            .map(|record| async move {
+                let ended = match run.is_on() {
+                    true => leasing::end_early(run.engine, &record.key.nonce).await,
+                    false => Ok(()),
+                };
+                (record.key.key_hash, ended)
+            })
+            .buffer_unordered(AT_A_TIME);
+        let mut again = (!under_way.is_empty()).then(|| {
+            Error::Conflict(format!(
+                "{} keys that were ordered before the run began are being created",
+                under_way.len()
+            ))
+        });
+        while let Some((hash, ended)) = ended.next().await {
+            let what = hash.to_string();
+            match ended {
+                Ok(()) => self.tally.succeeded(&what),
+                Err(reason) => again = self.tally.failed(what, reason)?.or(again),
+            }
+        }
+        Ok(again)
+    }
+
+    fn is_old(&self, record: &Record) -> bool {
+        let asked = record.requester.as_ref();
+        let is_older = asked.is_none_or(|requester| requester.at < self.run.began);
+        record.key.connection == *self.connection
+            && (is_older || self.old_orders.contains(&record.key.nonce))
+    }
+
+    /// Orders through the connection from before the run: those of leases that are under way, or those of
+    /// which nobody knows what came.
+    fn orders_before(&self, books: &OpenBooks, under_way: bool) -> Vec<(Nonce, String)> {
+        let orders = books.intents.announced_before(self.run.began);
+        orders
+            .into_iter()
+            .filter(|(intent, is_in_flight)| {
+                *is_in_flight == under_way && intent.place.connection == *self.connection
+            })
+            // That of a role is seen through under the role's lock.
+            .filter(|(intent, _)| !under_way || intent.purpose == Purpose::Lease)
+            .map(|(intent, _)| (intent.nonce, intent.key_name))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Job for RotateAll<'_> {
+    async fn pass(&mut self) -> Result<Option<Error>, Error> {
+        let books = self.run.engine.books().await?;
+        let mut again = None;
+        if self.is_emergency() {
+            // First: they are many, and each dies by one request.
+            again = self.end_leases(&books).await?;
+        }
+        again = self.rotate().await?.or(again);
+        if self.is_emergency() && again.is_none() {
+            for (_, key_name) in self.orders_before(&books, false) {
+                let why = "its creation was never confirmed; the engine deletes it when nobody can be using it";
+                self.tally.give_up(key_name, why.to_owned());
+            }
+        }
+        Ok(again)
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+}
+
+async fn rotate_one(
+    run: Ongoing<'_>,
+    name: &RoleName,
+    grace: Option<u64>,
+    is_rotated: bool,
+) -> Result<Verdict, Error> {
+    if !run.is_on() {
+        return Ok(Verdict::Stopped);
+    }
+    let guard = run.engine.change(name).await;
+    let mut role = match guard.load().await? {
+        Some(Role::Rotating(role)) => *role,
+        Some(Role::Dynamic(_)) | None => return Ok(Verdict::NotConcerned),
+    };
+    // It may have been waited for.
+    if !run.is_on() {
+        return Ok(Verdict::Stopped);
+    }
+    let mut skipped = None;
+    if role.current.since < run.began && !is_rotated {
+        if let Err(reason) = role.require_lasting(name) {
+            return Ok(Verdict::Skipped(reason.to_string()));
+        }
+        if is_disabled_outside(run.engine, &role).await? {
+            skipped = Some(format!(
+                "its current key {} was disabled at OpenRouter; \"rotate-role/{name}\" replaces it",
+                role.current.hash
+            ));
+        } else {
+            // Whoever gives up waiting for a run does not take it back.
+            let nobody = CancellationToken::new();
+            role = rotate_by_hand(&guard, role, grace, &nobody).await?;
+        }
+    }
+    let undead = match grace {
+        Some(0) => revoke_older(&guard, role, run).await?,
+        _ => None,
+    };
+    Ok(match (undead, skipped) {
+        (Some(why), skipped) => Verdict::Undead(why, skipped),
+        (None, Some(why)) => Verdict::Skipped(why),
+        (None, None) => Verdict::Done,
+    })
+}
+
+/// Whether somebody has pulled the plug: then it is not for a run to give the role another key. Asked of
+/// OpenRouter, since what was found by a comparison can be an hour old.
+async fn is_disabled_outside(engine: &Engine, role: &RotatingRole) -> Result<bool, Error> {
+    match role.unfit.map(|unfit| unfit.reason) {
+        Some(Misfit::Gone | Misfit::Held | Misfit::TornDown) => return Ok(false),
+        Some(Misfit::Disabled) => return Ok(true),
+        Some(Misfit::Outdated) | None => {}
+    }
+    let key = &role.current;
+    let link = engine.links.open(&*engine.storage, &key.connection).await?;
+    match link.client(Urgency::Ordinary).await.key(&key.hash).await {
+        Ok(found) => Ok(found.disabled),
+        Err(openrouter::Error::NotFound { .. }) => Ok(false),
+        Err(reason) => Err(Error::while_doing("the current key cannot be looked up")(
+            reason,
+        )),
+    }
+}
+
+/// Revokes the superseded keys that are older than the run. Returns why one may still work.
+async fn revoke_older(
+    guard: &RoleGuard<'_>,
+    mut role: RotatingRole,
+    run: Ongoing<'_>,
+) -> Result<Option<String>, Error> {
+    let mut left = None;
+    for hash in older(&role, run) {
+        let failure;
+        (role, failure) = revoke_early(guard, role, &hash).await?;
+        left = left.or(failure.map(|why| format!("key {hash} may still work: {why}")));
+    }
+    Ok(left)
+}
+
+fn older(role: &RotatingRole, run: Ongoing<'_>) -> Vec<KeyHash> {
+    let older = role.superseded.iter();
+    // What is held does not work.
+    let older = older.filter(|key| key.since < run.began && !key.stage.is_held());
+    older.map(|key| key.hash.clone()).collect()
+}
+
+/// Roles at a time: more would wait for their turns anyway.
+const AT_A_TIME: usize = 8;
+/// So often the run tries to revoke a role's older keys, over a quarter of an hour. The engine goes on with it
+/// by itself.
+const MOST_TRIES: u32 = 10;

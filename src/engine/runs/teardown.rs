@@ -1,0 +1,285 @@
+//! Tearing a mount down: every key of it is revoked, and none is made, so that it can be disabled and nothing
+//! is left behind. Definitions stay.
+//!
+//! # Expected flow of a pass
+//! 1. It is proved that the teardown is in force and this node in office.
+//! 2. Every role is torn down, and every key under a lease deleted.
+//! 3. Once no key is being made any more, every connection's keys are listed, and those with this mount's mark
+//!    deleted: lost orders, and what nobody has. That this is right is proved before each deletion.
+//! 4. It goes on until no order is open any more: one whose reply was lost may take effect late.
+
+use std::collections::{BTreeMap, HashSet};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+
+use super::tally::{Ongoing, Tally};
+use super::tidy::each_key;
+use super::work::Job;
+use crate::engine::books::OpenBooks;
+use crate::engine::error::Error;
+use crate::engine::keys::{Warrant, mentioned, retire};
+use crate::engine::leasing;
+use crate::engine::names::{CONNECTIONS, ConnectionName, Nonce, RoleName};
+use crate::engine::role::Role;
+use crate::engine::rotation::tear_down;
+use crate::logical::StorageError;
+use crate::openrouter::{KeyHash, ListedKey};
+
+/// See the module's page.
+pub(super) struct Teardown<'a> {
+    run: Ongoing<'a>,
+    /// The roles that are dealt with.
+    done: HashSet<RoleName>,
+    /// What is said of unreadable roles' keys, of which only the hashes are known.
+    mentioned: BTreeMap<KeyHash, ConnectionName>,
+    tally: Tally,
+}
+
+/// The keys of a role that may still work, and why.
+type Left = Vec<(KeyHash, Error)>;
+
+impl<'a> Teardown<'a> {
+    pub(super) fn new(run: Ongoing<'a>) -> Self {
+        Self {
+            run,
+            done: HashSet::new(),
+            mentioned: BTreeMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    async fn end_roles(&mut self) -> Result<Option<Error>, Error> {
+        let (engine, run) = (self.run.engine, self.run);
+        let mut names = Role::names(&*engine.storage).await?;
+        self.tally.total = names.len();
+        names.retain(|name| !self.done.contains(name));
+        let mut ended = stream::iter(names)
+            .map(|name| async move {
+                let left = end_role(run, &name).await;
+                (name, left)
+            })
+            .buffer_unordered(AT_A_TIME);
+        let mut again = None;
+        while let Some((name, left)) = ended.next().await {
+            match left {
+                Ok(None) => {}
+                Ok(Some(left)) => {
+                    let mut is_settled = true;
+                    for (hash, reason) in left {
+                        let passing = self.tally.failed(hash.to_string(), reason)?;
+                        is_settled &= passing.is_none();
+                        again = again.or(passing);
+                    }
+                    if is_settled {
+                        self.tally.succeeded(&format!("role {name}"));
+                        self.done.insert(name);
+                    }
+                }
+                Err(Error::Storage(StorageError::Malformed { .. })) => {
+                    self.note_mentioned(&name).await?;
+                    self.done.insert(name);
+                }
+                Err(reason) => {
+                    again = self.tally.failed(format!("role {name}"), reason)?.or(again);
+                }
+            }
+            self.tally.done = self.done.len();
+            run.note(&self.tally);
+        }
+        Ok(again)
+    }
+
+    /// An unreadable role's keys cannot be told from its entry, but their hashes can.
+    async fn note_mentioned(&mut self, name: &RoleName) -> Result<(), Error> {
+        let value = self.run.engine.storage.get(&name.key()).await?;
+        let (hashes, connections) = mentioned(&value.unwrap_or_default());
+        let through = connections.first().cloned().unwrap_or_default();
+        let keys = hashes.into_iter().map(|hash| (hash, through.clone()));
+        self.mentioned.extend(keys);
+        Ok(())
+    }
+
+    async fn end_leases(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
+        let run = self.run;
+        let records: Vec<_> = books.leases.all().collect();
+        let mut ended = stream::iter(records)
+            .map(|record| async move {
+                let ended = match run.is_on() {
+                    true => leasing::end_early(run.engine, &record.key.nonce).await,
+                    false => Ok(()),
+                };
+                (record.key.key_hash, ended)
+            })
+            .buffer_unordered(AT_A_TIME);
+        let mut again = None;
+        while let Some((hash, ended)) = ended.next().await {
+            let what = hash.to_string();
+            match ended {
+                Ok(()) => self.tally.succeeded(&what),
+                Err(reason) => again = again.or(self.tally.failed(what, reason)?),
+            }
+        }
+        Ok(again)
+    }
+
+    /// Deletes what is left of the mount's keys at OpenRouter, whatever storage knows of them.
+    async fn sweep(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
+        let engine = self.run.engine;
+        let mut again = None;
+        for (hash, connection) in std::mem::take(&mut self.mentioned) {
+            again = again.or(self.end_key(books, &connection, &hash, None).await?);
+        }
+        let names = engine.storage.list(CONNECTIONS).await?;
+        for name in names
+            .iter()
+            .filter_map(|name| ConnectionName::parse(name).ok())
+        {
+            let what = format!("connection {name}");
+            match self.marked_keys(&name).await {
+                Ok(marked) => {
+                    self.tally.succeeded(&what);
+                    for (hash, nonce) in marked {
+                        again = again.or(self.end_key(books, &name, &hash, Some(&nonce)).await?);
+                    }
+                }
+                Err(reason) => again = again.or(self.tally.failed(what, reason)?),
+            }
+        }
+        Ok(again)
+    }
+
+    /// The keys of this mount, by their marks, that a connection sees.
+    async fn marked_keys(
+        &mut self,
+        connection: &ConnectionName,
+    ) -> Result<Vec<(KeyHash, Nonce)>, Error> {
+        let engine = self.run.engine;
+        let link = engine.links.open(&*engine.storage, connection).await?;
+        let (mut marked, mut unreadable) = (Vec::new(), Vec::new());
+        // Without a UUID of its own a mount cannot tell its keys from others'.
+        let is_ours = |nonce: &Nonce| {
+            let origin = nonce.origin();
+            !engine.mount.is_empty() && origin.is_some_and(|it| it.is_of_mount(&engine.mount))
+        };
+        let mut visit = |key: ListedKey| {
+            let Some(nonce) = Nonce::of_key_name(&key.name).filter(is_ours) else {
+                return;
+            };
+            match key.hash {
+                Some(hash) => marked.push((hash, nonce)),
+                None => unreadable.push(key.name),
+            }
+        };
+        each_key(&link, &mut visit).await?;
+        for name in unreadable {
+            let why = "OpenRouter does not tell its hash".to_owned();
+            self.tally.give_up(name, why);
+        }
+        Ok(marked)
+    }
+
+    async fn end_key(
+        &mut self,
+        books: &OpenBooks,
+        connection: &ConnectionName,
+        hash: &KeyHash,
+        nonce: Option<&Nonce>,
+    ) -> Result<Option<Error>, Error> {
+        let (engine, began) = (self.run.engine, self.run.began);
+        let storage = &*engine.storage;
+        if !self.run.is_on() {
+            return Ok(None);
+        }
+        // A teardown that another node has seen cancelled is not carried on by this one.
+        let Some(proof) = engine.runs().prove_torn_down(storage, began).await? else {
+            return Ok(None);
+        };
+        let retired = retire(engine, connection, hash, Warrant::TornDown(&proof)).await;
+        let what = hash.to_string();
+        let again = match retired {
+            Ok(_) => {
+                self.tally.succeeded(&what);
+                // The key of an order of which nobody knew what came.
+                if let Some(nonce) = nonce.filter(|nonce| books.intents.is_known(nonce)) {
+                    books.intents.strike(storage, nonce).await?;
+                }
+                None
+            }
+            Err(reason) => self.tally.failed(what, reason)?,
+        };
+        if again.is_some() && nonce.is_none() {
+            self.mentioned.insert(hash.clone(), connection.clone());
+        }
+        Ok(again)
+    }
+
+    /// Orders that are open: keys that may come to be alive.
+    fn note_open_orders(&mut self, books: &OpenBooks) -> Option<Error> {
+        let open = books.intents.all();
+        for (intent, _) in &open {
+            // By name: nobody knows their hashes.
+            let why = UNCONFIRMED.to_owned();
+            self.tally.fails(intent.key_name.clone(), why);
+        }
+        (!open.is_empty()).then(|| {
+            Error::Conflict(format!(
+                "{} keys were ordered, and it is not known yet what came of that",
+                open.len()
+            ))
+        })
+    }
+}
+
+#[async_trait]
+impl Job for Teardown<'_> {
+    async fn pass(&mut self) -> Result<Option<Error>, Error> {
+        let (engine, began) = (self.run.engine, self.run.began);
+        let books = engine.books().await?;
+        let storage = &*engine.storage;
+        if engine
+            .runs()
+            .prove_torn_down(storage, began)
+            .await?
+            .is_none()
+        {
+            return Ok(None);
+        }
+        // Before anything is listed: what is made now is in a role's entry, or under a lease, when it is not
+        // under way any more.
+        let orders = books.intents.all();
+        let is_quiet = orders.iter().all(|(_, is_in_flight)| !is_in_flight);
+        let mut again = self.end_roles().await?;
+        again = self.end_leases(&books).await?.or(again);
+        if again.is_none() && is_quiet && self.run.is_on() {
+            again = self.sweep(&books).await?;
+        }
+        let open = self.note_open_orders(&books);
+        Ok(again.or(open))
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+}
+
+/// `None` when nobody wants it any more.
+async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Error> {
+    if !run.is_on() {
+        return Ok(None);
+    }
+    let guard = run.engine.change(name).await;
+    let role = guard.load().await?;
+    // It may have been waited for: keys that were made after the teardown was cancelled are somebody's.
+    if !run.is_on() {
+        return Ok(None);
+    }
+    Ok(Some(match role {
+        Some(Role::Rotating(role)) => tear_down(&guard, *role).await?,
+        Some(Role::Dynamic(_)) | None => Left::new(),
+    }))
+}
+
+/// Roles or keys at a time: more would wait for their turns anyway.
+const AT_A_TIME: usize = 8;
+const UNCONFIRMED: &str = "it was ordered, and it is not known yet whether there is such a key";

@@ -1,0 +1,287 @@
+//! Removing keys that are this mount's by their marks, and that nobody has: first they are listed, then
+//! those that were listed are deleted, one by one, each after the proof that it is still nobody's.
+//!
+//! A key with the mark of a rotating role is not for tidying up: the comparison with OpenRouter takes it in as
+//! superseded, since somebody may use it. Where it cannot be told whose a key is, nothing is listed at all.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+
+use super::tally::{Ongoing, Tally, passes_by_itself};
+use super::work::Job;
+use crate::engine::books::{Work, in_words};
+use crate::engine::connection::{Link, Urgency};
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::keys::{Holdings, Owner, Warrant, prove_unclaimed, retire};
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::role::Role;
+use crate::logical::StorageError;
+use crate::openrouter::{self, KeyHash, ListedKey};
+
+/// Lists what would be removed.
+pub(super) struct DryRun<'a> {
+    run: Ongoing<'a>,
+    connection: &'a ConnectionName,
+    keys: BTreeMap<KeyHash, String>,
+    more: usize,
+    tally: Tally,
+}
+
+/// A key that nobody has, with the role whose mark it bears, if there is such a role.
+struct Stray {
+    hash: KeyHash,
+    name: String,
+    marked_for: Option<RoleName>,
+}
+
+impl<'a> DryRun<'a> {
+    pub(super) fn new(run: Ongoing<'a>, connection: &'a ConnectionName) -> Self {
+        Self {
+            run,
+            connection,
+            keys: BTreeMap::new(),
+            more: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Stray>, Error> {
+        let engine = self.run.engine;
+        // Those that this one does not know are perhaps its own.
+        if let Some(copies) = engine.board.copies() {
+            return Err(Error::Invalid(in_words(&copies)));
+        }
+        let holdings = Holdings::of(engine).await?;
+        require_readable(&holdings)?;
+        let link = engine.links.open(&*engine.storage, self.connection).await?;
+        let mut strays = Vec::new();
+        let mut visit = |key: ListedKey| {
+            if holdings.owner(key.hash.as_ref(), &key.name) != Owner::Stray {
+                return;
+            }
+            let report = key.report();
+            let marked_for = holdings.marked_for(&key.name).cloned();
+            strays.extend(key.hash.map(|hash| Stray {
+                hash,
+                name: report.name,
+                marked_for,
+            }));
+        };
+        each_key(&link, &mut visit).await?;
+        // What came into service, or was ordered, meanwhile is known now.
+        let later = Holdings::of(engine).await?;
+        require_readable(&later)?;
+        strays.retain(|stray| later.owner(Some(&stray.hash), &stray.name) == Owner::Stray);
+        Ok(strays)
+    }
+
+    async fn look(&mut self) -> Result<(), Error> {
+        let engine = self.run.engine;
+        let mut keys = BTreeMap::new();
+        for stray in self.list().await? {
+            if !is_of_rotating_role(engine, stray.marked_for.as_ref()).await? {
+                keys.insert(stray.hash, stray.name);
+            }
+        }
+        self.more = keys.len().saturating_sub(MOST_LISTED);
+        self.keys = keys.into_iter().take(MOST_LISTED).collect();
+        self.tally.total = self.keys.len();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Job for DryRun<'_> {
+    async fn pass(&mut self) -> Result<Option<Error>, Error> {
+        match self.look().await {
+            Ok(()) => Ok(None),
+            Err(reason @ Error::Storage(StorageError::ReadOnly)) => Err(reason),
+            Err(reason) if passes_by_itself(&reason) => Ok(Some(reason)),
+            Err(reason) => {
+                self.tally.refusal = Some(reason.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    fn work(&self) -> Option<Work> {
+        Some(Work::Tidy {
+            dry_run: true,
+            keys: self.keys.clone(),
+            more: self.more,
+        })
+    }
+}
+
+/// Deletes what was listed.
+pub(super) struct Removal<'a> {
+    run: Ongoing<'a>,
+    connection: &'a ConnectionName,
+    left: Vec<KeyHash>,
+    tally: Tally,
+}
+
+/// What has become of a key.
+enum Removed {
+    /// It is gone.
+    Gone,
+    /// It is left as it is, on purpose.
+    Kept(String),
+    /// Nobody wants it any more.
+    Stopped,
+}
+
+impl<'a> Removal<'a> {
+    pub(super) fn new(
+        run: Ongoing<'a>,
+        connection: &'a ConnectionName,
+        keys: BTreeMap<KeyHash, String>,
+    ) -> Self {
+        let left: Vec<_> = keys.into_keys().collect();
+        let tally = Tally::of(left.len());
+        Self {
+            run,
+            connection,
+            left,
+            tally,
+        }
+    }
+}
+
+#[async_trait]
+impl Job for Removal<'_> {
+    async fn pass(&mut self) -> Result<Option<Error>, Error> {
+        let (run, connection) = (self.run, self.connection);
+        let left = std::mem::take(&mut self.left);
+        let mut removed = stream::iter(left)
+            .map(|hash| async move {
+                let removed = remove(run, connection, &hash).await;
+                (hash, removed)
+            })
+            .buffer_unordered(AT_A_TIME);
+        let mut again = None;
+        while let Some((hash, removed)) = removed.next().await {
+            let what = hash.to_string();
+            match removed {
+                Ok(Removed::Stopped) => self.left.push(hash),
+                Ok(Removed::Gone) => {
+                    self.tally.succeeded(&what);
+                    self.tally.done += 1;
+                }
+                Ok(Removed::Kept(why)) => {
+                    self.tally.succeeded(&what);
+                    self.tally.skipped.insert(what, why);
+                }
+                Err(reason) => {
+                    let passing = self.tally.failed(what, reason)?;
+                    if passing.is_some() {
+                        self.left.push(hash);
+                    }
+                    again = again.or(passing);
+                }
+            }
+            run.note(&self.tally);
+        }
+        Ok(again)
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+}
+
+async fn remove(
+    run: Ongoing<'_>,
+    connection: &ConnectionName,
+    hash: &KeyHash,
+) -> Result<Removed, Error> {
+    if !run.is_on() {
+        return Ok(Removed::Stopped);
+    }
+    let engine = run.engine;
+    let link = engine.links.open(&*engine.storage, connection).await?;
+    let found = link.client(Urgency::Ordinary).await.look_up(hash).await;
+    // Not by the name that was listed: whoever renames a key may have taken it for something.
+    let name = match found {
+        Ok(key) => key.name,
+        Err(openrouter::Error::NotFound { .. }) => return Ok(Removed::Gone),
+        Err(reason) => return Err(Error::while_doing("the key cannot be looked up")(reason)),
+    };
+    let holdings = Holdings::of(engine).await?;
+    if let Err(reason) = require_readable(&holdings) {
+        return Ok(Removed::Kept(reason.to_string()));
+    }
+    let marked_for = holdings.marked_for(&name);
+    if is_of_rotating_role(engine, marked_for).await? {
+        return Ok(Removed::Kept("it bears the mark of a role".to_owned()));
+    }
+    let unclaimed = match prove_unclaimed(engine, connection, hash, &name, marked_for).await {
+        Ok(unclaimed) if unclaimed.owner == Owner::Stray => unclaimed,
+        Ok(unclaimed) => return Ok(Removed::Kept(format!("it is {}", unclaimed.owner))),
+        Err(Error::Conflict(reason)) => return Ok(Removed::Kept(reason)),
+        Err(reason) => return Err(reason),
+    };
+    retire(engine, connection, hash, Warrant::Ordered(&unclaimed)).await?;
+    tracing::warn!(
+        mount = engine.mount,
+        key_hash = %hash,
+        "removed a key of this mount that nobody has"
+    );
+    Ok(Removed::Gone)
+}
+
+/// Nobody can tell which keys are those of an unreadable role.
+fn require_readable(holdings: &Holdings) -> Result<(), Error> {
+    match holdings.unreadable.first() {
+        None => Ok(()),
+        Some(name) => Err(Error::Invalid(format!(
+            "{} roles are unreadable, {name} for one, and it cannot be told which keys are theirs",
+            holdings.unreadable.len()
+        ))),
+    }
+}
+
+async fn is_of_rotating_role(engine: &Engine, name: Option<&RoleName>) -> Result<bool, Error> {
+    let Some(name) = name else {
+        return Ok(false);
+    };
+    let role = Role::load(&*engine.storage, name).await?;
+    Ok(matches!(role, Some(Role::Rotating(_))))
+}
+
+/// Visits every key that a connection sees, in every workspace.
+///
+/// # Errors
+/// OpenRouter's: then not all were visited.
+pub(super) async fn each_key(
+    link: &Link,
+    visit: &mut (impl FnMut(ListedKey) + Send),
+) -> Result<(), Error> {
+    let listing = |reason| Error::while_doing("keys cannot be listed")(reason);
+    let ids = link.client(Urgency::Ordinary).await.workspace_ids().await;
+    let mut workspaces: Vec<_> = ids.map_err(listing)?.into_iter().map(Some).collect();
+    if workspaces.is_empty() {
+        workspaces.push(None);
+    }
+    for workspace in workspaces {
+        let turn = link.client(Urgency::Ordinary).await;
+        let listed = turn.each_key(workspace.as_ref(), |key| {
+            visit(key);
+            Ok(())
+        });
+        listed.await.map_err(listing)?;
+    }
+    Ok(())
+}
+
+/// They are all in one entry.
+const MOST_LISTED: usize = 1_000;
+/// Keys at a time: more would wait for their turns anyway.
+const AT_A_TIME: usize = 8;

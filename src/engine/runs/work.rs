@@ -1,0 +1,179 @@
+//! Going on with a run until it is over.
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::rotate_all::RotateAll;
+use super::tally::{Ongoing, Tally};
+use super::teardown::Teardown;
+use super::tidy::{DryRun, Removal};
+use crate::engine::books::{Outcome, Run, Work};
+use crate::engine::clock::after;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::events;
+use crate::engine::names::RunId;
+use crate::engine::retry::delay;
+use crate::engine::role::Role;
+use crate::logical::StorageError;
+
+/// A job that is done in passes.
+#[async_trait]
+pub(super) trait Job: Send {
+    /// Tries each thing once that is left to do. Returns why one of them is to be tried again; `None`
+    /// when nothing is.
+    ///
+    /// # Errors
+    /// Storage's own: the run begins at its beginning again.
+    async fn pass(&mut self) -> Result<Option<Error>, Error>;
+
+    /// How far it is.
+    fn tally(&mut self) -> &mut Tally;
+
+    /// What the run is to be stored as, if that is not what was ordered.
+    fn work(&self) -> Option<Work> {
+        None
+    }
+}
+
+/// Goes on with a run, as the keeper's task, and returns when to look at it again; `None` when it is over.
+///
+/// # Errors
+/// Storage's own: it is to be tried again.
+pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Error> {
+    engine.books().await?;
+    let runs = engine.runs();
+    let Some(_worker) = runs.try_work(id) else {
+        return Ok(Some(after(engine.now(), LOOK_AGAIN)));
+    };
+    {
+        // As a successor would find it: an earlier store may have done something else than it was answered.
+        let _held = runs.lock(id).await;
+        match runs.reload(&*engine.storage, id).await {
+            Err(reason @ StorageError::Malformed { .. }) => {
+                tracing::error!(mount = engine.mount, %reason, "a run is left alone");
+                return Ok(None);
+            }
+            read => read?,
+        };
+    }
+    while let Some(run) = runs.get(id) {
+        if run.is_going_on() {
+            carry_out(engine, id, run).await?;
+        } else {
+            if run.cancelled().is_some() {
+                serve_again(engine).await?;
+            }
+            return Ok(None);
+        }
+        if engine.keeper.is_stopping() {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+async fn carry_out(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
+    let began = run.began;
+    let ongoing = Ongoing { engine, id, began };
+    let mut job: Box<dyn Job + '_> = match (id, run.work) {
+        (RunId::RotateAll(connection), Work::RotateAll { grace }) => {
+            Box::new(RotateAll::new(ongoing, connection, grace))
+        }
+        (RunId::Tidy(connection), Work::Tidy { dry_run: true, .. }) => {
+            Box::new(DryRun::new(ongoing, connection))
+        }
+        (RunId::Tidy(connection), Work::Tidy { keys, .. }) => {
+            Box::new(Removal::new(ongoing, connection, keys))
+        }
+        (RunId::Teardown, Work::Teardown { .. }) => Box::new(Teardown::new(ongoing)),
+        (id, _) => {
+            tracing::error!(mount = engine.mount, run = %id, "an entry is not what its name says");
+            return finish(ongoing, Outcome::default(), None).await;
+        }
+    };
+    let mut attempts = 0;
+    loop {
+        job.tally().begin_pass();
+        let again = job.pass().await?;
+        job.tally().end_pass();
+        ongoing.note(job.tally());
+        if !ongoing.is_on() {
+            return Ok(());
+        }
+        let Some(reason) = again else { break };
+        attempts += 1;
+        tracing::warn!(
+            mount = engine.mount,
+            run = %id,
+            attempts,
+            %reason,
+            "a run is not over yet, what is left is tried again"
+        );
+        pause(ongoing, attempts, &reason).await;
+        if !ongoing.is_on() {
+            return Ok(());
+        }
+    }
+    let outcome = job.tally().outcome();
+    finish(ongoing, outcome, job.work()).await
+}
+
+async fn pause(ongoing: Ongoing<'_>, attempts: u32, reason: &Error) {
+    let Ongoing { engine, .. } = ongoing;
+    let wait = delay(attempts, reason, &*engine.randomness);
+    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+    let until = engine.now().checked_add(wait).unwrap_or(Timestamp::MAX);
+    loop {
+        let changed = engine.runs().changed();
+        if engine.now() >= until || !ongoing.is_on() {
+            return;
+        }
+        tokio::select! {
+            () = engine.clock.sleep_until(until) => {}
+            () = changed => {}
+        }
+    }
+}
+
+/// Stores that the run is over, unless somebody has taken it back, or its place.
+async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> Result<(), Error> {
+    let Ongoing { engine, id, began } = ongoing;
+    let runs = engine.runs();
+    {
+        let _held = runs.lock(id).await;
+        let Some(mut run) = runs.get(id).filter(|_| runs.goes_on(id, began)) else {
+            return Ok(());
+        };
+        run.ended = Some(engine.now());
+        run.outcome = outcome.clone();
+        if let Some(work) = work {
+            run.work = work;
+        }
+        runs.store(&*engine.storage, id, run).await?;
+    }
+    tracing::warn!(
+        mount = engine.mount,
+        run = %id,
+        total = outcome.total,
+        done = outcome.done,
+        skipped = outcome.skipped.count,
+        left = outcome.left.count,
+        "a run is over"
+    );
+    events::run_over(engine, id, &outcome).await;
+    Ok(())
+}
+
+/// The teardown was taken back: each role is looked after again, which makes new keys where rotation is
+/// automated.
+async fn serve_again(engine: &Engine) -> Result<(), Error> {
+    for name in Role::names(&*engine.storage).await? {
+        // Should one not be readable, the keeper has been told.
+        let _ = engine.schedule(&name).await;
+    }
+    Ok(())
+}
+
+/// In seconds: somebody is at it already.
+const LOOK_AGAIN: u64 = 5;

@@ -1,0 +1,86 @@
+//! What differs of the key of a lease, confirmed by hash under the lock of the lease, and put right.
+
+use super::pass::Pass;
+use super::report::report;
+use crate::engine::books::{Drift, Record};
+use crate::engine::connection::Urgency;
+use crate::engine::error::Error;
+use crate::engine::keys::{seen, sees_another};
+use crate::engine::task::Task;
+use crate::openrouter::Key;
+
+/// Asks OpenRouter about the key of a lease.
+///
+/// # Errors
+/// OpenRouter's and storage's: it is still doubtful then.
+pub(super) async fn settle(
+    pass: &Pass<'_>,
+    doubtful: &Record,
+    sees_the_account: bool,
+) -> Result<(), Error> {
+    let lease = pass.books.leases.lock(&doubtful.key.nonce).await;
+    // It may have ended since the listing.
+    let Some(record) = lease.record() else {
+        return Ok(());
+    };
+    let hash = &record.key.key_hash;
+    if let Some(key) = seen(&pass.link, hash).await? {
+        return compare(pass, &record, &key).await;
+    }
+    let Pass {
+        engine,
+        connection,
+        link,
+        ..
+    } = pass;
+    if !sees_the_account && !sees_another(engine, link, connection, hash).await? {
+        return Ok(());
+    }
+    lease.end(&*engine.storage).await?;
+    let task = Task::Lapse(record.key.nonce.clone());
+    engine.keeper.forget(&task);
+    let message = "the key of a lease is gone at OpenRouter; the lease's place is free again";
+    report(pass, &record.key.role, Drift::LeasedKeyGone, hash, message).await;
+    Ok(())
+}
+
+async fn compare(pass: &Pass<'_>, record: &Record, key: &Key) -> Result<(), Error> {
+    let (board, role) = (&pass.engine.board, &record.key.role);
+    if key.disabled && board.is_news(&key.hash, Drift::LeasedKeyDisabled, "") {
+        let message = "somebody has disabled the key of a lease at OpenRouter";
+        report(pass, role, Drift::LeasedKeyDisabled, &key.hash, message).await;
+    }
+    let granted = record
+        .granted
+        .filter(|granted| !key.limits.agree_with(granted));
+    if let Some(limits) = granted {
+        let turn = pass.link.client(Urgency::Ordinary).await;
+        let applied = turn.update_limits(&key.hash, &limits).await;
+        drop(turn);
+        applied.map_err(Error::while_doing(
+            "limits that somebody changed at OpenRouter cannot be applied again",
+        ))?;
+        let message = format!(
+            "somebody has changed the limits of a lease's key at OpenRouter, to {}; what was granted \
+             is applied again",
+            key.limits
+        );
+        report(pass, role, Drift::LimitsChanged, &key.hash, message).await;
+    }
+    if !record.key.nonce.marks(&key.name) && board.is_news(&key.hash, Drift::KeyRenamed, &key.name)
+    {
+        let message = "somebody has renamed the key of a lease at OpenRouter; it stays managed";
+        report(pass, role, Drift::KeyRenamed, &key.hash, message).await;
+    }
+    let elsewhere = key.workspace_id.as_ref().filter(|now| {
+        let was = record.workspace_id.as_ref();
+        was.is_some_and(|was| was != *now)
+    });
+    if let Some(now) = elsewhere
+        && board.is_news(&key.hash, Drift::KeyMoved, now.as_str())
+    {
+        let message = format!("somebody has moved the key of a lease to the workspace {now}");
+        report(pass, role, Drift::KeyMoved, &key.hash, message).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Going through the keys at a place, and what differs there from what is expected. It is only a reason
+//! to look closer: a listing is no snapshot, and what is expected may have changed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::pass::Pass;
+use crate::engine::books::{
+    Drift, Expectations, Expected, OUTLIVED, OpenBooks, Owner, Part, Record,
+};
+use crate::engine::clock::after;
+use crate::engine::connection::Urgency;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::names::{Nonce, Origin, Place, RoleName};
+use crate::engine::role::rotating::Misfit;
+use crate::openrouter::{Key, KeyHash, ListedKey, WorkspaceId};
+
+/// What is doubtful about a role.
+#[derive(Default)]
+pub(super) struct Doubts {
+    /// Its keys that are not as they should be, or were not listed.
+    pub(super) keys: BTreeSet<KeyHash>,
+    /// Keys that it is said to have, and that it is not known to have.
+    pub(super) unknown: Vec<Key>,
+    /// Which workspace the listed one is, if some key has told.
+    pub(super) workspace_id: Option<WorkspaceId>,
+}
+
+/// What a listing has shown.
+#[derive(Default)]
+pub(super) struct Listed {
+    /// By role, what is doubtful about it.
+    pub(super) roles: BTreeMap<RoleName, Doubts>,
+    /// Leases whose keys are not as they should be, or were not listed.
+    pub(super) leases: Vec<Record>,
+    /// Keys of this mount's that were made since the work began, and not by this instance.
+    pub(super) foreign: Vec<Key>,
+    /// Keys of this mount's that belong to no role.
+    pub(super) strays: BTreeMap<KeyHash, String>,
+    /// Whether a key was listed that this mount manages.
+    pub(super) sees_the_account: bool,
+}
+
+/// Lists a place.
+///
+/// # Errors
+/// OpenRouter's.
+pub(super) async fn list(
+    pass: &Pass<'_>,
+    place: &Place,
+    expected: &Expectations,
+) -> Result<Listed, Error> {
+    let mut walk = Walk::of(pass, place, expected);
+    let turn = pass.link.client(Urgency::Ordinary).await;
+    turn.each_key(place.workspace_id.as_ref(), |key| walk.visit(key))
+        .await
+        .map_err(Error::while_doing("keys cannot be compared"))?;
+    Ok(walk.end())
+}
+
+struct Walk<'a> {
+    pass: &'a Pass<'a>,
+    expected: &'a Expectations,
+    /// Keys of roles that were not listed yet where they should be.
+    unlisted: HashMap<&'a KeyHash, Vec<&'a RoleName>>,
+    /// The leases through this connection.
+    leases: HashMap<KeyHash, Record>,
+    unlisted_leases: BTreeSet<KeyHash>,
+    workspace_id: Option<WorkspaceId>,
+    listed: Listed,
+}
+
+impl<'a> Walk<'a> {
+    fn of(pass: &'a Pass<'_>, place: &Place, expected: &'a Expectations) -> Walk<'a> {
+        let mut unlisted = HashMap::<_, Vec<_>>::new();
+        for (hash, holders) in &expected.keys {
+            for (name, key) in holders {
+                if key.place == *place && !is_known_to_be_gone(key) {
+                    unlisted.entry(hash).or_default().push(name);
+                }
+            }
+        }
+        let leases = pass.books.leases.all();
+        let leases = leases.filter(|record| record.key.connection == *pass.connection);
+        let leases: HashMap<_, _> = leases
+            .map(|record| (record.key.key_hash.clone(), record))
+            .collect();
+        let here = leases.values().filter(|record| record.place() == *place);
+        Walk {
+            pass,
+            expected,
+            unlisted,
+            unlisted_leases: here.map(|record| record.key.key_hash.clone()).collect(),
+            leases,
+            workspace_id: None,
+            listed: Listed::default(),
+        }
+    }
+
+    fn visit(&mut self, listed: ListedKey) -> Result<(), crate::openrouter::Error> {
+        let Some(hash) = listed.hash.clone() else {
+            return Ok(());
+        };
+        if let Some(holders) = self.expected.keys.get(&hash) {
+            self.unlisted.remove(&hash);
+            self.listed.sees_the_account = true;
+            if let Ok(key) = listed.read() {
+                self.compare(holders, &key);
+            }
+            return Ok(());
+        }
+        if let Some(record) = self.leases.get(&hash) {
+            self.unlisted_leases.remove(&hash);
+            self.listed.sees_the_account = true;
+            if let Ok(key) = listed.read() {
+                if differs_from_record(self.pass.engine, record, &key) {
+                    self.listed.leases.push(record.clone());
+                }
+                self.workspace_id = key.workspace_id;
+            }
+            return Ok(());
+        }
+        if self.expected.known.contains(&hash) {
+            return Ok(());
+        }
+        self.visit_unknown(listed)
+    }
+
+    fn compare(&mut self, holders: &[(RoleName, Expected)], key: &Key) {
+        let board = &self.pass.engine.board;
+        for (name, expected) in holders {
+            let is_here = match (&expected.place.workspace_id, &key.workspace_id) {
+                (Some(expected), Some(reported)) => expected == reported,
+                _ => true,
+            };
+            if expected.name == key.name {
+                board.is_over(&key.hash, Drift::KeyRenamed);
+            }
+            if differs(expected, key) || !is_here {
+                let doubts = self.listed.roles.entry(name.clone()).or_default();
+                doubts.keys.insert(key.hash.clone());
+            }
+        }
+        self.workspace_id.clone_from(&key.workspace_id);
+    }
+
+    /// A key that nobody is known to have.
+    fn visit_unknown(&mut self, listed: ListedKey) -> Result<(), crate::openrouter::Error> {
+        let (engine, books) = (self.pass.engine, &self.pass.books);
+        let Some((nonce, origin)) = origin_of(engine, books, &listed.name) else {
+            return Ok(());
+        };
+        let key = listed.read()?;
+        if is_foreign(engine, books, &nonce, key.created_at) {
+            self.listed.foreign.push(key);
+            return Ok(());
+        }
+        match engine.register.owner(&origin) {
+            Owner::Rotating(name) => {
+                let doubts = self.listed.roles.entry(name).or_default();
+                doubts.unknown.push(key);
+            }
+            Owner::Unknown => {}
+            Owner::Dynamic(_) | Owner::Nobody => {
+                self.listed.strays.insert(key.hash, key.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Listed {
+        for (hash, names) in self.unlisted {
+            for name in names {
+                let doubts = self.listed.roles.entry(name.clone()).or_default();
+                doubts.keys.insert(hash.clone());
+            }
+        }
+        for hash in self.unlisted_leases {
+            self.listed.leases.extend(self.leases.remove(&hash));
+        }
+        for doubts in self.listed.roles.values_mut() {
+            doubts.workspace_id.clone_from(&self.workspace_id);
+        }
+        self.listed
+    }
+}
+
+fn is_known_to_be_gone(expected: &Expected) -> bool {
+    let gone = Some(Misfit::Gone);
+    matches!(expected.part, Part::Current { unfit, .. } if unfit == gone)
+}
+
+/// Whether a key of a role is not as it should be.
+fn differs(expected: &Expected, key: &Key) -> bool {
+    if expected.name != key.name {
+        return true;
+    }
+    match expected.part {
+        Part::Current { limits, unfit } => {
+            let known_not_to_work = unfit.is_some_and(Misfit::is_dead);
+            key.disabled != known_not_to_work
+                || limits.is_some_and(|granted| !key.limits.agree_with(&granted))
+        }
+        Part::Superseded { disabled_outside } => key.disabled != disabled_outside,
+        Part::Held => !key.disabled,
+        Part::Changing => false,
+    }
+}
+
+fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
+    if !key.disabled {
+        engine.board.is_over(&key.hash, Drift::LeasedKeyDisabled);
+    }
+    let limits_differ = record
+        .granted
+        .is_some_and(|granted| !key.limits.agree_with(&granted));
+    let is_elsewhere = record.workspace_id.is_some() && record.workspace_id != key.workspace_id;
+    key.disabled || limits_differ || is_elsewhere || !record.key.nonce.marks(&key.name)
+}
+
+/// Whether a key of this mount's was made since the work began, and not by this instance. One that was
+/// made in the first minutes counts as older: clocks differ, and a leader that was deposed goes on for a
+/// while.
+pub(super) fn is_foreign(
+    engine: &Engine,
+    books: &OpenBooks,
+    nonce: &Nonce,
+    created_at: Option<Timestamp>,
+) -> bool {
+    let certain = after(books.since, OUTLIVED);
+    !engine.series.has(nonce) && created_at.is_some_and(|created| created > certain)
+}
+
+/// Which role of this mount a key of that name is said to be of; `None` for what is not this mount's,
+/// or is spoken for. Without a UUID of its own a mount cannot tell its keys from others'.
+pub(super) fn origin_of(
+    engine: &Engine,
+    books: &OpenBooks,
+    key_name: &str,
+) -> Option<(Nonce, Origin)> {
+    let nonce = Nonce::of_key_name(key_name)?;
+    let origin = nonce.origin()?;
+    let ours = !engine.mount.is_empty() && origin.is_of_mount(&engine.mount);
+    let spoken_for = || books.intents.is_known(&nonce) || books.leases.living(&nonce).is_some();
+    (ours && !spoken_for()).then_some((nonce, origin))
+}

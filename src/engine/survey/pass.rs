@@ -1,0 +1,194 @@
+//! One comparison of a connection, and when the next one is due.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+
+use super::guardrails::compare_assignments;
+use super::listing::{Doubts, list};
+use super::{leases, roles, unknown};
+use crate::engine::books::{BegunPass, Expectations, OpenBooks};
+use crate::engine::clock::{after, seconds_until};
+use crate::engine::connection::Link;
+use crate::engine::context::Engine;
+use crate::engine::error::Error;
+use crate::engine::names::{ConnectionName, Place, RoleName};
+use crate::engine::task::Task;
+
+/// One connection, while it is compared.
+pub(super) struct Pass<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) books: OpenBooks,
+    pub(super) connection: &'a ConnectionName,
+    pub(super) link: Link,
+}
+
+/// Has the keeper compare these connections from now on.
+pub fn begin(engine: &Engine, connections: impl IntoIterator<Item = ConnectionName>) {
+    engine.passes.clear();
+    for connection in connections {
+        engine.keeper.now(Task::Reconcile(connection));
+    }
+}
+
+/// Has the keeper compare a connection whose interval was just written: an interval from now, or never.
+/// A comparison that has begun, or was never made, comes first.
+pub fn plan(engine: &Engine, connection: &ConnectionName, interval: u64) {
+    let task = Task::Reconcile(connection.clone());
+    if engine.passes.of(connection).is_some() {
+        return;
+    }
+    if engine.board.last_compared(connection).is_none() {
+        engine.keeper.now(task);
+    } else if interval == 0 {
+        engine.keeper.forget(&task);
+    } else {
+        engine.keeper.plan(task, after(engine.now(), interval));
+    }
+}
+
+/// Compares what was not compared yet of a connection, and returns when that is due again; `None` when it
+/// is not.
+///
+/// # Errors
+/// OpenRouter's and storage's. What was not compared because of them is compared when this is called
+/// again.
+pub async fn reconcile(
+    engine: &Engine,
+    connection: &ConnectionName,
+) -> Result<Option<Timestamp>, Error> {
+    let link = match engine.links.open(&*engine.storage, connection).await {
+        // Its keys were left to themselves, by force.
+        Err(Error::Missing(_)) => {
+            engine.passes.end(connection);
+            engine.board.forget_connection(connection);
+            return Ok(None);
+        }
+        link => link?,
+    };
+    for name in engine.register.unread() {
+        // What is read under the lock is in the register then.
+        let _ = engine.tend(&name).await.load().await;
+    }
+    let interval = link.reconcile_interval();
+    let pass = Pass {
+        engine,
+        books: engine.books().await?,
+        connection,
+        link,
+    };
+    let expected = engine.register.expectations(connection);
+    let mut begun = pass.begun(&expected);
+    let mut outcome = engine.register.require_all_read();
+    for place in begun.left.clone() {
+        match pass.compare_at(&place, &expected).await {
+            Ok(saw_a_copy) => {
+                begun.saw_a_copy |= saw_a_copy;
+                begun.left.remove(&place);
+            }
+            // One place's trouble is not the others'.
+            Err(reason) => outcome = outcome.and(Err(reason)),
+        }
+        engine.passes.keep(connection, begun.clone());
+    }
+    outcome?;
+    engine.passes.end(connection);
+    let now = engine.now();
+    engine
+        .board
+        .compared(connection, &pass.places(&expected), now);
+    if !begun.saw_a_copy {
+        pass.no_copy_was_seen();
+    }
+    Ok((interval > 0).then(|| after(now, spread(engine, interval))))
+}
+
+/// For how many seconds a connection has been tried to compare.
+pub fn going_on(engine: &Engine, connection: &ConnectionName, now: Timestamp) -> u64 {
+    let begun = engine.passes.of(connection);
+    begun.map_or(0, |begun| seconds_until(begun.at, now))
+}
+
+/// An interval, less up to a tenth by chance: what began together does not come back together.
+fn spread(engine: &Engine, interval: u64) -> u64 {
+    let [a, b, ..] = engine.randomness.bytes();
+    let tenth = interval / 10;
+    let less = u128::from(tenth) * u128::from(u16::from_be_bytes([a, b])) / u128::from(u16::MAX);
+    interval.saturating_sub(u64::try_from(less).unwrap_or(tenth))
+}
+
+impl Pass<'_> {
+    /// The comparison that has begun, or a new one.
+    fn begun(&self, expected: &Expectations) -> BegunPass {
+        let passes = &self.engine.passes;
+        if let Some(begun) = passes.of(self.connection) {
+            return begun;
+        }
+        let begun = BegunPass {
+            at: self.engine.now(),
+            left: self.places(expected),
+            saw_a_copy: false,
+        };
+        passes.keep(self.connection, begun.clone());
+        begun
+    }
+
+    /// Where keys are, or will be.
+    fn places(&self, expected: &Expectations) -> BTreeSet<Place> {
+        let leased = self.books.leases.all();
+        let leased = leased.filter(|record| record.key.connection == *self.connection);
+        let leased = leased.map(|record| record.place());
+        expected.places.iter().cloned().chain(leased).collect()
+    }
+
+    /// Compares a place. Whether another copy of this storage has made keys there.
+    async fn compare_at(&self, place: &Place, expected: &Expectations) -> Result<bool, Error> {
+        let listed = list(self, place, expected).await?;
+        let copies = unknown::confirm_copies(self, &listed.foreign).await?;
+        let saw_a_copy = !copies.is_empty();
+        if saw_a_copy {
+            unknown::report_copies(self, copies).await;
+        }
+        unknown::report_strays(self, place, listed.strays);
+        let sees_the_account = listed.sees_the_account;
+        let settled = stream::iter(listed.roles)
+            .map(|(name, doubts)| self.settle(place, name, doubts, sees_the_account))
+            .buffer_unordered(AT_A_TIME)
+            .collect::<Vec<_>>();
+        let mut outcome: Result<(), Error> = settled.await.into_iter().collect();
+        for record in listed.leases {
+            let settled = leases::settle(self, &record, sees_the_account).await;
+            outcome = outcome.and(settled);
+        }
+        outcome = outcome.and(compare_assignments(self, place).await);
+        outcome.map(|()| saw_a_copy)
+    }
+
+    async fn settle(
+        &self,
+        place: &Place,
+        name: RoleName,
+        doubts: Doubts,
+        sees_the_account: bool,
+    ) -> Result<(), Error> {
+        roles::settle(self, place, &name, doubts, sees_the_account).await
+    }
+
+    /// Whatever was taken in may come to its end now.
+    fn no_copy_was_seen(&self) {
+        let engine = self.engine;
+        if engine.board.clear_copies(self.connection) {
+            tracing::info!(
+                mount = engine.mount,
+                "no sign of another copy of this storage any more"
+            );
+            for name in engine.register.with_found() {
+                engine.keeper.now(Task::Tend(name));
+            }
+        }
+    }
+}
+
+/// Roles at a time: more would wait for their turns anyway.
+const AT_A_TIME: usize = 8;

@@ -1,0 +1,267 @@
+//! What differs of a role's keys, confirmed by hash under the role's lock, and put right. Each finding is
+//! stored by itself, so that what cannot be found out about one key costs no other.
+
+use super::listing::{Doubts, origin_of};
+use super::pass::Pass;
+use super::report::report;
+use crate::engine::books::Drift;
+use crate::engine::connection::Urgency;
+use crate::engine::context::RoleGuard;
+use crate::engine::error::Error;
+use crate::engine::keys::{Presence, Warrant, hold, presence, seen, sees_another};
+use crate::engine::names::{Place, RoleName};
+use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Unfit};
+use crate::openrouter::{Key, KeyHash, WorkspaceId};
+
+/// Asks OpenRouter about what is doubtful, under the role's lock, and stores what is true of it.
+///
+/// # Errors
+/// The first of those that were met: what they were about is still doubtful, the rest is stored.
+pub(super) async fn settle(
+    pass: &Pass<'_>,
+    place: &Place,
+    name: &RoleName,
+    doubts: Doubts,
+    sees_the_account: bool,
+) -> Result<(), Error> {
+    let guard = pass.engine.change(name).await;
+    let Some(mut role) = guard.load_rotating().await? else {
+        return Ok(());
+    };
+    let settling = Settling {
+        pass,
+        guard: &guard,
+        listed: doubts.workspace_id,
+        sees_the_account,
+    };
+    let mut outcome = Ok(());
+    for hash in &doubts.keys {
+        let settled = if role.current.hash == *hash {
+            settling.current(&mut role).await
+        } else {
+            settling.superseded(&mut role, hash).await
+        };
+        outcome = outcome.and(settled);
+    }
+    let mut unknown = doubts.unknown;
+    unknown.sort_by_key(|key| key.created_at);
+    for key in unknown {
+        outcome = outcome.and(settling.take_in(&mut role, place, key).await);
+    }
+    outcome
+}
+
+struct Settling<'a> {
+    pass: &'a Pass<'a>,
+    guard: &'a RoleGuard<'a>,
+    /// Which workspace was listed, if that is known.
+    listed: Option<WorkspaceId>,
+    sees_the_account: bool,
+}
+
+impl Settling<'_> {
+    async fn current(&self, role: &mut RotatingRole) -> Result<(), Error> {
+        let engine = self.pass.engine;
+        let before = role.unfit.map(|unfit| unfit.reason);
+        let key = match presence(engine, &role.current).await? {
+            Presence::Unseen => return Ok(()),
+            Presence::Gone if before == Some(Misfit::Gone) => return Ok(()),
+            Presence::Gone => {
+                let message =
+                    "the current key is gone at OpenRouter; it is not handed out any more";
+                return self
+                    .unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
+                    .await;
+            }
+            Presence::There(key) => *key,
+        };
+        if key.disabled && !matches!(before, Some(Misfit::Disabled | Misfit::Held)) {
+            let message = "somebody has disabled the current key at OpenRouter; it is not handed out \
+                           any more, and not replaced by itself";
+            self.unfit(role, Misfit::Disabled, Drift::CurrentKeyDisabled, message)
+                .await?;
+        }
+        if !key.disabled && before.is_some_and(Misfit::is_dead) {
+            role.unfit = None;
+            self.guard.store(role).await?;
+            let message = "the current key works again at OpenRouter; it is handed out again";
+            self.say(Drift::CurrentKeyRestored, &key.hash, message)
+                .await;
+        }
+        if let Some(limits) = role
+            .granted()
+            .filter(|limits| !key.limits.agree_with(limits))
+        {
+            let turn = self.pass.link.client(Urgency::Ordinary).await;
+            let applied = turn.update_limits(&key.hash, &limits).await;
+            drop(turn);
+            applied.map_err(Error::while_doing(
+                "limits that somebody changed at OpenRouter cannot be applied again",
+            ))?;
+            let message = format!(
+                "somebody has changed the limits of the current key at OpenRouter, to {}; what was \
+                 granted is applied again",
+                key.limits
+            );
+            self.say(Drift::LimitsChanged, &key.hash, message).await;
+        }
+        let name = role.current.name.clone();
+        let workspace_id = &mut role.current.workspace_id;
+        if self.moved_or_renamed(&key, &name, workspace_id).await {
+            self.guard.store(role).await?;
+        }
+        Ok(())
+    }
+
+    async fn unfit(
+        &self,
+        role: &mut RotatingRole,
+        reason: Misfit,
+        drift: Drift,
+        message: &str,
+    ) -> Result<(), Error> {
+        let now = self.pass.engine.now();
+        role.unfit = Some(Unfit {
+            reason,
+            since: now,
+            asked: Some(now),
+        });
+        self.guard.store(role).await?;
+        self.say(drift, &role.current.hash, message).await;
+        Ok(())
+    }
+
+    async fn superseded(&self, role: &mut RotatingRole, hash: &KeyHash) -> Result<(), Error> {
+        let Some(place) = role.superseded.iter().position(|key| key.hash == *hash) else {
+            return Ok(());
+        };
+        let Some(seen) = seen(&self.pass.link, hash).await? else {
+            return self.superseded_is_unseen(role, hash).await;
+        };
+        let Some(key) = role.superseded.get_mut(place) else {
+            return Ok(());
+        };
+        let name = key.name.clone();
+        let (mut changed, mut was_enabled) = (false, false);
+        match key.stage {
+            Stage::Held { .. } if !seen.disabled => {
+                let warrant = Warrant::OfRole(self.guard, Urgency::Revocation);
+                hold(self.pass.engine, &key.connection, hash, warrant).await?;
+                was_enabled = true;
+                let message = "somebody has enabled a held key at OpenRouter; it is disabled again";
+                self.say(Drift::HeldKeyEnabled, hash, message).await;
+            }
+            Stage::Grace if seen.disabled && key.disabled_outside.is_none() => {
+                key.disabled_outside = Some(self.pass.engine.now());
+                changed = true;
+                let message = "somebody has disabled a superseded key at OpenRouter; it is left so until its end";
+                self.say(Drift::SupersededKeyDisabled, hash, message).await;
+            }
+            Stage::Grace if !seen.disabled && key.disabled_outside.is_some() => {
+                key.disabled_outside = None;
+                changed = true;
+            }
+            Stage::Grace | Stage::Held { .. } | Stage::Restoring | Stage::Ordered => {}
+        }
+        changed |= self
+            .moved_or_renamed(&seen, &name, &mut key.workspace_id)
+            .await;
+        if was_enabled && role.counts_against_budget(hash) {
+            // What it has spent meanwhile is to be read.
+            role.count_disabled(hash, self.pass.engine.now());
+            changed = true;
+        }
+        if changed {
+            self.guard.store(role).await?;
+        }
+        Ok(())
+    }
+
+    /// It is forgotten if there is a sign that the management key still sees the account.
+    async fn superseded_is_unseen(
+        &self,
+        role: &mut RotatingRole,
+        hash: &KeyHash,
+    ) -> Result<(), Error> {
+        let Pass {
+            engine,
+            connection,
+            link,
+            ..
+        } = self.pass;
+        if !self.sees_the_account && !sees_another(engine, link, connection, hash).await? {
+            return Ok(());
+        }
+        role.superseded.retain(|key| key.hash != *hash);
+        role.count_ended(hash, None, engine.now());
+        self.guard.store(role).await?;
+        let message = "a superseded key is gone at OpenRouter, and is forgotten";
+        self.say(Drift::SupersededKeyGone, hash, message).await;
+        Ok(())
+    }
+
+    /// Says that a key has another name, or is in another workspace, which is then noted. Whether it
+    /// is.
+    async fn moved_or_renamed(
+        &self,
+        key: &Key,
+        name: &str,
+        workspace_id: &mut Option<WorkspaceId>,
+    ) -> bool {
+        let board = &self.pass.engine.board;
+        if key.name == *name {
+            board.is_over(&key.hash, Drift::KeyRenamed);
+        } else if board.is_news(&key.hash, Drift::KeyRenamed, &key.name) {
+            let message = format!(
+                "somebody has renamed a key at OpenRouter, to {:?}; it stays managed, by its hash",
+                key.name.chars().take(LONGEST_SHOWN).collect::<String>()
+            );
+            self.say(Drift::KeyRenamed, &key.hash, message).await;
+        }
+        // Where the default workspace was listed, only another key tells which one that is.
+        let expected = workspace_id.as_ref().or(self.listed.as_ref());
+        let is_elsewhere = expected.is_some_and(|here| key.workspace_id.as_ref() != Some(here));
+        let Some(elsewhere) = key.workspace_id.as_ref().filter(|_| is_elsewhere) else {
+            return false;
+        };
+        let message =
+            format!("somebody has moved a key to the workspace {elsewhere}; it stays managed");
+        self.say(Drift::KeyMoved, &key.hash, message).await;
+        *workspace_id = Some(elsewhere.clone());
+        true
+    }
+
+    async fn take_in(&self, role: &mut RotatingRole, place: &Place, key: Key) -> Result<(), Error> {
+        let engine = self.pass.engine;
+        if engine.board.copies().is_some() {
+            return Ok(());
+        }
+        // Since the listing it may have become the role's, or have been revoked and forgotten.
+        let claimed = origin_of(engine, &self.pass.books, &key.name);
+        let own_origin = engine.origin(self.guard.name(), &role.life);
+        let Some((nonce, _)) = claimed.filter(|(_, origin)| *origin == own_origin) else {
+            return Ok(());
+        };
+        if role.has_key(&key.hash) || seen(&self.pass.link, &key.hash).await?.is_none() {
+            return Ok(());
+        }
+        let (hash, unfit) = (key.hash.clone(), role.unfit);
+        role.take_in(key, place, engine.now());
+        if engine.series.has(&nonce) {
+            // An order of this instance's that took effect long after it was given up: no rotation was
+            // forgotten.
+            role.unfit = unfit;
+        }
+        self.guard.store(role).await?;
+        let message = "a key of the role's was unknown to storage, it is superseded now";
+        self.say(Drift::UnknownKey, &hash, message).await;
+        Ok(())
+    }
+
+    async fn say(&self, drift: Drift, hash: &KeyHash, message: impl Into<String>) {
+        report(self.pass, self.guard.name(), drift, hash, message).await;
+    }
+}
+
+/// In characters, of somebody else's text.
+const LONGEST_SHOWN: usize = 200;

@@ -1,0 +1,378 @@
+//! Reconciliation: whatever is done to the keys behind the engine's back is found within an interval,
+//! said, and put right where that is the engine's to do.
+
+#[cfg(test)]
+mod copies;
+#[cfg(test)]
+mod leased;
+
+use openrouter_simulator::{Fault, KeyChanges};
+use serde_json::{Value, json};
+
+use crate::custody::metric;
+use crate::harness::{ROLE, ROTATE, World};
+
+/// In seconds: the default interval.
+const HOUR: i64 = 3_600;
+
+/// A role that is rotated once a month, with a grace period of a day.
+async fn monthly(more: Value) -> World {
+    let world = World::connected().await;
+    let mut body = json!({"limit": 5, "ttl": 300});
+    let (Value::Object(all), Value::Object(more)) = (&mut body, more) else {
+        panic!("objects")
+    };
+    all.extend(more);
+    world.write(ROLE, body).await.unwrap();
+    world.key("app").await.unwrap();
+    world.quiet().await;
+    world
+}
+
+async fn current(world: &World) -> String {
+    let role = world.role("app").await.unwrap();
+    role["current_key"]["hash"].as_str().unwrap().to_owned()
+}
+
+/// Rotates, and returns the hash of the key before.
+async fn superseded(world: &World) -> String {
+    let hash = current(world).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    hash
+}
+
+/// What the role's status says was found, oldest first.
+async fn drift(world: &World, role: &str) -> Vec<(String, String)> {
+    let role = world.role(role).await.unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let found = role["drift"].as_array().unwrap().iter();
+    found
+        .map(|noted| (text(&noted["drift"]), text(&noted["key_hash"])))
+        .collect()
+}
+
+fn found(drift: &str, hash: &str) -> Vec<(String, String)> {
+    vec![(drift.to_owned(), hash.to_owned())]
+}
+
+fn seen(world: &World, hash: &str) -> openrouter_simulator::Key {
+    world.openrouter.account().key(hash).unwrap()
+}
+
+fn change(world: &World, hash: &str, changes: KeyChanges) {
+    world
+        .openrouter
+        .account()
+        .change_key(hash, &changes)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_found_is_counted_and_so_is_what_belongs_to_nobody() {
+    let world = monthly(json!({})).await;
+    let app = current(&world).await;
+    let changes = KeyChanges {
+        limit: Some(Some(500.0)),
+        ..KeyChanges::default()
+    };
+    world
+        .openrouter
+        .account()
+        .change_key(&app, &changes)
+        .unwrap();
+    // Of another life of the role, made before the work begins.
+    let name = seen(&world, &app).name;
+    let (words, nonce) = name.rsplit_once("vault-").unwrap();
+    let mount = &nonce[..8];
+    let stray = format!("{words}vault-{mount}{:024x}", 7);
+    let stray = openrouter_simulator::NewKey::named(stray);
+    let stray = world.openrouter.account().create_key(stray).hash;
+    world.pass(1).await;
+    world.restart().await;
+    world.quiet().await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    let connection = &status["connections"]["default"];
+    assert_eq!(connection["stray_keys"], 1);
+    let now = world.time.now().to_string();
+    assert_eq!(connection["last_reconciliation"], now.as_str());
+    assert_eq!(status["last_reconciliation"], now.as_str());
+    assert_eq!(status["two_copies"], json!(null));
+    for (sample, value) in [
+        (r#"drift_total{drift="limits_changed"}"#, 1.0),
+        (r#"stray_keys{connection="default"}"#, 1.0),
+        ("two_copies", 0.0),
+    ] {
+        let sample = format!("vault_openrouter_{sample}");
+        assert_eq!(metric(&world, &sample).await, Some(value), "{sample}");
+    }
+    world.openrouter.account().delete_key(&stray).unwrap();
+    world.pass(HOUR).await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert_eq!(status["connections"]["default"]["stray_keys"], 0);
+}
+
+#[tokio::test]
+async fn a_current_key_that_somebody_disabled_is_not_handed_out_and_not_replaced_behind_their_back()
+{
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    let account = world.openrouter.account();
+    account.set_disabled(&hash, true).unwrap();
+    world.pass(HOUR).await;
+    for path in ["creds/app", "static-creds/app"] {
+        let refusal = world.read(path).await.unwrap_err().to_string();
+        assert!(
+            refusal.contains("disabled at OpenRouter by somebody"),
+            "{refusal}"
+        );
+    }
+    assert_eq!(
+        drift(&world, "app").await,
+        found("current_key_disabled", &hash)
+    );
+    let answer = world.read(ROLE).await.unwrap().unwrap();
+    assert_eq!(answer.data["rotation_status"], "failed");
+    assert!(
+        answer.warnings[0].contains("disabled at OpenRouter"),
+        "{:?}",
+        answer.warnings
+    );
+    // Its rotation would have been due long ago.
+    world.pass(40 * 24 * HOUR).await;
+    assert_eq!(world.orders(), 1);
+    assert!(seen(&world, &hash).disabled);
+
+    account.set_disabled(&hash, false).unwrap();
+    world.pass(HOUR).await;
+    assert_eq!(world.orders(), 2, "the rotation that waited is done");
+    assert_eq!(world.version().await, 2);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_disabled_key_that_is_enabled_is_handed_out_again_and_rotate_role_replaces_one_that_is_not()
+ {
+    let world = monthly(json!({"rotation_grace_period": 600})).await;
+    let hash = current(&world).await;
+    let account = world.openrouter.account();
+    account.set_disabled(&hash, true).unwrap();
+    world.pass(HOUR).await;
+    world.key("app").await.unwrap_err();
+    account.set_disabled(&hash, false).unwrap();
+    world.pass(HOUR).await;
+    assert_eq!(world.key("app").await.unwrap()["key_hash"], hash.as_str());
+    assert_eq!(world.complaints().await, [""; 0]);
+
+    account.set_disabled(&hash, true).unwrap();
+    world.pass(HOUR).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(world.version().await, 2);
+    let role = world.role("app").await.unwrap();
+    assert!(role["superseded_keys"][0]["disabled_outside_since"].is_string());
+    world.pass(599).await;
+    assert!(seen(&world, &hash).disabled && seen(&world, &hash).deleted_at.is_none());
+    world.pass(1).await;
+    assert!(seen(&world, &hash).deleted_at.is_some());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_current_key_that_was_deleted_is_replaced_within_an_interval() {
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    world.openrouter.account().delete_key(&hash).unwrap();
+    world.pass(HOUR).await;
+    assert_eq!(world.version().await, 2);
+    assert_eq!(
+        drift(&world, "app").await[0],
+        found("current_key_gone", &hash)[0]
+    );
+}
+
+#[tokio::test]
+async fn limits_that_somebody_changed_are_applied_again() {
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    let changed = KeyChanges {
+        limit: Some(Some(500.0)),
+        include_byok_in_limit: Some(true),
+        ..KeyChanges::default()
+    };
+    change(&world, &hash, changed);
+    // The first try fails, and is made again before the next interval.
+    world
+        .openrouter
+        .faults()
+        .add(Fault::status(503).on("PATCH", "/keys/*"));
+    world.pass(HOUR + 60).await;
+    assert_eq!(seen(&world, &hash).limit, Some(5.0));
+    assert!(!seen(&world, &hash).include_byok_in_limit);
+    assert_eq!(drift(&world, "app").await, found("limits_changed", &hash));
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_somebody_does_to_superseded_and_held_keys_is_found() {
+    let body = json!({"rotation_grace_period": "10d", "revocation_hold": "10d"});
+    let world = monthly(body).await;
+    let held = superseded(&world).await;
+    world.pass(10 * 24 * HOUR).await;
+    assert!(seen(&world, &held).disabled);
+    let disabled = superseded(&world).await;
+    let gone = superseded(&world).await;
+    let account = world.openrouter.account();
+    account.set_disabled(&held, false).unwrap();
+    account.set_disabled(&disabled, true).unwrap();
+    account.delete_key(&gone).unwrap();
+    world.pass(HOUR).await;
+    assert!(seen(&world, &held).disabled, "a held key is disabled again");
+    assert!(
+        seen(&world, &disabled).disabled,
+        "a superseded one is left as it is"
+    );
+    let mut all = drift(&world, "app").await;
+    all.sort();
+    let mut expected = found("held_key_enabled", &held);
+    expected.extend(found("superseded_key_disabled", &disabled));
+    expected.extend(found("superseded_key_gone", &gone));
+    assert_eq!(all, expected);
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["superseded_keys"].as_array().unwrap().len(), 1);
+    // Said once.
+    world.pass(3 * HOUR).await;
+    assert_eq!(drift(&world, "app").await.len(), 3);
+    let refusal = world
+        .write("restore-key/app", json!({"key_version": 2}))
+        .await
+        .unwrap_err();
+    assert!(
+        refusal.to_string().contains("by somebody else"),
+        "{refusal}"
+    );
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn keys_that_were_moved_or_renamed_stay_managed() {
+    let world = monthly(json!({"rotation_grace_period": 600})).await;
+    let hash = current(&world).await;
+    let elsewhere = world.openrouter.account().add_workspace();
+    // Another key tells which workspace the default one is.
+    world.write("roles/other", json!({})).await.unwrap();
+    let changed = KeyChanges {
+        name: Some("by hand".to_owned()),
+        workspace_id: Some(elsewhere),
+        ..KeyChanges::default()
+    };
+    change(&world, &hash, changed);
+    world.pass(HOUR).await;
+    let mut all = drift(&world, "app").await;
+    all.sort();
+    assert_eq!(
+        all,
+        [found("key_moved", &hash), found("key_renamed", &hash)].concat()
+    );
+    world.pass(5 * HOUR).await;
+    assert_eq!(drift(&world, "app").await.len(), 2, "each is said once");
+    assert_eq!(current(&world).await, hash);
+    // It is still revoked when its time has come.
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.pass(600).await;
+    assert!(seen(&world, &hash).deleted_at.is_some());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_key_is_not_gone_while_nothing_shows_that_the_management_key_sees_the_account() {
+    let world = monthly(json!({"rotation_grace_period": "10d"})).await;
+    superseded(&world).await;
+    let other = world.openrouter.add_account();
+    let body = json!({"management_key": other.add_management_key(), "force": true});
+    world.write("config", body).await.unwrap();
+    world.pass(2 * HOUR).await;
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["superseded_keys"].as_array().unwrap().len(), 1);
+    assert_eq!(world.version().await, 2);
+    assert_eq!(drift(&world, "app").await, []);
+}
+
+#[tokio::test]
+async fn a_key_that_was_found_and_is_still_used_waits_for_a_person() {
+    let world = World::with_role().await;
+    let snapshot = world.snapshot().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    let forgotten = current(&world).await;
+    world.restore(snapshot).await;
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(drift(&world, "app").await, found("unknown_key", &forgotten));
+    let used_at = world.after(400);
+    world
+        .openrouter
+        .account()
+        .set_last_used(&forgotten, Some(used_at))
+        .unwrap();
+    world.pass(3_000).await;
+    assert_eq!(seen(&world, &forgotten).deleted_at, None);
+    let warnings = world.read(ROLE).await.unwrap().unwrap().warnings;
+    assert!(warnings[0].contains(&forgotten), "{warnings:?}");
+    world
+        .write(ROTATE, json!({"rotation_grace_period": 0}))
+        .await
+        .unwrap();
+    assert!(seen(&world, &forgotten).deleted_at.is_some());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_interval_costs_one_listing_and_no_storage_call_and_none_at_all_costs_nothing() {
+    let world = monthly(json!({})).await;
+    world.openrouter.requests().reset();
+    let before = world.node().storage.calls();
+    for _ in 0..60 {
+        world.time.set(world.after(60));
+        world.node().tick().await.unwrap();
+        world.quiet().await;
+    }
+    assert_eq!(world.node().storage.calls(), before);
+    let requests = world.openrouter.requests().counts();
+    assert_eq!(requests, [("GET /keys".to_owned(), 1)].into());
+
+    world
+        .write("config", json!({"reconcile_interval": 0}))
+        .await
+        .unwrap();
+    world.openrouter.requests().reset();
+    let before = world.node().storage.calls();
+    for _ in 0..300 {
+        world.time.set(world.after(60));
+        world.node().tick().await.unwrap();
+        world.quiet().await;
+    }
+    assert_eq!(world.node().storage.calls(), before);
+    assert!(world.openrouter.requests().all().is_empty());
+    // The next start compares all the same.
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(world.openrouter.requests().to("GET", "/keys").len(), 1);
+    assert_eq!(world.complaints().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn the_interval_is_at_least_a_minute_or_none() {
+    let world = World::connected().await;
+    for seconds in [1, 59] {
+        let body = json!({"reconcile_interval": seconds});
+        let refusal = world.write("config", body).await.unwrap_err().to_string();
+        assert!(
+            refusal.contains("reconcile_interval must be at least 1 minute"),
+            "{refusal}"
+        );
+    }
+    world
+        .write("config", json!({"reconcile_interval": "1m"}))
+        .await
+        .unwrap();
+    let read = world.read("config").await.unwrap().unwrap();
+    assert_eq!(read.data["reconcile_interval"], 60);
+}

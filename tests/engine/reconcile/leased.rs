@@ -1,0 +1,86 @@
+//! What is done to the keys of leases behind the engine's back.
+
+use openrouter_simulator::KeyChanges;
+use serde_json::json;
+
+use super::{HOUR, change, drift, found, seen};
+use crate::harness::{CI, World};
+
+/// A dynamic role with room for two leases, both taken.
+async fn full() -> (World, [String; 2]) {
+    let world = World::connected().await;
+    let body = json!({
+        "credential_type": "dynamic", "ttl": "5h", "max_ttl": "10h", "limit": 5, "max_leases": 2,
+    });
+    world.write(CI, body).await.unwrap();
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let lease = world.lease().await.unwrap();
+        hashes.push(lease["key_hash"].as_str().unwrap().to_owned());
+    }
+    world.lease().await.unwrap_err();
+    (world, hashes.try_into().unwrap())
+}
+
+#[tokio::test]
+async fn the_place_of_a_lease_whose_key_is_gone_is_free_again() {
+    let (world, [gone, other]) = full().await;
+    world.openrouter.account().delete_key(&gone).unwrap();
+    world.pass(HOUR).await;
+    assert_eq!(drift(&world, "ci").await, found("leased_key_gone", &gone));
+    assert_eq!(world.role("ci").await.unwrap()["living_leases"], 1);
+    world.lease().await.unwrap();
+    // The server's own revocation of the lease finds nothing left to do.
+    world.revoke().await.unwrap();
+    assert!(seen(&world, &other).deleted_at.is_none());
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn limits_of_a_leased_key_are_applied_again_as_they_were_granted() {
+    let (world, [changed, _]) = full().await;
+    // The role asks for something else by now.
+    world.write(CI, json!({"limit": 7})).await.unwrap();
+    let more = KeyChanges {
+        limit: Some(Some(1_000.0)),
+        ..KeyChanges::default()
+    };
+    change(&world, &changed, more);
+    world.pass(HOUR).await;
+    assert_eq!(seen(&world, &changed).limit, Some(5.0));
+    assert_eq!(drift(&world, "ci").await, found("limits_changed", &changed));
+}
+
+#[tokio::test]
+async fn a_leased_key_that_was_disabled_or_renamed_is_said_once() {
+    let (world, [disabled, renamed]) = full().await;
+    world
+        .openrouter
+        .account()
+        .set_disabled(&disabled, true)
+        .unwrap();
+    let named = KeyChanges {
+        name: Some("by hand".to_owned()),
+        ..KeyChanges::default()
+    };
+    change(&world, &renamed, named);
+    world.pass(3 * HOUR).await;
+    let mut all = drift(&world, "ci").await;
+    all.sort();
+    let mut expected = found("key_renamed", &renamed);
+    expected.extend(found("leased_key_disabled", &disabled));
+    expected.sort();
+    assert_eq!(all, expected);
+    assert!(seen(&world, &disabled).disabled, "nobody enables it");
+}
+
+#[tokio::test]
+async fn a_lease_whose_key_is_unseen_stays_while_nothing_shows_that_the_account_is_seen() {
+    let (world, _) = full().await;
+    let other = world.openrouter.add_account();
+    let body = json!({"management_key": other.add_management_key(), "force": true});
+    world.write("config", body).await.unwrap();
+    world.pass(2 * HOUR).await;
+    assert_eq!(world.role("ci").await.unwrap()["living_leases"], 2);
+    assert_eq!(drift(&world, "ci").await, []);
+}
