@@ -7,14 +7,14 @@ use vault_plugin_secrets_openrouter::logical::Storage;
 use crate::harness::{ROLE, ROTATE, World};
 
 /// A world with a role that has a budget of 100 a day, at noon.
-async fn with_budget() -> World {
+pub(crate) async fn with_budget() -> World {
     let world = World::connected().await;
     world.write(ROLE, role()).await.unwrap();
     world.quiet().await;
     world
 }
 
-fn role() -> Value {
+pub(crate) fn role() -> Value {
     json!({
         "rotation_period": "30d",
         "rotation_grace_period": 3_600,
@@ -25,7 +25,7 @@ fn role() -> Value {
 }
 
 /// Spends with a key until it has spent so much, or is refused; returns what it has spent.
-fn spend(world: &World, hash: &str, usd: f64) -> f64 {
+pub(crate) fn spend(world: &World, hash: &str, usd: f64) -> f64 {
     let account = world.openrouter.account();
     let mut spent = 0.0;
     while spent < usd {
@@ -38,14 +38,14 @@ fn spend(world: &World, hash: &str, usd: f64) -> f64 {
 }
 
 /// Everything that the living keys may spend, and the dead ones did.
-fn limits(world: &World) -> Vec<(f64, bool)> {
+pub(crate) fn limits(world: &World) -> Vec<(f64, bool)> {
     let keys = world.openrouter.account().keys();
     keys.iter()
         .map(|key| (key.limit.unwrap(), key.disabled))
         .collect()
 }
 
-async fn current(world: &World) -> String {
+pub(crate) async fn current(world: &World) -> String {
     let role = world.role("app").await.unwrap();
     role["current_key"]["hash"].as_str().unwrap().to_owned()
 }

@@ -44,6 +44,9 @@ pub(super) enum Scenario {
     BudgetEmergency,
     BudgetEnd,
     BudgetChange,
+    BudgetHold,
+    BudgetRestoration,
+    BudgetAdoption,
     GuardedFirstKey,
     GuardedRotation,
     RecoveryOfAnUnguardedKey,
@@ -54,7 +57,7 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 42] = [
+    pub(super) const ALL: [Self; 45] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -90,6 +93,9 @@ impl Scenario {
         Self::BudgetEmergency,
         Self::BudgetEnd,
         Self::BudgetChange,
+        Self::BudgetHold,
+        Self::BudgetRestoration,
+        Self::BudgetAdoption,
         Self::GuardedFirstKey,
         Self::GuardedRotation,
         Self::RecoveryOfAnUnguardedKey,
@@ -217,16 +223,26 @@ impl Scenario {
 
     async fn prepare_budget(self) -> World {
         let world = World::connected().await;
-        let mut body = role();
-        body["limit"] = Value::Null;
-        body["budget"] = json!(100);
-        body["budget_reset"] = json!("daily");
-        world.write(ROLE, body).await.unwrap();
+        if matches!(self, Self::BudgetAdoption) {
+            let account = world.openrouter.account();
+            let by_hand = account.create_key(NewKey::named("by hand"));
+            account.set_usage(&by_hand.hash, 40.0).unwrap();
+            return world;
+        }
+        world.write(ROLE, role_with_budget()).await.unwrap();
         let hash = world.key("app").await.unwrap()["key_hash"].clone();
         let account = world.openrouter.account();
         account.set_usage(hash.as_str().unwrap(), 40.0).unwrap();
         if matches!(self, Self::BudgetEnd | Self::BudgetEmergency) {
             world.write(ROTATE, Value::Null).await.unwrap();
+        }
+        if matches!(self, Self::BudgetHold | Self::BudgetRestoration) {
+            let body = json!({"revocation_hold": 700});
+            world.write(ROLE, body).await.unwrap();
+            world.write(ROTATE, Value::Null).await.unwrap();
+        }
+        if matches!(self, Self::BudgetRestoration) {
+            world.pass(1_210).await;
         }
         world.quiet().await;
         world
@@ -281,7 +297,9 @@ impl Scenario {
             | Self::EmergencyWithAHold
             | Self::EmergencyForAll
             | Self::BudgetEmergency => json!({"rotation_grace_period": 0}),
-            Self::Restoration => json!({"key_version": 1, "duration": 3_000}),
+            Self::Restoration | Self::BudgetRestoration => {
+                json!({"key_version": 1, "duration": 3_000})
+            }
             Self::BudgetChange => json!({"budget": 60, "budget_reset": "monthly"}),
             Self::LimitChange => json!({"limit": 7, "limit_reset": "daily"}),
             Self::DefinitionChange => {
@@ -303,11 +321,16 @@ impl Scenario {
             | Self::BudgetRotation
             | Self::BudgetEmergency
             | Self::GuardedRotation => world.write(ROTATE, body).await,
-            Self::Restoration => world.write("restore-key/app", body).await,
-            Self::Adoption => {
+            Self::Restoration | Self::BudgetRestoration => {
+                world.write("restore-key/app", body).await
+            }
+            Self::Adoption | Self::BudgetAdoption => {
                 let by_hand = world.openrouter.account().all_keys().remove(0);
                 assert!(by_hand.deleted_at.is_none(), "whatever happens, it lives");
-                let mut body = role();
+                let mut body = match self {
+                    Self::BudgetAdoption => role_with_budget(),
+                    _ => role(),
+                };
                 body["api_key"] = by_hand.secret().into();
                 world.write(ROLE, body).await
             }
@@ -328,7 +351,7 @@ impl Scenario {
                 world.pass(600).await;
                 Ok(None)
             }
-            Self::BudgetEnd => {
+            Self::BudgetEnd | Self::BudgetHold => {
                 world.pass(1_300).await;
                 Ok(None)
             }
@@ -407,7 +430,13 @@ impl Scenario {
     fn is_about_budgets(self) -> bool {
         matches!(
             self,
-            Self::BudgetRotation | Self::BudgetEmergency | Self::BudgetEnd | Self::BudgetChange
+            Self::BudgetRotation
+                | Self::BudgetEmergency
+                | Self::BudgetEnd
+                | Self::BudgetChange
+                | Self::BudgetHold
+                | Self::BudgetRestoration
+                | Self::BudgetAdoption
         )
     }
 
@@ -445,6 +474,14 @@ impl Scenario {
                 | Self::BudgetEmergency
         )
     }
+}
+
+fn role_with_budget() -> Value {
+    let mut body = role();
+    body["limit"] = Value::Null;
+    body["budget"] = json!(100);
+    body["budget_reset"] = json!("daily");
+    body
 }
 
 /// Two guardrails to choose from.

@@ -122,7 +122,7 @@ async fn while_another_copy_of_the_storage_seems_to_be_at_work_nothing_is_listed
     world.pass(300).await;
     world.with_the_mark_of(&stray);
     // Until the next comparison with OpenRouter, which notices it.
-    world.pass(3_700).await;
+    world.pass(7_300).await;
     let answer = world.write(PATH, json!({})).await.unwrap().unwrap();
     assert_eq!(answer.data["keys"], json!([]));
     assert!(
