@@ -85,8 +85,11 @@ const DEFAULT_DURATION: u64 = 24 * 60 * 60;
 const DESCRIPTION: &str = "\
 Makes a held key work again for duration, or a superseded one work at least that long from now on. It
 is for an application that turns out to use an old key after its grace period. A key can be held only
-if its role has a revocation_hold: without one it is deleted at the end of its grace period, and a
-deleted key cannot be brought back.
+if its role has a revocation_hold: without one it is deleted at the end of its grace period, or ten
+minutes later if the role has a budget. A deleted key cannot be brought back.
+
+Under a budget the current key is lowered first, and the held one gets what it has spent and a tenth of
+what is left. Where that is not possible the key is not enabled.
 
 The current key stays what it is, and readers go on getting it. When the time is over the key ends as
 any superseded key does. It never works past its expiry at OpenRouter; the answer warns of that.

@@ -1,18 +1,21 @@
 //! The shell around a role's budget: carries out what [`Ledger::next`] names, divides what is left at a
-//! rotation or when a held key is to work again, and takes the final reading of a key that ends.
+//! rotation. [`ends`] takes the final reading of a key that ends, and makes room for one that is to work again.
 //!
 //! Every limit call is stored before it is sent ([`Ledger::begin`]), so that whoever goes on after a crash
 //! knows what may have been granted. A call whose outcome is unclear, or that an earlier process left,
 //! counts as granted until a reading some time later has shown what came of it.
 
+mod ends;
+
+pub(super) use ends::{count_final, make_room, read_at_once};
+
 use super::perform::failure;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{Switched, Warrant, hold};
 use crate::engine::names::ConnectionName;
 use crate::engine::role::budget::{
-    Amount, Begun, Budget, Counting, Ledger, Next, Reading, Spans, of_bearer, of_key,
+    Amount, Begun, Counting, Ledger, Next, Reading, of_bearer, of_key,
 };
 use crate::engine::role::rotating::{CurrentKey, RotatingRole, Step, next_step};
 use crate::openrouter::{self, Bearer, Key, KeyHash};
@@ -154,178 +157,6 @@ pub(super) fn release(role: &mut RotatingRole, hash: &KeyHash) {
     if let Some(ledger) = &mut role.ledger {
         ledger.release(hash);
     }
-}
-
-/// What a key that is deleted now has spent, stored before that. It was disabled long enough before: all
-/// that it had in flight is reported. Without a budget there is nothing to do.
-///
-/// # Errors
-/// OpenRouter's and storage's.
-pub(super) async fn count_final(
-    guard: &RoleGuard<'_>,
-    role: &mut RotatingRole,
-    hash: &KeyHash,
-    urgency: Urgency,
-) -> Result<(), Error> {
-    let now = guard.engine().now();
-    if role.settles_at(hash).is_none_or(|at| at > now) {
-        return Ok(());
-    }
-    let reading = read_spans(guard, role, hash, urgency).await?;
-    role.count_ended(hash, reading, now);
-    guard.store(role).await
-}
-
-/// What a key has spent that is to be deleted at once: it is disabled for that. `None` without a budget, or
-/// where it cannot be found out; then it counts for all that it may spend.
-///
-/// # Errors
-/// Storage's own.
-pub(super) async fn read_at_once<'g>(
-    guard: &'g RoleGuard<'g>,
-    role: &RotatingRole,
-    hash: &KeyHash,
-    warrant: impl Fn() -> Warrant<'g>,
-) -> Result<Option<(Amount, Spans)>, Error> {
-    if !role.counts_against_budget(hash) {
-        return Ok(None);
-    }
-    let connection = connection_of(role, hash);
-    let read = match hold(guard.engine(), connection, hash, warrant()).await {
-        Ok(Switched::Done) => read_spans(guard, role, hash, Urgency::Revocation).await,
-        Ok(Switched::Gone) => Ok(None),
-        Err(reason) => Err(reason),
-    };
-    match read {
-        Err(reason @ (Error::Storage(_) | Error::System(_))) => Err(reason),
-        Err(_) => Ok(None),
-        Ok(reading) => Ok(reading),
-    }
-}
-
-/// What a disabled key has spent, in the window and in all; `None` when it is gone.
-async fn read_spans(
-    guard: &RoleGuard<'_>,
-    role: &RotatingRole,
-    hash: &KeyHash,
-    urgency: Urgency,
-) -> Result<Option<(Amount, Spans)>, Error> {
-    let Some((_, counting)) = role.definition.terms.budget() else {
-        return Ok(None);
-    };
-    let engine = guard.engine();
-    let connection = connection_of(role, hash);
-    let link = engine.links.open(&*engine.storage, connection).await?;
-    match link.client(urgency).await.key(hash).await {
-        Ok(key) => Ok(Some((
-            of_key(&key, counting).spent,
-            Spans::of(&key.usage, counting),
-        ))),
-        Err(openrouter::Error::NotFound { .. }) => Ok(None),
-        Err(reason) => Err(while_reading(hash)(reason)),
-    }
-}
-
-/// Lets a held key have a share of the budget again, before it is enabled: the current key is lowered
-/// first. The role is to be stored after that. The second result is why the key must not be enabled; the
-/// role is as stored then.
-///
-/// # Errors
-/// Storage's own.
-pub(super) async fn make_room(
-    guard: &RoleGuard<'_>,
-    mut role: RotatingRole,
-    hash: &KeyHash,
-) -> Result<(RotatingRole, Option<Error>), Error> {
-    let Some((budget, counting)) = role.definition.terms.budget() else {
-        return Ok((role, None));
-    };
-    let refused = match share_again(guard, &mut role, hash, (&budget, counting)).await {
-        Ok(()) => None,
-        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(reason) => {
-            guard.store(&role).await?;
-            Some(reason)
-        }
-    };
-    Ok((role, refused))
-}
-
-async fn share_again(
-    guard: &RoleGuard<'_>,
-    role: &mut RotatingRole,
-    hash: &KeyHash,
-    (budget, counting): (&Budget, Counting),
-) -> Result<(), Error> {
-    let now = guard.engine().now();
-    let current = role.current.hash.clone();
-    let is_unclear = |role: &RotatingRole, hash: &KeyHash| {
-        let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(hash));
-        grant.is_none_or(|grant| grant.settled_limits().is_none())
-    };
-    if !role.counts_against_budget(hash) {
-        return Err(Error::Conflict(format!(
-            "what key {hash} has spent is counted in the role's budget already, and it is being deleted"
-        )));
-    }
-    if is_unclear(role, hash) || is_unclear(role, &current) {
-        return Err(Error::Conflict(format!(
-            "it is not certain yet what the keys of role {:?} may spend of its budget; try again in \
-             some minutes",
-            guard.name().to_string()
-        )));
-    }
-    let held = read_other(guard, role, hash, counting).await?;
-    let held = held
-        .ok_or_else(|| Error::Missing(format!("OpenRouter does not have key {hash} any more")))?;
-    let reading = read_current(guard, role, counting).await?;
-    let Some(ledger) = &mut role.ledger else {
-        return Ok(());
-    };
-    ledger.read(hash, held, now);
-    ledger.read(&current, reading, now);
-    let left = ledger.rest_for(&current, budget).minus(reading.spent);
-    let Some(grant) = ledger.grant(hash) else {
-        return Ok(());
-    };
-    let (spent, counts, wanted) = (grant.spent, grant.counts(), grant.wanted_again(left));
-    let lower = ledger
-        .rest_for(&current, budget)
-        .minus(wanted.minus(counts));
-    let is_lower = ledger.grant(&current).is_some_and(|g| lower < g.limit);
-    if is_lower && let Some(begun) = Work::on(guard, role).begin(&current, lower) {
-        guard.store(role).await?;
-        // What it spent before was read from what enforcement knows: nothing lags.
-        Work::on(guard, role).send(begun, false).await?;
-    }
-    let Some(ledger) = &mut role.ledger else {
-        return Ok(());
-    };
-    let granted = wanted.min(ledger.rest_for(hash, budget).max(counts));
-    if granted <= spent {
-        return Err(Error::Conflict(format!(
-            "nothing is left of the budget of role {:?} that key {hash} could spend",
-            guard.name().to_string()
-        )));
-    }
-    let is_as_wanted = ledger
-        .grant(hash)
-        .is_some_and(|grant| grant.limit == granted && grant.counting == counting);
-    if !is_as_wanted {
-        let Some(begun) = Work::on(guard, role).begin(hash, granted) else {
-            return Err(Error::Conflict(format!(
-                "the budget does not allow a limit of {} for key {hash}",
-                granted.as_usd()
-            )));
-        };
-        guard.store(role).await?;
-        // A disabled key spends nothing that could lag.
-        Work::on(guard, role).send(begun, false).await?;
-    }
-    if let Some(ledger) = &mut role.ledger {
-        ledger.enabled(hash);
-    }
-    Ok(())
 }
 
 /// Lowers the current key to what it has spent and, if it is to go on working, its share.
