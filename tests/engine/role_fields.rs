@@ -101,6 +101,7 @@ fn row(field: &str, names: &Names) -> Row {
         },
         "budget_reset" => Row {
             dynamic: None,
+            put_back: Some(Current),
             ..cleared(
                 Living,
                 both([json!("daily"), json!("weekly")], Living, Part::Reset),
