@@ -50,9 +50,10 @@ async fn compare(contest: &Contest<'_>, clients: usize, options: &Options) -> Ve
         );
         Figure::ratio(name, unit, &contest.theirs.0.name, turns, goal)
     };
+    let rate = Goal::AtLeast(if clients > 1 { 4.0 } else { 3.0 });
     vec![
         figure("plugin CPU of one", "µs", &spent, Goal::AtMost(0.5)),
-        figure("in a second", "", &rates, Goal::AtLeast(2.0)),
+        figure("in a second", "", &rates, rate),
     ]
 }
 

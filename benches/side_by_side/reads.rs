@@ -85,11 +85,7 @@ async fn compare(
         halves.push((a.0, b.0));
         nearly_all.push((a.1, b.1));
     }
-    let goals = if contest.is_leased() {
-        LEASED
-    } else {
-        UNLEASED
-    };
+    let goals = Goals::of(contest.is_leased(), clients);
     let figure = |what: &str, unit, turns: &[(f64, f64)], goal| {
         let name = format!("{}, {}: {what}", contest.what, number_of(clients));
         Figure::ratio(name, unit, &contest.theirs.0.name, turns, goal)
@@ -118,18 +114,26 @@ struct Goals {
     nearly_all: Goal,
 }
 
-const UNLEASED: Goals = Goals {
-    cpu: Goal::AtMost(0.5),
-    rate: Goal::AtLeast(1.2),
-    half: Goal::AtMost(0.9),
-    nearly_all: Goal::AtMost(0.8),
-};
-
-const LEASED: Goals = Goals {
-    cpu: Goal::AtMost(0.5),
-    rate: Goal::AtLeast(1.1),
-    half: Goal::None,
-    nearly_all: Goal::None,
-};
+impl Goals {
+    fn of(leased: bool, clients: usize) -> Self {
+        let many = clients > 1;
+        let [cpu, rate] = match (leased, many) {
+            (false, false) => [0.22, 2.2],
+            (false, true) => [0.2, 1.65],
+            (true, false) => [0.16, 2.6],
+            (true, true) => [0.15, 1.9],
+        };
+        let [half, nearly_all] = match (leased, many) {
+            (false, true) => [Goal::AtMost(0.6), Goal::AtMost(0.9)],
+            _ => [Goal::None, Goal::None],
+        };
+        Self {
+            cpu: Goal::AtMost(cpu),
+            rate: Goal::AtLeast(rate),
+            half,
+            nearly_all,
+        }
+    }
+}
 
 pub(crate) const CLIENTS: [usize; 2] = [1, 32];

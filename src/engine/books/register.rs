@@ -5,7 +5,7 @@
 //! what is stored: the role is read again. Nothing is done because of what is in here; it only tells
 //! what to look at under the role's lock.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::engine::error::Error;
@@ -24,7 +24,8 @@ pub struct Register {
 
 #[derive(Default)]
 struct Known {
-    roles: HashMap<RoleName, Entry>,
+    // In an order: so that a comparison goes the same way each time.
+    roles: BTreeMap<RoleName, Entry>,
     /// Whose keys are marked how.
     origins: HashMap<Origin, RoleName>,
     /// Roles that could not be read yet.
@@ -96,7 +97,7 @@ pub struct Expectations {
     /// Where roles have keys, or will have them.
     pub places: BTreeSet<Place>,
     /// The keys, and whose they are.
-    pub keys: HashMap<KeyHash, Vec<(RoleName, Expected)>>,
+    pub keys: BTreeMap<KeyHash, Vec<(RoleName, Expected)>>,
     /// Every key of every role, through whichever connection.
     pub known: HashSet<KeyHash>,
 }

@@ -1,7 +1,7 @@
 //! Going through the keys at a place, and what differs there from what is expected. It is only a reason
 //! to look closer: a listing is no snapshot, and what is expected may have changed meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -64,9 +64,9 @@ struct Walk<'a> {
     pass: &'a Pass<'a>,
     expected: &'a Expectations,
     /// Keys of roles that were not listed yet where they should be.
-    unlisted: HashMap<&'a KeyHash, Vec<&'a RoleName>>,
+    unlisted: BTreeMap<&'a KeyHash, Vec<&'a RoleName>>,
     /// The leases through this connection.
-    leases: HashMap<KeyHash, Record>,
+    leases: BTreeMap<KeyHash, Record>,
     unlisted_leases: BTreeSet<KeyHash>,
     workspace_id: Option<WorkspaceId>,
     listed: Listed,
@@ -74,7 +74,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn of(pass: &'a Pass<'_>, place: &Place, expected: &'a Expectations) -> Walk<'a> {
-        let mut unlisted = HashMap::<_, Vec<_>>::new();
+        let mut unlisted = BTreeMap::<_, Vec<_>>::new();
         for (hash, holders) in &expected.keys {
             for (name, key) in holders {
                 if key.place == *place && !is_known_to_be_gone(key) {
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
         }
         let leases = pass.books.leases.all();
         let leases = leases.filter(|record| record.key.connection == *pass.connection);
-        let leases: HashMap<_, _> = leases
+        let leases: BTreeMap<_, _> = leases
             .map(|record| (record.key.key_hash.clone(), record))
             .collect();
         let here = leases.values().filter(|record| record.place() == *place);

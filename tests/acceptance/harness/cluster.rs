@@ -110,7 +110,8 @@ impl Cluster {
         self.leader_among(&Self::others(old)).await
     }
 
-    /// Has the leader give up its office, as often as it takes until this node has it.
+    /// Has the leader give up its office, as often as it takes until this node has it. No third one may be up:
+    /// that could be elected.
     pub(crate) async fn hand_over(&mut self, leader: usize, heir: usize) {
         loop {
             let office = self.step_down(leader).await;
