@@ -293,18 +293,8 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         promised_until: None,
     };
     RotatingRole {
-        definition,
-        life: Life::new(&*engine.randomness),
-        last_attempt: since,
-        current,
-        superseded: Vec::new(),
-        rotation_failure: None,
-        limits_failure: None,
-        guardrail_failure: None,
-        unfit: None,
-        deletion: None,
-        late_use: None,
         adopted: Some(key.hash.clone()),
+        ..RotatingRole::new(definition, Life::new(&*engine.randomness), current)
     }
 }
 

@@ -44,20 +44,7 @@ pub async fn create(
     let (key, in_flight) = first.mint().await?;
     let mut warnings = of_creation(&definition);
     warnings.extend(looked_up);
-    let role = RotatingRole {
-        definition,
-        life,
-        last_attempt: key.since,
-        current: key,
-        superseded: Vec::new(),
-        rotation_failure: None,
-        limits_failure: None,
-        guardrail_failure: None,
-        unfit: None,
-        deletion: None,
-        late_use: None,
-        adopted: None,
-    };
+    let role = RotatingRole::new(definition, life, key);
     // They may have been tightened meanwhile.
     let _bounds = within_bounds(guard, &role.definition).await?;
     // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
