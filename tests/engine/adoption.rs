@@ -62,25 +62,13 @@ async fn an_applications_key_becomes_the_roles_and_nothing_about_it_changes() {
     // From then on it is rotated like any other.
     world.write(ROTATE, json!({})).await.unwrap();
     let next = world.key("app").await.unwrap();
-    let next = world
-        .openrouter
-        .account()
-        .key(next["key_hash"].as_str().unwrap())
-        .unwrap();
+    let next = world.seen(next["key_hash"].as_str().unwrap());
     assert_eq!(
         (next.limit, next.workspace_id),
         (Some(20.0), key.workspace_id)
     );
     world.pass(600).await;
-    assert!(
-        world
-            .openrouter
-            .account()
-            .key(&key.hash)
-            .unwrap()
-            .deleted_at
-            .is_some()
-    );
+    assert!(world.seen(&key.hash).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(world.broken_promises(), [""; 0]);
 }
@@ -149,7 +137,7 @@ async fn what_binds_roles_binds_those_that_adopt() {
     assert!(world.role("app").await.is_none());
     let less = json!({"limit": 7});
     adopt(&world, key.secret(), less).await.unwrap();
-    let limit = world.openrouter.account().key(&key.hash).unwrap().limit;
+    let limit = world.seen(&key.hash).limit;
     assert_eq!(limit, Some(7.0));
 }
 
@@ -165,7 +153,7 @@ async fn what_the_write_names_is_applied_to_the_key() {
     )
     .await
     .unwrap();
-    let adopted = world.openrouter.account().key(&key.hash).unwrap();
+    let adopted = world.seen(&key.hash);
     assert_eq!(adopted.limit, Some(3.0));
     assert_eq!(adopted.limit_reset, Some(LimitReset::Weekly));
     assert_eq!(
@@ -174,11 +162,7 @@ async fn what_the_write_names_is_applied_to_the_key() {
     );
     world.write(ROTATE, json!({})).await.unwrap();
     let next = world.key("app").await.unwrap();
-    let next = world
-        .openrouter
-        .account()
-        .key(next["key_hash"].as_str().unwrap())
-        .unwrap();
+    let next = world.seen(next["key_hash"].as_str().unwrap());
     assert_eq!(next.workspace_id, other);
 }
 
@@ -194,10 +178,7 @@ async fn limits_that_openrouter_refuses_leave_the_key_as_it_was_and_no_role() {
         .await
         .unwrap_err();
     assert!(world.role("app").await.is_none());
-    assert_eq!(
-        world.openrouter.account().key(&key.hash).unwrap().limit,
-        Some(20.0)
-    );
+    assert_eq!(world.seen(&key.hash).limit, Some(20.0));
 
     world
         .openrouter
@@ -212,10 +193,7 @@ async fn limits_that_openrouter_refuses_leave_the_key_as_it_was_and_no_role() {
     );
     world.pass(10).await;
     assert_eq!(world.violations().await, [""; 0]);
-    assert_eq!(
-        world.openrouter.account().key(&key.hash).unwrap().limit,
-        Some(3.0)
-    );
+    assert_eq!(world.seen(&key.hash).limit, Some(3.0));
 }
 
 #[tokio::test]
@@ -326,15 +304,7 @@ async fn the_way_back_leaves_the_key_with_the_application() {
         .await
         .unwrap();
     world.pass(7_200).await;
-    assert!(
-        world
-            .openrouter
-            .account()
-            .key(&key.hash)
-            .unwrap()
-            .deleted_at
-            .is_none()
-    );
+    assert!(world.seen(&key.hash).deleted_at.is_none());
     // And forth again.
     adopt(&world, key.secret(), json!({})).await.unwrap();
     assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());

@@ -21,16 +21,9 @@ async fn holding() -> (World, String) {
 
 /// Rotates, and returns the hash of the key before.
 async fn superseded(world: &World) -> String {
-    let hash = world.key("app").await.unwrap()["key_hash"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let hash = world.key_hash("app").await;
     world.write(ROTATE, json!({})).await.unwrap();
     hash
-}
-
-fn seen(world: &World, hash: &str) -> openrouter_simulator::Key {
-    world.openrouter.account().key(hash).unwrap()
 }
 
 async fn warnings(world: &World) -> Vec<String> {
@@ -60,7 +53,7 @@ async fn a_key_that_was_used_after_its_last_lease_is_revoked_in_time_and_named()
         .set_last_used(&old, Some(used_at))
         .unwrap();
     world.pass(600).await;
-    assert_eq!(seen(&world, &old).deleted_at, Some(world.time.now()));
+    assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
     let warnings = warnings(&world).await;
     assert!(
         warnings[0].contains(&old) && warnings[0].contains(&used_at.to_string()),
@@ -87,7 +80,7 @@ async fn the_last_look_costs_one_request_and_holds_no_revocation_up() {
         world.openrouter.faults().add(fault.on("GET", "/keys/*"));
         world.openrouter.requests().reset();
         world.pass(600).await;
-        assert_eq!(seen(&world, &old).deleted_at, Some(world.time.now()));
+        assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
         let looks = world.openrouter.requests().to("GET", "/keys/*").len();
         assert_eq!(looks, 1);
     }
@@ -97,9 +90,9 @@ async fn the_last_look_costs_one_request_and_holds_no_revocation_up() {
 async fn a_held_key_is_disabled_at_the_end_of_its_grace_period_and_deleted_when_the_hold_is_over() {
     let (world, old) = holding().await;
     world.pass(599).await;
-    assert!(!seen(&world, &old).disabled);
+    assert!(!world.seen(&old).disabled);
     world.pass(1).await;
-    assert!(seen(&world, &old).disabled);
+    assert!(world.seen(&old).disabled);
     assert_eq!(versions(&world, "held_keys").await, [1]);
     assert_eq!(versions(&world, "superseded_keys").await, [0; 0]);
     assert_eq!(world.violations().await, [""; 0]);
@@ -110,9 +103,9 @@ async fn a_held_key_is_disabled_at_the_end_of_its_grace_period_and_deleted_when_
         world.after(2 * 3_600 + 3_600).to_string().as_str()
     );
     world.pass(3_599).await;
-    assert_eq!(seen(&world, &old).deleted_at, None);
+    assert_eq!(world.seen(&old).deleted_at, None);
     world.pass(1).await;
-    assert_eq!(seen(&world, &old).deleted_at, Some(world.time.now()));
+    assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(world.broken_promises(), [""; 0]);
 }
@@ -126,7 +119,7 @@ async fn what_cannot_be_disabled_is_deleted() {
         .faults()
         .add(Fault::status(409).on("PATCH", "/keys/*").forever());
     world.pass(600).await;
-    assert_eq!(seen(&world, &old).deleted_at, Some(world.time.now()));
+    assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
 
     // Unclear: with the second try.
     let (world, old) = holding().await;
@@ -135,9 +128,9 @@ async fn what_cannot_be_disabled_is_deleted() {
         .faults()
         .add(Fault::status(500).on("PATCH", "/keys/*").forever());
     world.pass(600).await;
-    assert_eq!(seen(&world, &old).deleted_at, None);
+    assert_eq!(world.seen(&old).deleted_at, None);
     world.pass(10).await;
-    assert!(seen(&world, &old).deleted_at.is_some());
+    assert!(world.seen(&old).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
 
     // A short outage does not cost the way back.
@@ -147,7 +140,7 @@ async fn what_cannot_be_disabled_is_deleted() {
         .faults()
         .add(Fault::status(500).on("PATCH", "/keys/*"));
     world.pass(610).await;
-    assert!(seen(&world, &old).disabled && seen(&world, &old).deleted_at.is_none());
+    assert!(world.seen(&old).disabled && world.seen(&old).deleted_at.is_none());
     assert_eq!(world.violations().await, [""; 0]);
 }
 
@@ -156,10 +149,7 @@ async fn an_emergency_disables_every_older_key_before_the_answer_or_deletes_it()
     let (world, first) = holding().await;
     world.pass(600).await;
     let second = superseded(&world).await;
-    let third = world.key("app").await.unwrap()["key_hash"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let third = world.key_hash("app").await;
     world
         .openrouter
         .faults()
@@ -169,11 +159,11 @@ async fn an_emergency_disables_every_older_key_before_the_answer_or_deletes_it()
         .await
         .unwrap();
     assert!(
-        seen(&world, &second).deleted_at.is_some(),
+        world.seen(&second).deleted_at.is_some(),
         "it could not be disabled"
     );
     for held in [&first, &third] {
-        assert!(seen(&world, held).disabled && seen(&world, held).deleted_at.is_none());
+        assert!(world.seen(held).disabled && world.seen(held).deleted_at.is_none());
     }
     for version in [1, 3] {
         let refusal = restore(&world, json!({"key_version": version}))
@@ -184,7 +174,7 @@ async fn an_emergency_disables_every_older_key_before_the_answer_or_deletes_it()
     restore(&world, json!({"key_version": 3, "force": true}))
         .await
         .unwrap();
-    assert!(!seen(&world, &third).disabled);
+    assert!(!world.seen(&third).disabled);
     world.quiet().await;
     assert_eq!(world.violations().await, [""; 0]);
 }
@@ -197,14 +187,14 @@ async fn a_held_key_works_again_for_as_long_as_was_asked_and_is_then_held_again(
         .await
         .unwrap();
     assert_eq!(warnings, [""; 0]);
-    assert!(!seen(&world, &old).disabled);
+    assert!(!world.seen(&old).disabled);
     assert_eq!(versions(&world, "superseded_keys").await, [1]);
     world.pass(999).await;
-    assert!(!seen(&world, &old).disabled);
+    assert!(!world.seen(&old).disabled);
     world.pass(1).await;
-    assert!(seen(&world, &old).disabled);
+    assert!(world.seen(&old).disabled);
     world.pass(3_600).await;
-    assert!(seen(&world, &old).deleted_at.is_some());
+    assert!(world.seen(&old).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
 }
 
@@ -212,7 +202,7 @@ async fn a_held_key_works_again_for_as_long_as_was_asked_and_is_then_held_again(
 async fn a_superseded_key_works_longer_and_never_past_its_expiry() {
     let world = World::with_role().await;
     let old = superseded(&world).await;
-    let expiry = seen(&world, &old).expires_at.unwrap();
+    let expiry = world.seen(&old).expires_at.unwrap();
     let warnings = restore(&world, json!({"key_version": 1, "duration": 60}))
         .await
         .unwrap();
@@ -227,7 +217,7 @@ async fn a_superseded_key_works_longer_and_never_past_its_expiry() {
         expiry.to_string().as_str()
     );
     world.pass(3_000).await;
-    assert_eq!(seen(&world, &old).deleted_at, None);
+    assert_eq!(world.seen(&old).deleted_at, None);
     world.pass(4_800).await;
     assert_eq!(world.violations().await, [""; 0]);
 }
@@ -267,7 +257,7 @@ async fn what_must_not_be_restored_is_refused_with_the_reason() {
         refusal.contains("disabled at OpenRouter by somebody else"),
         "{refusal}"
     );
-    assert!(seen(&world, &old).disabled);
+    assert!(world.seen(&old).disabled);
     account.delete_key(&old).unwrap();
 }
 
@@ -289,7 +279,7 @@ async fn a_restoration_that_openrouter_refuses_leaves_the_key_held_and_an_unclea
     let is_said = |warning: &String| warning.contains("tried again");
     assert!(warnings.iter().any(is_said), "{warnings:?}");
     world.pass(10).await;
-    assert!(!seen(&world, &old).disabled);
+    assert!(!world.seen(&old).disabled);
     assert_eq!(world.complaints().await, [""; 0]);
 }
 
@@ -318,17 +308,14 @@ async fn what_fell_due_while_the_engine_was_down_is_revoked_one_lease_after_its_
     world.time.set(world.after(1));
     world.restart().await;
     world.quiet().await;
-    assert_eq!(seen(&world, &old).deleted_at, Some(world.time.now()));
+    assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
     assert_eq!(world.violations().await, [""; 0]);
 }
 
 #[tokio::test]
 async fn what_an_emergency_has_ended_is_revoked_at_once_when_the_engine_starts() {
     let world = World::with_role().await;
-    let old = world.key("app").await.unwrap()["key_hash"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let old = world.key_hash("app").await;
     world
         .openrouter
         .faults()
@@ -341,5 +328,5 @@ async fn what_an_emergency_has_ended_is_revoked_at_once_when_the_engine_starts()
     world.time.set(world.after(900));
     world.restart().await;
     world.quiet().await;
-    assert_eq!(seen(&world, &old).deleted_at, Some(world.time.now()));
+    assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
 }

@@ -11,10 +11,7 @@ async fn denied(lookups: u32) -> (World, String) {
     let world = World::connected().await;
     let body = json!({"disable_automated_rotation": true});
     world.write(ROLE, body).await.unwrap();
-    let hash = world.key("app").await.unwrap()["key_hash"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let hash = world.key_hash("app").await;
     let hidden = world
         .openrouter
         .account()

@@ -55,10 +55,6 @@ fn found(drift: &str, hash: &str) -> Vec<(String, String)> {
     vec![(drift.to_owned(), hash.to_owned())]
 }
 
-fn seen(world: &World, hash: &str) -> openrouter_simulator::Key {
-    world.openrouter.account().key(hash).unwrap()
-}
-
 fn change(world: &World, hash: &str, changes: KeyChanges) {
     world
         .openrouter
@@ -81,7 +77,7 @@ async fn what_is_found_is_counted_and_so_is_what_belongs_to_nobody() {
         .change_key(&app, &changes)
         .unwrap();
     // Of another life of the role, made before the work begins.
-    let name = seen(&world, &app).name;
+    let name = world.seen(&app).name;
     let (words, nonce) = name.rsplit_once("vault-").unwrap();
     let mount = &nonce[..8];
     let stray = format!("{words}vault-{mount}{:024x}", 7);
@@ -140,7 +136,7 @@ async fn a_current_key_that_somebody_disabled_is_not_handed_out_and_not_replaced
     // Its rotation would have been due long ago.
     world.pass(40 * 24 * HOUR).await;
     assert_eq!(world.orders(), 1);
-    assert!(seen(&world, &hash).disabled);
+    assert!(world.seen(&hash).disabled);
 
     account.set_disabled(&hash, false).unwrap();
     world.pass(HOUR).await;
@@ -170,9 +166,9 @@ async fn a_disabled_key_that_is_enabled_is_handed_out_again_and_rotate_role_repl
     let role = world.role("app").await.unwrap();
     assert!(role["superseded_keys"][0]["disabled_outside_since"].is_string());
     world.pass(599).await;
-    assert!(seen(&world, &hash).disabled && seen(&world, &hash).deleted_at.is_none());
+    assert!(world.seen(&hash).disabled && world.seen(&hash).deleted_at.is_none());
     world.pass(1).await;
-    assert!(seen(&world, &hash).deleted_at.is_some());
+    assert!(world.seen(&hash).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
 }
 
@@ -205,8 +201,8 @@ async fn limits_that_somebody_changed_are_applied_again() {
         .faults()
         .add(Fault::status(503).on("PATCH", "/keys/*"));
     world.pass(HOUR + 60).await;
-    assert_eq!(seen(&world, &hash).limit, Some(5.0));
-    assert!(!seen(&world, &hash).include_byok_in_limit);
+    assert_eq!(world.seen(&hash).limit, Some(5.0));
+    assert!(!world.seen(&hash).include_byok_in_limit);
     assert_eq!(drift(&world, "app").await, found("limits_changed", &hash));
     assert_eq!(world.violations().await, [""; 0]);
 }
@@ -217,7 +213,7 @@ async fn what_somebody_does_to_superseded_and_held_keys_is_found() {
     let world = monthly(body).await;
     let held = superseded(&world).await;
     world.pass(10 * 24 * HOUR).await;
-    assert!(seen(&world, &held).disabled);
+    assert!(world.seen(&held).disabled);
     let disabled = superseded(&world).await;
     let gone = superseded(&world).await;
     let account = world.openrouter.account();
@@ -225,9 +221,9 @@ async fn what_somebody_does_to_superseded_and_held_keys_is_found() {
     account.set_disabled(&disabled, true).unwrap();
     account.delete_key(&gone).unwrap();
     world.pass(HOUR).await;
-    assert!(seen(&world, &held).disabled, "a held key is disabled again");
+    assert!(world.seen(&held).disabled, "a held key is disabled again");
     assert!(
-        seen(&world, &disabled).disabled,
+        world.seen(&disabled).disabled,
         "a superseded one is left as it is"
     );
     let mut all = drift(&world, "app").await;
@@ -278,7 +274,7 @@ async fn keys_that_were_moved_or_renamed_stay_managed() {
     // It is still revoked when its time has come.
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(600).await;
-    assert!(seen(&world, &hash).deleted_at.is_some());
+    assert!(world.seen(&hash).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
 }
 
@@ -313,14 +309,14 @@ async fn a_key_that_was_found_and_is_still_used_waits_for_a_person() {
         .set_last_used(&forgotten, Some(used_at))
         .unwrap();
     world.pass(3_000).await;
-    assert_eq!(seen(&world, &forgotten).deleted_at, None);
+    assert_eq!(world.seen(&forgotten).deleted_at, None);
     let warnings = world.read(ROLE).await.unwrap().unwrap().warnings;
     assert!(warnings[0].contains(&forgotten), "{warnings:?}");
     world
         .write(ROTATE, json!({"rotation_grace_period": 0}))
         .await
         .unwrap();
-    assert!(seen(&world, &forgotten).deleted_at.is_some());
+    assert!(world.seen(&forgotten).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
 }
 

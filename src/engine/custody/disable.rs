@@ -98,12 +98,7 @@ async fn disable_current(
     let engine = guard.engine();
     role.require_lasting(guard.name())?;
     let (hash, before) = (role.current.hash.clone(), role.unfit);
-    let now = engine.now();
-    role.unfit = Some(Unfit {
-        reason: Misfit::Disabled,
-        since: now,
-        asked: Some(now),
-    });
+    role.unfit = Some(Unfit::found(Misfit::Disabled, engine.now()));
     guard.store(&role).await?;
     let switched = switch(engine, connection, &hash, true).await;
     let is_unclear = matches!(

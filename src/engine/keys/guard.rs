@@ -25,19 +25,21 @@ pub async fn assign(
 ) -> Result<BTreeSet<KeyHash>, Error> {
     let mut is_begun = false;
     let held = assign_and_prove(link, urgency, guardrail, keys, &mut is_begun).await;
-    held.map_err(|reason| if is_begun { half_done(reason) } else { reason })
+    held.map_err(|reason| half_done(is_begun, reason))
 }
 
-/// The error of keys some of which were assigned before it: whatever it is about, the outcome is unclear.
-pub fn half_done(error: Error) -> Error {
+/// The error of several keys. If some were assigned before it, the outcome is unclear whatever it is about.
+pub fn half_done(is_begun: bool, error: Error) -> Error {
     match error {
-        Error::OpenRouter { doing, reason } if reason.is_definite() => Error::OpenRouter {
-            doing,
-            reason: openrouter::Error::Unclear {
-                retry_after: reason.retry_after(),
-                reason: format!("keys were assigned before this: {reason}"),
-            },
-        },
+        Error::OpenRouter { doing, reason } if is_begun && reason.is_definite() => {
+            Error::OpenRouter {
+                doing,
+                reason: openrouter::Error::Unclear {
+                    retry_after: reason.retry_after(),
+                    reason: format!("keys were assigned before this: {reason}"),
+                },
+            }
+        }
         other => other,
     }
 }

@@ -99,13 +99,7 @@ async fn hold_keys(
     for (number, keys) in keys.chunks(AT_A_TIME).enumerate() {
         let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
         let held = assign(&link, Urgency::Ordinary, guardrail, &hashes).await;
-        held.map_err(|reason| {
-            if number > 0 {
-                half_done(reason)
-            } else {
-                reason
-            }
-        })?;
+        held.map_err(|reason| half_done(number > 0, reason))?;
         for key in keys {
             let lease = leases.lock(&key.nonce).await;
             lease.note_guarded(storage, guardrail, terms).await?;

@@ -306,20 +306,10 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         .budget()
         .map(|(budget, counting)| Ledger::of_keys(&budget, counting, [key.hash.clone()], since));
     RotatingRole {
-        definition,
-        life: Life::new(&*engine.randomness),
-        last_attempt: since,
-        current,
-        superseded: Vec::new(),
-        rotation_failure: None,
-        limits_failure: None,
-        guardrail_failure: None,
-        unfit: None,
-        deletion: None,
-        late_use: None,
         adopted: Some(key.hash.clone()),
         tally: ledger.is_some().then(|| Tally::begun(since)),
         ledger,
+        ..RotatingRole::new(definition, Life::new(&*engine.randomness), current)
     }
 }
 

@@ -82,8 +82,7 @@ async fn hold_keys(
                 message: "the management key does not see it".to_owned(),
             },
         };
-        let is_alone = gone.len() == keys.len();
-        return Err(if is_alone { reason } else { half_done(reason) });
+        return Err(half_done(gone.len() < keys.len(), reason));
     }
     Ok(())
 }

@@ -52,20 +52,9 @@ pub async fn create(
         .map(|(budget, counting)| Ledger::begun(&budget, counting, key.hash.clone(), engine.now()));
     warnings.extend(looked_up);
     let role = RotatingRole {
-        definition,
-        life,
-        last_attempt: key.since,
-        current: key,
-        superseded: Vec::new(),
-        rotation_failure: None,
-        limits_failure: None,
-        guardrail_failure: None,
-        unfit: None,
-        deletion: None,
-        late_use: None,
-        adopted: None,
         tally: ledger.is_some().then(|| Tally::begun(engine.now())),
         ledger,
+        ..RotatingRole::new(definition, life, key)
     };
     // They may have been tightened meanwhile.
     let _bounds = within_bounds(guard, &role.definition).await?;

@@ -11,8 +11,8 @@ use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::assign;
 use crate::engine::names::{Place, RoleName};
-use crate::engine::role::Role;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::engine::role::{Role, Terms};
 use crate::engine::rotation::apply_guardrail;
 use crate::openrouter::{GuardrailId, KeyHash};
 
@@ -61,12 +61,13 @@ fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName
 /// Under the role's lock: since the listing a key may have become another, or the guardrail.
 async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
-    match guard.load().await? {
-        Some(Role::Rotating(role)) => mend_role(pass, &guard, place, *role).await?,
-        // The role may be gone, or be another one by now: its leases are alive all the same.
-        Some(Role::Dynamic(_)) | None => {}
+    let role = guard.load().await?;
+    let terms = role.as_ref().map(|role| role.terms().clone());
+    if let Some(Role::Rotating(role)) = role {
+        mend_role(pass, &guard, place, *role).await?;
     }
-    mend_leases(pass, &guard, place).await
+    // The role may be gone, or be another one by now: its leases are alive all the same.
+    mend_leases(pass, name, terms.as_ref(), place).await
 }
 
 async fn mend_role(
@@ -101,15 +102,16 @@ async fn mend_role(
     apply_guardrail(guard, role).await.map(|_| ())
 }
 
-async fn mend_leases(pass: &Pass<'_>, guard: &RoleGuard<'_>, place: &Place) -> Result<(), Error> {
-    let (engine, name) = (guard.engine(), guard.name());
-    let role = guard.load().await?;
+async fn mend_leases(
+    pass: &Pass<'_>,
+    name: &RoleName,
+    terms: Option<&Terms>,
+    place: &Place,
+) -> Result<(), Error> {
     let mut expected = BTreeMap::new();
     for record in pass.books.leases.all() {
         // One that is to be held to another guardrail is the keeper's.
-        let lacks = role
-            .as_ref()
-            .is_some_and(|role| record.lacks(role.terms()).is_some());
+        let lacks = terms.is_some_and(|terms| record.lacks(terms).is_some());
         if record.key.role == *name && record.place() == *place && !lacks {
             let held = record.guardrail_id.map(|id| (record.key.key_hash, id));
             expected.extend(held);
@@ -127,7 +129,7 @@ async fn mend_leases(pass: &Pass<'_>, guard: &RoleGuard<'_>, place: &Place) -> R
             Ok(_) => {}
             // It was handed out already, and trying again is useless.
             Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => {
-                tracing::warn!(mount = engine.mount, %key_hash, %reason, "{doing}");
+                tracing::warn!(mount = pass.engine.mount, %key_hash, %reason, "{doing}");
             }
             Err(reason) => return Err(reason),
         }

@@ -3,9 +3,8 @@
 use super::pass::Pass;
 use super::report::report;
 use crate::engine::books::{Drift, Record};
-use crate::engine::connection::Urgency;
 use crate::engine::error::Error;
-use crate::engine::keys::{seen, sees_another};
+use crate::engine::keys::seen;
 use crate::engine::task::Task;
 use crate::openrouter::Key;
 
@@ -27,15 +26,10 @@ pub(super) async fn settle(
     if let Some(key) = seen(&pass.link, hash).await? {
         return compare(pass, &record, &key).await;
     }
-    let Pass {
-        engine,
-        connection,
-        link,
-        ..
-    } = pass;
-    if !sees_the_account && !sees_another(engine, link, connection, hash).await? {
+    if !pass.sees_the_account(sees_the_account, hash).await? {
         return Ok(());
     }
+    let engine = pass.engine;
     lease.end(&*engine.storage).await?;
     let task = Task::Lapse(record.key.nonce.clone());
     engine.keeper.forget(&task);
@@ -54,12 +48,7 @@ async fn compare(pass: &Pass<'_>, record: &Record, key: &Key) -> Result<(), Erro
         .granted
         .filter(|granted| !key.limits.agree_with(granted));
     if let Some(limits) = granted {
-        let turn = pass.link.client(Urgency::Ordinary).await;
-        let applied = turn.update_limits(&key.hash, &limits).await;
-        drop(turn);
-        applied.map_err(Error::while_doing(
-            "limits that somebody changed at OpenRouter cannot be applied again",
-        ))?;
+        pass.apply_limits_again(&key.hash, &limits).await?;
         let message = format!(
             "somebody has changed the limits of a lease's key at OpenRouter, to {}; what was granted \
              is applied again",

@@ -6,15 +6,17 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::guardrails::compare_assignments;
-use super::listing::{Doubts, list};
+use super::listing::list;
 use super::{leases, roles, unknown};
 use crate::engine::books::{BegunPass, Expectations, OpenBooks};
 use crate::engine::clock::{after, seconds_until};
-use crate::engine::connection::Link;
+use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::{ConnectionName, Place, RoleName};
+use crate::engine::keys::sees_another;
+use crate::engine::names::{ConnectionName, Place};
 use crate::engine::task::Task;
+use crate::openrouter::{KeyHash, Limits};
 
 /// One connection, while it is compared.
 pub(super) struct Pass<'a> {
@@ -153,7 +155,9 @@ impl Pass<'_> {
         unknown::report_strays(self, place, listed.strays);
         let sees_the_account = listed.sees_the_account;
         let settled = stream::iter(listed.roles)
-            .map(|(name, doubts)| self.settle(place, name, doubts, sees_the_account))
+            .map(|(name, doubts)| async move {
+                roles::settle(self, place, &name, doubts, sees_the_account).await
+            })
             .buffer_unordered(AT_A_TIME)
             .collect::<Vec<_>>();
         let mut outcome: Result<(), Error> = settled.await.into_iter().collect();
@@ -165,14 +169,34 @@ impl Pass<'_> {
         outcome.map(|()| saw_a_copy)
     }
 
-    async fn settle(
+    /// Whether the management key sees other keys that are managed, so that one that it does not see is
+    /// gone. One was `listed` if it is known already.
+    ///
+    /// # Errors
+    /// OpenRouter's and storage's.
+    pub(super) async fn sees_the_account(
         &self,
-        place: &Place,
-        name: RoleName,
-        doubts: Doubts,
-        sees_the_account: bool,
+        listed: bool,
+        unseen: &KeyHash,
+    ) -> Result<bool, Error> {
+        Ok(listed || sees_another(self.engine, &self.link, self.connection, unseen).await?)
+    }
+
+    /// Gives a key the limits again that it was granted, since somebody has changed them.
+    ///
+    /// # Errors
+    /// OpenRouter's.
+    pub(super) async fn apply_limits_again(
+        &self,
+        hash: &KeyHash,
+        granted: &Limits,
     ) -> Result<(), Error> {
-        roles::settle(self, place, &name, doubts, sees_the_account).await
+        let turn = self.link.client(Urgency::Ordinary).await;
+        let applied = turn.update_limits(hash, granted).await;
+        applied.map_err(Error::while_doing(
+            "limits that somebody changed at OpenRouter cannot be applied again",
+        ))?;
+        Ok(())
     }
 
     /// Whatever was taken in may come to its end now.

@@ -8,7 +8,7 @@ use crate::engine::books::Drift;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{Presence, Warrant, hold, presence, seen, sees_another};
+use crate::engine::keys::{Presence, Warrant, hold, presence, seen};
 use crate::engine::names::{Place, RoleName};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Unfit};
 use crate::openrouter::{Key, KeyHash, WorkspaceId};
@@ -92,12 +92,7 @@ impl Settling<'_> {
             .granted()
             .filter(|limits| !key.limits.agree_with(limits))
         {
-            let turn = self.pass.link.client(Urgency::Ordinary).await;
-            let applied = turn.update_limits(&key.hash, &limits).await;
-            drop(turn);
-            applied.map_err(Error::while_doing(
-                "limits that somebody changed at OpenRouter cannot be applied again",
-            ))?;
+            self.pass.apply_limits_again(&key.hash, &limits).await?;
             let message = format!(
                 "somebody has changed the limits of the current key at OpenRouter, to {}; what was \
                  granted is applied again",
@@ -120,12 +115,7 @@ impl Settling<'_> {
         drift: Drift,
         message: &str,
     ) -> Result<(), Error> {
-        let now = self.pass.engine.now();
-        role.unfit = Some(Unfit {
-            reason,
-            since: now,
-            asked: Some(now),
-        });
+        role.unfit = Some(Unfit::found(reason, self.pass.engine.now()));
         self.guard.store(role).await?;
         self.say(drift, &role.current.hash, message).await;
         Ok(())
@@ -183,17 +173,12 @@ impl Settling<'_> {
         role: &mut RotatingRole,
         hash: &KeyHash,
     ) -> Result<(), Error> {
-        let Pass {
-            engine,
-            connection,
-            link,
-            ..
-        } = self.pass;
-        if !self.sees_the_account && !sees_another(engine, link, connection, hash).await? {
+        let listed = self.sees_the_account;
+        if !self.pass.sees_the_account(listed, hash).await? {
             return Ok(());
         }
         role.superseded.retain(|key| key.hash != *hash);
-        role.count_ended(hash, None, engine.now());
+        role.count_ended(hash, None, self.pass.engine.now());
         self.guard.store(role).await?;
         let message = "a superseded key is gone at OpenRouter, and is forgotten";
         self.say(Drift::SupersededKeyGone, hash, message).await;

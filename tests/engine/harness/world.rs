@@ -157,6 +157,17 @@ impl World {
         answer.map(|answer| answer.data)
     }
 
+    /// A key as OpenRouter has it, or had it.
+    pub(crate) fn seen(&self, hash: &str) -> openrouter_simulator::Key {
+        self.openrouter.account().key(hash).unwrap()
+    }
+
+    /// The hash of the key that an application reads, as by [`World::key`].
+    pub(crate) async fn key_hash(&self, role: &str) -> String {
+        let key = self.key(role).await.unwrap();
+        key["key_hash"].as_str().unwrap().to_owned()
+    }
+
     /// Reads a role's key as an application does, which relies on it from then on.
     pub(crate) async fn key(&self, role: &str) -> Result<Data, String> {
         let (node, path) = (self.node(), format!("creds/{role}"));

@@ -3,7 +3,7 @@
 use openrouter_simulator::KeyChanges;
 use serde_json::json;
 
-use super::{HOUR, change, drift, found, seen};
+use super::{HOUR, change, drift, found};
 use crate::harness::{CI, World};
 
 /// A dynamic role with room for two leases, both taken.
@@ -32,7 +32,7 @@ async fn the_place_of_a_lease_whose_key_is_gone_is_free_again() {
     world.lease().await.unwrap();
     // The server's own revocation of the lease finds nothing left to do.
     world.revoke().await.unwrap();
-    assert!(seen(&world, &other).deleted_at.is_none());
+    assert!(world.seen(&other).deleted_at.is_none());
     assert_eq!(world.violations().await, [""; 0]);
 }
 
@@ -47,7 +47,7 @@ async fn limits_of_a_leased_key_are_applied_again_as_they_were_granted() {
     };
     change(&world, &changed, more);
     world.pass(HOUR).await;
-    assert_eq!(seen(&world, &changed).limit, Some(5.0));
+    assert_eq!(world.seen(&changed).limit, Some(5.0));
     assert_eq!(drift(&world, "ci").await, found("limits_changed", &changed));
 }
 
@@ -71,7 +71,7 @@ async fn a_leased_key_that_was_disabled_or_renamed_is_said_once() {
     expected.extend(found("leased_key_disabled", &disabled));
     expected.sort();
     assert_eq!(all, expected);
-    assert!(seen(&world, &disabled).disabled, "nobody enables it");
+    assert!(world.seen(&disabled).disabled, "nobody enables it");
 }
 
 #[tokio::test]

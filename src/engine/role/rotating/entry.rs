@@ -208,6 +208,17 @@ pub struct Unfit {
     pub asked: Option<Timestamp>,
 }
 
+impl Unfit {
+    /// What OpenRouter has just said of the key.
+    pub fn found(reason: Misfit, now: Timestamp) -> Self {
+        Self {
+            reason,
+            since: now,
+            asked: Some(now),
+        }
+    }
+}
+
 /// See [`Unfit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -261,6 +272,26 @@ pub struct Deletion {
 }
 
 impl RotatingRole {
+    /// A role whose first key is this one.
+    pub fn new(definition: Definition, life: Life, first: CurrentKey) -> Self {
+        Self {
+            definition,
+            life,
+            last_attempt: first.since,
+            current: first,
+            superseded: Vec::new(),
+            rotation_failure: None,
+            limits_failure: None,
+            guardrail_failure: None,
+            unfit: None,
+            deletion: None,
+            late_use: None,
+            adopted: None,
+            ledger: None,
+            tally: None,
+        }
+    }
+
     /// Refuses to change a role whose deletion has begun.
     ///
     /// # Errors

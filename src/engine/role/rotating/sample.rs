@@ -57,36 +57,23 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
 
 /// A role whose first key became current then.
 pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
-    RotatingRole {
-        current: key(1, &policy, now),
-        definition: Definition {
-            terms: Terms {
-                connection: ConnectionName::default(),
-                key_name: "app".to_owned(),
-                limits: limits(1),
-                budget: None,
-                workspace_id: None,
-                workspace: None,
-                guardrail: None,
-                guardrail_id: None,
-                creator_user_id: None,
-                description: String::new(),
-            },
-            rotation: policy,
+    let first = key(1, &policy, now);
+    let definition = Definition {
+        terms: Terms {
+            connection: ConnectionName::default(),
+            key_name: "app".to_owned(),
+            limits: limits(1),
+            budget: None,
+            workspace_id: None,
+            workspace: None,
+            guardrail: None,
+            guardrail_id: None,
+            creator_user_id: None,
+            description: String::new(),
         },
-        life: Life::default(),
-        superseded: Vec::new(),
-        last_attempt: now,
-        rotation_failure: None,
-        limits_failure: None,
-        guardrail_failure: None,
-        unfit: None,
-        deletion: None,
-        late_use: None,
-        adopted: None,
-        ledger: None,
-        tally: None,
-    }
+        rotation: policy,
+    };
+    RotatingRole::new(definition, Life::default(), first)
 }
 
 /// Any schedule.
