@@ -47,6 +47,7 @@ pub(crate) fn live(seed: u64) -> Outcome {
 async fn set_up(world: &Arc<World>) {
     let [first, _] = &world.openrouter.accounts;
     first.add_workspace();
+    world.make_guardrails();
     world.elect(0);
     for name in ["default", "other"] {
         world.connect(name, None).await.unwrap();
@@ -170,6 +171,7 @@ async fn come_to_rest(world: &Arc<World>) {
             );
         }
     }
+    world.mend_guardrails().await;
     if world.witness.has_unseen() || world.dice.chance(0.5) {
         world.befall(BlowKind::Depose);
         sleep(Duration::from_secs(120)).await;
@@ -180,6 +182,7 @@ async fn come_to_rest(world: &Arc<World>) {
 
 async fn judge(world: &Arc<World>) {
     world.look_for_orphans(true);
+    world.judge_every_guardrail();
     let now = world.now();
     let truth = world.truth();
     for (nonce, is_lease) in &truth.log {

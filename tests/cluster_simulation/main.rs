@@ -11,11 +11,16 @@
 //! - [`raft`]: the storage. [`openrouter`]: the way to OpenRouter. [`weather`]: how bad things are.
 //! - [`people`]: operators. [`readers`]: who relies on keys. [`leases`]: the servers' leases.
 //! - [`requests`]: the way from them to an engine.
+//! - [`guardrails`]: guardrails and bounds. [`in_force`]: what was in force when.
 //! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
 //! - [`story`]: what is printed of it.
 
 #[cfg(test)]
 mod dice;
+#[cfg(test)]
+mod guardrails;
+#[cfg(test)]
+mod in_force;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]

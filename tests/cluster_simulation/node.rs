@@ -211,13 +211,16 @@ async fn write(
     if world.secondary.is_one() {
         return Err("read-only".to_owned());
     }
+    let key = change.0.trim_start_matches(MOUNT).to_owned();
     let Some(id) = world.raft.append(server, change) else {
         return Err("node is not the leader".to_owned());
     };
     sleep(Duration::from_millis(world.dice.number(1, 12))).await;
     world.reach(server, &format!("during {what}"));
     let fate = world.weather().fate_of_a_write(&world.dice);
-    if world.raft.conclude(server, id, fate) {
+    let is_stored = world.raft.conclude(server, id, fate);
+    world.note_version(&key, is_stored);
+    if is_stored {
         return Ok(());
     }
     if fate == Fate::Late {
@@ -225,6 +228,7 @@ async fn write(
         tokio::spawn(async move {
             sleep(world.dice.pause(100, 8_000)).await;
             world.raft.conclude(server, id, Fate::Unreported);
+            world.note_version(&key, false);
             if is_intent && life.is_over() {
                 // The next process may have read the log before. Nothing was ordered: the store was
                 // never answered.

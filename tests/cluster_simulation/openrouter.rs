@@ -199,10 +199,13 @@ async fn arrive(world: &Arc<World>, request: &HttpRequest, sent: &Sent) -> HttpA
 
 fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Value) {
     let server = sent.server;
-    if request.method == Method::POST {
+    if request.url.ends_with("/assignments/keys") && request.method == Method::POST {
+        world.witness_assignment(request, sent);
+    } else if request.method == Method::POST {
         let hash = body["data"]["hash"].as_str().unwrap();
         let name = body["data"]["name"].as_str().unwrap();
         world.witness_creation(hash, name, sent);
+        world.judge_bounds(hash, sent);
         // What arrives later than the engine waits for it is looked for by its plan of looks.
         if name.starts_with(DYNAMIC) && world.now() < sent.at + PROMPT {
             tokio::spawn(watch_for_its_reader(Arc::clone(world), hash.to_owned()));

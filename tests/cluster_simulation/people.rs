@@ -78,7 +78,7 @@ impl World {
     pub(crate) async fn operator_acts(self: Arc<Self>) {
         let role = *self.dice.pick(&ROTATING);
         let (rotate, change, delete, create) = (0, 1, 2, 3);
-        let (reconnect, ci, forget, disconnect, restore) = (4, 5, 6, 7, 8);
+        let (reconnect, ci, forget, disconnect, restore, bind) = (4, 5, 6, 7, 8, 9);
         let act = self.dice.weighted(&[
             (8, rotate),
             (8, change),
@@ -89,6 +89,7 @@ impl World {
             (1, forget),
             (1, disconnect),
             (3, restore),
+            (2, bind),
         ]);
         if act == rotate {
             self.rotate(role).await;
@@ -110,6 +111,9 @@ impl World {
             self.forget_role(role).await;
         } else if act == restore {
             self.restore_key(role).await;
+        } else if act == bind {
+            let name = *self.dice.pick(&["default", "other"]);
+            self.bind(name).await;
         } else {
             let _ = self
                 .operate(Operation::Delete, "config/other", Value::Null)
@@ -160,8 +164,9 @@ impl World {
         let [_, second] = &self.openrouter.accounts[0].workspaces()[..] else {
             return;
         };
-        let body = match self.dice.number(0, 5) {
+        let body = match self.dice.number(0, 7) {
             0 => json!({"limit": self.dice.number(1, 9)}),
+            6 | 7 => json!({"guardrail": self.any_guardrail()}),
             1 | 2 => {
                 let grace = *self.dice.pick(&[90, 600, 3_600]);
                 self.witness.in_use_for(role, grace);
@@ -215,6 +220,7 @@ impl World {
             "revocation_hold": self.dice.weighted(&[(1, 0), (1, 3_600)]),
             "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
             "limit": 5,
+            "guardrail": self.any_guardrail(),
         });
         let _ = self
             .operate(Operation::Update, &format!("roles/{role}"), body)
@@ -230,6 +236,8 @@ impl World {
             "max_ttl": self.dice.number(1, 3) * 900,
             "max_leases": MOST_LEASES,
             "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
+            "limit": 5,
+            "guardrail": self.any_guardrail(),
         });
         let _ = self
             .operate(Operation::Update, &format!("roles/{DYNAMIC}"), body)
@@ -297,10 +305,18 @@ impl World {
         }
         let hash = *self.dice.pick(&keys);
         let name = self.story.name(hash);
-        let (delete, disable, enable, raise) = (0, 1, 2, 3);
-        let act = self
-            .dice
-            .weighted(&[(2, delete), (1, disable), (2, enable), (2, raise)]);
+        let (delete, disable, enable, raise, unguard) = (0, 1, 2, 3, 4);
+        let act = self.dice.weighted(&[
+            (2, delete),
+            (1, disable),
+            (2, enable),
+            (2, raise),
+            (4, unguard),
+        ]);
+        if act == unguard {
+            self.person_unguards(hash);
+            return;
+        }
         for account in &self.openrouter.accounts {
             let (did, what) = if act == delete {
                 (account.delete_key(hash).is_ok(), "deletes")

@@ -170,6 +170,11 @@ impl Raft {
         })
     }
 
+    /// What is stored under a key.
+    pub(crate) fn stored(&self, key: &str) -> Option<Vec<u8>> {
+        self.state(|state| state.committed.get(key).cloned())
+    }
+
     /// Everything that is stored.
     pub(crate) fn committed(&self) -> Map {
         self.state(|state| state.committed.clone())

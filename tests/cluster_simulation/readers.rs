@@ -39,6 +39,7 @@ impl World {
         };
         let node = node.expect("somebody has answered");
         let hash = answer.data["key_hash"].as_str().unwrap().to_owned();
+        self.judge_guardrail(&node, role, &hash).await;
         if role == DYNAMIC {
             if !self.register(&node, role, &answer).await {
                 return Err("the lease could not be registered".to_owned());

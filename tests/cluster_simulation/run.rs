@@ -6,13 +6,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::guardrails::Counted;
 use crate::life::{Outcome, live};
 
 /// Lives these many lives, on as many threads as there are cores; returns the seeds that failed, and
-/// why.
-fn run(first: u64, count: u64) -> BTreeMap<u64, Vec<String>> {
+/// why, and how often it was looked whether keys are guarded.
+fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted) {
     let next = AtomicU64::new(first);
     let failed = Mutex::new(BTreeMap::new());
+    let counted = Mutex::new(Counted::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -23,6 +25,7 @@ fn run(first: u64, count: u64) -> BTreeMap<u64, Vec<String>> {
                         return;
                     }
                     let outcome = live(seed);
+                    counted.lock().unwrap().add(outcome.world.counted());
                     let lived = seed - first + 1;
                     if lived.is_multiple_of(1_000) {
                         println!("{lived} seeds");
@@ -38,7 +41,7 @@ fn run(first: u64, count: u64) -> BTreeMap<u64, Vec<String>> {
             });
         }
     });
-    failed.into_inner().unwrap()
+    (failed.into_inner().unwrap(), counted.into_inner().unwrap())
 }
 
 /// The story of a life that failed.
@@ -56,12 +59,18 @@ fn tell(seed: u64, outcome: &Outcome) -> String {
 
 #[test]
 fn no_life_of_three_hundred_ends_badly() {
-    let failed = run(1, 300);
+    let (failed, counted) = run(1, 300);
+    println!("{counted:?}");
     let first = failed.first_key_value().map(|(seed, _)| *seed);
     let story = first
         .map(|seed| tell(seed, &live(seed)))
         .unwrap_or_default();
     assert!(failed.is_empty(), "{} of 300 failed; {story}", failed.len());
+    // Else nothing was judged.
+    assert!(
+        counted.guarded > 1_000 && counted.bounded > 100,
+        "{counted:?}"
+    );
 }
 
 #[test]
@@ -92,7 +101,7 @@ fn simulate() {
         return;
     }
     let begun = Instant::now();
-    let failed = run(first, count);
+    let (failed, counted) = run(first, count);
     let seconds = begun.elapsed().as_secs_f64();
     if let Some(seed) = failed.keys().next() {
         println!("\n{}", tell(*seed, &live(*seed)));
@@ -101,6 +110,10 @@ fn simulate() {
         "{count} seeds in {seconds:.0} s, {:.1} a second; {} with violations",
         count as f64 / seconds,
         failed.len()
+    );
+    println!(
+        "{} guarded keys were handed out ({} excused), {} assigned; {} keys were made under bounds",
+        counted.guarded, counted.excused, counted.assigned, counted.bounded
     );
     assert!(
         failed.is_empty(),

@@ -99,7 +99,8 @@ impl World {
         truth
     }
 
-    fn observer(&self, map: Map) -> Arc<dyn Backend> {
+    /// An engine that only looks at this storage.
+    pub(crate) fn observer(&self, map: Map) -> Arc<dyn Backend> {
         let clock = Arc::new(Standing(self.now()));
         let make = factory(clock, Arc::clone(&self.dice) as _, Arc::new(NoNetwork));
         make(Mount {
@@ -114,7 +115,8 @@ impl World {
     }
 }
 
-fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
+/// What it answers to a read.
+pub(crate) fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
     let answer = observer.handle_request(Request::new(Operation::Read, path));
     let answer = answer.now_or_never().expect("storage does not wait");
     answer.ok().flatten().map(|answer| answer.data)

@@ -9,6 +9,8 @@ use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::{Operation, Request};
 
 use crate::dice::Dice;
+use crate::guardrails::Guardrails;
+use crate::in_force::InForce;
 use crate::node::{Node, Secondary};
 use crate::openrouter::OpenRouter;
 use crate::raft::{Map, Raft, SERVERS};
@@ -25,6 +27,8 @@ pub(crate) struct World {
     pub(crate) openrouter: OpenRouter,
     pub(crate) secondary: Secondary,
     pub(crate) witness: Witness,
+    pub(crate) guardrails: Guardrails,
+    pub(crate) in_force: InForce,
     weather: Mutex<Weather>,
     blows: Mutex<Vec<Blow>>,
     pub(crate) cluster: Mutex<Cluster>,
@@ -81,6 +85,8 @@ impl World {
             openrouter: OpenRouter::new(clock.clone(), seed),
             secondary: Secondary::default(),
             witness: Witness::default(),
+            guardrails: Guardrails::default(),
+            in_force: InForce::default(),
             weather: Mutex::new(Weather::CALM),
             blows: Mutex::default(),
             cluster: Mutex::default(),
@@ -223,6 +229,7 @@ impl World {
         if self.raft.leader().is_none() {
             self.story.tell(format!("--- S{server} is leader"));
             self.raft.elect(server);
+            self.note_every_version();
             tokio::spawn(crate::leases::manage(Arc::clone(self), server));
             self.start_engine(server);
         }
@@ -273,6 +280,8 @@ impl World {
         drop(cluster);
         self.witness_restore(&snapshot);
         self.raft.restore(snapshot.map);
+        self.note_every_version();
+        self.forget_guardrails();
         let world = Arc::clone(self);
         tokio::spawn(async move {
             sleep(world.dice.pause(300, 15_000)).await;

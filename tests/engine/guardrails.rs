@@ -2,6 +2,7 @@
 
 mod changes;
 mod doubt;
+mod leases;
 mod written;
 
 use openrouter_simulator::{Fault, NewGuardrail, Rule};

@@ -446,7 +446,7 @@ fn newest(world: &World, names: &Names, before: &[Shown]) -> Shown {
 async fn each_field_does_to_living_keys_and_to_the_next_what_it_says() {
     for field in schema().await {
         for kind in [Kind::Rotating, Kind::Dynamic] {
-            // It is divided among the keys: what each is granted is in `budget.rs`.
+            // It is divided among the keys: see the next test.
             if field == "budget" && kind == Kind::Rotating {
                 continue;
             }
@@ -455,6 +455,67 @@ async fn each_field_does_to_living_keys_and_to_the_next_what_it_says() {
             }
         }
     }
+}
+
+/// A budget is divided among the keys: together they have all of it.
+#[tokio::test]
+async fn a_budget_does_to_living_keys_and_to_the_next_what_it_says() {
+    let limits = |keys: &[Shown]| -> Vec<Value> {
+        let of_each = keys.iter().map(|key| key[&Part::Limit].clone());
+        of_each.collect()
+    };
+    let sum = |keys: &[Shown]| -> f64 {
+        let limits = limits(keys).into_iter();
+        limits.filter_map(|limit| limit.as_f64()).sum()
+    };
+    for way in [Way::Update, Way::Patch, Way::Clear] {
+        let (world, names) = world().await;
+        let budget = json!({"budget": 50.0});
+        with_role(&world, Kind::Rotating, &budget).await.unwrap();
+        let old_keys = living(&world, &names);
+        assert_eq!((old_keys.len(), sum(&old_keys)), (2, 50.0), "{old_keys:?}");
+        let (operation, value) = match way {
+            Way::Update => (Operation::Update, json!(60.0)),
+            Way::Patch => (Operation::Patch, json!(60.0)),
+            Way::Clear => (Operation::Patch, json!(null)),
+        };
+        let node = world.node();
+        let changed = node.call(operation, ROLE, json!({"budget": value}));
+        changed.await.unwrap();
+        world.quiet().await;
+        let now = living(&world, &names);
+        next_key(&world, Kind::Rotating).await;
+        let later = living(&world, &names);
+        if matches!(way, Way::Clear) {
+            // Only of a key that is not handed out any more the share is left.
+            let [superseded, _] = &limits(&old_keys)[..] else {
+                panic!("{old_keys:?}")
+            };
+            assert_eq!(limits(&now), [superseded.clone(), json!(null)]);
+            assert_eq!(limits(&later)[1..], [json!(null), json!(null)]);
+        } else {
+            assert_eq!((now.len(), sum(&now)), (2, 60.0), "{way:?}: {now:?}");
+            assert_eq!((later.len(), sum(&later)), (3, 60.0), "{way:?}: {later:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_makes_of_a_share_is_put_back() {
+    let (world, names) = world().await;
+    let budget = json!({"budget": 50.0});
+    with_role(&world, Kind::Rotating, &budget).await.unwrap();
+    let granted = living(&world, &names).pop().unwrap();
+    let account = world.openrouter.account();
+    let raised = KeyChanges {
+        limit: Some(Some(99.0)),
+        ..KeyChanges::default()
+    };
+    let current = account.keys().pop().unwrap();
+    account.change_key(&current.hash, &raised).unwrap();
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(living(&world, &names).pop(), Some(granted));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::Storage;
+use vault_plugin_secrets_openrouter::logical::{Operation, Storage};
 
 use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
 
@@ -197,4 +197,21 @@ async fn storage_that_goes_on_failing_is_not_tried_without_a_pause() {
         [],
         "it may be the successor's"
     );
+}
+
+/// A connection is read the same by whoever leads next, so that nobody is bound unheard.
+#[tokio::test]
+async fn bounds_whose_store_was_reported_as_failed_bind_the_next_leader_as_this_one() {
+    let world = World::with_role().await;
+    let node = world.node();
+    node.storage.unheard_when_putting("config/default");
+    let bounds = json!({"max_limit": 5});
+    let written = node.call(Operation::Patch, "config/default", bounds);
+    written.await.unwrap_err();
+    world.write(ROLE, json!({"limit": 7})).await.unwrap();
+    world.restart().await;
+    world.quiet().await;
+    let read = world.read("config/default").await.unwrap().unwrap();
+    assert_eq!(read.data["max_limit"], Value::Null);
+    world.write(ROTATE, Value::Null).await.unwrap();
 }

@@ -9,6 +9,8 @@ use super::prove::pause_before_try;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
+use crate::engine::names::ConnectionName;
+use crate::engine::role::Terms;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
 /// Assigns keys to a guardrail, and proves it. Returns those that OpenRouter does not know, which it passes over.
@@ -41,6 +43,43 @@ pub fn half_done(is_begun: bool, error: Error) -> Error {
             }
         }
         other => other,
+    }
+}
+
+/// Through which connection keys are held to which guardrail.
+pub type How = (ConnectionName, GuardrailId);
+
+/// What came of holding the keys of a role to the guardrails that each should be held to.
+pub struct Holding {
+    own: Option<How>,
+    /// Why that failed: for the role's own guardrail, if it is that which failed.
+    pub failure: Option<Error>,
+}
+
+impl Holding {
+    /// Nothing has failed yet, for a role with these terms.
+    pub fn begin(terms: &Terms) -> Self {
+        let own = terms.guardrail_id.clone();
+        Self {
+            own: own.map(|guardrail| (terms.connection.clone(), guardrail)),
+            failure: None,
+        }
+    }
+
+    /// Notes what came of one guardrail. Whether its keys are held to it.
+    ///
+    /// # Errors
+    /// Storage's own.
+    pub fn note(&mut self, how: &How, outcome: Result<(), Error>) -> Result<bool, Error> {
+        match outcome {
+            Ok(()) => return Ok(true),
+            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+            Err(reason) if self.failure.is_none() || self.own.as_ref() == Some(how) => {
+                self.failure = Some(reason);
+            }
+            Err(_) => {}
+        }
+        Ok(false)
     }
 }
 

@@ -43,7 +43,7 @@ mod retire;
 mod unclaimed;
 mod whose;
 
-pub use guard::{assign, half_done};
+pub use guard::{Holding, How, assign, half_done};
 pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
 pub use pin::pin;

@@ -12,12 +12,11 @@ use crate::engine::books::LeasedKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::{assign, half_done};
-use crate::engine::names::ConnectionName;
+use crate::engine::keys::{Holding, How, assign, half_done};
 use crate::engine::role::Terms;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::failed;
-use crate::openrouter::{GuardrailId, KeyHash};
+use crate::openrouter::KeyHash;
 
 /// Does what is due for a dynamic role, and returns when there is more to do; `None` when there is not.
 ///
@@ -36,11 +35,25 @@ pub async fn tend(guard: &RoleGuard<'_>, role: DynamicRole) -> Result<Option<Tim
     {
         return Ok(Some(failure.retry_at));
     }
-    let (role, _) = apply_guardrail(guard, role).await?;
+    let (role, _) = resume_guardrail(guard, role).await?;
     Ok(role.guardrail_failure.map(|failure| failure.retry_at))
 }
 
-/// Holds the keys under leases to the guardrail that each should be held to. The second result is why
+/// Carries out a change that was stored a while ago. First of all the role is written as it was read, as
+/// for a rotating one: a node that has lost its office must not undo what its successor has done.
+///
+/// # Errors
+/// As [`apply_guardrail`]; nothing was sent if this node may not write.
+pub async fn resume_guardrail(
+    guard: &RoleGuard<'_>,
+    role: DynamicRole,
+) -> Result<(DynamicRole, Option<Error>), Error> {
+    guard.store_dynamic(&role).await?;
+    apply_guardrail(guard, role).await
+}
+
+/// Holds the keys under leases to the guardrail that each should be held to, right after the role was
+/// stored. The second result is why
 /// that failed, which is then stored with the role and tried again: for the role's own guardrail, if it
 /// is that which failed. It is definite only if no key was assigned to that.
 ///
@@ -51,24 +64,17 @@ pub(super) async fn apply_guardrail(
     mut role: DynamicRole,
 ) -> Result<(DynamicRole, Option<Error>), Error> {
     let (engine, name) = (guard.engine(), guard.name());
-    let mut unguarded = BTreeMap::<_, Vec<_>>::new();
+    let mut unguarded = BTreeMap::<How, Vec<_>>::new();
     for (record, guardrail) in engine.books().await?.leases.unguarded(name, &role) {
         let how = (record.key.connection.clone(), guardrail);
         unguarded.entry(how).or_default().push(record.key);
     }
-    let own = role.terms.guardrail_id.clone();
-    let own = own.map(|guardrail| (role.terms.connection.clone(), guardrail));
-    let mut failure = None;
+    let mut holding = Holding::begin(&role.terms);
     for (how, keys) in unguarded {
-        match hold_keys(engine, &role.terms, &how, &keys).await {
-            Ok(()) => {}
-            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-            Err(reason) if failure.is_none() || own.as_ref() == Some(&how) => {
-                failure = Some(reason);
-            }
-            Err(_) => {}
-        }
+        let held = hold_keys(engine, &role.terms, &how, &keys).await;
+        holding.note(&how, held)?;
     }
+    let failure = holding.failure;
     let before = role.guardrail_failure.take();
     let was_unproved = std::mem::replace(&mut role.unproved, failure.is_some());
     role.guardrail_failure = failure.as_ref().map(|reason| {
@@ -90,7 +96,7 @@ pub(super) async fn apply_guardrail(
 async fn hold_keys(
     engine: &Engine,
     terms: &Terms,
-    (connection, guardrail): &(ConnectionName, GuardrailId),
+    (connection, guardrail): &How,
     keys: &[LeasedKey],
 ) -> Result<(), Error> {
     let storage = &*engine.storage;

@@ -35,7 +35,7 @@ mod lease;
 mod shared_key;
 mod write;
 
-pub use guarding::tend;
+pub use guarding::{resume_guardrail, tend};
 pub use issue::issue;
 pub use lease::{end_early, lapse, overdue, secret_type, watch};
 pub use shared_key::{leased, secret_type as shared_secret_type, unleased};

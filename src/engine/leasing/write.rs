@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::guarding::apply_guardrail;
+use super::guarding::{apply_guardrail, resume_guardrail};
 use crate::engine::books::Leases;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
@@ -128,7 +128,7 @@ async fn try_guardrail_again(
         return Ok(Vec::new());
     }
     let _in_use = engine.links.use_for_making(&role.terms.connection)?;
-    let (_, failure) = apply_guardrail(guard, role).await?;
+    let (_, failure) = resume_guardrail(guard, role).await?;
     Ok(Vec::from_iter(failure.as_ref().map(unguarded)))
 }
 

@@ -6,12 +6,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::{assign, half_done};
-use crate::engine::names::ConnectionName;
+use crate::engine::keys::{Holding, How, assign, half_done};
 use crate::engine::role::rotating::{RotatingRole, failed};
-use crate::openrouter::{self, GuardrailId, KeyHash};
+use crate::openrouter::{self, KeyHash};
 
-/// Holds the role's living keys to the guardrail that each should be held to. The second result is why
+/// Carries out a change that was stored a while ago. First of all the role is written as it was read: a
+/// node that has lost its office goes on reading what the role was then, and must not hold its keys to a
+/// guardrail that its successor has replaced.
+///
+/// # Errors
+/// As [`apply_guardrail`]; nothing was sent if this node may not write.
+pub async fn resume_guardrail(
+    guard: &RoleGuard<'_>,
+    role: RotatingRole,
+) -> Result<(RotatingRole, Option<Error>), Error> {
+    guard.store(&role).await?;
+    apply_guardrail(guard, role).await
+}
+
+/// Holds the role's living keys to the guardrail that each should be held to, right after the role was
+/// stored. The second result is why
 /// that failed, which is then stored with the role and tried again: for the role's own guardrail, if it
 /// is that which failed.
 ///
@@ -22,25 +36,16 @@ pub async fn apply_guardrail(
     mut role: RotatingRole,
 ) -> Result<(RotatingRole, Option<Error>), Error> {
     let engine = guard.engine();
-    let terms = &role.definition.terms;
-    let own = terms.guardrail_id.clone();
-    let own = own.map(|guardrail| (terms.connection.clone(), guardrail));
-    let mut failure = None;
+    let mut holding = Holding::begin(&role.definition.terms);
     for (how, keys) in by_guardrail(&role) {
-        let (connection, guardrail) = &how;
-        match hold_keys(engine, &role, connection, guardrail, &keys).await {
-            Ok(()) => {
-                for key in &keys {
-                    role.note_guarded(key, guardrail);
-                }
+        let held = hold_keys(engine, &role, &how, &keys).await;
+        if holding.note(&how, held)? {
+            for key in &keys {
+                role.note_guarded(key, &how.1);
             }
-            Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-            Err(reason) if failure.is_none() || own.as_ref() == Some(&how) => {
-                failure = Some(reason);
-            }
-            Err(_) => {}
         }
     }
+    let failure = holding.failure;
     role.guardrail_failure = failure.as_ref().map(|reason| {
         tracing::warn!(
             mount = engine.mount,
@@ -56,7 +61,7 @@ pub async fn apply_guardrail(
 }
 
 /// The keys that are not held to what they should be, by that and by how it is reached.
-fn by_guardrail(role: &RotatingRole) -> BTreeMap<(ConnectionName, GuardrailId), Vec<KeyHash>> {
+fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
     let mut keys = BTreeMap::<_, Vec<_>>::new();
     for key in role.unguarded_keys() {
         let how = (key.place.connection, key.guardrail_id);
@@ -68,8 +73,7 @@ fn by_guardrail(role: &RotatingRole) -> BTreeMap<(ConnectionName, GuardrailId), 
 async fn hold_keys(
     engine: &Engine,
     role: &RotatingRole,
-    connection: &ConnectionName,
-    guardrail: &GuardrailId,
+    (connection, guardrail): &How,
     keys: &[KeyHash],
 ) -> Result<(), Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget;
 use super::ending::{Ending, enable, end, postpone};
-use super::guarding::apply_guardrail;
+use super::guarding::resume_guardrail;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
@@ -77,7 +77,7 @@ pub async fn tend(
                 end(guard, role, &hash, Ending::Revoke, Urgency::Revocation).await?
             }
             Step::Enable(hash) => enable(guard, role, &hash).await?.0,
-            Step::ApplyGuardrail => apply_guardrail(guard, role).await?.0,
+            Step::ApplyGuardrail => resume_guardrail(guard, role).await?.0,
             Step::ApplyLimits => apply_limits(guard, role).await?.0,
             Step::Budget(next) => budget::follow(guard, role, next).await?.0,
             Step::AskAgain => ask_again(guard, role).await?,

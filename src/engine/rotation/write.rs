@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::adopt::require_own;
 use super::budget::follow_all;
-use super::guarding::apply_guardrail;
+use super::guarding::{apply_guardrail, resume_guardrail};
 use super::next_key::NextKey;
 use super::perform::apply_limits;
 use crate::engine::connection::Urgency;
@@ -144,7 +144,7 @@ async fn try_guardrail_again(
         .engine()
         .links
         .use_for_making(&role.definition.terms.connection)?;
-    let (role, failure) = apply_guardrail(guard, role).await?;
+    let (role, failure) = resume_guardrail(guard, role).await?;
     Ok(Vec::from_iter(
         failure.map(|reason| unguarded(&role, &reason)),
     ))

@@ -10,9 +10,11 @@ use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::assign;
+use crate::engine::leasing::resume_guardrail;
 use crate::engine::names::{Place, RoleName};
+use crate::engine::role::Role;
+use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
-use crate::engine::role::{Role, Terms};
 use crate::engine::rotation::apply_guardrail;
 use crate::openrouter::{GuardrailId, KeyHash};
 
@@ -61,13 +63,15 @@ fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName
 /// Under the role's lock: since the listing a key may have become another, or the guardrail.
 async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
-    let role = guard.load().await?;
-    let terms = role.as_ref().map(|role| role.terms().clone());
-    if let Some(Role::Rotating(role)) = role {
-        mend_role(pass, &guard, place, *role).await?;
-    }
     // The role may be gone, or be another one by now: its leases are alive all the same.
-    mend_leases(pass, name, terms.as_ref(), place).await
+    match guard.load().await? {
+        Some(Role::Rotating(role)) => {
+            mend_role(pass, &guard, place, *role).await?;
+            mend_leases(pass, &guard, None, place).await
+        }
+        Some(Role::Dynamic(role)) => mend_leases(pass, &guard, Some(*role), place).await,
+        None => mend_leases(pass, &guard, None, place).await,
+    }
 }
 
 async fn mend_role(
@@ -104,35 +108,86 @@ async fn mend_role(
 
 async fn mend_leases(
     pass: &Pass<'_>,
-    name: &RoleName,
-    terms: Option<&Terms>,
+    guard: &RoleGuard<'_>,
+    role: Option<DynamicRole>,
     place: &Place,
 ) -> Result<(), Error> {
     let mut expected = BTreeMap::new();
+    let terms = role.as_ref().map(|role| &role.terms);
     for record in pass.books.leases.all() {
         // One that is to be held to another guardrail is the keeper's.
         let lacks = terms.is_some_and(|terms| record.lacks(terms).is_some());
-        if record.key.role == *name && record.place() == *place && !lacks {
+        if record.key.role == *guard.name() && record.place() == *place && !lacks {
             let held = record.guardrail_id.map(|id| (record.key.key_hash, id));
             expected.extend(held);
         }
     }
-    for key_hash in missing(&pass.link, &expected).await? {
-        let Some(guardrail) = expected.get(&key_hash) else {
-            continue;
-        };
-        let message = "somebody has taken the key of a lease off its guardrail at OpenRouter, or given it \
-                       another; it is assigned again";
-        report(pass, name, Drift::GuardrailChanged, &key_hash, message).await;
+    let missing = missing(&pass.link, &expected).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    match role.filter(|role| role.terms.guardrail_id.is_some()) {
+        // None of its keys is taken for being held already: that is the keeper's.
+        Some(role) if role.unproved => Ok(()),
+        Some(role) => mend_leases_of(pass, guard, role, &missing).await,
+        None => {
+            expected.retain(|hash, _| missing.contains(hash));
+            mend_left(pass, guard, expected).await
+        }
+    }
+}
+
+/// Those of a role that has a guardrail. What fails is stored with it, shown, and tried again.
+async fn mend_leases_of(
+    pass: &Pass<'_>,
+    guard: &RoleGuard<'_>,
+    mut role: DynamicRole,
+    missing: &BTreeSet<KeyHash>,
+) -> Result<(), Error> {
+    for key_hash in missing {
+        let message = format!("{TAKEN_OFF}; it is assigned again");
+        report(
+            pass,
+            guard.name(),
+            Drift::GuardrailChanged,
+            key_hash,
+            message,
+        )
+        .await;
+    }
+    role.unproved = true;
+    resume_guardrail(guard, role).await.map(|_| ())
+}
+
+/// Those of a role that is gone, or has no guardrail any more: no entry of a role is there to say what is
+/// still to be done. What is refused is said once, and tried with each comparison until the lease ends.
+async fn mend_left(
+    pass: &Pass<'_>,
+    guard: &RoleGuard<'_>,
+    missing: BTreeMap<KeyHash, GuardrailId>,
+) -> Result<(), Error> {
+    // A node that has lost its office knows nothing of what the role is by now.
+    guard.fence(None).await?;
+    for (key_hash, guardrail) in missing {
         let keys = std::slice::from_ref(&key_hash);
-        match assign(&pass.link, Urgency::Ordinary, guardrail, keys).await {
-            Ok(_) => {}
-            // It was handed out already, and trying again is useless.
-            Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => {
-                tracing::warn!(mount = pass.engine.mount, %key_hash, %reason, "{doing}");
+        let (drift, board) = (Drift::GuardrailChanged, &pass.engine.board);
+        let message = match assign(&pass.link, Urgency::Ordinary, &guardrail, keys).await {
+            Ok(_) => {
+                board.is_over(&key_hash, drift);
+                format!("{TAKEN_OFF}; it is assigned again")
             }
+            Err(Error::OpenRouter { reason, .. }) if reason.is_definite() => format!(
+                "{TAKEN_OFF}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
+                 the lease if it must not go on without it"
+            ),
             Err(reason) => return Err(reason),
+        };
+        if board.is_news(&key_hash, drift, &message) {
+            report(pass, guard.name(), drift, &key_hash, message).await;
         }
     }
     Ok(())
 }
+
+const TAKEN_OFF: &str =
+    "somebody has taken the key of a lease off its guardrail at OpenRouter, or given it another";

@@ -2,8 +2,9 @@
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::Error;
+use vault_plugin_secrets_openrouter::logical::{Error, Operation};
 
+use super::leases::with_guarded_leases;
 use super::{ASSIGN, all_held_to, guardrail, held_to, with_guarded_role};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
@@ -216,123 +217,6 @@ async fn a_comparison_costs_a_request_for_a_hundred_assignments_and_none_without
     assert_eq!(counts, [("GET /keys".to_owned(), 1)].into());
 }
 
-/// A world with the role `ci`, which is held to the guardrail `strict`, and two leases of it.
-pub(super) async fn with_guarded_leases() -> (World, String) {
-    let world = World::connected().await;
-    let strict = guardrail(&world, "strict");
-    let ci = json!({"credential_type": "dynamic", "guardrail": "strict", "ttl": 3_000});
-    world.write(CI, ci).await.unwrap();
-    world.lease().await.unwrap();
-    world.lease().await.unwrap();
-    (world, strict)
-}
-
-#[tokio::test]
-async fn another_guardrail_reaches_every_key_under_a_lease_at_once() {
-    let (world, strict) = with_guarded_leases().await;
-    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
-    let other = guardrail(&world, "other");
-    let answer = world
-        .write(CI, json!({"guardrail": "other"}))
-        .await
-        .unwrap();
-    assert!(answer.is_none(), "there is nothing to warn of");
-    assert_eq!(all_held_to(&world), vec![Some(other.clone()); 2]);
-    world.lease().await.unwrap();
-    assert_eq!(all_held_to(&world), vec![Some(other); 3]);
-    assert_eq!(world.violations().await, [""; 0]);
-}
-
-#[tokio::test]
-async fn a_change_that_is_unclear_is_carried_out_for_leases_too_whoever_leads() {
-    for fails_over in [false, true] {
-        let (world, _) = with_guarded_leases().await;
-        let other = guardrail(&world, "other");
-        let rule = Fault::status(500).on("POST", ASSIGN).times(2);
-        world.openrouter.faults().add(rule);
-        let answer = world.node().write(CI, json!({"guardrail": "other"})).await;
-        let warnings = answer.unwrap().unwrap().warnings;
-        assert!(warnings[0].contains("tried again"), "{warnings:?}");
-        let shown = world.read(CI).await.unwrap().unwrap();
-        assert!(
-            shown.warnings[0].contains("guardrail yet"),
-            "{:?}",
-            shown.warnings
-        );
-        if fails_over {
-            world.restart().await;
-        }
-        world.pass(60).await;
-        assert_eq!(all_held_to(&world), vec![Some(other); 2]);
-        let shown = world.read(CI).await.unwrap().unwrap();
-        assert_eq!(shown.warnings, [""; 0]);
-    }
-}
-
-#[tokio::test]
-async fn a_change_of_leases_that_is_refused_is_taken_back() {
-    let (world, strict) = with_guarded_leases().await;
-    guardrail(&world, "other");
-    let rule = Fault::status(400).on("POST", ASSIGN);
-    world.openrouter.faults().add(rule);
-    world
-        .write(CI, json!({"guardrail": "other"}))
-        .await
-        .unwrap_err();
-    let role = world.role("ci").await.unwrap();
-    assert_eq!(role["guardrail_id"], strict);
-    world.pass(60).await;
-    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
-}
-
-#[tokio::test]
-async fn a_key_that_was_ordered_before_its_role_was_given_another_guardrail_is_not_handed_out() {
-    for first in [None, Some("strict")] {
-        let world = World::connected().await;
-        guardrail(&world, "strict");
-        let other = guardrail(&world, "other");
-        let ci = json!({"credential_type": "dynamic", "guardrail": first, "ttl": 3_000});
-        world.write(CI, ci).await.unwrap();
-        world
-            .openrouter
-            .faults()
-            .add(Fault::held().on("POST", "/keys"));
-        let (node, changed) = (world.node(), world.node());
-        let read = node.read("creds/ci");
-        let change = async {
-            while world.openrouter.faults().held() == 0 {
-                tokio::task::yield_now().await;
-            }
-            let answer = changed.write(CI, json!({"guardrail": "other"})).await;
-            world.openrouter.faults().clear();
-            answer
-        };
-        let (read, change) = tokio::join!(read, change);
-        change.unwrap();
-        let refusal = read.unwrap_err().to_string();
-        assert!(refusal.contains("read again"), "{refusal}");
-        world.quiet().await;
-        assert_eq!(world.openrouter.account().count(), 0);
-        assert!(world.intents().is_empty());
-        let lease = world.lease().await.unwrap();
-        assert_eq!(
-            held_to(&world, lease["key_hash"].as_str().unwrap()),
-            Some(other)
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_guardrail_that_was_taken_off_a_leases_key_is_put_back() {
-    let (world, strict) = with_guarded_leases().await;
-    for key in world.openrouter.account().keys() {
-        world.openrouter.account().unassign_guardrail(&key.hash);
-    }
-    world.restart().await;
-    world.quiet().await;
-    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
-}
-
 #[tokio::test]
 async fn a_key_that_storage_had_forgotten_is_held_to_the_guardrail_when_it_is_taken_in() {
     let (world, strict) = with_guarded_role().await;
@@ -345,4 +229,39 @@ async fn a_key_that_storage_had_forgotten_is_held_to_the_guardrail_when_it_is_ta
     world.pass(60).await;
     assert_eq!(held_to(&world, &newest.hash), Some(strict));
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_deposed_leader_does_not_undo_the_guardrail_that_its_successor_has_assigned() {
+    for path in [ROLE, CI] {
+        let (world, strict) = match path {
+            ROLE => with_guarded_role().await,
+            _ => with_guarded_leases().await,
+        };
+        guardrail(&world, "other");
+        let faults = world.openrouter.faults();
+        faults.add(Fault::status(500).on("POST", ASSIGN).times(9));
+        let old = world.node();
+        let pending = old.write(path, json!({"guardrail": "other"})).await;
+        assert!(pending.unwrap().unwrap().warnings[0].contains("tried again"));
+        old.storage.deposed_when_putting("config/default");
+        let last = json!({"description": "its last write"});
+        let written = old.call(Operation::Patch, "config/default", last);
+        written.await.unwrap_err();
+        faults.clear();
+        world.take_over().await;
+        world.quiet().await;
+        world
+            .write(path, json!({"guardrail": "strict"}))
+            .await
+            .unwrap();
+        let held = all_held_to(&world);
+        assert!(held.iter().all(|held| *held == Some(strict.clone())));
+        // As long as it goes on, and longer.
+        for seconds in [10, 60, 300] {
+            world.time.set(world.after(seconds));
+            old.life.quiet().await;
+            assert_eq!(all_held_to(&world), held, "{path}, {seconds} s later");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use openrouter_simulator::{Fault, NewGuardrail, Rule};
 use serde_json::{Value, json};
 
-use super::changes::with_guarded_leases;
+use super::leases::with_guarded_leases;
 use super::{ASSIGN, all_held_to, faults, guardrail, with_guarded_role};
 use crate::harness::{CI, ROLE, ROTATE, World};
 

@@ -1,0 +1,74 @@
+//! What was in force when: the versions of roles and connections that were committed one after another.
+//!
+//! A server in office acts on the last version whose writer was told that it is stored. Of one whose
+//! writer was told that it failed, and of those before it, either may be in force until the entry is
+//! written again or another leader begins. A deposed leader acts on what it knew.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::node::MOUNT;
+use crate::world::World;
+
+/// The versions of each entry, oldest first.
+#[derive(Default)]
+pub(crate) struct InForce(Mutex<BTreeMap<String, Vec<Version>>>);
+
+struct Version {
+    at: Timestamp,
+    /// Its writer was told, or another leader has read it.
+    told: bool,
+    entry: Entry,
+}
+
+/// An entry as it is stored; `None` when there is none.
+pub(crate) type Entry = Option<Vec<u8>>;
+
+impl World {
+    /// An entry may have changed.
+    pub(crate) fn note_version(&self, key: &str, told: bool) {
+        if !KINDS.iter().any(|kind| key.starts_with(kind)) {
+            return;
+        }
+        let (at, entry) = (self.now(), self.raft.stored(&format!("{MOUNT}{key}")));
+        let mut known = self.in_force.0.lock().unwrap();
+        let versions = known.entry(key.to_owned()).or_default();
+        match versions.last_mut() {
+            Some(last) if last.entry == entry => {
+                if told && !last.told {
+                    (last.at, last.told) = (at, true);
+                }
+            }
+            _ => versions.push(Version { at, told, entry }),
+        }
+    }
+
+    /// Another leader reads what is committed.
+    pub(crate) fn note_every_version(&self) {
+        let keys: Vec<String> = self.in_force.0.lock().unwrap().keys().cloned().collect();
+        for key in keys {
+            self.note_version(&key, true);
+        }
+    }
+
+    /// The versions on which a server may have acted that did so at this time, or as many seconds before;
+    /// the newest first.
+    pub(crate) fn in_force(&self, key: &str, at: Timestamp, before: i64) -> Vec<Entry> {
+        self.note_version(key, false);
+        let since = at - SignedDuration::from_secs(before);
+        let known = self.in_force.0.lock().unwrap();
+        let mut entries = Vec::new();
+        for version in known.get(key).into_iter().flatten().rev() {
+            entries.push(version.entry.clone());
+            if version.told && version.at < since {
+                break;
+            }
+        }
+        entries
+    }
+}
+
+/// Of which entries the versions are kept.
+const KINDS: [&str; 2] = ["roles/", "config/"];
