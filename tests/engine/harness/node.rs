@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
-    Backend, Data, Error, Existence, Mount, NoEvents, Operation, Request, Response, SystemView,
+    Backend, Data, Error, Existence, Factory, Mount, NoEvents, Operation, Request, Response,
+    SystemView,
 };
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 
@@ -27,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) storage: Arc<NodeStorage>,
     pub(crate) system: Arc<NodeSystem>,
     pub(crate) backend: Arc<dyn Backend>,
+    make: Factory,
 }
 
 impl Node {
@@ -40,6 +42,28 @@ impl Node {
     ) -> Self {
         let make = factory(Arc::clone(&clock) as _, randomness, Arc::new(SystemNetwork));
         let system = Arc::new(NodeSystem::new(system, Arc::clone(&life)));
+        Self::mounted(life, clock, storage, system, make)
+    }
+
+    /// The next instance of the same mount in the same process, as after a seal or a reload of the plugin.
+    /// The one before is to be cleaned up, and not used any more.
+    pub(crate) fn reloaded(&self) -> Self {
+        Self::mounted(
+            Arc::clone(&self.life),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.storage),
+            Arc::clone(&self.system),
+            Arc::clone(&self.make),
+        )
+    }
+
+    fn mounted(
+        life: Arc<Life>,
+        clock: Arc<NodeClock>,
+        storage: Arc<NodeStorage>,
+        system: Arc<NodeSystem>,
+        make: Factory,
+    ) -> Self {
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
             system: Arc::clone(&system) as _,
@@ -53,6 +77,7 @@ impl Node {
             storage,
             system,
             backend,
+            make,
         }
     }
 
