@@ -1,14 +1,15 @@
 //! A node: the engine on one mount, in one process, as the server calls it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
-    Backend, Data, Error, Existence, Factory, Mount, NoEvents, Operation, Request, Response,
+    Backend, Data, Error, Event, EventSink, Existence, Factory, Mount, Operation, Request, Response,
     SystemView,
 };
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
@@ -29,6 +30,25 @@ pub(crate) struct Node {
     pub(crate) system: Arc<NodeSystem>,
     pub(crate) backend: Arc<dyn Backend>,
     make: Factory,
+    pub(crate) events: Arc<EventBus>,
+}
+
+/// The server's event bus.
+#[derive(Default)]
+pub(crate) struct EventBus(Mutex<Vec<Event>>);
+
+#[async_trait]
+impl EventSink for EventBus {
+    async fn send(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl EventBus {
+    /// What was sent since it was last taken.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
 }
 
 impl Node {
@@ -64,10 +84,11 @@ impl Node {
         system: Arc<NodeSystem>,
         make: Factory,
     ) -> Self {
+        let events = Arc::new(EventBus::default());
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
             system: Arc::clone(&system) as _,
-            events: Arc::new(NoEvents),
+            events: Arc::clone(&events) as _,
             backend_uuid: "test".to_owned(),
         };
         let backend = make(mount);
@@ -78,6 +99,7 @@ impl Node {
             system,
             backend,
             make,
+            events,
         }
     }
 
