@@ -46,7 +46,10 @@ async fn a_lease_under_a_budget_costs_nothing_more_at_its_creation_and_two_reque
             let node = world.node();
             let requests: BTreeMap<String, usize> = world.openrouter.requests().counts();
             world.openrouter.requests().reset();
-            let calls = (node.storage.calls() - before.0, node.system.calls() - before.1);
+            let calls = (
+                node.storage.calls() - before.0,
+                node.system.calls() - before.1,
+            );
             (requests.values().sum::<usize>(), calls)
         };
         let before = |world: &World| (world.node().storage.calls(), world.node().system.calls());
@@ -126,7 +129,11 @@ async fn a_lost_key_that_may_have_been_used_counts_for_what_it_spent() {
     }
     // It was handed out, and the storage that says so is lost.
     let lost = world.openrouter.account().keys().remove(0);
-    world.openrouter.account().set_usage(&lost.hash, 0.4).unwrap();
+    world
+        .openrouter
+        .account()
+        .set_usage(&lost.hash, 0.4)
+        .unwrap();
     world.restart().await;
     world.quiet().await;
     assert_eq!(available(&world).await, 9.0);
@@ -180,9 +187,9 @@ async fn a_key_that_somebody_enables_before_its_final_reading_is_disabled_again(
     world.restart().await;
     world.pass(10).await;
     assert!(world.seen(&hash).disabled);
-    world.pass(591).await;
+    world.pass(585).await;
     assert_eq!(alive(&world), 1, "it may have had requests in flight");
-    world.pass(15).await;
+    world.pass(20).await;
     assert_eq!(alive(&world), 0);
     assert_eq!(available(&world).await, 9.25);
     // And by the final reading.
