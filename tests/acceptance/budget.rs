@@ -97,6 +97,10 @@ async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_no
     let left = "has 0.5 US dollars left";
     let refusal = mount.read("creds/ci").await;
     refusal.refused(429, &[left, "there will be room at"]);
+    let asked = mount.read("creds/ci?limit=0.6").await;
+    asked.refused(429, &[left, "a lease takes 0.6"]);
+    let asked = mount.read("creds/ci?ttl=1h").await;
+    asked.refused(400, &["at most 600, the role's ttl"]);
     let key = lease.text("api_key");
     assert!(mount.openrouter.accepts(&key).await);
     revoke(mount.client(), &lease).await.ok();
