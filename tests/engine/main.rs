@@ -18,6 +18,10 @@ mod budget;
 #[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
+mod budget_leases;
+#[cfg(test)]
+mod budget_leases_ends;
+#[cfg(test)]
 mod cached;
 #[cfg(test)]
 mod concurrency;
