@@ -1,12 +1,15 @@
 //! What an engine on one mount consists of while it runs, and the sole right to change a role.
 
+mod adoptions;
+mod node;
 mod role_guard;
 mod unsure;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use adoptions::Adoptions;
 use jiff::Timestamp;
+use node::{Knowledge, NodeState};
 pub use role_guard::{Fenced, RoleGuard};
 use unsure::Unsure;
 
@@ -37,8 +40,8 @@ pub struct Engine {
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
-    /// Whether the server has said last that this node is no standby.
-    is_no_standby: AtomicBool,
+    /// What the server has said last of this node.
+    node: NodeState,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -63,8 +66,8 @@ pub struct Engine {
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
-    /// One adoption of a key at a time.
-    pub adoption_locks: Locks,
+    /// Which keys are being adopted.
+    pub adoptions: Adoptions,
     /// Roles whose last store may not have done what it was answered.
     unsure: Unsure,
     /// One change of a connection at a time.
@@ -88,7 +91,7 @@ impl Engine {
             storage: Arc::clone(&cache) as _,
             cache,
             system: mount.system,
-            is_no_standby: AtomicBool::new(false),
+            node: NodeState::default(),
             events: mount.events,
             keeper: Arc::new(Keeper::new(Arc::clone(&clock))),
             links: Links::new(network, Arc::clone(&meters), Arc::clone(&clock)),
@@ -102,7 +105,7 @@ impl Engine {
             series: Series::new(&*randomness),
             randomness,
             role_locks: Locks::default(),
-            adoption_locks: Locks::default(),
+            adoptions: Adoptions::default(),
             unsure: Unsure::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,
@@ -235,28 +238,37 @@ impl Engine {
     /// When the server cannot be asked.
     pub async fn look_at_node(&self) -> Result<ReplicationState, Error> {
         let state = self.system.replication_state().await?;
-        let is_no_standby = !state.is_standby();
-        self.is_no_standby.store(is_no_standby, Ordering::Relaxed);
+        self.node.learn(state.is_standby(), self.clock.uptime());
         Ok(state)
     }
 
-    /// Whether this node is a standby: as it was when the server was last asked, unless it was one.
-    /// A standby forwards what depends on it, which costs more than to ask; and a server that makes
-    /// another thing of a node begins with new instances of its engines.
+    /// Whether this node is a standby, as the server said last. Asks the server only when nothing is
+    /// known; of a standby it is asked again now and then, by a task that nobody waits for.
     ///
     /// # Errors
     /// When the server had to be asked, and could not be.
-    pub async fn is_standby(&self) -> Result<bool, Error> {
-        if self.is_no_standby.load(Ordering::Relaxed) {
-            return Ok(false);
+    pub async fn is_standby(self: &Arc<Self>) -> Result<bool, Error> {
+        match self.node.read(self.clock.uptime()) {
+            Knowledge::NoStandby => Ok(false),
+            Knowledge::Nothing => Ok(self.look_at_node().await?.is_standby()),
+            Knowledge::Standby { ask } => {
+                if ask {
+                    let engine = Arc::clone(self);
+                    tokio::spawn(async move {
+                        if let Err(reason) = engine.look_at_node().await {
+                            tracing::debug!(mount = engine.mount, %reason, "the server cannot be asked");
+                        }
+                    });
+                }
+                Ok(true)
+            }
         }
-        Ok(self.look_at_node().await?.is_standby())
     }
 
     /// This node may not write any more: stops looking after things, and forgets what it knew of
     /// them. The next periodic call begins anew, should the node be allowed to by then.
     pub async fn resign(&self) {
-        self.is_no_standby.store(false, Ordering::Relaxed);
+        self.node.forget();
         self.cache.clear();
         self.keeper.resign();
         self.roster.clear();

@@ -87,6 +87,7 @@ fn blueprint() -> Blueprint<Engine> {
         version: env!("CARGO_PKG_VERSION"),
         prefix: "open-router",
         paths: paths::all(),
+        events: &events::ALL,
         secrets: vec![leasing::shared_secret_type(), leasing::secret_type()],
         special_paths: SpecialPaths {
             // The write-ahead log belongs to the cluster that made the request.
@@ -114,6 +115,7 @@ impl Lifecycle<Engine> for Life {
         let is_at_work = engine.keeper.is_at_work();
         if is_at_work {
             engine.keeper.wake();
+            leasing::give_up_waiting(engine).await;
         }
         let node = engine.look_at_node().await?;
         if !is_at_work && engine.system.may_write_as(node).await? {

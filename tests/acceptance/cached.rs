@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use openrouter_simulator::Fault;
 use serde_json::json;
 
 use crate::harness::{Cluster, Mount, RaftVault, SOON, eventually};
@@ -27,18 +28,20 @@ async fn with_role(vault: &RaftVault) -> Mount {
     mount
 }
 
+/// Where the server's raw storage has the role.
+async fn raw_entry(mount: &Mount) -> String {
+    let table = mount.client().read("sys/mounts").await.ok();
+    let uuid = table.data()[mount.at("")]["uuid"].as_str().unwrap();
+    format!("sys/raw/logical/{uuid}/roles/app")
+}
+
 /// What no plugin is told of. The one test that waits for the minute.
 #[tokio::test]
 async fn a_write_to_raw_storage_is_seen_after_a_minute() {
     let vault = RaftVault::new().await;
     let mount = with_role(&vault).await;
     let client = mount.client();
-    let table = client.read("sys/mounts").await.ok();
-    let uuid = table.data()[mount.at("")]["uuid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let raw = format!("sys/raw/logical/{uuid}/roles/app");
+    let raw = raw_entry(&mount).await;
     let first = client.read(&raw).await.ok().text("value");
     mount.write("rotate-role/app", json!({})).await.ok();
     let read = Instant::now();
@@ -75,23 +78,65 @@ async fn what_was_read_before_a_restored_snapshot_is_not_handed_out_after_it() {
     assert_ne!(reply.integer("key_version"), 2);
 }
 
+/// The entry is changed unseen, so that whoever serves what was read before is found out.
 #[tokio::test]
-async fn a_sealed_server_hands_out_nothing_that_was_read_before() {
+async fn after_a_seal_and_after_a_reload_nothing_is_handed_out_that_was_read_before() {
     let vault = RaftVault::new().await;
     let mount = with_role(&vault).await;
+    let (client, raw) = (vault.client(), raw_entry(&mount).await);
+    let first = client.read(&raw).await.ok().text("value");
+    let first_key = mount.key("app").await;
+    let cached_and_changed = async || {
+        // Refused where the engine has just replaced a key that storage had forgotten.
+        mount.write("rotate-role/app", json!({})).await;
+        let cached = mount.key("app").await;
+        assert_ne!(cached, first_key);
+        client.write(&raw, json!({"value": first})).await.ok();
+        cached
+    };
+    let before = cached_and_changed().await;
+    let reload = json!({"mounts": [mount.at("")]});
+    client
+        .write("sys/plugins/reload/backend", reload)
+        .await
+        .ok();
+    assert_ne!(mount.key("app").await, before);
+
+    let before = cached_and_changed().await;
     vault.seal().await;
     assert_eq!(mount.read("static-creds/app").await.status(), 503);
     vault.unseal().await;
-    assert_eq!(version(&mount).await, 1);
-    mount.write("rotate-role/app", json!({})).await.ok();
-    assert_eq!(version(&mount).await, 2);
+    assert_ne!(mount.key("app").await, before);
+}
+
+/// The process before is asked for nothing any more, and may still have a write under way.
+#[tokio::test]
+async fn what_a_process_that_was_replaced_has_still_stored_is_seen_after_a_minute() {
+    let vault = RaftVault::new().await;
+    let mount = with_role(&vault).await;
+    let faults = mount.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys"));
+    let (client, path) = (vault.client(), mount.at("rotate-role/app"));
+    let rotating = tokio::spawn(async move { client.try_write(&path, json!({})).await });
+    let held = async || (faults.held() > 0).then_some(());
+    eventually("the rotation is under way", SOON, held).await;
     let reload = json!({"mounts": [mount.at("")]});
     let client = vault.client();
     client
         .write("sys/plugins/reload/backend", reload)
         .await
         .ok();
-    assert_eq!(version(&mount).await, 2);
+    assert_eq!(version(&mount).await, 1);
+    faults.clear();
+    rotating.await.unwrap();
+    let agreed = async || {
+        let role = mount.read("roles/app").await.ok();
+        let stored = role.field("current_key")["version"].as_i64()?;
+        (versions(&mount).await == [stored; 2]).then_some(())
+    };
+    eventually("what is stored is read", SOON * 3, agreed).await;
+    let served = mount.key("app").await;
+    assert!(mount.openrouter.accepts(&served).await);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::Operation;
+use vault_plugin_secrets_openrouter::logical::{Error, Operation};
 
 use crate::harness::World;
 
@@ -57,6 +57,26 @@ async fn a_node_learns_what_it_is_before_anybody_reads() {
     let before = world.node().system.calls();
     world.read("creds/app").await.unwrap().unwrap();
     assert_eq!(world.node().system.calls(), before);
+}
+
+/// It forwards the read by what the life cycle has told, and looks at itself now and then aside.
+#[tokio::test]
+async fn a_leased_read_on_a_standby_asks_the_server_for_nothing() {
+    let world = World::with_role().await;
+    let standby = world.standby().await;
+    let asked = || (standby.storage.calls(), standby.system.calls());
+    let before = asked();
+    for _ in 0..100 {
+        assert_eq!(standby.read("creds/app").await, Err(Error::ReadOnly));
+    }
+    standby.life.quiet().await;
+    assert_eq!(asked(), before);
+    world.time.set(world.after(1));
+    for _ in 0..100 {
+        assert_eq!(standby.read("creds/app").await, Err(Error::ReadOnly));
+    }
+    standby.life.quiet().await;
+    assert_eq!(asked(), (before.0, before.1 + 1), "one for all of them");
 }
 
 #[tokio::test]

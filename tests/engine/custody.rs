@@ -1,9 +1,11 @@
 //! Custody: every key of an account, whose it is, and how a person ends it.
 
+mod contested;
 mod cut_off;
 mod ending;
 mod inventory;
 mod lookup;
+mod multitude;
 mod rotate_all;
 mod status;
 mod teardown;

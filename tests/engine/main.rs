@@ -18,6 +18,10 @@ mod budget;
 #[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
+mod budget_leases;
+#[cfg(test)]
+mod budget_leases_ends;
+#[cfg(test)]
 mod cached;
 #[cfg(test)]
 mod concurrency;
@@ -35,6 +39,8 @@ mod deletion;
 mod deposed;
 #[cfg(test)]
 mod ending;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod forgetting;
 #[cfg(test)]

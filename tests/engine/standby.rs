@@ -234,3 +234,23 @@ async fn a_node_that_may_write_again_knows_the_leases_that_were_made_meanwhile()
     let refusal = first.read("creds/ci").await.unwrap_err().to_string();
     assert!(refusal.contains("max_leases of 2"), "{refusal}");
 }
+
+/// No server is known to do that without a new instance.
+#[tokio::test]
+async fn a_standby_that_becomes_active_unheard_hands_out_leases_a_moment_later() {
+    let world = World::with_role().await;
+    let system = Changing::default();
+    system.step_down();
+    world.fail_over(system.clone()).await;
+    world.quiet().await;
+    assert_eq!(world.read("creds/app").await, Err(Error::ReadOnly));
+    system.step_up();
+    world.time.set(world.after(1));
+    assert_eq!(
+        world.read("creds/app").await,
+        Err(Error::ReadOnly),
+        "nobody waits"
+    );
+    world.quiet().await;
+    world.read("creds/app").await.unwrap().unwrap();
+}

@@ -12,6 +12,8 @@ use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
 
 /// In seconds: after so long a store takes no effect any more that it has not taken.
 const OUTLIVED: i64 = 120;
+/// In seconds, the role's: for so long a reader of another node may use a key that this one has given up.
+const GRACE: i64 = 600;
 
 #[tokio::test]
 async fn a_deletion_that_was_refused_is_not_gone_on_with_by_the_next_leader() {
@@ -102,13 +104,14 @@ async fn a_rotation_that_reads_the_role_twice_loses_no_key_of_it() {
 async fn a_creation_that_was_reported_as_failed_leaves_no_role_with_a_dead_key() {
     let world = World::connected().await;
     world.node().storage.unheard_when_putting(ROLE);
-    world.write(ROLE, json!({})).await.unwrap_err();
+    world.write(ROLE, role()).await.unwrap_err();
     world.quiet().await;
     assert!(world.role("app").await.is_none());
     assert!(world.storage.get(ROLE).await.unwrap().is_some());
     world.pass(OUTLIVED).await;
     world.quiet().await;
     assert!(world.storage.get(ROLE).await.unwrap().is_none());
+    world.pass(GRACE).await;
     assert!(world.openrouter.account().keys().is_empty());
     world.restart().await;
     world.pass(900).await;
@@ -214,4 +217,38 @@ async fn bounds_whose_store_was_reported_as_failed_bind_the_next_leader_as_this_
     let read = world.read("config/default").await.unwrap().unwrap();
     assert_eq!(read.data["max_limit"], Value::Null);
     world.write(ROTATE, Value::Null).await.unwrap();
+}
+
+/// The standby reads what the others have committed; the leader, what its server's cache has. The leader
+/// writes again what it reads, at the second try.
+#[tokio::test]
+async fn a_key_that_only_a_standby_has_handed_out_outlives_every_ttl() {
+    for created in [true, false] {
+        let world = match created {
+            true => World::with_role().await,
+            false => World::connected().await,
+        };
+        let (leader, standby) = (world.node(), world.standby().await);
+        leader.storage.unheard_when_putting(ROLE);
+        let unheard = match created {
+            true => leader.write(ROTATE, Value::Null).await,
+            false => leader.write(ROLE, role()).await,
+        };
+        unheard.unwrap_err();
+        leader.storage.late_when_putting(ROLE);
+        let lost = world.key_from(&standby, "app").await["key_hash"].clone();
+        let is_alive = || {
+            let alive = world.openrouter.account().keys();
+            alive.iter().any(|key| key.hash == lost)
+        };
+        if created {
+            assert_ne!(world.key("app").await.unwrap()["key_hash"], lost);
+        }
+        world.pass(OUTLIVED + GRACE - 1).await;
+        assert!(is_alive(), "created: {created}");
+        world.pass(1).await;
+        assert!(!is_alive(), "created: {created}");
+        assert_eq!(world.broken_promises(), [""; 0], "created: {created}");
+        assert_eq!(world.violations().await, [""; 0], "created: {created}");
+    }
 }

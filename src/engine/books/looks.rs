@@ -28,6 +28,8 @@ pub struct Look {
     /// When a store began that puts the key into its role's entry, if one did. Until it is certain
     /// what became of it, the key must not be deleted for not being there.
     pub store_begun: Option<Timestamp>,
+    /// Since when the fence has shown that its role's entry does not have the key.
+    pub out_of_service_since: Option<Timestamp>,
 }
 
 /// What the looks have shown of an intent's key.
@@ -49,6 +51,7 @@ impl Default for Look {
             failure: None,
             next: Timestamp::MIN,
             store_begun: None,
+            out_of_service_since: None,
         }
     }
 }

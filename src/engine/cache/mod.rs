@@ -13,10 +13,13 @@
 //! | who | what becomes of the cached value |
 //! |---|---|
 //! | this instance | Every write comes by here. The value is dropped before the write begins, and none is kept or used until it has ended |
-//! | this instance, by a write that fails | It may happen all the same, even later; or this node is no leader any more. Everything is dropped, and nothing kept until it is certain what came of it ([`IN_DOUBT`]) |
+//! | this instance, by a write that fails | It may happen all the same, even later: its entry is not cached until that is certain ([`IN_DOUBT`]). Or this node is no leader any more: everything is dropped, and nothing cached for as long, or until a later write, of whatever entry, has shown that it is |
 //! | another node, whose server tells this one | [`Cache::invalidate`] drops it |
 //! | another node, whose server does not; a process of the same mount that was replaced and has a write under way; a write to the server's raw storage | It ages: nobody is told, so it is used for [`LONGEST`] at most |
 //! | a restored snapshot, a new leader, a seal, a reload | The server ends the instance: [`Cache::close`]. The next one begins with nothing |
+//!
+//! Storage writes and deletes one entry at a time, so no other entry can change by a write that fails. A seal
+//! ends the instance; where it is under way, writes fail and nothing is cached any more.
 //!
 //! A reply of storage that was under way while its entry changed is never kept: [`Pending`] remembers how
 //! many changes there had been when it was asked for.
@@ -45,7 +48,7 @@ use async_trait::async_trait;
 
 use super::clock::Clock;
 use crate::logical::{Entry, Storage, StorageError};
-use values::{Moment, Values};
+use values::{Begun, Ended, Moment, Values};
 
 pub use values::Cacheable;
 
@@ -103,11 +106,12 @@ impl<T: Cacheable> Cache<T> {
     }
 
     fn begin_write(&self, key: &str) -> Writing<'_, T> {
-        self.values().begin_write(key);
+        let begun = self.values().begin_write(key);
         Writing {
             cache: self,
             key: key.to_owned(),
-            in_doubt: true,
+            begun,
+            ended: None,
         }
     }
 }
@@ -170,13 +174,19 @@ impl<T: Cacheable> Pending<'_, T> {
 struct Writing<'a, T: Cacheable> {
     cache: &'a Cache<T>,
     key: String,
-    in_doubt: bool,
+    begun: Begun,
+    /// `None` while nobody knows.
+    ended: Option<Ended>,
 }
 
 impl<T: Cacheable> Writing<'_, T> {
     fn end(mut self, outcome: Result<(), StorageError>) -> Result<(), StorageError> {
-        // A node that may not write has written nothing.
-        self.in_doubt = !matches!(outcome, Ok(()) | Err(StorageError::ReadOnly));
+        self.ended = match outcome {
+            Ok(()) => Some(Ended::Written),
+            // A node that may not write has written nothing.
+            Err(StorageError::ReadOnly) => Some(Ended::Refused),
+            Err(_) => None,
+        };
         outcome
     }
 }
@@ -184,8 +194,9 @@ impl<T: Cacheable> Writing<'_, T> {
 impl<T: Cacheable> Drop for Writing<'_, T> {
     fn drop(&mut self) {
         let now = Moment::of(&*self.cache.clock);
+        let ended = self.ended.unwrap_or(Ended::Unknown(now));
         let mut values = self.cache.values();
-        values.end_write(&self.key, self.in_doubt.then_some(now));
+        values.end_write(&self.key, self.begun, ended);
     }
 }
 

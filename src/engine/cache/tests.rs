@@ -152,6 +152,13 @@ impl World {
     }
 }
 
+fn other(key: &str) -> Entry {
+    Entry {
+        key: key.to_owned(),
+        value: Vec::new(),
+    }
+}
+
 fn entry(value: &str) -> Entry {
     Entry {
         key: KEY.to_owned(),
@@ -287,15 +294,11 @@ async fn an_invalidation_drops_the_value_and_the_reply_that_is_under_way() {
 }
 
 #[tokio::test]
-async fn after_a_write_that_failed_nothing_is_cached_until_it_is_certain_what_came_of_it() {
+async fn after_a_write_that_failed_nothing_is_cached_while_nobody_knows_who_is_in_office() {
     let world = World::new().await;
     world.read().await;
     world.storage.fails.store(true, Ordering::Relaxed);
-    let other = Entry {
-        key: "wal/1".to_owned(),
-        value: Vec::new(),
-    };
-    world.cache.put(other).await.unwrap_err();
+    world.cache.put(other("wal/1")).await.unwrap_err();
     assert_eq!(world.held().0, 0, "whatever it was that failed");
     world.clock.pass(IN_DOUBT - Duration::from_secs(1));
     world.read().await;
@@ -303,6 +306,52 @@ async fn after_a_write_that_failed_nothing_is_cached_until_it_is_certain_what_ca
     world.clock.pass(Duration::from_secs(1));
     world.read().await;
     assert!(world.cached().is_some());
+}
+
+#[tokio::test]
+async fn a_later_write_that_succeeds_ends_the_doubt_of_all_but_the_entry_that_was_written() {
+    for (failed, is_cached) in [(KEY, false), ("wal/1", true)] {
+        let world = World::new().await;
+        world.storage.fails.store(true, Ordering::Relaxed);
+        world.cache.put(other(failed)).await.unwrap_err();
+        world.storage.fails.store(false, Ordering::Relaxed);
+        // Of the same entry too: what failed may overtake it.
+        for written in ["wal/2", failed] {
+            world.cache.put(other(written)).await.unwrap();
+            world.read().await;
+            assert_eq!(world.cached().is_some(), is_cached, "{failed}");
+        }
+        world.clock.pass(IN_DOUBT - Duration::from_secs(1));
+        world.read().await;
+        assert_eq!(world.cached().is_some(), is_cached, "{failed}");
+        world.clock.pass(Duration::from_secs(1));
+        world.read().await;
+        assert!(world.cached().is_some(), "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_began_before_another_failed_shows_nothing() {
+    let world = Arc::new(World::new().await);
+    world.storage.waits.store(true, Ordering::Relaxed);
+    let earlier = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.cache.put(other("wal/2")).await })
+    };
+    world.storage.written.notified().await;
+    world.storage.waits.store(false, Ordering::Relaxed);
+    world.storage.fails.store(true, Ordering::Relaxed);
+    world.cache.put(other("wal/1")).await.unwrap_err();
+    world.storage.fails.store(false, Ordering::Relaxed);
+    world.storage.go_on.notify_one();
+    earlier.await.unwrap().unwrap();
+    world.read().await;
+    assert_eq!(world.cached(), None);
+    // Nor does one that this node may not make.
+    world.storage.forbids.store(true, Ordering::Relaxed);
+    world.cache.put(other("wal/3")).await.unwrap_err();
+    world.read().await;
+    assert_eq!(world.cached(), None);
 }
 
 #[tokio::test]

@@ -42,6 +42,21 @@ impl Moment {
     }
 }
 
+/// How many writes had failed when a write began.
+#[derive(Clone, Copy)]
+pub(super) struct Begun(u64);
+
+/// How a write ended.
+#[derive(Clone, Copy)]
+pub(super) enum Ended {
+    /// It is stored, so this node was in office meanwhile.
+    Written,
+    /// Nothing was written: this node may not.
+    Refused,
+    /// Nobody knows. It ended then.
+    Unknown(Moment),
+}
+
 /// See the module's page.
 pub(super) struct Values<T> {
     by_key: HashMap<String, Cached<T>>,
@@ -51,8 +66,13 @@ pub(super) struct Values<T> {
     /// How many changes there have been, when a write begins and again when it has ended: of the entries
     /// of each bucket, so that no entry has to be remembered.
     changes: [u64; BUCKETS],
-    /// When a write ended of which nobody knows what came of it.
-    in_doubt_since: Option<Moment>,
+    /// When the last write of each entry ended of which nobody knows what came: of each bucket.
+    in_doubt: HashMap<usize, Moment>,
+    /// When the last of all those ended, unless a write that began later has succeeded: this node may not be
+    /// the one in office any more.
+    office_in_doubt: Option<Moment>,
+    /// How many such writes there have been.
+    failures: u64,
     closed: bool,
     sweep: Option<AbortHandle>,
 }
@@ -90,13 +110,14 @@ impl<T> Values<T> {
         self.remove(key);
     }
 
-    pub(super) fn begin_write(&mut self, key: &str) {
+    /// Returns what [`end_write`](Self::end_write) is to be told.
+    pub(super) fn begin_write(&mut self, key: &str) -> Begun {
         self.invalidate(key);
         *self.writing.entry(key.to_owned()).or_default() += 1;
+        Begun(self.failures)
     }
 
-    /// `in_doubt` is when the write ended, if nobody knows what came of it.
-    pub(super) fn end_write(&mut self, key: &str, in_doubt: Option<Moment>) {
+    pub(super) fn end_write(&mut self, key: &str, begun: Begun, ended: Ended) {
         self.invalidate(key);
         if let Some(writers) = self.writing.get_mut(key) {
             *writers -= 1;
@@ -104,9 +125,16 @@ impl<T> Values<T> {
                 self.writing.remove(key);
             }
         }
-        if in_doubt.is_some() {
-            self.clear();
-            self.in_doubt_since = in_doubt;
+        match ended {
+            Ended::Unknown(now) => {
+                self.clear();
+                self.failures += 1;
+                self.office_in_doubt = Some(now);
+                self.in_doubt.retain(|_, since| is_fresh(*since, now));
+                self.in_doubt.insert(bucket(key), now);
+            }
+            Ended::Written if begun.0 == self.failures => self.office_in_doubt = None,
+            Ended::Written | Ended::Refused => {}
         }
     }
 
@@ -168,10 +196,10 @@ impl<T> Values<T> {
         }
     }
 
-    fn is_in_doubt(&self, now: Moment) -> bool {
-        // By the clock that nobody can set forward.
-        let since = self.in_doubt_since;
-        since.is_some_and(|since| now.uptime.saturating_sub(since.uptime) < IN_DOUBT)
+    fn is_in_doubt(&self, key: &str, now: Moment) -> bool {
+        let entry = self.in_doubt.get(&bucket(key)).copied();
+        let mut doubts = self.office_in_doubt.into_iter().chain(entry);
+        doubts.any(|since| is_fresh(since, now))
     }
 }
 
@@ -186,7 +214,7 @@ impl<T: Cacheable> Values<T> {
         changes: u64,
     ) -> bool {
         let is_certain = changes == self.changes(key) && !self.writing.contains_key(key);
-        if !is_certain || self.closed || self.is_in_doubt(now) {
+        if !is_certain || self.closed || self.is_in_doubt(key, now) {
             return false;
         }
         self.remove(key);
@@ -213,11 +241,18 @@ impl<T> Default for Values<T> {
             weight: 0,
             writing: HashMap::new(),
             changes: [0; BUCKETS],
-            in_doubt_since: None,
+            in_doubt: HashMap::new(),
+            office_in_doubt: None,
+            failures: 0,
             closed: false,
             sweep: None,
         }
     }
+}
+
+/// Whether a doubt is not over. By the clock that nobody can set forward.
+fn is_fresh(since: Moment, now: Moment) -> bool {
+    now.uptime.saturating_sub(since.uptime) < IN_DOUBT
 }
 
 fn bucket(key: &str) -> usize {
@@ -231,7 +266,7 @@ const BUCKETS: usize = 256;
 
 /// The longest that any value may be used.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
-/// So long after a write that failed nothing is cached: see [`OUTLIVED`](crate::engine::books::OUTLIVED).
+/// So long after a write that failed its entry is not cached: see [`OUTLIVED`](crate::engine::books::OUTLIVED).
 pub(super) const IN_DOUBT: Duration = Duration::from_secs(120);
 /// So many values of a mount, and no more.
 pub(super) const MOST: usize = 8_192;

@@ -17,6 +17,9 @@
 //!   certain what became of a store that may have put it there, it is left alone.
 //! - An intent that was read from storage may have come with a restored snapshot, and somebody may use
 //!   its key: it is left alone for as long as that can be, from the start of the work.
+//! - A switch that failed by its answer may have been committed, and its key handed out by a standby that
+//!   serves reads: it is left alone for as long, from when the fence has shown that it is out of service.
+//!   A key that was never being stored was never handed out, and goes at once.
 //! - An intent is struck out only when its key is in service, or deleted, or cannot exist.
 //! - What goes wrong with one intent holds up no other.
 //! - A role whose earlier order cannot be looked for orders nothing. One whose earlier orders were

@@ -217,13 +217,16 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
         .granted
         .is_some_and(|granted| !key.limits.agree_with(&granted));
     let is_elsewhere = record.workspace_id.is_some() && record.workspace_id != key.workspace_id;
+    if record.ended.is_some() {
+        return !key.disabled;
+    }
     key.disabled || limits_differ || is_elsewhere || !record.key.nonce.marks(&key.name)
 }
 
 /// Whether a key of this mount's was made since the work began, and not by this instance. One that was
 /// made in the first minutes counts as older: clocks differ, and a leader that was deposed goes on for a
 /// while.
-pub(super) fn is_foreign(
+pub fn is_foreign(
     engine: &Engine,
     books: &OpenBooks,
     nonce: &Nonce,

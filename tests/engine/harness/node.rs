@@ -1,14 +1,16 @@
 //! A node: the engine on one mount, in one process, as the server calls it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
-    Backend, Data, Error, Existence, Mount, NoEvents, Operation, Request, Response, SystemView,
+    Backend, Data, Error, Event, EventSink, Existence, Factory, Mount, Operation, Request,
+    Response, SystemView,
 };
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 
@@ -27,6 +29,26 @@ pub(crate) struct Node {
     pub(crate) storage: Arc<NodeStorage>,
     pub(crate) system: Arc<NodeSystem>,
     pub(crate) backend: Arc<dyn Backend>,
+    make: Factory,
+    pub(crate) events: Arc<EventBus>,
+}
+
+/// The server's event bus.
+#[derive(Default)]
+pub(crate) struct EventBus(Mutex<Vec<Event>>);
+
+#[async_trait]
+impl EventSink for EventBus {
+    async fn send(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl EventBus {
+    /// What was sent since it was last taken.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
 }
 
 impl Node {
@@ -40,10 +62,33 @@ impl Node {
     ) -> Self {
         let make = factory(Arc::clone(&clock) as _, randomness, Arc::new(SystemNetwork));
         let system = Arc::new(NodeSystem::new(system, Arc::clone(&life)));
+        Self::mounted(life, clock, storage, system, make)
+    }
+
+    /// The next instance of the same mount in the same process, as after a seal or a reload of the plugin.
+    /// The one before is to be cleaned up, and not used any more.
+    pub(crate) fn reloaded(&self) -> Self {
+        Self::mounted(
+            Arc::clone(&self.life),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.storage),
+            Arc::clone(&self.system),
+            Arc::clone(&self.make),
+        )
+    }
+
+    fn mounted(
+        life: Arc<Life>,
+        clock: Arc<NodeClock>,
+        storage: Arc<NodeStorage>,
+        system: Arc<NodeSystem>,
+        make: Factory,
+    ) -> Self {
+        let events = Arc::new(EventBus::default());
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
             system: Arc::clone(&system) as _,
-            events: Arc::new(NoEvents),
+            events: Arc::clone(&events) as _,
             backend_uuid: "test".to_owned(),
         };
         let backend = make(mount);
@@ -53,6 +98,8 @@ impl Node {
             storage,
             system,
             backend,
+            make,
+            events,
         }
     }
 

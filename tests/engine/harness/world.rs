@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::{Options, Simulator};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{
-    Data, Entry, FixedSystemView, MemoryStorage, Storage, SystemView,
+    Data, Entry, FixedSystemView, MemoryStorage, ReplicationState, Storage, SystemView,
 };
 
 use super::clock::{NodeClock, Time};
@@ -273,6 +273,11 @@ impl World {
     /// The node dies, and storage is as it was when the snapshot was taken; for the next node.
     pub(crate) async fn restore(&self, snapshot: Vec<Entry>) {
         self.node().life.end();
+        self.put_back(snapshot).await;
+    }
+
+    /// Storage is as it was when the snapshot was taken.
+    pub(crate) async fn put_back(&self, snapshot: Vec<Entry>) {
         for key in self.storage.keys() {
             self.storage.delete(&key).await.unwrap();
         }
@@ -370,6 +375,41 @@ impl World {
         let next = self.next_node(FixedSystemView::default());
         next.storage.inherit_cache(&before.storage);
         self.begin(next).await;
+    }
+
+    /// A standby beside the active node, which serves reads from the same storage.
+    pub(crate) async fn standby(&self) -> Node {
+        let standby = self.next_node(FixedSystemView {
+            replication_state: ReplicationState::PERFORMANCE_STANDBY,
+            ..FixedSystemView::default()
+        });
+        standby.backend.initialize().await.unwrap();
+        standby
+    }
+
+    /// Reads a role's key without a lease from this node, as an application that relies on it from then on.
+    pub(crate) async fn key_from(&self, node: &Node, role: &str) -> Data {
+        let answer = node.read(&format!("static-creds/{role}")).await.unwrap();
+        let data = answer.expect("there is a key").data;
+        let promise = Promise {
+            hash: data["key_hash"].as_str().unwrap().to_owned(),
+            until: self.after(data["ttl"].as_i64().unwrap()),
+        };
+        self.promises.lock().unwrap().push(promise);
+        data
+    }
+
+    /// The server ends the mount's instance, and begins another in the same process.
+    pub(crate) async fn reload(&self) {
+        self.reload_after(async || ()).await;
+    }
+
+    /// The same, with something that happens while there is none.
+    pub(crate) async fn reload_after(&self, meanwhile: impl AsyncFnOnce()) {
+        let before = self.node();
+        before.backend.cleanup().await;
+        meanwhile().await;
+        self.begin(before.reloaded()).await;
     }
 
     async fn hand_over_to(&self, system: impl SystemView + 'static) {

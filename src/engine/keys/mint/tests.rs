@@ -56,6 +56,7 @@ async fn lease(engine: &Engine, workspace_id: Option<&WorkspaceId>) -> Result<Mi
         place: place(workspace_id),
         key_name: "app",
         ceiling: None,
+        grant: None,
         limits: Limits::default(),
         guardrail: None,
         creator_user_id: None,
@@ -180,6 +181,7 @@ async fn an_intent_is_read_back_as_it_was_stored() {
             place: place(None),
             in_use: Some(600),
             rejected: None,
+            grant: None,
         };
         let value = serde_json::to_value(&intent).unwrap();
         assert_eq!(value["purpose"], stored);

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::next_look_after;
-use crate::engine::books::{Finding, Intent, Listing, OUTLIVED, OpenBooks, Purpose};
+use super::{SETTLED, next_look_after};
+use crate::engine::books::{
+    Finding, Intent, LeasedKey, Listing, OUTLIVED, OpenBooks, Purpose, Record,
+};
 use crate::engine::clock::after;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::retire::{Warrant, retire};
+use crate::engine::keys::retire::{Warrant, hold, retire};
 use crate::engine::role::Role;
+use crate::engine::role::budget::Amount;
 use crate::engine::task::Task;
 use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
@@ -72,22 +75,31 @@ impl Settling<'_> {
         if self.found.is_empty() {
             return self.nothing_was_found().await;
         }
-        // Of a store by an earlier process nobody here knows when it was.
-        let certain_at = match role {
-            Some(_) => Timestamp::MIN,
-            None => after(self.books.since, OUTLIVED),
-        };
-        if let Some(until) = self.in_use_until(role.as_ref(), certain_at) {
-            self.leave_alone(until);
-            return Ok(());
+        let own = self.books.intents.is_own(nonce);
+        let store_begun = self.books.intents.looks.of(nonce).store_begun;
+        let work_began = self.books.since;
+        if role.is_none() && !own {
+            // Of a store by an earlier process nobody here knows when it was.
+            let until = self.in_use_from(work_began, None);
+            let until = until.max(after(work_began, OUTLIVED));
+            if self.is_left_alone(until) {
+                return Ok(());
+            }
         }
         self.require_out_of_service()?;
-        let own = self.books.intents.is_own(nonce);
-        let begun = self.books.intents.looks.of(nonce).store_begun;
-        let last_store = begun.or((!own).then_some(self.books.since));
+        let last_store = store_begun.or((!own).then_some(work_began));
         let fenced = guard.fence(last_store).await?;
         if is_in_service(&fenced.role) {
             return self.strike("in_service").await;
+        }
+        // A store that failed by its answer may have been committed, and the key read until just now on
+        // a standby that serves reads. Whether there are any no server tells.
+        let was_stored = store_begun.is_some() || (!own && fenced.role.is_some());
+        if was_stored {
+            let since = self.out_of_service_since();
+            if self.is_left_alone(self.in_use_from(since, fenced.role.as_ref())) {
+                return Ok(());
+            }
         }
         for key in &self.found {
             self.retire(key, Warrant::Unknown(&fenced)).await?;
@@ -99,33 +111,87 @@ impl Settling<'_> {
         if self.found.is_empty() {
             return self.nothing_was_found().await;
         }
-        if let Some(until) = self.in_use_until(None, Timestamp::MIN) {
-            self.leave_alone(until);
+        // What this instance announced itself no snapshot has brought back, and its reader never got it.
+        let own = self.books.intents.is_own(&self.written.data.nonce);
+        if !own && self.is_left_alone(self.in_use_from(self.books.since, None)) {
             return Ok(());
         }
         self.require_out_of_service()?;
         let (intents, storage) = (&self.books.intents, &*self.engine.storage);
         intents.rewrite(storage, &self.written.data.nonce).await?;
-        for key in &self.found {
+        let mut found = self.found.as_slice();
+        // Nobody has got what this instance ordered itself. Anything else may have spent something.
+        let is_own = intents.is_own(&self.written.data.nonce);
+        let counted = self.written.data.grant.filter(|_| !is_own);
+        let last_read = counted.and_then(|grant| Some((grant, found.split_off_first()?)));
+        for key in found {
             self.retire(key, Warrant::UnknownLease).await?;
         }
-        self.strike("deleted").await
+        match last_read {
+            Some((grant, key)) => self.end_as_lease(key, grant).await,
+            None => self.strike("deleted").await,
+        }
     }
 
-    /// Until when somebody may use the key of whom storage has forgotten; `None` if nobody can. What
-    /// this instance announced itself no snapshot has brought back, and nobody has seen its secret. No
-    /// earlier than `certain_at`, when it is certain whether there is a role.
-    fn in_use_until(&self, role: Option<&Role>, certain_at: Timestamp) -> Option<Timestamp> {
-        let intent = &self.written.data;
-        if self.books.intents.is_own(&intent.nonce) {
-            return None;
-        }
-        let in_use = intent.in_use.unwrap_or(match role {
+    /// Disables a key that takes something out of a budget, and makes a lease of it that has ended: so
+    /// what it has spent is read before it is deleted.
+    async fn end_as_lease(&self, key: &Key, grant: Amount) -> Result<(), Error> {
+        let (engine, intent) = (self.engine, &self.written.data);
+        let connection = &intent.place.connection;
+        hold(engine, connection, &key.hash, Warrant::UnknownLease).await?;
+        let now = engine.now();
+        let record = Record {
+            key: LeasedKey {
+                nonce: intent.nonce.clone(),
+                role: intent.role.clone(),
+                connection: connection.clone(),
+                key_hash: key.hash.clone(),
+            },
+            until: now,
+            workspace_id: intent.place.workspace_id.clone(),
+            granted: None,
+            placed: true,
+            guardrail_id: None,
+            requester: None,
+            grant: Some(grant),
+            ended: Some(now),
+        };
+        let leases = &self.books.leases;
+        leases.begin(&*engine.storage, record, now).await?;
+        self.books.intents.taken_over(&intent.nonce);
+        let task = Task::Lapse(intent.nonce.clone());
+        engine.keeper.plan(task, after(now, SETTLED));
+        engine.meters.recovered("deleted");
+        Ok(())
+    }
+
+    /// Until when somebody may use the key who read it at that time and not later.
+    fn in_use_from(&self, read: Timestamp, role: Option<&Role>) -> Timestamp {
+        let in_use = self.written.data.in_use.unwrap_or(match role {
             Some(Role::Rotating(role)) => role.definition.rotation.grace,
             Some(Role::Dynamic(_)) | None => IN_USE_BY_DEFAULT,
         });
-        let until = after(self.books.since, in_use).max(certain_at);
-        (self.engine.now() < until).then_some(until)
+        after(read, in_use)
+    }
+
+    /// Since when the key has been out of service for certain: now, if the fence has just shown it for the
+    /// first time.
+    fn out_of_service_since(&self) -> Timestamp {
+        let (now, looks) = (self.engine.now(), &self.books.intents.looks);
+        let nonce = &self.written.data.nonce;
+        looks.learn(nonce, |look| {
+            _ = look.out_of_service_since.get_or_insert(now)
+        });
+        looks.of(nonce).out_of_service_since.unwrap_or(now)
+    }
+
+    /// Whether it is too early to delete what was found; it is left alone until then.
+    fn is_left_alone(&self, until: Timestamp) -> bool {
+        let is_early = self.engine.now() < until;
+        if is_early {
+            self.leave_alone(until);
+        }
+        is_early
     }
 
     /// A last look before what was found is deleted: none of it may be in service. By its name such a
