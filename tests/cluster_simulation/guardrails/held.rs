@@ -1,0 +1,160 @@
+//! What keys are held to, and whether it is what their roles say.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use openrouter_simulator::Account;
+use serde_json::Value;
+use vault_plugin_secrets_openrouter::logical::{Operation, Request};
+use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
+
+use super::Wanted;
+use crate::node::{MOUNT, Node};
+use crate::witness::Sent;
+use crate::world::World;
+
+impl World {
+    /// A reader gets this key from a server.
+    pub(crate) async fn judge_guardrail(&self, node: &Arc<Node>, role: &str, hash: &str) {
+        let Some(placed) = self.placed(hash) else {
+            return;
+        };
+        let active = self.active();
+        let in_office = active.is_some_and(|active| Arc::ptr_eq(&active, node));
+        let (key, now, held) = (format!("roles/{role}"), self.now(), placed.held());
+        let before = if in_office { AT_ONCE } else { DRAINED };
+        let mut versions = self.in_force(&key, now, before);
+        let newest = self.wanted(role, versions.first().unwrap_or(&None), &placed);
+        if newest == Wanted::Nothing {
+            return;
+        }
+        if newest == Wanted::Elsewhere {
+            versions = self.in_force(&key, now, DRAINED);
+        }
+        if newest.accepts(held.as_ref()) {
+            self.guardrails(|seen| seen.counted.guarded += 1);
+            return;
+        }
+        let mut wanted = versions.iter().map(|one| self.wanted(role, one, &placed));
+        if wanted.any(|wanted| wanted.accepts(held.as_ref())) {
+            return;
+        }
+        let tampered = self.guardrails(|seen| seen.tampered.get(hash).copied());
+        if let Some(since) = tampered
+            && !compared(node, placed.is_other, since).await
+        {
+            self.guardrails(|seen| seen.counted.excused += 1);
+            return;
+        }
+        let name = self.story.name(hash);
+        let told =
+            format!("{name} of {role} is handed out, held to {held:?} instead of {newest:?}");
+        self.violated(&told, &[hash]);
+    }
+
+    /// OpenRouter has assigned keys to a guardrail for the engine.
+    pub(crate) fn witness_assignment(&self, request: &HttpRequest, sent: &Sent) {
+        let body = request.json.as_deref().unwrap_or_default();
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let hashes = body["key_hashes"].as_array().into_iter().flatten();
+        for hash in hashes.filter_map(Value::as_str) {
+            let Some(placed) = self.placed(hash) else {
+                continue;
+            };
+            let (role, held) = (placed.role().to_owned(), placed.held());
+            let name = self.story.name(hash);
+            let id = held.as_deref().unwrap_or("nothing");
+            let told = format!("S{}: {name} is held to {id}", sent.server);
+            self.story.tell_of(&[hash], told);
+            let now = self.now();
+            let versions = self.in_force(&format!("roles/{role}"), now, LONG);
+            let newest = versions.first().unwrap_or(&None);
+            let accepted = |entry| self.wanted(&role, entry, &placed).accepts(held.as_ref());
+            if accepted(newest) {
+                self.guardrails(|seen| {
+                    seen.counted.assigned += 1;
+                    seen.tampered.remove(hash)
+                });
+            } else if now.duration_since(sent.at) > PROMPT {
+                self.tamper(hash);
+            } else if self
+                .truth()
+                .rotating
+                .get(&role)
+                .is_some_and(|entry| entry.keys().any(|key| key == hash))
+                && !versions.iter().any(accepted)
+            {
+                let told = format!("{name} is assigned to a guardrail that {role} has no more");
+                self.violated(&told, &[hash]);
+            }
+        }
+    }
+
+    /// A snapshot was restored: nobody knows what was done about guardrails since it was taken.
+    pub(crate) fn forget_guardrails(&self) {
+        for key in self.openrouter.accounts.iter().flat_map(Account::keys) {
+            self.tamper(&key.hash);
+        }
+    }
+
+    /// Whether every key is held to what its role shows, when nothing has gone wrong for hours.
+    pub(crate) fn judge_every_guardrail(&self) {
+        let truth = self.truth();
+        let rotating = truth.rotating.iter().filter(|(_, entry)| entry.serves);
+        let mut keys: Vec<(String, String)> = Vec::new();
+        for (role, entry) in rotating {
+            let superseded = entry.superseded.iter().map(|(hash, _)| hash);
+            let living = superseded.chain([&entry.current]);
+            keys.extend(living.map(|hash| (role.clone(), hash.clone())));
+        }
+        let leases = self.leases().into_iter();
+        keys.extend(leases.map(|lease| (lease.role, lease.key_hash)));
+        for (role, hash) in keys {
+            let entry = self.raft.stored(&format!("{MOUNT}roles/{role}"));
+            let Some(placed) = self.placed(&hash) else {
+                continue;
+            };
+            let Wanted::To(guardrail) = self.wanted(&role, &entry, &placed) else {
+                continue;
+            };
+            let is_there = placed
+                .account
+                .guardrails()
+                .iter()
+                .any(|one| one.id == guardrail);
+            let held = placed.held();
+            if is_there && held.as_ref() != Some(&guardrail) {
+                let name = self.story.name(&hash);
+                let told = format!("{name} of {role} is held to {held:?} and not to {guardrail}");
+                self.violated(&told, &[&hash]);
+            }
+        }
+    }
+}
+
+/// Whether a server has compared an account since something was changed there. Two comparisons may have
+/// begun before that, the second of which was late.
+async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
+    let path = if is_other {
+        "config/other"
+    } else {
+        "config/default"
+    };
+    let asked = Request::new(Operation::Read, path);
+    let Ok(Some(answer)) = node.backend.handle_request(asked).await else {
+        return false;
+    };
+    let last = answer.data["last_reconciliation"].as_str();
+    let last = last.and_then(|at| at.parse::<Timestamp>().ok());
+    last.is_some_and(|last| last > since + TWO_INTERVALS)
+}
+
+/// In seconds: what a server in office has answered, it has read a moment ago.
+const AT_ONCE: i64 = 1;
+/// In seconds: so long what a role had may still be on its way to OpenRouter from a server in office.
+const LONG: i64 = 20;
+/// In seconds: longer than a deposed leader goes on, or a request takes.
+const DRAINED: i64 = 150;
+/// What takes longer was delayed on its way.
+const PROMPT: SignedDuration = SignedDuration::from_millis(500);
+const TWO_INTERVALS: SignedDuration = SignedDuration::from_hours(2);
