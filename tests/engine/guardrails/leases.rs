@@ -1,5 +1,7 @@
 //! Keys under leases are held to the guardrail of their role, whatever becomes of that.
 
+use std::collections::BTreeSet;
+
 use openrouter_simulator::{Fault, NewGuardrail};
 use serde_json::{Value, json};
 
@@ -194,3 +196,42 @@ async fn keys_under_leases_that_cannot_be_put_back_are_shown() {
         }
     }
 }
+
+/// No read can show it: it is news, once for each key, and tried with each comparison.
+#[tokio::test]
+async fn that_keys_of_a_deleted_role_cannot_be_put_back_is_news_and_tried_again() {
+    let (world, strict) = with_leases_left_behind(Role::Deleted).await;
+    let often = json!({"reconcile_interval": 600});
+    world.write("config/default", often).await.unwrap();
+    let account = world.openrouter.account();
+    let hashes: BTreeSet<String> = account.keys().into_iter().map(|key| key.hash).collect();
+    for hash in &hashes {
+        account.unassign_guardrail(hash);
+    }
+    let rule = Fault::status(400).on("POST", ASSIGN).times(100);
+    world.openrouter.faults().add(rule);
+    world.restart().await;
+    world.quiet().await;
+    let tries = || world.openrouter.requests().to("POST", ASSIGN).len();
+    let news = || -> Vec<String> {
+        let events = world.node().events.take().into_iter();
+        let events = events.filter(|event| event.metadata.get("drift") == Some(&CHANGED.into()));
+        events
+            .map(|mut event| event.metadata.remove("key_hash").unwrap())
+            .collect()
+    };
+    let at_first = news();
+    assert_eq!(at_first.len(), 2, "once for each: {at_first:?}");
+    assert_eq!(BTreeSet::from_iter(at_first), hashes);
+    let tried = tries();
+    world.pass(1_250).await;
+    assert_eq!(news(), [""; 0]);
+    assert_eq!(tries(), tried + 4, "two keys, compared twice");
+    assert_eq!(all_held_to(&world), [None, None]);
+    world.openrouter.faults().clear();
+    world.pass(600).await;
+    assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
+    assert_eq!(BTreeSet::from_iter(news()), hashes, "it is over");
+}
+
+const CHANGED: &str = "guardrail_changed";
