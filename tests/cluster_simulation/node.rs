@@ -27,6 +27,7 @@ pub(crate) const UUID: &str = "6d1ff9a5-4c2e-4a0b-8a06-5a3c1f0d7e11";
 /// An engine that works, or has worked.
 pub(crate) struct Node {
     pub(crate) server: usize,
+    pub(crate) began: Timestamp,
     pub(crate) life: Arc<Life>,
     pub(crate) backend: Arc<dyn Backend>,
 }
@@ -61,6 +62,7 @@ impl Node {
         });
         Self {
             server,
+            began: world.now(),
             life,
             backend,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::{Operation, Storage};
+use vault_plugin_secrets_openrouter::logical::{Error, Operation, Storage};
 
 use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
 
@@ -251,4 +251,19 @@ async fn a_key_that_only_a_standby_has_handed_out_outlives_every_ttl() {
         assert_eq!(world.broken_promises(), [""; 0], "created: {created}");
         assert_eq!(world.violations().await, [""; 0], "created: {created}");
     }
+}
+
+/// What is refused is not stored, and nothing is to be made certain: the server forwards the request.
+#[tokio::test]
+async fn a_connection_that_a_node_may_not_write_is_not_written_again() {
+    let world = World::with_role().await;
+    world.quiet().await;
+    let node = world.node();
+    node.storage.make_read_only();
+    let before = node.storage.calls();
+    let description = json!({"description": "new"});
+    let written = node.call(Operation::Patch, "config/default", description);
+    let refusal = written.await.unwrap_err();
+    assert!(matches!(refusal, Error::ReadOnly), "{refusal:?}");
+    assert_eq!(node.storage.calls() - before, 2, "a read and a store");
 }

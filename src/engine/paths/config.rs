@@ -1,5 +1,6 @@
 //! The paths `config` and `config/:name`.
 
+mod settle;
 mod verify;
 mod within;
 
@@ -17,7 +18,7 @@ use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
 use crate::engine::stored;
 use crate::engine::survey;
 use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
-use crate::logical::{Entry, Operation, Response};
+use crate::logical::{Operation, Response};
 use crate::openrouter::{Usd, WorkspaceId};
 
 /// Both paths: the bare one is the connection named `default`.
@@ -168,7 +169,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         connection.proof = None;
     }
     let stored = connection.store(&*engine.storage, &name).await;
-    settle(&engine, &name, stored).await?;
+    settle::settle(&engine, &name, stored).await?;
     survey::plan(&engine, &name, connection.reconcile_interval);
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
@@ -224,7 +225,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
         .into());
     }
     let deleted = engine.storage.delete(&name.key()).await;
-    settle(&engine, &name, deleted.map_err(Error::from)).await?;
+    settle::settle(&engine, &name, deleted.map_err(Error::from)).await?;
     let unreadable = holdings.unreadable.iter().map(|role| {
         format!(
             "role {:?} is unreadable; it may have used the connection",
@@ -233,34 +234,6 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
     });
     let warnings: Vec<String> = unreadable.collect();
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
-}
-
-/// Ends a change of a connection, whose lock is held. One that failed by its answer may have been committed
-/// all the same, of which the server's cache does not learn: then what is read here is stored again, so that
-/// the next leader finds the same bounds, and the connection that roles were written with meanwhile.
-async fn settle(
-    engine: &Engine,
-    name: &ConnectionName,
-    changed: Result<(), Error>,
-) -> Result<(), Error> {
-    if changed.is_err() {
-        let key = name.key();
-        let again = match engine.storage.get(&key).await {
-            Ok(Some(value)) => engine.storage.put(Entry { key, value }).await,
-            Ok(None) => engine.storage.delete(&key).await,
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = again {
-            tracing::warn!(
-                mount = engine.mount,
-                connection = %name,
-                %reason,
-                "it is unclear what is stored of a connection; write it again"
-            );
-        }
-    }
-    engine.links.forget(name).await;
-    changed
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {

@@ -32,7 +32,7 @@ impl World {
         let (role, key) = (placed.role(), &placed.key);
         let connection = if placed.is_other { "other" } else { "default" };
         let path = format!("config/{connection}");
-        let versions = self.in_force(&path, sent.at, DRAINED);
+        let versions = self.in_force(&path, sent.at, LONG);
         let bounds = |entry: &Entry| self.definition_at(&path, entry);
         let within = |entry: &Entry| {
             let Some(bounds) = bounds(entry) else {
@@ -74,5 +74,5 @@ pub(super) fn unbound() -> Value {
     json!({"allowed_roles": "*", "max_limit": null, "max_key_lifetime": null})
 }
 
-/// In seconds: longer than a deposed leader goes on, or a request takes.
-const DRAINED: i64 = 150;
+/// In seconds: so long an order may be on its way after its role was read.
+const LONG: i64 = 20;

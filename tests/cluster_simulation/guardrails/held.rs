@@ -19,17 +19,15 @@ impl World {
         let Some(placed) = self.placed(hash) else {
             return;
         };
-        let active = self.active();
-        let in_office = active.is_some_and(|active| Arc::ptr_eq(&active, node));
         let (key, now, held) = (format!("roles/{role}"), self.now(), placed.held());
-        let before = if in_office { AT_ONCE } else { DRAINED };
-        let mut versions = self.in_force(&key, now, before);
+        let mut versions = self.in_force(&key, now, self.behind(node));
         let newest = self.wanted(role, versions.first().unwrap_or(&None), &placed);
         if newest == Wanted::Nothing {
             return;
         }
         if newest == Wanted::Elsewhere {
-            versions = self.in_force(&key, now, DRAINED);
+            // It was ordered before its role was moved.
+            versions = self.in_force(&key, placed.key.created_at, LONG);
         }
         if newest.accepts(held.as_ref()) {
             self.guardrails(|seen| seen.counted.guarded += 1);
@@ -50,6 +48,15 @@ impl World {
         let told =
             format!("{name} of {role} is handed out, held to {held:?} instead of {newest:?}");
         self.violated(&told, &[hash]);
+    }
+
+    /// For how many seconds a server may not have heard of anything: since it was deposed.
+    fn behind(&self, node: &Arc<Node>) -> i64 {
+        let cluster = self.cluster.lock().unwrap();
+        let mut deposed = cluster.deposed.iter();
+        let deposed = deposed.find(|(one, _)| Arc::ptr_eq(one, node));
+        let since = deposed.map_or(self.now(), |(_, since)| *since);
+        AT_ONCE + self.now().duration_since(since).as_secs()
     }
 
     /// OpenRouter has assigned keys to a guardrail for the engine.
@@ -77,17 +84,23 @@ impl World {
                 });
             } else if now.duration_since(sent.at) > PROMPT {
                 self.tamper(hash);
-            } else if self
-                .truth()
-                .rotating
-                .get(&role)
-                .is_some_and(|entry| entry.keys().any(|key| key == hash))
+            } else if self.is_in_use(&role, hash)
+                && self.wanted(&role, newest, &placed) != Wanted::Elsewhere
                 && !versions.iter().any(accepted)
             {
                 let told = format!("{name} is assigned to a guardrail that {role} has no more");
                 self.violated(&told, &[hash]);
             }
         }
+    }
+
+    /// Whether somebody may have been given it: one that is being made may be assigned to what its role had
+    /// when it was ordered.
+    fn is_in_use(&self, role: &str, hash: &str) -> bool {
+        let truth = self.truth();
+        let mut of_role = truth.rotating.get(role).into_iter();
+        of_role.any(|entry| entry.keys().any(|key| key == hash))
+            || self.leases().iter().any(|lease| lease.key_hash == hash)
     }
 
     /// A snapshot was restored: nobody knows what was done about guardrails since it was taken.
@@ -132,8 +145,8 @@ impl World {
     }
 }
 
-/// Whether a server has compared an account since something was changed there. Two comparisons may have
-/// begun before that, the second of which was late.
+/// Whether a server has compared an account from beginning to end since something was changed there. The
+/// first comparison that it shows may have begun before that, unless the server itself did not.
 async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
     let path = if is_other {
         "config/other"
@@ -146,15 +159,14 @@ async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
     };
     let last = answer.data["last_reconciliation"].as_str();
     let last = last.and_then(|at| at.parse::<Timestamp>().ok());
-    last.is_some_and(|last| last > since + TWO_INTERVALS)
+    last.is_some_and(|last| node.began > since || last > since + LONG_COMPARISON)
 }
 
 /// In seconds: what a server in office has answered, it has read a moment ago.
 const AT_ONCE: i64 = 1;
 /// In seconds: so long what a role had may still be on its way to OpenRouter from a server in office.
 const LONG: i64 = 20;
-/// In seconds: longer than a deposed leader goes on, or a request takes.
-const DRAINED: i64 = 150;
 /// What takes longer was delayed on its way.
 const PROMPT: SignedDuration = SignedDuration::from_millis(500);
-const TWO_INTERVALS: SignedDuration = SignedDuration::from_hours(2);
+/// In bad weather a comparison is tried again and again.
+const LONG_COMPARISON: SignedDuration = SignedDuration::from_mins(30);
