@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::{Holding, How, assign, half_done};
-use crate::engine::role::rotating::{RotatingRole, failed};
+use crate::engine::keys::{Holding, How, Presence, assign, half_done, presence};
+use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit, failed};
 use crate::openrouter::{self, KeyHash};
 
 /// Carries out a change that was stored a while ago. First of all the role is written as it was read: a
@@ -38,7 +38,7 @@ pub async fn apply_guardrail(
     let engine = guard.engine();
     let mut holding = Holding::begin(&role.definition.terms);
     for (how, keys) in by_guardrail(&role) {
-        let held = hold_keys(engine, &role, &how, &keys).await;
+        let held = hold_keys(engine, &mut role, &how, &keys).await;
         if holding.note(&how, held)? {
             for key in &keys {
                 role.note_guarded(key, &how.1);
@@ -70,23 +70,35 @@ fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
     keys
 }
 
+/// A current key that turns out to be gone is noted to be, and replaced. That is no reason to take the
+/// guardrail back: the next key is made with it.
 async fn hold_keys(
     engine: &Engine,
-    role: &RotatingRole,
+    role: &mut RotatingRole,
     (connection, guardrail): &How,
     keys: &[KeyHash],
 ) -> Result<(), Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
     let gone: BTreeSet<KeyHash> = assign(&link, Urgency::Ordinary, guardrail, keys).await?;
-    if gone.contains(&role.current.hash) {
-        // It may be in another account, and work there.
-        let reason = Error::OpenRouter {
-            doing: format!("the current key cannot be held to guardrail {guardrail}"),
-            reason: openrouter::Error::NotFound {
-                message: "the management key does not see it".to_owned(),
-            },
-        };
-        return Err(half_done(gone.len() < keys.len(), reason));
+    if !gone.contains(&role.current.hash) {
+        return Ok(());
     }
-    Ok(())
+    let refused = |reason| Error::OpenRouter {
+        doing: format!("the current key cannot be held to guardrail {guardrail}"),
+        reason,
+    };
+    if let Presence::Gone = presence(engine, &role.current).await? {
+        if !role.unfit.is_some_and(|unfit| unfit.reason.is_dead()) {
+            role.unfit = Some(Unfit::found(Misfit::Gone, engine.now()));
+        }
+        return Err(refused(openrouter::Error::Unclear {
+            reason: "it is gone, the management key does not see it".to_owned(),
+            retry_after: None,
+        }));
+    }
+    // It may be in another account, and work there.
+    let reason = openrouter::Error::NotFound {
+        message: "the management key does not see it".to_owned(),
+    };
+    Err(half_done(gone.len() < keys.len(), refused(reason)))
 }

@@ -202,6 +202,24 @@ async fn a_guardrail_that_is_gone_withholds_the_key_until_the_role_has_another_o
 }
 
 #[tokio::test]
+async fn a_role_whose_guardrail_and_current_key_are_gone_is_mended_by_another_guardrail() {
+    let (world, strict) = with_guarded_role().await;
+    let account = world.openrouter.account();
+    account.delete_guardrail(&strict).unwrap();
+    let gone = world.key("app").await.unwrap()["key_hash"].clone();
+    account.delete_key(gone.as_str().unwrap()).unwrap();
+    let other = guardrail(&world, "other");
+    world
+        .write(ROLE, json!({"guardrail": "other"}))
+        .await
+        .unwrap();
+    world.quiet().await;
+    assert_eq!(world.role("app").await.unwrap()["guardrail_id"], other);
+    assert_ne!(world.key("app").await.unwrap()["key_hash"], gone);
+    assert_eq!(all_held_to(&world), [Some(other)]);
+}
+
+#[tokio::test]
 async fn a_comparison_costs_a_request_for_a_hundred_assignments_and_none_without_guardrails() {
     let (world, _) = with_guarded_role().await;
     world.openrouter.requests().reset();
