@@ -36,7 +36,7 @@ mod shared_key;
 mod write;
 
 pub use guarding::tend;
-pub use issue::issue;
+pub use issue::{View as OwnKeyView, issue};
 pub use lease::{end_early, lapse, overdue, secret_type, watch};
-pub use shared_key::{leased, secret_type as shared_secret_type, unleased};
-pub use write::{delete, status, write};
+pub use shared_key::{View as SharedKeyView, leased, secret_type as shared_secret_type, unleased};
+pub use write::{View as StatusView, delete, status, write};

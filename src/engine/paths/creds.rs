@@ -19,14 +19,18 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read a role's key, under a lease.", read_leased).verb("generate"),
+            Endpoint::new("Read a role's key, under a lease.", read_leased)
+                .answers::<leasing::SharedKeyView<'_>>()
+                .answers::<leasing::OwnKeyView<'_>>()
+                .verb("generate"),
         )
         .help("Read a role's API key, under a lease.", LEASED_DESCRIPTION);
     let unleased = Path::new("static-creds/:name", "static-credentials")
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read a role's key, without a lease.", read_unleased),
+            Endpoint::new("Read a role's key, without a lease.", read_unleased)
+                .answers::<leasing::SharedKeyView<'_>>(),
         )
         .help(
             "Read a rotating role's API key, without a lease.",
