@@ -1,6 +1,5 @@
-//! News for the server's event bus, where it has one: rotations, those that failed, keys that somebody
-//! went on using, has ended or has switched off, what a comparison with OpenRouter has found, and runs that
-//! are over.
+//! Events for the server's event bus, if it has one: rotations, failed rotations, superseded keys that are
+//! still used, keys that somebody revoked, disabled or enabled, drift, and finished runs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use crate::engine::role::rotating::{LateUse, RotatingRole};
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
 
-/// A role has a new key, since `trigger` asked for it.
+/// A role has a new key. `trigger` says why.
 pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole, trigger: &'static str) {
     engine.meters.rotated(trigger);
     let mut metadata = about(name, role, "rotate");
@@ -57,7 +56,7 @@ pub async fn used_late(
     send(engine, "openrouter/superseded-key-used", metadata).await;
 }
 
-/// A key is not as it should be, or was not.
+/// Drift was found.
 pub async fn drift(
     engine: &Engine,
     role: &RoleName,
@@ -101,7 +100,7 @@ fn about(
     ])
 }
 
-/// Somebody has ended a key, or switched it off or on.
+/// Somebody revoked, disabled or enabled a key.
 pub async fn key_changed(
     engine: &Engine,
     kind: &'static str,
@@ -124,7 +123,7 @@ pub async fn key_changed(
     send(engine, kind, metadata).await;
 }
 
-/// A job that took longer than a request is over.
+/// A run has finished.
 pub async fn run_over(engine: &Engine, id: &RunId, outcome: &Outcome) {
     let (kind, operation, connection) = match id {
         RunId::RotateAll(connection) => ("openrouter/rotate-all", "rotate-all", Some(connection)),
