@@ -103,9 +103,10 @@ impl Transform for Flat {
         let Some(object) = schema.as_object_mut() else {
             return;
         };
-        // JSON Schema's keywords for numbers, which the server drops.
-        object.remove("minimum");
-        object.remove("maximum");
+        // The server drops these.
+        for keyword in ["minimum", "maximum", "uniqueItems"] {
+            object.remove(keyword);
+        }
         if let Some(values) = constants(object.get("oneOf")) {
             object.remove("oneOf");
             object.insert("type".to_owned(), "string".into());
@@ -146,6 +147,8 @@ fn constants(alternatives: Option<&Value>) -> Option<Vec<Value>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[derive(Serialize, JsonSchema)]
@@ -170,6 +173,7 @@ mod tests {
         #[serde(skip_serializing_if = "Option::is_none")]
         label: Option<&'a str>,
         parts: BTreeMap<String, Part>,
+        colours: BTreeSet<u32>,
         #[serde(flatten)]
         part: Part,
     }
@@ -208,10 +212,14 @@ mod tests {
                     },
                     "weight": { "type": "integer", "format": "uint64", "nullable": true },
                     "label": { "type": "string", "nullable": true },
+                    "colours": {
+                        "type": "array",
+                        "items": { "type": "integer", "format": "uint32" },
+                    },
                     "parts": { "type": "object", "additionalProperties": part },
                     "size": { "type": "number", "format": "double" },
                 },
-                "required": ["name", "colour", "lid", "weight", "parts", "size"],
+                "required": ["name", "colour", "lid", "weight", "parts", "colours", "size"],
             })
         );
     }
