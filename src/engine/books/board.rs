@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::openrouter::KeyHash;
 
 /// In which way a key is not as it should be, or was not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Drift {
     /// The current key was deleted.
@@ -64,15 +65,15 @@ impl Drift {
 }
 
 /// A drift that was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Noted {
-    /// When.
+    /// When the drift was found.
     pub found_at: Timestamp,
-    /// Which.
+    /// The kind of drift.
     pub drift: Drift,
-    /// Of which key.
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     pub key_hash: KeyHash,
-    /// In words, with what was done about it.
+    /// What was found and what was done about it, in one sentence.
     pub message: String,
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::room::Room;
@@ -34,15 +35,15 @@ pub struct LeasedKey {
 }
 
 /// Who asked for the key of a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requester {
     /// The display name of the token.
     pub display_name: String,
-    /// Its identity entity; empty when there is none.
+    /// The identity entity of the token; empty if there is none.
     pub entity_id: String,
-    /// The request, by the id under which the server's audit log has it.
+    /// The id of the request, by which the server's audit log has it.
     pub request_id: String,
-    /// When.
+    /// When the key was requested.
     pub at: Timestamp,
 }
 

@@ -1,9 +1,9 @@
-//! Roles whose entry may differ from what is read of it.
+//! Roles whose stored entry may differ from what is read.
 //!
-//! A store that fails by its answer may have been committed all the same, at once or a little later,
-//! and the server's cache does not learn of it: this node goes on reading, and handing out, what was
-//! there before, for as long as it is in office. Its successor reads the other. So such a role is
-//! remembered until both are the same again: see [`RoleGuard::confirm`](super::RoleGuard::confirm).
+//! A store that is reported as failed may have been committed, immediately or a little later, without the
+//! server's cache being updated. As long as it is the leader, this node then keeps reading and handing out
+//! the previous state, while its successor reads the new one. Such a role is remembered until both are the
+//! same again: see [`RoleGuard::confirm`](super::RoleGuard::confirm).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,32 +14,33 @@ use crate::engine::books::OUTLIVED;
 use crate::engine::clock::after;
 use crate::engine::names::RoleName;
 
-/// The roles that have had a store of unknown outcome. Those of which none is known cost nothing.
+/// The roles with a store whose outcome is unknown. Other roles cost nothing.
 #[derive(Default)]
 pub(super) struct Unsure {
     // A plain mutex: it is never held across an await.
     roles: Mutex<HashMap<RoleName, Doubt>>,
 }
 
-/// What is unknown of a role's entry.
+/// The doubt about a role's entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Doubt {
-    /// When the last store of unknown outcome began.
+    /// When the last store whose outcome is unknown began.
     pub(super) begun: Timestamp,
-    /// Whether a store has succeeded since, so that only one that overtakes it could still differ.
+    /// Whether a later store has succeeded, so that the entry differs only if the earlier one takes effect
+    /// after it.
     pub(super) is_overwritten: bool,
 }
 
 impl Doubt {
-    /// From then on the store takes no effect any more that it has not taken.
+    /// The time after which the store can no longer take effect.
     pub(super) fn certain_at(&self) -> Timestamp {
         after(self.begun, OUTLIVED)
     }
 }
 
 impl Unsure {
-    /// A store begins. Until it has succeeded its outcome is unknown, be it that it fails or that nobody
-    /// waits for its answer. Returns what was in doubt before.
+    /// Records the start of a store. Its outcome is unknown until it has succeeded, whether it fails or nobody
+    /// waits for its answer. Returns the earlier doubt.
     pub(super) fn store_begins(&self, role: &RoleName, now: Timestamp) -> Option<Doubt> {
         let doubt = Doubt {
             begun: now,
@@ -48,7 +49,7 @@ impl Unsure {
         self.roles().insert(role.clone(), doubt)
     }
 
-    /// The store that began at `begun` has succeeded: what was in doubt before it is overwritten.
+    /// Records the success of the store that began at `begun`, which overwrites what was in doubt before.
     pub(super) fn store_succeeded(&self, role: &RoleName, begun: Timestamp, before: Option<Doubt>) {
         let mut roles = self.roles();
         match before.filter(|doubt| begun < doubt.certain_at()) {
@@ -64,12 +65,12 @@ impl Unsure {
         }
     }
 
-    /// What is in doubt of a role.
+    /// The doubt about a role.
     pub(super) fn of(&self, role: &RoleName) -> Option<Doubt> {
         self.roles().get(role).copied()
     }
 
-    /// The entry is not this node's to confirm.
+    /// Forgets all doubts: this node does not confirm entries any more.
     pub(super) fn forget(&self, role: &RoleName) {
         self.roles().remove(role);
     }

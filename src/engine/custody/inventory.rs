@@ -1,12 +1,12 @@
-//! All keys that a connection's management key sees, in every workspace, with whose they are.
+//! All keys that a connection's management key can see, in every workspace, with their owners.
 //!
 //! # Expected flow
-//! 1. What storage knows is read, then keys are listed, page by page, each in a turn of its own, until
-//!    there are no more, or enough, or the time is over.
-//! 2. What storage knows is read once more. A key that came into service or went out of it meanwhile is
-//!    known to one of the two, and so is never shown as if nobody had it.
+//! 1. The known keys are read from storage. Then keys are listed page by page, each in a turn of its own,
+//!    until there are no more, there are enough, or the time is up.
+//! 2. The known keys are read once more. A key that entered or left service in the meantime is in one of the
+//!    two, and is therefore never shown as a key without an owner.
 //!
-//! Whatever keeps the listing from its end is told with the result, and where it goes on.
+//! An incomplete result says why it is incomplete, and where to continue.
 
 use std::time::Duration;
 
@@ -21,31 +21,31 @@ use crate::engine::keys::{Holdings, Known, State};
 use crate::engine::names::ConnectionName;
 use crate::openrouter::{ListedKey, WorkspaceId};
 
-/// Which keys are wanted.
+/// A selection of keys.
 #[derive(Debug)]
 pub struct Selection {
-    /// Those with this owner, by its value.
+    /// Only keys with this owner, by its value.
     pub owner: Option<String>,
-    /// Those in this state, by its value.
+    /// Only keys in this state, by its value.
     pub state: Option<String>,
-    /// Those of this workspace.
+    /// Only keys of this workspace.
     pub workspace: Option<WorkspaceId>,
-    /// So many at the most.
+    /// At most this many keys.
     pub most: usize,
-    /// Those after this one.
+    /// Only keys after this position.
     pub after: Option<Cursor>,
 }
 
-/// What a listing has shown.
+/// The result of a listing.
 #[derive(Debug)]
 pub struct Inventory {
     /// The keys, newest first in each workspace.
     pub keys: Vec<Known>,
-    /// How many were seen whose hash is unreadable, so that nothing can be done about them here.
+    /// How many keys have an unreadable hash. Nothing can be done about those here.
     pub unreadable: usize,
-    /// Where it goes on; `None` when these are all.
+    /// Where to continue; `None` if these are all keys.
     pub next: Option<Cursor>,
-    /// What kept it from its end, if that was OpenRouter.
+    /// OpenRouter's failure that ended the listing early.
     pub failure: Option<Error>,
 }
 
@@ -108,11 +108,11 @@ struct Listing<'a> {
     inventory: Inventory,
 }
 
-/// How far a workspace was listed.
+/// How far a workspace has been listed.
 enum End {
     /// To its last key.
     Complete,
-    /// To here: there are enough, or the time is over.
+    /// Up to here, because there are enough or the time is up.
     Here(Cursor),
 }
 
@@ -137,7 +137,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Where the listing of each workspace begins.
+    /// The position where the listing of each workspace begins.
     async fn workspaces(&self) -> Result<Vec<Cursor>, Error> {
         let resumed = self.selection.after.clone();
         if let Some(id) = &self.selection.workspace {
@@ -157,13 +157,13 @@ impl Listing<'_> {
         if all.is_empty() {
             all.push(None);
         }
-        // They are sorted, so those before it were listed before.
+        // Workspaces are sorted, so the earlier ones have been listed.
         all.retain(|id| resumed.as_ref().is_none_or(|at| *id > at.workspace));
         let beginnings = all.into_iter().map(Cursor::beginning_of);
         Ok(resumed.into_iter().chain(beginnings).collect())
     }
 
-    /// Lists one workspace. Where it got to counts when that failed.
+    /// Lists one workspace. The position that was reached is valid even after a failure.
     async fn list(&mut self, beginning: Cursor) -> (Cursor, Result<End, Error>) {
         let mut walk = beginning.walk();
         let mut reached = beginning;
@@ -212,6 +212,5 @@ fn while_listing(reason: crate::openrouter::Error) -> Error {
     Error::while_doing("keys cannot be listed")(reason)
 }
 
-/// How long a listing may take: a request to the server ends after 90 seconds, and clients give up
-/// after 60.
+/// How long a listing may take. The server ends a request after 90 seconds, and clients give up after 60.
 const LONGEST: Duration = Duration::from_secs(45);

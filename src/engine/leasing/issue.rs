@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -237,13 +238,20 @@ fn response(
 }
 
 /// What a reader gets.
-#[derive(Serialize)]
-struct View<'a> {
+#[derive(Serialize, JsonSchema)]
+pub struct View<'a> {
+    /// The API key.
     #[serde(serialize_with = "stored::exposed")]
+    #[schemars(with = "String")]
     api_key: &'a SecretString,
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
+    /// The key's name at OpenRouter.
     key_name: &'a str,
+    /// The key's limit, in US dollars; null if there is none.
     limit: Option<Usd>,
+    /// When the limit starts anew; null if it does not.
     limit_reset: Option<LimitReset>,
+    /// When the key expires at OpenRouter.
     expires_at: Option<Timestamp>,
 }

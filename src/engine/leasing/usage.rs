@@ -3,6 +3,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ending::{read, spent};
@@ -15,34 +16,52 @@ use crate::engine::role::dynamic::DynamicRole;
 use crate::openrouter::{KeyHash, LimitReset, Usd};
 
 /// What a role has spent, in US dollars, when it was looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeasesUsage {
+    /// The role's budget, in US dollars; null if it has none.
     budget: Option<f64>,
+    /// When the budget starts anew; null if it does not.
     budget_reset: Option<LimitReset>,
+    /// The role's limit of each key, in US dollars; null if it has none.
     limit: Option<f64>,
+    /// When the limit starts anew; null if it does not.
     limit_reset: Option<LimitReset>,
+    /// What the role's keys have spent in this UTC day, in US dollars.
     spent_day: f64,
+    /// The same for this week, from Monday.
     spent_week: f64,
+    /// The same for this month.
     spent_month: f64,
+    /// The same since the role was created.
     spent_ever: f64,
-    /// Of the budget, in its window.
+    /// What remains of the budget in its window. Null without one.
     remaining: Option<f64>,
-    /// Of the budget: what leases may take that come next.
+    /// What new leases may take of the budget. Null without one.
     available: Option<f64>,
+    /// When the budget or the limit starts anew; null if it does not.
     resets_at: Option<Timestamp>,
+    /// The keys that are not deleted yet.
     keys: Vec<KeyUsage>,
+    /// Whether the spending of every ended key is included.
     complete: bool,
+    /// The time since which the spending of ended keys is recorded.
     since: Option<Timestamp>,
+    /// When OpenRouter was asked.
     read_at: Timestamp,
 }
 
 /// What the key of one lease has spent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct KeyUsage {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: KeyHash,
+    /// The state of the key: `leased`, or `ended` until its final reading.
     state: &'static str,
+    /// What the key may spend in all, in US dollars; null if it has no limit.
     granted: Option<f64>,
+    /// What the key has spent in the window of the budget or the limit, in US dollars.
     spent: f64,
+    /// When the lease ends; of an ended key, when its final reading is taken.
     until: Timestamp,
 }
 

@@ -3,6 +3,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::connection::Urgency;
@@ -14,33 +15,52 @@ use crate::engine::role::rotating::RotatingRole;
 use crate::openrouter::{self, Effective, KeyHash, LimitReset};
 
 /// What a role has spent, in US dollars, when it was looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoleUsage {
+    /// The role's budget, in US dollars; null if it has none.
     budget: Option<f64>,
+    /// When the budget starts anew; null if it does not.
     budget_reset: Option<LimitReset>,
+    /// The role's limit of each key, in US dollars; null if it has none.
     limit: Option<f64>,
+    /// When the limit starts anew; null if it does not.
     limit_reset: Option<LimitReset>,
+    /// What the role's keys have spent in this UTC day, in US dollars.
     spent_day: f64,
+    /// The same for this week, from Monday.
     spent_week: f64,
+    /// The same for this month.
     spent_month: f64,
+    /// The same since the role was created.
     spent_ever: f64,
-    /// Of the budget, in its window, or of the current key's limit.
+    /// What remains of the budget in its window, or of the current key's limit. Null without either.
     remaining: Option<f64>,
+    /// When the budget or the limit starts anew; null if it does not.
     resets_at: Option<Timestamp>,
+    /// Whose limit refuses the calls of the current key; null if none does.
     limited_by: Option<String>,
+    /// The living keys.
     keys: Vec<KeyUsage>,
+    /// Whether the spending of every ended key is included.
     complete: bool,
+    /// The time since which the spending of ended keys is recorded.
     since: Option<Timestamp>,
+    /// When OpenRouter was asked.
     read_at: Timestamp,
 }
 
 /// What one living key has spent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct KeyUsage {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: KeyHash,
+    /// The key's version: 1 is the role's first key.
     version: u64,
+    /// The state of the key: `current`, `superseded` or `held`.
     state: &'static str,
+    /// What the key may spend in all, in US dollars; null if it has no limit.
     granted: Option<f64>,
+    /// What the key has spent in the window of the budget or the limit, in US dollars.
     spent: f64,
 }
 

@@ -1,12 +1,12 @@
-//! Tearing a mount down: every key of it is revoked, and none is made, so that it can be disabled and nothing
-//! is left behind. Definitions stay.
+//! Tears a mount down: revokes every key and creates none, so that the mount can be disabled without leaving
+//! keys behind. The definitions of roles and connections stay.
 //!
 //! # Expected flow of a pass
-//! 1. It is proved that the teardown is in force and this node in office.
-//! 2. Every role is torn down, and every key under a lease deleted.
-//! 3. Once no key is being made any more, every connection's keys are listed, and those with this mount's mark
-//!    deleted: lost orders, and what nobody has. That this is right is proved before each deletion.
-//! 4. It goes on until no order is open any more: one whose reply was lost may take effect late.
+//! 1. The pass proves that the teardown is in force and that this node is the leader.
+//! 2. Every role is torn down, and every leased key is deleted.
+//! 3. Once no key is being created, the keys of every connection are listed, and those with this mount's mark
+//!    are deleted: lost orders and stray keys. The proof is repeated before each deletion.
+//! 4. The run continues until no order is open, because an order whose reply was lost can take effect late.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -29,9 +29,9 @@ use crate::openrouter::{KeyHash, ListedKey};
 /// See the module's page.
 pub(super) struct Teardown<'a> {
     run: Ongoing<'a>,
-    /// The roles that are dealt with.
+    /// The roles that are done.
     done: HashSet<RoleName>,
-    /// What is said of unreadable roles' keys, of which only the hashes are known.
+    /// The messages for the keys of unreadable roles, of which only the hashes are known.
     mentioned: BTreeMap<KeyHash, ConnectionName>,
     tally: Tally,
 }
@@ -90,7 +90,7 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// An unreadable role's keys cannot be told from its entry, but their hashes can.
+    /// The keys of an unreadable role cannot be read from its entry, but their hashes can.
     async fn note_mentioned(&mut self, name: &RoleName) -> Result<(), Error> {
         let value = self.run.engine.storage.get(&name.key()).await?;
         let (hashes, connections) = mentioned(&value.unwrap_or_default());
@@ -123,7 +123,7 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// Deletes what is left of the mount's keys at OpenRouter, whatever storage knows of them.
+    /// Deletes the remaining keys of the mount at OpenRouter, whether or not storage knows them.
     async fn sweep(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let engine = self.run.engine;
         let mut again = None;
@@ -149,7 +149,7 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// The keys of this mount, by their marks, that a connection sees.
+    /// The keys with this mount's mark that a connection can see.
     async fn marked_keys(
         &mut self,
         connection: &ConnectionName,
@@ -157,7 +157,7 @@ impl<'a> Teardown<'a> {
         let engine = self.run.engine;
         let link = engine.links.open(&*engine.storage, connection).await?;
         let (mut marked, mut unreadable) = (Vec::new(), Vec::new());
-        // Without a UUID of its own a mount cannot tell its keys from others'.
+        // A mount without a UUID cannot distinguish its keys from those of others.
         let is_ours = |nonce: &Nonce| {
             let origin = nonce.origin();
             !engine.mount.is_empty() && origin.is_some_and(|it| it.is_of_mount(&engine.mount))
@@ -191,7 +191,7 @@ impl<'a> Teardown<'a> {
         if !self.run.is_on() {
             return Ok(None);
         }
-        // A teardown that another node has seen cancelled is not carried on by this one.
+        // This node must not continue a teardown that was cancelled on another node.
         let Some(proof) = engine.runs().prove_torn_down(storage, began).await? else {
             return Ok(None);
         };
@@ -200,7 +200,7 @@ impl<'a> Teardown<'a> {
         let again = match retired {
             Ok(_) => {
                 self.tally.succeeded(&what);
-                // The key of an order of which nobody knew what came.
+                // The key of an order whose outcome was unknown.
                 if let Some(nonce) = nonce.filter(|nonce| books.intents.is_known(nonce)) {
                     books.intents.strike(storage, nonce).await?;
                 }
@@ -214,11 +214,11 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// Orders that are open: keys that may come to be alive.
+    /// The open orders: keys that may still be created.
     fn note_open_orders(&mut self, books: &OpenBooks) -> Option<Error> {
         let open = books.intents.all();
         for (intent, _) in &open {
-            // By name: nobody knows their hashes.
+            // By name, because the hashes are unknown.
             let why = UNCONFIRMED.to_owned();
             self.tally.fails(intent.key_name.clone(), why);
         }
@@ -245,8 +245,8 @@ impl Job for Teardown<'_> {
         {
             return Ok(None);
         }
-        // Before anything is listed: what is made now is in a role's entry, or under a lease, when it is not
-        // under way any more.
+        // Before the listing: a key that is being created now is in a role's entry or under a lease when it
+        // is no longer in progress.
         let orders = books.intents.all();
         let is_quiet = orders.iter().all(|(_, is_in_flight)| !is_in_flight);
         let mut again = self.end_roles().await?;
@@ -263,14 +263,14 @@ impl Job for Teardown<'_> {
     }
 }
 
-/// `None` when nobody wants it any more.
+/// `None` if the run was cancelled or replaced.
 async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Error> {
     if !run.is_on() {
         return Ok(None);
     }
     let guard = run.engine.change(name).await;
     let role = guard.load().await?;
-    // It may have been waited for: keys that were made after the teardown was cancelled are somebody's.
+    // The lock may have taken a while, and keys that were created after a cancellation are in use.
     if !run.is_on() {
         return Ok(None);
     }
@@ -280,6 +280,6 @@ async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Err
     }))
 }
 
-/// Roles or keys at a time: more would wait for their turns anyway.
+/// How many roles or keys are handled at a time. More would only wait for their turns.
 const AT_A_TIME: usize = 8;
 const UNCONFIRMED: &str = "it was ordered, and it is not known yet whether there is such a key";

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
-    Backend, Data, Error, Event, EventSink, Existence, Factory, Mount, Operation, Request, Response,
-    SystemView,
+    Backend, Data, Error, Event, EventSink, Existence, Factory, Mount, Operation, Request,
+    Response, SystemView,
 };
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 
