@@ -1,5 +1,7 @@
 //! Custody: every key of an account, whose it is, and how a person ends it.
 
+#[cfg(test)]
+mod broken;
 mod cut_off;
 mod ending;
 mod inventory;
