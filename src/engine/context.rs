@@ -1,11 +1,13 @@
 //! What an engine on one mount consists of while it runs, and the sole right to change a role.
 
+mod adoptions;
 mod role_guard;
 mod unsure;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use adoptions::Adoptions;
 use jiff::Timestamp;
 pub use role_guard::{Fenced, RoleGuard};
 use unsure::Unsure;
@@ -63,8 +65,8 @@ pub struct Engine {
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
-    /// One adoption of a key at a time.
-    pub adoption_locks: Locks,
+    /// Which keys are being adopted.
+    pub adoptions: Adoptions,
     /// Roles whose last store may not have done what it was answered.
     unsure: Unsure,
     /// One change of a connection at a time.
@@ -102,7 +104,7 @@ impl Engine {
             series: Series::new(&*randomness),
             randomness,
             role_locks: Locks::default(),
-            adoption_locks: Locks::default(),
+            adoptions: Adoptions::default(),
             unsure: Unsure::default(),
             connection_locks: Locks::default(),
             mount: mount.backend_uuid,

@@ -10,8 +10,94 @@ use crate::engine::error::Error;
 use crate::engine::keys::Owner;
 use crate::engine::names::{ConnectionName, RoleName, RunId};
 use crate::engine::role::rotating::{LateUse, RotatingRole};
+use crate::framework::EventKind;
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
+
+/// Every event, for the reference.
+pub const ALL: [EventKind; 11] = [
+    ROTATE,
+    ROTATE_FAIL,
+    SUPERSEDED_KEY_USED,
+    DRIFT,
+    TWO_COPIES,
+    REVOKE_KEY,
+    DISABLE_KEY,
+    ENABLE_KEY,
+    ROTATE_ALL,
+    TIDY,
+    TEARDOWN,
+];
+
+const ROTATE: EventKind = EventKind {
+    name: "openrouter/rotate",
+    sent: "a rotating role has a new key",
+    metadata: &["connection", "modified", "key_version"],
+};
+const ROTATE_FAIL: EventKind = EventKind {
+    name: "openrouter/rotate-fail",
+    sent: "a rotation failed; the current key stays in service",
+    metadata: &["connection", "attempts", "reason"],
+};
+const SUPERSEDED_KEY_USED: EventKind = EventKind {
+    name: "openrouter/superseded-key-used",
+    sent: "a superseded key was used after every lease on it had run out",
+    metadata: &[
+        "connection",
+        "key_hash",
+        "key_version",
+        "last_used_at",
+        "leased_until",
+        "revoked",
+    ],
+};
+const DRIFT: EventKind = EventKind {
+    name: "openrouter/drift",
+    sent: "the reconciliation found a key that is not as it should be",
+    metadata: &["connection", "drift", "key_hash"],
+};
+const TWO_COPIES: EventKind = EventKind {
+    name: "openrouter/two-copies",
+    sent: "another copy of this storage is at work; sent again at each reconciliation",
+    metadata: &["connection", "since", "key_hashes"],
+};
+/// What a person has done to one key.
+const OF_KEY: &[&str] = &["connection", "modified", "key_hash", "owner", "role"];
+/// By `revoke-key`.
+pub const REVOKE_KEY: EventKind = EventKind {
+    name: "openrouter/revoke-key",
+    sent: "`revoke-key` has deleted a key; `role` only where it has to do with one",
+    metadata: OF_KEY,
+};
+/// By `disable-key`.
+pub const DISABLE_KEY: EventKind = EventKind {
+    name: "openrouter/disable-key",
+    sent: "`disable-key` has disabled a key",
+    metadata: OF_KEY,
+};
+/// The same, the other way.
+pub const ENABLE_KEY: EventKind = EventKind {
+    name: "openrouter/enable-key",
+    sent: "`disable-key` with `disabled=false` has enabled a key",
+    metadata: OF_KEY,
+};
+/// What came of a run.
+const OF_RUN: &[&str] = &["connection", "total", "done", "skipped", "left"];
+const ROTATE_ALL: EventKind = EventKind {
+    name: "openrouter/rotate-all",
+    sent: "a `rotate-all` is over",
+    metadata: OF_RUN,
+};
+const TIDY: EventKind = EventKind {
+    name: "openrouter/tidy",
+    sent: "a `tidy` is over",
+    metadata: OF_RUN,
+};
+const TEARDOWN: EventKind = EventKind {
+    name: "openrouter/teardown",
+    sent: "a `teardown` is over",
+    metadata: &["total", "done", "skipped", "left"],
+};
 
 /// A role has a new key, since `trigger` asked for it.
 pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole, trigger: &'static str) {
@@ -19,7 +105,7 @@ pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole, trig
     let mut metadata = about(name, role, "rotate");
     metadata.insert("modified", "true".to_owned());
     metadata.insert("key_version", role.current.version.to_string());
-    send(engine, "openrouter/rotate", metadata).await;
+    send(engine, ROTATE, metadata).await;
 }
 
 /// A rotation failed; the current key stays in service.
@@ -35,7 +121,7 @@ pub async fn rotation_failed(
         metadata.insert("attempts", failure.attempts.to_string());
         metadata.insert("reason", failure.message.clone());
     }
-    send(engine, "openrouter/rotate-fail", metadata).await;
+    send(engine, ROTATE_FAIL, metadata).await;
 }
 
 /// A superseded key was used after every lease on it had run out. `is_kept` says whether it is left
@@ -54,7 +140,7 @@ pub async fn used_late(
     metadata.insert("last_used_at", used.used_at.to_string());
     metadata.insert("leased_until", used.leased_until.to_string());
     metadata.insert("revoked", (!is_kept).to_string());
-    send(engine, "openrouter/superseded-key-used", metadata).await;
+    send(engine, SUPERSEDED_KEY_USED, metadata).await;
 }
 
 /// A key is not as it should be, or was not.
@@ -73,7 +159,7 @@ pub async fn drift(
         ("drift", drift.as_str().to_owned()),
         ("key_hash", hash.to_string()),
     ]);
-    send(engine, "openrouter/drift", metadata).await;
+    send(engine, DRIFT, metadata).await;
 }
 
 /// Another copy of this storage is at work.
@@ -86,7 +172,7 @@ pub async fn two_copies(engine: &Engine, connection: &ConnectionName, copies: &C
         ("since", copies.since.to_string()),
         ("key_hashes", keys.join(",")),
     ]);
-    send(engine, "openrouter/two-copies", metadata).await;
+    send(engine, TWO_COPIES, metadata).await;
 }
 
 fn about(
@@ -104,12 +190,12 @@ fn about(
 /// Somebody has ended a key, or switched it off or on.
 pub async fn key_changed(
     engine: &Engine,
-    kind: &'static str,
+    kind: EventKind,
     connection: &ConnectionName,
     hash: &KeyHash,
     owner: &Owner,
 ) {
-    let operation = kind.rsplit('/').next().unwrap_or(kind);
+    let operation = kind.name.rsplit('/').next().unwrap_or(kind.name);
     let mut metadata = BTreeMap::from([
         ("path", format!("{operation}/{connection}/{hash}")),
         ("operation", operation.to_owned()),
@@ -127,9 +213,9 @@ pub async fn key_changed(
 /// A job that took longer than a request is over.
 pub async fn run_over(engine: &Engine, id: &RunId, outcome: &Outcome) {
     let (kind, operation, connection) = match id {
-        RunId::RotateAll(connection) => ("openrouter/rotate-all", "rotate-all", Some(connection)),
-        RunId::Tidy(connection) => ("openrouter/tidy", "tidy", Some(connection)),
-        RunId::Teardown => ("openrouter/teardown", "teardown", None),
+        RunId::RotateAll(connection) => (ROTATE_ALL, "rotate-all", Some(connection)),
+        RunId::Tidy(connection) => (TIDY, "tidy", Some(connection)),
+        RunId::Teardown => (TEARDOWN, "teardown", None),
     };
     let mut metadata = BTreeMap::from([
         ("path", id.to_string()),
@@ -145,7 +231,8 @@ pub async fn run_over(engine: &Engine, id: &RunId, outcome: &Outcome) {
     send(engine, kind, metadata).await;
 }
 
-async fn send(engine: &Engine, kind: &'static str, metadata: BTreeMap<&'static str, String>) {
+async fn send(engine: &Engine, kind: EventKind, metadata: BTreeMap<&'static str, String>) {
+    let kind = kind.name;
     let id = u128::from_be_bytes(engine.randomness.bytes());
     let id = format!("{id:032x}");
     engine.events.send(Event { kind, id, metadata }).await;

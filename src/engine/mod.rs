@@ -87,6 +87,7 @@ fn blueprint() -> Blueprint<Engine> {
         version: env!("CARGO_PKG_VERSION"),
         prefix: "open-router",
         paths: paths::all(),
+        events: &events::ALL,
         secrets: vec![leasing::shared_secret_type(), leasing::secret_type()],
         special_paths: SpecialPaths {
             // The write-ahead log belongs to the cluster that made the request.

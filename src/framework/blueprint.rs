@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::event::EventKind;
 use super::path::Path;
 use super::secret::SecretType;
 use crate::logical::{Error, SpecialPaths};
@@ -20,6 +21,8 @@ pub struct Blueprint<E> {
     pub prefix: &'static str,
     /// Its paths; the first match is used.
     pub paths: Vec<Path<E>>,
+    /// What it tells the server's event bus.
+    pub events: &'static [EventKind],
     /// Its leased secrets.
     pub secrets: Vec<SecretType<E>>,
     /// Paths that the server treats differently.

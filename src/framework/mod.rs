@@ -8,6 +8,7 @@
 mod backend;
 mod blueprint;
 pub mod duration;
+mod event;
 mod field;
 mod fields;
 mod help;
@@ -26,6 +27,7 @@ pub mod wal;
 
 pub use backend::Backend;
 pub use blueprint::{Blueprint, Lifecycle};
+pub use event::EventKind;
 pub use field::{Field, FieldKind, FieldValue};
 pub use fields::{Fields, InvalidField};
 pub use locks::{Held, Locks};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::blueprint::Blueprint;
+use super::event::EventKind;
 use super::field::{Field, FieldKind};
 use super::path::{Endpoint, Path};
 use crate::logical::Operation;
@@ -89,7 +90,29 @@ pub fn page<E>(
         let stray = stray.map(|example| format!("{} of {}", example.operation, example.path));
         return Err(ExampleError::NoOperation(stray.unwrap_or_default()));
     }
+    write_events(&mut page, blueprint.events);
     Ok(page)
+}
+
+fn write_events(page: &mut String, events: &[EventKind]) {
+    if events.is_empty() {
+        return;
+    }
+    let _ = write!(
+        page,
+        "\n## Events\n\n{EVENTS}\n\n| Event | Sent when | Further metadata |\n|---|---|---|\n"
+    );
+    for event in events {
+        let fields = event.metadata.iter().map(|field| format!("`{field}`"));
+        let fields: Vec<String> = fields.collect();
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} |",
+            event.name,
+            event.sent,
+            fields.join(", ")
+        );
+    }
 }
 
 /// The fragment of GitHub's link to a heading.
@@ -335,6 +358,9 @@ fn pretty(value: &Value) -> String {
 fn fenced(page: &mut String, language: &str, text: &str) {
     let _ = writeln!(page, "```{language}\n{text}\n```");
 }
+
+const EVENTS: &str = "\
+Sent to the server's event bus, where it has one. The metadata of each has `path` and `operation`, and no secret.";
 
 const GENERATED: &str = "\
 <!-- Generated from the engine's own paths and fields: change those, then run scripts/reference. -->";

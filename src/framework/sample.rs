@@ -55,6 +55,7 @@ pub(super) fn blueprint() -> Blueprint<Notes> {
         version: "1.2.3",
         prefix: "notes",
         paths: vec![pinned, note(), list, wipe],
+        events: &[],
         secrets: vec![lent(), given()],
         special_paths: SpecialPaths {
             seal_wrap_storage: vec!["notes/".to_owned()],

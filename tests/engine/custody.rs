@@ -1,11 +1,12 @@
 //! Custody: every key of an account, whose it is, and how a person ends it.
 
-#[cfg(test)]
 mod broken;
+mod contested;
 mod cut_off;
 mod ending;
 mod inventory;
 mod lookup;
+mod multitude;
 mod rotate_all;
 mod status;
 mod teardown;

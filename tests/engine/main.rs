@@ -36,6 +36,8 @@ mod deposed;
 #[cfg(test)]
 mod ending;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod forgetting;
 #[cfg(test)]
 mod giving_up;

@@ -355,6 +355,39 @@ async fn an_interval_costs_one_listing_and_no_storage_call_and_none_at_all_costs
 }
 
 #[tokio::test]
+async fn what_is_left_behind_where_no_role_has_keys_any_more_is_counted_once_an_interval() {
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    world
+        .write("forget-role/app", json!({"revoke_keys": false}))
+        .await
+        .unwrap();
+    world.openrouter.requests().reset();
+    world.pass(HOUR).await;
+    let counts = || world.openrouter.requests().counts();
+    assert_eq!(counts(), [("GET /keys".to_owned(), 1)].into());
+    let strays = async || {
+        let status = world.read("status").await.unwrap().unwrap().data;
+        status["connections"]["default"]["stray_keys"].clone()
+    };
+    assert_eq!(strays().await, 1);
+    world.openrouter.account().delete_key(&hash).unwrap();
+    world.pass(HOUR).await;
+    assert_eq!(strays().await, 0);
+
+    // Without an interval, and when the work begins, it costs nothing.
+    world
+        .write("config", json!({"reconcile_interval": 0}))
+        .await
+        .unwrap();
+    world.openrouter.requests().reset();
+    world.pass(5 * HOUR).await;
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(counts(), [].into());
+}
+
+#[tokio::test]
 async fn the_interval_is_at_least_a_minute_or_none() {
     let world = World::connected().await;
     for seconds in [1, 59] {

@@ -9,7 +9,10 @@
 //! | stray, unmanaged | freely |
 //! | pending, lost | never: the recovery decides about it |
 //!
-//! To switch a key on takes it from nobody, so it needs no `force`.
+//! To switch a key on takes it from nobody, so it needs no `force`. A key that the engine has ended, or is about to
+//! delete, is not switched on.
+
+use jiff::Timestamp;
 
 use super::revoke::{Target, permit_any, unknown};
 use crate::engine::connection::Urgency;
@@ -18,7 +21,7 @@ use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::Owner;
 use crate::engine::names::{ConnectionName, RoleName};
-use crate::engine::role::rotating::{Misfit, RotatingRole, Standing, Unfit};
+use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Standing, Unfit};
 use crate::openrouter::{self, KeyHash};
 
 /// Disables a key, or enables it again. Returns whose it is.
@@ -33,6 +36,8 @@ pub async fn set_disabled(
     disabled: bool,
     force: bool,
 ) -> Result<Owner, Error> {
+    // A role that adopts the key meanwhile would not know that it is disabled.
+    let alone = engine.adoptions.lock(hash).await;
     let owner = Target::of(engine, connection, hash).await?.owner;
     permit_any(&owner, hash, force || !disabled)?;
     match &owner {
@@ -42,7 +47,17 @@ pub async fn set_disabled(
                  make it work again"
             )));
         }
-        Owner::Role(name, Some(_)) => of_role(engine, name, connection, hash, disabled).await?,
+        Owner::Lease(record) if !disabled && record.until <= engine.now() => {
+            return Err(Error::Invalid(format!(
+                "key {hash} is not enabled: it is {owner} that is over since {}, and is being deleted",
+                record.until
+            )));
+        }
+        Owner::Role(name, Some(_)) => {
+            // Whoever adopts a key takes the role's lock first.
+            drop(alone);
+            of_role(engine, name, connection, hash, disabled).await?;
+        }
         _ => switch(engine, connection, hash, disabled).await?,
     }
     tracing::warn!(
@@ -53,8 +68,8 @@ pub async fn set_disabled(
         "switched a key, as it was ordered"
     );
     let kind = match disabled {
-        true => "openrouter/disable-key",
-        false => "openrouter/enable-key",
+        true => events::DISABLE_KEY,
+        false => events::ENABLE_KEY,
     };
     events::key_changed(engine, kind, connection, hash, &owner).await;
     Ok(owner)
@@ -75,6 +90,9 @@ async fn of_role(
             "key {hash} is none of role {name} any more; look it up again"
         ))
     })?;
+    if !disabled {
+        permit_enabling(&role, hash, engine.now())?;
+    }
     match (role.standing(hash), disabled) {
         (Some(Standing::Current { .. }), true) => disable_current(&guard, role, connection).await,
         (Some(Standing::Held { .. }), true) => switch(engine, connection, hash, true).await,
@@ -86,6 +104,27 @@ async fn of_role(
             note(&guard, role, hash, disabled).await
         }
     }
+}
+
+/// Refuses to enable a key of the role that the engine has ended, or is about to delete.
+fn permit_enabling(role: &RotatingRole, hash: &KeyHash, now: Timestamp) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::Invalid(format!("key {hash} is not enabled: {why}")));
+    let Some(key) = role.superseded.iter().find(|key| key.hash == *hash) else {
+        return Ok(());
+    };
+    let version = key.version;
+    if key.stage == Stage::Ordered {
+        return refuse("it is being deleted, as somebody has ordered by revoke-key".to_owned());
+    }
+    let is_due = key.stage == Stage::Grace && key.revoke_at <= now;
+    if is_due && key.awaits_person.is_none() {
+        return refuse(format!(
+            "it was to be revoked at {}, and that is retried until it is done; restore-key with \
+             key_version={version} makes it work for longer",
+            key.revoke_at
+        ));
+    }
+    Ok(())
 }
 
 /// It is withheld before it dies. Should the process die in between, the engine asks OpenRouter about the

@@ -48,7 +48,7 @@ pub async fn revoke(
         owner = owner.name(),
         "revoked a key, as it was ordered"
     );
-    events::key_changed(engine, "openrouter/revoke-key", connection, hash, &owner).await;
+    events::key_changed(engine, events::REVOKE_KEY, connection, hash, &owner).await;
     Ok(owner)
 }
 

@@ -43,8 +43,8 @@ pub async fn adopt(
     // Before its management key is used.
     link.bounds().allow(&connection, name)?;
     let hash = KeyHash::of(secret);
-    // Nor may another role adopt it.
-    let _alone = engine.adoption_locks.lock(hash.as_str()).await;
+    // Nor may another role adopt it, or anybody end it meanwhile.
+    let _alone = engine.adoptions.lock(&hash).await;
     let now = engine.now();
     let (label, key) = prove(&link, &connection, secret, &hash, now).await?;
     let force = fields.switch("force").unwrap_or(false);
@@ -69,7 +69,9 @@ pub async fn adopt(
     warnings.extend(unclear);
     warnings.extend(expiry(&role, now));
     engine.require_in_service()?;
+    engine.adoptions.store_begins(&hash, engine.now());
     guard.store(&role).await?;
+    engine.adoptions.succeeded(&hash);
     drop(bounds);
     tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "adopted a key");
     apply_terms(guard, role, &key, &mut warnings).await?;

@@ -4,20 +4,22 @@
 //! A key with the mark of a rotating role is not for tidying up: the comparison with OpenRouter takes it in as
 //! superseded, since somebody may use it. Where it cannot be told whose a key is, nothing is listed at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 
 use super::tally::{Ongoing, Tally, passes_by_itself};
 use super::work::Job;
-use crate::engine::books::{Work, in_words};
+use crate::engine::books::{Copies, Work, in_words};
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Holdings, Owner, Warrant, prove_unclaimed, retire};
-use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::names::{ConnectionName, Nonce, RoleName};
 use crate::engine::role::Role;
+use crate::engine::survey::is_foreign;
 use crate::logical::StorageError;
 use crate::openrouter::{self, KeyHash, ListedKey};
 
@@ -34,6 +36,7 @@ pub(super) struct DryRun<'a> {
 struct Stray {
     hash: KeyHash,
     name: String,
+    created_at: Option<Timestamp>,
     marked_for: Option<RoleName>,
 }
 
@@ -67,6 +70,7 @@ impl<'a> DryRun<'a> {
             strays.extend(key.hash.map(|hash| Stray {
                 hash,
                 name: report.name,
+                created_at: report.created_at,
                 marked_for,
             }));
         };
@@ -75,6 +79,7 @@ impl<'a> DryRun<'a> {
         let later = Holdings::of(engine).await?;
         require_readable(&later)?;
         strays.retain(|stray| later.owner(Some(&stray.hash), &stray.name) == Owner::Stray);
+        refuse_copies(engine, &strays).await?;
         Ok(strays)
     }
 
@@ -206,6 +211,9 @@ async fn remove(
         return Ok(Removed::Stopped);
     }
     let engine = run.engine;
+    if let Some(copies) = engine.board.copies() {
+        return Ok(Removed::Kept(in_words(&copies)));
+    }
     let link = engine.links.open(&*engine.storage, connection).await?;
     let found = link.client(Urgency::Ordinary).await.look_up(hash).await;
     // Not by the name that was listed: whoever renames a key may have taken it for something.
@@ -235,6 +243,25 @@ async fn remove(
         "removed a key of this mount that nobody has"
     );
     Ok(Removed::Gone)
+}
+
+/// The comparisons with OpenRouter look only where roles have keys; another copy of this storage may have made
+/// keys elsewhere.
+async fn refuse_copies(engine: &Engine, strays: &[Stray]) -> Result<(), Error> {
+    let books = engine.books().await?;
+    let theirs = strays.iter().filter(|stray| {
+        let nonce = Nonce::of_key_name(&stray.name);
+        nonce.is_some_and(|nonce| is_foreign(engine, &books, &nonce, stray.created_at))
+    });
+    let keys: BTreeSet<_> = theirs
+        .take(MOST_NAMED)
+        .map(|stray| stray.hash.clone())
+        .collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let since = engine.now();
+    Err(Error::Invalid(in_words(&Copies { since, keys })))
 }
 
 /// Nobody can tell which keys are those of an unreadable role.
@@ -281,6 +308,8 @@ pub(super) async fn each_key(
     Ok(())
 }
 
+/// Keys of another copy that are named.
+const MOST_NAMED: usize = 4;
 /// They are all in one entry.
 const MOST_LISTED: usize = 1_000;
 /// Keys at a time: more would wait for their turns anyway.

@@ -223,7 +223,7 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
 /// Whether a key of this mount's was made since the work began, and not by this instance. One that was
 /// made in the first minutes counts as older: clocks differ, and a leader that was deposed goes on for a
 /// while.
-pub(super) fn is_foreign(
+pub fn is_foreign(
     engine: &Engine,
     books: &OpenBooks,
     nonce: &Nonce,

@@ -45,4 +45,5 @@ mod report;
 mod roles;
 mod unknown;
 
+pub use listing::is_foreign;
 pub use pass::{begin, going_on, plan, reconcile};

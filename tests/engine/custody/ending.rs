@@ -201,6 +201,72 @@ async fn a_held_key_is_shown_as_such_and_revoked_freely_but_enabled_only_by_a_re
     assert_eq!(world.violations().await, [""; 0]);
 }
 
+/// From now on no key can be deleted or disabled.
+fn keep_alive(world: &World) {
+    for method in ["DELETE", "PATCH"] {
+        let away = Fault::ResetBeforeEffect.on(method, "/keys/*").forever();
+        world.openrouter.faults().add(away);
+    }
+}
+
+/// Nobody enables the key, who is told this.
+async fn is_not_enabled(world: &World, hash: &str, why: &str) {
+    world.openrouter.requests().reset();
+    let reason = refusal(world, &disable(hash), json!({"disabled": false})).await;
+    assert!(reason.contains(why), "{reason}");
+    let asked = world.openrouter.requests().to("PATCH", "/keys/*");
+    assert_eq!(asked.len(), 0);
+}
+
+#[tokio::test]
+async fn a_key_that_waits_to_be_deleted_is_not_enabled() {
+    let (world, keys) = with_keys().await;
+    let [superseded, leased] = ["superseded", "leased"].map(|kind| keys[kind].clone());
+    keep_alive(&world);
+    // By order.
+    let force = json!({"force": true});
+    refusal(&world, &revoke(&superseded), force).await;
+    is_not_enabled(
+        &world,
+        &superseded,
+        "is being deleted, as somebody has ordered",
+    )
+    .await;
+    // In an emergency.
+    let current = world.current().await;
+    let emergency = json!({"rotation_grace_period": 0});
+    world.write("rotate-role/app", emergency).await.unwrap_err();
+    assert!(world.lives(&current));
+    is_not_enabled(&world, &current, "restore-key with key_version=2").await;
+    // Since its grace period is over.
+    let current = world.current().await;
+    world.write("rotate-role/app", json!({})).await.unwrap();
+    world.pass(610).await;
+    is_not_enabled(&world, &current, "it was to be revoked at").await;
+    // Since its lease is over.
+    is_not_enabled(&world, &leased, "a lease of role ci that is over").await;
+    world.openrouter.faults().clear();
+    world.pass(3_600).await;
+    assert!(!world.lives(&superseded) && !world.lives(&current));
+}
+
+#[tokio::test]
+async fn a_key_whose_share_of_a_budget_has_ended_is_not_enabled() {
+    let world = crate::budget::with_budget().await;
+    let ended = world.current().await;
+    world.write("rotate-role/app", json!({})).await.unwrap();
+    world.pass(3_600).await;
+    assert!(world.seen(&ended).disabled);
+    is_not_enabled(&world, &ended, "restore-key/app").await;
+    // Nor once it is to be deleted.
+    world.write(&revoke(&ended), json!({})).await.unwrap();
+    assert!(world.lives(&ended), "it waits for its final reading");
+    is_not_enabled(&world, &ended, "restore-key/app").await;
+    world.pass(601).await;
+    assert!(!world.lives(&ended));
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_superseded_key_that_is_revoked_by_order_is_deleted_and_not_held() {
     let (world, old) = with_a_hold().await;

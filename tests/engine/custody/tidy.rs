@@ -119,11 +119,9 @@ async fn a_key_with_the_mark_of_a_rotating_role_is_not_for_tidying_up() {
 async fn while_another_copy_of_the_storage_seems_to_be_at_work_nothing_is_listed() {
     let world = World::with_role().await;
     let stray = world.stray().await;
-    // What no role uses is not compared.
-    world.write("roles/other", role()).await.unwrap();
     world.pass(300).await;
     world.with_the_mark_of(&stray);
-    // Until the next comparison with OpenRouter, which notices it.
+    // The next comparison with OpenRouter notices it, although no role uses the connection any more.
     world.pass(3_700).await;
     let answer = world.write(PATH, json!({})).await.unwrap().unwrap();
     assert_eq!(answer.data["keys"], json!([]));
@@ -136,6 +134,47 @@ async fn while_another_copy_of_the_storage_seems_to_be_at_work_nothing_is_listed
     assert!(answer.warnings[0].contains("another copy"));
     let removal = world.write(PATH, json!({"dry_run": false})).await;
     removal.unwrap_err();
+    assert!(world.lives(&stray));
+}
+
+#[tokio::test]
+async fn the_listing_itself_notices_another_copy_where_no_role_has_keys() {
+    let world = World::with_role().await;
+    let stray = world.stray().await;
+    world.pass(300).await;
+    let account = world.openrouter.account();
+    let elsewhere = account.add_workspace();
+    let theirs = world.with_the_mark_of(&stray);
+    let moved = KeyChanges {
+        workspace_id: Some(elsewhere),
+        ..KeyChanges::default()
+    };
+    account.change_key(&theirs, &moved).unwrap();
+    let told = world.told(PATH, json!({})).await;
+    assert_eq!(told["keys"], json!([]));
+    let refusal = told["refusal"].as_str().unwrap();
+    assert!(
+        refusal.contains("another copy") && refusal.contains(&theirs),
+        "{refusal}"
+    );
+    let removal = world.write(PATH, json!({"dry_run": false})).await;
+    removal.unwrap_err();
+    account.delete_key(&theirs).unwrap();
+    assert_eq!(world.listed().await, [&*stray]);
+}
+
+#[tokio::test]
+async fn what_was_listed_is_kept_if_another_copy_is_noticed_before_it_is_removed() {
+    let world = World::with_role().await;
+    let stray = world.stray().await;
+    assert_eq!(world.listed().await, [&*stray]);
+    world.pass(300).await;
+    world.with_the_mark_of(&stray);
+    world.pass(3_700).await;
+    let told = world.removed().await;
+    assert_eq!(told["removed"], 0);
+    let why = told["kept"][&stray].as_str().unwrap();
+    assert!(why.contains("another copy"), "{why}");
     assert!(world.lives(&stray));
 }
 

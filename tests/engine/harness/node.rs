@@ -1,14 +1,16 @@
 //! A node: the engine on one mount, in one process, as the server calls it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::factory;
 use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
-    Backend, Data, Error, Existence, Mount, NoEvents, Operation, Request, Response, SystemView,
+    Backend, Data, Error, Event, EventSink, Existence, Mount, Operation, Request, Response,
+    SystemView,
 };
 use vault_plugin_secrets_openrouter::openrouter::SystemNetwork;
 
@@ -27,6 +29,25 @@ pub(crate) struct Node {
     pub(crate) storage: Arc<NodeStorage>,
     pub(crate) system: Arc<NodeSystem>,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) events: Arc<EventBus>,
+}
+
+/// The server's event bus.
+#[derive(Default)]
+pub(crate) struct EventBus(Mutex<Vec<Event>>);
+
+#[async_trait]
+impl EventSink for EventBus {
+    async fn send(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl EventBus {
+    /// What was sent since it was last taken.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
 }
 
 impl Node {
@@ -40,10 +61,11 @@ impl Node {
     ) -> Self {
         let make = factory(Arc::clone(&clock) as _, randomness, Arc::new(SystemNetwork));
         let system = Arc::new(NodeSystem::new(system, Arc::clone(&life)));
+        let events = Arc::new(EventBus::default());
         let mount = Mount {
             storage: Arc::clone(&storage) as _,
             system: Arc::clone(&system) as _,
-            events: Arc::new(NoEvents),
+            events: Arc::clone(&events) as _,
             backend_uuid: "test".to_owned(),
         };
         let backend = make(mount);
@@ -53,6 +75,7 @@ impl Node {
             storage,
             system,
             backend,
+            events,
         }
     }
 
