@@ -2,7 +2,6 @@
 
 mod adoptions;
 mod role_guard;
-mod unsure;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use adoptions::Adoptions;
 use jiff::Timestamp;
 pub use role_guard::{Fenced, RoleGuard};
-use unsure::Unsure;
 
-use super::books::{Board, Books, OpenBooks, Passes, Register, Roster, Runs, while_torn_down};
+use super::books::{
+    Board, Books, OpenBooks, Passes, Register, Roster, Runs, Unsure, while_torn_down,
+};
 use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
@@ -68,7 +68,7 @@ pub struct Engine {
     /// Which keys are being adopted.
     pub adoptions: Adoptions,
     /// Roles whose last store may not have done what it was answered.
-    unsure: Unsure,
+    unsure: Unsure<RoleName>,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
     /// The UUID that the server gave the mount for good. It also tells the mount apart in the log:

@@ -9,6 +9,7 @@
 //! - [`passes`]: comparisons with OpenRouter that are not over.
 //! - [`board`]: what the comparisons with OpenRouter have found.
 //! - [`runs`]: jobs that take longer than a request may; [`run`] is what is stored of one.
+//! - [`unsure`]: entries that may differ from what is read of them.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
 //! are reached through [`Books::open`] alone.
@@ -22,6 +23,7 @@ mod register;
 mod roster;
 mod run;
 mod runs;
+mod unsure;
 
 use std::sync::Arc;
 
@@ -34,9 +36,10 @@ pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use looks::{Finding, Listing, OUTLIVED};
 pub use passes::{BegunPass, Passes};
 pub use register::{Expectations, Expected, Owner, Part, Register};
-pub use roster::{Condition, Overdue, Roster, Summary};
+pub use roster::{Condition, MOST_NAMED, Overdue, Roster, Summary};
 pub use run::{Named, Outcome, Run, Work};
 pub use runs::{Runs, TornDown, while_torn_down};
+pub use unsure::Unsure;
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engine::books::{Copies, Summary};
+use crate::engine::books::{Copies, MOST_NAMED, Noted, Summary};
 use crate::engine::connection::{Connection, Heartbeats, Proof};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::{CONNECTIONS, ConnectionName};
+use crate::engine::names::{CONNECTIONS, ConnectionName, RoleName};
 use crate::logical::StorageError;
 
 /// How the mount is doing.
@@ -21,6 +21,10 @@ pub struct MountHealth {
     pub keys: OtherKeys,
     /// What is known of other copies of this storage that are at work.
     pub copies: Option<Copies>,
+    /// What the comparisons with OpenRouter have found last, oldest first, up to [`MOST_NAMED`].
+    pub findings: Vec<(RoleName, Noted)>,
+    /// How many findings there are.
+    pub findings_count: usize,
     /// Since when no key is handed out, since the mount is torn down.
     pub torn_down_since: Option<Timestamp>,
 }
@@ -88,11 +92,14 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         };
         connections.insert(name, health);
     }
+    let (findings, findings_count) = engine.board.newest(MOST_NAMED);
     Ok(MountHealth {
         roles: engine.roster.summary(engine.now()),
         connections,
         keys: other_keys(engine),
         copies: engine.board.copies(),
+        findings,
+        findings_count,
         torn_down_since: engine.runs().torn_down_since(),
     })
 }

@@ -129,6 +129,12 @@ impl Nonce {
         is_one.then(|| Self(digits.to_owned()))
     }
 
+    /// The name of its key without what it ends in, by which nobody knows whose key it is.
+    pub fn unmarked<'a>(&self, key_name: &'a str) -> &'a str {
+        let unmarked = key_name.strip_suffix(&self.marker());
+        unmarked.unwrap_or(key_name).trim_end()
+    }
+
     /// Who had its key made. Of a nonce that is read from a key's name it is what the name claims.
     pub fn origin(&self) -> Option<Origin> {
         let part = |range| {
@@ -183,6 +189,8 @@ mod tests {
         let name = format!("app 2026-11-21 {}", nonce.marker());
         assert!(nonce.marks(&name));
         assert!(!other.marks(&name));
+        assert_eq!(nonce.unmarked(&name), "app 2026-11-21");
+        assert_eq!(other.unmarked(&name), name);
         assert_eq!(Nonce::of_key_name(&name), Some(nonce));
     }
 

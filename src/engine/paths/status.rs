@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::engine::books::{Condition, Overdue, Summary, in_words};
+use crate::engine::books::{Condition, Noted, Overdue, Summary, in_words};
 use crate::engine::context::Engine;
 use crate::engine::custody::{MountHealth, OtherKeys, expiry, health};
 use crate::engine::names::{ConnectionName, RoleName};
@@ -39,6 +39,7 @@ struct View<'a> {
     connections: BTreeMap<&'a ConnectionName, ConnectionView<'a>>,
     roles: RolesView,
     attention: AttentionView<'a>,
+    drift: DriftView<'a>,
     keys: KeysView,
     overdue: OverdueView<'a>,
 }
@@ -73,6 +74,19 @@ struct RolesView {
 struct AttentionView<'a> {
     count: usize,
     roles: &'a BTreeMap<RoleName, Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct DriftView<'a> {
+    count: usize,
+    newest: Vec<FindingView<'a>>,
+}
+
+#[derive(Serialize)]
+struct FindingView<'a> {
+    role: &'a RoleName,
+    #[serde(flatten)]
+    noted: &'a Noted,
 }
 
 #[derive(Serialize)]
@@ -133,6 +147,14 @@ impl<'a> View<'a> {
                 count: roles.in_trouble,
                 roles: &roles.troubles,
             },
+            drift: DriftView {
+                count: health.findings_count,
+                newest: health
+                    .findings
+                    .iter()
+                    .map(|(role, noted)| FindingView { role, noted })
+                    .collect(),
+            },
             keys: KeysView::of(roles, health.keys),
             overdue: OverdueView {
                 rotations: OverdueOf::of(&roles.overdue_rotations),
@@ -184,7 +206,8 @@ roles there are.
 
 connections has, for each, when its management key was verified and when it expires, when OpenRouter
 answered last, and what went wrong last since the plugin was started. roles counts them; attention names those that need a
-person, up to 100, and says why. keys counts the keys of the mount: current, superseded, held (disabled, and
+person, up to 100, and says why. drift has what the comparisons with OpenRouter have found since the plugin was
+started, the newest 100, of roles and of leases whose role is deleted too. keys counts the keys of the mount: current, superseded, held (disabled, and
 deleted later), leased, pending (being created) and lost (ordered, and what came of that is unknown). overdue names the roles, up to 100, whose
 rotation or revocation is due and not done, and since when.
 

@@ -57,6 +57,7 @@ impl NextKey<'_> {
             urgency: self.urgency,
             caller_gone: self.caller_gone,
         };
+        let ordered = engine.now();
         let minted = mint(engine, order).await?;
         let since = engine.now();
         let key = CurrentKey {
@@ -69,6 +70,7 @@ impl NextKey<'_> {
             workspace_id: minted.place.workspace_id,
             address: minted.address,
             since,
+            ordered: Some(ordered).filter(|ordered| *ordered < since),
             anchor: if self.manual {
                 since
             } else {
