@@ -3,7 +3,6 @@
 mod adoptions;
 mod node;
 mod role_guard;
-mod unsure;
 
 use std::sync::Arc;
 
@@ -11,9 +10,10 @@ use adoptions::Adoptions;
 use jiff::Timestamp;
 use node::{Knowledge, NodeState};
 pub use role_guard::{Fenced, RoleGuard};
-use unsure::Unsure;
 
-use super::books::{Board, Books, OpenBooks, Passes, Register, Roster, Runs, while_torn_down};
+use super::books::{
+    Board, Books, OpenBooks, Passes, Register, Roster, Runs, Unsure, while_torn_down,
+};
 use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
@@ -69,7 +69,7 @@ pub struct Engine {
     /// Which keys are being adopted.
     pub adoptions: Adoptions,
     /// Roles whose last store has an unknown outcome.
-    unsure: Unsure,
+    unsure: Unsure<RoleName>,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
     /// The permanent UUID of the mount. It also identifies the mount in the log, since one process serves

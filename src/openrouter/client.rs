@@ -114,6 +114,25 @@ impl Client {
         }
     }
 
+    /// Gives a key another name (`PATCH /keys/{hash}`). Safe to repeat.
+    ///
+    /// # Errors
+    /// As for [`set_disabled`](Self::set_disabled).
+    pub async fn rename(&self, hash: &KeyHash, name: &str) -> Result<Key, Error> {
+        let credential = self.transport.management_key();
+        let body = serde_json::json!({ "name": name });
+        let path = key_path(hash);
+        let sent = self
+            .transport
+            .send(Method::PATCH, &path, credential, Some(&body));
+        let key = sent.await?.key(hash)?;
+        if key.name == name {
+            Ok(key)
+        } else {
+            Err(Error::unclear("its answer does not show the change"))
+        }
+    }
+
     /// Deletes a key for good (`DELETE /keys/{hash}`). Safe to repeat.
     ///
     /// # Errors

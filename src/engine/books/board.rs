@@ -121,6 +121,27 @@ impl Board {
         notes.cloned().collect()
     }
 
+    /// The newest findings of all roles, oldest first, up to so many, and how many there are.
+    pub fn newest(&self, most: usize) -> (Vec<(RoleName, Noted)>, usize) {
+        let posted = self.posted();
+        let notes = posted.notes.iter();
+        let mut all: Vec<_> = notes
+            .flat_map(|(role, notes)| notes.iter().map(move |noted| (role, noted)))
+            .collect();
+        all.sort_by_key(|(_, noted)| noted.found_at);
+        let count = all.len();
+        let newest = all.split_off(count.saturating_sub(most));
+        let owned = |(role, noted): (&RoleName, &Noted)| (role.clone(), noted.clone());
+        (newest.into_iter().map(owned).collect(), count)
+    }
+
+    /// Whether a drift was said with these details, and still holds.
+    pub fn is_known(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
+        let posted = self.posted();
+        let said = posted.standing.get(&(hash.clone(), drift));
+        said.is_some_and(|said| said == details)
+    }
+
     /// Whether a drift that nothing is done about was not said yet with these details.
     pub fn is_news(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
         let mut posted = self.posted();

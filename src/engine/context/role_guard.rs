@@ -98,7 +98,7 @@ impl<'a> RoleGuard<'a> {
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
         let stored = role.store(&*self.engine.storage, &self.name);
         self.changing(stored).await?;
-        self.engine.roster.note_dynamic(&self.name);
+        self.engine.roster.note_dynamic(&self.name, role);
         self.enter(&Role::Dynamic(Box::new(role.clone())));
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engine::books::{Copies, Summary};
+use crate::engine::books::{Copies, MOST_NAMED, Noted, Summary};
 use crate::engine::connection::{Connection, Heartbeats, Proof};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::{CONNECTIONS, ConnectionName};
+use crate::engine::names::{CONNECTIONS, ConnectionName, RoleName};
 use crate::logical::StorageError;
 
 /// The health of the mount.
@@ -22,6 +22,10 @@ pub struct MountHealth {
     pub keys: OtherKeys,
     /// What is known about active copies of this storage.
     pub copies: Option<Copies>,
+    /// What the comparisons with OpenRouter have found last, oldest first, up to [`MOST_NAMED`].
+    pub findings: Vec<(RoleName, Noted)>,
+    /// How many findings there are.
+    pub findings_count: usize,
     /// When the mount was torn down. No key has been handed out since.
     pub torn_down_since: Option<Timestamp>,
 }
@@ -89,11 +93,14 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         };
         connections.insert(name, health);
     }
+    let (findings, findings_count) = engine.board.newest(MOST_NAMED);
     Ok(MountHealth {
         roles: engine.roster.summary(engine.now()),
         connections,
         keys: other_keys(engine),
         copies: engine.board.copies(),
+        findings,
+        findings_count,
         torn_down_since: engine.runs().torn_down_since(),
     })
 }

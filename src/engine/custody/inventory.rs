@@ -76,6 +76,7 @@ pub async fn inventory(
         connection,
         selection,
         deadline,
+        has_begun: false,
         holdings: Holdings::of(engine).await?,
         inventory: Inventory {
             keys: Vec::new(),
@@ -89,7 +90,8 @@ pub async fn inventory(
     let now = engine.now();
     let later = Holdings::of(engine).await?;
     inventory.keys.retain_mut(|key| {
-        if let Some(owner) = later.owner_by_hash(&key.hash) {
+        let owner = later.owner_by_mark(Some(&key.hash), key.nonce.as_ref());
+        if !owner.is_unclaimed() || key.owner.is_unclaimed() {
             key.state = State::of(&owner, &key.report, now);
             key.owner = owner;
         }
@@ -104,6 +106,8 @@ struct Listing<'a> {
     connection: &'a ConnectionName,
     selection: &'a Selection,
     deadline: Timestamp,
+    /// Whether a page was read.
+    has_begun: bool,
     holdings: Holdings,
     inventory: Inventory,
 }
@@ -150,9 +154,11 @@ impl Listing<'_> {
                 )),
             };
         }
-        let turn = self.link.client(Urgency::Ordinary).await;
-        let ids = turn.workspace_ids().await.map_err(while_listing)?;
-        drop(turn);
+        let ids = tokio::select! {
+            ids = async { self.link.client(Urgency::Ordinary).await.workspace_ids().await } => ids,
+            () = self.engine.clock.sleep_until(self.deadline) => return Err(too_slow(LISTING)),
+        };
+        let ids = ids.map_err(while_listing)?;
         let mut all: Vec<_> = ids.into_iter().map(Some).collect();
         if all.is_empty() {
             all.push(None);
@@ -167,12 +173,11 @@ impl Listing<'_> {
     async fn list(&mut self, beginning: Cursor) -> (Cursor, Result<End, Error>) {
         let mut walk = beginning.walk();
         let mut reached = beginning;
+        let (engine, link, deadline) = (self.engine, self.link, self.deadline);
         loop {
-            let is_first = self.inventory.keys.is_empty() && reached.last.is_none();
-            if self.is_full() || (self.engine.now() >= self.deadline && !is_first) {
+            if self.is_full() || (engine.now() >= deadline && self.has_begun) {
                 return (reached.clone(), Ok(End::Here(reached)));
             }
-            let turn = self.link.client(Urgency::Ordinary).await;
             let mut more_in_page = false;
             let mut visit = |key: ListedKey| {
                 if self.is_full() {
@@ -185,11 +190,23 @@ impl Listing<'_> {
                 }
                 Ok(())
             };
-            let stepped = turn.next_page(&mut walk, &mut visit).await;
-            match stepped.map_err(while_listing) {
-                Ok(false) if !more_in_page => return (reached, Ok(End::Complete)),
-                Ok(_) => {}
-                failed => return (reached, failed.map(|_| End::Complete)),
+            let stepping = async {
+                let turn = link.client(Urgency::Ordinary).await;
+                turn.next_page(&mut walk, &mut visit).await
+            };
+            let stepped = tokio::select! {
+                stepped = stepping => Some(stepped.map_err(while_listing)),
+                () = engine.clock.sleep_until(deadline) => None,
+            };
+            match stepped {
+                Some(Ok(false)) if !more_in_page => {
+                    self.has_begun = true;
+                    return (reached, Ok(End::Complete));
+                }
+                Some(Ok(_)) => self.has_begun = true,
+                Some(Err(reason)) => return (reached, Err(reason)),
+                None if self.has_begun => return (reached.clone(), Ok(End::Here(reached))),
+                None => return (reached, Err(too_slow(LISTING))),
             }
         }
     }
@@ -209,8 +226,22 @@ impl Listing<'_> {
 }
 
 fn while_listing(reason: crate::openrouter::Error) -> Error {
-    Error::while_doing("keys cannot be listed")(reason)
+    Error::while_doing(LISTING)(reason)
 }
 
-/// How long a listing may take. The server ends a request after 90 seconds, and clients give up after 60.
-const LONGEST: Duration = Duration::from_secs(45);
+/// OpenRouter has not answered in time.
+pub(super) fn too_slow(doing: &str) -> Error {
+    Error::OpenRouter {
+        doing: doing.to_owned(),
+        reason: crate::openrouter::Error::Unclear {
+            reason: format!("it took longer than {} seconds", LONGEST.as_secs()),
+            retry_after: None,
+        },
+    }
+}
+
+const LISTING: &str = "keys cannot be listed";
+
+/// How long a listing or a lookup may take: a request to the server ends after 90 seconds, and clients give up
+/// after 60.
+pub(super) const LONGEST: Duration = Duration::from_secs(45);

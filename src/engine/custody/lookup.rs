@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 
 use super::advice::{Advice, advice};
+use super::inventory::{LONGEST, too_slow};
+use crate::engine::clock::after;
 use crate::engine::connection::{Connection, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -42,8 +44,13 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
     let names = names
         .iter()
         .filter_map(|name| ConnectionName::parse(name).ok());
+    let deadline = after(engine.now(), LONGEST.as_secs());
     let asked = join_all(names.map(|name| async {
-        let answer = ask(engine, &name, hash).await;
+        // What the others and storage know is not withheld for one that hangs.
+        let answer = tokio::select! {
+            answer = ask(engine, &name, hash) => answer,
+            () = engine.clock.sleep_until(deadline) => Err(too_slow("the key cannot be looked up")),
+        };
         (name, answer)
     }));
     let holdings = Holdings::of(engine);
@@ -73,7 +80,8 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
     };
     if let Some((connection, key)) = seen {
         let known = Known::of(&connection, &key, &holdings, engine.now());
-        found.connection = Some(connection);
+        // A command is to name the connection through which its key was made, where several see it.
+        found.connection = found.connection.or(Some(connection));
         if let Some(known) = known {
             found.owner = Some(known.owner);
             found.state = Some(known.state);

@@ -37,7 +37,7 @@ pub async fn revoke(
     let target = Target::of(engine, connection, hash).await?;
     permit(&target.owner, hash, force)?;
     match &target.owner {
-        Owner::Role(name, _) => superseded(engine, name, hash).await?,
+        Owner::Role(name, _) => superseded(engine, name, hash, force).await?,
         Owner::Lease(record) => leased(engine, record).await?,
         _ => unclaimed(engine, connection, hash, &target).await?,
     }
@@ -133,16 +133,26 @@ pub(super) fn permit_any(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(
     }
 }
 
-async fn superseded(engine: &Engine, name: &RoleName, hash: &KeyHash) -> Result<(), Error> {
+async fn superseded(
+    engine: &Engine,
+    name: &RoleName,
+    hash: &KeyHash,
+    force: bool,
+) -> Result<(), Error> {
     let guard = engine.change(name).await;
-    let Some(role) = guard.load_rotating().await? else {
-        return Ok(());
+    let role = guard.load_rotating().await?;
+    let Some(role) = role.filter(|role| role.has_key(hash)) else {
+        return Err(Error::Conflict(format!(
+            "key {hash} is none of role {name} any more; look it up again"
+        )));
     };
     if role.current.hash == *hash {
         return Err(Error::Conflict(format!(
             "key {hash} has become the current key of role {name}; look it up again"
         )));
     }
+    // What was held may have been restored since.
+    permit(&Owner::Role(name.clone(), role.standing(hash)), hash, force)?;
     let (_, failure) = rotation::revoke_early(&guard, role, hash).await?;
     failure.map_or(Ok(()), |reason| {
         Err(Error::Incomplete(format!(

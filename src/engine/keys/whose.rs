@@ -167,13 +167,18 @@ impl fmt::Display for Owner {
 impl Holdings {
     /// The owner of the key.
     pub fn owner(&self, hash: Option<&KeyHash>, name: &str) -> Owner {
+        self.owner_by_mark(hash, Nonce::of_key_name(name).as_ref())
+    }
+
+    /// The same, by the mark in its name.
+    pub fn owner_by_mark(&self, hash: Option<&KeyHash>, nonce: Option<&Nonce>) -> Owner {
         if let Some(owner) = hash.and_then(|hash| self.owner_by_hash(hash)) {
             return owner;
         }
-        let Some(nonce) = Nonce::of_key_name(name) else {
+        let Some(nonce) = nonce else {
             return Owner::Unmanaged;
         };
-        if let Some((role, is_under_way)) = self.ordered.get(&nonce) {
+        if let Some((role, is_under_way)) = self.ordered.get(nonce) {
             return match is_under_way {
                 true => Owner::Pending(role.clone()),
                 false => Owner::Lost(role.clone()),
@@ -212,6 +217,8 @@ pub struct Known {
     pub connection: ConnectionName,
     /// Its hash.
     pub hash: KeyHash,
+    /// The mark in its name.
+    pub nonce: Option<Nonce>,
     /// Its owner.
     pub owner: Owner,
     /// Its state.
@@ -235,6 +242,7 @@ impl Known {
             connection: connection.clone(),
             state: State::of(&owner, &report, now),
             hash,
+            nonce: Nonce::of_key_name(&key.name),
             owner,
             report,
         })

@@ -62,6 +62,7 @@ pub async fn issue(
         urgency: Urgency::Ordinary,
         caller_gone: &request.caller_gone,
     };
+    let asked_at = engine.now();
     let minted = mint(engine, order).await?;
     if request.caller_gone.is_cancelled() {
         discard(engine, minted).await;
@@ -95,7 +96,7 @@ pub async fn issue(
         granted: Some(role.terms.limits),
         placed: false,
         guardrail_id: role.terms.guardrail_id.clone(),
-        requester: Some(requester(request, now)),
+        requester: Some(requester(request, asked_at)),
         grant,
         ended: None,
     };

@@ -128,6 +128,12 @@ impl Nonce {
         is_one.then(|| Self(digits.to_owned()))
     }
 
+    /// The name of its key without what it ends in, by which nobody knows whose key it is.
+    pub fn unmarked<'a>(&self, key_name: &'a str) -> &'a str {
+        let unmarked = key_name.strip_suffix(&self.marker());
+        unmarked.unwrap_or(key_name).trim_end()
+    }
+
     /// The origin of its key. For a nonce that was read from a key's name, this is what the name claims.
     pub fn origin(&self) -> Option<Origin> {
         let part = |range| {
@@ -182,6 +188,8 @@ mod tests {
         let name = format!("app 2026-11-21 {}", nonce.marker());
         assert!(nonce.marks(&name));
         assert!(!other.marks(&name));
+        assert_eq!(nonce.unmarked(&name), "app 2026-11-21");
+        assert_eq!(other.unmarked(&name), name);
         assert_eq!(Nonce::of_key_name(&name), Some(nonce));
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::engine::books::{Condition, Overdue, Summary, in_words};
+use crate::engine::books::{Condition, Noted, Overdue, Summary, in_words};
 use crate::engine::context::Engine;
 use crate::engine::custody::{MountHealth, OtherKeys, expiry, health};
 use crate::engine::names::{ConnectionName, RoleName};
@@ -50,6 +50,8 @@ struct View<'a> {
     roles: RolesView,
     /// The roles that need a person.
     attention: AttentionView<'a>,
+    /// What the comparisons with OpenRouter have found last.
+    drift: DriftView<'a>,
     /// How many keys there are.
     keys: KeysView,
     /// The rotations and revocations that are overdue.
@@ -102,6 +104,22 @@ struct AttentionView<'a> {
     count: usize,
     /// The first 100 of them, with what is wrong.
     roles: &'a BTreeMap<RoleName, Vec<String>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct DriftView<'a> {
+    /// How many findings there are.
+    count: usize,
+    /// The newest of them, oldest first.
+    newest: Vec<FindingView<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct FindingView<'a> {
+    /// The role.
+    role: &'a RoleName,
+    #[serde(flatten)]
+    noted: &'a Noted,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -173,6 +191,14 @@ impl<'a> View<'a> {
                 count: roles.in_trouble,
                 roles: &roles.troubles,
             },
+            drift: DriftView {
+                count: health.findings_count,
+                newest: health
+                    .findings
+                    .iter()
+                    .map(|(role, noted)| FindingView { role, noted })
+                    .collect(),
+            },
             keys: KeysView::of(roles, health.keys),
             overdue: OverdueView {
                 rotations: OverdueOf::of(&roles.overdue_rotations),
@@ -224,7 +250,8 @@ roles there are.
 
 connections has, for each, when its management key was verified and when it expires, when OpenRouter
 answered last, and what went wrong last since the plugin was started. roles counts them; attention names those that need a
-person, up to 100, and says why. keys counts the keys of the mount: current, superseded, held (disabled, and
+person, up to 100, and says why. drift has what the comparisons with OpenRouter have found since the plugin was
+started, the newest 100, of roles and of leases whose role is deleted too. keys counts the keys of the mount: current, superseded, held (disabled, and
 deleted later), leased, pending (being created) and lost (ordered, and what came of that is unknown). overdue names the roles, up to 100, whose
 rotation or revocation is due and not done, and since when.
 

@@ -153,7 +153,8 @@ pub async fn cancel_teardown(engine: &Engine) -> Result<Run, Error> {
 /// Stores a run. If that fails it is unknown what is stored. The keeper reads the entry when that is certain,
 /// and continues with what it finds.
 async fn store(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
-    let stored = engine.runs().store(&*engine.storage, id, run).await;
+    let now = engine.now();
+    let stored = engine.runs().store(&*engine.storage, id, run, now).await;
     if stored.is_err() {
         let certain = after(engine.now(), super::books::OUTLIVED);
         engine.keeper.plan(Task::Run(id.clone()), certain);

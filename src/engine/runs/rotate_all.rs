@@ -1,8 +1,9 @@
 //! Rotates every role of a connection.
 //!
-//! A role is done if it was rotated after the run began, for whatever reason. In an emergency, which is a
-//! grace period of 0, every key that is older than the run is revoked: superseded keys, and keys under
-//! leases of dynamic roles.
+//! A role is done if its key was ordered since the run began, whoever did that. In an emergency, which is a grace
+//! period of 0, every key that is older than the run dies with it: superseded ones, and those under leases
+//! of dynamic roles. Keys that were being made when it began are waited for,
+//! and are older too.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -74,14 +75,17 @@ impl<'a> RotateAll<'a> {
     }
 
     /// Rotates the remaining roles.
-    async fn rotate(&mut self) -> Result<Option<Error>, Error> {
+    async fn rotate(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let engine = self.run.engine;
         let left = match self.roles.take() {
             Some(roles) => roles,
             None => {
+                // First: a role that is being created is then in one of the two.
+                let mut roles = self.roles_in_the_making(books);
                 let holdings = Holdings::of(engine).await?;
                 let users = holdings.users_of(self.connection);
-                users.into_iter().cloned().collect()
+                roles.extend(users.into_iter().cloned());
+                roles
             }
         };
         self.tally.total = self.tally.total.max(left.len());
@@ -196,6 +200,18 @@ impl<'a> RotateAll<'a> {
             && (is_older || self.old_orders.contains(&record.key.nonce))
     }
 
+    /// Roles for which keys are being made since before an emergency. Whoever waits for their locks finds them.
+    fn roles_in_the_making(&self, books: &OpenBooks) -> BTreeSet<RoleName> {
+        let orders = books.intents.announced_before(self.run.began).into_iter();
+        orders
+            .filter(|_| self.is_emergency())
+            .filter(|(intent, is_in_flight)| {
+                *is_in_flight && intent.place.connection == *self.connection
+            })
+            .map(|(intent, _)| intent.role)
+            .collect()
+    }
+
     /// Orders through the connection that are older than the run: those of leases that are in progress, or
     /// those whose outcome is unknown.
     fn orders_before(&self, books: &OpenBooks, under_way: bool) -> Vec<(Nonce, String)> {
@@ -221,7 +237,7 @@ impl Job for RotateAll<'_> {
             // First, because they are many and each takes one request.
             again = self.end_leases(&books).await?;
         }
-        again = self.rotate().await?.or(again);
+        again = self.rotate(&books).await?.or(again);
         if self.is_emergency() && again.is_none() {
             for (_, key_name) in self.orders_before(&books, false) {
                 let why = "its creation was never confirmed; the engine deletes it when nobody can be using it";
@@ -255,7 +271,7 @@ async fn rotate_one(
         return Ok(Verdict::Stopped);
     }
     let mut skipped = None;
-    if role.current.since < run.began && !is_rotated {
+    if role.current.is_older_than(run.began) && !is_rotated {
         if let Err(reason) = role.require_lasting(name) {
             return Ok(Verdict::Skipped(reason.to_string()));
         }
@@ -318,7 +334,7 @@ async fn revoke_older(
 fn older(role: &RotatingRole, run: Ongoing<'_>) -> Vec<KeyHash> {
     let older = role.superseded.iter();
     // Held keys do not work.
-    let older = older.filter(|key| key.since < run.began && !key.stage.is_held());
+    let older = older.filter(|key| key.is_older_than(run.began) && !key.stage.is_held());
     older.map(|key| key.hash.clone()).collect()
 }
 

@@ -63,7 +63,7 @@ pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Err
             if run.cancelled().is_some() {
                 serve_again(engine).await?;
             }
-            return Ok(None);
+            return Ok(runs.confirm(&*engine.storage, id, engine.now()).await?);
         }
         if engine.keeper.is_stopping() {
             return Ok(None);
@@ -149,7 +149,7 @@ async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> R
         if let Some(work) = work {
             run.work = work;
         }
-        runs.store(&*engine.storage, id, run).await?;
+        runs.store(&*engine.storage, id, run, engine.now()).await?;
     }
     tracing::warn!(
         mount = engine.mount,

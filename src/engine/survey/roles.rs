@@ -1,7 +1,7 @@
 //! What differs of a role's keys, confirmed by hash under the role's lock, and put right. Each finding is
 //! stored by itself, so that what cannot be found out about one key costs no other.
 
-use super::listing::{Doubts, origin_of};
+use super::listing::{Doubts, Surroundings, origin_of};
 use super::pass::Pass;
 use super::report::report;
 use crate::engine::books::Drift;
@@ -19,10 +19,9 @@ use crate::openrouter::{Key, KeyHash, WorkspaceId};
 /// The first of those that were met: what they were about is still doubtful, the rest is stored.
 pub(super) async fn settle(
     pass: &Pass<'_>,
-    place: &Place,
+    around: &Surroundings,
     name: &RoleName,
     doubts: Doubts,
-    sees_the_account: bool,
 ) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
     let Some(mut role) = guard.load_rotating().await? else {
@@ -31,8 +30,7 @@ pub(super) async fn settle(
     let settling = Settling {
         pass,
         guard: &guard,
-        listed: doubts.workspace_id,
-        sees_the_account,
+        around,
     };
     let mut outcome = Ok(());
     for hash in &doubts.keys {
@@ -46,7 +44,7 @@ pub(super) async fn settle(
     let mut unknown = doubts.unknown;
     unknown.sort_by_key(|key| key.created_at);
     for key in unknown {
-        outcome = outcome.and(settling.take_in(&mut role, place, key).await);
+        outcome = outcome.and(settling.take_in(&mut role, &around.place, key).await);
     }
     outcome
 }
@@ -54,9 +52,7 @@ pub(super) async fn settle(
 struct Settling<'a> {
     pass: &'a Pass<'a>,
     guard: &'a RoleGuard<'a>,
-    /// Which workspace was listed, if that is known.
-    listed: Option<WorkspaceId>,
-    sees_the_account: bool,
+    around: &'a Surroundings,
 }
 
 impl Settling<'_> {
@@ -173,7 +169,7 @@ impl Settling<'_> {
         role: &mut RotatingRole,
         hash: &KeyHash,
     ) -> Result<(), Error> {
-        let listed = self.sees_the_account;
+        let listed = self.around.sees_the_account;
         if !self.pass.sees_the_account(listed, hash).await? {
             return Ok(());
         }
@@ -194,17 +190,20 @@ impl Settling<'_> {
         workspace_id: &mut Option<WorkspaceId>,
     ) -> bool {
         let board = &self.pass.engine.board;
-        if key.name == *name {
+        if key.is_named(name) {
             board.is_over(&key.hash, Drift::KeyRenamed);
         } else if board.is_news(&key.hash, Drift::KeyRenamed, &key.name) {
             let message = format!(
                 "somebody has renamed a key at OpenRouter, to {:?}; it stays managed, by its hash",
-                key.name.chars().take(LONGEST_SHOWN).collect::<String>()
+                key.shown_name()
+                    .chars()
+                    .take(LONGEST_SHOWN)
+                    .collect::<String>()
             );
             self.say(Drift::KeyRenamed, &key.hash, message).await;
         }
         // Where the default workspace was listed, only another key tells which one that is.
-        let expected = workspace_id.as_ref().or(self.listed.as_ref());
+        let expected = workspace_id.as_ref().or(self.around.workspace_id.as_ref());
         let is_elsewhere = expected.is_some_and(|here| key.workspace_id.as_ref() != Some(here));
         let Some(elsewhere) = key.workspace_id.as_ref().filter(|_| is_elsewhere) else {
             return false;
@@ -227,6 +226,12 @@ impl Settling<'_> {
         let Some((nonce, _)) = claimed.filter(|(_, origin)| *origin == own_origin) else {
             return Ok(());
         };
+        // Nor may another role adopt it meanwhile, or have adopted it.
+        let _alone = engine.adoptions.lock(&key.hash).await;
+        let is_unsure = engine.adoptions.unsure_until(&key.hash, engine.now());
+        if engine.register.has(&key.hash) || is_unsure.is_some() {
+            return Ok(());
+        }
         if role.has_key(&key.hash) || seen(&self.pass.link, &key.hash).await?.is_none() {
             return Ok(());
         }

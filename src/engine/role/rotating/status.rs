@@ -47,7 +47,7 @@ impl Health {
     /// How it is now.
     pub fn of(role: &RotatingRole, now: Timestamp) -> Self {
         let due = rotation_due(role, now);
-        let (status, message) = outcome(role, due);
+        let (status, message) = outcome(role, due, now);
         let is_failed = status == FAILED;
         let failure = is_failed.then_some(message);
         Self {
@@ -110,7 +110,7 @@ impl<'a> View<'a> {
         let policy = &role.definition.rotation;
         let schedule = schedule::Fields::from(policy.schedule.clone());
         let due = rotation_due(role, now);
-        let (rotation_status, last_rotation_message) = outcome(role, due);
+        let (rotation_status, last_rotation_message) = outcome(role, due, now);
         Self {
             terms: role.definition.terms.view(),
             credential_type: "rotating",
@@ -225,7 +225,7 @@ impl<'a> KeyView<'a> {
 }
 
 /// `rotation_status` and `last_rotation_message`.
-fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
+fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, String) {
     if let Some(deletion) = &role.deletion {
         let reason = deletion.failure.as_ref();
         let reason = reason.map_or_else(String::new, |f| format!(": {}", f.message));
@@ -239,6 +239,11 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
         };
         let (message, attempts) = (&failure.message, failure.attempts);
         return (FAILED, format!("{message} (attempt {attempts}{next})"));
+    }
+    let expiry = role.current.expires_at.filter(|expiry| *expiry <= now);
+    if let (Some(expiry), None) = (expiry, role.unfit) {
+        let message = format!("the current key has expired at {expiry}, and is not handed out");
+        return (FAILED, message);
     }
     match (due, &role.unfit) {
         (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
