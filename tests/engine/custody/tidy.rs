@@ -4,8 +4,8 @@ use openrouter_simulator::{Fault, KeyChanges, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
-use super::{every_minute, with_keys};
-use crate::harness::{CI, FORGET, World, role};
+use super::with_keys;
+use crate::harness::{FORGET, World, role};
 
 const PATH: &str = "tidy/default";
 
@@ -250,25 +250,4 @@ async fn a_node_that_may_not_write_any_more_removes_nothing() {
         world.quiet().await;
     }
     assert!(world.lives(&stray));
-}
-
-/// Two copies are found between the dry run and the removal.
-#[tokio::test]
-async fn nothing_is_removed_while_another_copy_of_the_storage_is_at_work() {
-    let world = World::connected().await;
-    let role = json!({"credential_type": "dynamic", "ttl": 3600, "max_ttl": 3600});
-    world.write(CI, role).await.unwrap();
-    every_minute(&world).await;
-    let copy = world.copy().await;
-    world.pass(300).await;
-    let leased = copy.read("creds/ci").await.unwrap().unwrap();
-    let hash = leased.data["key_hash"].as_str().unwrap().to_owned();
-    let told = world.told("tidy/default", json!({})).await;
-    let listed = told["keys"].to_string();
-    assert!(listed.contains(&hash), "{told:?}");
-    world.pass(120).await;
-    let status = world.run("status").await;
-    assert_ne!(status["two_copies"], Value::Null, "it is found by now");
-    let told = world.told("tidy/default", json!({"dry_run": false})).await;
-    assert!(world.lives(&hash), "somebody uses it: {told:?}");
 }
