@@ -16,6 +16,8 @@ mod bounds;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod budget_breaks;
+#[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
 mod cached;

@@ -534,4 +534,26 @@ mod tests {
                 .is_some()
         );
     }
+
+    #[test]
+    fn a_reset_that_is_noticed_late_is_noticed_where_openrouter_does_not_say_when_it_was() {
+        let at = |instant: &str| -> Timestamp { instant.parse().unwrap() };
+        let counting = BUDGET.counting(false);
+        let noon = at("2026-11-20T12:00:00Z");
+        let mut ledger = Ledger::begun(&BUDGET, counting, key("current"), noon);
+        let reading = |spent| Reading {
+            spent: Amount::granted(spent),
+            limit: BUDGET.amount,
+            resets_at: None,
+        };
+        ledger.read(&key("current"), reading(5.0), noon);
+        // The node was down over midnight, or OpenRouter was; by now the key has spent more than it had by then.
+        for hour in ["06:00", "12:00", "20:00"] {
+            let now = at(&format!("2026-11-21T{hour}:00Z"));
+            assert!(
+                ledger.has_rolled(&key("current"), reading(8.0), now),
+                "{hour}"
+            );
+        }
+    }
 }
