@@ -114,6 +114,7 @@ impl Lifecycle<Engine> for Life {
         let is_at_work = engine.keeper.is_at_work();
         if is_at_work {
             engine.keeper.wake();
+            leasing::give_up_waiting(engine).await;
         }
         let node = engine.look_at_node().await?;
         if !is_at_work && engine.system.may_write_as(node).await? {

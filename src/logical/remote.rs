@@ -96,6 +96,11 @@ impl SystemView for RemoteSystemView {
         Ok(reply.map_err(unseen)?.into_inner().local)
     }
 
+    async fn tainted(&self) -> Result<bool, SystemViewError> {
+        let reply = self.0.clone().tainted(pb::Empty {}).await;
+        Ok(reply.map_err(unseen)?.into_inner().tainted)
+    }
+
     async fn entity_name(&self, entity_id: &str) -> Result<Option<String>, SystemViewError> {
         let args = pb::EntityInfoArgs {
             entity_id: entity_id.to_owned(),

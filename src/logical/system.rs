@@ -19,6 +19,11 @@ pub trait SystemView: Send + Sync {
     /// The name of an identity entity; `None` if the server does not know it.
     async fn entity_name(&self, entity_id: &str) -> Result<Option<String>, SystemViewError>;
 
+    /// Whether the mount is being disabled. Not every server says so.
+    async fn tainted(&self) -> Result<bool, SystemViewError> {
+        Ok(false)
+    }
+
     /// Whether the engine may write here and act on the outside world. It may not on a performance
     /// standby or a disaster-recovery secondary, and on a performance secondary only for a local mount.
     async fn may_write(&self) -> Result<bool, SystemViewError> {
@@ -91,6 +96,8 @@ pub struct FixedSystemView {
     pub local_mount: bool,
     /// The name of every entity.
     pub entity_name: Option<String>,
+    /// See [`SystemView::tainted`].
+    pub tainted: bool,
 }
 
 impl Default for FixedSystemView {
@@ -101,6 +108,7 @@ impl Default for FixedSystemView {
             replication_state: ReplicationState::default(),
             local_mount: false,
             entity_name: None,
+            tainted: false,
         }
     }
 }
@@ -117,6 +125,10 @@ impl SystemView for FixedSystemView {
 
     async fn local_mount(&self) -> Result<bool, SystemViewError> {
         Ok(self.local_mount)
+    }
+
+    async fn tainted(&self) -> Result<bool, SystemViewError> {
+        Ok(self.tainted)
     }
 
     async fn entity_name(&self, _: &str) -> Result<Option<String>, SystemViewError> {

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::Mount;
+use crate::dynamic::revoke;
+use crate::harness::{Mount, SOON, eventually};
 
 /// What a call costs at the simulator, in cents.
 const PRICE: u32 = 1;
@@ -77,6 +78,49 @@ async fn ten_rotations_and_two_emergencies_spend_the_budget_and_no_more() {
     assert_eq!((usd("spent_month") * 100.0).round(), f64::from(spent));
     let remaining = usd("remaining");
     assert!(remaining < 0.011, "{remaining}");
+}
+
+#[tokio::test]
+async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_not_spend() {
+    let mount = Mount::new().await;
+    let role = json!({"credential_type": "dynamic", "limit": 1, "budget": 2, "ttl": "10m"});
+    mount.role("ci", role).await.ok();
+    let less = json!({"limit": 0.50, "ttl": "5m"});
+    let less = mount.write("creds/ci", less).await.ok();
+    assert_eq!(less.field("limit"), 0.5);
+    assert_eq!(less.lease_duration(), 300);
+    mount
+        .write("creds/ci", json!({"limit": 1.5}))
+        .await
+        .refused(400, &["at most 1, the role's limit"]);
+    let lease = mount.read("creds/ci").await.ok();
+    let left = "has 0.5 US dollars left";
+    let refusal = mount.read("creds/ci").await;
+    refusal.refused(429, &[left, "there will be room at"]);
+    let asked = mount.read("creds/ci?limit=0.6").await;
+    asked.refused(429, &[left, "a lease takes 0.6"]);
+    let asked = mount.read("creds/ci?ttl=1h").await;
+    asked.refused(400, &["at most 600, the role's ttl"]);
+    let key = lease.text("api_key");
+    assert!(mount.openrouter.accepts(&key).await);
+    revoke(mount.client(), &lease).await.ok();
+    assert!(!mount.openrouter.accepts(&key).await);
+    // It counts until its final reading, which the teardown takes at once.
+    mount.read("creds/ci").await.refused(429, &[left]);
+    mount.write("teardown", json!({})).await.ok();
+    eventually("no key is left", SOON, async || {
+        mount.openrouter.hashes().is_empty().then_some(())
+    })
+    .await;
+    mount.delete("teardown").await.ok();
+    let usage = mount.read("usage/ci").await.ok();
+    assert_eq!(usage.field("spent_ever"), f64::from(PRICE) / 100.0);
+    assert_eq!(usage.field("available"), 2.0 - f64::from(PRICE) / 100.0);
+    let lease = mount.read("creds/ci").await.ok();
+    revoke(mount.client(), &lease).await.ok();
+    assert_eq!(mount.openrouter.hashes(), [lease.text("key_hash")]);
+    mount.disable().await.ok();
+    assert_eq!(mount.openrouter.hashes(), [""; 0]);
 }
 
 #[tokio::test]

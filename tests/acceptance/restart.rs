@@ -103,15 +103,7 @@ async fn a_key_that_expired_meanwhile_is_replaced_before_its_first_reader_is_ref
     tokio::time::sleep(Duration::from_secs(15)).await;
     mount.openrouter.set_latency(Duration::from_millis(200));
     vault.start().await;
-    let key = eventually("there is a key", SOON, async || {
-        let reply = mount.read("static-creds/app").await;
-        match reply.status() {
-            200 => Some(reply.text("api_key")),
-            503 => None,
-            _ => panic!("{reply}"),
-        }
-    });
-    let key = key.await;
+    let key = mount.key_soon("app").await;
     assert!(mount.openrouter.accepts(&key).await);
 }
 

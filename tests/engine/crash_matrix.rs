@@ -116,6 +116,10 @@ impl Wrong {
     async fn at_rest(&mut self, world: &World, when: &str) {
         world.pass(LONG_ENOUGH).await;
         world.revoke_what_is_over().await;
+        if !world.waiting().await.is_empty() {
+            // For the final readings of what has just ended.
+            world.pass(FINAL_READING).await;
+        }
         self.note(when, world.violations().await);
     }
 }
@@ -123,3 +127,6 @@ impl Wrong {
 /// In seconds: twice as long as the engine takes to be sure that an order has settled, and half as
 /// long as the role's period.
 const LONG_ENOUGH: i64 = 1_200;
+
+/// In seconds, after the key was disabled.
+const FINAL_READING: i64 = 601;

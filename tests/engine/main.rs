@@ -20,6 +20,10 @@ mod budget_breaks;
 #[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
+mod budget_leases;
+#[cfg(test)]
+mod budget_leases_ends;
+#[cfg(test)]
 mod cached;
 #[cfg(test)]
 mod concurrency;

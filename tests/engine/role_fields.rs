@@ -95,11 +95,9 @@ fn row(field: &str, names: &Names) -> Row {
             Current,
             of_limits([json!("daily"), json!("weekly")], Part::Reset),
         ),
-        "budget" => Row {
-            dynamic: None,
-            ..both([json!(50.0), json!(60.0)], Nothing, Part::No)
-        },
+        "budget" => both([json!(50.0), json!(60.0)], Nothing, Part::No),
         "budget_reset" => Row {
+            // Leases keep their own: see `budget_leases.rs`.
             dynamic: None,
             put_back: Some(Current),
             ..cleared(
@@ -161,6 +159,7 @@ fn row(field: &str, names: &Names) -> Row {
 fn company(field: &str) -> Value {
     match field {
         "limit_reset" => json!({"limit": 5}),
+        "budget" => json!({"limit": 5}),
         "budget_reset" => json!({"budget": 50}),
         "rotation_window" => json!({"rotation_schedule": "0 3 * * *"}),
         "rotate_at" => json!({"rotation_period": "1d"}),

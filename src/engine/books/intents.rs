@@ -14,6 +14,7 @@ use super::looks::Looks;
 use crate::engine::connection::{InUse, Making};
 use crate::engine::keeper::Keeper;
 use crate::engine::names::{Nonce, Place, RoleName};
+use crate::engine::role::budget::Amount;
 use crate::engine::task::Task;
 use crate::framework::wal::{self, Log, Written};
 use crate::logical::{Storage, StorageError};
@@ -56,6 +57,10 @@ pub struct Intent {
     /// The hash of the key that was made, once its answer has shown that it must not be used. By it
     /// the key is found wherever OpenRouter made it, and under whatever name.
     pub rejected: Option<KeyHash>,
+    /// What the key of a lease takes out of its role's budget. Without a version of its own: a build that
+    /// would lose it reads no role with a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Amount>,
 }
 
 /// Every intent of a mount.
@@ -226,6 +231,13 @@ impl Intents {
         Ok(())
     }
 
+    /// The entry of an intent was overwritten by something else that leads to the key.
+    pub fn taken_over(&self, nonce: &Nonce) {
+        self.log.overwritten(nonce.as_str());
+        self.looks.forget(nonce);
+        lock(&self.own).remove(nonce);
+    }
+
     /// Whether it is still in the log.
     pub fn is_known(&self, nonce: &Nonce) -> bool {
         self.log.entry(nonce.as_str()).is_some()
@@ -272,8 +284,7 @@ impl InFlight {
 
     /// The intent's entry was overwritten by something else that leads to the key.
     pub fn taken_over(self) {
-        self.intents.log.overwritten(self.nonce.as_str());
-        lock(&self.intents.own).remove(&self.nonce);
+        self.intents.taken_over(&self.nonce);
     }
 }
 

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::room::Room;
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
 use crate::engine::role::Terms;
+use crate::engine::role::budget::Amount;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::wal::{self, Log};
 use crate::framework::{Held, Locks};
@@ -68,6 +70,13 @@ pub struct Record {
     /// Who asked for it; `None` for a record of the first format, which did not say.
     #[serde(default)]
     pub requester: Option<Requester>,
+    /// What its key takes out of the role's budget; `None` if it was made without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Amount>,
+    /// When the lease ended and its key was disabled, under a budget: the key is still to be read, and
+    /// deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
 }
 
 impl Record {
@@ -111,6 +120,8 @@ pub struct Leases {
     /// The terms of roles that were given another guardrail while this process knew of them: a key that
     /// was ordered before must not be handed out without it. A plain mutex, as above.
     guarded: Mutex<HashMap<RoleName, Terms>>,
+    /// What budgets have room for.
+    pub(super) room: Room,
     /// One change of a lease at a time.
     locks: Locks,
 }
@@ -118,10 +129,12 @@ pub struct Leases {
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            // 2: who asked, what the key was granted, and what it is held to.
+            // 2: who asked, what the key was granted and what it is held to, what it takes out of a
+            // budget and when it was disabled.
             log: Log::new("lease", 2),
             guarded: Mutex::default(),
             coming: Mutex::default(),
+            room: Room::default(),
             locks: Locks::default(),
         }
     }
@@ -137,6 +150,7 @@ impl Leases {
     pub(super) fn forget(&self) {
         self.log.forget(|_| false);
         self.guarded().clear();
+        self.room.forget();
     }
 
     /// The sole right to change a lease: a lease that ends cannot be extended meanwhile.
@@ -207,7 +221,24 @@ impl Leases {
 
     /// How many leases of a role are alive.
     pub fn of_role(&self, role: &RoleName) -> usize {
-        self.log.count(|record| record.key.role == *role)
+        let is_alive = |record: &Record| record.ended.is_none();
+        self.log
+            .count(|record| record.key.role == *role && is_alive(record))
+    }
+
+    /// The leases that have ended, whose keys wait for their final readings.
+    pub fn ended(&self) -> Vec<Record> {
+        let is_over = |record: &Record| record.ended.is_some();
+        match self.log.count(is_over) {
+            0 => Vec::new(),
+            _ => self.all().filter(is_over).collect(),
+        }
+    }
+
+    /// How many leases of a role are alive whose keys were made without a budget.
+    pub fn without_grant(&self, role: &RoleName) -> usize {
+        self.log
+            .count(|record| record.key.role == *role && record.grant.is_none())
     }
 
     /// The leases of a role whose keys are not proved to be held to the guardrail that each should be
@@ -217,7 +248,8 @@ impl Leases {
             return Vec::new();
         }
         let of_role = self.all().filter(|record| record.key.role == *name);
-        let wanted = of_role.filter_map(|record| {
+        let living = of_role.filter(|record| record.ended.is_none());
+        let wanted = living.filter_map(|record| {
             let unproved = record.guardrail_id.as_ref().filter(|_| role.unproved);
             let wanted = record.lacks(&role.terms).or(unproved)?.clone();
             Some((record, wanted))
@@ -309,6 +341,9 @@ impl LeaseGuard {
         let Some(written) = log.entry(id) else {
             return Ok(false);
         };
+        if written.data.ended.is_some() {
+            return Ok(false);
+        }
         if until > written.data.until {
             let later = Record {
                 until,
@@ -351,6 +386,26 @@ impl LeaseGuard {
             return Ok(());
         }
         log.overwrite(storage, id, changed, written.at).await
+    }
+
+    /// The lease has ended, and its key is disabled.
+    ///
+    /// # Errors
+    /// When it cannot be stored; the key is then disabled once more.
+    pub async fn disabled(
+        &self,
+        storage: &dyn Storage,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let (log, id) = (&self.leases.log, self.nonce.as_str());
+        let Some(written) = log.entry(id) else {
+            return Ok(());
+        };
+        let ended = Record {
+            ended: Some(now),
+            ..written.data
+        };
+        log.overwrite(storage, id, ended, written.at).await
     }
 
     /// Brings the end of a lease forward of which nobody has heard.

@@ -5,6 +5,7 @@
 //! - [`looks`]: what the looks for those that are adrift have shown.
 //! - [`leases`]: the leases on keys of their own.
 //! - [`register`]: what is known of all roles and their keys.
+//! - [`room`]: what the budgets of dynamic roles have room for.
 //! - [`roster`]: every role as it was seen last.
 //! - [`passes`]: comparisons with OpenRouter that are not over.
 //! - [`board`]: what the comparisons with OpenRouter have found.
@@ -19,6 +20,7 @@ mod leases;
 mod looks;
 mod passes;
 mod register;
+mod room;
 mod roster;
 mod run;
 mod runs;
@@ -34,6 +36,7 @@ pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use looks::{Finding, Listing, OUTLIVED};
 pub use passes::{BegunPass, Passes};
 pub use register::{Expectations, Expected, Owner, Part, Register};
+pub use room::{Reservation, Wanted};
 pub use roster::{Condition, Overdue, Roster, Summary};
 pub use run::{Named, Outcome, Run, Work};
 pub use runs::{Runs, TornDown, while_torn_down};

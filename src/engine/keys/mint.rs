@@ -14,6 +14,7 @@ use crate::engine::connection::{InUse, Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
+use crate::engine::role::budget::Amount;
 use crate::openrouter::{CreatedKey, Deletion, GuardrailId, KeyHash, Limits, NewKey, Usd};
 
 /// A key that is wanted.
@@ -30,6 +31,8 @@ pub struct Order<'a> {
     pub limits: Limits,
     /// The most that it may be given later, or that is: what the bounds of the connection are about.
     pub ceiling: Option<Usd>,
+    /// What it takes out of its role's budget, as the key of a lease.
+    pub grant: Option<Amount>,
     /// What it is to be held to before anybody gets it.
     pub guardrail: Option<&'a GuardrailId>,
     /// Whom it is to belong to, by user id.
@@ -247,6 +250,7 @@ impl Ordering<'_> {
             place: order.place.clone(),
             in_use: Some(order.in_use),
             rejected: None,
+            grant: order.grant,
         };
         // Stored before the order: should its reply be lost, the nonce is how the key is found again.
         let in_flight = books

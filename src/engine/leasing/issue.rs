@@ -6,14 +6,16 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::lease::{self, LeaseData};
-use crate::engine::books::{LeasedKey, Record, Requester};
+use super::ending;
+use super::lease::LeaseData;
+use crate::engine::books::{LeasedKey, OpenBooks, Record, Requester, Reservation, Wanted};
 use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Minted, Order, Recipient, discard, mint};
 use crate::engine::names::RoleName;
+use crate::engine::role::budget::Amount;
 use crate::engine::role::dynamic::{DynamicRole, LINGER, NameTemplate};
 use crate::engine::role::{capped, shortened};
 use crate::engine::stored;
@@ -23,8 +25,9 @@ use crate::openrouter::{KeyHash, LimitReset, Usd};
 /// Makes a key and leases it, on a node that may write.
 ///
 /// # Errors
-/// [`Error::Full`] when the role has as many leases as it may; [`Error::CallerGone`]; what [`mint`]
-/// refuses; storage's own. No error leaves a key that nobody looks after.
+/// [`Error::Full`] when the role has as many leases as it may, or its budget has no room for another;
+/// [`Error::CallerGone`]; what [`mint`] refuses; storage's own. No error leaves a key that nobody looks
+/// after.
 pub async fn issue(
     engine: &Engine,
     name: &RoleName,
@@ -34,6 +37,9 @@ pub async fn issue(
 ) -> Result<Response, Error> {
     let books = engine.books().await?;
     let _coming = books.leases.admit(name, role.max_leases)?;
+    let grant = grant(role);
+    let wanted_at = engine.now();
+    let reserved = reserve(engine, &books, name, role, grant)?;
     let key_name = key_name(engine, role, request).await?;
     let span = Span::of(role, longest);
     let ttl = span.ttl;
@@ -43,6 +49,7 @@ pub async fn issue(
         place: role.terms.place(),
         key_name: &key_name,
         limits: role.terms.limits,
+        grant,
         ceiling: role.terms.ceiling(),
         guardrail: role.terms.guardrail_id.as_ref(),
         creator_user_id: role.terms.creator_user_id.as_deref(),
@@ -58,6 +65,13 @@ pub async fn issue(
     if request.caller_gone.is_cancelled() {
         discard(engine, minted).await;
         return Err(Error::CallerGone);
+    }
+    if let Some(reason) = clock_is_ahead(role, wanted_at, minted.created.key.created_at) {
+        discard(engine, minted).await;
+        return Err(reason);
+    }
+    if let Some(reserved) = &reserved {
+        reserved.made(minted.in_flight.nonce());
     }
     let key = LeasedKey {
         nonce: minted.in_flight.nonce().clone(),
@@ -81,8 +95,10 @@ pub async fn issue(
         placed: false,
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, now)),
+        grant,
+        ended: None,
     };
-    lease::watch(engine, &record);
+    ending::watch(engine, &record);
     // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
     // is stored, the intent is.
     let begun = books.leases.begin(&*engine.storage, record.clone(), now);
@@ -91,22 +107,64 @@ pub async fn issue(
     // From here on the record is among those that a change of the guardrail reaches; one that came
     // before may have missed it.
     if !books.leases.is_guarded(&record) {
-        lease::give_back(engine, &books, &key).await;
+        ending::give_back(engine, &books, &key).await;
         return Err(Error::Conflict(format!(
             "role {:?} was given another guardrail while its key was made; read again",
             name.to_string()
         )));
     }
     if request.caller_gone.is_cancelled() {
-        lease::give_back(engine, &books, &key).await;
+        ending::give_back(engine, &books, &key).await;
         return Err(Error::CallerGone);
     }
     // Began while the key was made: it would be dead before the reader has it.
     if let Err(reason) = engine.require_in_service() {
-        lease::give_back(engine, &books, &key).await;
+        ending::give_back(engine, &books, &key).await;
         return Err(reason);
     }
     Ok(response)
+}
+
+/// What the key of a lease takes out of the role's budget.
+fn grant(role: &DynamicRole) -> Option<Amount> {
+    role.terms.budget?;
+    Some(Amount::of_limit(role.terms.limits.limit.map(Usd::as_f64)))
+}
+
+/// Reserves it, before anything is ordered.
+fn reserve(
+    engine: &Engine,
+    books: &OpenBooks,
+    role: &RoleName,
+    entry: &DynamicRole,
+    grant: Option<Amount>,
+) -> Result<Option<Reservation>, Error> {
+    let (Some(budget), Some(amount)) = (&entry.terms.budget, grant) else {
+        return Ok(None);
+    };
+    let wanted = Wanted {
+        role,
+        amount,
+        budget,
+        pool: entry.pool.as_ref(),
+        now: engine.now(),
+    };
+    books.leases.reserve(&wanted, &books.intents).map(Some)
+}
+
+/// Why the key must not be handed out: by this node's clock the next window has begun, and what was spent
+/// counts no more, and by the time at which OpenRouter says that it made the key it has not.
+fn clock_is_ahead(
+    role: &DynamicRole,
+    now: Timestamp,
+    created_at: Option<Timestamp>,
+) -> Option<Error> {
+    let there = created_at?;
+    let next = role.terms.budget?.is_ahead(now, there)?;
+    Some(Error::Full(format!(
+        "the window of the role's budget has not begun at OpenRouter, where it is {there}, and this \
+         server's clock says {now}; there will be room when OpenRouter's clock says {next}"
+    )))
 }
 
 /// As the server's audit log names them: an engine never learns the lease's id.

@@ -1,20 +1,18 @@
-//! What becomes of the lease on a key: renewed, revoked, or never heard of.
+//! What the server does with the lease on a key: it is renewed, or revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::books::{LeaseGuard, LeasedKey, OpenBooks, Record};
+use super::ending::end;
+use crate::engine::books::LeasedKey;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::keys::{Warrant, retire};
-use crate::engine::names::Nonce;
 use crate::engine::role::dynamic::{DynamicRole, LINGER};
 use crate::engine::role::{Role, capped};
-use crate::engine::task::Task;
 use crate::framework::{Outcome, SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response, Secret};
 
@@ -50,7 +48,7 @@ impl LeaseData {
     }
 }
 
-/// Deletes the key. One that is not there any more is as good; any other failure is an error, so
+/// Ends the key. One that is not there any more is as good; any other failure is an error, so
 /// that the server tries again.
 async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let LeaseData { key, .. } = LeaseData::of(&secret)?;
@@ -63,48 +61,6 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
         "revoked a lease's key"
     );
     Ok(None)
-}
-
-/// Deletes the key of a lease before the lease is over, and strikes the lease's record out. The server
-/// keeps the lease, and finds nothing left to revoke when that ends.
-///
-/// # Errors
-/// OpenRouter's and storage's: the key may be alive, and the record stays.
-pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
-    let lease = engine.books().await?.leases.lock(nonce).await;
-    let Some(record) = lease.record() else {
-        return Ok(());
-    };
-    end(engine, &lease, &record.key).await
-}
-
-/// Ends a lease that nobody has heard of. Should that fail, the keeper goes on with it.
-pub(super) async fn give_back(engine: &Engine, books: &OpenBooks, key: &LeasedKey) {
-    let lease = books.leases.lock(&key.nonce).await;
-    if let Err(reason) = end(engine, &lease, key).await {
-        tracing::warn!(
-            mount = engine.mount,
-            role = %key.role,
-            key_hash = %key.key_hash,
-            %reason,
-            "the key of a reader who gave up cannot be deleted yet"
-        );
-        // Over since so long that nobody else is waited for.
-        let over = engine.now() - SignedDuration::from_secs(LINGER.cast_signed());
-        // Should this fail too, the key is deleted when the lease would have been over.
-        if lease.abandon(&*engine.storage, over).await.is_ok() {
-            engine.keeper.now(Task::Lapse(key.nonce.clone()));
-        }
-    }
-}
-
-async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
-    // The record goes second: as long as the key may be alive, something leads to it.
-    let warrant = Warrant::OfLease(lease);
-    retire(engine, &key.connection, &key.key_hash, warrant).await?;
-    lease.end(&*engine.storage).await?;
-    engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
-    Ok(())
 }
 
 /// Postpones the end of the lease, by what was asked for or by the role's ttl, within max_ttl.
@@ -184,48 +140,6 @@ impl Renewal {
             warning,
         })
     }
-}
-
-/// Looks at a lease's key when the server must have revoked it.
-pub fn watch(engine: &Engine, record: &Record) {
-    let task = Task::Lapse(record.key.nonce.clone());
-    engine.keeper.plan(task, lapses_at(record));
-}
-
-/// Deletes a key whose lease is over by its record: the server has none, or has not got round to
-/// revoking it. Returns when to look again; `None` removes the task.
-///
-/// # Errors
-/// OpenRouter's and storage's: it is to be tried again.
-pub async fn lapse(engine: &Engine, nonce: &Nonce) -> Result<Option<Timestamp>, Error> {
-    let lease = engine.books().await?.leases.lock(nonce).await;
-    let Some(record) = lease.record() else {
-        return Ok(None);
-    };
-    // It may have been renewed since this look was planned.
-    let due = lapses_at(&record);
-    if engine.now() < due {
-        return Ok(Some(due));
-    }
-    end(engine, &lease, &record.key).await?;
-    tracing::info!(
-        mount = engine.mount,
-        role = %record.key.role,
-        key_hash = %record.key.key_hash,
-        "deleted a key whose lease is over"
-    );
-    Ok(None)
-}
-
-/// For how many seconds a lease's key has been waiting for [`lapse`].
-pub fn overdue(engine: &Engine, nonce: &Nonce, now: Timestamp) -> u64 {
-    let books = engine.books_if_open();
-    let living = books.and_then(|books| books.leases.living(nonce));
-    living.map_or(0, |record| seconds_until(lapses_at(&record), now))
-}
-
-fn lapses_at(record: &Record) -> Timestamp {
-    after(record.until, LINGER)
 }
 
 const SECRET_TYPE: &str = "dynamic_key";

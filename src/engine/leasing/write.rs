@@ -32,6 +32,11 @@ pub async fn write(
     if before.is_none() {
         role.life = Life::new(&*engine.randomness);
     }
+    match (&role.terms.budget, &mut role.pool) {
+        (Some(budget), Some(pool)) => pool.rebudget(budget, engine.now()),
+        (None, pool) => *pool = None,
+        (Some(_), None) => {}
+    }
     // Until the role is stored, so that the connection cannot be deleted in between.
     let _in_use = engine.links.use_for_making(&role.terms.connection)?;
     let bounds = guard
@@ -47,11 +52,22 @@ pub async fn write(
         ));
     }
     if role.terms.limits.limit.is_some()
+        && role.terms.budget.is_none()
         && before.is_none_or(|b| b.terms.limits != role.terms.limits)
     {
         warnings.push(LIMIT_IS_PER_LEASE.to_owned());
     }
     let leases = engine.books().await?.leases;
+    let unbudgeted = leases.without_grant(name);
+    if role.terms.budget.is_some()
+        && before.is_some_and(|b| b.terms.budget.is_none())
+        && unbudgeted > 0
+    {
+        warnings.push(format!(
+            "{unbudgeted} leases were made without a budget, and it is not known what they may spend: \
+             there is no room for another lease before they end"
+        ));
+    }
     let asks_for_guardrail =
         old_terms.and_then(|b| b.guardrail_id.as_ref()) != role.terms.guardrail_id.as_ref();
     if asks_for_guardrail {
@@ -72,6 +88,7 @@ pub async fn write(
     // that happened, no later write takes the keys for being held to what their records say.
     role.unproved |= inherits || !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
+    leases.note_pool(name, role.pool.as_ref());
     drop(bounds);
     let only_guardrail = |before: &DynamicRole| {
         let same = Terms {
@@ -152,7 +169,10 @@ async fn take_back(
     };
     leases.expect_guardrail(guard.name(), &before.terms);
     match guard.store_dynamic(before).await {
-        Ok(()) => refusal,
+        Ok(()) => {
+            leases.note_pool(guard.name(), before.pool.as_ref());
+            refusal
+        }
         Err(reason) => reason,
     }
 }
@@ -213,6 +233,7 @@ pub async fn delete(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<Option<
     leases.place_by(&*engine.storage, name, &role.terms).await?;
     let unguarded = leases.unguarded(name, role).len();
     guard.forget().await?;
+    leases.note_pool(name, None);
     let living = leases.of_role(name);
     let alive = (living > 0).then(|| {
         format!(

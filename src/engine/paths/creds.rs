@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::engine::context::Engine;
-use crate::engine::leasing;
+use crate::engine::leasing::{self, ASKED, Asked};
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
@@ -19,7 +19,18 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read a role's key, under a lease.", read_leased).verb("generate"),
+            Endpoint::new("Read a role's key, under a lease.", read_leased)
+                .takes(ASKED.iter().cloned())
+                .verb("generate"),
+        )
+        .on(
+            Operation::Update,
+            Endpoint::new(
+                "Read a role's key, with less than the role allows.",
+                read_leased,
+            )
+            .takes(ASKED.iter().cloned())
+            .verb("generate"),
         )
         .help("Read a role's API key, under a lease.", LEASED_DESCRIPTION);
     let unleased = Path::new("static-creds/:name", "static-credentials")
@@ -43,8 +54,10 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
         return Err(Error::ReadOnly);
     }
     engine.require_in_service()?;
+    let asked = Asked::of(&call.fields);
     Ok(Some(match HandedOut::by(&engine, &name).await? {
         HandedOut::Shared(key) => {
+            asked.require_nothing(&name)?;
             let leased = leasing::leased(&engine, &name, key).await?;
             engine.meters.reads_leased.inc();
             leased
@@ -55,6 +68,7 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
             if !may_write? {
                 return Err(Error::ReadOnly);
             }
+            let role = asked.narrow(*role)?;
             let issued = leasing::issue(&engine, &name, &role, &call.request, longest?).await?;
             engine.meters.reads_dynamic.inc();
             issued
@@ -117,7 +131,9 @@ the lease does not revoke the key, since its other readers need it.
 
 Of a dynamic role: makes a key for this lease and returns it as api_key, with key_hash, key_name,
 limit, limit_reset and expires_at. The lease is renewable up to the role's max_ttl. Revoking it, or
-letting it run out, deletes the key at OpenRouter.";
+letting it run out, deletes the key at OpenRouter. A read may ask for less than the role allows, with
+limit and ttl. When the role's budget has no room for another lease, the answer is 429, and says when
+there will be.";
 
 const UNLEASED_DESCRIPTION: &str = "\
 Returns the same as creds of a rotating role: api_key, key_hash, key_name, key_version,

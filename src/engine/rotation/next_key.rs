@@ -48,6 +48,7 @@ impl NextKey<'_> {
             place: definition.terms.place(),
             key_name: &definition.terms.key_name,
             limits: self.limits,
+            grant: None,
             ceiling: definition.terms.ceiling(),
             guardrail: definition.terms.guardrail_id.as_ref(),
             creator_user_id: definition.terms.creator_user_id.as_deref(),

@@ -2,9 +2,9 @@
 
 use super::pass::Pass;
 use super::report::report;
-use crate::engine::books::{Drift, Record};
+use crate::engine::books::{Drift, LeaseGuard, Record};
 use crate::engine::error::Error;
-use crate::engine::keys::seen;
+use crate::engine::keys::{Warrant, hold, seen};
 use crate::engine::task::Task;
 use crate::openrouter::Key;
 
@@ -24,17 +24,56 @@ pub(super) async fn settle(
     };
     let hash = &record.key.key_hash;
     if let Some(key) = seen(&pass.link, hash).await? {
+        if record.ended.is_some() {
+            return keep_disabled(pass, &lease, &record, &key).await;
+        }
         return compare(pass, &record, &key).await;
     }
     if !pass.sees_the_account(sees_the_account, hash).await? {
         return Ok(());
     }
     let engine = pass.engine;
-    lease.end(&*engine.storage).await?;
     let task = Task::Lapse(record.key.nonce.clone());
-    engine.keeper.forget(&task);
+    if record.grant.is_some() {
+        // What it has spent can be read no more; it counts for its whole limit, and goes.
+        if record.ended.is_some() {
+            return Ok(());
+        }
+        lease.disabled(&*engine.storage, engine.now()).await?;
+        engine.keeper.now(task);
+    } else {
+        lease.end(&*engine.storage).await?;
+        engine.keeper.forget(&task);
+    }
     let message = "the key of a lease is gone at OpenRouter; the lease's place is free again";
     report(pass, &record.key.role, Drift::LeasedKeyGone, hash, message).await;
+    Ok(())
+}
+
+/// The key of a lease that is over, which waits for its final reading.
+async fn keep_disabled(
+    pass: &Pass<'_>,
+    lease: &LeaseGuard,
+    record: &Record,
+    key: &Key,
+) -> Result<(), Error> {
+    if key.disabled {
+        return Ok(());
+    }
+    let engine = pass.engine;
+    let connection = &record.key.connection;
+    hold(engine, connection, &key.hash, Warrant::OfLease(lease)).await?;
+    // It may have requests in flight again.
+    lease.disabled(&*engine.storage, engine.now()).await?;
+    let message = "somebody has enabled the key of a lease that is over; it is disabled again";
+    report(
+        pass,
+        &record.key.role,
+        Drift::HeldKeyEnabled,
+        &key.hash,
+        message,
+    )
+    .await;
     Ok(())
 }
 

@@ -217,6 +217,9 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
         .granted
         .is_some_and(|granted| !key.limits.agree_with(&granted));
     let is_elsewhere = record.workspace_id.is_some() && record.workspace_id != key.workspace_id;
+    if record.ended.is_some() {
+        return !key.disabled;
+    }
     key.disabled || limits_differ || is_elsewhere || !record.key.nonce.marks(&key.name)
 }
 

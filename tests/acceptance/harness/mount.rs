@@ -10,7 +10,7 @@ use super::client::{Client, Reply};
 use super::openrouter::OpenRouter;
 use super::program::PLUGIN_NAME;
 use super::vault::Vault;
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
 /// One mount of the engine.
 pub(crate) struct Mount {
@@ -87,6 +87,20 @@ impl Mount {
             .await
             .ok()
             .text("api_key")
+    }
+
+    /// The same of a role that may have none until its next rotation: clients try again at a 503.
+    pub(crate) async fn key_soon(&self, role: &str) -> String {
+        let path = format!("static-creds/{role}");
+        let ask = async || {
+            let reply = self.read(&path).await;
+            match reply.status() {
+                200 => Some(reply.text("api_key")),
+                503 => None,
+                _ => panic!("{reply}"),
+            }
+        };
+        eventually("the role has a key", SOON, ask).await
     }
 
     /// Waits until the living keys at OpenRouter are those that the rotating roles' status names: none

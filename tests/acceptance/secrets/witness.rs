@@ -148,11 +148,21 @@ impl<'a> Witness<'a> {
     async fn budgets(&mut self) {
         let mount = self.mount;
         let budget = json!({"budget": self.round + 1, "budget_reset": "daily"});
+        let leases = json!({"credential_type": "dynamic", "limit": 1, "budget": 1.5});
         for reply in [
             mount.write("roles/spender", budget).await,
             mount.write("rotate-role/spender", json!({})).await,
             mount.read("usage/spender").await,
             mount.read("usage/app").await,
+            mount.write("roles/shared", leases).await,
+            mount.read("creds/shared").await,
+            mount
+                .write("creds/shared", json!({"limit": 0.5, "ttl": "1m"}))
+                .await,
+            mount.write("creds/shared", json!({"limit": 2})).await,
+            mount.read("creds/shared").await,
+            mount.read("usage/shared").await,
+            mount.write("creds/app", json!({"limit": 0.5})).await,
         ] {
             self.keep(reply);
         }

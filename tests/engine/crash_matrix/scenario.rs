@@ -40,6 +40,12 @@ pub(super) enum Scenario {
     LeaseRevocation,
     LeaseLapse,
     RecoveryOfALease,
+    BudgetLease,
+    BudgetLeaseRenewal,
+    BudgetLeaseRevocation,
+    BudgetLeaseLapse,
+    BudgetLeaseReading,
+    RecoveryOfABudgetLease,
     BudgetRotation,
     BudgetEmergency,
     BudgetEnd,
@@ -57,7 +63,7 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 45] = [
+    pub(super) const ALL: [Self; 51] = [
         Self::FirstKey,
         Self::ScheduledRotation,
         Self::ManualRotation,
@@ -89,6 +95,12 @@ impl Scenario {
         Self::LeaseRevocation,
         Self::LeaseLapse,
         Self::RecoveryOfALease,
+        Self::BudgetLease,
+        Self::BudgetLeaseRenewal,
+        Self::BudgetLeaseRevocation,
+        Self::BudgetLeaseLapse,
+        Self::BudgetLeaseReading,
+        Self::RecoveryOfABudgetLease,
         Self::BudgetRotation,
         Self::BudgetEmergency,
         Self::BudgetEnd,
@@ -250,12 +262,24 @@ impl Scenario {
 
     async fn prepare_leases(self) -> World {
         let world = World::with_dynamic_role().await;
+        if self.is_about_budgets_of_leases() {
+            // Room for one lease, and for another only when that has given back what it did not spend.
+            let body = json!({"limit": 1, "budget": 1.3});
+            world.write(CI, body).await.unwrap();
+        }
         match self {
-            Self::LeaseRenewal | Self::LeaseRevocation => {
+            Self::LeaseRenewal
+            | Self::LeaseRevocation
+            | Self::BudgetLeaseRenewal
+            | Self::BudgetLeaseRevocation => {
                 world.lease().await.unwrap();
             }
+            Self::BudgetLeaseReading => {
+                world.lease().await.unwrap();
+                world.revoke().await.unwrap();
+            }
             // The server died before it stored the lease.
-            Self::LeaseLapse => {
+            Self::LeaseLapse | Self::BudgetLeaseLapse => {
                 world.read("creds/ci").await.unwrap();
             }
             Self::GuardedLease => guard(&world, CI).await,
@@ -266,7 +290,7 @@ impl Scenario {
                 world.lease().await.unwrap();
                 world.lease().await.unwrap();
             }
-            Self::RecoveryOfALease => {
+            Self::RecoveryOfALease | Self::RecoveryOfABudgetLease => {
                 world.effects.die_at("after POST /keys");
                 tokio::select! {
                     _ = world.lease() => panic!("the read outlives the crash"),
@@ -274,6 +298,12 @@ impl Scenario {
                 }
             }
             _ => {}
+        }
+        if self.is_about_budgets_of_leases() {
+            let account = world.openrouter.account();
+            for key in account.keys() {
+                account.set_usage(&key.hash, 0.25).unwrap();
+            }
         }
         world.quiet().await;
         world
@@ -408,17 +438,26 @@ impl Scenario {
     async fn act_on_leases(self, world: &World) {
         // As above.
         match self {
-            Self::Lease | Self::GuardedLease => drop(world.lease().await),
+            Self::Lease | Self::GuardedLease | Self::BudgetLease => drop(world.lease().await),
             Self::GuardrailChangeOfLeases => {
                 let _ = world.write(CI, json!({"guardrail": "stricter"})).await;
             }
-            Self::LeaseRenewal => {
+            Self::LeaseRenewal | Self::BudgetLeaseRenewal => {
                 let _ = world.renew(600).await;
             }
             Self::LeaseRevocation => {
                 let _ = world.revoke().await;
             }
-            Self::LeaseLapse => world.pass(700).await,
+            Self::BudgetLeaseRevocation => {
+                let _ = world.revoke().await;
+                world.pass(700).await;
+            }
+            Self::LeaseLapse | Self::BudgetLeaseReading => world.pass(700).await,
+            Self::BudgetLeaseLapse => world.pass(1_300).await,
+            Self::RecoveryOfABudgetLease => {
+                world.restart().await;
+                world.pass(1_300).await;
+            }
             _ => {
                 world.restart().await;
                 world.pass(700).await;
@@ -440,9 +479,22 @@ impl Scenario {
         )
     }
 
+    /// Whether its dynamic role has a budget.
+    pub(super) fn is_about_budgets_of_leases(self) -> bool {
+        matches!(
+            self,
+            Self::BudgetLease
+                | Self::BudgetLeaseRenewal
+                | Self::BudgetLeaseRevocation
+                | Self::BudgetLeaseLapse
+                | Self::BudgetLeaseReading
+                | Self::RecoveryOfABudgetLease
+        )
+    }
+
     /// Whether its world has a dynamic role instead of the rotating one.
     pub(super) fn is_about_leases(self) -> bool {
-        matches!(
+        let is_plain = matches!(
             self,
             Self::Lease
                 | Self::LeaseRenewal
@@ -451,7 +503,8 @@ impl Scenario {
                 | Self::RecoveryOfALease
                 | Self::GuardedLease
                 | Self::GuardrailChangeOfLeases
-        )
+        );
+        is_plain || self.is_about_budgets_of_leases()
     }
 
     /// What is forgotten leaves behind what it cannot revoke; see `deletion.rs`.

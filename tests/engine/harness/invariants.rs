@@ -23,7 +23,11 @@ impl World {
         let mut believed = BTreeSet::new();
         for name in self.storage.list("roles/").await.unwrap() {
             match self.role(&name).await {
-                Some(role) if role["credential_type"] == "dynamic" => {}
+                Some(role) if role["credential_type"] == "dynamic" => {
+                    if let Some(budget) = role.get("budget").and_then(Value::as_f64) {
+                        self.judge_budget(budget, &mut wrong);
+                    }
+                }
                 Some(role) => {
                     self.judge_role(&name, &role, &mut wrong).await;
                     believed.extend(hashes(&role));

@@ -139,6 +139,19 @@ impl World {
         promises.retain(|promise| promise.hash != key_hash);
     }
 
+    /// The keys of leases that have ended, and wait for their final readings.
+    pub(crate) async fn waiting(&self) -> Vec<String> {
+        let mut waiting = Vec::new();
+        for (path, key_hash) in self.records().await {
+            let entry = self.storage.get(&path).await.unwrap().unwrap();
+            let entry: Value = serde_json::from_slice(&entry).unwrap();
+            if !entry["data"]["ended"].is_null() {
+                waiting.push(key_hash);
+            }
+        }
+        waiting
+    }
+
     /// The records that the engine keeps of leases, by the hashes of their keys.
     pub(crate) async fn records(&self) -> Vec<(String, String)> {
         let mut records = Vec::new();

@@ -52,6 +52,10 @@ impl SystemView for NodeSystem {
         self.of_the_living().await.local_mount().await
     }
 
+    async fn tainted(&self) -> Result<bool, SystemViewError> {
+        self.of_the_living().await.tainted().await
+    }
+
     async fn entity_name(&self, id: &str) -> Result<Option<String>, SystemViewError> {
         self.of_the_living().await.entity_name(id).await
     }

@@ -56,6 +56,7 @@ async fn lease(engine: &Engine, workspace_id: Option<&WorkspaceId>) -> Result<Mi
         place: place(workspace_id),
         key_name: "app",
         ceiling: None,
+        grant: None,
         limits: Limits::default(),
         guardrail: None,
         creator_user_id: None,

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::next_look_after;
-use crate::engine::books::{Finding, Intent, Listing, OUTLIVED, OpenBooks, Purpose};
+use super::{SETTLED, next_look_after};
+use crate::engine::books::{
+    Finding, Intent, LeasedKey, Listing, OUTLIVED, OpenBooks, Purpose, Record,
+};
 use crate::engine::clock::after;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::retire::{Warrant, retire};
+use crate::engine::keys::retire::{Warrant, hold, retire};
 use crate::engine::role::Role;
+use crate::engine::role::budget::Amount;
 use crate::engine::task::Task;
 use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
@@ -106,10 +109,50 @@ impl Settling<'_> {
         self.require_out_of_service()?;
         let (intents, storage) = (&self.books.intents, &*self.engine.storage);
         intents.rewrite(storage, &self.written.data.nonce).await?;
-        for key in &self.found {
+        let mut found = self.found.as_slice();
+        // Nobody has got what this instance ordered itself. Anything else may have spent something.
+        let is_own = intents.is_own(&self.written.data.nonce);
+        let counted = self.written.data.grant.filter(|_| !is_own);
+        let last_read = counted.and_then(|grant| Some((grant, found.split_off_first()?)));
+        for key in found {
             self.retire(key, Warrant::UnknownLease).await?;
         }
-        self.strike("deleted").await
+        match last_read {
+            Some((grant, key)) => self.end_as_lease(key, grant).await,
+            None => self.strike("deleted").await,
+        }
+    }
+
+    /// Disables a key that takes something out of a budget, and makes a lease of it that has ended: so
+    /// what it has spent is read before it is deleted.
+    async fn end_as_lease(&self, key: &Key, grant: Amount) -> Result<(), Error> {
+        let (engine, intent) = (self.engine, &self.written.data);
+        let connection = &intent.place.connection;
+        hold(engine, connection, &key.hash, Warrant::UnknownLease).await?;
+        let now = engine.now();
+        let record = Record {
+            key: LeasedKey {
+                nonce: intent.nonce.clone(),
+                role: intent.role.clone(),
+                connection: connection.clone(),
+                key_hash: key.hash.clone(),
+            },
+            until: now,
+            workspace_id: intent.place.workspace_id.clone(),
+            granted: None,
+            placed: true,
+            guardrail_id: None,
+            requester: None,
+            grant: Some(grant),
+            ended: Some(now),
+        };
+        let leases = &self.books.leases;
+        leases.begin(&*engine.storage, record, now).await?;
+        self.books.intents.taken_over(&intent.nonce);
+        let task = Task::Lapse(intent.nonce.clone());
+        engine.keeper.plan(task, after(now, SETTLED));
+        engine.meters.recovered("deleted");
+        Ok(())
     }
 
     /// Until when somebody may use the key of whom storage has forgotten; `None` if nobody can. What

@@ -70,27 +70,40 @@ pub fn exclude_limit(terms: &mut Terms, fields: &Fields) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a budget on a dynamic role: its leases are bounded by `limit` and `max_leases`.
+/// Checks the budget of a dynamic role, of which every lease takes its limit.
 ///
 /// # Errors
-/// [`Error::Invalid`] if there is one.
-pub fn refuse(terms: &Terms) -> Result<(), Error> {
-    match terms.budget {
-        None => Ok(()),
-        Some(_) => Err(Error::invalid(
-            "budget goes only with a rotating role; the leases of a dynamic one are bounded by limit \
-             and max_leases",
-        )),
+/// [`Error::Invalid`], with the field and what it allows.
+pub fn check_pooled(terms: &Terms) -> Result<(), Error> {
+    let Some(budget) = terms.budget else {
+        return Ok(());
+    };
+    let Some(limit) = terms.limits.limit else {
+        return Err(Error::invalid(
+            "budget needs a limit on a dynamic role: what each lease takes of it",
+        ));
+    };
+    if Amount::of_limit(Some(limit.as_f64())) > budget.amount {
+        return Err(Error::invalid(
+            "limit must be at most the budget, of which each lease takes it",
+        ));
     }
+    if terms.limits.reset.is_some() && terms.limits.reset != budget.reset {
+        return Err(Error::invalid(
+            "limit_reset must be empty or the same as budget_reset",
+        ));
+    }
+    Ok(())
 }
 
 /// What a write takes.
 pub const FIELDS: &[Field] = &[
     Field::number(
         "budget",
-        "What all keys of a rotating role may spend together, in US dollars, more than 0. It takes the\n\
-         place of limit and limit_reset: a rotation divides what is left between the superseded key\n\
-         and the new one. An empty value means no budget.",
+        "What all keys of the role may spend together, in US dollars, more than 0. On a rotating role it\n\
+         takes the place of limit and limit_reset: a rotation divides what is left between the\n\
+         superseded key and the new one. On a dynamic role each lease takes its limit out of it, and\n\
+         gives back what it did not spend. An empty value means no budget.",
     )
     .nullable(),
     Field::text(
@@ -183,10 +196,19 @@ mod tests {
             let refusal = rotating(None, body.clone()).unwrap_err();
             assert!(refusal.contains(reason), "{body}: {refusal}");
         }
-        let refusal = dynamic(json!({"budget": 5})).unwrap_err();
-        assert!(
-            refusal.contains("goes only with a rotating role"),
-            "{refusal}"
-        );
+        let leases =
+            json!({"budget": 5, "limit": 5, "budget_reset": "daily", "limit_reset": "daily"});
+        assert!(dynamic(leases).is_ok());
+        for (body, reason) in [
+            (json!({"budget": 5}), "budget needs a limit"),
+            (json!({"budget": 5, "limit": 5.5}), "at most the budget"),
+            (
+                json!({"budget": 5, "limit": 1, "limit_reset": "daily"}),
+                "the same as budget_reset",
+            ),
+        ] {
+            let refusal = dynamic(body.clone()).unwrap_err();
+            assert!(refusal.contains(reason), "{body}: {refusal}");
+        }
     }
 }

@@ -6,9 +6,11 @@
 //! - [`Next`]: what is to be asked of OpenRouter next, from the ledger and the time.
 //! - [`Reading`]: what OpenRouter says that a key has spent.
 //! - [`Tally`]: what ended keys have spent in this day, week and month, and ever.
+//! - [`Pool`]: the budget of a dynamic role: what ended leases have spent.
 //! - [`fields`]: how a budget is written.
 //!
-//! Nothing here does I/O. What is done about a rotating role's budget is in `rotation::budget`.
+//! Nothing here does I/O. What is done about a rotating role's budget is in `rotation::budget`, about a
+//! dynamic one's in `leasing`.
 
 mod amount;
 mod fields;
@@ -16,14 +18,17 @@ mod ledger;
 #[cfg(test)]
 mod model;
 mod next;
+mod pool;
 mod reading;
 mod tally;
 mod window;
 
 pub use amount::Amount;
-pub use fields::{FIELDS, apply, exclude_limit, refuse};
+pub use fields::{FIELDS, apply, check_pooled, exclude_limit};
 pub use ledger::{Begun, Grant, Ledger, Reading, SETTLED};
+use next::AFTER_RESET;
 pub use next::Next;
+pub use pool::Pool;
 pub use reading::{of_bearer, of_key};
 pub use tally::{Spans, Tally};
 pub use window::Window;

@@ -112,7 +112,7 @@ impl Grant {
 }
 
 /// In seconds: how long after a reset OpenRouter is asked whether it has happened.
-const AFTER_RESET: u64 = 60;
+pub(super) const AFTER_RESET: u64 = 60;
 /// In seconds: from how long before a reset a rotation waits for it.
 const BEFORE_RESET: u64 = 3 * 60;
 /// In seconds.

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{Life, RoleName};
+use crate::engine::role::budget::{self, Pool};
 use crate::engine::role::dynamic::NameTemplate;
 use crate::engine::role::rotating::Failure;
-use crate::engine::role::{DEFAULT_TTL, Terms, budget};
+use crate::engine::role::{DEFAULT_TTL, Terms};
 use crate::framework::{Field, Fields};
 
 /// A dynamic role.
@@ -30,6 +31,9 @@ pub struct DynamicRole {
     /// Why some of its keys are not held to its guardrail yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_failure: Option<Failure>,
+    /// What ended leases have spent of the budget; `None` while that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
 }
 
 impl DynamicRole {
@@ -54,6 +58,7 @@ impl DynamicRole {
             },
             unproved: before.is_some_and(|b| b.unproved),
             guardrail_failure: before.and_then(|b| b.guardrail_failure.clone()),
+            pool: before.and_then(|b| b.pool.clone()),
         };
         role.check()?;
         Ok(role)
@@ -66,7 +71,7 @@ impl DynamicRole {
 
     fn check(&self) -> Result<(), Error> {
         self.terms.check()?;
-        budget::refuse(&self.terms)?;
+        budget::check_pooled(&self.terms)?;
         NameTemplate::parse(&self.terms.key_name)?;
         if self.ttl == 0 {
             return Err(Error::invalid("ttl must be at least 1 second"));

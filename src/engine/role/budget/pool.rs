@@ -1,0 +1,237 @@
+//! The budget of a dynamic role: what its ended leases have spent. What those that are alive may spend
+//! is in their records, so that handing a key out costs no write of the role.
+//!
+//! A lease counts for its whole limit until its key was disabled and read; then for what it has spent.
+//! In a later window a key that is still alive counts for its whole limit again.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::amount::Amount;
+use super::tally::{Spans, Tally};
+use super::window::Window;
+use super::{AFTER_RESET, Budget};
+use crate::engine::clock::after;
+use crate::engine::names::Nonce;
+
+/// What the ended leases of a dynamic role have spent in a window of its budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    window: Window,
+    ended: Amount,
+    /// Leases that are counted, and whose records may still be there.
+    counted: BTreeSet<Nonce>,
+    /// What ended leases have spent in all.
+    tally: Tally,
+}
+
+impl Pool {
+    /// Nothing so far.
+    pub fn begun(budget: &Budget, now: Timestamp) -> Self {
+        Self {
+            window: window(budget, now),
+            ended: Amount::ZERO,
+            counted: BTreeSet::new(),
+            tally: Tally::begun(now),
+        }
+    }
+
+    /// What ended leases have spent in the window that is going on.
+    pub fn ended(&self, now: Timestamp) -> Amount {
+        let is_over = self.ends_at().is_some_and(|end| end <= now);
+        if is_over { Amount::ZERO } else { self.ended }
+    }
+
+    /// When what ended leases have spent counts no more; `None` is never.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        let end = self.window.end()?;
+        Some(after(end, AFTER_RESET))
+    }
+
+    /// Whether the lease is among the ended ones.
+    pub fn has_counted(&self, lease: &Nonce) -> bool {
+        self.counted.contains(lease)
+    }
+
+    /// What ended leases have spent in this day, week and month, and ever.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// A lease has ended, and has spent this much, in the window and in all. One of which there is no
+    /// reading counts for all that it was granted.
+    pub fn count(
+        &mut self,
+        lease: Nonce,
+        spent: Option<(Amount, Spans)>,
+        granted: Amount,
+        (budget, now): (&Budget, Timestamp),
+    ) {
+        let spent = match spent {
+            Some((spent, in_all)) => {
+                self.tally.add(in_all, now);
+                spent
+            }
+            None => {
+                self.tally.miss();
+                granted
+            }
+        };
+        if self.ended(now) == Amount::ZERO {
+            self.ended = Amount::ZERO;
+            self.window = window(budget, now);
+        }
+        self.ended = self.ended.plus(spent);
+        self.counted.insert(lease);
+    }
+
+    /// Forgets which leases were counted, but for those that have a record.
+    pub fn forget_all_but(&mut self, has_record: impl Fn(&Nonce) -> bool) {
+        self.counted.retain(has_record);
+    }
+
+    /// The budget is another one now. What ended leases have spent counts until the new window ends.
+    pub fn rebudget(&mut self, budget: &Budget, now: Timestamp) {
+        if self.window.reset() != budget.reset {
+            self.ended = self.ended(now);
+            self.window = window(budget, now);
+        }
+    }
+}
+
+impl Budget {
+    /// When the window begins that has begun by the clock `here`, and not by OpenRouter's, which says
+    /// `there`; `None` if both are in the same one.
+    pub fn is_ahead(&self, here: Timestamp, there: Timestamp) -> Option<Timestamp> {
+        let start = window(self, here).start();
+        (there < start).then_some(start)
+    }
+}
+
+/// OpenRouter's window may change a little later than ours.
+fn window(budget: &Budget, now: Timestamp) -> Window {
+    let margin = SignedDuration::from_secs(AFTER_RESET.cast_signed());
+    Window::at(budget.reset, now.checked_sub(margin).unwrap_or(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openrouter::LimitReset;
+
+    const DAILY: Budget = Budget {
+        amount: Amount::LARGEST,
+        reset: Some(LimitReset::Daily),
+    };
+
+    fn at(instant: &str) -> Timestamp {
+        instant.parse().unwrap()
+    }
+
+    fn nonce(number: u64) -> Nonce {
+        Nonce::of_key_name(&format!("ci vault-{number:032x}")).unwrap()
+    }
+
+    fn usd(amount: f64) -> Amount {
+        Amount::granted(amount)
+    }
+
+    /// A reading.
+    fn all(spent: Amount) -> Option<(Amount, Spans)> {
+        let spans = Spans {
+            day: spent,
+            week: spent,
+            month: spent,
+            ever: spent,
+        };
+        Some((spent, spans))
+    }
+
+    #[test]
+    fn a_lease_without_a_reading_counts_for_all_that_it_was_granted() {
+        let now = at("2026-11-20T12:00:00Z");
+        let mut pool = Pool::begun(&DAILY, now);
+        pool.count(nonce(1), all(usd(0.5)), usd(2.0), (&DAILY, now));
+        assert!(pool.tally().is_complete());
+        pool.count(nonce(2), None, usd(2.0), (&DAILY, now));
+        assert_eq!(pool.ended(now), usd(2.5));
+        assert_eq!(pool.tally().at(now).ever, usd(0.5));
+        assert!(!pool.tally().is_complete());
+    }
+
+    #[test]
+    fn a_clock_is_ahead_when_openrouter_is_in_an_earlier_window() {
+        let midnight = at("2026-11-21T00:00:00Z");
+        let ahead = |here, there| DAILY.is_ahead(at(here), at(there));
+        let (late, early) = ("2026-11-21T00:01:00Z", "2026-11-20T23:59:59Z");
+        assert_eq!(ahead(late, early), Some(midnight));
+        assert_eq!(ahead(late, "2026-11-21T00:00:00Z"), None);
+        // Within the minute that the window waits for.
+        assert_eq!(ahead("2026-11-21T00:00:59Z", early), None);
+        assert_eq!(ahead(early, late), None);
+        let ever = Budget {
+            reset: None,
+            ..DAILY
+        };
+        assert_eq!(ever.is_ahead(at(late), at(early)), None);
+    }
+
+    #[test]
+    fn what_ended_leases_spent_counts_until_a_minute_after_the_window_ends() {
+        let mut pool = Pool::begun(&DAILY, at("2026-11-20T12:00:00Z"));
+        pool.count(
+            nonce(1),
+            all(usd(2.0)),
+            Amount::UNLIMITED,
+            (&DAILY, at("2026-11-20T12:00:00Z")),
+        );
+        pool.count(
+            nonce(2),
+            all(usd(1.0)),
+            Amount::UNLIMITED,
+            (&DAILY, at("2026-11-20T13:00:00Z")),
+        );
+        assert_eq!(pool.ended(at("2026-11-21T00:00:59Z")), usd(3.0));
+        assert_eq!(pool.ended(at("2026-11-21T00:01:00Z")), Amount::ZERO);
+        pool.count(
+            nonce(3),
+            all(usd(5.0)),
+            Amount::UNLIMITED,
+            (&DAILY, at("2026-11-21T00:01:00Z")),
+        );
+        assert_eq!(pool.ended(at("2026-11-21T23:59:59Z")), usd(5.0));
+    }
+
+    #[test]
+    fn a_lease_is_known_to_be_counted_for_as_long_as_it_has_a_record() {
+        let now = at("2026-11-20T12:00:00Z");
+        let mut pool = Pool::begun(&DAILY, now);
+        for number in [1, 2] {
+            pool.count(
+                nonce(number),
+                all(usd(1.0)),
+                Amount::UNLIMITED,
+                (&DAILY, now),
+            );
+        }
+        pool.forget_all_but(|lease| *lease == nonce(2));
+        assert!(!pool.has_counted(&nonce(1)) && pool.has_counted(&nonce(2)));
+        assert_eq!(pool.ended(now), usd(2.0));
+    }
+
+    #[test]
+    fn another_window_keeps_what_was_spent() {
+        let now = at("2026-11-20T12:00:00Z");
+        let mut pool = Pool::begun(&DAILY, now);
+        pool.count(nonce(1), all(usd(1.0)), Amount::UNLIMITED, (&DAILY, now));
+        let ever = Budget {
+            reset: None,
+            ..DAILY
+        };
+        pool.rebudget(&ever, now);
+        assert_eq!(pool.ended(at("2027-11-20T12:00:00Z")), usd(1.0));
+        assert_eq!(pool.ends_at(), None);
+    }
+}
