@@ -181,6 +181,7 @@ async fn an_intent_is_read_back_as_it_was_stored() {
             place: place(None),
             in_use: Some(600),
             rejected: None,
+            grant: None,
         };
         let value = serde_json::to_value(&intent).unwrap();
         assert_eq!(value["purpose"], stored);
