@@ -99,6 +99,10 @@ async fn of_role(
         (Some(Standing::Held { .. }), false) => Err(Error::Conflict(format!(
             "key {hash} is held by now; look it up again"
         ))),
+        // It has been disabled for its end, or is about to be.
+        _ if !disabled && role.is_ending(hash) => Err(Error::Conflict(format!(
+            "key {hash} is being revoked, and cannot be enabled any more"
+        ))),
         _ => {
             switch(engine, connection, hash, disabled).await?;
             note(&guard, role, hash, disabled).await

@@ -11,6 +11,7 @@ use crate::engine::error::Error;
 use crate::engine::keys::{Presence, Warrant, hold, presence, seen};
 use crate::engine::names::{Place, RoleName};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Unfit};
+use crate::engine::task::Task;
 use crate::openrouter::{Key, KeyHash, WorkspaceId};
 
 /// Asks OpenRouter about what is doubtful, under the role's lock, and stores what is true of it.
@@ -33,9 +34,10 @@ pub(super) async fn settle(
         around,
     };
     let mut outcome = Ok(());
+    let mut current = None;
     for hash in &doubts.keys {
         let settled = if role.current.hash == *hash {
-            settling.current(&mut role).await
+            settling.current(&mut role).await.map(|key| current = key)
         } else {
             settling.superseded(&mut role, hash).await
         };
@@ -45,6 +47,11 @@ pub(super) async fn settle(
     unknown.sort_by_key(|key| key.created_at);
     for key in unknown {
         outcome = outcome.and(settling.take_in(&mut role, &around.place, key).await);
+    }
+    // Last: what other keys may spend of a budget is to be known before the current one gets more.
+    let may_raise = outcome.is_ok() || role.definition.terms.budget.is_none();
+    if let Some(key) = current.filter(|_| may_raise) {
+        outcome = outcome.and(settling.limits_of_current(&mut role, &key).await);
     }
     outcome
 }
@@ -56,18 +63,19 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    async fn current(&self, role: &mut RotatingRole) -> Result<(), Error> {
+    /// What is true of the current key; returns it if it is there.
+    async fn current(&self, role: &mut RotatingRole) -> Result<Option<Key>, Error> {
         let engine = self.pass.engine;
         let before = role.unfit.map(|unfit| unfit.reason);
         let key = match presence(engine, &role.current).await? {
-            Presence::Unseen => return Ok(()),
-            Presence::Gone if before == Some(Misfit::Gone) => return Ok(()),
+            Presence::Unseen => return Ok(None),
+            Presence::Gone if before == Some(Misfit::Gone) => return Ok(None),
             Presence::Gone => {
                 let message =
                     "the current key is gone at OpenRouter; it is not handed out any more";
-                return self
-                    .unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
-                    .await;
+                self.unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
+                    .await?;
+                return Ok(None);
             }
             Presence::There(key) => *key,
         };
@@ -84,22 +92,35 @@ impl Settling<'_> {
             self.say(Drift::CurrentKeyRestored, &key.hash, message)
                 .await;
         }
+        let name = role.current.name.clone();
+        let workspace_id = &mut role.current.workspace_id;
+        if self.moved_or_renamed(&key, &name, workspace_id).await {
+            self.guard.store(role).await?;
+        }
+        Ok(Some(key))
+    }
+
+    /// Puts the limits of the current key right: under a budget, by the next step of its ledger.
+    async fn limits_of_current(&self, role: &mut RotatingRole, key: &Key) -> Result<(), Error> {
         if let Some(limits) = role
             .granted()
             .filter(|limits| !key.limits.agree_with(limits))
         {
-            self.pass.apply_limits_again(&key.hash, &limits).await?;
+            if role.found_limits(key) {
+                self.guard.store(role).await?;
+                self.pass
+                    .engine
+                    .keeper
+                    .now(Task::Tend(self.guard.name().clone()));
+            } else {
+                self.pass.apply_limits_again(&key.hash, &limits).await?;
+            }
             let message = format!(
                 "somebody has changed the limits of the current key at OpenRouter, to {}; what was \
                  granted is applied again",
                 key.limits
             );
             self.say(Drift::LimitsChanged, &key.hash, message).await;
-        }
-        let name = role.current.name.clone();
-        let workspace_id = &mut role.current.workspace_id;
-        if self.moved_or_renamed(&key, &name, workspace_id).await {
-            self.guard.store(role).await?;
         }
         Ok(())
     }

@@ -141,7 +141,7 @@ impl RotatingRole {
             });
             self.unfit = now_unfit.or(self.unfit);
         }
-        self.budget_unknown_key(&key.hash);
+        self.budget_unknown_key(&key);
         let name = key.shown_name();
         self.superseded.push(SupersededKey {
             // By the order in which they were found: what it was when it was made, nobody knows.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::role::TermsView;
+use crate::engine::role::budget::Ledger;
 use crate::engine::role::rotating::{
     CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, Stage, SupersededKey, Unfit, rotation_due,
 };
@@ -308,6 +309,13 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
             failure.message
         )
     });
+    let grants = role.ledger.iter().flat_map(Ledger::failures);
+    let grants = grants.map(|(hash, failure)| {
+        format!(
+            "it is not settled yet what key {hash} counts for in the budget: {}",
+            failure.message
+        )
+    });
     let ends = role.superseded.iter().filter_map(trouble_of);
     let late_use = role.late_use.iter().map(|used| {
         format!(
@@ -320,6 +328,7 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
     unfit
         .chain(guardrail)
         .chain(limits)
+        .chain(grants)
         .chain(late_use)
         .chain(ends)
         .collect()
