@@ -127,10 +127,10 @@ impl<'a> Walk<'a> {
         if let Some(record) = self.leases.get(&hash) {
             self.unlisted_leases.remove(&hash);
             self.listed.sees_the_account = true;
-            if let Ok(key) = listed.read() {
-                if differs_from_record(self.pass.engine, record, &key) {
-                    self.listed.leases.push(record.clone());
-                }
+            if let Ok(key) = listed.read()
+                && differs_from_record(self.pass.engine, record, &key)
+            {
+                self.listed.leases.push(record.clone());
             }
             return Ok(());
         }
