@@ -36,7 +36,7 @@ pub fn paths() -> Vec<Path<Engine>> {
             .takes(ASKED.iter().cloned())
             .answers::<leasing::SharedKeyView<'_>>()
             .answers::<leasing::OwnKeyView<'_>>()
-            .verb("generate"),
+            .verb("generate-limited"),
         )
         .help("Read a role's API key, under a lease.", LEASED_DESCRIPTION);
     let unleased = Path::new("static-creds/:name", "static-credentials")
