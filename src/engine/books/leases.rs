@@ -398,15 +398,11 @@ impl LeaseGuard {
         storage: &dyn Storage,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let (log, id) = (&self.leases.log, self.nonce.as_str());
-        let Some(written) = log.entry(id) else {
-            return Ok(());
-        };
-        let ended = Record {
+        let ended = |record| Record {
             ended: Some(now),
-            ..written.data
+            ..record
         };
-        log.overwrite(storage, id, ended, written.at).await
+        self.rewrite(storage, ended).await
     }
 
     /// Brings the end of a lease forward of which nobody has heard.
@@ -418,15 +414,8 @@ impl LeaseGuard {
         storage: &dyn Storage,
         until: Timestamp,
     ) -> Result<(), StorageError> {
-        let (log, id) = (&self.leases.log, self.nonce.as_str());
-        let Some(written) = log.entry(id) else {
-            return Ok(());
-        };
-        let ended = Record {
-            until,
-            ..written.data
-        };
-        log.overwrite(storage, id, ended, written.at).await
+        let ended = |record| Record { until, ..record };
+        self.rewrite(storage, ended).await
     }
 
     /// Strikes the record out: the key is gone.
