@@ -11,43 +11,25 @@ use crate::engine::books::{Record, Wanted};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::budget::{Amount, Counting, Pool, Spans, Window};
+use crate::engine::role::Usage;
+use crate::engine::role::budget::{Amount, Pool, Spans};
 use crate::engine::role::dynamic::DynamicRole;
-use crate::openrouter::{KeyHash, LimitReset, Usd};
+use crate::openrouter::{KeyHash, Usd};
 
 /// What a role has spent, in US dollars, when it was looked at.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeasesUsage {
-    /// The role's budget, in US dollars; null if it has none.
-    budget: Option<f64>,
-    /// When the budget starts anew; null if it does not.
-    budget_reset: Option<LimitReset>,
-    /// The role's limit of each key, in US dollars; null if it has none.
-    limit: Option<f64>,
-    /// When the limit starts anew; null if it does not.
-    limit_reset: Option<LimitReset>,
-    /// What the role's keys have spent in this UTC day, in US dollars.
-    spent_day: f64,
-    /// The same for this week, from Monday.
-    spent_week: f64,
-    /// The same for this month.
-    spent_month: f64,
-    /// The same since the role was created.
-    spent_ever: f64,
+    /// What does not depend on the kind of role.
+    #[serde(flatten)]
+    usage: Usage,
     /// What remains of the budget in its window. Null without one.
     remaining: Option<f64>,
     /// What new leases may take of the budget. Null without one.
     available: Option<f64>,
-    /// When the budget or the limit starts anew; null if it does not.
-    resets_at: Option<Timestamp>,
     /// The keys that are not deleted yet.
     keys: Vec<KeyUsage>,
     /// Whether the spending of every ended key is included.
     complete: bool,
-    /// The time since which the spending of ended keys is recorded.
-    since: Option<Timestamp>,
-    /// When OpenRouter was asked.
-    read_at: Timestamp,
 }
 
 /// What the key of one lease has spent.
@@ -75,13 +57,7 @@ pub async fn usage(
     role: &DynamicRole,
 ) -> Result<LeasesUsage, Error> {
     let terms = &role.terms;
-    let counting = terms.budget().map_or(
-        Counting {
-            reset: terms.limits.reset,
-            include_byok: terms.limits.include_byok,
-        },
-        |(_, counting)| counting,
-    );
+    let counting = terms.counting();
     let books = engine.books().await?;
     let pool = role.pool.as_ref();
     let is_counted = |record: &Record| {
@@ -102,8 +78,7 @@ pub async fn usage(
     let now = engine.now();
     let tally = pool.map(Pool::tally);
     let of_living = || readings.iter().filter_map(|(_, spent)| *spent);
-    let ended = tally.map_or_else(Spans::default, |tally| tally.at(now));
-    let spans = of_living().map(|(_, spans)| spans).fold(ended, Spans::plus);
+    let usage = Usage::of(terms, of_living().map(|(_, spans)| spans), tally, now);
     let in_window: Amount = of_living().map(|(spent, _)| spent).sum();
     let remaining = terms.budget.map(|budget| {
         let ended = pool.map_or(Amount::ZERO, |pool| pool.ended(now));
@@ -125,24 +100,14 @@ pub async fn usage(
         .filter_map(|(record, spent)| Some(shown(record, spent?.0)))
         .collect();
     Ok(LeasesUsage {
-        budget: terms.budget.map(|budget| budget.amount.as_usd()),
-        budget_reset: terms.budget.and_then(|budget| budget.reset),
-        limit: terms.limits.limit.map(Usd::as_f64),
-        limit_reset: terms.limits.reset,
-        spent_day: spans.day.as_usd(),
-        spent_week: spans.week.as_usd(),
-        spent_month: spans.month.as_usd(),
-        spent_ever: spans.ever.as_usd(),
+        usage,
         remaining,
         available,
-        resets_at: Window::at(counting.reset, now).end(),
         keys,
         // What the keys of a role without a budget have spent that are gone, nobody has counted.
         complete: is_complete
             && terms.budget.is_some()
             && tally.is_none_or(|tally| tally.is_complete()),
-        since: tally.map(|tally| tally.since()),
-        read_at: now,
     })
 }
 

@@ -90,6 +90,14 @@ impl Terms {
         Some((budget, budget.counting(self.limits.include_byok)))
     }
 
+    /// How what a key spends is counted: as for the budget, or else as for the key's own limit.
+    pub fn counting(&self) -> Counting {
+        Counting {
+            reset: self.budget.map_or(self.limits.reset, |budget| budget.reset),
+            include_byok: self.limits.include_byok,
+        }
+    }
+
     /// The most that a key may ever be allowed to spend; `None` is without such a bound. Under a budget
     /// that is the budget: a key that is alone has all of it.
     pub fn ceiling(&self) -> Option<Usd> {

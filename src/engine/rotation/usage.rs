@@ -2,7 +2,6 @@
 //! ended ones by the final readings that were stored.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -10,43 +9,25 @@ use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
-use crate::engine::role::budget::{Amount, Counting, Spans, Window, of_bearer, of_key};
+use crate::engine::role::Usage;
+use crate::engine::role::budget::{Amount, Counting, Spans, Tally, of_bearer, of_key};
 use crate::engine::role::rotating::RotatingRole;
-use crate::openrouter::{self, Effective, KeyHash, LimitReset};
+use crate::openrouter::{self, Effective, KeyHash};
 
 /// What a role has spent, in US dollars, when it was looked at.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoleUsage {
-    /// The role's budget, in US dollars; null if it has none.
-    budget: Option<f64>,
-    /// When the budget starts anew; null if it does not.
-    budget_reset: Option<LimitReset>,
-    /// The role's limit of each key, in US dollars; null if it has none.
-    limit: Option<f64>,
-    /// When the limit starts anew; null if it does not.
-    limit_reset: Option<LimitReset>,
-    /// What the role's keys have spent in this UTC day, in US dollars.
-    spent_day: f64,
-    /// The same for this week, from Monday.
-    spent_week: f64,
-    /// The same for this month.
-    spent_month: f64,
-    /// The same since the role was created.
-    spent_ever: f64,
+    /// What does not depend on the kind of role.
+    #[serde(flatten)]
+    usage: Usage,
     /// What remains of the budget in its window, or of the current key's limit. Null without either.
     remaining: Option<f64>,
-    /// When the budget or the limit starts anew; null if it does not.
-    resets_at: Option<Timestamp>,
     /// Whose limit refuses the calls of the current key; null if none does.
     limited_by: Option<String>,
     /// The living keys.
     keys: Vec<KeyUsage>,
     /// Whether the spending of every ended key is included.
     complete: bool,
-    /// The time since which the spending of ended keys is recorded.
-    since: Option<Timestamp>,
-    /// When OpenRouter was asked.
-    read_at: Timestamp,
 }
 
 /// What one living key has spent.
@@ -78,13 +59,7 @@ struct Read {
 /// OpenRouter's and storage's.
 pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Error> {
     let terms = &role.definition.terms;
-    let counting = terms.budget().map_or(
-        Counting {
-            reset: terms.limits.reset,
-            include_byok: terms.limits.include_byok,
-        },
-        |(_, counting)| counting,
-    );
+    let counting = terms.counting();
     let of_older: Vec<_> = role
         .superseded
         .iter()
@@ -115,12 +90,8 @@ pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Er
     ));
     let now = engine.now();
     let living: Vec<_> = older.iter().flatten().chain([&current]).collect();
-    let spans = living.iter().map(|read| read.spans);
-    let ended = role
-        .tally
-        .as_ref()
-        .map_or_else(Spans::default, |tally| tally.at(now));
-    let spans = spans.fold(ended, Spans::plus);
+    let tally = role.tally.as_ref();
+    let usage = Usage::of(terms, living.iter().map(|read| read.spans), tally, now);
     let in_window: Amount = living.iter().map(|read| read.spent).sum();
     let remaining = match (terms.budget, &role.ledger) {
         (Some(budget), Some(ledger)) => {
@@ -133,22 +104,12 @@ pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Er
             .map(|_| current.limit.minus(current.spent).as_usd()),
     };
     Ok(RoleUsage {
-        budget: terms.budget.map(|budget| budget.amount.as_usd()),
-        budget_reset: terms.budget.and_then(|budget| budget.reset),
-        limit: terms.limits.limit.map(openrouter::Usd::as_f64),
-        limit_reset: terms.limits.reset,
-        spent_day: spans.day.as_usd(),
-        spent_week: spans.week.as_usd(),
-        spent_month: spans.month.as_usd(),
-        spent_ever: spans.ever.as_usd(),
+        usage,
         remaining,
-        resets_at: Window::at(counting.reset, now).end(),
         limited_by: current.effective.as_ref().and_then(limited_by),
         keys,
         // What the keys of a role without a budget have spent that are gone, nobody has counted.
-        complete: is_complete && role.tally.as_ref().is_some_and(|tally| tally.is_complete()),
-        since: role.tally.as_ref().map(|tally| tally.since()),
-        read_at: now,
+        complete: is_complete && tally.is_some_and(Tally::is_complete),
     })
 }
 
