@@ -1,4 +1,4 @@
-//! Time, as the engine is given it.
+//! The engine's source of time.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ pub trait Clock: Send + Sync {
     /// The time now. It may jump, in either direction.
     fn now(&self) -> Timestamp;
 
-    /// Returns at `until`, or up to [`LONGEST_NAP`] from now if that comes sooner: whoever sleeps
-    /// looks again, so that a clock that was set, or a machine that was suspended, costs no more.
+    /// Returns at `until`, or after [`LONGEST_NAP`] if that is sooner. Callers check the time again, so a
+    /// clock that was set or a machine that was suspended delays them by no more than that.
     async fn sleep_until(&self, until: Timestamp);
 
-    /// How long the machine has been running, a suspension included: only the difference of two
-    /// answers means anything. For clocks that nobody sets it is as good as the time.
+    /// How long the machine has been running, including suspensions. Only the difference between two
+    /// answers is meaningful. The default uses the time, which suits clocks that nobody sets.
     fn uptime(&self) -> Duration {
         Duration::try_from(self.now().duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default()
     }
@@ -45,7 +45,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// `at`, `seconds` later. Stops at the end of time, some 8,000 years from now.
+/// `at`, `seconds` later. Saturates at the last representable time, about 8,000 years from now.
 pub fn after(at: Timestamp, seconds: u64) -> Timestamp {
     i64::try_from(seconds)
         .ok()
@@ -53,12 +53,12 @@ pub fn after(at: Timestamp, seconds: u64) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Whole seconds from `now` until `then`, rounded down; zero when it has passed.
+/// Whole seconds from `now` until `then`, rounded down; zero if `then` has passed.
 pub fn seconds_until(now: Timestamp, then: Timestamp) -> u64 {
     u64::try_from(then.duration_since(now).as_secs()).unwrap_or(0)
 }
 
-/// How long a wait may last before the clock is looked at again.
+/// How long a wait may last before the clock is checked again.
 pub const LONGEST_NAP: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! What an engine on one mount consists of while it runs, and the sole right to change a role.
+//! The running engine of one mount, and the exclusive right to change a role.
 
 mod adoptions;
 mod node;
 mod role_guard;
-mod unsure;
 
 use std::sync::Arc;
 
@@ -11,9 +10,10 @@ use adoptions::Adoptions;
 use jiff::Timestamp;
 use node::{Knowledge, NodeState};
 pub use role_guard::{Fenced, RoleGuard};
-use unsure::Unsure;
 
-use super::books::{Board, Books, OpenBooks, Passes, Register, Roster, Runs, while_torn_down};
+use super::books::{
+    Board, Books, OpenBooks, Passes, Register, Roster, Runs, Unsure, while_torn_down,
+};
 use super::cache::Cache;
 use super::clock::Clock;
 use super::connection::Links;
@@ -34,51 +34,51 @@ use crate::openrouter::Network;
 pub struct Engine {
     /// The mount's storage.
     pub storage: Arc<dyn Storage>,
-    /// What readers need of it. The same storage to whoever writes.
+    /// The same storage, with a cache for readers.
     pub cache: Arc<Cache<SharedKey>>,
-    /// What the server knows of the mount.
+    /// The server's view of the mount.
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
     /// What the server has said last of this node.
     node: NodeState,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness.
     pub randomness: Arc<dyn Randomness>,
-    /// The ways to OpenRouter.
+    /// The links to OpenRouter.
     pub links: Links,
     /// Intents and leases; see [`Engine::books`].
     books: Books,
-    /// What is known of all roles and their keys.
+    /// What is known about all roles and their keys.
     pub register: Register,
-    /// The roles as they were seen last.
+    /// The roles as they were last seen.
     pub roster: Roster,
-    /// What the comparisons with OpenRouter have found.
+    /// The findings of the comparisons with OpenRouter.
     pub board: Board,
-    /// Comparisons with OpenRouter that are not over.
+    /// The comparisons with OpenRouter in progress.
     pub passes: Passes,
-    /// By what the keys are marked that this instance orders.
+    /// The marks of the keys that this instance orders.
     pub series: Series,
-    /// What is counted.
+    /// The counters.
     pub meters: Arc<Meters>,
-    /// Wakes what is due.
+    /// Starts tasks when they are due.
     pub keeper: Arc<Keeper<Task>>,
     /// One change of a role at a time; see [`RoleGuard`].
     role_locks: Locks,
     /// Which keys are being adopted.
     pub adoptions: Adoptions,
-    /// Roles whose last store may not have done what it was answered.
-    unsure: Unsure,
+    /// Roles whose last store has an unknown outcome.
+    unsure: Unsure<RoleName>,
     /// One change of a connection at a time.
     pub connection_locks: Locks,
-    /// The UUID that the server gave the mount for good. It also tells the mount apart in the log:
-    /// one process serves many.
+    /// The permanent UUID of the mount. It also identifies the mount in the log, since one process serves
+    /// many mounts.
     pub mount: String,
 }
 
 impl Engine {
-    /// The engine of a mount. Uses neither storage nor network yet.
+    /// The engine of a mount. This uses neither storage nor the network.
     pub fn new(
         mount: Mount,
         clock: Arc<dyn Clock>,
@@ -112,41 +112,41 @@ impl Engine {
         }
     }
 
-    /// By what the keys of one life of a role are known.
+    /// The origin of the keys of one life of a role.
     pub fn origin(&self, role: &RoleName, life: &Life) -> Origin {
         Origin::new(&self.mount, role, life)
     }
 
-    /// The sole right to change a role. When it is given back the keeper looks at the role, whatever
-    /// came of the change: even one that failed may have taken effect.
+    /// The exclusive right to change a role. When it is dropped the keeper checks the role, whatever the
+    /// outcome of the change: even a change that failed may have taken effect.
     pub async fn change(&self, name: &RoleName) -> RoleGuard<'_> {
         let held = self.role_locks.lock(&name.key()).await;
         RoleGuard::new(self, name, held).waking_the_keeper()
     }
 
-    /// The same, if nobody has it.
+    /// The same, if nobody holds it.
     pub fn try_change(&self, name: &RoleName) -> Option<RoleGuard<'_>> {
         let held = self.role_locks.try_lock(&name.key())?;
         Some(RoleGuard::new(self, name, held).waking_the_keeper())
     }
 
-    /// The same for the keeper, which knows when to look again.
+    /// The same for the keeper, which schedules the role itself.
     pub async fn tend(&self, name: &RoleName) -> RoleGuard<'_> {
         let held = self.role_locks.lock(&name.key()).await;
         RoleGuard::new(self, name, held)
     }
 
-    /// The same for who must not wait for it: whoever waits for this task may have it.
+    /// The same for a task that must not wait for it, because the holder may be waiting for that task.
     pub fn try_tend(&self, name: &RoleName) -> Option<RoleGuard<'_>> {
         let held = self.role_locks.try_lock(&name.key())?;
         Some(RoleGuard::new(self, name, held))
     }
 
-    /// Puts a role on the keeper's timetable, by reading it, and returns it.
+    /// Reads a role, puts it on the keeper's timetable, and returns it.
     ///
     /// # Errors
-    /// Storage's own. An unreadable role is reported in the log and left alone; where storage could
-    /// not be asked, the keeper will ask again.
+    /// Storage's own. An unreadable role is reported in the log and skipped. If storage could not be read,
+    /// the keeper will retry.
     pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
@@ -179,15 +179,16 @@ impl Engine {
         role
     }
 
-    /// A role is listed and cannot be found: a server's cache remembers that it was not there, although
-    /// a store of an earlier process, which failed by its answer, has made it. Has the keeper
+    /// Handles a role that is listed and cannot be read: the server's cache still has its absence, although
+    /// a store by an earlier process, which was reported as failed, has created it. The keeper will
     /// [confirm](RoleGuard::confirm) it.
     pub fn doubt(&self, name: &RoleName) {
         self.unsure.store_begins(name, self.clock.now());
         self.keeper.now(Task::Tend(name.clone()));
     }
 
-    /// When keys under a role's leases are to be held to its guardrail; `None` when all are.
+    /// When the keys under a role's leases are due to be assigned to its guardrail; `None` if all are
+    /// assigned.
     fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
         let leases = self.books_if_open()?.leases;
         if leases.unguarded(name, role).is_empty() {
@@ -201,7 +202,7 @@ impl Engine {
     /// may write. Costs storage calls the first time.
     ///
     /// # Errors
-    /// Storage's own. An unreadable entry costs only itself, and is reported in the log.
+    /// Storage's own. An unreadable entry is reported in the log and skipped.
     pub async fn books(&self) -> Result<OpenBooks, StorageError> {
         let now = || self.clock.now();
         let report = |reason| {
@@ -210,21 +211,21 @@ impl Engine {
         self.books.open(&*self.storage, now, report).await
     }
 
-    /// The same, if this node has read them: one that only serves reads has not.
+    /// The same, if this node has read them. A node that only serves reads has not.
     pub fn books_if_open(&self) -> Option<OpenBooks> {
         self.books.if_open()
     }
 
-    /// The long jobs of the mount: all of them, once the [books](Self::books) are open.
+    /// The runs of the mount. Complete once the [books](Self::books) are open.
     pub fn runs(&self) -> &Runs {
         self.books.runs()
     }
 
-    /// Refuses to hand a key out, or to make one, while the mount is torn down. From memory: a node that
-    /// has not opened its books makes no keys, and finds in each role's entry that its key was revoked.
+    /// Refuses to hand out or create a key while the mount is torn down. This uses memory only: a node that
+    /// has not opened its books creates no keys, and each role's entry says that its key was revoked.
     ///
     /// # Errors
-    /// [`Error::Unusable`] then.
+    /// [`Error::Unusable`] if the mount is torn down.
     pub fn require_in_service(&self) -> Result<(), Error> {
         match self.runs().torn_down_since() {
             None => Ok(()),
@@ -232,10 +233,10 @@ impl Engine {
         }
     }
 
-    /// Asks the server what this node is. For the life cycle, so that reads need not ask.
+    /// Asks the server about the state of this node. Called by the life cycle, so that reads do not have to.
     ///
     /// # Errors
-    /// When the server cannot be asked.
+    /// If the call to the server fails.
     pub async fn look_at_node(&self) -> Result<ReplicationState, Error> {
         let state = self.system.replication_state().await?;
         self.node.learn(state.is_standby(), self.clock.uptime());
@@ -265,8 +266,8 @@ impl Engine {
         }
     }
 
-    /// This node may not write any more: stops looking after things, and forgets what it knew of
-    /// them. The next periodic call begins anew, should the node be allowed to by then.
+    /// Stops all work and forgets its state, because this node may not write any more. A later periodic call
+    /// starts again if the node may write by then.
     pub async fn resign(&self) {
         self.node.forget();
         self.cache.clear();
@@ -277,7 +278,7 @@ impl Engine {
         self.board.clear();
     }
 
-    /// What counts for the next step of a role besides the role itself, on a node that may write.
+    /// The circumstances that affect the next step of a role, on a node that may write.
     ///
     /// # Errors
     /// Storage's own.

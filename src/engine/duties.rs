@@ -1,5 +1,5 @@
-//! What the keeper does for the engine: finds out what there is to look after, tends roles, recovers
-//! intents that are adrift, reconciles storage with OpenRouter, and goes on with runs.
+//! What the keeper does for the engine: it finds the tasks, rotates and revokes, recovers intents whose
+//! outcome is unknown, reconciles storage with OpenRouter, and resumes runs.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::survey;
 use super::task::Task;
 use crate::logical::StorageError;
 
-/// The duties towards one engine.
+/// The duties of one engine.
 pub struct EngineDuties(pub Arc<Engine>);
 
 #[async_trait]
@@ -39,8 +39,8 @@ impl Duties<Task> for EngineDuties {
         let engine = &self.0;
         match attend(engine, task).await {
             Ok(next) => next,
-            // This node has become one that may not write; its successor goes on, or the next
-            // periodic call on this one, should it be allowed to again.
+            // This node may not write any more. Its successor continues, or this node does after a later
+            // periodic call, if it may write again.
             Err(Error::Storage(StorageError::ReadOnly)) => {
                 engine.resign().await;
                 None
@@ -69,8 +69,8 @@ async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error
     }
 }
 
-/// Whether a task is only for a mount that is in service. One that is torn down has no keys to look after but
-/// those that are to die.
+/// Whether a task applies only to a mount in service. A mount that was torn down only has keys that are
+/// about to be revoked.
 fn waits_for_service(task: &Task) -> bool {
     match task {
         Task::Tend(_) | Task::Reconcile(_) => true,
@@ -79,10 +79,10 @@ fn waits_for_service(task: &Task) -> bool {
     }
 }
 
-/// `None` when there is nothing to wait for, or no such role.
+/// `None` if there is nothing to wait for, or no such role.
 async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Error> {
     let guard = engine.tend(name).await;
-    // Whatever is done next is done by what is read here, as a successor would read it.
+    // The next step depends only on what is read here, as it would on a successor.
     let confirm_at = guard.confirm().await?;
     let next = match guard.load().await? {
         None => None,
@@ -92,8 +92,8 @@ async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Err
     Ok(next.into_iter().chain(confirm_at).min())
 }
 
-/// When something is tried again whose failure was not stored with a role: soon, or when OpenRouter
-/// asked for it; a recovery knows better itself.
+/// When a task is retried whose failure was not stored with a role: soon, or when OpenRouter asked for it.
+/// A recovery has its own schedule.
 fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     let now = engine.now();
     let after_so_long = |going_on| {
@@ -111,10 +111,10 @@ fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     }
 }
 
-/// Reads every intent and every role once, and has every connection compared. An unreadable entry costs
-/// only itself.
+/// Reads every intent and every role once, and schedules the comparison of every connection. An unreadable
+/// entry does not affect the others.
 async fn begin(engine: &Engine) -> Result<(), Error> {
-    // A node that only served reads may have heard of roles that have changed since.
+    // While it only served reads, this node may have learned about roles that have changed since.
     engine.register.clear();
     let books = engine.books().await?;
     for place in books.intents.places_adrift() {
@@ -127,7 +127,7 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
         engine.keeper.now(Task::Run(run));
     }
     for name in Role::names(&*engine.storage).await? {
-        // What came of it is in the register and on the roster.
+        // The outcome is in the register and on the roster.
         if let Ok(None) = engine.schedule(&name).await {
             engine.doubt(&name);
         }
@@ -141,6 +141,6 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
     Ok(())
 }
 
-/// In seconds, until it is looked again whether a mount that is torn down is in service: its roles are looked
-/// after at once when the teardown is cancelled, everything else then.
+/// In seconds, until a task checks again whether a torn-down mount is in service. When a teardown is
+/// cancelled the roles are tended immediately, everything else at the next check.
 const OUT_OF_SERVICE: u64 = 15 * 60;

@@ -1,54 +1,54 @@
-//! Why the engine did not do what it was asked, and the answer that the user gets for it.
+//! Why a request failed, and the answer that the user gets.
 
 use crate::logical::{self, StorageError, SystemViewError};
 use crate::openrouter;
 
-/// What went wrong, by what it means to whoever asked.
+/// A failure, classified by what it means to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The user's mistake: a field, and what it allows.
+    /// The user's mistake: the field and what it allows.
     #[error("{0}")]
     Invalid(String),
-    /// Something that the request names does not exist, or was never written.
+    /// Something that the request names does not exist.
     #[error("{0}")]
     Missing(String),
-    /// The request contradicts something else that is going on; it may be made again.
+    /// The request conflicts with another operation in progress. It may be repeated.
     #[error("{0}")]
     Conflict(String),
-    /// Whoever asked has given up, so nothing was done. Nobody reads this.
+    /// The caller has given up, so nothing was done. Nobody reads this.
     #[error("the request was given up before anything was done")]
     CallerGone,
-    /// The role has as many leases as it may have.
+    /// The role has reached `max_leases`.
     #[error("{0}")]
     Full(String),
-    /// OpenRouter did not do its part.
+    /// A request to OpenRouter failed.
     #[error("{doing}: {reason}")]
     OpenRouter {
-        /// What the engine wanted of it, as the beginning of a sentence.
+        /// What the engine was doing, as the beginning of a sentence.
         doing: String,
-        /// What came of it.
+        /// How the request failed.
         reason: openrouter::Error,
     },
-    /// A new key did not prove itself, so it was not taken into service.
+    /// The verification of a new key failed, so it was not put into service.
     #[error("the new key was refused: {0}")]
     Unproven(String),
-    /// Part of what was asked is done, and the rest is not.
+    /// Only part of the request was carried out.
     #[error("{0}")]
     Incomplete(String),
-    /// The current key cannot be handed out, and only somebody's doing changes that.
+    /// The current key cannot be handed out until somebody intervenes.
     #[error("{0}")]
     Unusable(String),
-    /// The current key cannot be handed out until the engine itself has replaced it, or has held it to its
+    /// The current key cannot be handed out until the engine has replaced it, or has assigned it to its
     /// guardrail.
     #[error("{0}")]
     Awaited(String),
-    /// The answer could not be put together.
+    /// The answer could not be serialized.
     #[error(transparent)]
     Answer(logical::Error),
     /// The server's storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The server could not be asked about the mount.
+    /// A call to the server about the mount failed.
     #[error(transparent)]
     System(#[from] SystemViewError),
 }
@@ -65,8 +65,8 @@ impl Error {
         move |reason| Self::OpenRouter { doing, reason }
     }
 
-    /// The error of a change that was refused, and cannot be taken back since a role as it was before is
-    /// `beyond` its connection's bounds by now.
+    /// The error of a change that was refused and cannot be undone, because the former role is now
+    /// `beyond` its connection's bounds.
     #[must_use]
     pub fn that_stays(self, beyond: Self) -> Self {
         match beyond {
@@ -78,7 +78,7 @@ impl Error {
         }
     }
 
-    /// The reason in one word, of which there are few: for counters.
+    /// The reason as a label for counters. There are few.
     pub fn label(&self) -> &'static str {
         match self {
             Self::OpenRouter { reason, .. } => match reason {
@@ -104,7 +104,7 @@ impl Error {
         }
     }
 
-    /// How long OpenRouter asked to be left alone, if it did.
+    /// How long OpenRouter asked the engine to wait, if it did.
     pub fn retry_after(&self) -> Option<std::time::Duration> {
         match self {
             Self::OpenRouter { reason, .. } => reason.retry_after(),
@@ -120,15 +120,15 @@ impl From<openrouter::Invalid> for Error {
 }
 
 impl From<Error> for logical::Error {
-    /// The one place that decides on statuses. Where OpenRouter has refused for good, the request
-    /// was at fault (400); where it could not answer, a gateway would say 502 or 503, which Vault's
-    /// clients try again by themselves. What must not be repeated blindly is a 4xx.
+    /// The one place that decides on statuses. A definite refusal by OpenRouter means that the request was
+    /// at fault (400). If OpenRouter could not answer, the status is that of a gateway, 502 or 503, which
+    /// Vault's clients retry. Whatever must not be repeated blindly is a 4xx.
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
             Error::Invalid(_) | Error::Missing(_) | Error::Unusable(_) => Self::Invalid(text),
             Error::Conflict(_) => Self::status(409, text),
-            // As where Vault itself has a quota. Its clients wait and try again.
+            // As for Vault's own quotas. Its clients wait and retry.
             Error::Full(_) => Self::status(429, text),
             Error::Incomplete(_) => Self::status(424, text),
             Error::Awaited(_) => Self::status(503, text),

@@ -1,6 +1,5 @@
-//! News for the server's event bus, where it has one: rotations, those that failed, keys that somebody
-//! went on using, has ended or has switched off, what a comparison with OpenRouter has found, and runs that
-//! are over.
+//! Events for the server's event bus, if it has one: rotations, failed rotations, superseded keys that are
+//! still used, keys that somebody revoked, disabled or enabled, drift, and finished runs.
 
 use std::collections::BTreeMap;
 
@@ -143,7 +142,7 @@ pub async fn used_late(
     send(engine, SUPERSEDED_KEY_USED, metadata).await;
 }
 
-/// A key is not as it should be, or was not.
+/// Drift was found.
 pub async fn drift(
     engine: &Engine,
     role: &RoleName,
@@ -187,7 +186,7 @@ fn about(
     ])
 }
 
-/// Somebody has ended a key, or switched it off or on.
+/// Somebody revoked, disabled or enabled a key.
 pub async fn key_changed(
     engine: &Engine,
     kind: EventKind,
@@ -210,7 +209,7 @@ pub async fn key_changed(
     send(engine, kind, metadata).await;
 }
 
-/// A job that took longer than a request is over.
+/// A run has finished.
 pub async fn run_over(engine: &Engine, id: &RunId, outcome: &Outcome) {
     let (kind, operation, connection) = match id {
         RunId::RotateAll(connection) => (ROTATE_ALL, "rotate-all", Some(connection)),

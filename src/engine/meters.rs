@@ -1,7 +1,7 @@
-//! What the engine counts of its own doings, for Prometheus. Counters live in memory and start at zero with
-//! the process. Label values are few and fixed.
+//! The engine's own counters, for Prometheus. They are kept in memory and start at zero with the process.
+//! Label values are few and fixed.
 //!
-//! A counter that a read of a key increments is at hand, so that the read pays an atomic increment and
+//! The counters for reads of keys are resolved in advance, so that a read costs one atomic increment and
 //! nothing else.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Meters {
     pub reads_leased: Counter,
     /// Reads of a rotating role's key without a lease.
     pub reads_static: Counter,
-    /// Reads that made a key of their own.
+    /// Reads of a dynamic role, which create a key.
     pub reads_dynamic: Counter,
     rotations: By<1>,
     rotation_failures: By<1>,
@@ -57,7 +57,7 @@ impl Default for Meters {
             "recoveries",
             "Orders whose outcome was unknown and is known now, by outcome",
         );
-        // What happens seldom is there from the beginning, so that its first time shows as an increase.
+        // Rare events are registered from the beginning, so that the first one shows as an increase.
         for outcome in ["deleted", "in_service", "never_created"] {
             recoveries.get_or_create(&[("outcome", outcome)]).inc_by(0);
         }
@@ -140,23 +140,23 @@ impl Meters {
         failures.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// A key was ended.
+    /// A key was revoked.
     pub fn revoked(&self, why: &'static str) {
         self.revocations.get_or_create(&[("why", why)]).inc();
     }
 
-    /// A key could not be ended.
+    /// A key could not be revoked.
     pub fn revocation_failed(&self, reason: &'static str) {
         let failures = &self.revocation_failures;
         failures.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// A superseded key was disabled at its end.
+    /// A superseded key was disabled at the end of its grace period.
     pub fn held(&self) {
         self.holds.inc();
     }
 
-    /// A comparison with OpenRouter has found that a key is not as it should be.
+    /// A comparison with OpenRouter found drift.
     pub fn drifted(&self, drift: &'static str) {
         self.drifts.get_or_create(&[("drift", drift)]).inc();
     }
@@ -166,12 +166,12 @@ impl Meters {
         self.late_uses.inc();
     }
 
-    /// It is known what came of an order.
+    /// The outcome of an order became known.
     pub fn recovered(&self, outcome: &'static str) {
         self.recoveries.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// A request to OpenRouter came to an end.
+    /// A request to OpenRouter finished.
     pub fn requested(&self, method: &'static str, outcome: &'static str, took: Duration) {
         let labels = [("method", method), ("outcome", outcome)];
         self.requests.get_or_create(&labels).inc();
@@ -179,16 +179,16 @@ impl Meters {
         durations.observe(took.as_secs_f64());
     }
 
-    /// Writes all counters as Prometheus text, without its end.
+    /// Writes all counters as Prometheus text, without the end marker.
     ///
     /// # Errors
-    /// None that a text can cause.
+    /// None, if `text` is a string.
     pub fn write(&self, text: &mut String) -> std::fmt::Result {
         encode_registry(text, &self.registry)
     }
 }
 
-/// What every name begins with.
+/// The prefix of every name.
 pub const PREFIX: &str = "vault_openrouter";
 
 /// In seconds. A request ends after a minute at the latest.

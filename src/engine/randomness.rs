@@ -1,6 +1,6 @@
-//! Randomness, as the engine is given it.
+//! The engine's source of randomness.
 
-/// Where randomness comes from.
+/// A source of randomness.
 pub trait Randomness: Send + Sync {
     /// Sixteen unpredictable bytes.
     fn bytes(&self) -> [u8; 16];
@@ -22,7 +22,7 @@ impl Randomness for SystemRandomness {
     }
 }
 
-/// Randomness that is always the same byte, for tests.
+/// Always the same byte, for tests.
 #[cfg(test)]
 pub struct Always(pub u8);
 

@@ -1,21 +1,19 @@
-//! When something that failed is tried again: the one policy, for whatever the engine tries again by
-//! itself.
+//! When a failed operation is retried: the one policy for everything that the engine retries.
 
 use std::time::Duration;
 
 use super::error::Error;
 use super::randomness::Randomness;
 
-/// How long to wait after so many failures in a row: a second, doubled with every failure up to an
-/// hour, less a random half, so that what failed together does not come back together. Longer if
-/// OpenRouter asked for that, up to a day.
+/// How long to wait after this many consecutive failures: one second, doubled with every failure up to an
+/// hour, minus up to half of it at random, so that operations that failed together are not retried
+/// together. Longer if OpenRouter asked for that, up to a day.
 pub fn delay(attempts: u32, reason: &Error, randomness: &dyn Randomness) -> Duration {
     backoff(attempts, randomness).max(asked(reason))
 }
 
 /// The same where failures are not counted: about as long as it has been `going_on` (in seconds), at
-/// least 15 seconds, so that what an outage leaves behind is not what keeps OpenRouter down. In
-/// seconds.
+/// least 15 seconds, so that the retries after an outage do not cause the next one. In seconds.
 pub fn delay_of_ongoing(going_on: u64, reason: &Error, randomness: &dyn Randomness) -> u64 {
     let doublings = u64::BITS - going_on.leading_zeros();
     let wait = delay(doublings + 1, reason, randomness);
@@ -30,13 +28,13 @@ fn backoff(attempts: u32, randomness: &dyn Randomness) -> Duration {
     longest.mul_f64(1.0 - random / 2.0)
 }
 
-/// Longer is taken for a mistake of whoever asks.
+/// A longer wait is considered a mistake of the server that asks for it.
 fn asked(reason: &Error) -> Duration {
     reason.retry_after().unwrap_or_default().min(LONGEST_ASKED)
 }
 
 const FIRST: Duration = Duration::from_secs(1);
-/// Where the doubling ends.
+/// The longest delay.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
 const SHORTEST_OF_ONGOING: Duration = Duration::from_secs(15);

@@ -2,16 +2,16 @@
 
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName, RunId};
 
-/// What the keeper looks after.
+/// A task of the keeper.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Task {
     /// A role: its rotations and revocations.
     Tend(RoleName),
-    /// A place where intents are adrift.
+    /// A place with intents whose outcome is unknown.
     Recover(Place),
-    /// A lease that the server must have ended.
+    /// A lease that the server should have ended by now.
     Lapse(Nonce),
-    /// A connection: what is managed through it is compared with what is at OpenRouter.
+    /// A connection, whose keys are compared with those at OpenRouter.
     Reconcile(ConnectionName),
     /// A job that takes longer than a request may.
     Run(RunId),

@@ -36,7 +36,8 @@ impl<E: Send + Sync + 'static> Backend<E> {
         })
     }
 
-    /// The server adds a slash to the path of every list, of a named segment's too.
+    /// The server adds a slash to the path of every list. No other operation goes to a path with one: the server
+    /// would not know it for the one that needs `sudo`, or that a policy denies.
     fn route_list<'a>(&self, request: &'a Request) -> Option<(&Path<E>, Captures<'a>)> {
         let path = request.path.strip_suffix('/')?;
         let lists = |path: &Path<E>| path.endpoints.contains_key(&Operation::List);
@@ -68,7 +69,8 @@ impl<E: Send + Sync + 'static> Backend<E> {
             let document = openapi::document(&self.blueprint, &all);
             (help::of_backend(&self.blueprint), document)
         } else {
-            let (path, _) = self.route(&request.path).ok_or(Error::UnsupportedPath)?;
+            let asked = request.path.strip_suffix('/').unwrap_or(&request.path);
+            let (path, _) = self.route(asked).ok_or(Error::UnsupportedPath)?;
             let document = openapi::document(&self.blueprint, &[path]);
             (help::of_path(path, &request.path), document)
         };

@@ -5,6 +5,7 @@
 //! [`crate::logical::Backend`]. Nothing here knows what the engine does, or how the host's calls
 //! arrive.
 
+mod answer;
 mod backend;
 mod blueprint;
 pub mod duration;
@@ -25,6 +26,7 @@ mod sample;
 mod secret;
 pub mod wal;
 
+pub use answer::{Names, Table};
 pub use backend::Backend;
 pub use blueprint::{Blueprint, Lifecycle};
 pub use event::EventKind;

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::answer::Answer;
 use super::blueprint::Blueprint;
 use super::field::{Field, FieldKind};
 use super::path::{Endpoint, Path};
@@ -95,7 +96,6 @@ fn operation_object<E>(
     method: &str,
 ) -> Data {
     let verb = endpoint.verb.unwrap_or(verb);
-    let success = if method == "delete" { "204" } else { "200" };
     let mut operation = object([
         ("summary", endpoint.summary.into()),
         (
@@ -103,7 +103,7 @@ fn operation_object<E>(
             format!("{}-{verb}-{}", blueprint.prefix, path.suffix).into(),
         ),
         ("tags", json!(["secrets"])),
-        ("responses", json!({ success: { "description": "OK" } })),
+        ("responses", responses(&endpoint.answer)),
     ]);
     let (query, body): (Vec<&Field>, Vec<&Field>) = endpoint
         .fields
@@ -126,6 +126,25 @@ fn operation_object<E>(
         operation.insert("requestBody".to_owned(), body);
     }
     operation
+}
+
+/// As in Vault's own document, the schema is that of the answer's `data`, without what surrounds it.
+fn responses(answer: &Answer) -> Value {
+    let (content_type, schema) = match answer {
+        Answer::Text(content_type) => (*content_type, json!({ "type": "string" })),
+        _ => match answer.schema() {
+            Some(schema) => ("application/json", schema.into()),
+            None => {
+                return json!({
+                    "200": { "description": "OK, with warnings" },
+                    "204": { "description": "OK" },
+                });
+            }
+        },
+    };
+    json!({
+        "200": { "description": "OK", "content": { content_type: { "schema": schema } } },
+    })
 }
 
 fn body_schema(fields: &[&Field]) -> Value {
@@ -260,16 +279,30 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_keyed_by_status() {
+    fn an_answer_is_described_by_its_structure() {
         let document = whole();
-        for operation in operations(&document) {
-            for (code, response) in operation["responses"].as_object().unwrap() {
-                assert!(matches!(code.as_str(), "200" | "204"), "{code}");
-                assert!(response["description"].is_string());
-            }
-        }
         let note = &document["paths"]["/notes/{name}"];
-        assert!(note["delete"]["responses"]["204"].is_object());
+        let read = note["get"]["responses"].as_object().unwrap();
+        assert_eq!(read.keys().collect::<Vec<_>>(), ["200"]);
+        let schema = &read["200"]["content"]["application/json"]["schema"];
+        assert_eq!(schema["required"], json!(["name", "priority"]));
+        let priority = &schema["properties"]["priority"];
+        assert_eq!(priority["description"], "How urgent it is.");
+        assert_eq!(priority["nullable"], true);
+
+        let pinned = &document["paths"]["/notes/pinned"]["get"]["responses"]["200"];
+        let text = json!({ "schema": { "type": "string" } });
+        assert_eq!(pinned["content"], json!({ "text/plain": text }));
+    }
+
+    #[test]
+    fn an_answer_without_fields_is_a_204_or_has_warnings() {
+        let document = whole();
+        let delete = &document["paths"]["/notes/{name}"]["delete"]["responses"];
+        for code in ["200", "204"] {
+            assert!(delete[code]["description"].is_string(), "{code}");
+            assert_eq!(delete[code].get("content"), None, "{code}");
+        }
     }
 
     #[test]

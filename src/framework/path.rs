@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use schemars::JsonSchema;
 
+use super::answer::{Answer, schema_of};
 use super::{Field, Fields, Pattern};
 use crate::logical::{Error, Operation, Request, Response};
 
@@ -89,6 +91,7 @@ pub struct Endpoint<E> {
     pub(super) handler: Handler<E>,
     pub(super) summary: &'static str,
     pub(super) fields: Vec<Field>,
+    pub(super) answer: Answer,
     pub(super) verb: Option<&'static str>,
     pub(super) active_only: bool,
 }
@@ -104,6 +107,7 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
             handler: Arc::new(move |engine, call| Box::pin(handler(engine, call))),
             summary,
             fields: Vec::new(),
+            answer: Answer::default(),
             verb: None,
             active_only: false,
         }
@@ -112,6 +116,22 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
     /// The fields it accepts in addition to those in the path.
     pub fn takes(mut self, fields: impl IntoIterator<Item = Field>) -> Self {
         self.fields.extend(fields);
+        self
+    }
+
+    /// What it answers: the fields of this structure. Of several calls, each adds an alternative. An
+    /// operation that does not say so answers without fields, with warnings at the most.
+    pub fn answers<T: JsonSchema>(mut self) -> Self {
+        match &mut self.answer {
+            Answer::Fields(kinds) => kinds.push(schema_of::<T>),
+            answer => *answer = Answer::Fields(vec![schema_of::<T>]),
+        }
+        self
+    }
+
+    /// It answers with text of this content type: see [`Response::raw`].
+    pub fn answers_text(mut self, content_type: &'static str) -> Self {
+        self.answer = Answer::Text(content_type);
         self
     }
 
@@ -135,6 +155,7 @@ impl<E> Clone for Endpoint<E> {
             handler: Arc::clone(&self.handler),
             summary: self.summary,
             fields: self.fields.clone(),
+            answer: self.answer.clone(),
             verb: self.verb,
             active_only: self.active_only,
         }

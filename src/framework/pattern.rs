@@ -28,14 +28,8 @@ impl Pattern {
         )
     }
 
-    /// The captured fields if `path` matches.
-    ///
-    /// A path of literals also matches with a trailing slash, which Vault adds to every list.
+    /// The captured fields if `path` matches, to the letter: the server protects a path by its letters too.
     pub fn matches<'a>(&self, path: &'a str) -> Option<Captures<'a>> {
-        let path = match path.strip_suffix('/') {
-            Some(list) if self.fields().next().is_none() => list,
-            _ => path,
-        };
         let mut captured = Vec::new();
         let mut given = path.split('/');
         for segment in &self.0 {
@@ -133,11 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_path_also_matches_as_a_list() {
+    fn a_literal_path_matches_itself_alone() {
         let roles = Pattern::new("roles");
         assert_eq!(roles.matches("roles"), Some(vec![]));
-        assert_eq!(roles.matches("roles/"), Some(vec![]));
-        assert_eq!(roles.matches("roles//"), None);
+        for other in ["roles/", "roles//", "/roles", "Roles"] {
+            assert_eq!(roles.matches(other), None, "{other}");
+        }
     }
 
     #[test]

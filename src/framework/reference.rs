@@ -12,7 +12,7 @@ use super::blueprint::Blueprint;
 use super::event::EventKind;
 use super::field::{Field, FieldKind};
 use super::path::{Endpoint, Path};
-use crate::logical::Operation;
+use crate::logical::{Data, Operation};
 
 /// A request and the server's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -237,6 +237,10 @@ impl<E> Section<'_, E> {
         for field in fields {
             parameter(page, field);
         }
+        if let Some(schema) = self.endpoint.answer.schema() {
+            page.push_str("\n#### Response fields\n\n");
+            answered(page, &schema, 0);
+        }
         let mut shown = 0;
         for method in &self.methods {
             let command = method.command();
@@ -289,6 +293,54 @@ fn parameter(page: &mut String, field: &Field) {
         page.push_str(" In the query of the URL.");
     }
     page.push('\n');
+}
+
+/// Lists the fields that a schema describes, and theirs below them.
+fn answered(page: &mut String, schema: &Data, depth: usize) {
+    let Some(Value::Object(fields)) = schema.get("properties") else {
+        return;
+    };
+    for (name, schema) in fields {
+        let Value::Object(schema) = schema else {
+            continue;
+        };
+        let (kind, within) = kind_of(schema);
+        let nullable = match schema.get("nullable") {
+            Some(Value::Bool(true)) => " or null",
+            _ => "",
+        };
+        let _ = write!(page, "{:1$}- `{name}` `({kind}{nullable})`", "", depth * 2);
+        if let Some(Value::String(description)) = schema.get("description") {
+            let _ = write!(page, " – {}", description.replace('\n', " "));
+        }
+        if let Some(Value::Array(values)) = schema.get("enum") {
+            let values = values.iter().filter_map(Value::as_str);
+            let values: Vec<String> = values.map(|value| format!("`{value}`")).collect();
+            let _ = write!(page, " One of {}.", values.join(", "));
+        }
+        page.push('\n');
+        if let Some(within) = within {
+            answered(page, within, depth + 1);
+        }
+    }
+}
+
+/// What a field is, in a word or two, and the schema of what it contains.
+fn kind_of(schema: &Data) -> (&str, Option<&Data>) {
+    let within = |keyword| schema.get(keyword).and_then(Value::as_object);
+    let is_object = |of: &Data| of.contains_key("properties");
+    let kind = schema.get("type").and_then(Value::as_str);
+    match (kind, within("items"), within("additionalProperties")) {
+        (Some("array"), Some(items), _) if is_object(items) => ("list of objects", Some(items)),
+        (Some("array"), ..) => ("list", None),
+        (Some("object"), _, Some(values)) if is_object(values) => ("map of objects", Some(values)),
+        (Some("object"), _, Some(_)) => ("map", None),
+        (Some("object"), ..) => ("object", Some(schema)),
+        (Some("string"), ..) if schema.get("format") == Some(&"date-time".into()) => {
+            ("timestamp", None)
+        }
+        (kind, ..) => (kind.unwrap_or("any"), None),
+    }
 }
 
 fn show(page: &mut String, method: Method, mount: &str, example: &Example) {

@@ -5,7 +5,8 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{Blueprint, Call, Endpoint, Field, Fields, Lifecycle, Outcome, Path, SecretType};
 use crate::logical::{Data, Error, LeasedSecret, Operation, Response, SpecialPaths};
@@ -30,7 +31,7 @@ pub(super) fn blueprint() -> Blueprint<Notes> {
     let pinned = Path::new("notes/pinned", "pinned-note")
         .on(
             Operation::Read,
-            Endpoint::new("Read the pinned note.", pinned),
+            Endpoint::new("Read the pinned note.", pinned).answers_text("text/plain"),
         )
         .help("The pinned note.", "It is always there.");
     let list = Path::new("notes", "notes")
@@ -81,7 +82,10 @@ fn note() -> Path<Notes> {
     };
     Path::new("notes/:name", "note")
         .parameter("name", "The note's name.")
-        .on(Operation::Read, Endpoint::new("Read a note.", handle))
+        .on(
+            Operation::Read,
+            Endpoint::new("Read a note.", handle).answers::<NoteView>(),
+        )
         .on_write(
             Endpoint::new("Write a note.", handle)
                 .takes(fields())
@@ -115,8 +119,14 @@ async fn handle(notes: Arc<Notes>, call: Call) -> Outcome {
     let operation = call.request.operation;
     notes.does(format!("{operation:?} {name}"));
     let priority = call.fields.integer("priority");
-    let data = json!({ "name": name, "priority": priority });
-    Ok(data.as_object().cloned().map(Response::with_data))
+    Ok(Some(Response::showing(&NoteView { name, priority })?))
+}
+
+#[derive(Serialize, JsonSchema)]
+struct NoteView {
+    name: String,
+    /// How urgent it is.
+    priority: Option<i64>,
 }
 
 async fn pinned(notes: Arc<Notes>, _: Call) -> Outcome {

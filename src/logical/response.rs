@@ -39,16 +39,6 @@ impl Response {
         }
     }
 
-    /// The answer to a list. An empty list has no `keys`; Vault turns that into a 404, as for its own
-    /// engines.
-    pub fn list(names: Vec<String>) -> Self {
-        let mut data = Data::new();
-        if !names.is_empty() {
-            data.insert("keys".to_owned(), names.into());
-        }
-        Self::with_data(data)
-    }
-
     /// An answer that the server passes on as it is, with this content type, instead of wrapping it in
     /// JSON. It cannot carry a secret.
     pub fn raw(content_type: &str, body: &str) -> Self {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use secrecy::SecretString;
+use serde::Serialize;
 
 use super::error::{Bearer, Error, Invalid};
 use super::http::Network;
@@ -86,10 +87,14 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] if this management key does not see such a key.
     pub async fn update_limits(&self, hash: &KeyHash, limits: &Limits) -> Result<Key, Error> {
+        self.patch_key(hash, limits).await
+    }
+
+    async fn patch_key(&self, hash: &KeyHash, body: &impl Serialize) -> Result<Key, Error> {
         let credential = self.transport.management_key();
         let answer = self
             .transport
-            .send(Method::PATCH, &key_path(hash), credential, Some(limits))
+            .send(Method::PATCH, &key_path(hash), credential, Some(body))
             .await?;
         answer.key(hash)
     }
@@ -100,15 +105,24 @@ impl Client {
     /// [`Error::NotFound`] if this management key does not see such a key; [`Error::Unclear`] too for
     /// an answer that does not show the change.
     pub async fn set_disabled(&self, hash: &KeyHash, disabled: bool) -> Result<(), Error> {
-        let credential = self.transport.management_key();
         let body = serde_json::json!({ "disabled": disabled });
-        let path = key_path(hash);
-        let sent = self
-            .transport
-            .send(Method::PATCH, &path, credential, Some(&body));
-        let key = sent.await?.key(hash)?;
+        let key = self.patch_key(hash, &body).await?;
         if key.disabled == disabled {
             Ok(())
+        } else {
+            Err(Error::unclear("its answer does not show the change"))
+        }
+    }
+
+    /// Gives a key another name (`PATCH /keys/{hash}`). Safe to repeat.
+    ///
+    /// # Errors
+    /// As for [`set_disabled`](Self::set_disabled).
+    pub async fn rename(&self, hash: &KeyHash, name: &str) -> Result<Key, Error> {
+        let body = serde_json::json!({ "name": name });
+        let key = self.patch_key(hash, &body).await?;
+        if key.name == name {
+            Ok(key)
         } else {
             Err(Error::unclear("its answer does not show the change"))
         }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::identifiers::{GuardrailId, KeyHash, WorkspaceId};
 use super::lenient::{null_as_default, text, timestamp, workspace_id};
 use super::limits::{LimitReset, Limits, ReportedLimits, Usd};
+use super::quote::redact_keys;
 use super::usage::{Effective, KeyLimit, Usage};
 
 /// A key to create.
@@ -35,7 +36,8 @@ pub struct NewKey {
 pub struct Key {
     /// The identifier of the key.
     pub hash: KeyHash,
-    /// The displayed name.
+    /// The displayed name, which may be anybody's text. To show or to store it, see
+    /// [`shown_name`](Self::shown_name).
     #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
     /// The abbreviated secret, such as `sk-or-v1-0e6...1c96`.
@@ -65,6 +67,18 @@ pub struct Key {
     /// Whom it belongs to, by user id; `None` if nobody, or that is missing or unreadable.
     #[serde(default, deserialize_with = "text")]
     pub creator_user_id: Option<String>,
+}
+
+impl Key {
+    /// Its name without whatever looks like an API key.
+    pub fn shown_name(&self) -> String {
+        redact_keys(&self.name)
+    }
+
+    /// Whether this is its name, or what is shown of it.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.shown_name() == name
+    }
 }
 
 /// A key that was just created. The secret is returned only once. `Debug` does not show it.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::error::Invalid;
@@ -27,7 +28,7 @@ pub struct Limits {
 }
 
 /// An amount of US dollars: finite and not negative. A key with a limit of 0 can spend nothing.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize, JsonSchema)]
 #[serde(try_from = "f64")]
 pub struct Usd(f64);
 
@@ -90,7 +91,7 @@ impl fmt::Display for Usd {
 }
 
 /// When a limit resets, always at 00:00 UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitReset {
     /// Every day.

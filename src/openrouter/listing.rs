@@ -17,6 +17,7 @@ use super::error::Error;
 use super::identifiers::{KeyHash, WorkspaceId};
 use super::keys::Key;
 use super::lenient::null_as_default;
+use super::quote::redact_keys;
 use super::report::Report;
 use pages::{Pages, Progress};
 
@@ -176,6 +177,17 @@ impl ListedKey {
     /// What OpenRouter says of it, for people.
     pub fn report(&self) -> Report {
         Report::of(&self.whole, self.hash.as_ref())
+    }
+
+    /// Its name without whatever looks like an API key.
+    pub fn shown_name(&self) -> String {
+        redact_keys(&self.name)
+    }
+
+    /// Its workspace; `None` if that is missing or not a UUID.
+    pub fn workspace_id(&self) -> Option<WorkspaceId> {
+        let id = self.whole.get("workspace_id")?.as_str()?;
+        WorkspaceId::parse(id).ok()
     }
 
     /// The whole key.

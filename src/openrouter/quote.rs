@@ -40,8 +40,8 @@ fn one_line(text: &str) -> String {
         .join(" ")
 }
 
-/// All of OpenRouter's keys start with `sk-or-`.
-fn redact_keys(text: &str) -> String {
+/// The text without whatever looks like a key. All of OpenRouter's keys start with `sk-or-`.
+pub(super) fn redact_keys(text: &str) -> String {
     let mut parts = text.split("sk-or-");
     let mut redacted = parts.next().unwrap_or_default().to_owned();
     for part in parts {

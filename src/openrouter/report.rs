@@ -4,6 +4,7 @@
 //! listing for people must not: a foreign key with an odd limit still spends.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Number, Value};
 
@@ -12,43 +13,43 @@ use super::quote::Hidden;
 
 /// What OpenRouter says of a key. Texts are one line each, at most 300 characters, with whatever looks
 /// like an API key left out; what is missing or unreadable is `None`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
-    /// The name that people see.
+    /// The key's name at OpenRouter.
     pub name: String,
-    /// The secret with most of it left out.
+    /// The key as OpenRouter shows it, mostly masked.
     pub label: String,
-    /// Whether it has been switched off.
+    /// Whether the key is disabled.
     pub disabled: bool,
-    /// What it may spend, in US dollars; `None` is without limit.
+    /// The spending limit, in US dollars; null if there is none.
     pub limit: Option<Number>,
-    /// What it may still spend, in US dollars.
+    /// What remains of the limit, in US dollars.
     pub limit_remaining: Option<Number>,
-    /// When the spending starts at zero again.
+    /// When the limit starts anew; null if it does not.
     pub limit_reset: Option<String>,
-    /// Whether spending on the account's own provider keys counts as well.
+    /// Whether spending through the account's own provider keys counts.
     pub include_byok_in_limit: bool,
-    /// What it has spent, in US dollars.
+    /// What the key has spent, in US dollars.
     pub usage: Option<Number>,
-    /// The same today.
+    /// What it has spent today.
     pub usage_daily: Option<Number>,
-    /// The same this week.
+    /// What it has spent this week.
     pub usage_weekly: Option<Number>,
-    /// The same this month.
+    /// What it has spent this month.
     pub usage_monthly: Option<Number>,
-    /// What it has spent on the account's own provider keys, in US dollars.
+    /// What it has spent through the account's own provider keys, in US dollars.
     pub byok_usage: Option<Number>,
-    /// When it was created.
+    /// When the key was created.
     pub created_at: Option<Timestamp>,
-    /// When somebody changed it last.
+    /// When the key was last changed.
     pub updated_at: Option<Timestamp>,
-    /// When it was used last.
+    /// When the key was last used.
     pub last_used_at: Option<Timestamp>,
-    /// When it stops working; `None` is never.
+    /// When the key expires; null if it does not.
     pub expires_at: Option<Timestamp>,
-    /// The workspace it belongs to.
+    /// The UUID of the key's workspace.
     pub workspace_id: Option<String>,
-    /// Whom it belongs to in an organization.
+    /// The member of the organization that the key belongs to.
     pub creator_user_id: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use std::fmt;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use expression::InvalidCron;
@@ -27,7 +28,7 @@ use expression::Values;
 ///
 /// If both the day of month and the day of week are restricted, a day that matches either is
 /// enough. A field counts as unrestricted when one of its items is `*`, `?`, `*/1` or `?/1`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cron {
     text: String,

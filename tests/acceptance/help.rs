@@ -173,6 +173,9 @@ async fn a_path_that_does_not_exist_is_not_found() {
 #[tokio::test]
 async fn an_operation_that_a_path_does_not_have_is_not_allowed() {
     let mount = Mount::unconfigured().await;
-    assert_eq!(mount.write("creds/app", json!({})).await.status(), 405);
+    assert_eq!(
+        mount.write("static-creds/app", json!({})).await.status(),
+        405
+    );
     assert_eq!(mount.read("rotate-role/app").await.status(), 405);
 }

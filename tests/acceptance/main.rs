@@ -47,6 +47,8 @@ mod impatience;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod prometheus;

@@ -313,6 +313,43 @@ async fn to_tear_down_and_to_cancel_that_needs_sudo() {
     operator.delete(&path).await.ok();
 }
 
+/// The server protects a path by its letters: the same with a slash at its end is another path to it.
+#[tokio::test]
+async fn what_needs_sudo_needs_it_with_a_slash_at_its_end_too() {
+    let mount = Mount::new().await;
+    mount.role("app", json!({})).await;
+    let hash = mount.openrouter.hashes()[0].clone();
+    mount.write("teardown", json!({})).await.ok();
+    let all = r#"["create", "read", "update", "delete", "list", "patch"]"#;
+    let without = holder(&mount, "*", all).await;
+    let key = |path: &str| format!("{path}/default/{hash}");
+    let protected = [
+        "teardown".to_owned(),
+        "forget-role/app".to_owned(),
+        "forget-connection/default".to_owned(),
+        key("revoke-key"),
+        key("disable-key"),
+    ];
+    for path in protected.map(|path| mount.at(&path)) {
+        for path in [path.clone(), format!("{path}/"), format!("{path}//")] {
+            let replies = [
+                without.read(&path).await,
+                without.delete(&path).await,
+                without.list(&path).await,
+                without.write(&path, json!({})).await,
+                without.patch(&path, json!({})).await,
+            ];
+            for reply in replies {
+                let (request, status) = (reply.request(), reply.status());
+                assert!((400..500).contains(&status), "{request}: {status}");
+            }
+        }
+    }
+    assert_eq!(mount.read("teardown").await.ok().text("state"), "finished");
+    mount.read("roles/app").await.ok();
+    mount.read("config").await.ok();
+}
+
 #[tokio::test]
 async fn an_auditor_reads_everything_and_no_secret() {
     let mount = Mount::new().await;

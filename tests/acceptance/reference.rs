@@ -12,9 +12,7 @@ use crate::harness::{Mount, Reply};
 #[tokio::test]
 async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
     let mount = Mount::unconfigured().await;
-    let shown: Vec<Value> =
-        serde_json::from_str(&fs::read_to_string(file()).expect("the examples"))
-            .expect("a list of examples");
+    let shown = examples();
     assert!(shown.len() > 20, "{} examples", shown.len());
     let by_hand = NewKey::named("Made in the dashboard");
     let by_hand = mount.openrouter.account().create_key(by_hand).hash;
@@ -44,9 +42,15 @@ async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
     }
 }
 
+/// The sample requests, each with its recorded answer, in the order in which they are sent.
+pub(crate) fn examples() -> Vec<Value> {
+    let examples = fs::read_to_string(file()).expect("the examples");
+    serde_json::from_str(&examples).expect("a list of examples")
+}
+
 /// Sends an example to this mount, with the connection leading to its own OpenRouter. `$KEY_HASH` in it is
 /// the key that somebody has made by hand.
-async fn send(mount: &Mount, example: &Value, by_hand: &str) -> Reply {
+pub(crate) async fn send(mount: &Mount, example: &Value, by_hand: &str) -> Reply {
     let at = example["at"].as_str().expect("where it goes");
     let at = &at.replace("$KEY_HASH", by_hand);
     let mut fields = example["fields"].as_object().cloned().unwrap_or_default();

@@ -33,19 +33,18 @@ async fn an_operation_that_a_path_does_not_have_is_unsupported() {
     let openrouter = openrouter().await;
     let (_vault, mount) = with_role(&openrouter).await;
     let table = [
-        ("create", "creds/app"),
-        ("update", "creds/app"),
+        ("create", "static-creds/app"),
+        ("update", "static-creds/app"),
         ("list", "creds/app"),
         ("read", "rotate-role/app"),
         ("delete", "static-creds/app"),
-        ("read", "roles/"),
         ("read", "roles"),
         ("header", "creds/app"),
         ("alias-lookahead", "creds/app"),
         ("resolve-role", "roles/app"),
         ("rotate", "roles/app"),
         ("recover", "roles/app"),
-        ("scan", "roles/"),
+        ("scan", "roles"),
         ("READ", "roles/app"),
         ("", "roles/app"),
     ];

@@ -357,3 +357,25 @@ async fn a_role_that_the_connection_does_not_allow_adopts_nothing_and_asks_nothi
     let asked = world.openrouter.requests().all();
     assert!(asked.is_empty(), "{asked:?}");
 }
+
+/// By its mark the other mount would take it for one that it has lost, and end it.
+#[tokio::test]
+async fn a_key_that_is_taken_from_another_mount_loses_its_mark_before_it_is_adopted() {
+    let world = World::connected().await;
+    let account = world.openrouter.account();
+    let marked = "app 2026-11-20 vault-0123456789abcdef0123456789abcdef";
+    let key = account.create_key(NewKey::named(marked));
+    let force = json!({"force": true});
+    let refused = Fault::ResetBeforeEffect.on("PATCH", "/keys/*").forever();
+    world.openrouter.faults().add(refused);
+    let refusal = adopt(&world, key.secret(), force.clone()).await;
+    let refusal = refusal.unwrap_err();
+    assert!(refusal.contains("the other mount's mark"), "{refusal}");
+    assert!(world.role("app").await.is_none());
+    world.openrouter.faults().clear();
+    adopt(&world, key.secret(), force).await.unwrap();
+    let unmarked = "app 2026-11-20";
+    assert_eq!(account.key(&key.hash).unwrap().name, unmarked);
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["current_key"]["name"], unmarked);
+}

@@ -5,7 +5,9 @@ mod cut_off;
 mod ending;
 mod inventory;
 mod lookup;
+mod meanwhile;
 mod multitude;
+mod names;
 mod rotate_all;
 mod status;
 mod teardown;
@@ -105,4 +107,10 @@ async fn with_keys() -> (World, BTreeMap<&'static str, String>) {
         ("unmanaged", world.by_hand("somebody's")),
     ]);
     (world, keys)
+}
+
+/// The default connection is compared with OpenRouter every minute from now on.
+async fn every_minute(world: &World) {
+    let body = json!({"reconcile_interval": 60});
+    world.write("config", body).await.unwrap();
 }

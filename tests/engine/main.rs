@@ -18,9 +18,15 @@ mod budget;
 #[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
+mod budget_keys;
+#[cfg(test)]
 mod budget_leases;
 #[cfg(test)]
 mod budget_leases_ends;
+#[cfg(test)]
+mod budget_spending;
+#[cfg(test)]
+mod budget_windows;
 #[cfg(test)]
 mod cached;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 
 use crate::custody::metric;
-use crate::harness::{ROLE, ROTATE, World};
+use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// In seconds: the default interval.
 const HOUR: i64 = 3_600;
@@ -404,4 +404,30 @@ async fn the_interval_is_at_least_a_minute_or_none() {
         .unwrap();
     let read = world.read("config").await.unwrap().unwrap();
     assert_eq!(read.data["reconcile_interval"], 60);
+}
+
+/// A workspace that nobody needs any more was deleted at OpenRouter.
+#[tokio::test]
+async fn one_place_that_cannot_be_listed_keeps_no_other_from_being_compared() {
+    let world = World::with_role().await;
+    let account = world.openrouter.account();
+    let workspace = account.add_workspace();
+    let body = json!({"credential_type": "dynamic", "ttl": 300, "max_ttl": 3600,
+        "workspace_id": workspace});
+    world.write(CI, body).await.unwrap();
+    world
+        .write(ROLE, json!({"rotation_period": "30d"}))
+        .await
+        .unwrap();
+    account.delete_workspace(&workspace).unwrap();
+    world.pass(2 * 3_600).await;
+    let current = current(&world).await;
+    account.set_disabled(&current, true).unwrap();
+    world.pass(24 * 3_600).await;
+    let role = world.role("app").await.unwrap();
+    assert!(
+        role["drift"].to_string().contains("current_key_disabled"),
+        "a day later: {}",
+        role["drift"]
+    );
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::openrouter::KeyHash;
 
 /// In which way a key is not as it should be, or was not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Drift {
     /// The current key was deleted.
@@ -64,15 +65,15 @@ impl Drift {
 }
 
 /// A drift that was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Noted {
-    /// When.
+    /// When the drift was found.
     pub found_at: Timestamp,
-    /// Which.
+    /// The kind of drift.
     pub drift: Drift,
-    /// Of which key.
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     pub key_hash: KeyHash,
-    /// In words, with what was done about it.
+    /// What was found and what was done about it, in one sentence.
     pub message: String,
 }
 
@@ -118,6 +119,27 @@ impl Board {
         let posted = self.posted();
         let notes = posted.notes.get(role).into_iter().flatten();
         notes.cloned().collect()
+    }
+
+    /// The newest findings of all roles, oldest first, up to so many, and how many there are.
+    pub fn newest(&self, most: usize) -> (Vec<(RoleName, Noted)>, usize) {
+        let posted = self.posted();
+        let notes = posted.notes.iter();
+        let mut all: Vec<_> = notes
+            .flat_map(|(role, notes)| notes.iter().map(move |noted| (role, noted)))
+            .collect();
+        all.sort_by_key(|(_, noted)| noted.found_at);
+        let count = all.len();
+        let newest = all.split_off(count.saturating_sub(most));
+        let owned = |(role, noted): (&RoleName, &Noted)| (role.clone(), noted.clone());
+        (newest.into_iter().map(owned).collect(), count)
+    }
+
+    /// Whether a drift was said with these details, and still holds.
+    pub fn is_known(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
+        let posted = self.posted();
+        let said = posted.standing.get(&(hash.clone(), drift));
+        said.is_some_and(|said| said == details)
     }
 
     /// Whether a drift that nothing is done about was not said yet with these details.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::room::Room;
@@ -34,15 +35,15 @@ pub struct LeasedKey {
 }
 
 /// Who asked for the key of a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requester {
     /// The display name of the token.
     pub display_name: String,
-    /// Its identity entity; empty when there is none.
+    /// The identity entity of the token; empty if there is none.
     pub entity_id: String,
-    /// The request, by the id under which the server's audit log has it.
+    /// The id of the request, by which the server's audit log has it.
     pub request_id: String,
-    /// When.
+    /// When the key was requested.
     pub at: Timestamp,
 }
 
@@ -397,15 +398,11 @@ impl LeaseGuard {
         storage: &dyn Storage,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let (log, id) = (&self.leases.log, self.nonce.as_str());
-        let Some(written) = log.entry(id) else {
-            return Ok(());
-        };
-        let ended = Record {
+        let ended = |record| Record {
             ended: Some(now),
-            ..written.data
+            ..record
         };
-        log.overwrite(storage, id, ended, written.at).await
+        self.rewrite(storage, ended).await
     }
 
     /// Brings the end of a lease forward of which nobody has heard.
@@ -417,15 +414,8 @@ impl LeaseGuard {
         storage: &dyn Storage,
         until: Timestamp,
     ) -> Result<(), StorageError> {
-        let (log, id) = (&self.leases.log, self.nonce.as_str());
-        let Some(written) = log.entry(id) else {
-            return Ok(());
-        };
-        let ended = Record {
-            until,
-            ..written.data
-        };
-        log.overwrite(storage, id, ended, written.at).await
+        let ended = |record| Record { until, ..record };
+        self.rewrite(storage, ended).await
     }
 
     /// Strikes the record out: the key is gone.

@@ -10,6 +10,7 @@
 //! - [`passes`]: comparisons with OpenRouter that are not over.
 //! - [`board`]: what the comparisons with OpenRouter have found.
 //! - [`runs`]: jobs that take longer than a request may; [`run`] is what is stored of one.
+//! - [`unsure`]: entries that may differ from what is read of them.
 //!
 //! Nothing can be asked of intents and leases before those of earlier processes are among them: they
 //! are reached through [`Books::open`] alone.
@@ -24,6 +25,7 @@ mod room;
 mod roster;
 mod run;
 mod runs;
+mod unsure;
 
 use std::sync::Arc;
 
@@ -37,9 +39,10 @@ pub use looks::{Finding, Listing, OUTLIVED};
 pub use passes::{BegunPass, Passes};
 pub use register::{Expectations, Expected, Owner, Part, Register};
 pub use room::{Reservation, Wanted};
-pub use roster::{Condition, Overdue, Roster, Summary};
+pub use roster::{Condition, MOST_NAMED, Overdue, Roster, Summary};
 pub use run::{Named, Outcome, Run, Work};
 pub use runs::{Runs, TornDown, while_torn_down};
+pub use unsure::Unsure;
 
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};

@@ -19,6 +19,8 @@ pub struct Passes {
 pub struct BegunPass {
     /// When.
     pub at: Timestamp,
+    /// When all places were last to be compared.
+    pub all_at: Timestamp,
     /// Where nothing was compared yet.
     pub left: BTreeSet<Place>,
     /// Whether another copy of this storage was seen.

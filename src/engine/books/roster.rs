@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
+use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::{Health, RotatingRole, SupersededKey};
 use crate::logical::StorageError;
 
@@ -121,7 +122,7 @@ impl Roster {
     pub fn note(&self, name: &RoleName, read: &Result<Option<Role>, Error>, now: Timestamp) {
         match read {
             Ok(Some(Role::Rotating(role))) => self.note_rotating(name, role, now),
-            Ok(Some(Role::Dynamic(_))) => self.note_dynamic(name),
+            Ok(Some(Role::Dynamic(role))) => self.note_dynamic(name, role),
             Ok(None) => self.rolls().remove(name),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 let seen = Seen {
@@ -163,8 +164,12 @@ impl Roster {
     }
 
     /// The same for a dynamic role.
-    pub fn note_dynamic(&self, name: &RoleName) {
-        self.rolls().set(name, plain(Condition::Dynamic));
+    pub fn note_dynamic(&self, name: &RoleName, role: &DynamicRole) {
+        let seen = Seen {
+            troubles: troubles(role).into_iter().collect(),
+            ..plain(Condition::Dynamic)
+        };
+        self.rolls().set(name, seen);
     }
 
     /// The role is gone.
@@ -216,6 +221,15 @@ impl Roster {
     fn rolls(&self) -> MutexGuard<'_, Rolls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a person should know of a dynamic role.
+fn troubles(role: &DynamicRole) -> Option<String> {
+    let failure = role.guardrail_failure.as_ref()?;
+    Some(format!(
+        "keys under leases are not held to the role's guardrail yet: {}",
+        failure.message
+    ))
 }
 
 fn plain(condition: Condition) -> Seen {
@@ -332,7 +346,7 @@ mod tests {
         for _ in 0..2 {
             roster.note_rotating(&name(1), &rotated, at(10));
         }
-        roster.note_dynamic(&name(2));
+        roster.rolls().set(&name(2), plain(Condition::Dynamic));
         let summary = roster.summary(at(20));
         assert_eq!((summary.current_keys, summary.superseded_keys), (1, 1));
         assert_eq!(summary.by_condition[&Condition::Well], 1);

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::run::{Outcome, Run};
+use super::unsure::Unsure;
 use crate::engine::error::Error;
 use crate::engine::names::{RUNS, RunId};
 use crate::engine::stored;
@@ -28,6 +29,7 @@ pub struct Runs {
     /// One task that goes on with a run at a time.
     workers: Locks,
     changed: Notify,
+    unsure: Unsure<RunId>,
 }
 
 /// The mount is being torn down, as was found by a node in office. So no key of the mount is anybody's.
@@ -59,6 +61,7 @@ impl Runs {
     /// Forgets everything: another node goes on with it now.
     pub(super) fn forget(&self) {
         self.known().clear();
+        self.unsure.clear();
         self.changed.notify_waiters();
     }
 
@@ -72,7 +75,8 @@ impl Runs {
         self.workers.try_lock(&id.key())
     }
 
-    /// Reads a run: one storage call. Under its [lock](Self::lock).
+    /// Reads a run: one storage call. Under its [lock](Self::lock). Where a store that has failed by its answer
+    /// may have overtaken a later one, it is known and not read.
     ///
     /// # Errors
     /// Storage's own.
@@ -81,6 +85,12 @@ impl Runs {
         storage: &dyn Storage,
         id: &RunId,
     ) -> Result<Option<Run>, StorageError> {
+        let doubt = self.unsure.of(id);
+        if doubt.is_some_and(|doubt| doubt.is_overwritten)
+            && let Some(run) = self.get(id)
+        {
+            return Ok(Some(run));
+        }
         let read = stored::load::<Run>(storage, &id.key()).await?;
         let Some(mut run) = read else {
             self.known().remove(id);
@@ -108,11 +118,49 @@ impl Runs {
         storage: &dyn Storage,
         id: &RunId,
         run: Run,
+        now: Timestamp,
     ) -> Result<(), StorageError> {
-        stored::store::<Run>(storage, &id.key(), &run).await?;
+        self.put(storage, id, &run, now).await?;
         self.known().insert(id.clone(), run);
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    async fn put(
+        &self,
+        storage: &dyn Storage,
+        id: &RunId,
+        run: &Run,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let before = self.unsure.store_begins(id, now);
+        stored::store::<Run>(storage, &id.key(), run).await?;
+        self.unsure.store_succeeded(id, now, before);
+        Ok(())
+    }
+
+    /// Where a store of a run that is over by now has failed by its answer: writes the run again when that store can
+    /// take effect no more. Returns when that is; `None` when nothing is in doubt. No storage call where no store has
+    /// failed.
+    ///
+    /// # Errors
+    /// Storage's own: it is to be tried again.
+    pub async fn confirm(
+        &self,
+        storage: &dyn Storage,
+        id: &RunId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StorageError> {
+        let _held = self.lock(id).await;
+        let over = self.get(id).filter(|run| !run.is_going_on());
+        let (Some(doubt), Some(run)) = (self.unsure.of(id), over) else {
+            return Ok(None);
+        };
+        if now < doubt.certain_at() {
+            return Ok(Some(doubt.certain_at()));
+        }
+        self.put(storage, id, &run, now).await?;
+        Ok(None)
     }
 
     /// A run as it is known.
@@ -171,6 +219,7 @@ impl Runs {
         &self,
         storage: &dyn Storage,
         began: Timestamp,
+        now: Timestamp,
     ) -> Result<Option<TornDown>, StorageError> {
         let id = RunId::Teardown;
         let _held = self.lock(&id).await;
@@ -182,7 +231,7 @@ impl Runs {
             outcome: Outcome::default(),
             ..run
         };
-        stored::store::<Run>(storage, &id.key(), &as_ordered).await?;
+        self.put(storage, &id, &as_ordered, now).await?;
         Ok(Some(TornDown { since: began }))
     }
 
@@ -216,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_teardown_is_in_force_from_its_order_to_its_cancellation_whether_it_is_over_or_not() {
         let (runs, storage) = (Runs::default(), MemoryStorage::default());
-        let store = |run| runs.store(&storage, &RunId::Teardown, run);
+        let store = |run| runs.store(&storage, &RunId::Teardown, run, at(5));
         assert_eq!(runs.torn_down_since(), None);
         store(teardown(5)).await.unwrap();
         assert_eq!(runs.torn_down_since(), Some(at(5)));
@@ -240,7 +289,7 @@ mod tests {
         let run = teardown(5);
         let first = Runs::default();
         first
-            .store(&storage, &RunId::Teardown, run.clone())
+            .store(&storage, &RunId::Teardown, run.clone(), at(5))
             .await
             .unwrap();
         let second = Runs::default();
@@ -256,20 +305,20 @@ mod tests {
     async fn only_the_teardown_that_is_in_force_can_be_proved() {
         let (runs, storage) = (Runs::default(), MemoryStorage::default());
         let id = RunId::Teardown;
-        runs.store(&storage, &id, teardown(5)).await.unwrap();
+        runs.store(&storage, &id, teardown(5), at(5)).await.unwrap();
         let progress = Outcome {
             done: 3,
             ..Outcome::default()
         };
         runs.note(&id, at(5), progress.clone());
         assert!(
-            runs.prove_torn_down(&storage, at(4))
+            runs.prove_torn_down(&storage, at(4), at(6))
                 .await
                 .unwrap()
                 .is_none()
         );
         assert!(
-            runs.prove_torn_down(&storage, at(5))
+            runs.prove_torn_down(&storage, at(5), at(6))
                 .await
                 .unwrap()
                 .is_some()

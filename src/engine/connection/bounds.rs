@@ -1,5 +1,5 @@
-//! What a connection lets its roles do, whoever may write those: who may use it, and what their keys may
-//! spend and how long they may live.
+//! The bounds that a connection sets for its roles, whoever may write those: which roles may use it, what
+//! their keys may spend, and how long the keys may live.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,14 +7,14 @@ use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::openrouter::Usd;
 
-/// The bounds of a connection. Without any it binds nobody.
+/// The bounds of a connection. By default there are none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// The names of the roles that may use it, in which `*` stands for any text.
+    /// The names of the roles that may use it, with `*` for any text.
     pub allowed_roles: Vec<String>,
-    /// The most that a key may spend; `None` is any amount, and no limit.
+    /// The highest limit of a key; `None` allows any limit, or none.
     pub max_limit: Option<Usd>,
-    /// How long a key may live, in seconds; `None` is for ever.
+    /// The longest lifetime of a key, in seconds; `None` allows any.
     pub max_key_lifetime: Option<u64>,
 }
 
@@ -29,12 +29,12 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// Whether they bind nobody.
+    /// Whether there are no bounds.
     pub fn are_open(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Checks a role of this name whose keys have this limit and live so many seconds.
+    /// Checks a role with this name whose keys have this limit and live this many seconds.
     ///
     /// # Errors
     /// [`Error::Invalid`], with what is beyond them.
@@ -63,10 +63,10 @@ impl Bounds {
         )))
     }
 
-    /// Checks that the role may use the connection at all.
+    /// Checks that the role may use the connection.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with the roles that may.
+    /// [`Error::Invalid`], with the roles that may use it.
     pub fn allow(&self, connection: &ConnectionName, role: &RoleName) -> Result<(), Error> {
         let (connection, role) = (connection.to_string(), role.to_string());
         if self.allowed_roles.iter().any(|one| matches(one, &role)) {
@@ -78,7 +78,7 @@ impl Bounds {
         )))
     }
 
-    /// Checks what can be beyond them when a key is made. How long it lives is cut short then.
+    /// Checks what can exceed the bounds when a key is made, except the lifetime, which is shortened.
     ///
     /// # Errors
     /// [`Error::Invalid`], with what is beyond them.
@@ -105,7 +105,7 @@ impl Bounds {
     }
 }
 
-/// Whether a name fits a pattern in which every `*` stands for any text.
+/// Whether a name matches a pattern with `*` for any text.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((begin, rest)) = pattern.split_once('*') else {
         return pattern == name;

@@ -16,34 +16,34 @@ use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Settings, Workspace};
 /// A connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connection {
-    /// The key that manages keys. Never leaves the engine.
+    /// The management key. It is sent only to OpenRouter.
     #[serde(serialize_with = "stored::exposed")]
     pub management_key: SecretString,
-    /// Where the API is.
+    /// The address of the API.
     pub api_url: ApiUrl,
-    /// The operator's words.
+    /// The operator's description.
     pub description: String,
     /// The time limit of one request, in seconds.
     pub request_timeout: u64,
-    /// Roots to trust besides the system's.
+    /// Trusted certificates in addition to the system's.
     pub ca_certificate: Option<CaBundle>,
-    /// The proxy to go through.
+    /// The proxy.
     pub proxy_url: Option<ProxyUrl>,
-    /// What OpenRouter said of the management key when it was proved; `None` if it never was.
+    /// What OpenRouter said about the management key when it was verified; `None` if it was not.
     pub proof: Option<Proof>,
-    /// Which address `api_url`, `proxy_url` and `ca_certificate` are, and whose keys may be sent there.
+    /// Identifies the address that `api_url`, `proxy_url` and `ca_certificate` form, and says which keys may
+    /// be sent there.
     #[serde(default)]
     pub address: Address,
-    /// How often what is managed is compared with what is at OpenRouter, in seconds; 0 is only when
-    /// the work begins.
+    /// The time between two comparisons with OpenRouter, in seconds; 0 compares only when the work begins.
     #[serde(default = "every_hour", skip_serializing_if = "is_every_hour")]
     pub reconcile_interval: u64,
-    /// What binds the roles that use it.
+    /// The bounds of the roles that use it.
     #[serde(default, skip_serializing_if = "Bounds::are_open")]
     pub bounds: Bounds,
 }
 
-/// The interval of a connection that was not told another.
+/// The default interval.
 pub(super) fn every_hour() -> u64 {
     60 * 60
 }
@@ -52,22 +52,22 @@ fn is_every_hour(seconds: &u64) -> bool {
     *seconds == every_hour()
 }
 
-/// What OpenRouter said of a management key.
+/// What OpenRouter said about a management key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// The key with most of it left out.
+    /// The key, mostly masked.
     pub label: String,
-    /// When it stops working; `None` is never.
+    /// When it expires; `None` is never.
     pub expires_at: Option<Timestamp>,
     /// When OpenRouter said so.
     pub verified_at: Timestamp,
-    /// The workspaces that the key saw then; `None` if they could not be listed.
+    /// The workspaces that the key could see then; `None` if they could not be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspaces: Option<Vec<Workspace>>,
 }
 
 impl Connection {
-    /// What an API client is made from.
+    /// The settings of an API client.
     pub fn settings(&self) -> Settings {
         Settings {
             api_url: self.api_url.clone(),
@@ -94,7 +94,7 @@ impl Connection {
         Ok(stored::store::<Self>(storage, &name.key(), self).await?)
     }
 
-    /// Whether requests go the same way with both.
+    /// Whether both have the same address.
     pub fn has_address_of(&self, other: &Self) -> bool {
         self.api_url == other.api_url
             && self.ca_certificate == other.ca_certificate

@@ -8,7 +8,7 @@ use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
 use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Usd};
 
-/// What a write takes.
+/// The fields of a write.
 pub const WRITE: &[Field] = &[
     Field::secret(
         "management_key",
@@ -76,7 +76,7 @@ pub const WRITE: &[Field] = &[
     .default("false"),
 ];
 
-/// The connection that a write makes of `before`: what it does not name stays.
+/// The connection after a write to `before`. Fields that the write does not name stay the same.
 pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
     let management_key = match (fields.secret("management_key"), before) {
         (Some(key), _) if key.expose_secret().is_empty() => return Err(no_key()),
@@ -85,7 +85,7 @@ pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection,
         (None, None) => return Err(no_key()),
     };
     let request_timeout = match (fields.seconds("request_timeout"), before) {
-        // A minute at most: a rotation makes at least two requests, and Vault's clients give up on a
+        // At most a minute: a rotation makes at least two requests, and Vault's clients give up on a
         // request after 60 seconds by default, Vault itself after 90.
         (Some(seconds), _) if !(1..=60).contains(&seconds) => {
             return Err(Error::invalid(
@@ -171,7 +171,7 @@ fn bounds(before: Option<&Bounds>, fields: &Fields) -> Result<Bounds, Error> {
     })
 }
 
-/// What can be part of a role's name, and `*`.
+/// The characters of role names, and `*`.
 fn allowed_roles(names: &[String]) -> Result<Vec<String>, Error> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_-.*".contains(c);
     match names.iter().find(|name| !name.chars().all(fits)) {

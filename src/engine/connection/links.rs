@@ -1,7 +1,7 @@
-//! The live side of connections: an API client for each, kept while its entry stays the same, and
-//! who is making something through it.
+//! The clients of connections: an API client for each, kept until its entry changes, and a count of the
+//! operations that are creating something through it.
 //!
-//! How many requests there are at a time is in [`turns`](super::turns).
+//! The limits on concurrent requests are in [`turns`](super::turns).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::openrouter::{Client, Network};
 pub struct Links {
     network: Arc<dyn Network>,
     meter: Meter,
-    // Plain mutexes: none is ever held across an await.
+    // Plain mutexes: they are never held across an await.
     known: Mutex<HashMap<ConnectionName, Known>>,
     turns: Mutex<HashMap<ConnectionName, Turns>>,
     uses: Arc<Mutex<HashMap<ConnectionName, Uses>>>,
@@ -31,7 +31,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// No links yet; requests will go over this network, and be counted.
+    /// No links yet. Requests will use this network, and be counted.
     pub fn new(network: Arc<dyn Network>, meters: Arc<Meters>, clock: Arc<dyn Clock>) -> Self {
         Self {
             network,
@@ -44,12 +44,12 @@ impl Links {
         }
     }
 
-    /// The link of a connection. Reads its entry when no client is at hand.
+    /// The link of a connection. Reads its entry if there is no client yet.
     ///
     /// # Errors
-    /// [`Error::Missing`] when there is no such connection, with the path to write.
+    /// [`Error::Missing`] if there is no such connection, with the path to write.
     pub async fn open(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<Link, Error> {
-        // One loader at a time, or a slow one could bring back a client that was just dropped.
+        // One at a time, or a slow load could bring back a client that was just dropped.
         let _loading = self.loading.lock(&name.key()).await;
         let known = lock(&self.known).get(name).cloned();
         let known = match known {
@@ -74,10 +74,10 @@ impl Links {
         Ok(self.through(name, known))
     }
 
-    /// A link with settings that are not stored yet, under the same limits.
+    /// A link with settings that are not stored yet, with the same limits on concurrent requests.
     ///
     /// # Errors
-    /// When no client can be made from them.
+    /// If no client can be created from the settings.
     pub fn trial(&self, name: &ConnectionName, connection: &Connection) -> Result<Link, Error> {
         let client = Client::new(&connection.settings(), &self.metered(None))?;
         let known = Known {
@@ -89,16 +89,16 @@ impl Links {
         Ok(self.through(name, known))
     }
 
-    /// The entry has changed, or is gone. Requests under way end with the old client.
+    /// Drops the client of an entry that has changed or is gone. Requests in flight finish with it.
     pub async fn forget(&self, name: &ConnectionName) {
         let _loading = self.loading.lock(&name.key()).await;
         lock(&self.known).remove(name);
     }
 
-    /// Keeps the connection from being deleted while something is made that needs it.
+    /// Prevents the deletion of the connection while something that needs it is being created.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is being deleted.
+    /// [`Error::Conflict`] if it is being deleted.
     pub fn use_for_making(&self, name: &ConnectionName) -> Result<InUse, Error> {
         let mut uses = lock(&self.uses);
         let at_it = uses.entry(name.clone()).or_default();
@@ -112,10 +112,10 @@ impl Links {
         Ok(InUse(self.handle(name)))
     }
 
-    /// Keeps everybody from making something that needs the connection, so that it can be deleted.
+    /// Prevents the creation of anything that needs the connection, so that it can be deleted.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when somebody is.
+    /// [`Error::Conflict`] if something is being created.
     pub fn close(&self, name: &ConnectionName) -> Result<Closed, Error> {
         let mut uses = lock(&self.uses);
         let at_it = uses.entry(name.clone()).or_default();
@@ -131,7 +131,7 @@ impl Links {
         Ok(Closed(self.handle(name)))
     }
 
-    /// When a connection worked last, and when it did not, since this process knows it.
+    /// When a connection last succeeded and failed in this process.
     pub fn heartbeats(&self, name: &ConnectionName) -> Heartbeats {
         let pulses = lock(&self.pulses);
         pulses
@@ -162,7 +162,7 @@ impl Links {
     }
 }
 
-/// What is at hand of a connection.
+/// The shared state of a connection.
 #[derive(Clone)]
 struct Known {
     client: Client,
@@ -179,44 +179,43 @@ pub struct Link {
 }
 
 impl Link {
-    /// The client, for one request: wait for a turn, and give it back by dropping the result.
+    /// The client, for one request. Waits for a turn, which ends when the result is dropped.
     pub async fn client(&self, urgency: Urgency) -> Turn {
         self.turns.turn(&self.known.client, urgency).await
     }
 
-    /// Room for one more key in the making; see [`Making`].
+    /// Waits until one more key may be created; see [`Making`].
     pub async fn making(&self, urgency: Urgency) -> Making {
         self.turns.making(urgency).await
     }
 
-    /// Where its requests go.
+    /// The address of its requests.
     pub fn address(&self) -> &Address {
         &self.known.address
     }
 
-    /// How often what is managed through it is compared with what is at OpenRouter, in seconds; 0 is
-    /// only when the work begins.
+    /// The time between two comparisons with OpenRouter, in seconds; 0 compares only when the work begins.
     pub fn reconcile_interval(&self) -> u64 {
         self.known.reconcile_interval
     }
 
-    /// What binds the roles that use the connection.
+    /// The bounds of the roles that use the connection.
     pub fn bounds(&self) -> &Bounds {
         &self.known.bounds
     }
 }
 
-/// Who is making something through a connection, and whether anybody may.
+/// How many operations are creating something through a connection, and whether that is allowed.
 #[derive(Default)]
 struct Uses {
     makers: usize,
     closed: bool,
 }
 
-/// The connection is not deleted while this lives; see [`Links::use_for_making`].
+/// While this exists the connection cannot be deleted; see [`Links::use_for_making`].
 pub struct InUse(Handle);
 
-/// Nothing is made through the connection while this lives; see [`Links::close`].
+/// While this exists nothing can be created through the connection; see [`Links::close`].
 pub struct Closed(Handle);
 
 struct Handle {
@@ -248,7 +247,7 @@ impl Drop for Closed {
     }
 }
 
-/// What to do about a connection that is not there.
+/// The error for a connection that does not exist.
 pub fn missing(name: &ConnectionName) -> Error {
     let path = if *name == ConnectionName::default() {
         "config".to_owned()

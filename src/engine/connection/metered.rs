@@ -1,5 +1,5 @@
-//! The way to OpenRouter, with a meter on it: how many requests there are, what comes of them, how long
-//! they take; and of each connection when it worked last, and what went wrong last.
+//! A metered network: it counts requests to OpenRouter with their outcomes and durations, and keeps for each
+//! connection when it last succeeded and how it last failed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,23 +11,23 @@ use crate::engine::clock::Clock;
 use crate::engine::meters::Meters;
 use crate::openrouter::{Failure, Http, HttpAnswer, HttpRequest, Invalid, Network, Settings};
 
-/// Who counts, and by what time.
+/// The counters and the clock.
 #[derive(Clone)]
 pub(super) struct Meter {
     pub(super) meters: Arc<Meters>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// How a connection is doing.
+/// The health of a connection.
 #[derive(Default)]
 pub(super) struct Pulse(Mutex<Heartbeats>);
 
-/// When a connection worked last, and when it did not.
+/// When a connection last succeeded and failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeats {
-    /// When OpenRouter last did as it was asked, or said why not.
+    /// When OpenRouter last gave a proper answer, including a refusal.
     pub last_success: Option<Timestamp>,
-    /// When it last failed, and in which way.
+    /// When it last failed, and how.
     pub last_error: Option<(Timestamp, &'static str)>,
 }
 
@@ -48,11 +48,11 @@ impl Pulse {
     }
 }
 
-/// A network with a meter on it.
+/// A metered network.
 pub(super) struct Metered<'a> {
     pub(super) network: &'a dyn Network,
     pub(super) meter: Meter,
-    /// Of a connection whose settings are stored.
+    /// Present for a connection whose settings are stored.
     pub(super) pulse: Option<Arc<Pulse>>,
 }
 
@@ -79,7 +79,7 @@ impl Http for MeteredHttp {
         let begun = self.meter.clock.now();
         let answer = self.http.send(request, largest_body).await;
         let now = self.meter.clock.now();
-        // Zero where the clock was set back.
+        // Zero if the clock was set back.
         let took = Duration::try_from(now.duration_since(begun)).unwrap_or_default();
         let outcome = Outcome::of(&answer);
         self.meter.meters.requested(method, outcome.name(), took);
@@ -97,7 +97,7 @@ fn method(name: &str) -> &'static str {
         .unwrap_or("other")
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Success,
@@ -139,7 +139,7 @@ impl Outcome {
         }
     }
 
-    /// What is wrong with the connection, if something is. That a key does not exist, say, is an answer.
+    /// The fault of the connection, if there is one. That a key does not exist, for example, is none.
     fn trouble(self) -> Option<&'static str> {
         match self {
             Self::Success | Self::Refused => None,

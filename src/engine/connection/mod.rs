@@ -1,5 +1,5 @@
-//! Connections: the OpenRouter management keys that the engine works with, as they are stored, as
-//! they are written, and as they are used.
+//! Connections: OpenRouter management keys and how to reach the API with them. How they are stored, written
+//! and used.
 
 mod bounds;
 mod entry;

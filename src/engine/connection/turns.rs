@@ -1,8 +1,7 @@
-//! How many requests OpenRouter sees of a connection at a time, and how many of its keys are in the
-//! making: eight and sixteen.
+//! The limits of a connection: eight concurrent requests, and sixteen keys that are being created.
 //!
-//! Where all eight hang, revocations and emergencies would wait behind them for as long as a request
-//! may take. Each of the two has one place more, which nobody else takes.
+//! If all eight requests hang, revocations and emergencies would have to wait until they time out. Each of
+//! the two therefore has one additional place of its own.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,18 +10,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::openrouter::Client;
 
-/// What a request is for, by who it must not wait behind.
+/// The urgency of a request: which others it must not wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
     /// Everything else.
     Ordinary,
-    /// A key must die.
+    /// A key has to be revoked.
     Revocation,
-    /// A person is getting rid of a key that somebody has who should not.
+    /// A person revokes a key that has leaked.
     Emergency,
 }
 
-/// What all requests of a connection share.
+/// Shared by all requests of a connection.
 #[derive(Clone)]
 pub(super) struct Turns {
     requests: Arc<Semaphore>,
@@ -45,7 +44,7 @@ impl Default for Turns {
 
 impl Turns {
     pub(super) async fn turn(&self, client: &Client, urgency: Urgency) -> Turn {
-        // In this order, so that a place of one's own is taken only where there is no other.
+        // In this order, so that the reserved place is used only if no other is free.
         let permit = match urgency {
             Urgency::Ordinary => acquire(&self.requests).await,
             Urgency::Revocation => tokio::select! {
@@ -74,17 +73,17 @@ impl Turns {
     }
 }
 
-/// A key may be made now: taken before the order, given back by dropping it once the key is in
-/// service, or given up.
+/// The right to create a key. It is taken before the order, and dropped once the key is in service or given
+/// up.
 ///
-/// Where a thousand roles are due at once they are thus rotated one after the other, not all ordered
-/// and then all proved: a crash leaves a few keys that nobody knows, not a thousand, and a revocation
-/// does not wait behind a thousand orders. An emergency does not wait for room.
+/// If a thousand roles are due at once, they are therefore rotated one after the other, and not all ordered
+/// first and then all verified. A crash leaves a few unknown keys behind instead of a thousand, and a
+/// revocation does not wait for a thousand orders. An emergency does not wait for this right.
 pub struct Making {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// A client that may make a request now.
+/// A client with the right to one request.
 pub struct Turn {
     client: Client,
     _permit: Option<OwnedSemaphorePermit>,
@@ -98,12 +97,12 @@ impl Deref for Turn {
     }
 }
 
-/// Fails only for a closed semaphore, and nothing here closes one.
+/// Fails only for a closed semaphore. None is ever closed here.
 async fn acquire(permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(permits).acquire_owned().await.ok()
 }
 
 /// Across all roles of a connection.
 const REQUESTS_AT_A_TIME: usize = 8;
-/// Twice that, so that no request waits for the storage calls between those of a key.
+/// Twice that, so that requests continue during the storage calls of other keys.
 const KEYS_IN_THE_MAKING: usize = 2 * REQUESTS_AT_A_TIME;

@@ -1,4 +1,4 @@
-//! The sole right to change a role, and the proof that this node may still use it.
+//! The exclusive right to change a role, and the proof that this node may still use it.
 
 use jiff::Timestamp;
 
@@ -14,8 +14,8 @@ use crate::engine::task::Task;
 use crate::framework::Held;
 use crate::logical::{Entry, StorageError};
 
-/// The sole right to change a role: engine, name and lock in one. Whatever may be done only under the
-/// role's lock takes it.
+/// The exclusive right to change a role: engine, name and lock in one. Every function that requires the
+/// role's lock takes this type.
 pub struct RoleGuard<'a> {
     engine: &'a Engine,
     name: RoleName,
@@ -23,9 +23,9 @@ pub struct RoleGuard<'a> {
     _held: Held,
 }
 
-/// A role as it is stored, proved to be that: this node could still write its entry.
+/// A role that is proved to be as stored: this node was still able to write its entry.
 pub struct Fenced {
-    /// The role; `None` when there is none.
+    /// The role; `None` if there is none.
     pub role: Option<Role>,
 }
 
@@ -54,9 +54,9 @@ impl<'a> RoleGuard<'a> {
         &self.name
     }
 
-    /// Reads the role: one storage call. If a store of it has failed, it is [confirmed](Self::confirm)
-    /// first: two reads by one task must not differ, or the first would be stored over what the second
-    /// has found to be settled.
+    /// Reads the role: one storage call. If a store of it has failed, the role is
+    /// [confirmed](Self::confirm) first, since two reads by one task must not differ. Otherwise the result of
+    /// the first could be stored over the confirmed one.
     ///
     /// # Errors
     /// Storage's own.
@@ -67,7 +67,7 @@ impl<'a> RoleGuard<'a> {
         read
     }
 
-    /// The same for a rotating role: `None` is also for one of the other kind.
+    /// The same for a rotating role. `None` also stands for a dynamic one.
     ///
     /// # Errors
     /// Storage's own.
@@ -98,18 +98,18 @@ impl<'a> RoleGuard<'a> {
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
         let stored = role.store(&*self.engine.storage, &self.name);
         self.changing(stored).await?;
-        self.engine.roster.note_dynamic(&self.name);
+        self.engine.roster.note_dynamic(&self.name, role);
         self.enter(&Role::Dynamic(Box::new(role.clone())));
         Ok(())
     }
 
-    /// The register follows what is read and written under the lock.
+    /// Updates the register with what is read and written under the lock.
     fn enter(&self, role: &Role) {
         let origin = self.engine.origin(&self.name, role.life());
         self.engine.register.enter(&self.name, origin, role);
     }
 
-    /// So does the roster.
+    /// Updates the roster.
     fn note(&self, read: &Result<Option<Role>, Error>) {
         let (engine, name) = (self.engine, &self.name);
         engine.roster.note(name, read, engine.now());
@@ -120,11 +120,11 @@ impl<'a> RoleGuard<'a> {
         }
     }
 
-    /// Checks that a role with these terms, whose keys live so many seconds, is within the bounds of its
-    /// connection. Those are not changed for as long as the result lives, so that the role can be stored.
+    /// Checks that a role with these terms, whose keys live this many seconds, is within the bounds of its
+    /// connection. The bounds cannot change while the result exists, so that the role can be stored.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is beyond them; [`Error::Missing`] without the connection.
+    /// [`Error::Invalid`] if the role exceeds them; [`Error::Missing`] if there is no such connection.
     pub async fn within_bounds(&self, terms: &Terms, lifetime: Option<u64>) -> Result<Held, Error> {
         let (engine, connection) = (self.engine, &terms.connection);
         let held = engine.connection_locks.lock(&connection.key()).await;
@@ -152,17 +152,17 @@ impl<'a> RoleGuard<'a> {
         Ok(())
     }
 
-    /// Reads the role and proves that what was read is what is stored: by writing the entry again as
-    /// it was read, which a node that has lost its office cannot. It goes on reading its old state for
-    /// a while, from its cache too, so that a read proves nothing; nor does a write of another entry.
+    /// Reads the role and proves that it is stored as it was read, by writing the entry again unchanged. A
+    /// deposed leader cannot do that. It keeps reading its old state for a while, also from its cache, so a
+    /// read alone proves nothing, and neither does a write of another entry.
     ///
-    /// Where there is no entry to write again, it is deleted: that, too, only a node in office can. But
-    /// not before it is certain what became of a store that may have made one: `last_store` is when it
-    /// began.
+    /// If there is no entry to write, it is deleted, which a deposed leader cannot do either. That has to
+    /// wait until a store that may have created the entry can no longer take effect. `last_store` is when
+    /// that store began.
     ///
     /// # Errors
-    /// Storage's own when this node may not write, or the entry is unreadable; [`Error::Conflict`]
-    /// while it is too early.
+    /// Storage's own if this node may not write or the entry is unreadable; [`Error::Conflict`] if it is too
+    /// early.
     pub async fn fence(&self, last_store: Option<Timestamp>) -> Result<Fenced, Error> {
         let storage = &*self.engine.storage;
         let key = self.name.key();
@@ -180,22 +180,22 @@ impl<'a> RoleGuard<'a> {
                 self.name.to_string()
             )));
         }
-        // A read that has found nothing proves nothing either: a server's cache remembers what is not
-        // there, and goes on doing so after a store that failed by its answer and was committed.
+        // A read that found nothing proves nothing either. The server also caches the absence of an entry,
+        // and keeps doing so after a store that was reported as failed and was committed.
         self.delete().await?;
         self.engine.register.forget(&self.name);
         Ok(Fenced { role: None })
     }
 
-    /// Where a store of this role's entry has failed, or its answer was not waited for: makes what is
-    /// read of the role and what is stored the same, by passing the [`fence`](Self::fence). Else this
-    /// node could hand out for days a key that its successor, which reads the other, revokes.
+    /// Resolves a store of this role's entry that failed, or whose answer nobody waited for: passes the
+    /// [`fence`](Self::fence), so that the role is stored as it is read. Otherwise this node could hand out a
+    /// key for days that its successor, which reads the other state, revokes.
     ///
-    /// At once, and again when that store cannot take effect any more: returns when that is, `None`
-    /// when nothing is in doubt. No storage call where no store has failed.
+    /// This happens immediately, and once more when that store can no longer take effect. Returns that time,
+    /// or `None` if nothing is in doubt. Makes no storage call if no store has failed.
     ///
     /// # Errors
-    /// Storage's own: it is to be tried again.
+    /// Storage's own. The call has to be retried.
     pub async fn confirm(&self) -> Result<Option<Timestamp>, Error> {
         let unsure = &self.engine.unsure;
         let Some(doubt) = unsure.of(&self.name) else {
@@ -223,17 +223,17 @@ impl<'a> RoleGuard<'a> {
         self.changing(deleted).await
     }
 
-    /// A change of the role's entry, whose outcome is unknown until it has succeeded.
+    /// Changes the role's entry. The outcome is unknown until the change has succeeded.
     async fn changing(&self, change: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
         let (engine, name) = (self.engine, &self.name);
         let begun = engine.now();
         let before = engine.unsure.store_begins(name, begun);
-        // Should this task be torn off, nobody knows what is stored.
+        // If this task is dropped, it is unknown what is stored.
         engine.register.doubt(name);
         let changed = change.await;
         match &changed {
             Ok(()) => engine.unsure.store_succeeded(name, begun, before),
-            // Repeated failures wait for the keeper's next try.
+            // After repeated failures the keeper retries.
             Err(_) if before.is_none() => engine.keeper.now(Task::Tend(name.clone())),
             Err(_) => {}
         }

@@ -1,16 +1,16 @@
-//! What to do about a key that leaked, in a sentence and as commands.
+//! Advice about a leaked key: one sentence, and commands.
 
 use super::lookup::Found;
 use crate::engine::keys::Owner;
 use crate::engine::role::rotating::Standing;
 use crate::openrouter::KeyHash;
 
-/// What to do.
+/// Advice about a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     /// What the commands do.
     pub text: String,
-    /// What to type.
+    /// The commands.
     pub commands: Vec<String>,
 }
 
@@ -21,7 +21,7 @@ fn say(text: impl Into<String>, commands: impl IntoIterator<Item = String>) -> A
     }
 }
 
-/// What to do about a key that should not be where it was found. `mount` is where the engine is mounted.
+/// Advice about a key that was found where it should not be. `mount` is the path of the mount.
 pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
     if let Some(connection) = &found.manages {
         return say(

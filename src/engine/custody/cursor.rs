@@ -1,4 +1,4 @@
-//! Where an inventory that is read in parts goes on.
+//! The position from which a partial inventory continues.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use crate::engine::error::Error;
 use crate::openrouter::{KeyHash, Walk, WorkspaceId};
 
-/// After which key of which workspace. As text it means nothing to anybody else.
+/// A position: a workspace, and a key in it. Its text is opaque to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// `None` where the account names no workspaces.
+    /// `None` if the account lists no workspaces.
     pub workspace: Option<WorkspaceId>,
-    /// The last key that was shown, and where it was; `None` is the beginning.
+    /// The last key that was shown, and its position; `None` is the beginning.
     pub last: Option<(usize, KeyHash)>,
 }
 
@@ -22,7 +22,7 @@ impl Cursor {
         Self { workspace, last }
     }
 
-    /// The walk from there.
+    /// The walk from this position.
     pub fn walk(&self) -> Walk {
         let workspace = self.workspace.clone();
         match &self.last {

@@ -1,16 +1,16 @@
-//! The kill switch: switching one key off, or on again, because a person has ordered it.
+//! The kill switch: a person disables one key, or enables it again.
 //!
-//! | whose | how |
+//! | key | condition |
 //! |---|---|
-//! | a role's current key | with `force`: it is withheld first, then switched off, as if somebody had done that at OpenRouter |
-//! | a superseded key | with `force`; its role remembers who was not the engine |
-//! | a held key | it is off already; only `restore-key` switches it on |
-//! | under a lease, another mount's | with `force` |
-//! | stray, unmanaged | freely |
-//! | pending, lost | never: the recovery decides about it |
+//! | a role's current key | with `force`: it is withheld first, then disabled, as if somebody had done that at OpenRouter |
+//! | a superseded key | with `force`; the role remembers that the engine did not decide this |
+//! | a held key | it is disabled already; only `restore-key` enables it |
+//! | a leased key, or one of another mount | with `force` |
+//! | stray, unmanaged | always |
+//! | pending, lost | never: recovery decides |
 //!
-//! To switch a key on takes it from nobody, so it needs no `force`. A key that the engine has ended, or is about to
-//! delete, is not switched on.
+//! Enabling a key harms nobody, so it needs no `force`. A key that the engine has ended, or is about to delete,
+//! is not enabled.
 
 use jiff::Timestamp;
 
@@ -27,8 +27,8 @@ use crate::openrouter::{self, KeyHash};
 /// Disables a key, or enables it again. Returns whose it is.
 ///
 /// # Errors
-/// [`Error::Invalid`] where that is not allowed, or needs `force`; [`Error::Conflict`] for a key in the
-/// making; [`Error::Missing`] when OpenRouter does not know the key; OpenRouter's own.
+/// [`Error::Invalid`] if that is not allowed or needs `force`; [`Error::Conflict`] for a key that is being
+/// created; [`Error::Missing`] if OpenRouter does not know the key; OpenRouter's own.
 pub async fn set_disabled(
     engine: &Engine,
     connection: &ConnectionName,
@@ -75,7 +75,7 @@ pub async fn set_disabled(
     Ok(owner)
 }
 
-/// Under the role's lock, so that its readers and the comparisons know of it.
+/// Runs under the role's lock, so that readers and reconciliation know about it.
 async fn of_role(
     engine: &Engine,
     name: &RoleName,
@@ -98,6 +98,10 @@ async fn of_role(
         (Some(Standing::Held { .. }), true) => switch(engine, connection, hash, true).await,
         (Some(Standing::Held { .. }), false) => Err(Error::Conflict(format!(
             "key {hash} is held by now; look it up again"
+        ))),
+        // It has been disabled for its end, or is about to be.
+        _ if !disabled && role.is_ending(hash) => Err(Error::Conflict(format!(
+            "key {hash} is being revoked, and cannot be enabled any more"
         ))),
         _ => {
             switch(engine, connection, hash, disabled).await?;
@@ -127,8 +131,8 @@ fn permit_enabling(role: &RotatingRole, hash: &KeyHash, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// It is withheld before it dies. Should the process die in between, the engine asks OpenRouter about the
-/// key, and hands it out again if it works.
+/// The key is withheld before it is disabled. If the process dies in between, the engine asks OpenRouter
+/// about the key, and hands it out again if it works.
 async fn disable_current(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -151,7 +155,7 @@ async fn disable_current(
     switched
 }
 
-/// Stores what the key is like now, if that differs.
+/// Stores the key's new state, if it differs.
 async fn note(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,

@@ -1,68 +1,73 @@
-//! The health of the mount, from memory: one storage call for each connection, none for a role, no request.
+//! The health of the mount, mostly from memory: one storage call for each connection, none for roles, and no
+//! request to OpenRouter.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engine::books::{Copies, Summary};
+use crate::engine::books::{Copies, MOST_NAMED, Noted, Summary};
 use crate::engine::connection::{Connection, Heartbeats, Proof};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::{CONNECTIONS, ConnectionName};
+use crate::engine::names::{CONNECTIONS, ConnectionName, RoleName};
 use crate::logical::StorageError;
 
-/// How the mount is doing.
+/// The health of the mount.
 pub struct MountHealth {
     /// The roles.
     pub roles: Summary,
     /// The connections.
     pub connections: BTreeMap<ConnectionName, ConnectionHealth>,
-    /// Living keys that are not in a role's entry.
+    /// Counts of the keys that are not in a role's entry.
     pub keys: OtherKeys,
-    /// What is known of other copies of this storage that are at work.
+    /// What is known about active copies of this storage.
     pub copies: Option<Copies>,
-    /// Since when no key is handed out, since the mount is torn down.
+    /// What the comparisons with OpenRouter have found last, oldest first, up to [`MOST_NAMED`].
+    pub findings: Vec<(RoleName, Noted)>,
+    /// How many findings there are.
+    pub findings_count: usize,
+    /// When the mount was torn down. No key has been handed out since.
     pub torn_down_since: Option<Timestamp>,
 }
 
 impl MountHealth {
-    /// Since when everything that is managed was compared at least once with what is at OpenRouter; `None`
-    /// if there is a connection of which that is not so.
+    /// When the keys of every connection had been compared with OpenRouter at least once; `None` if those of
+    /// one have not been.
     pub fn compared(&self) -> Option<Timestamp> {
         let compared = self.connections.values().map(|health| health.compared);
         compared.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 }
 
-/// How a connection is doing.
+/// The health of a connection.
 pub struct ConnectionHealth {
-    /// What OpenRouter said of its management key.
+    /// What OpenRouter said about its management key.
     pub proof: Option<Proof>,
-    /// When it worked last, and when it did not.
+    /// When it last succeeded and failed.
     pub heartbeats: Heartbeats,
     /// Why its entry cannot be read.
     pub unreadable: Option<String>,
-    /// When all that is managed through it was last compared with what is at OpenRouter.
+    /// When its keys were last compared with OpenRouter.
     pub compared: Option<Timestamp>,
-    /// How many keys with this mount's mark that nobody has were seen through it then.
+    /// How many stray keys of this mount were found then.
     pub strays: usize,
 }
 
-/// How many keys are under leases, or not confirmed.
+/// Counts of leased and unconfirmed keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OtherKeys {
     /// Under leases.
     pub leased: usize,
     /// Being created.
     pub pending: usize,
-    /// Ordered, and what came of that is unknown.
+    /// Ordered, with an unknown outcome.
     pub lost: usize,
 }
 
-/// Looks at the mount.
+/// Determines the health of the mount.
 ///
 /// # Errors
-/// Storage's own, but for connections that cannot be read.
+/// Storage's own, except for unreadable connections.
 pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
     let storage = &*engine.storage;
     let mut connections = BTreeMap::new();
@@ -88,16 +93,19 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         };
         connections.insert(name, health);
     }
+    let (findings, findings_count) = engine.board.newest(MOST_NAMED);
     Ok(MountHealth {
         roles: engine.roster.summary(engine.now()),
         connections,
         keys: other_keys(engine),
         copies: engine.board.copies(),
+        findings,
+        findings_count,
         torn_down_since: engine.runs().torn_down_since(),
     })
 }
 
-/// Of a node that has not begun its work nothing is known.
+/// The counts are zero on a node that has not started its work.
 fn other_keys(engine: &Engine) -> OtherKeys {
     let Some(books) = engine.books_if_open() else {
         return OtherKeys::default();

@@ -1,12 +1,12 @@
-//! All keys that a connection's management key sees, in every workspace, with whose they are.
+//! All keys that a connection's management key can see, in every workspace, with their owners.
 //!
 //! # Expected flow
-//! 1. What storage knows is read, then keys are listed, page by page, each in a turn of its own, until
-//!    there are no more, or enough, or the time is over.
-//! 2. What storage knows is read once more. A key that came into service or went out of it meanwhile is
-//!    known to one of the two, and so is never shown as if nobody had it.
+//! 1. The known keys are read from storage. Then keys are listed page by page, each in a turn of its own,
+//!    until there are no more, there are enough, or the time is up.
+//! 2. The known keys are read once more. A key that entered or left service in the meantime is in one of the
+//!    two, and is therefore never shown as a key without an owner.
 //!
-//! Whatever keeps the listing from its end is told with the result, and where it goes on.
+//! An incomplete result says why it is incomplete, and where to continue.
 
 use std::time::Duration;
 
@@ -21,31 +21,31 @@ use crate::engine::keys::{Holdings, Known, State};
 use crate::engine::names::ConnectionName;
 use crate::openrouter::{ListedKey, WorkspaceId};
 
-/// Which keys are wanted.
+/// A selection of keys.
 #[derive(Debug)]
 pub struct Selection {
-    /// Those with this owner, by its value.
+    /// Only keys with this owner, by its value.
     pub owner: Option<String>,
-    /// Those in this state, by its value.
+    /// Only keys in this state, by its value.
     pub state: Option<String>,
-    /// Those of this workspace.
+    /// Only keys of this workspace.
     pub workspace: Option<WorkspaceId>,
-    /// So many at the most.
+    /// At most this many keys.
     pub most: usize,
-    /// Those after this one.
+    /// Only keys after this position.
     pub after: Option<Cursor>,
 }
 
-/// What a listing has shown.
+/// The result of a listing.
 #[derive(Debug)]
 pub struct Inventory {
     /// The keys, newest first in each workspace.
     pub keys: Vec<Known>,
-    /// How many were seen whose hash is unreadable, so that nothing can be done about them here.
+    /// How many keys have an unreadable hash. Nothing can be done about those here.
     pub unreadable: usize,
-    /// Where it goes on; `None` when these are all.
+    /// Where to continue; `None` if these are all keys.
     pub next: Option<Cursor>,
-    /// What kept it from its end, if that was OpenRouter.
+    /// OpenRouter's failure that ended the listing early.
     pub failure: Option<Error>,
 }
 
@@ -76,6 +76,7 @@ pub async fn inventory(
         connection,
         selection,
         deadline,
+        has_begun: false,
         holdings: Holdings::of(engine).await?,
         inventory: Inventory {
             keys: Vec::new(),
@@ -89,7 +90,8 @@ pub async fn inventory(
     let now = engine.now();
     let later = Holdings::of(engine).await?;
     inventory.keys.retain_mut(|key| {
-        if let Some(owner) = later.owner_by_hash(&key.hash) {
+        let owner = later.owner_by_mark(Some(&key.hash), key.nonce.as_ref());
+        if !owner.is_unclaimed() || key.owner.is_unclaimed() {
             key.state = State::of(&owner, &key.report, now);
             key.owner = owner;
         }
@@ -104,15 +106,17 @@ struct Listing<'a> {
     connection: &'a ConnectionName,
     selection: &'a Selection,
     deadline: Timestamp,
+    /// Whether a page was read.
+    has_begun: bool,
     holdings: Holdings,
     inventory: Inventory,
 }
 
-/// How far a workspace was listed.
+/// How far a workspace has been listed.
 enum End {
     /// To its last key.
     Complete,
-    /// To here: there are enough, or the time is over.
+    /// Up to here, because there are enough or the time is up.
     Here(Cursor),
 }
 
@@ -137,7 +141,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Where the listing of each workspace begins.
+    /// The position where the listing of each workspace begins.
     async fn workspaces(&self) -> Result<Vec<Cursor>, Error> {
         let resumed = self.selection.after.clone();
         if let Some(id) = &self.selection.workspace {
@@ -150,29 +154,30 @@ impl Listing<'_> {
                 )),
             };
         }
-        let turn = self.link.client(Urgency::Ordinary).await;
-        let ids = turn.workspace_ids().await.map_err(while_listing)?;
-        drop(turn);
+        let ids = tokio::select! {
+            ids = async { self.link.client(Urgency::Ordinary).await.workspace_ids().await } => ids,
+            () = self.engine.clock.sleep_until(self.deadline) => return Err(too_slow(LISTING)),
+        };
+        let ids = ids.map_err(while_listing)?;
         let mut all: Vec<_> = ids.into_iter().map(Some).collect();
         if all.is_empty() {
             all.push(None);
         }
-        // They are sorted, so those before it were listed before.
+        // Workspaces are sorted, so the earlier ones have been listed.
         all.retain(|id| resumed.as_ref().is_none_or(|at| *id > at.workspace));
         let beginnings = all.into_iter().map(Cursor::beginning_of);
         Ok(resumed.into_iter().chain(beginnings).collect())
     }
 
-    /// Lists one workspace. Where it got to counts when that failed.
+    /// Lists one workspace. The position that was reached is valid even after a failure.
     async fn list(&mut self, beginning: Cursor) -> (Cursor, Result<End, Error>) {
         let mut walk = beginning.walk();
         let mut reached = beginning;
+        let (engine, link, deadline) = (self.engine, self.link, self.deadline);
         loop {
-            let is_first = self.inventory.keys.is_empty() && reached.last.is_none();
-            if self.is_full() || (self.engine.now() >= self.deadline && !is_first) {
+            if self.is_full() || (engine.now() >= deadline && self.has_begun) {
                 return (reached.clone(), Ok(End::Here(reached)));
             }
-            let turn = self.link.client(Urgency::Ordinary).await;
             let mut more_in_page = false;
             let mut visit = |key: ListedKey| {
                 if self.is_full() {
@@ -185,11 +190,23 @@ impl Listing<'_> {
                 }
                 Ok(())
             };
-            let stepped = turn.next_page(&mut walk, &mut visit).await;
-            match stepped.map_err(while_listing) {
-                Ok(false) if !more_in_page => return (reached, Ok(End::Complete)),
-                Ok(_) => {}
-                failed => return (reached, failed.map(|_| End::Complete)),
+            let stepping = async {
+                let turn = link.client(Urgency::Ordinary).await;
+                turn.next_page(&mut walk, &mut visit).await
+            };
+            let stepped = tokio::select! {
+                stepped = stepping => Some(stepped.map_err(while_listing)),
+                () = engine.clock.sleep_until(deadline) => None,
+            };
+            match stepped {
+                Some(Ok(false)) if !more_in_page => {
+                    self.has_begun = true;
+                    return (reached, Ok(End::Complete));
+                }
+                Some(Ok(_)) => self.has_begun = true,
+                Some(Err(reason)) => return (reached, Err(reason)),
+                None if self.has_begun => return (reached.clone(), Ok(End::Here(reached))),
+                None => return (reached, Err(too_slow(LISTING))),
             }
         }
     }
@@ -209,9 +226,22 @@ impl Listing<'_> {
 }
 
 fn while_listing(reason: crate::openrouter::Error) -> Error {
-    Error::while_doing("keys cannot be listed")(reason)
+    Error::while_doing(LISTING)(reason)
 }
 
-/// How long a listing may take: a request to the server ends after 90 seconds, and clients give up
+/// OpenRouter has not answered in time.
+pub(super) fn too_slow(doing: &str) -> Error {
+    Error::OpenRouter {
+        doing: doing.to_owned(),
+        reason: crate::openrouter::Error::Unclear {
+            reason: format!("it took longer than {} seconds", LONGEST.as_secs()),
+            retry_after: None,
+        },
+    }
+}
+
+const LISTING: &str = "keys cannot be listed";
+
+/// How long a listing or a lookup may take: a request to the server ends after 90 seconds, and clients give up
 /// after 60.
-const LONGEST: Duration = Duration::from_secs(45);
+pub(super) const LONGEST: Duration = Duration::from_secs(45);

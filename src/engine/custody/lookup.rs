@@ -1,12 +1,14 @@
-//! Whose key is this? One key, asked about over every connection at once.
+//! Finds the owner of a key, using all connections at once.
 //!
-//! Storage answers even while OpenRouter is away. Nothing but the hash leaves the plugin.
+//! What is in storage is answered even if OpenRouter is unreachable. Only the hash leaves the plugin.
 
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
 
 use super::advice::{Advice, advice};
+use super::inventory::{LONGEST, too_slow};
+use crate::engine::clock::after;
 use crate::engine::connection::{Connection, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -14,16 +16,16 @@ use crate::engine::keys::{Holdings, Known, Owner, State};
 use crate::engine::names::{CONNECTIONS, ConnectionName};
 use crate::openrouter::{self, KeyHash, ListedKey, Report};
 
-/// What is known of a key.
+/// What is known about a key.
 #[derive(Debug)]
 pub struct Found {
     /// The connection that sees it, or through which it was made.
     pub connection: Option<ConnectionName>,
-    /// Whose it is; `None` if nobody knows such a key.
+    /// Its owner; `None` if neither storage nor OpenRouter knows the key.
     pub owner: Option<Owner>,
-    /// What it does, if OpenRouter says that there is such a key.
+    /// Its state, if OpenRouter knows the key.
     pub state: Option<State>,
-    /// What OpenRouter says of it.
+    /// What OpenRouter says about it.
     pub report: Option<Report>,
     /// The connection whose management key it is.
     pub manages: Option<ConnectionName>,
@@ -33,17 +35,22 @@ pub struct Found {
     pub advice: Advice,
 }
 
-/// Looks a key up everywhere. `mount_point` is where the engine is mounted, for the commands.
+/// Looks up a key everywhere. `mount_point` is the path of the mount, for the commands.
 ///
 /// # Errors
-/// Storage's own. What OpenRouter does wrong is part of the answer.
+/// Storage's own. Failures of OpenRouter are part of the answer.
 pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Result<Found, Error> {
     let names = engine.storage.list(CONNECTIONS).await?;
     let names = names
         .iter()
         .filter_map(|name| ConnectionName::parse(name).ok());
+    let deadline = after(engine.now(), LONGEST.as_secs());
     let asked = join_all(names.map(|name| async {
-        let answer = ask(engine, &name, hash).await;
+        // What the others and storage know is not withheld for one that hangs.
+        let answer = tokio::select! {
+            answer = ask(engine, &name, hash) => answer,
+            () = engine.clock.sleep_until(deadline) => Err(too_slow("the key cannot be looked up")),
+        };
         (name, answer)
     }));
     let holdings = Holdings::of(engine);
@@ -73,7 +80,8 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
     };
     if let Some((connection, key)) = seen {
         let known = Known::of(&connection, &key, &holdings, engine.now());
-        found.connection = Some(connection);
+        // A command is to name the connection through which its key was made, where several see it.
+        found.connection = found.connection.or(Some(connection));
         if let Some(known) = known {
             found.owner = Some(known.owner);
             found.state = Some(known.state);
@@ -84,7 +92,7 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
     Ok(found)
 }
 
-/// Reads one key of a connection; `None` when OpenRouter does not know it.
+/// Reads one key of a connection; `None` if OpenRouter does not know it.
 ///
 /// # Errors
 /// OpenRouter's and storage's.
@@ -98,7 +106,7 @@ pub async fn look_at(
     Ok(key.and_then(|key| Known::of(connection, &key, &holdings, engine.now())))
 }
 
-/// Asks OpenRouter about a key; `None` when it does not know it.
+/// Asks OpenRouter about a key; `None` if it does not know it.
 ///
 /// # Errors
 /// OpenRouter's and storage's.
@@ -108,7 +116,7 @@ pub(super) async fn look_up(
     hash: &KeyHash,
 ) -> Result<Option<ListedKey>, Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
-    // A person is getting rid of a key that somebody has who should not.
+    // This may be an emergency: somebody handles a leaked key.
     match link.client(Urgency::Emergency).await.look_up(hash).await {
         Ok(key) => Ok(Some(key)),
         Err(openrouter::Error::NotFound { .. }) => Ok(None),

@@ -1,15 +1,15 @@
-//! Custody: every key that a management key sees, whose it is, and how it ends.
+//! Custody: every key that a management key can see, its owner, and how it is revoked.
 //!
 //! - [`inventory`](mod@inventory): all keys of a connection, in every workspace.
 //! - [`lookup`]: one key, over all connections, and what to do about it ([`advice`]).
-//! - [`health`](mod@health): how the mount is doing, from memory.
-//! - [`revoke`](mod@revoke), [`disable`](mod@disable): ending one key, or switching it off, because a person has ordered that.
+//! - [`health`](mod@health): the health of the mount, from memory.
+//! - [`revoke`](mod@revoke), [`disable`](mod@disable): a person revokes or disables one key.
 //!
 //! # Guarantees
-//! - Whose a key is comes from one place: [`Owner`](super::keys::Owner).
-//! - A listing that broke off, or ran out of time, is never passed off as complete.
+//! - The owner of a key is determined in one place: [`Owner`](super::keys::Owner).
+//! - A listing that failed or ran out of time is never reported as complete.
 //! - A current key is never revoked here, and neither is one whose outcome is unknown.
-//! - A key dies because storage does not know it only behind the fence.
+//! - A key that is unknown to storage is deleted only behind the fence.
 
 mod advice;
 mod cursor;

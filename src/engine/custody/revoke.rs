@@ -1,14 +1,14 @@
-//! Deleting one key because a person has ordered it.
+//! A person revokes one key.
 //!
-//! | whose | how |
+//! | key | condition |
 //! |---|---|
 //! | a role's current key | never: `rotate-role` replaces it |
-//! | a superseded key | with `force`: that is stored in the role's entry, then done |
-//! | a held key | freely: its hold is over now |
-//! | under a lease | with `force`; the lease's record goes with it |
-//! | stray, unmanaged | freely, behind the fence |
-//! | another mount's | with `force`, behind the fence |
-//! | pending, lost, of an unreadable role | never: the recovery decides about it |
+//! | a superseded key | with `force`: the order is stored in the role's entry first |
+//! | a held key | always: its hold ends |
+//! | a leased key | with `force`; the lease's record is deleted too |
+//! | stray, unmanaged | always, behind the fence |
+//! | a key of another mount | with `force`, behind the fence |
+//! | pending, lost, of an unreadable role | never: recovery decides |
 
 use super::lookup::look_up;
 use crate::engine::books::Record;
@@ -22,12 +22,12 @@ use crate::engine::role::rotating::Standing;
 use crate::engine::rotation;
 use crate::openrouter::KeyHash;
 
-/// Deletes a key at OpenRouter. Returns whose it was.
+/// Deletes a key at OpenRouter. Returns its owner.
 ///
 /// # Errors
-/// [`Error::Invalid`] where that is not allowed, or needs `force`; [`Error::Conflict`] for a key in the
-/// making; [`Error::Missing`] when OpenRouter does not know the key; [`Error::Incomplete`] and
-/// [`Error::OpenRouter`] when it may still work.
+/// [`Error::Invalid`] if that is not allowed or needs `force`; [`Error::Conflict`] for a key that is being
+/// created; [`Error::Missing`] if OpenRouter does not know the key; [`Error::Incomplete`] and
+/// [`Error::OpenRouter`] if it may still work.
 pub async fn revoke(
     engine: &Engine,
     connection: &ConnectionName,
@@ -37,7 +37,7 @@ pub async fn revoke(
     let target = Target::of(engine, connection, hash).await?;
     permit(&target.owner, hash, force)?;
     match &target.owner {
-        Owner::Role(name, _) => superseded(engine, name, hash).await?,
+        Owner::Role(name, _) => superseded(engine, name, hash, force).await?,
         Owner::Lease(record) => leased(engine, record).await?,
         _ => unclaimed(engine, connection, hash, &target).await?,
     }
@@ -52,22 +52,23 @@ pub async fn revoke(
     Ok(owner)
 }
 
-/// The key that is meant.
+/// The key to revoke or disable.
 pub(super) struct Target {
-    /// Whose it is.
+    /// Its owner.
     pub(super) owner: Owner,
-    /// Its name at OpenRouter, where that had to be asked for.
+    /// Its name, if OpenRouter had to be asked.
     key_name: String,
-    /// The role whose mark it bears.
+    /// The role in its mark.
     marked_for: Option<RoleName>,
 }
 
 impl Target {
-    /// Finds out whose the key is. Storage is asked first: OpenRouter need not answer for what it knows.
+    /// Determines the owner of the key. Storage is read first, so that OpenRouter is not needed for the keys
+    /// that it knows.
     ///
     /// # Errors
-    /// [`Error::Missing`] when OpenRouter does not know the key; [`Error::Invalid`] when it was made
-    /// through another connection; OpenRouter's and storage's own.
+    /// [`Error::Missing`] if OpenRouter does not know the key; [`Error::Invalid`] if it was made through
+    /// another connection; OpenRouter's and storage's own.
     pub(super) async fn of(
         engine: &Engine,
         connection: &ConnectionName,
@@ -118,7 +119,7 @@ fn permit(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
     }
 }
 
-/// What holds for revoking and for disabling alike.
+/// The conditions that revoking and disabling share.
 pub(super) fn permit_any(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
     match owner {
         Owner::Pending(_) | Owner::Lost(_) => Err(Error::Conflict(format!(
@@ -132,16 +133,26 @@ pub(super) fn permit_any(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(
     }
 }
 
-async fn superseded(engine: &Engine, name: &RoleName, hash: &KeyHash) -> Result<(), Error> {
+async fn superseded(
+    engine: &Engine,
+    name: &RoleName,
+    hash: &KeyHash,
+    force: bool,
+) -> Result<(), Error> {
     let guard = engine.change(name).await;
-    let Some(role) = guard.load_rotating().await? else {
-        return Ok(());
+    let role = guard.load_rotating().await?;
+    let Some(role) = role.filter(|role| role.has_key(hash)) else {
+        return Err(Error::Conflict(format!(
+            "key {hash} is none of role {name} any more; look it up again"
+        )));
     };
     if role.current.hash == *hash {
         return Err(Error::Conflict(format!(
             "key {hash} has become the current key of role {name}; look it up again"
         )));
     }
+    // What was held may have been restored since.
+    permit(&Owner::Role(name.clone(), role.standing(hash)), hash, force)?;
     let (_, failure) = rotation::revoke_early(&guard, role, hash).await?;
     failure.map_or(Ok(()), |reason| {
         Err(Error::Incomplete(format!(

@@ -1,10 +1,9 @@
-//! The keeper: wakes what is due, on time to the second, with the engine's own timer.
+//! The keeper: a timer that starts each task when it is due, to the second.
 //!
-//! One task for each mount sleeps until the next thing is due. It keeps a time for each role and
-//! each place where orders are adrift, so that idle roles cost neither storage calls nor work. Vault's
-//! periodic call, once a minute, is the net below it: it wakes a keeper whose timer does not, and
-//! begins the work anew should a fault of ours have ended it. What is done about a task is somebody
-//! else's: see [`Duties`].
+//! One async task for each mount sleeps until the next task is due. It keeps one time for each task, so
+//! that idle roles cost neither storage calls nor work. Vault's periodic call, once a minute, is the safety
+//! net: it wakes a keeper whose timer failed, and restarts the work if a bug has ended it. What a task does
+//! is defined elsewhere: see [`Duties`].
 
 mod timetable;
 
@@ -22,13 +21,13 @@ use tokio_util::task::TaskTracker;
 use crate::engine::clock::{Clock, after};
 use timetable::Timetable;
 
-/// What is to be done about a task, and which there are.
+/// Finds and performs the tasks.
 #[async_trait]
 pub trait Duties<T>: Send + Sync {
-    /// Puts everything there is on the timetable. `false` when that could not be found out yet.
+    /// Puts all tasks on the timetable. `false` if they could not be determined yet.
     async fn begin(&self) -> bool;
 
-    /// Does what is due, and says when to look again; `None` when there is nothing to wait for.
+    /// Performs what is due, and returns when to check again; `None` if there is nothing to wait for.
     async fn look_after(&self, task: &T) -> Option<Timestamp>;
 }
 
@@ -40,15 +39,15 @@ pub struct Keeper<T> {
     changed: Notify,
     at_work: AtomicBool,
     resigned: AtomicBool,
-    /// No new step is begun.
+    /// Begin no new step.
     stopping: CancellationToken,
-    /// What is still under way is dropped.
+    /// Drop the steps in progress.
     abandoned: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
-    /// A keeper that has not begun its work.
+    /// A keeper that has not started.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
@@ -62,7 +61,7 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
         }
     }
 
-    /// Begins the work, unless it has begun: finds out in the background what there is to do.
+    /// Starts the work, unless it has started, and finds the tasks in the background.
     pub fn start(self: &Arc<Self>, duties: Arc<dyn Duties<T>>) {
         if self.is_stopping() || self.at_work.swap(true, Ordering::AcqRel) {
             return;
@@ -76,19 +75,19 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
         });
     }
 
-    /// Looks whether anything is due.
+    /// Checks whether anything is due.
     pub fn wake(&self) {
         self.changed.notify_one();
     }
 
-    /// Looks after this at that time instead of the time before.
+    /// Schedules the task at this time, in place of the earlier time.
     pub fn plan(&self, task: T, at: Timestamp) {
         if self.timetable().set(task, at) {
             self.changed.notify_one();
         }
     }
 
-    /// Looks after this now.
+    /// Schedules the task now.
     pub fn now(&self, task: T) {
         self.plan(task, self.clock.now());
     }
@@ -98,26 +97,26 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
         self.timetable().remove(task);
     }
 
-    /// This node may not act any more: ends the work, without waiting for steps under way. It begins
-    /// anew, from nothing, with the next [`start`](Self::start).
+    /// Ends the work without waiting for steps in progress, because this node may not act any more. The next
+    /// [`start`](Self::start) begins from nothing.
     pub fn resign(&self) {
         self.resigned.store(true, Ordering::Release);
         *self.timetable() = Timetable::default();
         self.changed.notify_one();
     }
 
-    /// Whether the work has begun.
+    /// Whether the work has started.
     pub fn is_at_work(&self) -> bool {
         self.at_work.load(Ordering::Acquire)
     }
 
-    /// Whether the mount is about to go away: finish the step under way, begin no other.
+    /// Whether the mount is about to go away: finish the current step, and begin no other.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
     }
 
-    /// Ends the work: steps under way get a moment to finish, what is left then is dropped. Every
-    /// step can be: it is what a crash would do.
+    /// Ends the work. Steps in progress get a moment to finish, and are then dropped. That is safe for every
+    /// step, since a crash would do the same.
     pub async fn stop(&self) {
         self.stopping.cancel();
         self.tasks.close();
@@ -135,7 +134,7 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
             let now = self.clock.now();
             let due = self.timetable().due(now);
             for task in due {
-                // Should a fault of ours end the work on it, it is begun anew.
+                // If a bug ends the work on it, it is started again.
                 let anew = after(now, LOST_AFTER);
                 self.plan(task.clone(), anew);
                 let (keeper, duties) = (Arc::clone(self), Arc::clone(duties));
@@ -154,8 +153,8 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
         }
     }
 
-    /// Sets the next time of a task that was looked after, unless its time is not `anew` any more:
-    /// then somebody has asked for another look meanwhile, and knows more than this one saw.
+    /// Sets the next time of a task that was performed. If its time is not `anew` any more, somebody has
+    /// rescheduled it in the meantime, with newer information, and that time is kept.
     fn replan(&self, task: T, anew: Timestamp, next: Option<Timestamp>) {
         let mut timetable = self.timetable();
         if timetable.time_of(&task) != Some(anew) {
@@ -186,7 +185,7 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
     }
 }
 
-/// The work of a keeper. However it ends, by a panic too, the next call begins it anew.
+/// The work of a keeper. However it ends, even with a panic, the next call starts it again.
 struct AtWork<T>(Arc<Keeper<T>>);
 
 impl<T> Drop for AtWork<T> {
@@ -195,10 +194,10 @@ impl<T> Drop for AtWork<T> {
     }
 }
 
-/// What steps under way get to finish when the mount goes away; sealing waits for it.
+/// How long steps in progress may take to finish when the mount goes away. Sealing waits for it.
 const LAST_STEPS: Duration = Duration::from_secs(1);
-/// In seconds: a task that neither ended nor failed by then is begun anew. If it is still under way
-/// after all, the second look waits for the role's lock and finds what the first one stored.
+/// In seconds. A task that has neither finished nor failed by then is started again. If the first one is
+/// still running, the second one waits for the role's lock and finds what the first one stored.
 const LOST_AFTER: u64 = 15 * 60;
 
 #[cfg(test)]
@@ -219,7 +218,7 @@ mod tests {
         seen.await.expect("it comes");
     }
 
-    /// While the first look at a task is about to end, somebody asks for another.
+    /// Another run of the task is requested while the first one is about to end.
     struct Overtaken {
         keeper: Arc<Keeper<&'static str>>,
         looks: AtomicUsize,
@@ -255,7 +254,7 @@ mod tests {
         keeper.stop().await;
     }
 
-    /// Resigns at the first look after each beginning.
+    /// Resigns at the first task after each start.
     struct Deposed {
         keeper: Arc<Keeper<&'static str>>,
         begun: Notify,

@@ -1,4 +1,4 @@
-//! What is due when: one time for each thing, and the next one at hand.
+//! When each task is due, and which one is next.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -12,7 +12,7 @@ pub(super) struct Timetable<T> {
 }
 
 impl<T: Clone + Ord + Hash> Timetable<T> {
-    /// Sets the time of a task. Whether the next due time has become earlier by it.
+    /// Sets the time of a task. Returns whether that makes the next due time earlier.
     pub(super) fn set(&mut self, task: T, at: Timestamp) -> bool {
         let before = self.next();
         self.remove(&task);
@@ -26,14 +26,14 @@ impl<T: Clone + Ord + Hash> Timetable<T> {
         self.by_task.get(task).copied()
     }
 
-    /// Takes a task out.
+    /// Removes a task.
     pub(super) fn remove(&mut self, task: &T) {
         if let Some(at) = self.by_task.remove(task) {
             self.by_time.remove(&(at, task.clone()));
         }
     }
 
-    /// Takes out everything that is due.
+    /// Removes and returns everything that is due.
     pub(super) fn due(&mut self, now: Timestamp) -> Vec<T> {
         let mut due = Vec::new();
         while self.next().is_some_and(|next| next <= now)

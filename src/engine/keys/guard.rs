@@ -1,6 +1,6 @@
-//! Holding keys to a guardrail: assigned, and proved to be. OpenRouter cannot make a key that is guarded
-//! from the start, so a new one is withheld until this has succeeded. A key is never taken off its
-//! guardrail: another one takes its place, and a deleted key needs none.
+//! Assigns keys to a guardrail and verifies the assignment. OpenRouter cannot create a key with a guardrail,
+//! so a new key is withheld until this has succeeded. A key is never removed from its guardrail: it is
+//! assigned to another one or deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use crate::engine::names::ConnectionName;
 use crate::engine::role::Terms;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
-/// Assigns keys to a guardrail, and proves it. Returns those that OpenRouter does not know, which it passes over.
-/// Safe to repeat. One request for a hundred keys, and one or two that prove it.
+/// Assigns keys to a guardrail and verifies that. Ignores the keys that OpenRouter does not know, and returns
+/// them. Safe to repeat. Takes one request for a hundred keys, and one or two to verify them.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when a key may not be held to it. Its reason is definite only if no key was
-/// assigned: a refusal that comes after an assignment says nothing about that.
+/// [`Error::OpenRouter`] if a key may not be assigned. Its reason is definite only if no key was assigned: a
+/// refusal after an assignment says nothing about that assignment.
 pub async fn assign(
     link: &Link,
     urgency: Urgency,
@@ -30,7 +30,7 @@ pub async fn assign(
     held.map_err(|reason| half_done(is_begun, reason))
 }
 
-/// The error of several keys. If some were assigned before it, the outcome is unclear whatever it is about.
+/// The error for several keys. If some were assigned before it, the outcome is unclear.
 pub fn half_done(is_begun: bool, error: Error) -> Error {
     match error {
         Error::OpenRouter { doing, reason } if is_begun && reason.is_definite() => {
@@ -49,10 +49,10 @@ pub fn half_done(is_begun: bool, error: Error) -> Error {
 /// Through which connection keys are held to which guardrail.
 pub type How = (ConnectionName, GuardrailId);
 
-/// What came of holding the keys of a role to the guardrails that each should be held to.
+/// The outcome of assigning the keys of a role, each to its guardrail.
 pub struct Holding {
     own: Option<How>,
-    /// Why that failed: for the role's own guardrail, if it is that which failed.
+    /// Why an assignment failed: the failure of the role's own guardrail, if that one failed.
     pub failure: Option<Error>,
 }
 
@@ -66,7 +66,7 @@ impl Holding {
         }
     }
 
-    /// Notes what came of one guardrail. Whether its keys are held to it.
+    /// Records the outcome for one guardrail. Returns whether its keys are assigned.
     ///
     /// # Errors
     /// Storage's own.
@@ -83,7 +83,7 @@ impl Holding {
     }
 }
 
-/// Notes in `is_begun` when keys may have been assigned.
+/// Sets `is_begun` once keys may have been assigned.
 async fn assign_and_prove(
     link: &Link,
     urgency: Urgency,
@@ -124,10 +124,11 @@ async fn assign_and_prove(
     }
 }
 
-/// Holds a key to a guardrail that was just made, and may not be known everywhere yet.
+/// Assigns a new key to a guardrail. OpenRouter may not know the key everywhere yet.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] and [`Error::Unproven`] when it may not be held to it: nobody must get it.
+/// [`Error::OpenRouter`] and [`Error::Unproven`] if the key may not be assigned. It must not be handed out
+/// then.
 pub(super) async fn assign_new(
     engine: &Engine,
     link: &Link,
@@ -139,7 +140,7 @@ pub(super) async fn assign_new(
     loop {
         tries += 1;
         let keys = std::slice::from_ref(key);
-        // Nobody has it yet: why it is refused says more than that the outcome is unclear.
+        // Nobody has the key yet, so the reason for the refusal matters more than the unclear outcome.
         let gone = assign_and_prove(link, urgency, guardrail, keys, &mut false).await?;
         if gone.is_empty() {
             return Ok(());
@@ -161,5 +162,5 @@ fn unclear(doing: String, reason: String) -> Error {
     Error::OpenRouter { doing, reason }
 }
 
-/// How many OpenRouter takes in one request is not documented; of lists, it gives as many.
+/// How many keys one request may assign is not documented. This is the size of OpenRouter's lists.
 const MOST_AT_ONCE: usize = 100;

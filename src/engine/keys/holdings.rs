@@ -1,7 +1,7 @@
-//! Whose key is this? The one answer, from one pass over what storage and the books have.
+//! The owners of all keys, from one pass over storage and the books.
 //!
-//! An unreadable role costs only itself: it is named, and what can be told of it from its bytes alone
-//! (which connections it mentions, which hashes) still counts where it keeps something alive.
+//! An unreadable role is reported and does not affect the others. The connections and hashes that its bytes
+//! mention still count wherever that protects something from being deleted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,27 +16,27 @@ use crate::engine::role::rotating::Standing;
 use crate::logical::StorageError;
 use crate::openrouter::KeyHash;
 
-/// Who has a key.
+/// The holder of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// The entry of this role, as this key of it; `None` where the entry cannot be read.
+    /// This role, and which of its keys it is; `None` if the role's entry is unreadable.
     Role(RoleName, Option<Standing>),
     /// A lease.
     Lease(Box<Record>),
 }
 
-/// Every key that this mount knows, and every role that needs a connection.
+/// Every key that this mount knows, and every role that uses a connection.
 #[derive(Debug, Default)]
 pub struct Holdings {
     keys: BTreeMap<KeyHash, (Holder, ConnectionName)>,
     users: BTreeMap<ConnectionName, BTreeSet<RoleName>>,
-    /// Connections through which a key was ordered whose outcome is unknown.
+    /// Connections with an order whose outcome is unknown.
     unconfirmed: BTreeSet<ConnectionName>,
-    /// For whom keys were ordered that are not confirmed, and whether that is under way.
+    /// The purposes of unconfirmed orders, and whether they are in progress.
     pub(super) ordered: HashMap<Nonce, (RoleName, bool)>,
-    /// For whom keys were made that must not be used.
+    /// The purposes of keys that were created and must not be used.
     pub(super) rejected: BTreeMap<KeyHash, RoleName>,
-    /// Whose keys are marked how.
+    /// The marks of keys, by origin.
     pub(super) marks: HashMap<Origin, RoleName>,
     /// The mount, by its UUID.
     pub(super) mount: String,
@@ -48,7 +48,7 @@ impl Holdings {
     /// Reads every role once.
     ///
     /// # Errors
-    /// Storage's own, but for unreadable entries.
+    /// Storage's own, except for unreadable entries.
     pub async fn of(engine: &Engine) -> Result<Self, Error> {
         let storage = &*engine.storage;
         let books = engine.books().await?;
@@ -56,8 +56,8 @@ impl Holdings {
             mount: engine.mount.clone(),
             ..Self::default()
         };
-        // First: an order that is confirmed meanwhile is then found in its role's entry, or under a
-        // lease.
+        // First, so that an order that is confirmed in the meantime is found in its role's entry or under
+        // a lease.
         for (intent, is_in_flight) in books.intents.all() {
             holdings.unconfirmed.insert(intent.place.connection);
             if let Some(hash) = intent.rejected {
@@ -118,12 +118,12 @@ impl Holdings {
         users.insert(name.clone());
     }
 
-    /// Who has the key; `None` is nobody that is known.
+    /// The holder of the key; `None` if none is known.
     pub fn holder(&self, hash: &KeyHash) -> Option<&Holder> {
         self.keys.get(hash).map(|(holder, _)| holder)
     }
 
-    /// Through which connection a key was made that somebody has.
+    /// The connection through which a held key was made.
     pub fn connection_of(&self, hash: &KeyHash) -> Option<&ConnectionName> {
         self.keys.get(hash).map(|(_, connection)| connection)
     }
@@ -142,12 +142,12 @@ impl Holdings {
             .count()
     }
 
-    /// The roles that need a connection, for keys in their entries or for those to come.
+    /// The roles that use a connection, for their present keys or for future ones.
     pub fn users_of(&self, connection: &ConnectionName) -> Vec<&RoleName> {
         self.users.get(connection).into_iter().flatten().collect()
     }
 
-    /// Whether a key was ordered through a connection whose outcome is still unknown.
+    /// Whether a connection has an order whose outcome is still unknown.
     pub fn is_unconfirmed(&self, connection: &ConnectionName) -> bool {
         self.unconfirmed.contains(connection)
     }
@@ -160,8 +160,7 @@ impl Holdings {
     }
 }
 
-/// The key hashes and the connections that an entry mentions which cannot be read as what it should
-/// be; nothing, if it is not even JSON.
+/// The key hashes and the connections that an unreadable entry mentions. Empty if the entry is not JSON.
 pub fn mentioned(value: &[u8]) -> (BTreeSet<KeyHash>, BTreeSet<ConnectionName>) {
     let (mut hashes, mut connections) = (BTreeSet::new(), BTreeSet::new());
     let mut rest = Vec::from_iter(serde_json::from_slice::<Value>(value));

@@ -1,5 +1,5 @@
-//! Making a key: announced, ordered, proved. Called for a role's own keys and for those of leases.
-//! Knows nothing of what the key is for beyond its [`Purpose`].
+//! Creates a key: stores an intent, orders the key, and verifies it. Used for the keys of roles and of
+//! leases, which differ only in their [`Purpose`].
 
 use jiff::{Timestamp, Unit};
 use tokio_util::sync::CancellationToken;
@@ -17,44 +17,43 @@ use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleNa
 use crate::engine::role::budget::Amount;
 use crate::openrouter::{CreatedKey, Deletion, GuardrailId, KeyHash, Limits, NewKey, Usd};
 
-/// A key that is wanted.
+/// The key to create.
 pub struct Order<'a> {
-    /// For whom.
+    /// The purpose.
     pub recipient: Recipient<'a>,
-    /// The life of the role that it is for.
+    /// The life of its role.
     pub life: &'a Life,
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What its name begins with.
+    /// The beginning of its name.
     pub key_name: &'a str,
-    /// What it may spend.
+    /// Its limits.
     pub limits: Limits,
-    /// The most that it may be given later, or that is: what the bounds of the connection are about.
+    /// The highest limit that it can have now or later, which the connection's bounds apply to.
     pub ceiling: Option<Usd>,
     /// What it takes out of its role's budget, as the key of a lease.
     pub grant: Option<Amount>,
-    /// What it is to be held to before anybody gets it.
+    /// The guardrail to assign before the key is handed out.
     pub guardrail: Option<&'a GuardrailId>,
-    /// Whom it is to belong to, by user id.
+    /// The member to whom it belongs, by user id.
     pub creator_user_id: Option<&'a str>,
-    /// How long it works from when it is ordered, in seconds; `None` is for ever. Time spent on
-    /// waiting for a turn comes on top.
+    /// Its lifetime in seconds, counted from the order; `None` is unlimited. The wait for a turn does not
+    /// count.
     pub lifetime: Option<u64>,
-    /// How long somebody may use it of whom storage does not know any more, in seconds.
+    /// How long somebody may use it after storage has lost track of it, in seconds.
     pub in_use: u64,
-    /// Who it must not wait behind.
+    /// Its urgency.
     pub urgency: Urgency,
-    /// Cancelled when nobody waits for the key any more. Until the key is ordered, giving up costs
-    /// nothing.
+    /// Cancelled when the caller is gone. Before the order that leaves nothing behind.
     pub caller_gone: &'a CancellationToken,
 }
 
-/// Whom a key is for.
+/// The purpose of a key.
 #[derive(Clone, Copy)]
 pub enum Recipient<'a> {
-    /// A role, as its key of this version, by the task that may change the role.
+    /// A role's key of this version. The caller holds the role's lock.
     Role(&'a RoleGuard<'a>, u64),
-    /// The reader of a role, under a lease.
+    /// A lease of a role.
     Reader(&'a RoleName),
 }
 
@@ -74,33 +73,31 @@ impl Recipient<'_> {
     }
 }
 
-/// A key that proved itself. It is lost unless it is stored, or handed on, before `in_flight` is
-/// dropped.
+/// A verified key. It is lost unless it is stored or handed on before `in_flight` is dropped.
 #[derive(Debug)]
 pub struct Minted {
     /// The key, with its secret.
     pub created: CreatedKey,
-    /// Its whole name, which ends in the nonce that it was ordered with.
+    /// Its whole name, which ends with its nonce.
     pub name: String,
-    /// Where it was made.
+    /// The place where it was created.
     pub place: Place,
-    /// Under which address of the connection.
+    /// The address of the connection at that time.
     pub address: AddressId,
-    /// When it stops working, in whole seconds.
+    /// When it expires, in whole seconds.
     pub expires_at: Option<Timestamp>,
-    /// Its intent, to be struck out when the key is where it belongs: see [`Purpose`].
+    /// Its intent, to be deleted when the key is stored or handed on: see [`Purpose`].
     pub in_flight: InFlight,
 }
 
-/// Makes a key.
+/// Creates a key.
 ///
 /// # Errors
-/// [`Error::Missing`] without the connection. [`Error::OpenRouter`] when OpenRouter refused, or
-/// nobody knows what it did, or it could not be asked about an earlier order for the role;
-/// [`Error::Conflict`] when there are too many of those, or it is not certain yet what became of a
-/// switch; [`Error::CallerGone`]; [`Error::Unusable`] while the mount is torn down; [`Error::Unproven`]
-/// for a key that is not what was ordered. What
-/// each leaves behind is on the module's page.
+/// [`Error::Missing`] if there is no such connection. [`Error::OpenRouter`] if OpenRouter refused, if the
+/// outcome is unknown, or if OpenRouter could not be asked about an earlier order for the role.
+/// [`Error::Conflict`] if there are too many such orders, or the outcome of a switch is not certain yet.
+/// [`Error::CallerGone`]. [`Error::Unusable`] while the mount is torn down. [`Error::Unproven`] for a key
+/// that differs from the order. The module's page says what each leaves behind.
 pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     let books = engine.books().await?;
     engine.require_in_service()?;
@@ -127,7 +124,7 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
         let hash = &created.key.hash;
         proved = assign_new(engine, &link, order.urgency, guardrail, hash).await;
     }
-    // Whoever reads waits for the answer: one request it is, but for a guardrail.
+    // A reader waits for the answer, so this is one request, plus those for a guardrail.
     if proved.is_ok() && matches!(order.recipient, Recipient::Role(..)) {
         let (urgency, guardrail) = (order.urgency, order.guardrail);
         proved = prove::by_itself(engine, &link, urgency, &created, &new, guardrail).await;
@@ -149,8 +146,7 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     }
 }
 
-/// Strikes out the intent of a key that is in its role's entry, or gone. If that fails the recovery
-/// will do it.
+/// Deletes the intent of a key that is in its role's entry, or gone. If that fails, recovery does it later.
 pub async fn strike(engine: &Engine, in_flight: &InFlight) {
     let struck = in_flight.strike(&*engine.storage);
     if let Err(reason) = struck.await {
@@ -158,16 +154,16 @@ pub async fn strike(engine: &Engine, in_flight: &InFlight) {
     }
 }
 
-/// Deletes a key that nobody has got, by the hash of its secret: it may have a name, or be in a
-/// workspace, by which no look would find it. The hash is stored first, since nobody will know the
-/// secret later. What does not succeed here leaves the intent adrift, and so the key to the recovery.
+/// Deletes a key that was not handed out, by the hash of its secret. Recovery might not find it by its name
+/// or workspace. The hash is stored first, since the secret will be unknown later. If the deletion fails,
+/// the intent stays and recovery deletes the key.
 pub async fn discard(engine: &Engine, minted: Minted) {
-    // Not the hash that OpenRouter told: if that is wrong, it may be another key's.
+    // Not the hash in OpenRouter's answer: if that is wrong, it may be the hash of another key.
     let hash = KeyHash::of(&minted.created.secret);
     reject(engine, &minted.place.connection, &hash, minted.in_flight).await;
 }
 
-/// The same for a key of this hash that its caller does not want after all. `true` when it is gone.
+/// The same for a key with this hash that its caller rejects. `true` if it is gone.
 pub async fn reject(
     engine: &Engine,
     connection: &ConnectionName,
@@ -192,7 +188,7 @@ pub async fn reject(
     is_gone
 }
 
-/// What an order is made with.
+/// What an order needs.
 struct Ordering<'a> {
     engine: &'a Engine,
     books: &'a OpenBooks,
@@ -200,16 +196,16 @@ struct Ordering<'a> {
 }
 
 impl Ordering<'_> {
-    /// No longer than the connection allows: how long a cron schedule has a key live depends on when it
-    /// is made.
+    /// The lifetime, shortened to what the connection allows. With a cron schedule the lifetime depends on
+    /// the time of the order.
     fn lifetime(&self, order: &Order<'_>) -> Option<u64> {
         let longest = self.link.bounds().max_key_lifetime;
         order.lifetime.into_iter().chain(longest).min()
     }
 
-    /// Announces and orders a key, in one turn with OpenRouter. The turn comes first, so that whoever
-    /// gives up while waiting for it leaves nothing behind, and ends with the answer: nobody may wait
-    /// for a second turn while holding one.
+    /// Stores the intent and orders the key, in one turn with OpenRouter. The turn is taken first, so that a
+    /// caller who gives up while waiting leaves nothing behind. It ends with the answer, because a holder of
+    /// a turn must not wait for another.
     async fn place_order(
         &self,
         order: &Order<'_>,
@@ -229,7 +225,7 @@ impl Ordering<'_> {
             () = order.caller_gone.cancelled() => return Err(Error::CallerGone),
             places = waiting => places,
         };
-        // After the wait, which can be long while OpenRouter hangs: the recovery counts from here.
+        // After the wait, which can be long while OpenRouter hangs. Recovery counts from this time.
         let now = engine.now();
         let origin = engine.origin(order.recipient.role(), order.life);
         let nonce = Nonce::new(&origin, &engine.series);
@@ -252,7 +248,7 @@ impl Ordering<'_> {
             rejected: None,
             grant: order.grant,
         };
-        // Stored before the order: should its reply be lost, the nonce is how the key is found again.
+        // Stored before the order: if the reply is lost, the nonce identifies the key.
         let in_flight = books
             .intents
             .announce(
@@ -263,7 +259,7 @@ impl Ordering<'_> {
                 (making, in_use),
             )
             .await?;
-        // Once more, after the wait. A teardown that began since then sees the intent and waits for it.
+        // Once more, after the wait. A teardown that began since then finds the intent and waits for it.
         if let Err(reason) = engine.require_in_service() {
             in_flight.strike(&*engine.storage).await?;
             return Err(reason);
@@ -275,7 +271,7 @@ impl Ordering<'_> {
             Err(reason) => {
                 let mut doing = "no key could be created".to_owned();
                 if reason.is_definite() {
-                    // Nothing was made. Should striking it out fail, the recovery will find nothing.
+                    // No key was created. If the intent cannot be deleted, recovery will find nothing.
                     in_flight.strike(&*engine.storage).await?;
                 } else {
                     doing.push_str(" (if there is one all the same, it will be found and deleted)");
@@ -286,12 +282,12 @@ impl Ordering<'_> {
     }
 }
 
-/// `<key_name> <YYYY-MM-DD> vault-<nonce>`: a person sees which generation a key is.
+/// `<key_name> <YYYY-MM-DD> vault-<nonce>`, so that a person sees which generation a key is.
 fn key_name(key_name: &str, now: Timestamp, nonce: &Nonce) -> String {
     format!("{key_name} {} {}", now.strftime("%Y-%m-%d"), nonce.marker())
 }
 
-/// What OpenRouter stores, so that its answer can be compared.
+/// As OpenRouter stores it, so that its answer can be compared.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     at.round(Unit::Second).unwrap_or(at)
 }

@@ -1,36 +1,35 @@
-//! Minting: how a key is made at OpenRouter, and what becomes of an order that went wrong.
+//! Keys at OpenRouter: how they are created and revoked, and how failed orders are recovered.
 //!
-//! Whoever needs a key comes here, for whatever [`Purpose`]; what a key is then used for is theirs.
+//! All keys are created here, whatever their [`Purpose`]. The caller decides what a key is used for.
 //!
 //! # Expected flow
-//! 1. [`mint()`] waits for its turn with OpenRouter, stores an [`intent`], orders the key, has it
-//!    proved ([`proof`]), and hands it out with its intent in flight.
-//! 2. The caller stores the key, or hands it on, and strikes the intent out: [`strike`].
-//! 3. Where that did not come to its end, the intent is adrift, and [`recover()`] looks for the key
-//!    and deletes it; [`looks`] remembers what each look has shown.
+//! 1. [`mint()`] waits for its turn with OpenRouter, stores an [`intent`], orders the key, verifies it
+//!    ([`proof`]), and returns it with its intent in flight.
+//! 2. The caller stores the key or hands it on, and deletes the intent: [`strike`].
+//! 3. If one of these steps fails, the intent is adrift. [`recover()`] then searches for the key and deletes
+//!    it, and [`looks`] remembers the result of each search.
 //!
 //! # Guarantees
-//! - Every key that is alive at OpenRouter and was made here is with its caller, or has an intent
-//!   that leads to it: an intent is stored before the order, and struck out only when the key is
-//!   with its caller, or gone, or cannot exist.
-//! - An error of [`mint()`] leaves either no key and no intent, or an intent that is adrift. The same
-//!   holds when the process dies at any point, or the future is dropped at any await.
-//! - Whoever gives up while waiting for a turn has cost nothing: no intent, no request.
-//! - While it is not known what came of an order for a role, the role orders no other; what is
-//!   still possible after a look has found nothing is bounded: see [`mod@recover`].
-//! - All looks in one workspace through one connection share their listings.
+//! - Every living key that was created here is with its caller, or has an intent that leads to it. The intent
+//!   is stored before the order, and deleted only when the key is with its caller, is gone, or cannot exist.
+//! - An error of [`mint()`] leaves either no key and no intent, or an intent that is adrift. The same is true
+//!   if the process dies at any point, or the future is dropped at any await.
+//! - A caller that gives up while waiting for a turn leaves no intent and causes no request.
+//! - While the outcome of an order for a role is unknown, the role orders no other key. What is still possible
+//!   after a search has found nothing is bounded: see [`mod@recover`].
+//! - All searches in one workspace through one connection share their listings.
 //! - A key that is current or superseded in storage is never deleted here.
-//! - A key that is ordered with a guardrail is held to it, and that is proved, before its caller gets it.
+//! - A key that is ordered with a guardrail is assigned to it, and that is verified, before its caller gets it.
 //!
 //! # Assumptions
-//! - An order that OpenRouter has received takes effect, and shows in its lists, within
-//!   [`recover::SETTLED`], and where its answer says: in another workspace than was ordered the key
-//!   is found only if that answer arrived and what it told could be stored.
+//! - An order that OpenRouter has received takes effect, and appears in its lists, within
+//!   [`recover::SETTLED`]. If the key is created in another workspace than ordered, it is found only if the
+//!   answer arrived and could be stored.
 //! - One order per role at a time: callers hold the role's lock. Leases need no lock.
 //!
 //! # Errors
-//! A definite refusal strikes the intent out at once, and so does the deletion of a key that did not
-//! prove itself; whatever is unclear leaves it adrift.
+//! A definite refusal deletes the intent immediately, and so does the deletion of a key that failed its
+//! verification. An unclear outcome leaves the intent adrift.
 
 mod guard;
 mod holdings;

@@ -1,8 +1,8 @@
-//! What a role's terms call by a name of OpenRouter's, looked up when it is written: workspace, guardrail,
-//! member. Names change hands there, so what was found is pinned, and keys are made by that alone.
+//! Resolves the names in a role's terms when they are written: workspace, guardrail and member. Names can be
+//! reused at OpenRouter, so the ids that were found are pinned, and keys are created with those.
 //!
-//! What is written again as it was is looked up again; where OpenRouter cannot be asked, it stays as it
-//! was pinned, so that an outage holds up no other change.
+//! A name that is written again unchanged is resolved again. If OpenRouter cannot be asked, the pinned id
+//! stays, so that an outage does not block other changes.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use crate::engine::role::Terms;
 use crate::framework::Fields;
 use crate::openrouter::{self, Guardrail, GuardrailId, WorkspaceId, WorkspaceRef};
 
-/// Looks up what a write of `fields` has made of a role's terms `before`. Asks OpenRouter for nothing that
-/// is not called by name, or stays where it was; and for nothing at all where the connection does not
-/// allow the role. Returns the warnings that it earned.
+/// Resolves the names in a role's terms after a write of `fields` to `before`. Makes no request for terms that
+/// are not names or are unchanged, and none at all if the connection does not allow the role. Returns
+/// warnings.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what is not there, or not fit, or not allowed; [`Error::OpenRouter`] when that
-/// cannot be found out; [`Error::Missing`] without the connection.
+/// [`Error::Invalid`] for names that do not exist, are unsuitable or are not allowed; [`Error::OpenRouter`] if
+/// that cannot be determined; [`Error::Missing`] if there is no such connection.
 pub async fn pin(
     guard: &RoleGuard<'_>,
     before: Option<&Terms>,
@@ -116,7 +116,7 @@ impl Pinning<'_> {
         Ok(warning)
     }
 
-    /// Whether the member exists, where OpenRouter tells.
+    /// Whether the member exists, if OpenRouter tells.
     async fn creator(&self, terms: &Terms) -> Result<Option<String>, Error> {
         let Some(id) = &terms.creator_user_id else {
             return Ok(None);
@@ -145,16 +145,16 @@ impl Pinning<'_> {
         let engine = self.guard.engine();
         let link = engine.links.open(&*engine.storage, &terms.connection);
         let link = link.await?;
-        // Before its management key is used: what the answers tell is not for those who may not use it.
+        // Before its management key is used: a role that may not use the connection must not see answers.
         let (bounds, limit) = (link.bounds(), terms.limits.limit);
         bounds.admit(&terms.connection, self.guard.name(), limit)?;
         Ok(link)
     }
 }
 
-/// The name of a guardrail leads to another one than when it was written. Returns the warning, if the one
-/// before is gone: then it was made anew. Else the living keys of the role are not to be moved because
-/// somebody has renamed something.
+/// Handles a guardrail's name that now refers to another guardrail. If the former one is gone, it was created
+/// again, and this returns a warning. Otherwise somebody renamed a guardrail, and the role's living keys
+/// must not be reassigned because of that.
 async fn changed_hands(
     link: &Link,
     text: &str,
@@ -177,7 +177,7 @@ async fn changed_hands(
     }
 }
 
-/// The guardrail that is called `text` and takes keys of a workspace. The outer error is OpenRouter's.
+/// The guardrail with the name or id `text` that accepts keys of a workspace. The outer error is OpenRouter's.
 async fn find(
     link: &Link,
     text: &str,

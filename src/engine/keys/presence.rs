@@ -1,4 +1,4 @@
-//! Whether a key is still there at OpenRouter, by more than one sign.
+//! Whether a key still exists at OpenRouter, by more than one sign.
 
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::Engine;
@@ -7,18 +7,18 @@ use crate::engine::names::ConnectionName;
 use crate::engine::role::rotating::CurrentKey;
 use crate::openrouter::{self, Bearer, Key, KeyHash};
 
-/// What is known of a key at OpenRouter.
+/// What is known about a key at OpenRouter.
 #[derive(Debug)]
 pub enum Presence {
-    /// The management key sees it.
+    /// The management key can see it.
     There(Box<Key>),
     /// It does not exist any more.
     Gone,
-    /// The management key does not see it, and nothing else shows that it is gone.
+    /// The management key cannot see it, and there is no other sign that it is gone.
     Unseen,
 }
 
-/// What the management key sees of a key; `None` if it does not see it.
+/// The key as the management key sees it; `None` if it cannot see it.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when that cannot be found out.
@@ -30,7 +30,7 @@ pub async fn seen(link: &Link, hash: &KeyHash) -> Result<Option<Key>, Error> {
     }
 }
 
-/// Whether the management key sees a key.
+/// Whether the management key can see a key.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when that cannot be found out.
@@ -38,9 +38,9 @@ pub async fn is_there(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
     Ok(seen(link, hash).await?.is_some())
 }
 
-/// What is known of a role's current key. It is gone if the management key does not see it, and the key
-/// itself is rejected. Where it must not be sent to the connection's address, since it was made under
-/// another, the second sign is that the management key still sees other keys of this mount.
+/// What is known about a role's current key. It is gone if the management key cannot see it and OpenRouter
+/// rejects the key itself. A key that was created under another address must not be sent to this one. The
+/// second sign is then that the management key can still see other keys of this mount.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when that cannot be found out; storage's own.
@@ -69,8 +69,8 @@ pub async fn presence(engine: &Engine, key: &CurrentKey) -> Result<Presence, Err
     }
 }
 
-/// Whether the management key of a connection sees another key that this mount manages through it than
-/// this one: a sign that it still sees the account.
+/// Whether the management key of a connection can see another key that this mount manages through it, as a
+/// sign that it can still see the account.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] when that cannot be found out; storage's own.
@@ -97,5 +97,5 @@ fn while_looking_up(reason: openrouter::Error) -> Error {
     Error::while_doing("a key cannot be looked up")(reason)
 }
 
-/// Other keys that are asked about before it is given up to find one that is seen.
+/// How many other keys are tried.
 const MOST_ASKED: usize = 8;

@@ -1,6 +1,6 @@
-//! The proof of a new key: that it is what was ordered, by OpenRouter's answer to the order, and
-//! that it works, by the key itself. Called by [`super::mint()`] before anybody gets the key; what
-//! becomes of one that fails is decided there.
+//! The verification of a new key: OpenRouter's answer to the order shows that it is what was ordered, and the
+//! key itself shows that it works. Called by [`super::mint()`] before the key is handed out, which also
+//! decides what to do about a failure.
 
 use jiff::SignedDuration;
 
@@ -9,7 +9,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::openrouter::{self, CreatedKey, GuardrailId, KeyHash, NewKey};
 
-/// Proves a key by OpenRouter's answer alone. No request.
+/// Verifies a key by OpenRouter's answer alone, without a request.
 ///
 /// # Errors
 /// [`Error::Unproven`], with what differs.
@@ -39,11 +39,11 @@ pub(super) fn by_answer(created: &CreatedKey, new: &NewKey) -> Result<(), Error>
     Ok(())
 }
 
-/// Proves a key by authenticating with it: one request, or a few while OpenRouter does not know the
+/// Verifies a key by authenticating with it. Takes one request, or a few while OpenRouter does not know the
 /// key everywhere.
 ///
 /// # Errors
-/// [`Error::Unproven`] when it does not authenticate, or what it says of itself differs.
+/// [`Error::Unproven`] if it does not authenticate or differs from the order.
 pub(super) async fn by_itself(
     engine: &Engine,
     link: &Link,
@@ -62,11 +62,11 @@ pub(super) async fn by_itself(
     if !itself.limits.agree_with(&new.limits) {
         return unproven("other limits than the key gives itself");
     }
-    // OpenRouter's description has this one as optional here.
+    // OpenRouter's description declares this field optional here.
     if itself.expires_at.is_some() && itself.expires_at != new.expires_at {
         return unproven("another expiry than the key gives itself");
     }
-    // It tells those that have a budget. A key has one at most.
+    // It reports the guardrails that have a budget. A key has at most one.
     if let Some(wanted) = guardrail
         && itself.guardrails.iter().any(|held| held != wanted)
     {
@@ -75,8 +75,8 @@ pub(super) async fn by_itself(
     Ok(())
 }
 
-/// Asks OpenRouter about the key, with the key. A new key may take a moment to be known everywhere,
-/// so it gets a few tries.
+/// Asks OpenRouter about the key, with the key. A new key may take a moment to become known everywhere, so
+/// this tries a few times.
 async fn authenticate(
     engine: &Engine,
     link: &Link,
@@ -103,7 +103,7 @@ async fn authenticate(
     }
 }
 
-/// After so many tries with a new key: waits until there may be another, or says that there is none.
+/// After this many tries with a new key: waits for the next one, or returns that there is none.
 pub(super) async fn pause_before_try(engine: &Engine, tries: i32) -> bool {
     if tries >= PROOF_TRIES {
         return false;

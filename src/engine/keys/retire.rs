@@ -1,6 +1,6 @@
-//! The one door by which a key dies, or is held for a while. Nothing else asks OpenRouter to delete one,
-//! and whoever wants that shows by what right: a [`Warrant`]. (The kill switch, which a person throws, is
-//! [`custody`](crate::engine::custody)'s.)
+//! The only place that deletes or holds keys at OpenRouter. Every caller has to present a [`Warrant`]: the
+//! reason why the key may be ended. (The kill switch, which a person uses, is in
+//! [`custody`](crate::engine::custody).)
 
 use super::unclaimed::Unclaimed;
 use crate::engine::books::{InFlight, LeaseGuard, TornDown};
@@ -10,24 +10,24 @@ use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
 use crate::openrouter::{self, Deletion, KeyHash};
 
-/// By what right a key is ended.
+/// The reason why a key may be ended.
 pub enum Warrant<'a> {
-    /// By its role's entry its time has come: it was superseded, or the role is being deleted. Held by
-    /// the task that has stored that.
+    /// According to its role's entry it is due: it was superseded, or the role is being deleted. Held by the
+    /// task that stored that.
     OfRole(&'a RoleGuard<'a>, Urgency),
-    /// Its lease is over.
+    /// Its lease has ended.
     OfLease(&'a LeaseGuard),
-    /// It was just made, and nobody has got it.
+    /// It was just created, and not handed out.
     Unused(&'a InFlight),
-    /// It was made and rejected before anybody got it, as its intent says.
+    /// It was created and rejected before it was handed out, as its intent says.
     Rejected,
     /// Storage does not know it: proved by the role's entry.
     Unknown(&'a Fenced),
-    /// Storage does not know it: proved by the intent, which could be written again.
+    /// Storage does not know it: proved by writing the intent again.
     UnknownLease,
-    /// A person has ordered it, and nobody of this mount has the key.
+    /// A person ordered it, and the key belongs to nobody in this mount.
     Ordered(&'a Unclaimed),
-    /// Every key of the mount is to die: proved by the teardown's entry, which could be written again.
+    /// The mount is being torn down: proved by writing the teardown's entry again.
     TornDown(&'a TornDown),
 }
 
@@ -47,7 +47,7 @@ impl Warrant<'_> {
         }
     }
 
-    /// In one word, for counters.
+    /// As a label for counters.
     fn label(&self) -> &'static str {
         match self {
             Self::OfRole(..) => "role",
@@ -72,10 +72,10 @@ impl Warrant<'_> {
     }
 }
 
-/// Ends a key at OpenRouter. One that is not there any more is as good.
+/// Deletes a key at OpenRouter. A key that does not exist any more counts as deleted.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when it is not certain that the key is dead; [`Error::Missing`] without the
+/// [`Error::OpenRouter`] if it is not certain that the key is deleted; [`Error::Missing`] if there is no such
 /// connection.
 pub async fn retire(
     engine: &Engine,
@@ -97,20 +97,21 @@ pub async fn retire(
     deleted
 }
 
-/// What came of [`hold`] and [`release`].
+/// The outcome of [`hold`] and [`release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switched {
-    /// The key is as was asked for.
+    /// The key is in the requested state.
     Done,
     /// OpenRouter does not know the key any more.
     Gone,
 }
 
-/// Disables a key at OpenRouter: it spends nothing more, can still be read, and [`release`] brings it back.
+/// Disables a key at OpenRouter. It cannot spend any more, can still be read, and [`release`] enables it
+/// again.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when it is not certain that the key is disabled; [`Error::Missing`] without
-/// the connection.
+/// [`Error::OpenRouter`] if it is not certain that the key is disabled; [`Error::Missing`] if there is no
+/// such connection.
 pub async fn hold(
     engine: &Engine,
     connection: &ConnectionName,

@@ -1,9 +1,9 @@
-//! The proof that nobody of this mount has a key: needed before one is deleted because a person has
-//! ordered that, who was told so by a node that may have lost its office.
+//! The proof that a key belongs to nobody in this mount. It is required before a key is deleted because a
+//! person ordered that, relying on an answer from a node that may have been deposed.
 //!
-//! A deposed leader goes on reading its old state. A key that its successor has made, leased or adopted
-//! looks to it as if nobody had it. So it is asked once more after a write that only a node in office
-//! can make: of the role whose mark the key bears, if there is such a role, and of the connection.
+//! A deposed leader keeps reading its old state. A key that its successor created, leased or adopted appears
+//! to belong to nobody. The check is therefore repeated after writes that only the leader can make: of the
+//! role in the key's mark, if it exists, and of the connection.
 //!
 //! Nor may a role of this node adopt the key between the proof and the deletion, or have adopted it by a store
 //! whose outcome is unknown.
@@ -18,19 +18,19 @@ use crate::framework::Held;
 use crate::logical::Entry;
 use crate::openrouter::KeyHash;
 
-/// Nobody of this mount has a key, as was found by a node in office; and no role adopts it for as long as this
-/// lives.
+/// The proof, made by the leader, that a key belongs to nobody in this mount. No role adopts it while this
+/// exists.
 pub struct Unclaimed {
-    /// Whose it is instead.
+    /// The owner that was found instead.
     pub owner: Owner,
     _alone: Held,
 }
 
-/// Proves it: a few storage calls, and one for each role. The role is the one whose mark the key bears.
+/// Makes the proof, with a few storage calls and one for each role. `role` is the one in the key's mark.
 ///
 /// # Errors
-/// Storage's own when this node may not write; [`Error::Conflict`] when somebody has the key after all, or may
-/// come to have it.
+/// Storage's own if this node may not write; [`Error::Conflict`] if the key belongs to somebody after all, or may
+/// come to.
 pub async fn prove_unclaimed(
     engine: &Engine,
     connection: &ConnectionName,
@@ -38,8 +38,8 @@ pub async fn prove_unclaimed(
     key_name: &str,
     marked_for: Option<&RoleName>,
 ) -> Result<Unclaimed, Error> {
-    // Held until the proof is made: a rotation that is under way ends first. Taken before the key's lock, as
-    // whoever adopts it does.
+    // Held until the proof is made, so that a rotation in progress finishes first. Taken before the key's lock,
+    // in the order of an adoption.
     let guard = match marked_for {
         Some(role) => Some(engine.tend(role).await),
         None => None,

@@ -1,7 +1,7 @@
-//! Whose a key is, and what it does: the one place that works it out, for every feature.
+//! The owner and the state of a key, determined in one place for every feature.
 //!
-//! A key that the mount has is known by its hash. Of the others the name says what they claim to be: it
-//! ends in a mark with which somebody ordered it, or in none.
+//! A key of the mount is identified by its hash. For any other key, the name says what it claims to be: it
+//! ends with the mark of its order, or has none.
 
 use std::fmt;
 
@@ -13,22 +13,22 @@ use crate::engine::names::{ConnectionName, Nonce, RoleName};
 use crate::engine::role::rotating::Standing;
 use crate::openrouter::{KeyHash, ListedKey, Report};
 
-/// Whose a key is.
+/// The owner of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A role's, as this key of it; `None` where the role's entry cannot be read.
+    /// A role, and which of its keys it is; `None` if the role's entry is unreadable.
     Role(RoleName, Option<Standing>),
-    /// Under a lease.
+    /// A lease.
     Lease(Box<Record>),
-    /// In the making, for this role.
+    /// It is being created for this role.
     Pending(RoleName),
-    /// Ordered for this role, and what came of that is still unknown.
+    /// It was ordered for this role, with an unknown outcome.
     Lost(RoleName),
-    /// Of this mount by its mark, and nobody has it.
+    /// It has this mount's mark, and belongs to nobody.
     Stray,
-    /// Of another mount by its mark, and not this one's.
+    /// It has another mount's mark.
     OtherMount,
-    /// Nothing says that this engine has ever heard of it.
+    /// It has no mark, and is unknown to this mount.
     Unmanaged,
 }
 
@@ -57,7 +57,7 @@ impl Owner {
         }
     }
 
-    /// The role that it has to do with.
+    /// The role concerned.
     pub fn role(&self) -> Option<&RoleName> {
         match self {
             Self::Role(name, _) | Self::Pending(name) | Self::Lost(name) => Some(name),
@@ -66,7 +66,7 @@ impl Owner {
         }
     }
 
-    /// Which of the role's keys it is.
+    /// The version of the role's key.
     pub fn version(&self) -> Option<u64> {
         match self {
             Self::Role(_, standing) => standing.map(Standing::version),
@@ -74,26 +74,26 @@ impl Owner {
         }
     }
 
-    /// Whether nobody of this mount has it, or is about to.
+    /// Whether it belongs to nobody in this mount, and will not.
     pub fn is_unclaimed(&self) -> bool {
         matches!(self, Self::Stray | Self::OtherMount | Self::Unmanaged)
     }
 }
 
-/// What a key does.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its role hands it out.
     Current,
     /// It was replaced, and works until its grace period ends.
     Superseded,
-    /// It was replaced, and the engine has disabled it; it can be restored until it is deleted.
+    /// It was replaced, and the engine has disabled it. It can be restored until it is deleted.
     Held,
     /// It works for the reader who leased it.
     Leased,
-    /// It was switched off.
+    /// It was disabled.
     Disabled,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It works, for whoever has it.
     Active,
@@ -111,7 +111,7 @@ impl State {
         "active",
     ];
 
-    /// What OpenRouter says comes first: a key that does not work does nothing for its owner.
+    /// OpenRouter's answer takes precedence: a key that does not work is of no use to its owner.
     pub fn of(owner: &Owner, report: &Report, now: Timestamp) -> Self {
         if report.expires_at.is_some_and(|at| at <= now) {
             return Self::Expired;
@@ -165,21 +165,26 @@ impl fmt::Display for Owner {
 }
 
 impl Holdings {
-    /// Whose the key is.
+    /// The owner of the key.
     pub fn owner(&self, hash: Option<&KeyHash>, name: &str) -> Owner {
+        self.owner_by_mark(hash, Nonce::of_key_name(name).as_ref())
+    }
+
+    /// The same, by the mark in its name.
+    pub fn owner_by_mark(&self, hash: Option<&KeyHash>, nonce: Option<&Nonce>) -> Owner {
         if let Some(owner) = hash.and_then(|hash| self.owner_by_hash(hash)) {
             return owner;
         }
-        let Some(nonce) = Nonce::of_key_name(name) else {
+        let Some(nonce) = nonce else {
             return Owner::Unmanaged;
         };
-        if let Some((role, is_under_way)) = self.ordered.get(&nonce) {
+        if let Some((role, is_under_way)) = self.ordered.get(nonce) {
             return match is_under_way {
                 true => Owner::Pending(role.clone()),
                 false => Owner::Lost(role.clone()),
             };
         }
-        // A mount without a UUID cannot tell its keys from others'.
+        // A mount without a UUID cannot distinguish its keys from those of others.
         let ours = |origin: crate::engine::names::Origin| {
             !self.mount.is_empty() && origin.is_of_mount(&self.mount)
         };
@@ -189,7 +194,7 @@ impl Holdings {
         }
     }
 
-    /// Whose the key is, if that can be told without its name.
+    /// The owner of the key, if that is known without its name.
     pub fn owner_by_hash(&self, hash: &KeyHash) -> Option<Owner> {
         match self.holder(hash) {
             Some(Holder::Role(name, standing)) => Some(Owner::Role(name.clone(), *standing)),
@@ -198,30 +203,32 @@ impl Holdings {
         }
     }
 
-    /// The role of whose life the key is by its mark, whether the role has it or not.
+    /// The role in the key's mark, whether or not the key belongs to it.
     pub fn marked_for(&self, key_name: &str) -> Option<&RoleName> {
         let origin = Nonce::of_key_name(key_name)?.origin()?;
         self.marks.get(&origin)
     }
 }
 
-/// A key, whose it is, and what it does.
+/// A key with its owner and its state.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Through which connection it is seen.
+    /// The connection that sees it.
     pub connection: ConnectionName,
-    /// By what OpenRouter knows it.
+    /// Its hash.
     pub hash: KeyHash,
-    /// Whose it is.
+    /// The mark in its name.
+    pub nonce: Option<Nonce>,
+    /// Its owner.
     pub owner: Owner,
-    /// What it does.
+    /// Its state.
     pub state: State,
-    /// What OpenRouter says of it.
+    /// What OpenRouter says about it.
     pub report: Report,
 }
 
 impl Known {
-    /// A listed key; `None` where its hash is unreadable.
+    /// A listed key; `None` if its hash is unreadable.
     pub fn of(
         connection: &ConnectionName,
         key: &ListedKey,
@@ -235,6 +242,7 @@ impl Known {
             connection: connection.clone(),
             state: State::of(&owner, &report, now),
             hash,
+            nonce: Nonce::of_key_name(&key.name),
             owner,
             report,
         })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -61,6 +62,7 @@ pub async fn issue(
         urgency: Urgency::Ordinary,
         caller_gone: &request.caller_gone,
     };
+    let asked_at = engine.now();
     let minted = mint(engine, order).await?;
     if request.caller_gone.is_cancelled() {
         discard(engine, minted).await;
@@ -94,7 +96,7 @@ pub async fn issue(
         granted: Some(role.terms.limits),
         placed: false,
         guardrail_id: role.terms.guardrail_id.clone(),
-        requester: Some(requester(request, now)),
+        requester: Some(requester(request, asked_at)),
         grant,
         ended: None,
     };
@@ -237,13 +239,20 @@ fn response(
 }
 
 /// What a reader gets.
-#[derive(Serialize)]
-struct View<'a> {
+#[derive(Serialize, JsonSchema)]
+pub struct View<'a> {
+    /// The API key.
     #[serde(serialize_with = "stored::exposed")]
+    #[schemars(with = "String")]
     api_key: &'a SecretString,
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
+    /// The key's name at OpenRouter.
     key_name: &'a str,
+    /// The key's limit, in US dollars; null if there is none.
     limit: Option<Usd>,
+    /// When the limit starts anew; null if it does not.
     limit_reset: Option<LimitReset>,
+    /// When the key expires at OpenRouter.
     expires_at: Option<Timestamp>,
 }

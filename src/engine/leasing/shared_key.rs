@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Serialize;
 
@@ -157,15 +158,24 @@ impl Handout {
 
 /// What a reader gets. Nothing here but `ttl` changes between two rotations: clients compare the rest
 /// to decide whether to restart.
-#[derive(Serialize)]
-struct View<'a> {
+#[derive(Serialize, JsonSchema)]
+pub struct View<'a> {
+    /// The API key.
     #[serde(serialize_with = "stored::exposed")]
+    #[schemars(with = "String")]
     api_key: &'a SecretString,
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
+    /// The key's name at OpenRouter.
     key_name: &'a str,
+    /// The key's version: 1 is the role's first key.
     key_version: u64,
+    /// When the key was handed out for the first time.
     last_vault_rotation: Timestamp,
+    /// The time between two rotations, in seconds. With a schedule, the time from the last rotation to
+    /// the next.
     rotation_period: u64,
+    /// How long the key is valid for at least, in seconds.
     ttl: u64,
 }
 

@@ -3,6 +3,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ending::{read, spent};
@@ -10,39 +11,39 @@ use crate::engine::books::{Record, Wanted};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::budget::{Amount, Counting, Pool, Spans, Window};
+use crate::engine::role::Usage;
+use crate::engine::role::budget::{Amount, Pool, Spans};
 use crate::engine::role::dynamic::DynamicRole;
-use crate::openrouter::{KeyHash, LimitReset, Usd};
+use crate::openrouter::{KeyHash, Usd};
 
 /// What a role has spent, in US dollars, when it was looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeasesUsage {
-    budget: Option<f64>,
-    budget_reset: Option<LimitReset>,
-    limit: Option<f64>,
-    limit_reset: Option<LimitReset>,
-    spent_day: f64,
-    spent_week: f64,
-    spent_month: f64,
-    spent_ever: f64,
-    /// Of the budget, in its window.
+    /// What does not depend on the kind of role.
+    #[serde(flatten)]
+    usage: Usage,
+    /// What remains of the budget in its window. Null without one.
     remaining: Option<f64>,
-    /// Of the budget: what leases may take that come next.
+    /// What new leases may take of the budget. Null without one.
     available: Option<f64>,
-    resets_at: Option<Timestamp>,
+    /// The keys that are not deleted yet.
     keys: Vec<KeyUsage>,
+    /// Whether the spending of every ended key is included.
     complete: bool,
-    since: Option<Timestamp>,
-    read_at: Timestamp,
 }
 
 /// What the key of one lease has spent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct KeyUsage {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: KeyHash,
+    /// The state of the key: `leased`, or `ended` until its final reading.
     state: &'static str,
+    /// What the key may spend in all, in US dollars; null if it has no limit.
     granted: Option<f64>,
+    /// What the key has spent in the window of the budget or the limit, in US dollars.
     spent: f64,
+    /// When the lease ends; of an ended key, when its final reading is taken.
     until: Timestamp,
 }
 
@@ -56,13 +57,7 @@ pub async fn usage(
     role: &DynamicRole,
 ) -> Result<LeasesUsage, Error> {
     let terms = &role.terms;
-    let counting = terms.budget().map_or(
-        Counting {
-            reset: terms.limits.reset,
-            include_byok: terms.limits.include_byok,
-        },
-        |(_, counting)| counting,
-    );
+    let counting = terms.counting();
     let books = engine.books().await?;
     let pool = role.pool.as_ref();
     let is_counted = |record: &Record| {
@@ -83,8 +78,7 @@ pub async fn usage(
     let now = engine.now();
     let tally = pool.map(Pool::tally);
     let of_living = || readings.iter().filter_map(|(_, spent)| *spent);
-    let ended = tally.map_or_else(Spans::default, |tally| tally.at(now));
-    let spans = of_living().map(|(_, spans)| spans).fold(ended, Spans::plus);
+    let usage = Usage::of(terms, of_living().map(|(_, spans)| spans), tally, now);
     let in_window: Amount = of_living().map(|(spent, _)| spent).sum();
     let remaining = terms.budget.map(|budget| {
         let ended = pool.map_or(Amount::ZERO, |pool| pool.ended(now));
@@ -106,24 +100,14 @@ pub async fn usage(
         .filter_map(|(record, spent)| Some(shown(record, spent?.0)))
         .collect();
     Ok(LeasesUsage {
-        budget: terms.budget.map(|budget| budget.amount.as_usd()),
-        budget_reset: terms.budget.and_then(|budget| budget.reset),
-        limit: terms.limits.limit.map(Usd::as_f64),
-        limit_reset: terms.limits.reset,
-        spent_day: spans.day.as_usd(),
-        spent_week: spans.week.as_usd(),
-        spent_month: spans.month.as_usd(),
-        spent_ever: spans.ever.as_usd(),
+        usage,
         remaining,
         available,
-        resets_at: Window::at(counting.reset, now).end(),
         keys,
         // What the keys of a role without a budget have spent that are gone, nobody has counted.
         complete: is_complete
             && terms.budget.is_some()
             && tally.is_none_or(|tally| tally.is_complete()),
-        since: tally.map(|tally| tally.since()),
-        read_at: now,
     })
 }
 

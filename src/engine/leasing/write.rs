@@ -1,5 +1,6 @@
 //! Writing, showing and deleting a dynamic role. No key is made or revoked by that.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::guarding::{apply_guardrail, resume_guardrail};
@@ -184,11 +185,12 @@ fn is_definite(reason: &Error) -> bool {
     }
 }
 
-/// What a read of the role answers.
-///
-/// # Errors
-/// None that a role can cause.
-pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Result<Response, Error> {
+/// What a read of the role shows, and its warnings.
+pub fn status<'a>(
+    engine: &Engine,
+    name: &RoleName,
+    role: &'a DynamicRole,
+) -> (View<'a>, Vec<String>) {
     let books = &engine.books_if_open();
     let view = View {
         terms: role.terms.view(),
@@ -207,19 +209,23 @@ pub fn status(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Result<Re
     let troubles = reason.or_else(pending).map(|reason| {
         format!("keys under leases are not held to the role's guardrail yet: {reason}")
     });
-    let shown = Response::showing(&view).map_err(Error::Answer)?;
-    Ok(shown.with_warnings(troubles))
+    (view, troubles.into_iter().collect())
 }
 
-#[derive(Serialize)]
-struct View<'a> {
+/// What a read of the role shows.
+#[derive(Serialize, JsonSchema)]
+pub struct View<'a> {
     #[serde(flatten)]
     terms: TermsView<'a>,
+    /// `dynamic`.
     credential_type: &'static str,
+    /// The duration of a lease, in seconds.
     ttl: u64,
+    /// How long a lease can be renewed for, in seconds.
     max_ttl: u64,
+    /// The highest number of leases at a time; null if there is none.
     max_leases: Option<u32>,
-    /// `None` on a node that only serves reads: it does not know.
+    /// How many leases there are. Null on a node that only serves reads.
     living_leases: Option<usize>,
 }
 

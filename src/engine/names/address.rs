@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::randomness::Randomness;
 
 /// One address of a connection: an API's URL with the proxy and the trust roots on the way to it.
-/// Connections and keys of the first stored format have none, which is one too.
+/// Connections and keys in the first stored format have none; that counts as an address of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AddressId(String);
@@ -14,19 +14,19 @@ pub struct AddressId(String);
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Address {
     id: AddressId,
-    /// Earlier addresses from which somebody moved here who knew the stored management key: whoever
-    /// knows that may do everything with the keys made under it.
+    /// Earlier addresses that were replaced by this one together with the stored management key. Anyone who
+    /// knows that key may do anything with the API keys that were made with it.
     succeeds: Vec<AddressId>,
 }
 
 impl Address {
-    /// Which one it is.
+    /// Identifies this address.
     pub fn id(&self) -> &AddressId {
         &self.id
     }
 
-    /// Another address. If whoever moved there brought the stored management key along, it succeeds
-    /// this one; if not, nothing that is stored may be sent there.
+    /// The next address. If the write that changed it contained the stored management key, stored keys may
+    /// be sent there; otherwise they may not.
     #[must_use]
     pub fn moved(&self, with_stored_key: bool, randomness: &dyn Randomness) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();

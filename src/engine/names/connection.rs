@@ -2,21 +2,24 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::framework::is_name;
 
 /// A connection's name, a segment of its path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct ConnectionName(String);
 
 impl ConnectionName {
-    /// A name that came as a segment of a path, or as a field.
+    /// Parses a name from a segment of a path, or from a field.
     ///
     /// # Errors
-    /// When it could not be a segment of a path.
+    /// If it is not a valid segment of a path.
     pub fn parse(name: &str) -> Result<Self, Error> {
         if is_name(name) {
             Ok(Self(name.to_owned()))
@@ -35,7 +38,7 @@ impl ConnectionName {
 }
 
 impl Default for ConnectionName {
-    /// The connection behind the bare path `config`.
+    /// The connection that `config` without a name refers to.
     fn default() -> Self {
         Self("default".to_owned())
     }

@@ -1,4 +1,4 @@
-//! What things are called: roles, connections, runs, places at OpenRouter, and the mark in a key's name.
+//! The names of roles, connections, runs and places at OpenRouter, and the mark in a key's name.
 
 mod address;
 mod connection;

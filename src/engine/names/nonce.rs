@@ -1,5 +1,5 @@
-//! The unique part of every key's name at OpenRouter: by it a key is found again whose creation
-//! was never confirmed, and it tells whose key it is.
+//! The unique part of every key's name at OpenRouter. It identifies a key whose creation was never
+//! confirmed, and the mount and role that ordered it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::role::RoleName;
 use crate::engine::randomness::Randomness;
 
-/// One life of a role, from its creation to its deletion: a later role of the same name is another.
-/// Roles of the first stored format have none, which is one too.
+/// One life of a role, from its creation to its deletion. A later role with the same name has another.
+/// Roles in the first stored format have none; that counts as a life of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Life(String);
@@ -25,11 +25,11 @@ impl Life {
     }
 }
 
-/// Who has a key made: a mount, and one life of one of its roles.
+/// The origin of a key: a mount, and one life of one of its roles.
 ///
-/// It is part of every nonce, so that a key that nobody has an entry of can be told from those of
-/// other mounts and clusters: storage that was restored from a snapshot knows nothing of the keys
-/// made after it.
+/// It is part of every nonce, so that a key without an entry in storage can be distinguished from the keys
+/// of other mounts and clusters. Storage that was restored from a snapshot has no entries for the keys
+/// that were made after the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin {
     mount: [u8; 4],
@@ -37,11 +37,11 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of a mount, by the UUID that the server gave it for good, and a life of one of its roles.
+    /// The origin of a mount, identified by its permanent UUID, and of a life of one of its roles.
     pub fn new(mount: &str, role: &RoleName, life: &Life) -> Self {
         let role = match life.0.as_str() {
             "" => role.to_string(),
-            // No role's name has a slash in it.
+            // Role names contain no slash.
             life => format!("{role}/{life}"),
         };
         Self {
@@ -56,18 +56,17 @@ impl Origin {
     }
 }
 
-/// The beginning of the SHA-256. Mount and role together are 64 bits: that a key of somebody else's
-/// has the same ones by chance is out of the question.
+/// The beginning of the SHA-256. Mount and role together have 64 bits, enough to rule out that the key of
+/// another origin has the same ones by chance.
 fn short_digest(text: &str) -> [u8; 4] {
     let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(text));
     [a, b, c, d]
 }
 
-/// The nonces that one instance of an engine gives out, by which it knows its own ones again.
+/// The nonces of one instance of an engine. The instance can recognize them later.
 ///
-/// 40 random bits that stay, and 24 that count, so that nothing has to be remembered of the millions
-/// that there may be. That another instance has the same 40 bits, and is of the same role, is out of
-/// the question.
+/// 40 random bits stay the same and 24 bits count, so that the instance does not have to remember millions
+/// of nonces. It is practically impossible that another instance has the same 40 bits for the same role.
 #[derive(Debug)]
 pub struct Series {
     id: u64,
@@ -84,7 +83,7 @@ impl Series {
         }
     }
 
-    /// The next 64 bits. After 2^24 of them the 40 bits are the next number, so that none comes twice.
+    /// The next 64 bits. After 2^24 of them the upper 40 bits are incremented, so that none is repeated.
     fn next(&self) -> u64 {
         let first = self.id << COUNTED;
         first.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed))
@@ -103,7 +102,7 @@ impl Series {
 /// In bits.
 const COUNTED: u32 = 24;
 
-/// What no other key's name has: 64 bits of [`Origin`] and 64 of a [`Series`], as 32 hexadecimal
+/// The unique part of a key's name: 64 bits of [`Origin`] and 64 bits of a [`Series`], as 32 hexadecimal
 /// digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -118,7 +117,7 @@ impl Nonce {
         Self(format!("{mount:08x}{role:08x}{unique:016x}"))
     }
 
-    /// The one that a key's name ends in, if it does in one.
+    /// The nonce at the end of a key's name, if there is one.
     pub fn of_key_name(key_name: &str) -> Option<Self> {
         let (_, last_word) = key_name.rsplit_once(' ')?;
         let digits = last_word.strip_prefix(PREFIX)?;
@@ -129,7 +128,13 @@ impl Nonce {
         is_one.then(|| Self(digits.to_owned()))
     }
 
-    /// Who had its key made. Of a nonce that is read from a key's name it is what the name claims.
+    /// The name of its key without what it ends in, by which nobody knows whose key it is.
+    pub fn unmarked<'a>(&self, key_name: &'a str) -> &'a str {
+        let unmarked = key_name.strip_suffix(&self.marker());
+        unmarked.unwrap_or(key_name).trim_end()
+    }
+
+    /// The origin of its key. For a nonce that was read from a key's name, this is what the name claims.
     pub fn origin(&self) -> Option<Origin> {
         let part = |range| {
             let digits = self.0.get(range)?;
@@ -141,12 +146,12 @@ impl Nonce {
         })
     }
 
-    /// The end of the name of the key that was ordered with this nonce.
+    /// The end of the name of the key with this nonce.
     pub fn marker(&self) -> String {
         format!("{PREFIX}{self}")
     }
 
-    /// Whether a key of this name was ordered with this nonce.
+    /// Whether this is the name of the key with this nonce.
     pub fn marks(&self, key_name: &str) -> bool {
         key_name.ends_with(&self.marker())
     }
@@ -183,6 +188,8 @@ mod tests {
         let name = format!("app 2026-11-21 {}", nonce.marker());
         assert!(nonce.marks(&name));
         assert!(!other.marks(&name));
+        assert_eq!(nonce.unmarked(&name), "app 2026-11-21");
+        assert_eq!(other.unmarked(&name), name);
         assert_eq!(Nonce::of_key_name(&name), Some(nonce));
     }
 

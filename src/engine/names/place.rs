@@ -1,4 +1,4 @@
-//! Where a key is ordered, and looked for when nobody knows what came of that.
+//! Where a key is ordered, and where it is searched for if the outcome is unknown.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +8,8 @@ use crate::openrouter::WorkspaceId;
 /// A workspace, as one connection reaches it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
-    /// Through which connection.
+    /// The connection.
     pub connection: ConnectionName,
-    /// In which workspace; `None` is the account's default one.
+    /// The workspace; `None` is the account's default one.
     pub workspace_id: Option<WorkspaceId>,
 }

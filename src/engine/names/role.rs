@@ -2,18 +2,21 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::framework::{Fields, is_name};
 
 /// A role's name, a segment of its path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct RoleName(String);
 
 impl RoleName {
-    /// A name that came as a segment of a path; `None` when it could not have.
+    /// A name from a segment of a path; `None` if it is not a valid one.
     pub fn new(name: &str) -> Option<Self> {
         is_name(name).then(|| Self(name.to_owned()))
     }
@@ -21,7 +24,7 @@ impl RoleName {
     /// The role that a request's path names.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the path captured no name.
+    /// [`Error::Invalid`] if the path contains no name.
     pub fn of_path(fields: &Fields) -> Result<Self, Error> {
         fields
             .text("name")

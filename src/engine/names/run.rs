@@ -1,16 +1,16 @@
-//! What the long jobs of a mount are called, and where each is stored.
+//! The names of a mount's long jobs, and where each is stored.
 
 use std::fmt;
 
 use super::connection::ConnectionName;
 
-/// A job that takes longer than a request may: a run. There is one of each at a time, and the last one is
+/// A run: a job that takes longer than a request may. Only one of each kind runs at a time. The last one is
 /// kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunId {
     /// Every role of a connection gets a new key.
     RotateAll(ConnectionName),
-    /// Keys of this mount that nobody has are removed.
+    /// Keys of this mount that belong to nobody are removed.
     Tidy(ConnectionName),
     /// Every key of the mount is revoked.
     Teardown,

@@ -7,6 +7,7 @@ mod within;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use crate::engine::keys::Holdings;
 use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
 use crate::engine::stored;
 use crate::engine::survey;
-use crate::framework::{Call, Endpoint, Fields, Outcome, Path};
+use crate::framework::{Call, Endpoint, Fields, Names, Outcome, Path};
 use crate::logical::{Operation, Response};
 use crate::openrouter::{Usd, WorkspaceId};
 
@@ -25,7 +26,7 @@ use crate::openrouter::{Usd, WorkspaceId};
 pub fn paths() -> Vec<Path<Engine>> {
     let bare = connection_path("config", "configuration").on(
         Operation::List,
-        Endpoint::new("List the connections.", list),
+        Endpoint::new("List the connections.", list).answers::<Names>(),
     );
     let named = connection_path("config/:name", "connection").parameter(
         "name",
@@ -38,7 +39,7 @@ fn connection_path(pattern: &'static str, suffix: &'static str) -> Path<Engine> 
     Path::new(pattern, suffix)
         .on(
             Operation::Read,
-            Endpoint::new("Read a connection, without its management key.", read),
+            Endpoint::new("Read a connection, without its management key.", read).answers::<View>(),
         )
         .on_write(
             Endpoint::new("Configure a connection to OpenRouter.", write)
@@ -75,31 +76,47 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 /// What a read shows of a connection.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View {
+    /// The address of OpenRouter's API.
     api_url: String,
+    /// The operator's description.
     description: String,
+    /// The time limit of one request to OpenRouter, in seconds.
     request_timeout: u64,
+    /// The time between two comparisons with OpenRouter, in seconds; 0 if they run only when the engine
+    /// starts.
     reconcile_interval: u64,
+    /// The additional trusted certificates, in PEM form.
     ca_certificate: Option<String>,
-    /// Without credentials.
+    /// The proxy, without its credentials.
     proxy_url: Option<String>,
+    /// The management key as OpenRouter shows it, mostly masked. Null if it was not verified.
     management_key_label: Option<String>,
+    /// When the management key expires; null if it does not, or was not verified.
     management_key_expires_at: Option<Timestamp>,
+    /// When the management key was verified; null if it was not.
     verified_at: Option<Timestamp>,
-    /// `None` also on a node that only serves reads: it does not know.
+    /// When the keys were last compared with OpenRouter. Null before the first time, and on a node that
+    /// only serves reads.
     last_reconciliation: Option<Timestamp>,
-    /// Those that the key saw when it was verified.
+    /// The workspaces that the management key could see when it was verified.
     workspaces: Option<Vec<WorkspaceView>>,
+    /// The names of the roles that may use the connection, with `*` for any text.
     allowed_roles: Vec<String>,
+    /// The highest limit of a role that uses the connection, in US dollars.
     max_limit: Option<Usd>,
+    /// The longest lifetime of a key of a role that uses the connection, in seconds.
     max_key_lifetime: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct WorkspaceView {
+    /// The workspace's UUID.
     id: WorkspaceId,
+    /// Its slug.
     slug: String,
+    /// Its name.
     name: String,
 }
 
@@ -237,9 +254,8 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
-    Ok(Some(Response::list(
-        engine.storage.list(CONNECTIONS).await?,
-    )))
+    let keys = engine.storage.list(CONNECTIONS).await?;
+    Ok(Some(Response::showing(&Names { keys })?))
 }
 
 fn name_of(captured: Option<&str>) -> Result<ConnectionName, Error> {

@@ -21,6 +21,10 @@ pub fn paths() -> Vec<Path<Engine>> {
             Operation::Read,
             Endpoint::new("Read a role's key, under a lease.", read_leased)
                 .takes(ASKED.iter().cloned())
+                .answers::<leasing::SharedKeyView<'_>>()
+                .answers::<leasing::OwnKeyView<'_>>()
+                .answers::<leasing::SharedKeyView<'_>>()
+                .answers::<leasing::OwnKeyView<'_>>()
                 .verb("generate"),
         )
         .on(
@@ -30,14 +34,17 @@ pub fn paths() -> Vec<Path<Engine>> {
                 read_leased,
             )
             .takes(ASKED.iter().cloned())
-            .verb("generate"),
+            .answers::<leasing::SharedKeyView<'_>>()
+            .answers::<leasing::OwnKeyView<'_>>()
+            .verb("generate-limited"),
         )
         .help("Read a role's API key, under a lease.", LEASED_DESCRIPTION);
     let unleased = Path::new("static-creds/:name", "static-credentials")
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read a role's key, without a lease.", read_unleased),
+            Endpoint::new("Read a role's key, without a lease.", read_unleased)
+                .answers::<leasing::SharedKeyView<'_>>(),
         )
         .help(
             "Read a rotating role's API key, without a lease.",

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::keys::{OwnerView, connection_of_path, hash_of_path};
@@ -20,6 +21,7 @@ pub fn paths() -> Vec<Path<Engine>> {
             Operation::Update,
             Endpoint::new("Delete one key at OpenRouter.", revoke_key)
                 .takes([FORCE])
+                .answers::<View<'_>>()
                 .verb("revoke")
                 .active_only(),
         )
@@ -32,6 +34,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 disable_key,
             )
             .takes([DISABLED, FORCE])
+            .answers::<View<'_>>()
             .verb("disable")
             .active_only(),
         )
@@ -81,11 +84,13 @@ async fn disable_key(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 /// Whose key it was.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View<'a> {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
     #[serde(flatten)]
     owner: OwnerView<'a>,
+    /// Whether the key is disabled now. Only in the answer of `disable-key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled: Option<bool>,
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::connection::missing;
@@ -29,6 +30,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 forget_role,
             )
             .takes(ROLE_FIELDS.iter().cloned())
+            .answers::<View<'_>>()
             .verb("forget")
             .active_only(),
         )
@@ -44,6 +46,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 "Forget a connection, and leave behind the keys made with it.",
                 forget_connection,
             )
+            .answers::<View<'_>>()
             .verb("forget")
             .active_only(),
         )
@@ -108,8 +111,9 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 /// What is left.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View<'a> {
+    /// The hashes of the keys that may still work at OpenRouter.
     keys_left_behind: &'a BTreeSet<KeyHash>,
 }
 

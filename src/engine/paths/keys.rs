@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::field_of_path;
 use crate::engine::books::Requester;
@@ -15,8 +15,8 @@ use crate::engine::error::Error;
 use crate::engine::keys::{Known, Owner, State};
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::rotating::Standing;
-use crate::framework::{Call, Endpoint, Field, Fields, Outcome, Path};
-use crate::logical::{Data, Operation, Response};
+use crate::framework::{Call, Endpoint, Field, Fields, Outcome, Path, Table};
+use crate::logical::{Operation, Response};
 use crate::openrouter::{KeyHash, Report, WorkspaceId};
 
 /// Both paths.
@@ -25,12 +25,15 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("connection", "The connection's name.")
         .on(
             Operation::List,
-            Endpoint::new("List the keys of an account, by hash.", list).active_only(),
+            Endpoint::new("List the keys of an account, by hash.", list)
+                .answers::<List<'_>>()
+                .active_only(),
         )
         .on(
             Operation::Read,
             Endpoint::new("Read the keys of an account, in parts.", read)
                 .takes(FIELDS.iter().cloned())
+                .answers::<Part<'_>>()
                 .active_only(),
         )
         .help(
@@ -42,7 +45,9 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("hash", "The key's hash, 64 hexadecimal digits.")
         .on(
             Operation::Read,
-            Endpoint::new("Read what is known of a key.", read_one).active_only(),
+            Endpoint::new("Read what is known of a key.", read_one)
+                .answers::<KeyView<'_>>()
+                .active_only(),
         )
         .help(
             "One key: what OpenRouter says of it, and what the engine knows.",
@@ -80,17 +85,17 @@ async fn list(engine: Arc<Engine>, call: Call) -> Outcome {
         after: None,
     };
     let found = inventory(&engine, &connection, &everything).await?;
-    let names = found.keys.iter().map(|key| key.hash.to_string()).collect();
-    let mut response = Response::list(names);
-    let rows = found.keys.iter().map(|key| {
-        let row = serde_json::to_value(Row::of(key)).unwrap_or_default();
-        (key.hash.to_string(), row)
-    });
-    let rows: Data = rows.collect();
-    if !rows.is_empty() {
-        response.data.insert("key_info".to_owned(), rows.into());
-    }
-    add_extent(&mut response.data, &found);
+    let keys = found.keys.iter();
+    let list = List {
+        names: Table {
+            keys: keys.clone().map(|key| key.hash.to_string()).collect(),
+            key_info: keys
+                .map(|key| (key.hash.to_string(), Row::of(key)))
+                .collect(),
+        },
+        extent: Extent::of(&found),
+    };
+    let response = Response::showing(&list)?;
     Ok(Some(response.with_warnings(warnings(&found))))
 }
 
@@ -98,16 +103,12 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let connection = connection_of_path(&call.fields)?;
     let selection = selection(&call.fields)?;
     let found = inventory(&engine, &connection, &selection).await?;
-    let keys: Vec<Value> = found
-        .keys
-        .iter()
-        .map(|key| serde_json::to_value(KeyView::of(key)).unwrap_or_default())
-        .collect();
-    let mut data = Data::from_iter([("keys".to_owned(), keys.into())]);
-    add_extent(&mut data, &found);
-    Ok(Some(
-        Response::with_data(data).with_warnings(warnings(&found)),
-    ))
+    let part = Part {
+        keys: found.keys.iter().map(KeyView::of).collect(),
+        extent: Extent::of(&found),
+    };
+    let response = Response::showing(&part)?;
+    Ok(Some(response.with_warnings(warnings(&found))))
 }
 
 async fn read_one(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -139,11 +140,41 @@ fn selection(fields: &Fields) -> Result<Selection, Error> {
     })
 }
 
-/// Whether these are all, and where it goes on if not.
-fn add_extent(data: &mut Data, found: &Inventory) {
-    let next = found.next.as_ref().map(ToString::to_string);
-    data.insert("complete".to_owned(), next.is_none().into());
-    data.insert("next".to_owned(), next.into());
+/// The keys by hash, in few columns.
+#[derive(Serialize, JsonSchema)]
+struct List<'a> {
+    #[serde(flatten)]
+    names: Table<Row<'a>>,
+    #[serde(flatten)]
+    extent: Extent,
+}
+
+/// The keys in full.
+#[derive(Serialize, JsonSchema)]
+struct Part<'a> {
+    /// The keys.
+    keys: Vec<KeyView<'a>>,
+    #[serde(flatten)]
+    extent: Extent,
+}
+
+/// Whether these are all keys.
+#[derive(Serialize, JsonSchema)]
+struct Extent {
+    /// Whether these are all keys.
+    complete: bool,
+    /// Where to continue: the value of `after` for the next read. Null if these are all keys.
+    next: Option<String>,
+}
+
+impl Extent {
+    fn of(found: &Inventory) -> Self {
+        let next = found.next.as_ref().map(ToString::to_string);
+        Self {
+            complete: next.is_none(),
+            next,
+        }
+    }
 }
 
 fn warnings(found: &Inventory) -> Vec<String> {
@@ -167,15 +198,24 @@ fn warnings(found: &Inventory) -> Vec<String> {
 }
 
 /// A key in a list: few columns.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Row<'a> {
+    /// The key's name at OpenRouter.
     name: &'a str,
+    /// The owner of the key: `role`, `lease`, `pending`, `lost`, `stray`, `other_mount` or `unmanaged`.
     owner: &'static str,
+    /// The role that the key belongs to.
     role: Option<&'a RoleName>,
+    /// The state of the key: `current`, `superseded`, `held`, `leased`, `disabled`, `expired` or
+    /// `active`.
     state: &'static str,
+    /// The spending limit, in US dollars; null if there is none.
     limit: &'a Option<serde_json::Number>,
+    /// What the key has spent, in US dollars.
     usage: &'a Option<serde_json::Number>,
+    /// When the key was last used.
     last_used_at: Option<Timestamp>,
+    /// When the key expires; null if it does not.
     expires_at: Option<Timestamp>,
 }
 
@@ -196,10 +236,14 @@ impl<'a> Row<'a> {
 }
 
 /// A key by itself: everything.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct KeyView<'a> {
+    /// The connection that sees the key.
     connection: &'a ConnectionName,
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: &'a KeyHash,
+    /// The state of the key: `current`, `superseded`, `held`, `leased`, `disabled`, `expired` or
+    /// `active`.
     state: &'static str,
     #[serde(flatten)]
     owner: OwnerView<'a>,
@@ -220,16 +264,19 @@ impl<'a> KeyView<'a> {
 }
 
 /// Whose a key is.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct OwnerView<'a> {
+    /// The owner of the key: `role`, `lease`, `pending`, `lost`, `stray`, `other_mount` or `unmanaged`.
     owner: &'static str,
+    /// The role that the key belongs to.
     role: Option<&'a RoleName>,
+    /// The key's version within its role.
     key_version: Option<u64>,
-    /// Of a superseded key, or a held one, which is deleted then.
+    /// When a superseded key is revoked, or a held key is deleted.
     revoke_at: Option<Timestamp>,
-    /// Of a key under a lease: until when the lease runs.
+    /// When the lease on the key ends.
     leased_until: Option<Timestamp>,
-    /// Of a key under a lease: who asked for it.
+    /// Who asked for a leased key.
     requester: Option<&'a Requester>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::keys::{OwnerView, hash};
@@ -21,6 +22,7 @@ pub fn path() -> Path<Engine> {
             Operation::Update,
             Endpoint::new("Look up whose key this is.", look_up)
                 .takes(FIELDS.iter().cloned())
+                .answers::<View<'_>>()
                 .verb("lookup")
                 .active_only(),
         )
@@ -54,17 +56,26 @@ fn hash_of(fields: &Fields) -> Result<KeyHash, Error> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View<'a> {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
+    /// The connection that sees the key; null if none does.
     connection: Option<&'a ConnectionName>,
+    /// The state of the key: `current`, `superseded`, `held`, `leased`, `disabled`, `expired` or
+    /// `active`.
     state: Option<&'static str>,
     #[serde(flatten)]
     owner: Option<OwnerView<'a>>,
+    /// What OpenRouter says about the key; null if no connection sees it.
     key: Option<&'a Report>,
+    /// The connection whose management key it is.
     management_key_of: Option<&'a ConnectionName>,
+    /// The connections that could not be asked, with the reason.
     not_asked: &'a BTreeMap<ConnectionName, String>,
+    /// What to do about the key.
     advice: &'a str,
+    /// The commands that do it.
     commands: &'a [String],
 }
 

@@ -22,7 +22,9 @@ pub fn path() -> Path<Engine> {
     Path::new("metrics", "metrics")
         .on(
             Operation::Read,
-            Endpoint::new("Read the metrics of the mount, as Prometheus text.", read).active_only(),
+            Endpoint::new("Read the metrics of the mount, as Prometheus text.", read)
+                .answers_text(CONTENT_TYPE)
+                .active_only(),
         )
         .help("The metrics of the mount, for Prometheus.", DESCRIPTION)
 }

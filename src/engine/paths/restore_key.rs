@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::context::Engine;
@@ -22,6 +23,7 @@ pub fn path() -> Path<Engine> {
             Operation::Update,
             Endpoint::new("Make a superseded key work again.", restore)
                 .takes(FIELDS.iter().cloned())
+                .answers::<View<'_>>()
                 .verb("restore")
                 .active_only(),
         )
@@ -58,10 +60,13 @@ async fn restore(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 /// What works again.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View<'a> {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
+    /// The key's version: 1 is the role's first key.
     key_version: u64,
+    /// When the key is revoked again.
     revoke_at: Timestamp,
 }
 

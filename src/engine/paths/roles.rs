@@ -1,9 +1,11 @@
 //! The paths `roles` and `roles/:name`. What is done depends on the role's kind.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::engine::books::{Finding, Noted, in_words};
 use crate::engine::context::Engine;
@@ -11,19 +13,24 @@ use crate::engine::names::{ROLES, RoleName};
 use crate::engine::role::rotating::{self, Unconfirmed};
 use crate::engine::role::{Kind, Role, fields};
 use crate::engine::{leasing, rotation, stored};
-use crate::framework::{Call, Endpoint, Outcome, Path};
-use crate::logical::{Data, Error, Operation, Response};
+use crate::framework::{Call, Endpoint, Outcome, Path, Table};
+use crate::logical::{Error, Operation, Response};
 
 /// Both paths.
 pub fn paths() -> Vec<Path<Engine>> {
     let list = Path::new("roles", "roles")
-        .on(Operation::List, Endpoint::new("List the roles.", list))
+        .on(
+            Operation::List,
+            Endpoint::new("List the roles.", list).answers::<Table<Row>>(),
+        )
         .help("List the roles.", LIST_DESCRIPTION);
     let role = Path::new("roles/:name", "role")
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read a role and its status.", read),
+            Endpoint::new("Read a role and its status.", read)
+                .answers::<View<rotating::StatusView<'_>>>()
+                .answers::<View<leasing::StatusView<'_>>>(),
         )
         .on_write(
             Endpoint::new("Create a role, or change parts of it.", write)
@@ -51,30 +58,39 @@ pub fn paths() -> Vec<Path<Engine>> {
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
     let role = Role::load(&*engine.storage, &name).await?;
-    let response = match role {
+    Ok(Some(match role {
         None => return Ok(None),
         Some(Role::Rotating(role)) => {
             let unconfirmed = unconfirmed(&engine, &name);
-            rotating::status(&role, unconfirmed, engine.now())?
+            let status = rotating::status(&role, unconfirmed, engine.now());
+            shown(&engine, &name, status)?
         }
-        Some(Role::Dynamic(role)) => leasing::status(&engine, &name, &role)?,
-    };
-    Ok(Some(with_drift(&engine, &name, response)?))
+        Some(Role::Dynamic(role)) => shown(&engine, &name, leasing::status(&engine, &name, &role))?,
+    }))
 }
 
-/// Adds what the comparisons with OpenRouter have found of a role's keys, if this node knows of it.
-fn with_drift(engine: &Engine, name: &RoleName, mut response: Response) -> Result<Response, Error> {
+/// A role's status and its warnings, with what the comparisons with OpenRouter have found.
+fn shown<S: Serialize>(
+    engine: &Engine,
+    name: &RoleName,
+    (status, warnings): (S, Vec<String>),
+) -> Result<Response, Error> {
     let is_known = engine.books_if_open().is_some();
     let drift = is_known.then(|| engine.board.of(name));
-    let shown = Response::showing(&Drifts { drift })?;
-    response.data.extend(shown.data);
+    let response = Response::showing(&View { status, drift })?;
     let copies = engine.board.copies();
-    Ok(response.with_warnings(copies.as_ref().map(in_words)))
+    Ok(response
+        .with_warnings(warnings)
+        .with_warnings(copies.as_ref().map(in_words)))
 }
 
-#[derive(Serialize)]
-struct Drifts {
-    /// `None` on a node that only serves reads: it does not know.
+/// What a read shows of a role of either kind.
+#[derive(Serialize, JsonSchema)]
+struct View<S> {
+    #[serde(flatten)]
+    status: S,
+    /// The last differences that were found between the role's keys and OpenRouter. Null on a node that
+    /// only serves reads.
     drift: Option<Vec<Noted>>,
 }
 
@@ -96,27 +112,42 @@ fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
     let names = engine.storage.list(ROLES).await?;
     // What this node remembers of them, if it is the one that looks after them.
-    let rows: Data = match engine.roster.is_complete() {
-        true => names.iter().filter_map(|name| row(&engine, name)).collect(),
-        false => Data::new(),
+    let key_info = match engine.roster.is_complete() {
+        true => names
+            .iter()
+            .filter_map(|name| Some((name.clone(), Row::of(&engine, name)?)))
+            .collect(),
+        false => BTreeMap::new(),
     };
-    let mut response = Response::list(names);
-    if !rows.is_empty() {
-        response.data.insert("key_info".to_owned(), rows.into());
-    }
-    Ok(Some(response))
+    Ok(Some(Response::showing(&Table {
+        keys: names,
+        key_info,
+    })?))
 }
 
 /// A role in a detailed list.
-fn row(engine: &Engine, name: &str) -> Option<(String, Value)> {
-    let seen = engine.roster.seen(&RoleName::new(name)?)?;
-    let row = json!({
-        "credential_type": seen.condition.kind(),
-        "rotation_status": seen.condition.status(),
-        "next_vault_rotation": seen.next_rotation,
-        "superseded_keys": seen.superseded,
-    });
-    Some((name.to_owned(), row))
+#[derive(Serialize, JsonSchema)]
+struct Row {
+    /// `rotating` or `dynamic`.
+    credential_type: &'static str,
+    /// `success`, `failed` or `pending`.
+    rotation_status: &'static str,
+    /// When the next automatic rotation is due; null if there is none.
+    next_vault_rotation: Option<Timestamp>,
+    /// How many superseded keys the role has.
+    superseded_keys: usize,
+}
+
+impl Row {
+    fn of(engine: &Engine, name: &str) -> Option<Self> {
+        let seen = engine.roster.seen(&RoleName::new(name)?)?;
+        Some(Self {
+            credential_type: seen.condition.kind(),
+            rotation_status: seen.condition.status(),
+            next_vault_rotation: seen.next_rotation,
+            superseded_keys: seen.superseded,
+        })
+    }
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Outcome {

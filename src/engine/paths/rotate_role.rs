@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::context::{Engine, RoleGuard};
@@ -23,6 +24,7 @@ pub fn path() -> Path<Engine> {
             Operation::Update,
             Endpoint::new("Replace a role's key now.", rotate_now)
                 .takes(FIELDS.iter().cloned())
+                .answers::<View<'_>>()
                 .verb("rotate")
                 .active_only(),
         )
@@ -85,22 +87,33 @@ async fn take_turn<'a>(
 }
 
 /// What a rotation answers: never a secret.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View<'a> {
+    /// The hash of the new key.
     key_hash: &'a KeyHash,
+    /// The new key as OpenRouter shows it, mostly masked.
     key_label: &'a str,
+    /// The new key's name at OpenRouter.
     key_name: &'a str,
+    /// The new key's version.
     key_version: u64,
+    /// When the role was rotated.
     last_vault_rotation: Timestamp,
+    /// When the next automatic rotation is due; null if there is none.
     next_vault_rotation: Option<Timestamp>,
+    /// When the new key expires at OpenRouter; null if it does not.
     expires_at: Option<Timestamp>,
+    /// The older keys that still work.
     superseded_keys: Vec<Superseded<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Superseded<'a> {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: &'a KeyHash,
+    /// The key's version: 1 is the role's first key.
     version: u64,
+    /// When the key is revoked.
     revoke_at: Timestamp,
 }
 

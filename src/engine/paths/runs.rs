@@ -11,7 +11,7 @@ use crate::engine::names::RunId;
 use crate::engine::runs::{Wanted, cancel_teardown, order, show};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::Operation;
-use view::{shown, warnings};
+use view::{RotateAllView, TeardownView, TidyView, shown, warnings};
 
 /// The three paths.
 pub fn paths() -> Vec<Path<Engine>> {
@@ -24,6 +24,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 rotate_all,
             )
             .takes([GRACE])
+            .answers::<RotateAllView<'_>>()
             .verb("start")
             .active_only(),
         )
@@ -33,6 +34,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 "Read how far the rotation of every role is.",
                 read_rotate_all,
             )
+            .answers::<RotateAllView<'_>>()
             .active_only(),
         )
         .help("Rotate every role of a connection.", ROTATE_ALL_DESCRIPTION);
@@ -45,12 +47,15 @@ pub fn paths() -> Vec<Path<Engine>> {
                 tidy,
             )
             .takes([DRY_RUN])
+            .answers::<TidyView<'_>>()
             .verb("start")
             .active_only(),
         )
         .on(
             Operation::Read,
-            Endpoint::new("Read what was listed or removed.", read_tidy).active_only(),
+            Endpoint::new("Read what was listed or removed.", read_tidy)
+                .answers::<TidyView<'_>>()
+                .active_only(),
         )
         .help(
             "Remove keys of this mount that nobody has.",
@@ -60,16 +65,20 @@ pub fn paths() -> Vec<Path<Engine>> {
         .on(
             Operation::Update,
             Endpoint::new("Revoke every key of the mount.", teardown)
+                .answers::<TeardownView<'_>>()
                 .verb("start")
                 .active_only(),
         )
         .on(
             Operation::Read,
-            Endpoint::new("Read how far the teardown is.", read_teardown).active_only(),
+            Endpoint::new("Read how far the teardown is.", read_teardown)
+                .answers::<TeardownView<'_>>()
+                .active_only(),
         )
         .on(
             Operation::Delete,
             Endpoint::new("Cancel the teardown.", cancel)
+                .answers::<TeardownView<'_>>()
                 .verb("cancel")
                 .active_only(),
         )

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::engine::books::{Condition, Overdue, Summary, in_words};
+use crate::engine::books::{Condition, Noted, Overdue, Summary, in_words};
 use crate::engine::context::Engine;
 use crate::engine::custody::{MountHealth, OtherKeys, expiry, health};
 use crate::engine::names::{ConnectionName, RoleName};
@@ -19,7 +20,9 @@ pub fn path() -> Path<Engine> {
     Path::new("status", "status")
         .on(
             Operation::Read,
-            Endpoint::new("Read the health of the mount.", read).active_only(),
+            Endpoint::new("Read the health of the mount.", read)
+                .answers::<View<'_>>()
+                .active_only(),
         )
         .help("The health of the mount in one answer.", DESCRIPTION)
 }
@@ -29,72 +32,127 @@ async fn read(engine: Arc<Engine>, _: Call) -> Outcome {
     Ok(Some(Response::showing(&View::of(&health))?))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct View<'a> {
+    /// The version of the plugin.
     version: &'static str,
+    /// When the engine had read every role after it began its work on this node; null until then.
     working_since: Option<Timestamp>,
+    /// When the keys of every connection had last been compared with OpenRouter.
     last_reconciliation: Option<Timestamp>,
+    /// Set while another copy of this storage makes keys.
     two_copies: Option<CopiesView<'a>>,
+    /// When the mount was torn down; null if it is in service.
     torn_down_since: Option<Timestamp>,
+    /// The connections, by name.
     connections: BTreeMap<&'a ConnectionName, ConnectionView<'a>>,
+    /// How many roles there are.
     roles: RolesView,
+    /// The roles that need a person.
     attention: AttentionView<'a>,
+    /// What the comparisons with OpenRouter have found last.
+    drift: DriftView<'a>,
+    /// How many keys there are.
     keys: KeysView,
+    /// The rotations and revocations that are overdue.
     overdue: OverdueView<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ConnectionView<'a> {
+    /// When the management key was verified.
     verified_at: Option<Timestamp>,
+    /// When the management key expires; null if it does not.
     management_key_expires_at: Option<Timestamp>,
+    /// When OpenRouter last answered properly.
     last_success: Option<Timestamp>,
+    /// When a request last failed.
     last_error_at: Option<Timestamp>,
+    /// How it failed.
     last_error: Option<&'a str>,
+    /// When the keys were last compared with OpenRouter.
     last_reconciliation: Option<Timestamp>,
+    /// How many keys of this mount belong to nobody.
     stray_keys: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct CopiesView<'a> {
+    /// When this was first found.
     since: Timestamp,
+    /// The hashes of some of the other copy's keys.
     keys: &'a BTreeSet<KeyHash>,
+    /// What was found, in one sentence.
     message: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct RolesView {
+    /// Rotating roles.
     rotating: usize,
+    /// Dynamic roles.
     dynamic: usize,
+    /// Rotating roles whose last rotation failed.
     failed: usize,
+    /// Roles whose stored entry cannot be read.
     unreadable: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct AttentionView<'a> {
+    /// How many roles need a person.
     count: usize,
+    /// The first 100 of them, with what is wrong.
     roles: &'a BTreeMap<RoleName, Vec<String>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+struct DriftView<'a> {
+    /// How many findings there are.
+    count: usize,
+    /// The newest of them, oldest first.
+    newest: Vec<FindingView<'a>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct FindingView<'a> {
+    /// The role.
+    role: &'a RoleName,
+    #[serde(flatten)]
+    noted: &'a Noted,
+}
+
+#[derive(Serialize, JsonSchema)]
 struct KeysView {
+    /// Current keys.
     current: usize,
+    /// Superseded keys in their grace period.
     superseded: usize,
+    /// Superseded keys that are disabled and not yet deleted.
     held: usize,
+    /// Keys under leases of dynamic roles.
     leased: usize,
+    /// Keys that are being created.
     pending: usize,
+    /// Keys that were ordered and whose outcome is unknown.
     lost: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct OverdueView<'a> {
+    /// Overdue rotations.
     rotations: OverdueOf<'a>,
+    /// Overdue revocations.
     revocations: OverdueOf<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct OverdueOf<'a> {
+    /// How many are overdue.
     count: usize,
+    /// Since when the oldest is.
     since: Option<Timestamp>,
+    /// The first 100 of the roles.
     roles: &'a [RoleName],
 }
 
@@ -132,6 +190,14 @@ impl<'a> View<'a> {
             attention: AttentionView {
                 count: roles.in_trouble,
                 roles: &roles.troubles,
+            },
+            drift: DriftView {
+                count: health.findings_count,
+                newest: health
+                    .findings
+                    .iter()
+                    .map(|(role, noted)| FindingView { role, noted })
+                    .collect(),
             },
             keys: KeysView::of(roles, health.keys),
             overdue: OverdueView {
@@ -184,7 +250,8 @@ roles there are.
 
 connections has, for each, when its management key was verified and when it expires, when OpenRouter
 answered last, and what went wrong last since the plugin was started. roles counts them; attention names those that need a
-person, up to 100, and says why. keys counts the keys of the mount: current, superseded, held (disabled, and
+person, up to 100, and says why. drift has what the comparisons with OpenRouter have found since the plugin was
+started, the newest 100, of roles and of leases whose role is deleted too. keys counts the keys of the mount: current, superseded, held (disabled, and
 deleted later), leased, pending (being created) and lost (ordered, and what came of that is unknown). overdue names the roles, up to 100, whose
 rotation or revocation is due and not done, and since when.
 

@@ -16,7 +16,10 @@ pub fn path() -> Path<Engine> {
         .parameter("name", "The role's name.")
         .on(
             Operation::Read,
-            Endpoint::new("Read what a role has spent.", read).active_only(),
+            Endpoint::new("Read what a role has spent.", read)
+                .answers::<rotation::RoleUsage>()
+                .answers::<leasing::LeasesUsage>()
+                .active_only(),
         )
         .help("See what a role has spent.", DESCRIPTION)
 }

@@ -10,6 +10,7 @@ mod kind;
 pub mod rotating;
 mod terms;
 mod ttl;
+mod usage;
 
 pub use entry::Role;
 pub use kind::Kind;
@@ -19,3 +20,4 @@ pub use terms::{LONGEST_KEY_NAME, Terms, TermsView};
 #[cfg(test)]
 pub use ttl::TTL;
 pub use ttl::{DEFAULT_TTL, capped, shortened};
+pub use usage::Usage;

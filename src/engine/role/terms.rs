@@ -1,5 +1,6 @@
 //! What a role of either kind asks for each of its keys, and how a write changes it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
@@ -89,6 +90,14 @@ impl Terms {
         Some((budget, budget.counting(self.limits.include_byok)))
     }
 
+    /// How what a key spends is counted: as for the budget, or else as for the key's own limit.
+    pub fn counting(&self) -> Counting {
+        Counting {
+            reset: self.budget.map_or(self.limits.reset, |budget| budget.reset),
+            include_byok: self.limits.include_byok,
+        }
+    }
+
     /// The most that a key may ever be allowed to spend; `None` is without such a bound. Under a budget
     /// that is the budget: a key that is alone has all of it.
     pub fn ceiling(&self) -> Option<Usd> {
@@ -138,22 +147,35 @@ impl Terms {
 }
 
 /// See [`Terms::view`].
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct TermsView<'a> {
+    /// The connection whose management key makes the keys.
     connection: &'a ConnectionName,
+    /// What the names of the keys begin with.
     key_name: &'a str,
+    /// The limit of each key, in US dollars; null if there is none.
     limit: Option<Usd>,
+    /// When the limit starts anew; null if it does not.
     limit_reset: Option<LimitReset>,
+    /// Whether spending through the account's own provider keys counts.
     include_byok_in_limit: bool,
+    /// The workspace as it was written: a slug or a UUID.
     workspace: Option<&'a str>,
+    /// The limit of all keys together, in US dollars. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<f64>,
+    /// When the budget starts anew. Absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_reset: Option<LimitReset>,
+    /// The UUID of the workspace; null for the account's default workspace.
     workspace_id: Option<&'a WorkspaceId>,
+    /// The guardrail as it was written: a name or a UUID.
     guardrail: Option<&'a str>,
+    /// The UUID of the guardrail.
     guardrail_id: Option<&'a GuardrailId>,
+    /// The member of the organization that the keys belong to.
     creator_user_id: Option<&'a str>,
+    /// The operator's description.
     description: &'a str,
 }
 

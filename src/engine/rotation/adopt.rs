@@ -1,7 +1,8 @@
 //! Adoption: an existing key becomes a role's first key, so that an application can be moved under the
 //! engine without a change.
 //!
-//! Until the role is stored nothing is changed anywhere; that one write adopts the key. Limits and guardrail
+//! Until the role is stored nothing is changed anywhere, but that another mount's mark is taken off the key, since
+//! that mount would end it as its own; that one write adopts the key. Limits and guardrail
 //! that the write names are applied to the key after it, as for any change of a role. Wherever the process dies,
 //! the key lives, and is adopted or not.
 
@@ -46,9 +47,9 @@ pub async fn adopt(
     // Nor may another role adopt it, or anybody end it meanwhile.
     let _alone = engine.adoptions.lock(&hash).await;
     let now = engine.now();
-    let (label, key) = prove(&link, &connection, secret, &hash, now).await?;
+    let (label, mut key) = prove(&link, &connection, secret, &hash, now).await?;
     let force = fields.switch("force").unwrap_or(false);
-    require_free(engine, &key, force).await?;
+    let foreign = require_free(engine, &key, force).await?;
     let guardrail = guardrail_of(&link, &hash, fields).await?;
     let mut definition = Definition {
         terms: terms(name, &asked.terms, &key, guardrail.as_ref(), fields)?,
@@ -57,6 +58,10 @@ pub async fn adopt(
     definition.check(now)?;
     let unclear = pin(guard, None, &mut definition.terms, fields).await?;
     let bounds = within_bounds(guard, &definition).await?;
+    engine.require_in_service()?;
+    if let Some(nonce) = &foreign {
+        key = take_mark_off(&link, &key, nonce).await?;
+    }
     let own = OwnKey {
         secret,
         label,
@@ -73,6 +78,11 @@ pub async fn adopt(
     guard.store(&role).await?;
     engine.adoptions.succeeded(&hash);
     drop(bounds);
+    if let Err(reason) = engine.require_in_service() {
+        // A teardown has begun meanwhile, which may have gone through the roles by now. It is the user's key.
+        guard.forget().await?;
+        return Err(reason);
+    }
     tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "adopted a key");
     apply_terms(guard, role, &key, &mut warnings).await?;
     Ok(warnings)
@@ -198,8 +208,17 @@ async fn prove(
     Ok((itself.label, key))
 }
 
-/// Whether nobody else has the key.
-async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<(), Error> {
+/// By its mark the other mount would take the key for one that it has lost, and end it.
+async fn take_mark_off(link: &Link, key: &Key, nonce: &Nonce) -> Result<Key, Error> {
+    let turn = link.client(Urgency::Ordinary).await;
+    let renamed = turn.rename(&key.hash, nonce.unmarked(&key.name)).await;
+    renamed.map_err(Error::while_doing(
+        "the other mount's mark cannot be taken off the name of api_key",
+    ))
+}
+
+/// Whether nobody else has the key. Returns the mark of another mount, from which it is taken by force.
+async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<Option<Nonce>, Error> {
     match Holdings::of(engine).await?.holder(&key.hash) {
         Some(Holder::Role(role, _)) => {
             return Err(Error::Invalid(format!(
@@ -216,7 +235,7 @@ async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<(), Err
         None => {}
     }
     let Some(nonce) = Nonce::of_key_name(&key.name) else {
-        return Ok(());
+        return Ok(None);
     };
     if engine.books().await?.intents.is_known(&nonce) {
         return Err(Error::Conflict(
@@ -228,7 +247,7 @@ async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<(), Err
     let origin = nonce.origin();
     let is_ours = origin.is_some_and(|origin| origin.is_of_mount(&engine.mount));
     if is_ours || force {
-        return Ok(());
+        return Ok((!is_ours).then_some(nonce));
     }
     Err(Error::invalid(
         "api_key was created by another mount of this engine, which may revoke it at any time; forget \
@@ -288,12 +307,13 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         secret: secret.clone(),
         hash: key.hash.clone(),
         label,
-        name: key.name.clone(),
+        name: key.shown_name(),
         version: 1,
         connection: definition.terms.connection.clone(),
         workspace_id: key.workspace_id.clone(),
         address: link.address().id().clone(),
         since,
+        ordered: None,
         anchor: since,
         manual: true,
         expires_at: key.expires_at,

@@ -9,7 +9,10 @@ mod ends;
 
 pub(super) use ends::{count_final, make_room, read_at_once};
 
+use jiff::Timestamp;
+
 use super::perform::failure;
+use crate::engine::clock::seconds_until;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
@@ -17,7 +20,7 @@ use crate::engine::names::ConnectionName;
 use crate::engine::role::budget::{
     Amount, Begun, Counting, Ledger, Next, Reading, of_bearer, of_key,
 };
-use crate::engine::role::rotating::{CurrentKey, RotatingRole, Step, next_step};
+use crate::engine::role::rotating::{CurrentKey, Failure, RotatingRole, Step, next_step};
 use crate::openrouter::{self, Bearer, Key, KeyHash};
 
 /// Does what is due about the budget, and stores what came of it. The second result is what went wrong,
@@ -30,10 +33,11 @@ pub(super) async fn follow(
     mut role: RotatingRole,
     next: Next,
 ) -> Result<(RotatingRole, Option<Error>), Error> {
-    let done = match next {
+    let current = role.current.hash.clone();
+    let (about, done) = match next {
         Next::Set(hash, amount) => {
-            let mut work = Work::on(guard, &mut role);
-            match work.begin(&hash, amount) {
+            let mut work = Work::on(guard, &mut role, Urgency::Ordinary);
+            let done = match work.begin(&hash, amount) {
                 // The ledger names no call that it does not allow; should it, it waits like any failure.
                 None => Err(Error::Conflict(format!(
                     "the budget does not allow a limit of {} for key {hash}",
@@ -41,27 +45,38 @@ pub(super) async fn follow(
                 ))),
                 Some(begun) => {
                     guard.store(&role).await?;
-                    let lags = hash != role.current.hash;
-                    Work::on(guard, &mut role).send(begun, lags).await
+                    let mut work = Work::on(guard, &mut role, Urgency::Ordinary);
+                    match work.send(begun, hash != current).await {
+                        Err(reason) if is_gone(&reason) && hash != current => {
+                            is_found_gone(&mut role, &hash, guard.engine().now());
+                            Ok(())
+                        }
+                        sent => sent,
+                    }
                 }
-            }
+            };
+            (hash, done)
         }
-        Next::Read(hash) => settle(guard, &mut role, &hash).await,
-        Next::LookForReset(_) => look_for_reset(guard, &mut role).await,
+        Next::Read(hash) => {
+            let done = settle(guard, &mut role, &hash).await;
+            (hash, done)
+        }
+        Next::LookForReset(hash) => (hash, look_for_reset(guard, &mut role).await),
         Next::Wait(_) => return Ok((role, None)),
     };
+    let engine = guard.engine();
     let failed = match done {
-        Ok(()) => {
-            role.limits_failure = None;
-            None
-        }
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(reason) => {
-            let engine = guard.engine();
-            role.limits_failure = Some(failure(engine, role.limits_failure.as_ref(), &reason));
-            Some(reason)
-        }
+        done => done.err(),
     };
+    let again = |before: Option<&Failure>| Some(failure(engine, before, failed.as_ref()?));
+    if about == current {
+        role.limits_failure = again(role.limits_failure.as_ref());
+    } else if let Some(ledger) = &mut role.ledger {
+        let before = ledger.grant(&about).and_then(|g| g.failure.as_ref());
+        let failure = again(before);
+        ledger.failed(&about, failure);
+    }
     guard.store(&role).await?;
     Ok((role, failed))
 }
@@ -99,12 +114,18 @@ pub(super) async fn divide(
         return Ok((role, None));
     };
     let now = guard.engine().now();
-    release_left_over(guard, &mut role, counting).await?;
+    let urgency = if is_emergency {
+        Urgency::Emergency
+    } else {
+        // An emergency has no time for that.
+        release_left_over(guard, &mut role, counting).await?;
+        Urgency::Ordinary
+    };
     let ledger = role
         .ledger
         .get_or_insert_with(|| Ledger::empty(&budget, now));
     ledger.add(new.hash.clone(), counting);
-    let lowered = lower_current(guard, &mut role, !is_emergency).await;
+    let lowered = lower_current(guard, &mut role, !is_emergency, urgency).await;
     match lowered {
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
         Err(reason) if !is_emergency => return Ok((role, Some(reason))),
@@ -114,12 +135,12 @@ pub(super) async fn divide(
         return Ok((role, None));
     };
     let rest = ledger.rest_for(&new.hash, &budget);
-    let Some(begun) = Work::on(guard, &mut role).begin(&new.hash, rest) else {
+    let Some(begun) = Work::on(guard, &mut role, urgency).begin(&new.hash, rest) else {
         return Ok((role, None));
     };
     guard.store(&role).await?;
     let limits = begun.limits();
-    match Work::on(guard, &mut role).send(begun, false).await {
+    match Work::on(guard, &mut role, urgency).send(begun, false).await {
         Ok(()) => {
             new.limits = limits;
             Ok((role, None))
@@ -159,48 +180,98 @@ pub(super) fn release(role: &mut RotatingRole, hash: &KeyHash) {
     }
 }
 
+/// A key that is not the current one is gone. Without a final reading it counts for all that it was granted,
+/// unless nobody ever had it.
+fn is_found_gone(role: &mut RotatingRole, hash: &KeyHash, now: Timestamp) {
+    if role.has_key(hash) {
+        role.count_ended(hash, None, now);
+    } else {
+        release(role, hash);
+    }
+}
+
+fn is_gone(reason: &Error) -> bool {
+    let Error::OpenRouter { reason, .. } = reason else {
+        return false;
+    };
+    matches!(reason, openrouter::Error::NotFound { .. })
+}
+
 /// Lowers the current key to what it has spent and, if it is to go on working, its share.
 async fn lower_current(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
     keeps_working: bool,
+    urgency: Urgency,
 ) -> Result<(), Error> {
     let hash = role.current.hash.clone();
     let Some((budget, counting)) = role.definition.terms.budget() else {
         return Ok(());
     };
+    let unclear = || {
+        Error::Conflict(format!(
+            "it is not certain yet what the current key of role {:?} may spend, since a change of \
+             its limit was unclear; try again in some minutes",
+            guard.name().to_string()
+        ))
+    };
     let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(&hash));
     match grant {
         None => return Ok(()),
-        Some(grant) if grant.may_rise() => {
-            return Err(Error::Conflict(format!(
-                "it is not certain yet what the current key of role {:?} may spend, since a change of \
-                 its limit was unclear; try again in some minutes",
-                guard.name().to_string()
-            )));
-        }
+        Some(grant) if grant.may_rise() => return Err(unclear()),
         Some(_) => {}
     }
-    let reading = match read_current(guard, role, counting).await {
-        Ok(reading) => reading,
-        // It is gone. Without a final reading it counts for all that it was granted.
-        Err(Error::OpenRouter {
-            reason: openrouter::Error::NotFound { .. },
-            ..
-        }) => return Ok(()),
+    let now = guard.engine().now();
+    let read = match read_current(guard, role, counting, urgency).await {
+        Ok(read) => read,
+        // It is gone, and counts in the window in which that is known.
+        Err(reason) if is_gone(&reason) => {
+            role.count_ended(&hash, None, now);
+            return Ok(());
+        }
         Err(reason) => return Err(reason),
     };
     let Some(ledger) = &mut role.ledger else {
         return Ok(());
     };
-    ledger.read(&hash, reading, guard.engine().now());
-    let share = ledger.share_for(&hash, &budget, reading.spent, keeps_working);
-    let Some(begun) = Work::on(guard, role).begin(&hash, share) else {
+    ledger.read(&hash, read.reading, now);
+    let share = ledger.share_for(&hash, &budget, read.reading.spent, keeps_working);
+    if keeps_working && ledger.grant(&hash).is_some_and(|g| g.may_rise_over(share)) {
+        return Err(unclear());
+    }
+    lower(guard, role, (share, counting), read, urgency).await
+}
+
+/// Lowers the current key, of which this was read before. What it spends until that takes effect counts.
+async fn lower(
+    guard: &RoleGuard<'_>,
+    role: &mut RotatingRole,
+    (to, counting): (Amount, Counting),
+    read: Read,
+    urgency: Urgency,
+) -> Result<(), Error> {
+    let (engine, hash) = (guard.engine(), role.current.hash.clone());
+    let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(&hash));
+    let could_spend = grant.map_or(Amount::ZERO, |grant| grant.limit);
+    let Some(begun) = Work::on(guard, role, urgency).begin(&hash, to) else {
         return Ok(());
     };
     guard.store(role).await?;
-    // What it spent before was read from what enforcement knows: nothing lags.
-    Work::on(guard, role).send(begun, false).await
+    let mut work = Work::on(guard, role, urgency);
+    work.send(begun, !read.is_exact).await?;
+    if !read.is_exact || seconds_until(read.at, engine.now()) <= AT_ONCE {
+        return Ok(());
+    }
+    let again = read_current(guard, role, counting, urgency).await;
+    let (now, Some(ledger)) = (engine.now(), &mut role.ledger) else {
+        return Ok(());
+    };
+    match again {
+        Ok(again) if again.is_exact => ledger.read(&hash, again.reading, now),
+        Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
+        Ok(_) | Err(_) => ledger.doubt(&hash, could_spend, now),
+    }
+    Ok(())
 }
 
 /// Finds out what came of something that was unclear.
@@ -214,28 +285,30 @@ async fn settle(
     let Some((budget, counting)) = role.definition.terms.budget() else {
         return Ok(());
     };
-    let is_ours = role.has_key(hash);
     let is_current = role.current.hash == *hash;
     if let Some(ledger) = role.ledger.as_mut().filter(|l| l.is_inherited(hash, since)) {
         ledger.inherit(hash, since);
         return Ok(());
     }
     let read = if is_current {
-        read_current(guard, role, counting).await.map(Some)
+        let read = read_current(guard, role, counting, Urgency::Ordinary).await;
+        read.map(|read| Some(read.reading))
     } else {
         read_other(guard, role, hash, counting).await
     };
     let (now, current) = (engine.now(), role.current.hash.clone());
     match (read?, &mut role.ledger) {
         (Some(reading), Some(ledger)) => {
+            if is_current {
+                ledger.add_unlimited(hash.clone(), counting);
+            }
             ledger.read(hash, reading, now);
             if !is_current {
                 ledger.retarget(&budget, &current);
             }
         }
-        (None, _) if is_ours => role.count_ended(hash, None, now),
-        (None, Some(ledger)) => ledger.release(hash),
-        (_, None) => {}
+        (None, _) => is_found_gone(role, hash, now),
+        (Some(_), None) => {}
     }
     Ok(())
 }
@@ -244,16 +317,27 @@ async fn look_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Resul
     let Some((budget, counting)) = role.definition.terms.budget() else {
         return Ok(());
     };
-    let reading = read_current(guard, role, counting).await?;
+    let read = read_current(guard, role, counting, Urgency::Ordinary).await;
+    let reading = read?.reading;
     let (now, current) = (guard.engine().now(), role.current.hash.clone());
     if let Some(ledger) = &mut role.ledger {
         if ledger.has_rolled(&current, reading, now) {
-            ledger.roll(&budget, &current, now);
+            ledger.roll(&budget, &current, reading, now);
         } else {
             ledger.has_not_rolled(now);
         }
     }
     Ok(())
+}
+
+/// What was read of the current key.
+#[derive(Clone, Copy)]
+struct Read {
+    reading: Reading,
+    /// Whether it is what enforcement knows. OpenRouter's reports may lag behind that.
+    is_exact: bool,
+    /// When it was asked for.
+    at: Timestamp,
 }
 
 /// Reads the current key, by itself if it may be sent to where the connection leads: then nothing lags. A
@@ -262,13 +346,20 @@ async fn read_current(
     guard: &RoleGuard<'_>,
     role: &RotatingRole,
     counting: Counting,
-) -> Result<Reading, Error> {
+    urgency: Urgency,
+) -> Result<Read, Error> {
     let (engine, key) = (guard.engine(), &role.current);
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
-    let turn = link.client(Urgency::Ordinary).await;
+    let turn = link.client(urgency).await;
+    let at = engine.now();
+    let read = |(reading, is_exact)| Read {
+        reading,
+        is_exact,
+        at,
+    };
     if link.address().may_see_keys_of(&key.address) {
         match turn.current_key(&key.secret).await {
-            Ok(itself) => return Ok(of_bearer(&itself, counting).0),
+            Ok(itself) => return Ok(read(of_bearer(&itself, counting))),
             Err(openrouter::Error::Unauthorized {
                 bearer: Bearer::ApiKey,
                 ..
@@ -276,9 +367,9 @@ async fn read_current(
             Err(reason) => return Err(while_reading(&key.hash)(reason)),
         }
     }
-    let read = turn.key(&key.hash).await;
-    let read = read.map_err(while_reading(&key.hash))?;
-    Ok(of_key(&read, counting))
+    let reported = turn.key(&key.hash).await;
+    let reported = reported.map_err(while_reading(&key.hash))?;
+    Ok(read((of_key(&reported, counting), false)))
 }
 
 /// Reads a key that is not the current one; `None` when it is gone.
@@ -318,11 +409,16 @@ fn while_reading(hash: &KeyHash) -> impl FnOnce(openrouter::Error) -> Error {
 struct Work<'a, 'g> {
     guard: &'a RoleGuard<'g>,
     role: &'a mut RotatingRole,
+    urgency: Urgency,
 }
 
 impl<'a, 'g> Work<'a, 'g> {
-    fn on(guard: &'a RoleGuard<'g>, role: &'a mut RotatingRole) -> Self {
-        Self { guard, role }
+    fn on(guard: &'a RoleGuard<'g>, role: &'a mut RotatingRole, urgency: Urgency) -> Self {
+        Self {
+            guard,
+            role,
+            urgency,
+        }
     }
 
     /// Enters a call into the ledger. The role is to be stored before the call is sent.
@@ -338,13 +434,12 @@ impl<'a, 'g> Work<'a, 'g> {
         let engine = self.guard.engine();
         let connection = connection_of(self.role, begun.hash());
         let link = engine.links.open(&*engine.storage, connection).await?;
-        let turn = link.client(Urgency::Ordinary).await;
+        let turn = link.client(self.urgency).await;
         let limits = begun.limits();
         let patched = turn.update_limits(begun.hash(), &limits).await;
         drop(turn);
         let hash = begun.hash().clone();
         let is_current = hash == self.role.current.hash;
-        let is_ours = self.role.has_key(&hash);
         let doing =
             || format!("the limit of key {hash} could not be changed for the role's budget");
         match patched {
@@ -362,14 +457,6 @@ impl<'a, 'g> Work<'a, 'g> {
                     retry_after: None,
                 },
             }),
-            Err(openrouter::Error::NotFound { .. }) if !is_current => {
-                if is_ours {
-                    self.role.count_ended(&hash, None, engine.now());
-                } else {
-                    release(self.role, &hash);
-                }
-                Ok(())
-            }
             Err(reason) => {
                 if reason.is_definite()
                     && let Some(ledger) = &mut self.role.ledger
@@ -391,3 +478,6 @@ impl<'a, 'g> Work<'a, 'g> {
         }
     }
 }
+
+/// In seconds: what a key spends in so little time after a reading is in flight.
+const AT_ONCE: u64 = 2;

@@ -48,5 +48,5 @@ pub use manual::rotate_by_hand;
 pub use perform::tend;
 pub use restore::restore;
 pub use teardown::tear_down;
-pub use usage::usage;
+pub use usage::{RoleUsage, usage};
 pub use write::{create, update};

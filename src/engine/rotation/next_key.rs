@@ -58,6 +58,7 @@ impl NextKey<'_> {
             urgency: self.urgency,
             caller_gone: self.caller_gone,
         };
+        let ordered = engine.now();
         let minted = mint(engine, order).await?;
         let since = engine.now();
         let key = CurrentKey {
@@ -70,6 +71,7 @@ impl NextKey<'_> {
             workspace_id: minted.place.workspace_id,
             address: minted.address,
             since,
+            ordered: Some(ordered).filter(|ordered| *ordered < since),
             anchor: if self.manual {
                 since
             } else {

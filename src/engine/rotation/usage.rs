@@ -2,45 +2,46 @@
 //! ended ones by the final readings that were stored.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
-use crate::engine::role::budget::{Amount, Counting, Spans, Window, of_bearer, of_key};
+use crate::engine::role::Usage;
+use crate::engine::role::budget::{Amount, Counting, Spans, Tally, of_bearer, of_key};
 use crate::engine::role::rotating::RotatingRole;
-use crate::openrouter::{self, Effective, KeyHash, LimitReset};
+use crate::openrouter::{self, Effective, KeyHash};
 
 /// What a role has spent, in US dollars, when it was looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoleUsage {
-    budget: Option<f64>,
-    budget_reset: Option<LimitReset>,
-    limit: Option<f64>,
-    limit_reset: Option<LimitReset>,
-    spent_day: f64,
-    spent_week: f64,
-    spent_month: f64,
-    spent_ever: f64,
-    /// Of the budget, in its window, or of the current key's limit.
+    /// What does not depend on the kind of role.
+    #[serde(flatten)]
+    usage: Usage,
+    /// What remains of the budget in its window, or of the current key's limit. Null without either.
     remaining: Option<f64>,
-    resets_at: Option<Timestamp>,
+    /// Whose limit refuses the calls of the current key; null if none does.
     limited_by: Option<String>,
+    /// The living keys.
     keys: Vec<KeyUsage>,
+    /// Whether the spending of every ended key is included.
     complete: bool,
-    since: Option<Timestamp>,
-    read_at: Timestamp,
 }
 
 /// What one living key has spent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct KeyUsage {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: KeyHash,
+    /// The key's version: 1 is the role's first key.
     version: u64,
+    /// The state of the key: `current`, `superseded` or `held`.
     state: &'static str,
+    /// What the key may spend in all, in US dollars; null if it has no limit.
     granted: Option<f64>,
+    /// What the key has spent in the window of the budget or the limit, in US dollars.
     spent: f64,
 }
 
@@ -58,13 +59,7 @@ struct Read {
 /// OpenRouter's and storage's.
 pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Error> {
     let terms = &role.definition.terms;
-    let counting = terms.budget().map_or(
-        Counting {
-            reset: terms.limits.reset,
-            include_byok: terms.limits.include_byok,
-        },
-        |(_, counting)| counting,
-    );
+    let counting = terms.counting();
     let of_older: Vec<_> = role
         .superseded
         .iter()
@@ -95,12 +90,8 @@ pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Er
     ));
     let now = engine.now();
     let living: Vec<_> = older.iter().flatten().chain([&current]).collect();
-    let spans = living.iter().map(|read| read.spans);
-    let ended = role
-        .tally
-        .as_ref()
-        .map_or_else(Spans::default, |tally| tally.at(now));
-    let spans = spans.fold(ended, Spans::plus);
+    let tally = role.tally.as_ref();
+    let usage = Usage::of(terms, living.iter().map(|read| read.spans), tally, now);
     let in_window: Amount = living.iter().map(|read| read.spent).sum();
     let remaining = match (terms.budget, &role.ledger) {
         (Some(budget), Some(ledger)) => {
@@ -113,22 +104,12 @@ pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Er
             .map(|_| current.limit.minus(current.spent).as_usd()),
     };
     Ok(RoleUsage {
-        budget: terms.budget.map(|budget| budget.amount.as_usd()),
-        budget_reset: terms.budget.and_then(|budget| budget.reset),
-        limit: terms.limits.limit.map(openrouter::Usd::as_f64),
-        limit_reset: terms.limits.reset,
-        spent_day: spans.day.as_usd(),
-        spent_week: spans.week.as_usd(),
-        spent_month: spans.month.as_usd(),
-        spent_ever: spans.ever.as_usd(),
+        usage,
         remaining,
-        resets_at: Window::at(counting.reset, now).end(),
         limited_by: current.effective.as_ref().and_then(limited_by),
         keys,
         // What the keys of a role without a budget have spent that are gone, nobody has counted.
-        complete: is_complete && role.tally.as_ref().is_some_and(|tally| tally.is_complete()),
-        since: role.tally.as_ref().map(|tally| tally.since()),
-        read_at: now,
+        complete: is_complete && tally.is_some_and(Tally::is_complete),
     })
 }
 

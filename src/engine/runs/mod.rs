@@ -1,23 +1,23 @@
-//! Runs: jobs that take longer than a request may. Rotating every role of a connection, removing the keys
-//! that nobody has, tearing the mount down.
+//! Runs: jobs that take longer than a request may. They rotate every role of a connection, remove stray
+//! keys, or tear the mount down.
 //!
-//! - [`order`]: what a request means, given the run that is stored. Pure.
-//! - [`work`](mod@work): going on with a run until it is over, with pauses where something failed for now.
-//! - [`rotate_all`], [`tidy`], [`teardown`]: one pass of each job over what is left to do.
-//! - [`tally`]: how far a job is.
-//! - What is stored, and what is known in memory, is in the [`books`](super::books).
+//! - [`order`]: the effect of a request, given the stored run. Pure.
+//! - [`work`](mod@work): continues a run until it has finished, and pauses after temporary failures.
+//! - [`rotate_all`], [`tidy`], [`teardown`]: one pass of each job over the remaining items.
+//! - [`tally`]: the progress of a job.
+//! - The stored runs and their state in memory are in the [`books`](super::books).
 //!
 //! # Expected flow
-//! 1. A request stores the run, or finds one to join, and has the keeper go on with it.
-//! 2. It waits for the run, up to [`LONGEST_WAIT`], and answers with how far that is.
-//! 3. The keeper goes through what there is to do, and again through what failed for now, until nothing
-//!    does. Then it stores what came of it.
+//! 1. A request stores a run, or joins one, and schedules it with the keeper.
+//! 2. It waits for the run, at most for [`LONGEST_WAIT`], and answers with its progress.
+//! 3. The keeper goes through all items, and again through those that failed temporarily, until none does.
+//!    Then it stores the outcome.
 //!
 //! # Guarantees
-//! - A run depends on nobody who waits for it. After a crash or a failover the next node goes on with it.
-//! - What cannot be done, for a reason that does not pass by itself, is named and not tried again.
-//! - No key dies here that storage knows otherwise: each goes by the way on which it would die alone.
-//! - While no run goes on nothing is done and nothing is asked.
+//! - A run does not depend on its callers. After a crash or a failover the next leader continues it.
+//! - Permanent failures are named in the answer, and not retried.
+//! - Keys that storage knows are revoked by the same code as outside a run.
+//! - Without an active run there is no work and no request.
 
 mod order;
 mod rotate_all;
@@ -41,15 +41,15 @@ use order::Decision;
 
 pub use work::go_on;
 
-/// What was asked for.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// New keys for the roles of a connection; the ones before keep working for so many seconds, or as
-    /// long as each role says.
+    /// New keys for the roles of a connection. The superseded ones keep working for this many seconds, or for
+    /// each role's own grace period.
     RotateAll(ConnectionName, Option<u64>),
-    /// To list what nobody has (`true`), or to remove what was listed.
+    /// List the stray keys (`true`), or remove those that were listed.
     Tidy(ConnectionName, bool),
-    /// The end of every key of the mount.
+    /// Revoke every key of the mount.
     Teardown,
 }
 
@@ -63,11 +63,11 @@ impl Wanted {
     }
 }
 
-/// Begins a run, or joins the one that goes on, and waits for it. Returns it as it is then, with a warning
-/// where that is not quite what was asked for.
+/// Starts a run, or joins the active one, and waits for it. Returns its current state, with a warning if it
+/// is not exactly what was requested.
 ///
 /// # Errors
-/// [`Error::Invalid`] and [`Error::Conflict`] where it cannot begin; [`Error::Missing`] without the
+/// [`Error::Invalid`] and [`Error::Conflict`] if it cannot start; [`Error::Missing`] if there is no such
 /// connection; storage's own.
 pub async fn order(
     engine: &Engine,
@@ -107,7 +107,7 @@ pub async fn order(
     Ok((run, warning))
 }
 
-/// A run that goes on, or the last one.
+/// The active run, or the last one.
 ///
 /// # Errors
 /// Storage's own.
@@ -118,11 +118,11 @@ pub async fn show(engine: &Engine, id: &RunId) -> Result<Option<Run>, Error> {
     Ok(runs.reload(&*engine.storage, id).await?)
 }
 
-/// Takes the teardown of the mount back: keys are handed out and made again, and roles whose rotation is
-/// automated get new ones.
+/// Cancels the teardown of the mount. Keys are handed out and created again, and roles with automated
+/// rotation get new ones.
 ///
 /// # Errors
-/// [`Error::Missing`] when the mount is not torn down; storage's own.
+/// [`Error::Missing`] if the mount is not torn down; storage's own.
 pub async fn cancel_teardown(engine: &Engine) -> Result<Run, Error> {
     engine.books().await?;
     let (id, now, runs) = (RunId::Teardown, engine.now(), engine.runs());
@@ -150,10 +150,11 @@ pub async fn cancel_teardown(engine: &Engine) -> Result<Run, Error> {
     Ok(cancelled)
 }
 
-/// Stores a run. Where that fails nobody knows what is stored: the keeper reads it when that is certain,
-/// and goes on with what it finds.
+/// Stores a run. If that fails it is unknown what is stored. The keeper reads the entry when that is certain,
+/// and continues with what it finds.
 async fn store(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
-    let stored = engine.runs().store(&*engine.storage, id, run).await;
+    let now = engine.now();
+    let stored = engine.runs().store(&*engine.storage, id, run, now).await;
     if stored.is_err() {
         let certain = after(engine.now(), super::books::OUTLIVED);
         engine.keeper.plan(Task::Run(id.clone()), certain);
@@ -161,7 +162,8 @@ async fn store(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
     Ok(stored?)
 }
 
-/// Returns when the run that began then is over, when the time is, or when nobody waits any more.
+/// Returns when the run that began at this time has finished, when the time is up, or when the caller is
+/// gone.
 async fn wait(
     engine: &Engine,
     id: &RunId,
@@ -176,7 +178,7 @@ async fn wait(
         if !runs.goes_on(id, began) || now >= deadline {
             return;
         }
-        // In short naps: a clock that was set costs no more than one.
+        // In short intervals, so that a clock that is set causes little delay.
         let nap = after(now, 1).min(deadline);
         tokio::select! {
             () = caller_gone.cancelled() => return,
@@ -186,6 +188,6 @@ async fn wait(
     }
 }
 
-/// How long a request waits for its run: the server ends a request after 90 seconds, and clients give up
+/// How long a request waits for its run. The server ends a request after 90 seconds, and clients give up
 /// after 60.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);

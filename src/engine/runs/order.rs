@@ -1,4 +1,4 @@
-//! What a request for a run means, given the run that is stored. Pure.
+//! The effect of a request for a run, given the stored run. Pure.
 
 use jiff::Timestamp;
 
@@ -6,16 +6,16 @@ use super::Wanted;
 use crate::engine::books::{Run, Work};
 use crate::engine::error::Error;
 
-/// What is done about a request.
+/// The effect of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// A new run begins, and takes the place of the one before.
+    /// A new run starts, and replaces the stored one.
     Begin(Work),
-    /// The run that began then goes on, and is what was asked for, or nearly.
+    /// The request joins an active run that does the same, or nearly.
     Join {
-        /// When.
+        /// When that run began.
         began: Timestamp,
-        /// In which way it is not.
+        /// How it differs from the request.
         warning: Option<String>,
     },
 }
@@ -23,8 +23,8 @@ pub(super) enum Decision {
 /// Decides on a request.
 ///
 /// # Errors
-/// [`Error::Conflict`] while another run of this kind goes on that it cannot join; [`Error::Invalid`] for
-/// something that has no dry run to go by.
+/// [`Error::Conflict`] if it cannot join the active run of this kind; [`Error::Invalid`] for a removal
+/// without a preceding dry run.
 pub(super) fn decide(before: Option<&Run>, wanted: &Wanted) -> Result<Decision, Error> {
     let going_on = before.filter(|run| run.is_going_on());
     match wanted {
@@ -42,7 +42,7 @@ fn join(run: &Run, warning: Option<String>) -> Decision {
     Decision::Join { began, warning }
 }
 
-/// An emergency does not join a run that leaves keys alive: it takes its place, and begins now.
+/// An emergency does not join a run that leaves keys alive. It replaces that run, and starts now.
 fn rotate_all(going_on: Option<&Run>, grace: Option<u64>) -> Decision {
     let Some(run) = going_on else {
         return Decision::Begin(Work::RotateAll { grace });

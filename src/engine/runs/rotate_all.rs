@@ -1,8 +1,9 @@
-//! Rotating every role of a connection.
+//! Rotates every role of a connection.
 //!
-//! A role is done if it was rotated since the run began, whoever did it. In an emergency, which is a grace
+//! A role is done if its key was ordered since the run began, whoever did that. In an emergency, which is a grace
 //! period of 0, every key that is older than the run dies with it: superseded ones, and those under leases
-//! of dynamic roles.
+//! of dynamic roles. Keys that were being made when it began are waited for,
+//! and are older too.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -29,26 +30,26 @@ pub(super) struct RotateAll<'a> {
     run: Ongoing<'a>,
     connection: &'a ConnectionName,
     grace: Option<u64>,
-    /// The roles that are not dealt with; `None` before the first pass.
+    /// The remaining roles; `None` before the first pass.
     roles: Option<BTreeSet<RoleName>>,
-    /// Leases whose keys were ordered before the run began, and not recorded yet when it was looked.
+    /// Leases whose keys were ordered before the run began, and were not recorded at the last check.
     old_orders: HashSet<Nonce>,
-    /// How often a role's older keys could not be revoked.
+    /// How many attempts to revoke a role's older keys have failed.
     tries: BTreeMap<RoleName, u32>,
     tally: Tally,
 }
 
-/// What has become of a role.
+/// The outcome for a role.
 enum Verdict {
     /// It has a newer key, and, in an emergency, no older one.
     Done,
-    /// It has a newer key, or was skipped, but an older one may still work.
+    /// It has a newer key or was skipped, and an older key may still work.
     Undead(String, Option<String>),
-    /// It is left as it is, on purpose.
+    /// It was skipped on purpose.
     Skipped(String),
-    /// It has no key of its own, or is gone.
+    /// It has no shared key, or was deleted.
     NotConcerned,
-    /// Nobody wants it any more.
+    /// The run was cancelled or replaced.
     Stopped,
 }
 
@@ -73,20 +74,23 @@ impl<'a> RotateAll<'a> {
         self.grace == Some(0)
     }
 
-    /// Rotates what is left to rotate.
-    async fn rotate(&mut self) -> Result<Option<Error>, Error> {
+    /// Rotates the remaining roles.
+    async fn rotate(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let engine = self.run.engine;
         let left = match self.roles.take() {
             Some(roles) => roles,
             None => {
+                // First: a role that is being created is then in one of the two.
+                let mut roles = self.roles_in_the_making(books);
                 let holdings = Holdings::of(engine).await?;
                 let users = holdings.users_of(self.connection);
-                users.into_iter().cloned().collect()
+                roles.extend(users.into_iter().cloned());
+                roles
             }
         };
         self.tally.total = self.tally.total.max(left.len());
         let (run, grace) = (self.run, self.grace);
-        // Those that have their new key by now, whatever the clock says.
+        // The roles that have their new key, independent of the clock.
         let todo = left.clone().into_iter().map(|name| {
             let is_rotated = self.tries.contains_key(&name);
             (name, is_rotated)
@@ -152,7 +156,7 @@ impl<'a> RotateAll<'a> {
         Ok(again)
     }
 
-    /// Deletes the keys under leases that are older than the run, and waits for those that are being made.
+    /// Deletes the leased keys that are older than the run, and waits for those that are being created.
     async fn end_leases(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let run = self.run;
         let under_way = self.orders_before(books, true);
@@ -196,8 +200,20 @@ impl<'a> RotateAll<'a> {
             && (is_older || self.old_orders.contains(&record.key.nonce))
     }
 
-    /// Orders through the connection from before the run: those of leases that are under way, or those of
-    /// which nobody knows what came.
+    /// Roles for which keys are being made since before an emergency. Whoever waits for their locks finds them.
+    fn roles_in_the_making(&self, books: &OpenBooks) -> BTreeSet<RoleName> {
+        let orders = books.intents.announced_before(self.run.began).into_iter();
+        orders
+            .filter(|_| self.is_emergency())
+            .filter(|(intent, is_in_flight)| {
+                *is_in_flight && intent.place.connection == *self.connection
+            })
+            .map(|(intent, _)| intent.role)
+            .collect()
+    }
+
+    /// Orders through the connection that are older than the run: those of leases that are in progress, or
+    /// those whose outcome is unknown.
     fn orders_before(&self, books: &OpenBooks, under_way: bool) -> Vec<(Nonce, String)> {
         let orders = books.intents.announced_before(self.run.began);
         orders
@@ -205,7 +221,7 @@ impl<'a> RotateAll<'a> {
             .filter(|(intent, is_in_flight)| {
                 *is_in_flight == under_way && intent.place.connection == *self.connection
             })
-            // That of a role is seen through under the role's lock.
+            // An order for a role is resolved under the role's lock.
             .filter(|(intent, _)| !under_way || intent.purpose == Purpose::Lease)
             .map(|(intent, _)| (intent.nonce, intent.key_name))
             .collect()
@@ -218,10 +234,10 @@ impl Job for RotateAll<'_> {
         let books = self.run.engine.books().await?;
         let mut again = None;
         if self.is_emergency() {
-            // First: they are many, and each dies by one request.
+            // First, because they are many and each takes one request.
             again = self.end_leases(&books).await?;
         }
-        again = self.rotate().await?.or(again);
+        again = self.rotate(&books).await?.or(again);
         if self.is_emergency() && again.is_none() {
             for (_, key_name) in self.orders_before(&books, false) {
                 let why = "its creation was never confirmed; the engine deletes it when nobody can be using it";
@@ -255,7 +271,7 @@ async fn rotate_one(
         return Ok(Verdict::Stopped);
     }
     let mut skipped = None;
-    if role.current.since < run.began && !is_rotated {
+    if role.current.is_older_than(run.began) && !is_rotated {
         if let Err(reason) = role.require_lasting(name) {
             return Ok(Verdict::Skipped(reason.to_string()));
         }
@@ -265,7 +281,7 @@ async fn rotate_one(
                 role.current.hash
             ));
         } else {
-            // Whoever gives up waiting for a run does not take it back.
+            // A caller that stops waiting does not cancel the run.
             let nobody = CancellationToken::new();
             role = rotate_by_hand(&guard, role, grace, &nobody).await?;
         }
@@ -281,8 +297,8 @@ async fn rotate_one(
     })
 }
 
-/// Whether somebody has pulled the plug: then it is not for a run to give the role another key. Asked of
-/// OpenRouter, since what was found by a comparison can be an hour old.
+/// Whether somebody has disabled the role's key. A run must not give such a role another key. This asks
+/// OpenRouter, because the last comparison can be an hour old.
 async fn is_disabled_outside(engine: &Engine, role: &RotatingRole) -> Result<bool, Error> {
     match role.unfit.map(|unfit| unfit.reason) {
         Some(Misfit::Gone | Misfit::Held | Misfit::TornDown) => return Ok(false),
@@ -317,13 +333,13 @@ async fn revoke_older(
 
 fn older(role: &RotatingRole, run: Ongoing<'_>) -> Vec<KeyHash> {
     let older = role.superseded.iter();
-    // What is held does not work.
-    let older = older.filter(|key| key.since < run.began && !key.stage.is_held());
+    // Held keys do not work.
+    let older = older.filter(|key| key.is_older_than(run.began) && !key.stage.is_held());
     older.map(|key| key.hash.clone()).collect()
 }
 
-/// Roles at a time: more would wait for their turns anyway.
+/// How many roles are rotated at a time. More would only wait for their turns.
 const AT_A_TIME: usize = 8;
-/// So often the run tries to revoke a role's older keys, over a quarter of an hour. The engine goes on with it
-/// by itself.
+/// How often the run tries to revoke a role's older keys, over a quarter of an hour. The engine keeps
+/// retrying afterwards.
 const MOST_TRIES: u32 = 10;

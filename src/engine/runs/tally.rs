@@ -1,4 +1,4 @@
-//! How far a job is, and what it may still be told to do.
+//! The progress of a job, and whether it should continue.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::engine::names::RunId;
 use crate::logical::StorageError;
 use crate::openrouter;
 
-/// A run that somebody goes on with.
+/// A run in progress.
 #[derive(Clone, Copy)]
 pub(super) struct Ongoing<'a> {
     pub(super) engine: &'a Engine,
@@ -20,13 +20,14 @@ pub(super) struct Ongoing<'a> {
 }
 
 impl Ongoing<'_> {
-    /// Whether to begin another step: nobody has taken the run back, or its place, and the mount stays.
+    /// Whether to begin another step: the run was neither cancelled nor replaced, and the mount is not
+    /// closing.
     pub(super) fn is_on(&self) -> bool {
         let engine = self.engine;
         engine.runs().goes_on(self.id, self.began) && !engine.keeper.is_stopping()
     }
 
-    /// Tells whoever waits how far it is.
+    /// Reports the progress to the callers.
     pub(super) fn note(&self, tally: &Tally) {
         self.engine
             .runs()
@@ -34,23 +35,23 @@ impl Ongoing<'_> {
     }
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) total: usize,
     pub(super) done: usize,
     pub(super) skipped: BTreeMap<String, String>,
-    /// What will not be done, for a reason that does not pass by itself.
+    /// Items that failed permanently.
     pub(super) given_up: BTreeMap<String, String>,
-    /// What is tried again.
+    /// Items that are retried.
     pub(super) failing: BTreeMap<String, String>,
-    /// The same as of the last pass, while this one has not come to it.
+    /// Items to retry from the last pass that this pass has not reached yet.
     failing_before: BTreeMap<String, String>,
     pub(super) refusal: Option<String>,
 }
 
 impl Tally {
-    /// Of so many things nothing is done yet.
+    /// The progress with this many items, none of which is done.
     pub(super) fn of(total: usize) -> Self {
         Self {
             total,
@@ -69,10 +70,10 @@ impl Tally {
         }
     }
 
-    /// Something could not be done. Returns the reason if it is to be tried again.
+    /// Records a failure. Returns the reason if the item has to be retried.
     ///
     /// # Errors
-    /// This node may not write any more.
+    /// If this node may not write any more.
     pub(super) fn failed(&mut self, what: String, reason: Error) -> Result<Option<Error>, Error> {
         if matches!(reason, Error::Storage(StorageError::ReadOnly)) {
             return Err(reason);
@@ -86,38 +87,38 @@ impl Tally {
         }
     }
 
-    /// Something is not done for now.
+    /// Records an item to retry.
     pub(super) fn fails(&mut self, what: String, why: String) {
         self.succeeded(&what);
         self.failing.insert(what, why);
     }
 
-    /// Something will not be done.
+    /// Records a permanent failure.
     pub(super) fn give_up(&mut self, what: String, why: String) {
         self.succeeded(&what);
         self.given_up.insert(what, why);
     }
 
-    /// Something is done after all.
+    /// Records that an item was done after all.
     pub(super) fn succeeded(&mut self, what: &str) {
         self.failing.remove(what);
         self.failing_before.remove(what);
         self.given_up.remove(what);
     }
 
-    /// Everything that is left is tried once. What fails then is all that fails: a key of which nothing is
-    /// said any more has gone some other way.
+    /// Starts a pass over the remaining items. Only its own failures count at the end: a key that it does not
+    /// mention has been revoked in another way.
     pub(super) fn begin_pass(&mut self) {
         self.failing_before = std::mem::take(&mut self.failing);
     }
 
-    /// The end of that.
+    /// Ends the pass.
     pub(super) fn end_pass(&mut self) {
         self.failing_before.clear();
     }
 }
 
-/// Whether to try again, since OpenRouter or the server may do what they did not do now.
+/// Whether a failure is temporary, so that a retry can succeed.
 pub(super) fn passes_by_itself(reason: &Error) -> bool {
     match reason {
         Error::OpenRouter { reason, .. } => matches!(

@@ -1,14 +1,15 @@
-//! Tearing a mount down: every key of it is revoked, and none is made, so that it can be disabled and nothing
-//! is left behind. Definitions stay.
+//! Tears a mount down: revokes every key and creates none, so that the mount can be disabled without leaving
+//! keys behind. The definitions of roles and connections stay.
 //!
 //! # Expected flow of a pass
-//! 1. It is proved that the teardown is in force and this node in office.
-//! 2. Every role is torn down, and every key under a lease deleted.
-//! 3. Once no key is being made any more, every connection's keys are listed, and those with this mount's mark
-//!    deleted: lost orders, and what nobody has. That this is right is proved before each deletion.
-//! 4. It goes on until no order is open any more: one whose reply was lost may take effect late.
+//! 1. The pass proves that the teardown is in force and that this node is the leader.
+//! 2. Every role is torn down, and every leased key is deleted.
+//! 3. Once no key is being created, the keys of every connection are listed, and those with this mount's mark
+//!    are deleted: lost orders and stray keys. The proof is repeated before each deletion.
+//! 4. The run continues until no order is open, because an order whose reply was lost can take effect late. If
+//!    a key was being created when a pass began, the pass is repeated.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
@@ -16,7 +17,7 @@ use futures::{StreamExt, stream};
 use super::tally::{Ongoing, Tally};
 use super::tidy::each_key;
 use super::work::Job;
-use crate::engine::books::OpenBooks;
+use crate::engine::books::{OpenBooks, TornDown};
 use crate::engine::error::Error;
 use crate::engine::keys::{Warrant, mentioned, retire};
 use crate::engine::leasing;
@@ -24,16 +25,24 @@ use crate::engine::names::{CONNECTIONS, ConnectionName, Nonce, RoleName};
 use crate::engine::role::Role;
 use crate::engine::rotation::tear_down;
 use crate::logical::StorageError;
-use crate::openrouter::{KeyHash, ListedKey};
+use crate::openrouter::{Deletion, KeyHash, ListedKey};
 
 /// See the module's page.
 pub(super) struct Teardown<'a> {
     run: Ongoing<'a>,
-    /// The roles that are dealt with.
+    /// The roles that are done.
     done: HashSet<RoleName>,
-    /// What is said of unreadable roles' keys, of which only the hashes are known.
-    mentioned: BTreeMap<KeyHash, ConnectionName>,
+    /// The messages for the keys of unreadable roles, of which only the hashes are known.
+    mentioned: BTreeMap<RoleName, Mentioned>,
     tally: Tally,
+}
+
+/// What an unreadable entry mentions.
+struct Mentioned {
+    hashes: BTreeSet<KeyHash>,
+    connections: BTreeSet<ConnectionName>,
+    /// Those of the keys that were there, and were deleted.
+    deleted: BTreeSet<KeyHash>,
 }
 
 /// The keys of a role that may still work, and why.
@@ -47,6 +56,13 @@ impl<'a> Teardown<'a> {
             mentioned: BTreeMap::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// Proves that the teardown is in force, and this node in office.
+    async fn prove(&self) -> Result<Option<TornDown>, Error> {
+        let Ongoing { engine, began, .. } = self.run;
+        let (runs, now) = (engine.runs(), engine.now());
+        Ok(runs.prove_torn_down(&*engine.storage, began, now).await?)
     }
 
     async fn end_roles(&mut self) -> Result<Option<Error>, Error> {
@@ -90,14 +106,47 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// An unreadable role's keys cannot be told from its entry, but their hashes can.
+    /// The keys of an unreadable role cannot be read from its entry, but their hashes can.
     async fn note_mentioned(&mut self, name: &RoleName) -> Result<(), Error> {
         let value = self.run.engine.storage.get(&name.key()).await?;
-        let (hashes, connections) = mentioned(&value.unwrap_or_default());
-        let through = connections.first().cloned().unwrap_or_default();
-        let keys = hashes.into_iter().map(|hash| (hash, through.clone()));
-        self.mentioned.extend(keys);
+        let (hashes, mut connections) = mentioned(&value.unwrap_or_default());
+        if connections.is_empty() {
+            connections.insert(ConnectionName::default());
+        }
+        let mentioned = Mentioned {
+            hashes,
+            connections,
+            deleted: BTreeSet::new(),
+        };
+        self.mentioned.insert(name.clone(), mentioned);
         Ok(())
+    }
+
+    /// Deletes the keys that unreadable roles mention, through whichever connection they mention. A role stays named
+    /// unless each of them was there: it may have others, and none of those that were not seen is known to be gone.
+    async fn end_mentioned(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
+        let mut again = None;
+        for (name, mut role) in std::mem::take(&mut self.mentioned) {
+            for hash in role.hashes.difference(&role.deleted.clone()) {
+                for connection in &role.connections {
+                    let (deletion, failure) = self.end_key(books, connection, hash, None).await?;
+                    again = again.or(failure);
+                    if deletion == Some(Deletion::Deleted) {
+                        role.deleted.insert(hash.clone());
+                        self.tally.succeeded(hash.as_str());
+                        break;
+                    }
+                }
+            }
+            let what = format!("role {name}");
+            if role.hashes.is_empty() || role.deleted != role.hashes {
+                self.tally.give_up(what, UNREADABLE.to_owned());
+                self.mentioned.insert(name, role);
+            } else {
+                self.tally.succeeded(&what);
+            }
+        }
+        Ok(again)
     }
 
     async fn end_leases(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
@@ -123,13 +172,10 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// Deletes what is left of the mount's keys at OpenRouter, whatever storage knows of them.
+    /// Deletes the remaining keys of the mount at OpenRouter, whether or not storage knows them.
     async fn sweep(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let engine = self.run.engine;
-        let mut again = None;
-        for (hash, connection) in std::mem::take(&mut self.mentioned) {
-            again = again.or(self.end_key(books, &connection, &hash, None).await?);
-        }
+        let mut again = self.end_mentioned(books).await?;
         let names = engine.storage.list(CONNECTIONS).await?;
         for name in names
             .iter()
@@ -140,7 +186,8 @@ impl<'a> Teardown<'a> {
                 Ok(marked) => {
                     self.tally.succeeded(&what);
                     for (hash, nonce) in marked {
-                        again = again.or(self.end_key(books, &name, &hash, Some(&nonce)).await?);
+                        let (_, failure) = self.end_key(books, &name, &hash, Some(&nonce)).await?;
+                        again = again.or(failure);
                     }
                 }
                 Err(reason) => again = again.or(self.tally.failed(what, reason)?),
@@ -149,7 +196,7 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// The keys of this mount, by their marks, that a connection sees.
+    /// The keys with this mount's mark that a connection can see.
     async fn marked_keys(
         &mut self,
         connection: &ConnectionName,
@@ -157,7 +204,7 @@ impl<'a> Teardown<'a> {
         let engine = self.run.engine;
         let link = engine.links.open(&*engine.storage, connection).await?;
         let (mut marked, mut unreadable) = (Vec::new(), Vec::new());
-        // Without a UUID of its own a mount cannot tell its keys from others'.
+        // A mount without a UUID cannot distinguish its keys from those of others.
         let is_ours = |nonce: &Nonce| {
             let origin = nonce.origin();
             !engine.mount.is_empty() && origin.is_some_and(|it| it.is_of_mount(&engine.mount))
@@ -168,7 +215,7 @@ impl<'a> Teardown<'a> {
             };
             match key.hash {
                 Some(hash) => marked.push((hash, nonce)),
-                None => unreadable.push(key.name),
+                None => unreadable.push(key.shown_name()),
             }
         };
         each_key(&link, &mut visit).await?;
@@ -179,46 +226,43 @@ impl<'a> Teardown<'a> {
         Ok(marked)
     }
 
+    /// Returns what came of it, or why it is to be tried again.
     async fn end_key(
         &mut self,
         books: &OpenBooks,
         connection: &ConnectionName,
         hash: &KeyHash,
         nonce: Option<&Nonce>,
-    ) -> Result<Option<Error>, Error> {
-        let (engine, began) = (self.run.engine, self.run.began);
+    ) -> Result<(Option<Deletion>, Option<Error>), Error> {
+        let engine = self.run.engine;
         let storage = &*engine.storage;
         if !self.run.is_on() {
-            return Ok(None);
+            return Ok((None, None));
         }
-        // A teardown that another node has seen cancelled is not carried on by this one.
-        let Some(proof) = engine.runs().prove_torn_down(storage, began).await? else {
-            return Ok(None);
+        // This node must not continue a teardown that was cancelled on another node.
+        let Some(proof) = self.prove().await? else {
+            return Ok((None, None));
         };
         let retired = retire(engine, connection, hash, Warrant::TornDown(&proof)).await;
         let what = hash.to_string();
-        let again = match retired {
-            Ok(_) => {
+        match retired {
+            Ok(deletion) => {
                 self.tally.succeeded(&what);
-                // The key of an order of which nobody knew what came.
+                // The key of an order whose outcome was unknown.
                 if let Some(nonce) = nonce.filter(|nonce| books.intents.is_known(nonce)) {
                     books.intents.strike(storage, nonce).await?;
                 }
-                None
+                Ok((Some(deletion), None))
             }
-            Err(reason) => self.tally.failed(what, reason)?,
-        };
-        if again.is_some() && nonce.is_none() {
-            self.mentioned.insert(hash.clone(), connection.clone());
+            Err(reason) => Ok((None, self.tally.failed(what, reason)?)),
         }
-        Ok(again)
     }
 
-    /// Orders that are open: keys that may come to be alive.
+    /// The open orders: keys that may still be created.
     fn note_open_orders(&mut self, books: &OpenBooks) -> Option<Error> {
         let open = books.intents.all();
         for (intent, _) in &open {
-            // By name: nobody knows their hashes.
+            // By name, because the hashes are unknown.
             let why = UNCONFIRMED.to_owned();
             self.tally.fails(intent.key_name.clone(), why);
         }
@@ -234,28 +278,37 @@ impl<'a> Teardown<'a> {
 #[async_trait]
 impl Job for Teardown<'_> {
     async fn pass(&mut self) -> Result<Option<Error>, Error> {
-        let (engine, began) = (self.run.engine, self.run.began);
-        let books = engine.books().await?;
-        let storage = &*engine.storage;
-        if engine
-            .runs()
-            .prove_torn_down(storage, began)
-            .await?
-            .is_none()
-        {
+        let books = self.run.engine.books().await?;
+        if self.prove().await?.is_none() {
             return Ok(None);
         }
-        // Before anything is listed: what is made now is in a role's entry, or under a lease, when it is not
-        // under way any more.
-        let orders = books.intents.all();
-        let is_quiet = orders.iter().all(|(_, is_in_flight)| !is_in_flight);
-        let mut again = self.end_roles().await?;
-        again = self.end_leases(&books).await?.or(again);
-        if again.is_none() && is_quiet && self.run.is_on() {
-            again = self.sweep(&books).await?;
+        let mut again;
+        let mut is_swept = false;
+        loop {
+            // Before anything is listed: what is made now is in a role's entry, or under a lease, when it is not
+            // under way any more.
+            let was_quiet = is_quiet(&books);
+            again = self.end_roles().await?;
+            again = self.end_leases(&books).await?.or(again);
+            if again.is_some() || !self.run.is_on() {
+                break;
+            }
+            if was_quiet {
+                again = self.sweep(&books).await?;
+                is_swept = true;
+                break;
+            }
+            // What has come to be meanwhile may have been missed.
+            if !is_quiet(&books) {
+                break;
+            }
         }
         let open = self.note_open_orders(&books);
-        Ok(again.or(open))
+        let unswept = (!is_swept).then(|| {
+            let why = "keys were being created when the teardown looked for them".to_owned();
+            Error::Conflict(why)
+        });
+        Ok(again.or(open).or(unswept))
     }
 
     fn tally(&mut self) -> &mut Tally {
@@ -263,14 +316,20 @@ impl Job for Teardown<'_> {
     }
 }
 
-/// `None` when nobody wants it any more.
+/// Whether no key is being made. None begins to be while the mount is torn down.
+fn is_quiet(books: &OpenBooks) -> bool {
+    let orders = books.intents.all();
+    orders.iter().all(|(_, is_in_flight)| !is_in_flight)
+}
+
+/// `None` if the run was cancelled or replaced.
 async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Error> {
     if !run.is_on() {
         return Ok(None);
     }
     let guard = run.engine.change(name).await;
     let role = guard.load().await?;
-    // It may have been waited for: keys that were made after the teardown was cancelled are somebody's.
+    // The lock may have taken a while, and keys that were created after a cancellation are in use.
     if !run.is_on() {
         return Ok(None);
     }
@@ -280,6 +339,8 @@ async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Err
     }))
 }
 
-/// Roles or keys at a time: more would wait for their turns anyway.
+/// How many roles or keys are handled at a time. More would only wait for their turns.
 const AT_A_TIME: usize = 8;
+const UNREADABLE: &str = "its entry cannot be read, and not every key that it may have was seen to die; see the keys \
+                          of its connection";
 const UNCONFIRMED: &str = "it was ordered, and it is not known yet whether there is such a key";

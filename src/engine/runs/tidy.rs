@@ -1,8 +1,8 @@
-//! Removing keys that are this mount's by their marks, and that nobody has: first they are listed, then
-//! those that were listed are deleted, one by one, each after the proof that it is still nobody's.
+//! Removes stray keys: keys with this mount's mark that belong to nobody. They are listed first. Then those
+//! that were listed are deleted one by one, each after the proof that it is still a stray.
 //!
-//! A key with the mark of a rotating role is not for tidying up: the comparison with OpenRouter takes it in as
-//! superseded, since somebody may use it. Where it cannot be told whose a key is, nothing is listed at all.
+//! A key with the mark of a rotating role is not removed here. Reconciliation adds it to the role as a superseded
+//! key, since somebody may use it. If the owner of a key cannot be determined, nothing is listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use crate::engine::survey::is_foreign;
 use crate::logical::StorageError;
 use crate::openrouter::{self, KeyHash, ListedKey};
 
-/// Lists what would be removed.
+/// Lists the keys that would be removed.
 pub(super) struct DryRun<'a> {
     run: Ongoing<'a>,
     connection: &'a ConnectionName,
@@ -32,7 +32,7 @@ pub(super) struct DryRun<'a> {
     tally: Tally,
 }
 
-/// A key that nobody has, with the role whose mark it bears, if there is such a role.
+/// A stray key, with the role in its mark, if that role exists.
 struct Stray {
     hash: KeyHash,
     name: String,
@@ -53,7 +53,7 @@ impl<'a> DryRun<'a> {
 
     async fn list(&self) -> Result<Vec<Stray>, Error> {
         let engine = self.run.engine;
-        // Those that this one does not know are perhaps its own.
+        // Keys that this copy of the storage does not know may be in use by the other copy.
         if let Some(copies) = engine.board.copies() {
             return Err(Error::Invalid(in_words(&copies)));
         }
@@ -75,7 +75,7 @@ impl<'a> DryRun<'a> {
             }));
         };
         each_key(&link, &mut visit).await?;
-        // What came into service, or was ordered, meanwhile is known now.
+        // Keys that were ordered or entered service in the meantime are known now.
         let later = Holdings::of(engine).await?;
         require_readable(&later)?;
         strays.retain(|stray| later.owner(Some(&stray.hash), &stray.name) == Owner::Stray);
@@ -125,7 +125,7 @@ impl Job for DryRun<'_> {
     }
 }
 
-/// Deletes what was listed.
+/// Deletes the listed keys.
 pub(super) struct Removal<'a> {
     run: Ongoing<'a>,
     connection: &'a ConnectionName,
@@ -133,13 +133,13 @@ pub(super) struct Removal<'a> {
     tally: Tally,
 }
 
-/// What has become of a key.
+/// The outcome for a key.
 enum Removed {
-    /// It is gone.
+    /// It was deleted.
     Gone,
-    /// It is left as it is, on purpose.
+    /// It was kept on purpose.
     Kept(String),
-    /// Nobody wants it any more.
+    /// The run was cancelled or replaced.
     Stopped,
 }
 
@@ -216,7 +216,7 @@ async fn remove(
     }
     let link = engine.links.open(&*engine.storage, connection).await?;
     let found = link.client(Urgency::Ordinary).await.look_up(hash).await;
-    // Not by the name that was listed: whoever renames a key may have taken it for something.
+    // The key's current name counts: somebody who renames a key may be using it.
     let name = match found {
         Ok(key) => key.name,
         Err(openrouter::Error::NotFound { .. }) => return Ok(Removed::Gone),
@@ -264,7 +264,7 @@ async fn refuse_copies(engine: &Engine, strays: &[Stray]) -> Result<(), Error> {
     Err(Error::Invalid(in_words(&Copies { since, keys })))
 }
 
-/// Nobody can tell which keys are those of an unreadable role.
+/// The refusal because of an unreadable role, whose keys are unknown.
 fn require_readable(holdings: &Holdings) -> Result<(), Error> {
     match holdings.unreadable.first() {
         None => Ok(()),
@@ -310,7 +310,7 @@ pub(super) async fn each_key(
 
 /// Keys of another copy that are named.
 const MOST_NAMED: usize = 4;
-/// They are all in one entry.
+/// How many keys a run lists, since they are all in one entry.
 const MOST_LISTED: usize = 1_000;
-/// Keys at a time: more would wait for their turns anyway.
+/// How many keys are handled at a time. More would only wait for their turns.
 const AT_A_TIME: usize = 8;

@@ -1,4 +1,4 @@
-//! Going on with a run until it is over.
+//! Continues a run until it has finished.
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -20,26 +20,25 @@ use crate::logical::StorageError;
 /// A job that is done in passes.
 #[async_trait]
 pub(super) trait Job: Send {
-    /// Tries each thing once that is left to do. Returns why one of them is to be tried again; `None`
-    /// when nothing is.
+    /// Tries each remaining item once. Returns why one of them has to be retried, or `None`.
     ///
     /// # Errors
-    /// Storage's own: the run begins at its beginning again.
+    /// Storage's own. The run starts from the beginning.
     async fn pass(&mut self) -> Result<Option<Error>, Error>;
 
-    /// How far it is.
+    /// The progress.
     fn tally(&mut self) -> &mut Tally;
 
-    /// What the run is to be stored as, if that is not what was ordered.
+    /// The work to store with the finished run, if it differs from the order.
     fn work(&self) -> Option<Work> {
         None
     }
 }
 
-/// Goes on with a run, as the keeper's task, and returns when to look at it again; `None` when it is over.
+/// Continues a run, as the keeper's task. Returns when to continue it again; `None` if it has finished.
 ///
 /// # Errors
-/// Storage's own: it is to be tried again.
+/// Storage's own. The task has to be retried.
 pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Error> {
     engine.books().await?;
     let runs = engine.runs();
@@ -47,7 +46,7 @@ pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Err
         return Ok(Some(after(engine.now(), LOOK_AGAIN)));
     };
     {
-        // As a successor would find it: an earlier store may have done something else than it was answered.
+        // Read as a successor would read it: the outcome of an earlier store may not be what was reported.
         let _held = runs.lock(id).await;
         match runs.reload(&*engine.storage, id).await {
             Err(reason @ StorageError::Malformed { .. }) => {
@@ -64,7 +63,7 @@ pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Err
             if run.cancelled().is_some() {
                 serve_again(engine).await?;
             }
-            return Ok(None);
+            return Ok(runs.confirm(&*engine.storage, id, engine.now()).await?);
         }
         if engine.keeper.is_stopping() {
             return Ok(None);
@@ -136,7 +135,7 @@ async fn pause(ongoing: Ongoing<'_>, attempts: u32, reason: &Error) {
     }
 }
 
-/// Stores that the run is over, unless somebody has taken it back, or its place.
+/// Stores that the run has finished, unless it was cancelled or replaced.
 async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> Result<(), Error> {
     let Ongoing { engine, id, began } = ongoing;
     let runs = engine.runs();
@@ -150,7 +149,7 @@ async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> R
         if let Some(work) = work {
             run.work = work;
         }
-        runs.store(&*engine.storage, id, run).await?;
+        runs.store(&*engine.storage, id, run, engine.now()).await?;
     }
     tracing::warn!(
         mount = engine.mount,
@@ -165,15 +164,15 @@ async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> R
     Ok(())
 }
 
-/// The teardown was taken back: each role is looked after again, which makes new keys where rotation is
+/// The teardown was cancelled: every role is tended again, which creates new keys where rotation is
 /// automated.
 async fn serve_again(engine: &Engine) -> Result<(), Error> {
     for name in Role::names(&*engine.storage).await? {
-        // Should one not be readable, the keeper has been told.
+        // If a role cannot be read, it has been reported to the keeper.
         let _ = engine.schedule(&name).await;
     }
     Ok(())
 }
 
-/// In seconds: somebody is at it already.
+/// In seconds, for a run that another task is working on.
 const LOOK_AGAIN: u64 = 5;

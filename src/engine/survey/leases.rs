@@ -1,5 +1,6 @@
 //! What differs of the key of a lease, confirmed by hash under the lock of the lease, and put right.
 
+use super::listing::Surroundings;
 use super::pass::Pass;
 use super::report::report;
 use crate::engine::books::{Drift, LeaseGuard, Record};
@@ -14,8 +15,8 @@ use crate::openrouter::Key;
 /// OpenRouter's and storage's: it is still doubtful then.
 pub(super) async fn settle(
     pass: &Pass<'_>,
+    around: &Surroundings,
     doubtful: &Record,
-    sees_the_account: bool,
 ) -> Result<(), Error> {
     let lease = pass.books.leases.lock(&doubtful.key.nonce).await;
     // It may have ended since the listing.
@@ -27,9 +28,9 @@ pub(super) async fn settle(
         if record.ended.is_some() {
             return keep_disabled(pass, &lease, &record, &key).await;
         }
-        return compare(pass, &record, &key).await;
+        return compare(pass, around, &record, &key).await;
     }
-    if !pass.sees_the_account(sees_the_account, hash).await? {
+    if !pass.sees_the_account(around.sees_the_account, hash).await? {
         return Ok(());
     }
     let engine = pass.engine;
@@ -77,7 +78,12 @@ async fn keep_disabled(
     Ok(())
 }
 
-async fn compare(pass: &Pass<'_>, record: &Record, key: &Key) -> Result<(), Error> {
+async fn compare(
+    pass: &Pass<'_>,
+    around: &Surroundings,
+    record: &Record,
+    key: &Key,
+) -> Result<(), Error> {
     let (board, role) = (&pass.engine.board, &record.key.role);
     if key.disabled && board.is_news(&key.hash, Drift::LeasedKeyDisabled, "") {
         let message = "somebody has disabled the key of a lease at OpenRouter";
@@ -100,8 +106,11 @@ async fn compare(pass: &Pass<'_>, record: &Record, key: &Key) -> Result<(), Erro
         let message = "somebody has renamed the key of a lease at OpenRouter; it stays managed";
         report(pass, role, Drift::KeyRenamed, &key.hash, message).await;
     }
+    // Where the default workspace was listed, only another key tells which one that is.
+    let listed = around.workspace_id.as_ref();
+    let listed = listed.filter(|_| record.place() == around.place);
     let elsewhere = key.workspace_id.as_ref().filter(|now| {
-        let was = record.workspace_id.as_ref();
+        let was = record.workspace_id.as_ref().or(listed);
         was.is_some_and(|was| was != *now)
     });
     if let Some(now) = elsewhere

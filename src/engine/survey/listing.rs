@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::pass::Pass;
 use crate::engine::books::{
-    Drift, Expectations, Expected, OUTLIVED, OpenBooks, Owner, Part, Record,
+    Board, Drift, Expectations, Expected, OUTLIVED, OpenBooks, Owner, Part, Record,
 };
 use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
@@ -24,8 +24,6 @@ pub(super) struct Doubts {
     pub(super) keys: BTreeSet<KeyHash>,
     /// Keys that it is said to have, and that it is not known to have.
     pub(super) unknown: Vec<Key>,
-    /// Which workspace the listed one is, if some key has told.
-    pub(super) workspace_id: Option<WorkspaceId>,
 }
 
 /// What a listing has shown.
@@ -41,6 +39,19 @@ pub(super) struct Listed {
     pub(super) strays: BTreeMap<KeyHash, String>,
     /// Whether a key was listed that this mount manages.
     pub(super) sees_the_account: bool,
+    /// Which workspace the listed one is, if some key has told.
+    pub(super) workspace_id: Option<WorkspaceId>,
+}
+
+/// What a listing has shown of the account.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    /// The place that was listed.
+    pub(super) place: Place,
+    /// See [`Listed`].
+    pub(super) sees_the_account: bool,
+    /// See [`Listed`].
+    pub(super) workspace_id: Option<WorkspaceId>,
 }
 
 /// Lists a place.
@@ -68,7 +79,6 @@ struct Walk<'a> {
     /// The leases through this connection.
     leases: BTreeMap<KeyHash, Record>,
     unlisted_leases: BTreeSet<KeyHash>,
-    workspace_id: Option<WorkspaceId>,
     listed: Listed,
 }
 
@@ -94,7 +104,6 @@ impl<'a> Walk<'a> {
             unlisted,
             unlisted_leases: here.map(|record| record.key.key_hash.clone()).collect(),
             leases,
-            workspace_id: None,
             listed: Listed::default(),
         }
     }
@@ -103,6 +112,10 @@ impl<'a> Walk<'a> {
         let Some(hash) = listed.hash.clone() else {
             return Ok(());
         };
+        // Whoever's it is: all of them are in the workspace that is listed.
+        if self.listed.workspace_id.is_none() {
+            self.listed.workspace_id = listed.workspace_id();
+        }
         if let Some(holders) = self.expected.keys.get(&hash) {
             self.unlisted.remove(&hash);
             self.listed.sees_the_account = true;
@@ -114,11 +127,10 @@ impl<'a> Walk<'a> {
         if let Some(record) = self.leases.get(&hash) {
             self.unlisted_leases.remove(&hash);
             self.listed.sees_the_account = true;
-            if let Ok(key) = listed.read() {
-                if differs_from_record(self.pass.engine, record, &key) {
-                    self.listed.leases.push(record.clone());
-                }
-                self.workspace_id = key.workspace_id;
+            if let Ok(key) = listed.read()
+                && differs_from_record(self.pass.engine, record, &key)
+            {
+                self.listed.leases.push(record.clone());
             }
             return Ok(());
         }
@@ -135,15 +147,14 @@ impl<'a> Walk<'a> {
                 (Some(expected), Some(reported)) => expected == reported,
                 _ => true,
             };
-            if expected.name == key.name {
+            if key.is_named(&expected.name) {
                 board.is_over(&key.hash, Drift::KeyRenamed);
             }
-            if differs(expected, key) || !is_here {
+            if differs(board, expected, key) || !is_here {
                 let doubts = self.listed.roles.entry(name.clone()).or_default();
                 doubts.keys.insert(key.hash.clone());
             }
         }
-        self.workspace_id.clone_from(&key.workspace_id);
     }
 
     /// A key that nobody is known to have.
@@ -164,7 +175,8 @@ impl<'a> Walk<'a> {
             }
             Owner::Unknown => {}
             Owner::Dynamic(_) | Owner::Nobody => {
-                self.listed.strays.insert(key.hash, key.name);
+                let name = key.shown_name();
+                self.listed.strays.insert(key.hash, name);
             }
         }
         Ok(())
@@ -180,9 +192,6 @@ impl<'a> Walk<'a> {
         for hash in self.unlisted_leases {
             self.listed.leases.extend(self.leases.remove(&hash));
         }
-        for doubts in self.listed.roles.values_mut() {
-            doubts.workspace_id.clone_from(&self.workspace_id);
-        }
         self.listed
     }
 }
@@ -193,8 +202,9 @@ fn is_known_to_be_gone(expected: &Expected) -> bool {
 }
 
 /// Whether a key of a role is not as it should be.
-fn differs(expected: &Expected, key: &Key) -> bool {
-    if expected.name != key.name {
+fn differs(board: &Board, expected: &Expected, key: &Key) -> bool {
+    // What was said, and nothing is done about, is not looked into again and again.
+    if !key.is_named(&expected.name) && !board.is_known(&key.hash, Drift::KeyRenamed, &key.name) {
         return true;
     }
     match expected.part {
@@ -213,6 +223,9 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
     if !key.disabled {
         engine.board.is_over(&key.hash, Drift::LeasedKeyDisabled);
     }
+    let is_news = |drift, details| !engine.board.is_known(&key.hash, drift, details);
+    let is_disabled = key.disabled && is_news(Drift::LeasedKeyDisabled, "");
+    let is_renamed = !record.key.nonce.marks(&key.name) && is_news(Drift::KeyRenamed, &key.name);
     let limits_differ = record
         .granted
         .is_some_and(|granted| !key.limits.agree_with(&granted));
@@ -220,7 +233,12 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
     if record.ended.is_some() {
         return !key.disabled;
     }
-    key.disabled || limits_differ || is_elsewhere || !record.key.nonce.marks(&key.name)
+    let is_elsewhere = is_elsewhere
+        && key
+            .workspace_id
+            .as_ref()
+            .is_none_or(|id| is_news(Drift::KeyMoved, id.as_str()));
+    is_disabled || limits_differ || is_elsewhere || is_renamed
 }
 
 /// Whether a key of this mount's was made since the work began, and not by this instance. One that was

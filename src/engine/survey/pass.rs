@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::guardrails::compare_assignments;
-use super::listing::list;
+use super::listing::{Surroundings, list};
 use super::{leases, roles, unknown};
 use crate::engine::books::{BegunPass, Expectations, OpenBooks};
 use crate::engine::clock::{after, seconds_until};
@@ -81,7 +81,7 @@ pub async fn reconcile(
         link,
     };
     let expected = engine.register.expectations(connection);
-    let mut begun = pass.begun(&expected);
+    let mut begun = pass.begun(&expected, interval);
     let mut outcome = engine.register.require_all_read();
     for place in begun.left.clone() {
         match pass.compare_at(&place, &expected).await {
@@ -121,16 +121,23 @@ fn spread(engine: &Engine, interval: u64) -> u64 {
 }
 
 impl Pass<'_> {
-    /// The comparison that has begun, or a new one.
-    fn begun(&self, expected: &Expectations) -> BegunPass {
-        let passes = &self.engine.passes;
-        if let Some(begun) = passes.of(self.connection) {
-            return begun;
-        }
-        let begun = BegunPass {
-            at: self.engine.now(),
-            left: self.places(expected),
-            saw_a_copy: false,
+    /// The comparison that has begun, or a new one. Where one place keeps it from its end for an interval, the
+    /// others are compared again all the same.
+    fn begun(&self, expected: &Expectations, interval: u64) -> BegunPass {
+        let (passes, now) = (&self.engine.passes, self.engine.now());
+        let begun = match passes.of(self.connection) {
+            Some(begun) if interval == 0 || now < after(begun.all_at, interval) => return begun,
+            Some(begun) => BegunPass {
+                all_at: now,
+                left: self.places(expected),
+                ..begun
+            },
+            None => BegunPass {
+                at: now,
+                all_at: now,
+                left: self.places(expected),
+                saw_a_copy: false,
+            },
         };
         passes.keep(self.connection, begun.clone());
         begun
@@ -163,16 +170,19 @@ impl Pass<'_> {
             unknown::report_copies(self, copies).await;
         }
         unknown::report_strays(self, place, listed.strays);
-        let sees_the_account = listed.sees_the_account;
+        let around = Surroundings {
+            place: place.clone(),
+            sees_the_account: listed.sees_the_account,
+            workspace_id: listed.workspace_id,
+        };
+        let around = &around;
         let settled = stream::iter(listed.roles)
-            .map(|(name, doubts)| async move {
-                roles::settle(self, place, &name, doubts, sees_the_account).await
-            })
+            .map(|(name, doubts)| async move { roles::settle(self, around, &name, doubts).await })
             .buffer_unordered(AT_A_TIME)
             .collect::<Vec<_>>();
         let mut outcome: Result<(), Error> = settled.await.into_iter().collect();
         for record in listed.leases {
-            let settled = leases::settle(self, &record, sees_the_account).await;
+            let settled = leases::settle(self, around, &record).await;
             outcome = outcome.and(settled);
         }
         outcome = outcome.and(compare_assignments(self, place).await);

@@ -1,7 +1,7 @@
 //! What differs of a role's keys, confirmed by hash under the role's lock, and put right. Each finding is
 //! stored by itself, so that what cannot be found out about one key costs no other.
 
-use super::listing::{Doubts, origin_of};
+use super::listing::{Doubts, Surroundings, origin_of};
 use super::pass::Pass;
 use super::report::report;
 use crate::engine::books::Drift;
@@ -11,6 +11,7 @@ use crate::engine::error::Error;
 use crate::engine::keys::{Presence, Warrant, hold, presence, seen};
 use crate::engine::names::{Place, RoleName};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Unfit};
+use crate::engine::task::Task;
 use crate::openrouter::{Key, KeyHash, WorkspaceId};
 
 /// Asks OpenRouter about what is doubtful, under the role's lock, and stores what is true of it.
@@ -19,10 +20,9 @@ use crate::openrouter::{Key, KeyHash, WorkspaceId};
 /// The first of those that were met: what they were about is still doubtful, the rest is stored.
 pub(super) async fn settle(
     pass: &Pass<'_>,
-    place: &Place,
+    around: &Surroundings,
     name: &RoleName,
     doubts: Doubts,
-    sees_the_account: bool,
 ) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
     let Some(mut role) = guard.load_rotating().await? else {
@@ -31,13 +31,13 @@ pub(super) async fn settle(
     let settling = Settling {
         pass,
         guard: &guard,
-        listed: doubts.workspace_id,
-        sees_the_account,
+        around,
     };
     let mut outcome = Ok(());
+    let mut current = None;
     for hash in &doubts.keys {
         let settled = if role.current.hash == *hash {
-            settling.current(&mut role).await
+            settling.current(&mut role).await.map(|key| current = key)
         } else {
             settling.superseded(&mut role, hash).await
         };
@@ -46,7 +46,12 @@ pub(super) async fn settle(
     let mut unknown = doubts.unknown;
     unknown.sort_by_key(|key| key.created_at);
     for key in unknown {
-        outcome = outcome.and(settling.take_in(&mut role, place, key).await);
+        outcome = outcome.and(settling.take_in(&mut role, &around.place, key).await);
+    }
+    // Last: what other keys may spend of a budget is to be known before the current one gets more.
+    let may_raise = outcome.is_ok() || role.definition.terms.budget.is_none();
+    if let Some(key) = current.filter(|_| may_raise) {
+        outcome = outcome.and(settling.limits_of_current(&mut role, &key).await);
     }
     outcome
 }
@@ -54,24 +59,23 @@ pub(super) async fn settle(
 struct Settling<'a> {
     pass: &'a Pass<'a>,
     guard: &'a RoleGuard<'a>,
-    /// Which workspace was listed, if that is known.
-    listed: Option<WorkspaceId>,
-    sees_the_account: bool,
+    around: &'a Surroundings,
 }
 
 impl Settling<'_> {
-    async fn current(&self, role: &mut RotatingRole) -> Result<(), Error> {
+    /// What is true of the current key; returns it if it is there.
+    async fn current(&self, role: &mut RotatingRole) -> Result<Option<Key>, Error> {
         let engine = self.pass.engine;
         let before = role.unfit.map(|unfit| unfit.reason);
         let key = match presence(engine, &role.current).await? {
-            Presence::Unseen => return Ok(()),
-            Presence::Gone if before == Some(Misfit::Gone) => return Ok(()),
+            Presence::Unseen => return Ok(None),
+            Presence::Gone if before == Some(Misfit::Gone) => return Ok(None),
             Presence::Gone => {
                 let message =
                     "the current key is gone at OpenRouter; it is not handed out any more";
-                return self
-                    .unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
-                    .await;
+                self.unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
+                    .await?;
+                return Ok(None);
             }
             Presence::There(key) => *key,
         };
@@ -88,22 +92,35 @@ impl Settling<'_> {
             self.say(Drift::CurrentKeyRestored, &key.hash, message)
                 .await;
         }
+        let name = role.current.name.clone();
+        let workspace_id = &mut role.current.workspace_id;
+        if self.moved_or_renamed(&key, &name, workspace_id).await {
+            self.guard.store(role).await?;
+        }
+        Ok(Some(key))
+    }
+
+    /// Puts the limits of the current key right: under a budget, by the next step of its ledger.
+    async fn limits_of_current(&self, role: &mut RotatingRole, key: &Key) -> Result<(), Error> {
         if let Some(limits) = role
             .granted()
             .filter(|limits| !key.limits.agree_with(limits))
         {
-            self.pass.apply_limits_again(&key.hash, &limits).await?;
+            if role.found_limits(key) {
+                self.guard.store(role).await?;
+                self.pass
+                    .engine
+                    .keeper
+                    .now(Task::Tend(self.guard.name().clone()));
+            } else {
+                self.pass.apply_limits_again(&key.hash, &limits).await?;
+            }
             let message = format!(
                 "somebody has changed the limits of the current key at OpenRouter, to {}; what was \
                  granted is applied again",
                 key.limits
             );
             self.say(Drift::LimitsChanged, &key.hash, message).await;
-        }
-        let name = role.current.name.clone();
-        let workspace_id = &mut role.current.workspace_id;
-        if self.moved_or_renamed(&key, &name, workspace_id).await {
-            self.guard.store(role).await?;
         }
         Ok(())
     }
@@ -173,7 +190,7 @@ impl Settling<'_> {
         role: &mut RotatingRole,
         hash: &KeyHash,
     ) -> Result<(), Error> {
-        let listed = self.sees_the_account;
+        let listed = self.around.sees_the_account;
         if !self.pass.sees_the_account(listed, hash).await? {
             return Ok(());
         }
@@ -194,17 +211,20 @@ impl Settling<'_> {
         workspace_id: &mut Option<WorkspaceId>,
     ) -> bool {
         let board = &self.pass.engine.board;
-        if key.name == *name {
+        if key.is_named(name) {
             board.is_over(&key.hash, Drift::KeyRenamed);
         } else if board.is_news(&key.hash, Drift::KeyRenamed, &key.name) {
             let message = format!(
                 "somebody has renamed a key at OpenRouter, to {:?}; it stays managed, by its hash",
-                key.name.chars().take(LONGEST_SHOWN).collect::<String>()
+                key.shown_name()
+                    .chars()
+                    .take(LONGEST_SHOWN)
+                    .collect::<String>()
             );
             self.say(Drift::KeyRenamed, &key.hash, message).await;
         }
         // Where the default workspace was listed, only another key tells which one that is.
-        let expected = workspace_id.as_ref().or(self.listed.as_ref());
+        let expected = workspace_id.as_ref().or(self.around.workspace_id.as_ref());
         let is_elsewhere = expected.is_some_and(|here| key.workspace_id.as_ref() != Some(here));
         let Some(elsewhere) = key.workspace_id.as_ref().filter(|_| is_elsewhere) else {
             return false;
@@ -227,6 +247,12 @@ impl Settling<'_> {
         let Some((nonce, _)) = claimed.filter(|(_, origin)| *origin == own_origin) else {
             return Ok(());
         };
+        // Nor may another role adopt it meanwhile, or have adopted it.
+        let _alone = engine.adoptions.lock(&key.hash).await;
+        let is_unsure = engine.adoptions.unsure_until(&key.hash, engine.now());
+        if engine.register.has(&key.hash) || is_unsure.is_some() {
+            return Ok(());
+        }
         if role.has_key(&key.hash) || seen(&self.pass.link, &key.hash).await?.is_none() {
             return Ok(());
         }

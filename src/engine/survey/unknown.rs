@@ -23,7 +23,10 @@ pub(super) async fn confirm_copies(
 ) -> Result<BTreeSet<KeyHash>, Error> {
     let engine = pass.engine;
     let mut copies = BTreeSet::new();
-    for key in foreign.iter().take(MOST_NAMED) {
+    for key in foreign.iter().take(MOST_ASKED) {
+        if copies.len() == MOST_NAMED {
+            break;
+        }
         let Some((nonce, origin)) = origin_of(engine, &pass.books, &key.name) else {
             continue;
         };
@@ -89,5 +92,7 @@ pub(super) fn report_strays(pass: &Pass<'_>, place: &Place, strays: BTreeMap<Key
     }
 }
 
-/// Keys that are asked about, and named.
+/// Keys that are asked about: some may be gone by now.
+const MOST_ASKED: usize = 100;
+/// Keys that are named.
 const MOST_NAMED: usize = 4;

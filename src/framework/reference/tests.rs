@@ -137,3 +137,44 @@ fn an_operation_without_an_example_and_an_example_without_an_operation_are_told(
         Err(ExampleError::NoOperation("list of wipe".to_owned()))
     );
 }
+
+#[test]
+fn the_fields_of_an_answer_are_listed_with_their_types_and_meanings() {
+    let page = whole(&examples());
+    let read = between(&page, "### Read a note", "#### Sample request");
+    assert_eq!(
+        between(read, "#### Response fields\n\n", "\n\n"),
+        "- `name` `(string)`\n\
+         - `priority` `(integer or null)` – How urgent it is."
+    );
+    let delete = between(&page, "### Delete a note", "#### Sample request");
+    assert!(!delete.contains("#### Response fields"));
+}
+
+#[test]
+fn the_fields_within_a_field_are_listed_below_it() {
+    let note = json!({"type": "object", "properties": {
+        "at": {"type": "string", "format": "date-time", "nullable": true},
+        "colour": {"type": "string", "enum": ["red", null]},
+    }});
+    let schema = json!({"properties": {
+        "all": {"type": "array", "items": note, "description": "Every\nnote."},
+        "by_name": {"type": "object", "additionalProperties": note},
+        "names": {"type": "array", "items": {"type": "string"}},
+        "one": note,
+        "words": {"type": "object", "additionalProperties": {"type": "integer"}},
+    }});
+    let mut page = String::new();
+    answered(&mut page, schema.as_object().unwrap(), 0);
+    let within = "  - `at` `(timestamp or null)`\n  - `colour` `(string)` One of `red`.\n";
+    assert_eq!(
+        page,
+        format!(
+            "- `all` `(list of objects)` – Every note.\n{within}\
+             - `by_name` `(map of objects)`\n{within}\
+             - `names` `(list)`\n\
+             - `one` `(object)`\n{within}\
+             - `words` `(map)`\n"
+        )
+    );
+}

@@ -18,6 +18,8 @@ pub(super) struct Witness<'a> {
     pub(super) handed_out: Places,
     requests: Vec<String>,
     round: u32,
+    /// Whether it is known what came of every order. Runs wait for it for minutes.
+    is_clear: bool,
 }
 
 impl<'a> Witness<'a> {
@@ -29,6 +31,7 @@ impl<'a> Witness<'a> {
             handed_out: Places::default(),
             requests: Vec::new(),
             round: 0,
+            is_clear: true,
         }
     }
 
@@ -76,8 +79,7 @@ impl<'a> Witness<'a> {
         let mut connection = self.connection.clone();
         connection["verify_connection"] = false.into();
         self.keep(self.mount.write("config", connection).await.ok());
-        // Runs go on until OpenRouter has answered for good, so that one is not waited for that never will.
-        let answers = fault.as_ref().is_none_or(is_refusal);
+        self.is_clear &= fault.as_ref().is_none_or(is_refusal);
         if let Some(rule) = fault {
             self.mount.openrouter.faults().add(rule);
         }
@@ -86,7 +88,7 @@ impl<'a> Witness<'a> {
         self.budgets().await;
         self.leases().await;
         self.custody().await;
-        self.runs(answers).await;
+        self.runs().await;
         self.disconnects().await;
         self.mount.openrouter.recover();
     }
@@ -233,10 +235,10 @@ impl<'a> Witness<'a> {
     }
 
     /// Jobs that take longer than a request may.
-    async fn runs(&mut self, answers: bool) {
+    async fn runs(&mut self) {
         let mount = self.mount;
         let (rotate_all, tidy, teardown) = ("rotate-all/default", "tidy/default", "teardown");
-        if answers {
+        if self.is_clear {
             for (path, body) in [
                 (rotate_all, json!({})),
                 (rotate_all, json!({"rotation_grace_period": 0})),
@@ -271,7 +273,8 @@ impl<'a> Witness<'a> {
 /// Everything that can go wrong with a request, each time telling the client what it sent if there are
 /// words at all.
 pub(super) fn faults(echo: &str) -> Vec<Rule> {
-    let statuses = [400, 401, 403, 404, 407, 408, 409, 429, 500, 503];
+    // Refusals come first: what came of an order is known after them.
+    let statuses = [400, 401, 403, 404, 407, 409, 408, 429, 500, 503];
     let status = |status| Fault::Status {
         status,
         message: Some(echo.to_owned()),

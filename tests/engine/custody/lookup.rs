@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::with_keys;
-use crate::harness::World;
+use crate::harness::{ROTATE, World};
 
 async fn looked_up(world: &World, hash: &str) -> serde_json::Map<String, Value> {
     world.told("lookup", json!({"key_hash": hash})).await
@@ -182,4 +182,22 @@ async fn bad_input_is_refused_with_the_field() {
         assert!(refusal.to_string().contains(reason), "{body}: {refusal}");
     }
     assert!(world.openrouter.requests().to("GET", "/keys/*").is_empty());
+}
+
+#[tokio::test]
+async fn what_lookup_says_to_do_can_be_done_where_two_connections_see_the_key() {
+    let world = World::with_role().await;
+    let another = json!({
+        "management_key": world.openrouter.management_key(), "api_url": world.gate_url(),
+    });
+    world.write("config/another", another).await.unwrap();
+    world.write(ROTATE, json!({})).await.unwrap();
+    let hash = world.superseded().await;
+    let found = world.told("lookup", json!({"key_hash": hash})).await;
+    let command = found["commands"][0].as_str().unwrap();
+    let path = command
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("openrouter/"));
+    let done = world.write(path.unwrap(), json!({"force": true})).await;
+    assert!(done.is_ok(), "{command}: {done:?}");
 }

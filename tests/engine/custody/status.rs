@@ -7,8 +7,8 @@ use vault_plugin_secrets_openrouter::logical::{
     Data, Entry, FixedSystemView, ReplicationState, Storage,
 };
 
-use super::with_keys;
-use crate::harness::{ROTATE, World};
+use super::{every_minute, with_keys};
+use crate::harness::{CI, ROLE, ROTATE, World, role};
 
 async fn status(world: &World) -> Data {
     world.read("status").await.unwrap().unwrap().data
@@ -182,4 +182,34 @@ async fn a_standby_forwards_what_it_does_not_know() {
             "{path}: {refusal}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_role_whose_key_has_expired_needs_a_person() {
+    let world = World::connected().await;
+    let mut manual = role();
+    manual["disable_automated_rotation"] = json!(true);
+    manual["key_max_lifetime"] = json!(7_200);
+    world.write(ROLE, manual).await.unwrap();
+    world.pass(8_000).await;
+    world.read("creds/app").await.unwrap_err();
+    let status = world.run("status").await;
+    let read = world.role("app").await.unwrap();
+    assert_ne!(
+        (&status["attention"]["count"], &read["rotation_status"]),
+        (&json!(0), &json!("success"))
+    );
+}
+
+#[tokio::test]
+async fn what_a_comparison_finds_is_in_the_status_of_the_mount() {
+    let world = World::with_dynamic_role().await;
+    every_minute(&world).await;
+    let leased = world.lease().await.unwrap();
+    let hash = leased["key_hash"].as_str().unwrap();
+    world.openrouter.account().set_disabled(hash, true).unwrap();
+    world.delete(CI, Value::Null).await.unwrap();
+    world.pass(120).await;
+    let status = Value::from(world.run("status").await).to_string();
+    assert!(status.contains("leased_key_disabled"), "{status}");
 }

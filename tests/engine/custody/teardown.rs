@@ -1,6 +1,6 @@
 //! Tearing a mount down: what dies, what is refused meanwhile, what is named, and the way back.
 
-use openrouter_simulator::Fault;
+use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
@@ -314,4 +314,57 @@ async fn an_order_that_failed_to_be_stored_is_not_in_force_unless_it_was() {
     world.pass(200).await;
     assert_eq!(world.run(PATH).await["state"], "finished");
     assert_eq!(world.living(), [""; 0]);
+}
+
+/// `left_alive` is to name each key that may be alive.
+#[tokio::test]
+async fn a_teardown_names_a_role_of_which_not_even_the_hashes_can_be_read() {
+    let world = World::connected().await;
+    let key = world
+        .openrouter
+        .account()
+        .create_key(NewKey::named("chatbot"));
+    let body = json!({"api_key": key.secret(), "rotation_grace_period": 600, "ttl": 300});
+    world.write(ROLE, body).await.unwrap();
+    let (entry, value) = (ROLE.to_owned(), b"{".to_vec());
+    world
+        .storage
+        .put(Entry { key: entry, value })
+        .await
+        .unwrap();
+    let told = world.told("teardown", json!({})).await;
+    assert!(world.lives(&key.hash));
+    assert_ne!(told["left_alive"], json!({}), "{told:?}");
+}
+
+/// A store whose answer was a failure takes effect after the next one of the same entry, as is provided for
+/// roles (`context/unsure.rs`).
+#[tokio::test]
+async fn a_teardown_that_was_cancelled_does_not_come_back() {
+    let world = World::with_role().await;
+    world.cut_off_openrouter();
+    let told = world.told("teardown", json!({})).await;
+    assert_eq!(told["state"], "running");
+    world.node().storage.late_when_putting("runs/teardown");
+    world.time.set(world.after(30));
+    world.quiet().await;
+    world.openrouter.faults().clear();
+    let cancelled = world.node().delete("teardown", Value::Null).await;
+    assert_eq!(cancelled.unwrap().unwrap().data["state"], "cancelled");
+    world.node().storage.commit_what_is_late().await;
+    world.pass(900).await;
+    assert_eq!(world.run("teardown").await["state"], "cancelled");
+    let before = world.key_hash("app").await;
+    world.restart().await;
+    world.pass(60).await;
+    assert!(world.lives(&before), "the next node tears the mount down");
+}
+
+/// The server refuses `teardown` without sudo, and knows nothing of `teardown/`.
+#[tokio::test]
+async fn a_teardown_is_not_cancelled_by_a_path_that_is_not_root_protected() {
+    let world = World::with_role().await;
+    world.told("teardown", json!({})).await;
+    let answer = world.delete("teardown/", Value::Null).await;
+    assert!(answer.is_err(), "{answer:?}");
 }

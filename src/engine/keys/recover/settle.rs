@@ -206,7 +206,8 @@ impl Settling<'_> {
                 reason: openrouter::Error::Unclear {
                     reason: format!(
                         "its list shows the key {}, which is in service, under the name {:?}",
-                        key.hash, key.name
+                        key.hash,
+                        key.shown_name()
                     ),
                     retry_after: None,
                 },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::books::{Run, Work};
@@ -59,10 +60,13 @@ pub(super) fn warnings(run: &Run) -> Vec<String> {
 }
 
 /// What every run has.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Beginning {
+    /// The state of the job: `running`, `finished` or `cancelled`.
     state: &'static str,
+    /// When the job began.
     began_at: Timestamp,
+    /// When the job ended; null while it runs.
     ended_at: Option<Timestamp>,
 }
 
@@ -81,14 +85,19 @@ impl Beginning {
     }
 }
 
-#[derive(Serialize)]
-struct RotateAllView<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RotateAllView<'a> {
     #[serde(flatten)]
     beginning: Beginning,
+    /// The grace period of the replaced keys, in seconds; null for each role's own.
     rotation_grace_period: Option<u64>,
+    /// How many roles use the connection.
     roles: usize,
+    /// How many of them have a new key.
     rotated: usize,
+    /// The roles that were skipped on purpose, with the reason.
     skipped: &'a BTreeMap<String, String>,
+    /// The roles and keys that are not done, with the reason.
     failed: &'a BTreeMap<String, String>,
 }
 
@@ -106,16 +115,23 @@ impl<'a> RotateAllView<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct TidyView<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TidyView<'a> {
     #[serde(flatten)]
     beginning: Beginning,
+    /// Whether keys are only listed.
     dry_run: bool,
+    /// The keys that were listed.
     keys: Vec<KeyView<'a>>,
+    /// How many more such keys there are.
     more: usize,
+    /// How many keys were removed.
     removed: usize,
+    /// The keys that were kept on purpose, by hash, with the reason.
     kept: &'a BTreeMap<String, String>,
+    /// The keys that could not be removed, by hash, with the reason.
     failed: &'a BTreeMap<String, String>,
+    /// Why nothing was listed.
     refusal: Option<&'a str>,
 }
 
@@ -136,9 +152,11 @@ impl<'a> TidyView<'a> {
 }
 
 /// A key that was listed.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct KeyView<'a> {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     key_hash: &'a KeyHash,
+    /// The key's name at OpenRouter.
     key_name: &'a str,
 }
 
@@ -148,13 +166,17 @@ impl<'a> KeyView<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct TeardownView<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct TeardownView<'a> {
     #[serde(flatten)]
     beginning: Beginning,
+    /// When the teardown was cancelled.
     cancelled_at: Option<Timestamp>,
+    /// How many roles the mount has.
     roles: usize,
+    /// How many of them have no living key.
     roles_done: usize,
+    /// The keys that may still be alive, with the reason.
     left_alive: &'a BTreeMap<String, String>,
 }
 

@@ -32,6 +32,11 @@ impl Amount {
         Self(millionths as u64)
     }
 
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
     /// In US dollars.
     pub fn as_usd(self) -> f64 {
         self.0 as f64 / MILLION as f64

@@ -10,13 +10,14 @@
 //! confirmed, what was spent by the last reading, a limit call whose outcome is not known, and what it
 //! could spend before it was lowered, as long as no reading has shown what it did spend by then.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::amount::Amount;
 use super::window::Window;
 use super::{Budget, Counting};
 use crate::engine::clock::after;
+use crate::engine::role::rotating::Failure;
 use crate::openrouter::{KeyHash, Limits};
 
 /// What a role's keys were granted, and what its ended keys have spent, in a window of its budget.
@@ -26,6 +27,9 @@ pub struct Ledger {
     pub(super) window: Window,
     /// What ended keys have spent in the window.
     pub(super) ended: Amount,
+    /// What of that was read after the window's end by the clock: it may have been spent in the next one.
+    #[serde(default, skip_serializing_if = "Amount::is_zero")]
+    pub(super) ended_since: Amount,
     /// The keys that may still spend.
     pub(super) grants: Vec<Grant>,
     /// When it was last looked whether the next window has begun at OpenRouter, and it had not.
@@ -59,6 +63,9 @@ pub struct Grant {
     /// Whether `spent` is its final reading: it was disabled long enough before that. It is not deleted yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_final: bool,
+    /// Why it could not be read or changed, if it is not the current key: that holds up no other key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// An amount that is possible until a reading some time after `since` has shown what is true.
@@ -132,6 +139,7 @@ impl Ledger {
         Self {
             window: Window::at(budget.reset, now),
             ended: Amount::ZERO,
+            ended_since: Amount::ZERO,
             grants: Vec::new(),
             looked: None,
         }
@@ -194,7 +202,31 @@ impl Ledger {
         }
     }
 
-    /// Enters a key that may spend whatever it likes, as far as is known.
+    /// Enters a key that is found, which may spend what OpenRouter says of it.
+    pub fn add_found(
+        &mut self,
+        hash: &KeyHash,
+        (counting, reading): (Counting, Reading),
+        budget: &Budget,
+        current: &KeyHash,
+    ) {
+        if self.grant(hash).is_none() {
+            let mut found = Grant::new(hash.clone(), reading.limit, counting);
+            found.spent = reading.spent;
+            self.grants.push(found);
+            self.retarget(budget, current);
+        }
+    }
+
+    /// OpenRouter does not show the limit that a key was granted, but this one.
+    pub fn found(&mut self, hash: &KeyHash, limit: Amount, counting: Counting) {
+        if let Some(grant) = self.grant_mut(hash) {
+            (grant.limit, grant.counting) = (limit, counting);
+        }
+    }
+
+    /// Enters a key that may spend whatever it likes, as far as is known: of this budget it was granted
+    /// nothing so far.
     pub fn add_unlimited(&mut self, hash: KeyHash, counting: Counting) {
         if self.grant(&hash).is_none() {
             self.grants
@@ -228,18 +260,15 @@ impl Ledger {
     }
 
     /// The call took effect. What `reading` says was spent counts; if that may lag behind, a key that
-    /// was lowered counts as before until a later reading.
+    /// was lowered counts as before until a later reading. Not one that had no limit: what it spent before
+    /// was no part of the budget.
     pub fn confirm(&mut self, begun: Begun, reading: Reading, lags: bool, now: Timestamp) {
         let Some(grant) = self.grant_mut(&begun.hash) else {
             return;
         };
         let could_spend = grant.limit;
-        if lags && begun.to < could_spend {
-            let earlier = grant.unread.map_or(Amount::ZERO, |unread| unread.most);
-            grant.unread = Some(Pending {
-                most: earlier.max(could_spend),
-                since: now,
-            });
+        if lags && begun.to < could_spend && could_spend != Amount::UNLIMITED {
+            grant.doubt(could_spend, now);
         }
         grant.pending = begun.before;
         grant.limit = begun.to;
@@ -254,28 +283,35 @@ impl Ledger {
         }
     }
 
+    /// A key was lowered a while after it was read: by then it may have spent all that it could.
+    pub fn doubt(&mut self, hash: &KeyHash, could_spend: Amount, now: Timestamp) {
+        if let Some(grant) = self.grant_mut(hash) {
+            grant.doubt(could_spend, now);
+        }
+    }
+
     /// What a reading says of a key. It settles whatever was unclear for long enough.
     pub fn read(&mut self, hash: &KeyHash, reading: Reading, now: Timestamp) {
         let Some(grant) = self.grant_mut(hash) else {
             return;
         };
-        grant.spent = grant.spent.max(reading.spent);
-        if grant
-            .pending
-            .is_none_or(|pending| pending.settles_at() <= now)
-        {
+        grant.correct(now);
+        let is_over = |unread: Pending| unread.settles_at() <= now;
+        grant.is_final = grant.has_settled(now);
+        // What was read before may have been reported late, in an earlier window.
+        grant.spent = if grant.is_final || grant.unread.is_some_and(is_over) {
+            reading.spent
+        } else {
+            grant.spent.max(reading.spent)
+        };
+        if grant.pending.is_none_or(is_over) {
             grant.pending = None;
-            grant.limit = reading.limit;
+            // Without a limit it keeps counting for that, until it has one of the budget.
+            if grant.limit != Amount::UNLIMITED {
+                grant.limit = reading.limit;
+            }
         }
-        if grant
-            .unread
-            .is_some_and(|unread| unread.settles_at() <= now)
-        {
-            grant.unread = None;
-        }
-        grant.is_final = grant
-            .disabled_at
-            .is_some_and(|disabled_at| after(disabled_at, SETTLED) <= now);
+        grant.unread = grant.unread.filter(|unread| !is_over(*unread));
     }
 
     /// A call that an earlier process stored may still be sent, for a while from `since`.
@@ -286,6 +322,20 @@ impl Ledger {
         {
             pending.since = pending.since.max(since);
         }
+    }
+
+    /// It could not be read or changed; `None` once that has worked.
+    pub fn failed(&mut self, hash: &KeyHash, failure: Option<Failure>) {
+        if let Some(grant) = self.grant_mut(hash) {
+            grant.failure = failure;
+        }
+    }
+
+    /// The keys that could not be read or changed.
+    pub fn failures(&self) -> impl Iterator<Item = (&KeyHash, &Failure)> {
+        self.grants
+            .iter()
+            .filter_map(|grant| Some((&grant.hash, grant.failure.as_ref()?)))
     }
 
     /// Whether a key has a call that was stored before `since`.
@@ -334,15 +384,22 @@ impl Ledger {
         }
     }
 
-    /// A key has ended. `spent` is its final reading; without one it counts for all that it could spend.
+    /// A key has ended. `spent` is its final reading; without one it counts for all that it was granted.
     /// `false` if it was not among the keys that may spend.
-    pub fn end(&mut self, hash: &KeyHash, spent: Option<Amount>) -> bool {
+    pub fn end(&mut self, hash: &KeyHash, spent: Option<Amount>, now: Timestamp) -> bool {
         let Some(place) = self.grants.iter().position(|grant| grant.hash == *hash) else {
             return false;
         };
         let grant = self.grants.remove(place);
-        let spent = spent.map_or_else(|| grant.counts(), |spent| spent.max(grant.spent));
+        let spent = match spent {
+            Some(spent) if grant.has_settled(now) => spent,
+            Some(spent) => spent.max(grant.spent),
+            None => grant.granted(),
+        };
         self.ended = self.ended.plus(spent);
+        if self.window.end().is_some_and(|end| end <= now) {
+            self.ended_since = self.ended_since.plus(spent);
+        }
         true
     }
 
@@ -362,27 +419,31 @@ impl Ledger {
         left.map(|grant| grant.hash.clone()).collect()
     }
 
-    /// Whether OpenRouter's window is the one that `now` falls into. By what it says of the window's
-    /// end; or, where it says nothing, by a counter that has fallen, or that there was nothing to fall
-    /// and it is certainly time.
+    /// Whether a later window has begun at OpenRouter. By what it says of its window's end; or, where it
+    /// says nothing, by a counter that has fallen, or once it is certainly time.
     pub fn has_rolled(&self, hash: &KeyHash, reading: Reading, now: Timestamp) -> bool {
-        let next = Window::at(self.window.reset(), now);
-        match (next.end(), reading.resets_at) {
-            (None, _) => false,
-            (Some(end), Some(resets_at)) => resets_at >= end,
-            (Some(_), None) => {
+        let Some(latest) = self.window.end().map(|end| after(end, SETTLED)) else {
+            return false;
+        };
+        match reading.resets_at {
+            Some(resets_at) => resets_at > latest,
+            None => {
                 let before = self.grant(hash).map_or(Amount::ZERO, |grant| grant.spent);
-                let certain = after(next.start(), SETTLED) <= now;
-                reading.spent < before || (before == Amount::ZERO && certain)
+                reading.spent < before || latest <= now
             }
         }
     }
 
-    /// The next window has begun: nothing is spent in it. Older keys are to be lowered to their share of
-    /// it; until a reading has shown what they spend before that, they count as they did.
-    pub fn roll(&mut self, budget: &Budget, current: &KeyHash, now: Timestamp) {
-        self.window = Window::at(self.window.reset(), now);
-        self.ended = Amount::ZERO;
+    /// A later window has begun, by this reading: nothing is spent in it but by keys that have ended since.
+    /// Older keys are to be lowered to their share of it; until a reading has shown what they spend before
+    /// that, they count as they did.
+    pub fn roll(&mut self, budget: &Budget, current: &KeyHash, reading: Reading, now: Timestamp) {
+        // OpenRouter's window counts, even if the clock here is in another one.
+        let before_its_end =
+            |at: Timestamp| at.checked_sub(SignedDuration::from_secs(SETTLED.cast_signed()));
+        let within = reading.resets_at.and_then(|at| before_its_end(at).ok());
+        self.window = Window::at(self.window.reset(), within.unwrap_or(now));
+        self.ended = std::mem::take(&mut self.ended_since);
         self.looked = None;
         for grant in &mut self.grants {
             grant.spent = Amount::ZERO;
@@ -395,11 +456,23 @@ impl Ledger {
         self.looked = Some(now);
     }
 
-    /// The budget is another one now. What ended keys have spent keeps counting until the window ends.
-    pub fn rebudget(&mut self, budget: &Budget, current: &KeyHash, now: Timestamp) {
+    /// The budget is another one now, or is counted in another way. What ended keys have spent keeps
+    /// counting until the window ends: at least what `in_window` says of the window that it is from now on.
+    pub fn rebudget(
+        &mut self,
+        budget: &Budget,
+        current: &KeyHash,
+        in_window: Amount,
+        now: Timestamp,
+    ) {
         if budget.reset != self.window.reset() {
             self.window = Window::at(budget.reset, now);
             self.looked = None;
+        }
+        self.ended = self.ended.max(in_window);
+        for grant in &mut self.grants {
+            // It was final for the window before.
+            grant.is_final = false;
         }
         self.retarget(budget, current);
     }
@@ -417,7 +490,42 @@ impl Grant {
             unread: None,
             disabled_at: None,
             is_final: false,
+            failure: None,
         }
+    }
+
+    /// From now on it may have spent this much, until a reading some time later.
+    fn doubt(&mut self, could_spend: Amount, now: Timestamp) {
+        let earlier = self.unread.map_or(Amount::ZERO, |unread| unread.most);
+        self.unread = Some(Pending {
+            most: earlier.max(could_spend),
+            since: now,
+        });
+    }
+
+    /// Times of a clock that was ahead are not believed.
+    fn correct(&mut self, now: Timestamp) {
+        for possible in [&mut self.pending, &mut self.unread].into_iter().flatten() {
+            possible.since = possible.since.min(now);
+        }
+        self.disabled_at = self.disabled_at.map(|at| at.min(now));
+    }
+
+    /// Whether a reading now is final: it was disabled long enough before.
+    fn has_settled(&self, now: Timestamp) -> bool {
+        self.disabled_at
+            .is_some_and(|disabled_at| after(disabled_at, SETTLED) <= now)
+    }
+
+    /// The most that it was ever granted of the budget, or has spent.
+    fn granted(&self) -> Amount {
+        if self.is_final {
+            return self.counts();
+        }
+        let possible = [self.pending, self.unread].into_iter().flatten();
+        let possible = possible.map(|possible| possible.most).chain([self.limit]);
+        let granted = possible.filter(|most| *most != Amount::UNLIMITED);
+        granted.fold(self.spent, Amount::max)
     }
 
     /// The most that the key may be able to spend in the window.
@@ -451,8 +559,12 @@ impl Grant {
 
     /// Whether a call may still raise it, whatever is done about it.
     pub fn may_rise(&self) -> bool {
-        self.pending
-            .is_some_and(|pending| pending.most > self.limit)
+        self.may_rise_over(self.limit)
+    }
+
+    /// Whether a call may still give it more than this, whatever is done about it.
+    pub fn may_rise_over(&self, limit: Amount) -> bool {
+        self.pending.is_some_and(|pending| pending.most > limit)
     }
 }
 
@@ -533,5 +645,27 @@ mod tests {
                 .begin(&key("next"), a_cent, (&BUDGET, counting), now)
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_reset_that_is_noticed_late_is_noticed_where_openrouter_does_not_say_when_it_was() {
+        let at = |instant: &str| -> Timestamp { instant.parse().unwrap() };
+        let counting = BUDGET.counting(false);
+        let noon = at("2026-11-20T12:00:00Z");
+        let mut ledger = Ledger::begun(&BUDGET, counting, key("current"), noon);
+        let reading = |spent| Reading {
+            spent: Amount::granted(spent),
+            limit: BUDGET.amount,
+            resets_at: None,
+        };
+        ledger.read(&key("current"), reading(5.0), noon);
+        // The node was down over midnight, or OpenRouter was; by now the key has spent more than it had by then.
+        for hour in ["06:00", "12:00", "20:00"] {
+            let now = at(&format!("2026-11-21T{hour}:00Z"));
+            assert!(
+                ledger.has_rolled(&key("current"), reading(8.0), now),
+                "{hour}"
+            );
+        }
     }
 }

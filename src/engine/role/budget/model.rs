@@ -1,6 +1,7 @@
 //! The budget of a rotating role played through against a model of OpenRouter: any order of spending,
 //! rotations, emergencies, lost and late calls, crashes, failovers, changes of the budget and resets, with
-//! reports that lag by up to five minutes. Whatever happens, what is spent in a window is at most the
+//! reports that lag by up to five minutes, also where exact ones are missing, and readings that fail so that
+//! resets are noticed late. Whatever happens, what is spent in a window is at most the
 //! budget and what was in flight.
 //!
 //! The order in which things are stored and sent is that of `rotation::budget`.
@@ -353,7 +354,7 @@ impl Life {
             state.ledger.release(hash);
             return Ok(true);
         };
-        if to < key.limit && hash == old_current {
+        if to < key.limit && hash == old_current && !lags {
             key.most_in_flight = key.most_in_flight.max(key.since_reading);
         }
         key.limit = to;
@@ -392,13 +393,21 @@ impl Life {
             .is_some_and(super::ledger::Grant::may_rise);
         let mut divided = !may_rise;
         if divided {
-            let reading = self.model.exact(&old);
+            // Where it cannot be asked itself, reports stand in.
+            let is_exact = !self.dice.once_in(10);
+            let reading = if is_exact {
+                self.model.exact(&old)
+            } else {
+                self.model.reported(&old).expect("it is alive")
+            };
             state.ledger.read(&old, reading, self.model.time());
             self.between()?;
             let share = state
                 .ledger
                 .share_for(&old, &budget, reading.spent, !is_emergency);
-            divided = self.send(&mut state, &old, share, false)?;
+            let grant = state.ledger.grant(&old).expect("it is the current one");
+            divided = (is_emergency || !grant.may_rise_over(share))
+                && self.send(&mut state, &old, share, !is_exact)?;
         }
         if divided || is_emergency {
             let rest = state.ledger.rest_for(&new, &budget);
@@ -453,7 +462,9 @@ impl Life {
                 Some(at) if at.as_second() + settled <= self.model.now => {
                     let reading = self.model.reported(&hash).expect("it is alive");
                     self.between()?;
-                    state.ledger.end(&hash, Some(reading.spent));
+                    state
+                        .ledger
+                        .end(&hash, Some(reading.spent), self.model.time());
                     self.engine.stored = state.clone();
                     self.between()?;
                 }
@@ -481,6 +492,8 @@ impl Life {
                     }
                     continue;
                 }
+                Next::Read(_) if self.dice.once_in(20) => return Ok(()),
+                Next::LookForReset(_) if self.dice.once_in(3) => return Ok(()),
                 Next::Read(hash) => {
                     let since = Timestamp::from_second(self.engine.since).unwrap();
                     if state.ledger.is_inherited(&hash, since) {
@@ -498,7 +511,7 @@ impl Life {
                 Next::LookForReset(hash) => {
                     let reading = self.model.exact(&hash);
                     if state.ledger.has_rolled(&hash, reading, now) {
-                        state.ledger.roll(&budget, &current, now);
+                        state.ledger.roll(&budget, &current, reading, now);
                     } else {
                         state.ledger.has_not_rolled(now);
                     }
@@ -517,7 +530,9 @@ impl Life {
         self.model.most_budget = self.model.most_budget.max(amount);
         let (budget, now) = (self.engine.budget, self.model.time());
         let state = &mut self.engine.stored;
-        state.ledger.rebudget(&budget, &state.current, now);
+        state
+            .ledger
+            .rebudget(&budget, &state.current, Amount::ZERO, now);
     }
 
     fn step(&mut self, changes_budget: bool) {

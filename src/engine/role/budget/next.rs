@@ -35,21 +35,30 @@ impl Ledger {
         let mut wake_at = |at: Timestamp| {
             wake = Some(wake.map_or(at, |earliest: Timestamp| earliest.min(at)));
         };
-        if let Some(at) = self.look_for_reset_at() {
+        if let Some(at) = self.look_for_reset_at(now) {
             if at <= now {
                 return Next::LookForReset(current.clone());
             }
             wake_at(at);
         }
-        for grant in &self.grants {
-            match grant.read_at(&grant.hash == current) {
+        if self.grant(current).is_none() {
+            return Next::Read(current.clone());
+        }
+        let (waiting, ready): (Vec<_>, Vec<_>) =
+            self.grants.iter().partition(|grant| grant.waits(now));
+        for failure in waiting.iter().filter_map(|grant| grant.failure.as_ref()) {
+            wake_at(failure.retry_at);
+        }
+        for grant in &ready {
+            match grant.read_at(&grant.hash == current, now) {
                 Some(at) if at <= now => return Next::Read(grant.hash.clone()),
                 Some(at) => wake_at(at),
                 None => {}
             }
         }
-        let (mine, others): (Vec<_>, Vec<_>) =
-            self.grants.iter().partition(|grant| grant.hash == *current);
+        let (mine, others): (Vec<_>, Vec<_>) = ready
+            .iter()
+            .partition::<Vec<&Grant>, _>(|grant| grant.hash == *current);
         for grant in others {
             if let Some(limit) = grant.lowered_to(counting) {
                 return Next::Set(grant.hash.clone(), limit);
@@ -58,7 +67,9 @@ impl Ledger {
         for grant in mine {
             let rest = self.rest_for(current, budget);
             let is_right = grant.limit == rest && grant.counting == counting;
-            if !is_right && !grant.may_rise() {
+            // The same once more does no harm: it counts for that already.
+            let is_asked_for = grant.pending.is_some_and(|pending| pending.most == rest);
+            if !is_right && (is_asked_for || !grant.may_rise()) {
                 return Next::Set(current.clone(), rest);
             }
         }
@@ -66,9 +77,11 @@ impl Ledger {
     }
 
     /// When to look whether the next window has begun at OpenRouter.
-    fn look_for_reset_at(&self) -> Option<Timestamp> {
+    fn look_for_reset_at(&self, now: Timestamp) -> Option<Timestamp> {
         let due = after(self.window.end()?, AFTER_RESET);
-        let looked = self.looked.map(|looked| after(looked, LOOK_AGAIN));
+        // A clock that was ahead is not believed.
+        let looked = self.looked.filter(|looked| *looked <= now);
+        let looked = looked.map(|looked| after(looked, LOOK_AGAIN));
         Some(looked.map_or(due, |again| due.max(again)))
     }
 
@@ -86,8 +99,22 @@ impl Ledger {
 }
 
 impl Grant {
+    /// Whether it is not to be asked about yet, since that has failed.
+    fn waits(&self, now: Timestamp) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|failure| failure.retry_at > now)
+    }
+
     /// When a reading settles something.
-    fn read_at(&self, is_current: bool) -> Option<Timestamp> {
+    fn read_at(&self, is_current: bool, now: Timestamp) -> Option<Timestamp> {
+        let possible = [self.pending, self.unread].into_iter().flatten();
+        let mut times = possible
+            .map(|possible| possible.since)
+            .chain(self.disabled_at);
+        // A clock that was ahead is corrected by that.
+        if times.any(|at| at > now) {
+            return Some(Timestamp::MIN);
+        }
         let ends = self.disabled_at.filter(|_| !self.is_final);
         let ends = ends.map(|disabled_at| after(disabled_at, SETTLED));
         let is_unknown = self.limit == Amount::UNLIMITED && self.target.is_none();
@@ -95,7 +122,7 @@ impl Grant {
             return Some(Timestamp::MIN);
         }
         let settles = [self.pending, self.unread].into_iter().flatten();
-        let settles = settles.map(|pending| pending.settles_at());
+        let settles = settles.map(|possible| possible.settles_at());
         settles.chain(ends).min()
     }
 

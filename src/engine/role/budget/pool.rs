@@ -92,10 +92,12 @@ impl Pool {
         self.counted.retain(has_record);
     }
 
-    /// The budget is another one now. What ended leases have spent counts until the new window ends.
+    /// The budget is another one now. What ended leases have spent counts until the new window ends: in a
+    /// longer one, what they have spent since it began.
     pub fn rebudget(&mut self, budget: &Budget, now: Timestamp) {
         if self.window.reset() != budget.reset {
-            self.ended = self.ended(now);
+            let in_window = self.tally.at(now).within(budget.reset);
+            self.ended = self.ended(now).max(in_window);
             self.window = window(budget, now);
         }
     }
@@ -219,6 +221,23 @@ mod tests {
         pool.forget_all_but(|lease| *lease == nonce(2));
         assert!(!pool.has_counted(&nonce(1)) && pool.has_counted(&nonce(2)));
         assert_eq!(pool.ended(now), usd(2.0));
+    }
+
+    #[test]
+    fn a_longer_window_counts_what_was_spent_in_it_on_the_days_before() {
+        let mut pool = Pool::begun(&DAILY, at("2026-11-19T12:00:00Z"));
+        for (number, day) in [(1, "2026-11-19"), (2, "2026-11-20")] {
+            let now = at(&format!("{day}T12:00:00Z"));
+            pool.count(nonce(number), all(usd(2.0)), usd(5.0), (&DAILY, now));
+        }
+        let now = at("2026-11-20T13:00:00Z");
+        assert_eq!(pool.ended(now), usd(2.0));
+        let monthly = Budget {
+            reset: Some(LimitReset::Monthly),
+            ..DAILY
+        };
+        pool.rebudget(&monthly, now);
+        assert_eq!(pool.ended(now), usd(4.0));
     }
 
     #[test]

@@ -53,6 +53,16 @@ impl Spans {
         }
     }
 
+    /// Of the window that is going on.
+    pub fn within(self, window: Option<LimitReset>) -> Amount {
+        match window {
+            Some(LimitReset::Daily) => self.day,
+            Some(LimitReset::Weekly) => self.week,
+            Some(LimitReset::Monthly) => self.month,
+            None => self.ever,
+        }
+    }
+
     /// The sums.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -6,8 +6,10 @@ use super::definition::Definition;
 use super::entry::{Misfit, RotatingRole, SupersededKey, Unfit};
 use super::stage::Stage;
 use crate::engine::clock::after;
-use crate::engine::role::budget::{Amount, Grant, Ledger, Next, SETTLED, Spans, Tally};
-use crate::openrouter::{KeyHash, Limits};
+use crate::engine::role::budget::{
+    Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, of_key,
+};
+use crate::openrouter::{Key, KeyHash, Limits};
 
 impl RotatingRole {
     /// What is to be done about the budget now; `None` without one.
@@ -39,6 +41,13 @@ impl RotatingRole {
     pub fn settles_at(&self, hash: &KeyHash) -> Option<Timestamp> {
         let disabled_at = self.grant(hash)?.disabled_at?;
         Some(after(disabled_at, SETTLED))
+    }
+
+    /// Whether somebody has ordered that a key be revoked, or it was disabled for its end under a budget.
+    pub fn is_ending(&self, hash: &KeyHash) -> bool {
+        let mut superseded = self.superseded.iter();
+        superseded.any(|key| key.hash == *hash && key.stage == Stage::Ordered)
+            || self.settles_at(hash).is_some()
     }
 
     /// Whether a key counts against the budget for what it may spend: it has not ended.
@@ -109,8 +118,10 @@ impl RotatingRole {
             return;
         };
         match &mut self.ledger {
-            Some(ledger) if self.definition.terms.budget != Some(budget) => {
-                ledger.rebudget(&budget, &self.current.hash, now);
+            Some(ledger) if self.definition.terms.budget() != Some((budget, counting)) => {
+                let spans = self.tally.as_ref().map(|tally| tally.at(now));
+                let in_window = spans.map_or(Amount::ZERO, |spans| spans.within(budget.reset));
+                ledger.rebudget(&budget, &self.current.hash, in_window, now);
             }
             Some(_) => {}
             None => {
@@ -136,7 +147,7 @@ impl RotatingRole {
         now: Timestamp,
     ) {
         if let Some(ledger) = &mut self.ledger
-            && !ledger.end(hash, reading.map(|(spent, _)| spent))
+            && !ledger.end(hash, reading.map(|(spent, _)| spent), now)
         {
             // It was counted before.
             return;
@@ -149,11 +160,40 @@ impl RotatingRole {
     }
 
     /// A key of the role's is found that storage knew nothing of.
-    pub(super) fn budget_unknown_key(&mut self, hash: &KeyHash) {
-        if let (Some((_, counting)), Some(ledger)) =
+    pub(super) fn budget_unknown_key(&mut self, key: &Key) {
+        if let (Some((budget, counting)), Some(ledger)) =
             (self.definition.terms.budget(), &mut self.ledger)
         {
-            ledger.add_unlimited(hash.clone(), counting);
+            let found = (counting_of(key, counting), of_key(key, counting));
+            ledger.add_found(&key.hash, found, &budget, &self.current.hash);
         }
     }
+
+    /// Somebody has changed the limits of the current key at OpenRouter. Under a budget the next step of
+    /// the ledger puts them right, which knows what else may be spent. `false` without one.
+    pub fn found_limits(&mut self, key: &Key) -> bool {
+        let (Some((_, counting)), Some(ledger)) =
+            (self.definition.terms.budget(), &mut self.ledger)
+        else {
+            return false;
+        };
+        let (limit, reported) = match key.limits.as_asked() {
+            Some(_) => (
+                Amount::of_limit(key.limits.limit),
+                counting_of(key, counting),
+            ),
+            // In a way that nobody can ask for: it may be without any.
+            None => (Amount::UNLIMITED, counting),
+        };
+        ledger.found(&key.hash, limit, reported);
+        true
+    }
+}
+
+/// How OpenRouter counts what a key spends, if it is known.
+fn counting_of(key: &Key, otherwise: Counting) -> Counting {
+    key.limits.as_asked().map_or(otherwise, |limits| Counting {
+        reset: limits.reset,
+        include_byok: limits.include_byok,
+    })
 }

@@ -39,8 +39,9 @@ impl RotatingRole {
                     key.emergency = true;
                     // Whoever wants a key dead wants it tried now, whatever failed before.
                     key.failure = None;
+                    // Deleted, not held: it may be enabled late, by a request of which nobody knows what came.
                     if key.stage == Stage::Restoring {
-                        key.stage = Stage::Grace;
+                        key.stage = Stage::Ordered;
                     }
                 }
                 now
@@ -58,6 +59,7 @@ impl RotatingRole {
             workspace_id: old.workspace_id,
             found: false,
             since: old.since,
+            ordered: old.ordered,
             expires_at: old.expires_at,
             guardrail_id: old.guardrail_id,
             unguarded: old.unguarded,
@@ -139,17 +141,19 @@ impl RotatingRole {
             });
             self.unfit = now_unfit.or(self.unfit);
         }
-        self.budget_unknown_key(&key.hash);
+        self.budget_unknown_key(&key);
+        let name = key.shown_name();
         self.superseded.push(SupersededKey {
             // By the order in which they were found: what it was when it was made, nobody knows.
             version: self.next_version(),
             hash: key.hash,
             label: key.label,
-            name: key.name,
+            name,
             connection: place.connection.clone(),
             workspace_id: place.workspace_id.clone(),
             found: true,
             since,
+            ordered: None,
             expires_at: key.expires_at,
             guardrail_id: None,
             unguarded: false,

@@ -79,6 +79,9 @@ pub struct CurrentKey {
     pub address: AddressId,
     /// When it became current.
     pub since: Timestamp,
+    /// When it was ordered, before that; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Timestamp>,
     /// What the schedule counts from: the time the rotation was due, `since` if it was manual, or
     /// the time at which a schedule was written whose windows so far had nobody to use them.
     pub anchor: Timestamp,
@@ -121,6 +124,9 @@ pub struct SupersededKey {
     pub found: bool,
     /// When it became current.
     pub since: Timestamp,
+    /// When it was ordered, before that; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Timestamp>,
     /// When it stops working at OpenRouter by itself.
     pub expires_at: Option<Timestamp>,
     /// The guardrail that it was assigned to.
@@ -390,6 +396,20 @@ impl RotatingRole {
             .iter()
             .map(|key| (&key.hash, &key.connection))
             .chain([(&self.current.hash, &self.current.connection)])
+    }
+}
+
+impl CurrentKey {
+    /// Whether it was ordered before that.
+    pub fn is_older_than(&self, at: Timestamp) -> bool {
+        self.ordered.unwrap_or(self.since) < at
+    }
+}
+
+impl SupersededKey {
+    /// Whether it was ordered before that.
+    pub fn is_older_than(&self, at: Timestamp) -> bool {
+        self.ordered.unwrap_or(self.since) < at
     }
 }
 

@@ -26,5 +26,5 @@ pub use fields::{FIELDS, apply};
 pub use guarding::Guarded;
 pub use shared_key::{SharedKey, Successor, Withheld};
 pub use stage::{LateUse, Stage};
-pub use status::{Health, Unconfirmed, of as status};
+pub use status::{Health, Unconfirmed, View as StatusView, of as status};
 pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};

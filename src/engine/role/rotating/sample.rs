@@ -45,6 +45,7 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         workspace_id: None,
         address: AddressId::default(),
         since: now,
+        ordered: None,
         anchor: policy.schedule.anchor(now),
         manual: false,
         expires_at: policy.lifetime(now).map(|seconds| after(now, seconds)),

@@ -2,40 +2,35 @@
 //! last failures. Never a secret.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::engine::error::Error;
 use crate::engine::role::TermsView;
+use crate::engine::role::budget::Ledger;
 use crate::engine::role::rotating::{
     CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, Stage, SupersededKey, Unfit, rotation_due,
 };
-use crate::logical::Response;
 use crate::openrouter::{GuardrailId, KeyHash};
 use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
 
-/// What a read of the role answers; `unconfirmed` are its keys in the making, and those whose outcome
-/// is unknown, as far as this node knows of them.
-///
-/// # Errors
-/// None that a role can cause.
+/// What a read of the role shows, and its warnings. `unconfirmed` are the keys that are being created or
+/// whose outcome is unknown, if this node knows them.
 pub fn of(
     role: &RotatingRole,
     unconfirmed: Option<Vec<Unconfirmed>>,
     now: Timestamp,
-) -> Result<Response, Error> {
-    let view = View::of(role, unconfirmed, now);
-    let shown = Response::showing(&view).map_err(Error::Answer)?;
-    Ok(shown.with_warnings(troubles(role)))
+) -> (View<'_>, Vec<String>) {
+    (View::of(role, unconfirmed, now), troubles(role))
 }
 
 /// A key that was ordered for the role, and whose outcome is unknown.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Unconfirmed {
-    /// Its whole name.
+    /// The key's whole name.
     pub name: String,
-    /// When it was ordered.
+    /// When the key was ordered.
     pub ordered: Timestamp,
-    /// Until when somebody may use it, if it was found; then it is revoked.
+    /// Until when somebody may be using the key, if it was found. It is revoked then.
     pub revoke_at: Option<Timestamp>,
 }
 
@@ -53,7 +48,7 @@ impl Health {
     /// How it is now.
     pub fn of(role: &RotatingRole, now: Timestamp) -> Self {
         let due = rotation_due(role, now);
-        let (status, message) = outcome(role, due);
+        let (status, message) = outcome(role, due, now);
         let is_failed = status == FAILED;
         let failure = is_failed.then_some(message);
         Self {
@@ -64,30 +59,50 @@ impl Health {
     }
 }
 
-#[derive(Serialize)]
-struct View<'a> {
+/// What a read of the role shows.
+#[derive(Serialize, JsonSchema)]
+pub struct View<'a> {
     #[serde(flatten)]
     terms: TermsView<'a>,
+    /// `rotating`.
     credential_type: &'static str,
+    /// The time between two rotations, in seconds.
     rotation_period: Option<Period>,
+    /// The cron expression of the rotations, in UTC.
     rotation_schedule: Option<Cron>,
+    /// How long after a scheduled time the rotation may start, in seconds.
     rotation_window: Option<Window>,
+    /// The time of day of the rotation, `HH:MM` in UTC.
     rotate_at: Option<TimeOfDay>,
+    /// Whether the role rotates only on request.
     disable_automated_rotation: bool,
+    /// How long a superseded key keeps working, in seconds.
     rotation_grace_period: u64,
+    /// The duration of a lease, in seconds.
     ttl: u64,
+    /// How long a key stays disabled before it is deleted, in seconds.
     revocation_hold: u64,
+    /// The lifetime of a key at OpenRouter, in seconds; 0 if keys do not expire.
     key_max_lifetime: u64,
+    /// The key that is handed out.
     current_key: KeyView<'a>,
+    /// The older keys that still work.
     superseded_keys: Vec<KeyView<'a>>,
+    /// The older keys that are disabled and not yet deleted.
     held_keys: Vec<KeyView<'a>>,
-    /// `None` on a node that only serves reads: it does not know.
+    /// The keys that were ordered and whose outcome is unknown. Null on a node that only serves reads.
     unconfirmed_keys: Option<Vec<Unconfirmed>>,
+    /// When the current key was handed out for the first time.
     last_vault_rotation: Timestamp,
+    /// When the next automatic rotation is due; null if there is none.
     next_vault_rotation: Option<Timestamp>,
+    /// When a rotation was last attempted.
     last_rotation_attempt: Timestamp,
+    /// `success`, `failed` or `pending`.
     rotation_status: &'static str,
+    /// The reason for a status other than `success`.
     last_rotation_message: String,
+    /// Whether the last rotation was requested by a person.
     last_rotation_manual: bool,
 }
 
@@ -96,7 +111,7 @@ impl<'a> View<'a> {
         let policy = &role.definition.rotation;
         let schedule = schedule::Fields::from(policy.schedule.clone());
         let due = rotation_due(role, now);
-        let (rotation_status, last_rotation_message) = outcome(role, due);
+        let (rotation_status, last_rotation_message) = outcome(role, due, now);
         Self {
             terms: role.definition.terms.view(),
             credential_type: "rotating",
@@ -132,25 +147,38 @@ fn superseded(role: &RotatingRole, held: bool) -> Vec<KeyView<'_>> {
 }
 
 /// A key, never its secret.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct KeyView<'a> {
+    /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
     hash: &'a KeyHash,
+    /// The key as OpenRouter shows it, mostly masked.
     label: &'a str,
+    /// The key's name at OpenRouter.
     name: &'a str,
+    /// The key's version: 1 is the role's first key.
     version: u64,
+    /// The guardrail that the key is assigned to. Absent if there is none, or it is not confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     guardrail_id: Option<&'a GuardrailId>,
+    /// When the key was handed out for the first time.
     created: Timestamp,
+    /// When the key expires at OpenRouter; null if it does not.
     expires: Option<Timestamp>,
+    /// When the key is revoked; null for the current key.
     revoke_at: Option<Timestamp>,
+    /// When a held key is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<Timestamp>,
+    /// When the key was found to have been disabled by somebody else.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_outside_since: Option<Timestamp>,
+    /// When the key was last used, if somebody uses it although nobody should. A person has to revoke it.
     #[serde(skip_serializing_if = "Option::is_none")]
     used_at: Option<Timestamp>,
+    /// How many attempts to revoke the key have failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     revocation_attempts: Option<u32>,
+    /// How the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     revocation_error: Option<&'a str>,
 }
@@ -198,7 +226,7 @@ impl<'a> KeyView<'a> {
 }
 
 /// `rotation_status` and `last_rotation_message`.
-fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
+fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, String) {
     if let Some(deletion) = &role.deletion {
         let reason = deletion.failure.as_ref();
         let reason = reason.map_or_else(String::new, |f| format!(": {}", f.message));
@@ -212,6 +240,11 @@ fn outcome(role: &RotatingRole, due: Due) -> (&'static str, String) {
         };
         let (message, attempts) = (&failure.message, failure.attempts);
         return (FAILED, format!("{message} (attempt {attempts}{next})"));
+    }
+    let expiry = role.current.expires_at.filter(|expiry| *expiry <= now);
+    if let (Some(expiry), None) = (expiry, role.unfit) {
+        let message = format!("the current key has expired at {expiry}, and is not handed out");
+        return (FAILED, message);
     }
     match (due, &role.unfit) {
         (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
@@ -276,6 +309,13 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
             failure.message
         )
     });
+    let grants = role.ledger.iter().flat_map(Ledger::failures);
+    let grants = grants.map(|(hash, failure)| {
+        format!(
+            "it is not settled yet what key {hash} counts for in the budget: {}",
+            failure.message
+        )
+    });
     let ends = role.superseded.iter().filter_map(trouble_of);
     let late_use = role.late_use.iter().map(|used| {
         format!(
@@ -288,6 +328,7 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
     unfit
         .chain(guardrail)
         .chain(limits)
+        .chain(grants)
         .chain(late_use)
         .chain(ends)
         .collect()

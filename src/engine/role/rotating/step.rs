@@ -121,6 +121,10 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
             at => wake.at(at),
         }
     }
+    // So that whoever asks how the role is learns of it.
+    if let Some(at) = role.current.expires_at.filter(|at| *at > now) {
+        wake.at(at);
+    }
     match rotation_due(role, now) {
         Due::Now { since } if role.superseded_by_rotation() < MOST_SUPERSEDED => {
             let since = role.rotation_waits_until(now).unwrap_or(since);

@@ -1,7 +1,7 @@
 //! The end of a key under a budget, and the way back: its final reading, and a share for a held key that is
 //! to work again.
 
-use super::{Work, connection_of, read_current, read_other, while_reading};
+use super::{Work, connection_of, lower, read_current, read_other, while_reading};
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
@@ -132,7 +132,8 @@ async fn share_again(
     let held = read_other(guard, role, hash, counting).await?;
     let held = held
         .ok_or_else(|| Error::Missing(format!("OpenRouter does not have key {hash} any more")))?;
-    let reading = read_current(guard, role, counting).await?;
+    let read = read_current(guard, role, counting, Urgency::Ordinary).await?;
+    let reading = read.reading;
     let Some(ledger) = &mut role.ledger else {
         return Ok(());
     };
@@ -143,14 +144,13 @@ async fn share_again(
         return Ok(());
     };
     let (spent, counts, wanted) = (grant.spent, grant.counts(), grant.wanted_again(left));
-    let lower = ledger
+    let lowered = ledger
         .rest_for(&current, budget)
         .minus(wanted.minus(counts));
-    let is_lower = ledger.grant(&current).is_some_and(|g| lower < g.limit);
-    if is_lower && let Some(begun) = Work::on(guard, role).begin(&current, lower) {
-        guard.store(role).await?;
-        // What it spent before was read from what enforcement knows: nothing lags.
-        Work::on(guard, role).send(begun, false).await?;
+    let is_lower = ledger.grant(&current).is_some_and(|g| lowered < g.limit);
+    if is_lower {
+        let lowered = (lowered, counting);
+        lower(guard, role, lowered, read, Urgency::Ordinary).await?;
     }
     let Some(ledger) = &mut role.ledger else {
         return Ok(());
@@ -166,7 +166,8 @@ async fn share_again(
         .grant(hash)
         .is_some_and(|grant| grant.limit == granted && grant.counting == counting);
     if !is_as_wanted {
-        let Some(begun) = Work::on(guard, role).begin(hash, granted) else {
+        let mut work = Work::on(guard, role, Urgency::Ordinary);
+        let Some(begun) = work.begin(hash, granted) else {
             return Err(Error::Conflict(format!(
                 "the budget does not allow a limit of {} for key {hash}",
                 granted.as_usd()
@@ -174,7 +175,8 @@ async fn share_again(
         };
         guard.store(role).await?;
         // A disabled key spends nothing that could lag.
-        Work::on(guard, role).send(begun, false).await?;
+        let mut work = Work::on(guard, role, Urgency::Ordinary);
+        work.send(begun, false).await?;
     }
     if let Some(ledger) = &mut role.ledger {
         ledger.enabled(hash);

@@ -24,6 +24,7 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
         workspace_id: None,
         address: AddressId::default(),
         since,
+        ordered: None,
         anchor: since,
         manual: false,
         expires_at: None,

@@ -466,3 +466,21 @@ fn a_key_that_was_found_is_left_alone_while_somebody_has_to_decide_or_another_co
     role.superseded[0].emergency = true;
     assert_eq!(next_step(&role, two_copies(500)), Step::Revoke(old));
 }
+
+#[test]
+fn an_emergency_deletes_a_key_that_may_be_enabled_late_and_does_not_hold_it() {
+    let policy = RotationPolicy {
+        schedule: Schedule::every(Period::new(Duration::from_secs(DAY)).unwrap()),
+        automated: true,
+        grace: 600,
+        ttl: 300,
+        key_lifetime: KeyLifetime::Unlimited,
+        hold: DAY,
+    };
+    let first = role(policy.clone(), at(0));
+    let hash = first.current.hash.clone();
+    let mut restoring = first.switched_to(key(2, &policy, at(10)), Grace::Seconds(600));
+    restoring.superseded[0].stage = Stage::Restoring;
+    let role = restoring.switched_to(key(3, &policy, at(20)), Grace::Emergency);
+    assert_eq!(next_step(&role, at(20)), Step::Revoke(hash));
+}

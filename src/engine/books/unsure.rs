@@ -1,87 +1,101 @@
-//! Roles whose entry may differ from what is read of it.
+//! Entries that may differ from what is read of them: of roles, and of runs.
 //!
 //! A store that fails by its answer may have been committed all the same, at once or a little later,
 //! and the server's cache does not learn of it: this node goes on reading, and handing out, what was
-//! there before, for as long as it is in office. Its successor reads the other. So such a role is
-//! remembered until both are the same again: see [`RoleGuard::confirm`](super::RoleGuard::confirm).
+//! there before, for as long as it is in office. Its successor reads the other. So such an entry is
+//! remembered until both are the same again: see [`RoleGuard::confirm`](crate::engine::context::RoleGuard::confirm)
+//! and [`Runs::confirm`](super::Runs::confirm).
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::engine::books::OUTLIVED;
+use super::looks::OUTLIVED;
 use crate::engine::clock::after;
-use crate::engine::names::RoleName;
 
-/// The roles that have had a store of unknown outcome. Those of which none is known cost nothing.
-#[derive(Default)]
-pub(super) struct Unsure {
+/// The entries that have had a store of unknown outcome, each by what it is of. Those of which none is known cost
+/// nothing.
+pub struct Unsure<K> {
     // A plain mutex: it is never held across an await.
-    roles: Mutex<HashMap<RoleName, Doubt>>,
+    doubts: Mutex<HashMap<K, Doubt>>,
 }
 
-/// What is unknown of a role's entry.
+/// What is unknown of an entry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Doubt {
+pub struct Doubt {
     /// When the last store of unknown outcome began.
-    pub(super) begun: Timestamp,
+    pub begun: Timestamp,
     /// Whether a store has succeeded since, so that only one that overtakes it could still differ.
-    pub(super) is_overwritten: bool,
+    pub is_overwritten: bool,
 }
 
 impl Doubt {
     /// From then on the store takes no effect any more that it has not taken.
-    pub(super) fn certain_at(&self) -> Timestamp {
+    pub fn certain_at(&self) -> Timestamp {
         after(self.begun, OUTLIVED)
     }
 }
 
-impl Unsure {
+impl<K> Default for Unsure<K> {
+    fn default() -> Self {
+        let doubts = Mutex::default();
+        Self { doubts }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Unsure<K> {
     /// A store begins. Until it has succeeded its outcome is unknown, be it that it fails or that nobody
     /// waits for its answer. Returns what was in doubt before.
-    pub(super) fn store_begins(&self, role: &RoleName, now: Timestamp) -> Option<Doubt> {
+    pub fn store_begins(&self, entry: &K, now: Timestamp) -> Option<Doubt> {
         let doubt = Doubt {
             begun: now,
             is_overwritten: false,
         };
-        self.roles().insert(role.clone(), doubt)
+        self.doubts().insert(entry.clone(), doubt)
     }
 
     /// The store that began at `begun` has succeeded: what was in doubt before it is overwritten.
-    pub(super) fn store_succeeded(&self, role: &RoleName, begun: Timestamp, before: Option<Doubt>) {
-        let mut roles = self.roles();
+    pub fn store_succeeded(&self, entry: &K, begun: Timestamp, before: Option<Doubt>) {
+        let mut doubts = self.doubts();
         match before.filter(|doubt| begun < doubt.certain_at()) {
-            None => _ = roles.remove(role),
+            None => _ = doubts.remove(entry),
             Some(doubt) => {
                 let is_overwritten = true;
                 let doubt = Doubt {
                     is_overwritten,
                     ..doubt
                 };
-                roles.insert(role.clone(), doubt);
+                doubts.insert(entry.clone(), doubt);
             }
         }
     }
 
-    /// What is in doubt of a role.
-    pub(super) fn of(&self, role: &RoleName) -> Option<Doubt> {
-        self.roles().get(role).copied()
+    /// What is in doubt of an entry.
+    pub fn of(&self, entry: &K) -> Option<Doubt> {
+        self.doubts().get(entry).copied()
     }
 
     /// The entry is not this node's to confirm.
-    pub(super) fn forget(&self, role: &RoleName) {
-        self.roles().remove(role);
+    pub fn forget(&self, entry: &K) {
+        self.doubts().remove(entry);
     }
 
-    fn roles(&self) -> MutexGuard<'_, HashMap<RoleName, Doubt>> {
-        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
+    /// None is.
+    pub fn clear(&self) {
+        self.doubts().clear();
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, HashMap<K, Doubt>> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::names::RoleName;
 
     fn at(second: u64) -> Timestamp {
         after(Timestamp::UNIX_EPOCH, second)

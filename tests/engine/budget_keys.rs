@@ -1,0 +1,95 @@
+//! A budget leaves a role no longer without money than counting needs, whatever fails.
+
+use openrouter_simulator::Fault;
+use serde_json::json;
+
+use crate::budget::{current, limits, spend, with_budget};
+use crate::harness::{ROLE, ROTATE, World};
+
+/// Not known everywhere yet: the engine waits for that when it proves a key, not when it raises it.
+#[tokio::test]
+async fn a_new_key_that_is_not_found_when_it_is_raised_does_not_take_over() {
+    let world = with_budget().await;
+    let unknown = Fault::status(404).on("PATCH", "/keys/*").nth(2);
+    world.openrouter.faults().add(unknown);
+    drop(world.write(ROTATE, json!({})).await);
+    world.pass(2 * 86_400).await;
+    assert_eq!(limits(&world), [(100.0, false)]);
+}
+
+#[tokio::test]
+async fn a_superseded_key_that_is_gone_when_a_budget_is_written_costs_the_role_nothing() {
+    let world = World::connected().await;
+    let body = json!({"rotation_period": "30d", "rotation_grace_period": 3_600, "ttl": 300});
+    world.write(ROLE, body).await.unwrap();
+    let old = current(&world).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.openrouter.account().delete_key(&old).unwrap();
+    world.write(ROLE, json!({"budget": 50})).await.unwrap();
+    world.pass(3 * 86_400).await;
+    assert_ne!(limits(&world).last().unwrap().0, 0.0);
+}
+
+#[tokio::test]
+async fn a_budget_for_a_role_without_a_limit_does_not_stop_its_current_key() {
+    let world = World::connected().await;
+    let body = json!({"rotation_period": "30d", "rotation_grace_period": 3_600, "ttl": 300});
+    world.write(ROLE, body).await.unwrap();
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.write(ROLE, json!({"budget": 50})).await.unwrap();
+    assert!(limits(&world)[1].0 > 0.0, "{:?}", limits(&world));
+}
+
+#[tokio::test]
+async fn an_emergency_under_a_budget_waits_behind_no_hanging_requests() {
+    let world = std::sync::Arc::new(with_budget().await);
+    let body = json!({"credential_type": "dynamic"});
+    world.write("roles/ci", body).await.unwrap();
+    let held = Fault::held().on("POST", "/keys").times(8);
+    world.openrouter.faults().add(held);
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let node = world.node();
+        readers.spawn(async move { drop(node.read("creds/ci").await) });
+    }
+    while world.openrouter.faults().held() < 8 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let node = world.node();
+    let body = json!({"rotation_grace_period": 0});
+    let emergency = node.write(ROTATE, body);
+    let patience = std::time::Duration::from_secs(20);
+    let came = tokio::time::timeout(patience, emergency).await;
+    came.expect("it waits for nothing").unwrap();
+}
+
+/// The same amount could be asked for again at once: it is counted already.
+#[tokio::test]
+async fn an_unclear_raise_in_an_emergency_is_sent_again_at_once() {
+    let world = with_budget().await;
+    let bad = Fault::status(502).on("PATCH", "/keys/*").nth(2);
+    world.openrouter.faults().add(bad);
+    let body = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, body).await.unwrap();
+    world.pass(120).await;
+    assert_eq!(limits(&world).last().unwrap(), &(100.0, false));
+}
+
+/// A key whose connection does not work any more holds up all that is to be done about the others.
+#[tokio::test]
+async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
+    let world = with_budget().await;
+    let first = current(&world).await;
+    spend(&world, &first, 10.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let second = current(&world).await;
+    world.pass(60).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    // Both are disabled by and by; the first cannot be read.
+    let unreadable = Fault::status(403).on("GET", &format!("/keys/{first}"));
+    world.openrouter.faults().add(unreadable.forever());
+    world.pass(3 * 3_600).await;
+    assert_ne!(second, first);
+    // 100 less the 10 that the first has spent and its share of 9.
+    assert_eq!(limits(&world).last().unwrap(), &(81.0, false));
+}

@@ -1,0 +1,141 @@
+//! Under a budget no money is spent twice, whatever is late, stale, restored or goes on meanwhile.
+
+use openrouter_simulator::Fault;
+use serde_json::json;
+
+use crate::budget::{current, limits, spend, with_budget};
+use crate::harness::{ROLE, ROTATE, World};
+
+fn lag(world: &World) {
+    world
+        .openrouter
+        .billing()
+        .change(|rules| rules.reporting_lag_seconds = 300);
+}
+
+/// The kill switch, and then a new key: the reports that stand in for the key's own word lag behind.
+#[tokio::test]
+async fn what_a_disabled_key_spent_last_is_not_spent_again_by_its_successor() {
+    let world = with_budget().await;
+    lag(&world);
+    let old = current(&world).await;
+    spend(&world, &old, 90.0);
+    let path = format!("disable-key/default/{old}");
+    let body = json!({"disabled": true, "force": true});
+    world.write(&path, body).await.unwrap();
+    world.write(ROTATE, json!({})).await.unwrap();
+    let new = current(&world).await;
+    assert_ne!(new, old);
+    let both = 90.0 + spend(&world, &new, 500.0);
+    assert!(both <= 101.0, "{both} of 100");
+}
+
+/// `GET /key` without `budgets`: the reports stand in.
+#[tokio::test]
+async fn where_openrouter_tells_no_budgets_the_lag_of_its_reports_is_not_spent_again() {
+    let world = with_budget().await;
+    lag(&world);
+    let old = current(&world).await;
+    spend(&world, &old, 90.0);
+    let bare = Fault::edited_reply(json!({"budgets": []})).on("GET", "/key");
+    world.openrouter.faults().add(bare);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let new = current(&world).await;
+    let both = 90.0 + spend(&world, &old, 500.0) + spend(&world, &new, 500.0);
+    assert!(both <= 101.0, "{both} of 100");
+}
+
+/// The comparison raises without storing it before, and without proving that it may still write.
+#[tokio::test]
+async fn a_deposed_leaders_comparison_raises_no_key_that_its_successor_has_lowered() {
+    let world = with_budget().await;
+    world
+        .write("roles/other", json!({"limit": 1}))
+        .await
+        .unwrap();
+    let body = json!({"reconcile_interval": 60});
+    world.write("config", body).await.unwrap();
+    world.quiet().await;
+    let old = world.node();
+    old.storage.deposed_when_putting("roles/other");
+    let body = json!({"description": "unheard"});
+    old.write("roles/other", body).await.unwrap_err();
+    old.life.quiet().await;
+    world.take_over().await;
+    world.quiet().await;
+    world.write(ROLE, json!({"budget": 20})).await.unwrap();
+    assert_eq!(limits(&world)[0], (20.0, false));
+    // The old leader's next comparison comes before anybody has told it.
+    let raises = || world.openrouter.requests().to("PATCH", "/keys/*").len();
+    let before = raises();
+    world.time.set(world.after(60));
+    old.life.quiet().await;
+    world.quiet().await;
+    assert_eq!(raises(), before, "{:?}", limits(&world));
+}
+
+#[tokio::test]
+async fn after_a_restore_the_old_key_is_not_raised_beside_the_living_new_one() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    let snapshot = world.snapshot().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
+    world.restore(snapshot).await;
+    world.openrouter.requests().reset();
+    world.restart().await;
+    world.quiet().await;
+    let raises: Vec<_> = world
+        .openrouter
+        .requests()
+        .to("PATCH", "/keys/*")
+        .into_iter()
+        .filter_map(|request| request.body)
+        .filter(|body| body["limit"] == json!(100.0) || body["limit"] == json!(100))
+        .collect();
+    assert!(
+        raises.is_empty(),
+        "while the new key may spend 54: {raises:?}"
+    );
+}
+
+/// Its old limit holds until the call arrives; what it spends by then is taken for unspent.
+#[tokio::test]
+async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_again() {
+    let world = with_budget().await;
+    lag(&world);
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    let held = Fault::held().on("PATCH", "/keys/*");
+    world.openrouter.faults().add(held);
+    let node = world.node();
+    let rotation = tokio::spawn(async move { node.write(ROTATE, json!({})).await.map(drop) });
+    while world.openrouter.faults().held() < 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    world.time.set(world.after(20));
+    let first = 40.0 + spend(&world, &old, 50.0);
+    world.openrouter.faults().clear();
+    rotation.await.unwrap().unwrap();
+    let both = first + spend(&world, &current(&world).await, 500.0);
+    assert!(both <= 101.0, "{both} of 100");
+}
+
+#[tokio::test]
+async fn a_key_that_was_ordered_to_be_revoked_cannot_be_enabled_again() {
+    let world = with_budget().await;
+    lag(&world);
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let path = format!("revoke-key/default/{old}");
+    world.write(&path, json!({"force": true})).await.unwrap();
+    world.pass(590).await;
+    let path = format!("disable-key/default/{old}");
+    drop(world.write(&path, json!({"disabled": false})).await);
+    let old_spent = 40.0 + spend(&world, &old, 500.0);
+    world.pass(1_300).await;
+    let both = old_spent + spend(&world, &current(&world).await, 500.0);
+    assert!(both <= 101.0, "{both} of 100");
+}
