@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::Operation;
 
 use crate::people::{DYNAMIC, ROTATING};
+use crate::truth::Rotating;
 use crate::weather::Weather;
 use crate::witness::{Violation, nonce_of};
 use crate::world::{BlowKind, World};
@@ -177,7 +178,24 @@ async fn come_to_rest(world: &Arc<World>) {
         sleep(Duration::from_secs(120)).await;
     }
     sleep(Duration::from_secs(4 * 3_600)).await;
+    // The end may fall into a rotation.
+    for _ in 0..5 {
+        if is_at_rest(world) {
+            break;
+        }
+        sleep(Duration::from_secs(60)).await;
+    }
     judge(world).await;
+}
+
+/// Nothing is due, and nothing is being made.
+fn is_at_rest(world: &World) -> bool {
+    let (truth, now) = (world.truth(), world.now());
+    let is_due = |entry: &Rotating| {
+        let mut ends = entry.superseded.iter().chain(&entry.held);
+        entry.message.starts_with("due since") || ends.any(|(_, end)| *end <= now)
+    };
+    truth.log.is_empty() && !truth.rotating.values().any(is_due)
 }
 
 async fn judge(world: &Arc<World>) {

@@ -88,7 +88,8 @@ impl Http for NodeHttp {
         let what = name_of(&request);
         world.reach(*server, &format!("before {what}"));
         life.checkpoint().await;
-        let way = world.weather().on_the_way(&world.dice, &request.method);
+        let weather = world.weather();
+        let way = weather.on_the_way(&world.dice, &request.method, is_assignment(&request));
         if way == OnTheWay::Nowhere {
             sleep(Duration::from_millis(200)).await;
             return Err(Failure::NotSent("connection refused".to_owned()));
@@ -134,6 +135,11 @@ async fn deliver(
         OnTheWay::Refused(status, wait) => {
             told(&format!("is refused with status {status}"));
             let _ = answered.send(refusal(status, wait));
+            return;
+        }
+        OnTheWay::Hollow => {
+            told("is answered, and not carried out");
+            let _ = answered.send(assigned_nothing(&request));
             return;
         }
         OnTheWay::Late(delay) => {
@@ -199,7 +205,7 @@ async fn arrive(world: &Arc<World>, request: &HttpRequest, sent: &Sent) -> HttpA
 
 fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Value) {
     let server = sent.server;
-    if request.url.ends_with("/assignments/keys") && request.method == Method::POST {
+    if is_assignment(request) {
         world.witness_assignment(request, sent);
     } else if request.method == Method::POST {
         let hash = body["data"]["hash"].as_str().unwrap();
@@ -246,6 +252,23 @@ async fn watch_for_its_reader(world: Arc<World>, hash: String) {
             .is_some_and(|active| Arc::ptr_eq(&active, &node))
     {
         world.witness_unclaimed(&hash);
+    }
+}
+
+fn is_assignment(request: &HttpRequest) -> bool {
+    request.method == Method::POST && request.url.ends_with("/assignments/keys")
+}
+
+/// What OpenRouter answers when it has assigned all these keys.
+fn assigned_nothing(request: &HttpRequest) -> HttpAnswer {
+    let body = request.json.as_deref().unwrap_or_default();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let count = body["key_hashes"].as_array().map_or(0, Vec::len);
+    let body = json!({"assigned_count": count}).to_string();
+    HttpAnswer {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Ok(body.into_bytes()),
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) enum OnTheWay {
     LostBack,
     /// It arrives, and the answer has this status and makes no sense.
     Garbled(u16),
+    /// It is answered as if it were carried out, which it is not.
+    Hollow,
 }
 
 impl Weather {
@@ -83,7 +85,7 @@ impl Weather {
         *dice.pick(&[Fate::Lost, Fate::Unreported, Fate::Late])
     }
 
-    pub(crate) fn on_the_way(self, dice: &Dice, method: &Method) -> OnTheWay {
+    pub(crate) fn on_the_way(self, dice: &Dice, method: &Method, is_assignment: bool) -> OnTheWay {
         if self.outage && dice.chance(0.95) {
             return *dice.pick(&[
                 OnTheWay::Nowhere,
@@ -93,6 +95,9 @@ impl Weather {
         }
         if !dice.chance(self.bad_requests) {
             return OnTheWay::Straight;
+        }
+        if is_assignment && dice.chance(0.3) {
+            return OnTheWay::Hollow;
         }
         let is_listing = *method == Method::GET;
         match dice.number(0, 7) {

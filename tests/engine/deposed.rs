@@ -62,6 +62,35 @@ async fn a_deposed_leader_that_looks_again_later_deletes_nothing() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
+/// Its successor was told that the old key is wanted longer, or that the current one gets other limits.
+#[tokio::test]
+async fn a_deposed_leader_neither_ends_nor_changes_keys_by_what_it_knew() {
+    let world = World::with_role().await;
+    let old_key = world.key_hash("app").await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    world.pass(GRACE - 30).await;
+    let old = world.node();
+    old.storage.deposed_when_putting("roles/other");
+    old.write("roles/other", json!({})).await.unwrap_err();
+    world.take_over().await;
+    world.quiet().await;
+    let wanted = json!({"key_version": 1, "duration": 5_000});
+    world.write("restore-key/app", wanted).await.unwrap();
+    world.quiet().await;
+    world.openrouter.requests().reset();
+    for seconds in [40, 30] {
+        world.time.set(world.after(seconds));
+        old.life.quiet().await;
+        world.quiet().await;
+    }
+    let key = world.seen(&old_key);
+    assert!(!key.disabled && key.deleted_at.is_none(), "{key:?}");
+    for order in ["DELETE", "PATCH"] {
+        assert_eq!(world.openrouter.requests().to(order, "/keys/*"), []);
+    }
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
 /// There is no entry by which a deposed leader could find out that it is one.
 #[tokio::test]
 async fn a_role_whose_creation_is_committed_unheard_keeps_its_key() {

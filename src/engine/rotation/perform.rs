@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget;
 use super::ending::{Ending, enable, end, postpone};
-use super::guarding::resume_guardrail;
+use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
@@ -69,7 +69,12 @@ pub async fn tend(
 ) -> Result<Option<Timestamp>, Error> {
     let engine = guard.engine();
     while !engine.keeper.is_stopping() {
-        role = match next_step(&role, engine.circumstances().await?) {
+        let step = next_step(&role, engine.circumstances().await?);
+        if step.needs_fence() {
+            // As it was read: only the leader can.
+            guard.store(&role).await?;
+        }
+        role = match step {
             Step::Wait(until) => return Ok(until),
             Step::Postpone(hash, until) => postpone(guard, role, &hash, until).await?,
             Step::Hold(hash) => end(guard, role, &hash, Ending::Hold, Urgency::Revocation).await?,
@@ -77,7 +82,7 @@ pub async fn tend(
                 end(guard, role, &hash, Ending::Revoke, Urgency::Revocation).await?
             }
             Step::Enable(hash) => enable(guard, role, &hash).await?.0,
-            Step::ApplyGuardrail => resume_guardrail(guard, role).await?.0,
+            Step::ApplyGuardrail => apply_guardrail(guard, role).await?.0,
             Step::ApplyLimits => apply_limits(guard, role).await?.0,
             Step::Budget(next) => budget::follow(guard, role, next).await?.0,
             Step::AskAgain => ask_again(guard, role).await?,

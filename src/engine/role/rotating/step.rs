@@ -52,6 +52,23 @@ pub struct Circumstances {
     pub two_copies: bool,
 }
 
+impl Step {
+    /// Whether it orders OpenRouter to change a living key by what was stored a while ago. A deposed leader
+    /// must not: its successor may have moved that key's end, or given it other limits.
+    pub fn needs_fence(&self) -> bool {
+        match self {
+            Self::Hold(_)
+            | Self::Revoke(_)
+            | Self::Enable(_)
+            | Self::ApplyGuardrail
+            | Self::ApplyLimits => true,
+            // These store the role before they change anything, or change no living key.
+            Self::Budget(_) | Self::Rotate { .. } | Self::Delete => false,
+            Self::Postpone(..) | Self::AskAgain | Self::Wait(_) => false,
+        }
+    }
+}
+
 impl From<Timestamp> for Circumstances {
     /// Everybody has always worked, and nobody else does.
     fn from(now: Timestamp) -> Self {
