@@ -18,7 +18,9 @@
 //!   seconds each. An order that is refused without effect excuses nothing.
 //! - **The deletion of a role**: an operator's order to revoke its keys. One whose store has failed may
 //!   go on or not, but it is settled which within two minutes and a few tries: a role that is still
-//!   handed out five minutes later is not being deleted, and its promises count again.
+//!   handed out five minutes later is not being deleted, and its promises count again. Nobody settles
+//!   it if the engine ends before it has tried: the server's cache may go on showing its next process a
+//!   role whose deletion is committed, until another server leads.
 //! - **A key deleted in the dashboard, and a lease that its holder or the server ends**: somebody else's
 //!   will.
 //! - **Renewals that a restored snapshot has forgotten**: the server forgets them as well, and has the
@@ -35,7 +37,7 @@ mod promises;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
 
 use crate::openrouter::hash_in;
@@ -57,6 +59,8 @@ struct Seen {
     /// Since when each role's older keys may be dead: an emergency, or its deletion.
     emergencies: BTreeMap<String, Timestamp>,
     deletions: BTreeMap<String, Timestamp>,
+    /// Those whose engine may have ended before it settled whether they were stored.
+    unsettled: BTreeSet<String>,
     /// Keys that may be gone, or deleted, by somebody else's will: whose.
     excused: BTreeMap<String, &'static str>,
     /// Keys that were left behind, and since when.
@@ -132,7 +136,14 @@ impl Witness {
 
     /// A handler is torn off in the middle of what it does.
     pub(crate) fn tear(&self, now: Timestamp) {
-        self.seen(|seen| seen.torn = Some(now));
+        self.seen(|seen| {
+            seen.torn = Some(now);
+            let young = |(role, since): (&String, &Timestamp)| {
+                (now.duration_since(*since) < SETTLED).then(|| role.clone())
+            };
+            let young: Vec<String> = seen.deletions.iter().filter_map(young).collect();
+            seen.unsettled.extend(young);
+        });
     }
 
     /// Whether no handler was torn off for so many seconds.
@@ -178,13 +189,19 @@ impl Witness {
     pub(crate) fn deletion(&self, role: &str, since: Option<Timestamp>) -> Option<Timestamp> {
         self.seen(|seen| match since {
             Some(since) => seen.deletions.insert(role.to_owned(), since),
-            None => seen.deletions.remove(role),
+            None => {
+                seen.unsettled.remove(role);
+                seen.deletions.remove(role)
+            }
         })
     }
 
-    /// Since when a role's deletion goes on.
+    /// Since when a role's deletion goes on, of which it must be settled by now whether it was stored.
     pub(crate) fn deleted_since(&self, role: &str) -> Option<Timestamp> {
-        self.seen(|seen| seen.deletions.get(role).copied())
+        self.seen(|seen| {
+            let since = seen.deletions.get(role).copied();
+            since.filter(|_| !seen.unsettled.contains(role))
+        })
     }
 
     /// The key may be gone from now on, by this person's will.
@@ -288,3 +305,6 @@ pub(crate) fn nonce_of(name: &str) -> Option<&str> {
 }
 
 const MOST_VIOLATIONS: usize = 20;
+
+/// So long after it failed to be stored it is settled whether a deletion goes on.
+const SETTLED: SignedDuration = SignedDuration::from_secs(120);
