@@ -1,6 +1,8 @@
 //! Keys that are changed behind the engine's back, and keys that it takes over, on a real server.
 
-use openrouter_simulator::{KeyChanges, NewKey};
+use std::time::Duration;
+
+use openrouter_simulator::{KeyChanges, NewGuardrail, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{Mount, RaftVault, Reply, SOON, eventually};
@@ -55,6 +57,145 @@ async fn what_somebody_does_in_the_dashboard_is_in_the_status_and_put_right() {
     );
     mount.write("rotate-role/plugged", json!({})).await.ok();
     mount.read("creds/plugged").await.ok();
+}
+
+#[tokio::test]
+async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
+    let mount = Mount::new().await;
+    let account = mount.openrouter.account();
+    let strict = account.add_guardrail(NewGuardrail::named("strict"));
+    let elsewhere = account.add_workspace();
+    let by_hand = json!({"limit": 5, "disable_automated_rotation": true});
+    for role in [
+        "gone",
+        "off",
+        "raised",
+        "moved",
+        "renamed",
+        "forgotten",
+        "old-off",
+        "old-gone",
+    ] {
+        mount.role(role, by_hand.clone()).await;
+    }
+    mount.role("guarded", json!({"guardrail": "strict"})).await;
+    mount.role("held", json!({"revocation_hold": "1h"})).await;
+    let current = async |role: &str| {
+        let role = mount.read(&format!("roles/{role}")).await.ok();
+        role.field("current_key").clone()
+    };
+    let hash = async |role: &str| current(role).await["hash"].as_str().unwrap().to_owned();
+    let mut expected = Vec::new();
+    for (role, drift) in [
+        ("gone", "current_key_gone"),
+        ("off", "current_key_disabled"),
+        ("raised", "limits_changed"),
+        ("moved", "key_moved"),
+        ("renamed", "key_renamed"),
+        ("guarded", "guardrail_changed"),
+        ("old-off", "superseded_key_disabled"),
+        ("old-gone", "superseded_key_gone"),
+        ("held", "held_key_enabled"),
+    ] {
+        expected.push((role, drift, hash(role).await));
+    }
+    for (role, body) in [
+        ("old-off", json!({})),
+        ("old-gone", json!({})),
+        ("held", json!({"rotation_grace_period": 0})),
+    ] {
+        mount.write(&format!("rotate-role/{role}"), body).await.ok();
+    }
+    let leases = json!({"credential_type": "dynamic", "ttl": "30m", "max_ttl": "1h", "limit": 1});
+    mount.role("ci", leases).await;
+    for drift in ["leased_key_gone", "leased_key_disabled"] {
+        let lease = mount.read("creds/ci").await.ok();
+        expected.push(("ci", drift, lease.text("key_hash")));
+    }
+    let interval = json!({"reconcile_interval": "1m"});
+    mount.patch("config", interval).await.ok();
+
+    let change = |hash: &str, changes: KeyChanges| account.change_key(hash, &changes).unwrap();
+    for (_, drift, hash) in &expected {
+        match *drift {
+            "current_key_gone" | "superseded_key_gone" | "leased_key_gone" => {
+                account.delete_key(hash).unwrap();
+            }
+            "limits_changed" => change(
+                hash,
+                KeyChanges {
+                    limit: Some(Some(500.0)),
+                    ..KeyChanges::default()
+                },
+            ),
+            "key_moved" => change(
+                hash,
+                KeyChanges {
+                    workspace_id: Some(elsewhere.clone()),
+                    ..KeyChanges::default()
+                },
+            ),
+            "key_renamed" => change(
+                hash,
+                KeyChanges {
+                    name: Some("by hand".to_owned()),
+                    ..KeyChanges::default()
+                },
+            ),
+            "guardrail_changed" => assert!(account.unassign_guardrail(hash)),
+            "held_key_enabled" => account.set_disabled(hash, false).unwrap(),
+            _ => account.set_disabled(hash, true).unwrap(),
+        }
+    }
+    // As after a snapshot that was restored: a key with the role's mark that storage has forgotten.
+    let name = current("forgotten").await["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (marked, _) = name.split_at(name.len() - 16);
+    let forgotten = NewKey::named(format!("{marked}0123456789abcdef"));
+    let forgotten = account.create_key(forgotten).hash;
+    expected.push(("forgotten", "unknown_key", forgotten));
+
+    for (role, drift, hash) in &expected {
+        let found = async || {
+            has(
+                &mount.read(&format!("roles/{role}")).await.ok(),
+                drift,
+                hash,
+            )
+        };
+        eventually(drift, Duration::from_secs(120), found).await;
+    }
+    let of = |drift: &str| {
+        let mut rows = expected.iter();
+        let row = rows.find(|(_, other, _)| *other == drift).unwrap();
+        account.key(&row.2).unwrap()
+    };
+    assert_eq!(of("limits_changed").limit, Some(5.0));
+    assert!(of("held_key_enabled").disabled);
+    assert!(of("leased_key_disabled").disabled && of("superseded_key_disabled").disabled);
+    assert_eq!(
+        account.guardrail_of(&of("guardrail_changed").hash),
+        Some(strict)
+    );
+    mount.read("creds/guarded").await.ok();
+    mount
+        .read("creds/off")
+        .await
+        .refused(400, &["disabled at OpenRouter by somebody"]);
+
+    let off = of("current_key_disabled").hash;
+    account.set_disabled(&off, false).unwrap();
+    let restored = async || {
+        has(
+            &mount.read("roles/off").await.ok(),
+            "current_key_restored",
+            &off,
+        )
+    };
+    eventually("it works again", Duration::from_secs(120), restored).await;
+    mount.read("creds/off").await.ok();
 }
 
 #[tokio::test]

@@ -76,6 +76,9 @@ async fn step(world: &Arc<World>) {
     if world.dice.chance(0.35) {
         world.trouble();
     }
+    if world.dice.chance(0.06) {
+        tokio::spawn(Arc::clone(world).order_a_run());
+    }
     match world.dice.number(0, 19) {
         0..12 => {
             let acting = tokio::spawn(Arc::clone(world).operator_acts());
@@ -172,6 +175,7 @@ async fn come_to_rest(world: &Arc<World>) {
             );
         }
     }
+    world.end_teardown().await;
     world.mend_guardrails().await;
     if world.witness.has_unseen() || world.dice.chance(0.5) {
         world.befall(BlowKind::Depose);
@@ -199,6 +203,7 @@ fn is_at_rest(world: &World) -> bool {
 }
 
 async fn judge(world: &Arc<World>) {
+    world.look_for_runs().await;
     world.look_for_orphans(true);
     world.judge_every_guardrail();
     let now = world.now();

@@ -10,6 +10,7 @@
 //! - [`world`]: the servers, and what befalls them. [`node`]: the engine on one of them.
 //! - [`raft`]: the storage. [`openrouter`]: the way to OpenRouter. [`weather`]: how bad things are.
 //! - [`people`]: operators. [`readers`]: who relies on keys. [`leases`]: the servers' leases.
+//! - [`runs`]: operators who order long jobs.
 //! - [`requests`]: the way from them to an engine.
 //! - [`guardrails`]: guardrails and bounds. [`in_force`]: what was in force when.
 //! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
@@ -39,6 +40,8 @@ mod readers;
 mod requests;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod runs;
 #[cfg(test)]
 mod story;
 #[cfg(test)]

@@ -69,8 +69,14 @@ impl World {
 
     /// A role whose key is still handed out long after its deletion began is not being deleted.
     fn reconsider_deletion(&self, role: &str) {
-        if let Some(since) = self.witness.deleted_since(role)
+        let is_stored = || {
+            let truth = self.truth();
+            let rotating = truth.rotating.get(role);
+            rotating.map_or(truth.roles.contains(role), |entry| entry.serves)
+        };
+        if let Some((since, is_settled)) = self.witness.deleted_since(role)
             && self.now().duration_since(since).as_secs() > 300
+            && (is_settled || is_stored())
         {
             self.witness.deletion(role, None);
         }

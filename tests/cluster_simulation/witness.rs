@@ -28,11 +28,13 @@
 //! - **Keys of which storage knows nothing**: an order that arrived twice, or was on its way during a
 //!   restore. The contract has them found by the next comparison, when the work begins; so in the end
 //!   there is one. Those of another life of the role, or of a role that is not there, are left alone.
+//! - **Runs**: what an emergency of a whole connection, a tidy or a teardown may do to keys, see [`runs`].
 //! - **A key that `forget-role` left behind**: its operator's. If the answer is lost, only the engine's
 //!   log names it.
 
 mod orphans;
 mod promises;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -196,11 +198,11 @@ impl Witness {
         })
     }
 
-    /// Since when a role's deletion goes on, of which it must be settled by now whether it was stored.
-    pub(crate) fn deleted_since(&self, role: &str) -> Option<Timestamp> {
+    /// Since when a role's deletion goes on, and whether two minutes later it was settled if it was stored.
+    pub(crate) fn deleted_since(&self, role: &str) -> Option<(Timestamp, bool)> {
         self.seen(|seen| {
-            let since = seen.deletions.get(role).copied();
-            since.filter(|_| !seen.unsettled.contains(role))
+            let since = seen.deletions.get(role)?;
+            Some((*since, !seen.unsettled.contains(role)))
         })
     }
 

@@ -69,7 +69,11 @@ impl World {
         }) else {
             return;
         };
-        if left.is_some_and(|since| since < sent.at) {
+        if self.was_torn_down() {
+            return;
+        }
+        let by_a_run = self.is_to_end_by_a_run(hash);
+        if left.is_some_and(|since| since < sent.at) && !by_a_run {
             self.violated(&format!("{name}, which was left behind, is {how}"), &[hash]);
         }
         // What was on its way while the key was restored, or another leader came, ends it once more: the
@@ -94,7 +98,10 @@ impl World {
                 return;
             }
         }
-        if let Some(until) = self.broken_promise(hash, &made.role, now) {
+        if by_a_run {
+            // Until it is done, readers may still get the old key.
+            self.witness.emergency(&made.role, Some(now));
+        } else if let Some(until) = self.broken_promise(hash, &made.role, now) {
             let what = format!("{name} is {how}, although its reader relies on it until {until}");
             self.violated(&what, &[hash]);
         }

@@ -1,0 +1,92 @@
+//! What runs may do to keys, and what they must have done.
+//!
+//! Whether a run may end a key is told by its entry as it is committed when that happens. A leader that was deposed may
+//! go on with it for some minutes after it is over.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use vault_plugin_secrets_openrouter::logical::Data;
+
+use super::Witness;
+use crate::node::MOUNT;
+use crate::runs::began;
+use crate::world::World;
+
+impl Witness {
+    /// How many snapshots were restored so far.
+    pub(crate) fn restores(&self) -> u64 {
+        self.seen(|seen| seen.restores)
+    }
+}
+
+impl World {
+    /// Whether the mount is torn down, or was until some minutes ago.
+    pub(super) fn was_torn_down(&self) -> bool {
+        let run = self.run("teardown");
+        run.is_some_and(|run| !self.is_long_over(&run["work"]["teardown"]["cancelled"]))
+    }
+
+    /// Whether the mount is torn down.
+    pub(crate) fn is_torn_down(&self) -> bool {
+        let run = self.run("teardown");
+        run.is_some_and(|run| run["work"]["teardown"]["cancelled"].is_null())
+    }
+
+    /// Whether somebody has ordered that this key be removed since nobody has it, or, as an older one of its
+    /// connection, that it be replaced at once.
+    pub(super) fn is_to_end_by_a_run(&self, hash: &str) -> bool {
+        let is_tidied = |connection: &str| {
+            self.run(&format!("tidy.{connection}")).is_some_and(|run| {
+                let work = &run["work"]["tidy"];
+                let is_listed = work["keys"].get(hash).is_some();
+                work["dry_run"] == false && is_listed && !self.is_long_over(&run["ended"])
+            })
+        };
+        let mut accounts = self.openrouter.accounts.iter();
+        let created = accounts.find_map(|account| Some(account.key(hash)?.created_at));
+        let is_replaced = |connection: &str| {
+            self.run(&format!("rotate-all.{connection}"))
+                .is_some_and(|run| {
+                    let is_at_once = run["work"]["rotate_all"]["grace"] == 0;
+                    let is_older = created <= time(&run["began"]);
+                    is_at_once && is_older && !self.is_long_over(&run["ended"])
+                })
+        };
+        ["default", "other"]
+            .iter()
+            .any(|connection| is_tidied(connection) || is_replaced(connection))
+    }
+
+    /// A teardown was answered: what was there when it began is dead, or named, if it is over.
+    pub(crate) fn witness_teardown(&self, answer: &Data) {
+        if answer["state"] != "finished" || answer["left_alive"] != serde_json::json!({}) {
+            return;
+        }
+        let began = began(answer);
+        let left: Vec<String> = self
+            .living()
+            .filter(|key| key.created_at < began && !key.name.starts_with("somebody's"))
+            .map(|key| key.hash)
+            .collect();
+        for hash in left {
+            let name = self.story.name(&hash);
+            self.violated(&format!("{name} has survived a teardown"), &[&hash]);
+        }
+    }
+
+    fn run(&self, id: &str) -> Option<Value> {
+        let committed = self.raft.committed();
+        let value = committed.get(&format!("{MOUNT}runs/{id}"))?;
+        let mut value: Value = serde_json::from_slice(value).ok()?;
+        Some(value["entry"].take())
+    }
+
+    fn is_long_over(&self, ended: &Value) -> bool {
+        let minutes = SignedDuration::from_mins(3);
+        time(ended).is_some_and(|ended| self.now().duration_since(ended) > minutes)
+    }
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
