@@ -43,6 +43,8 @@ pub(crate) struct Rotating {
     pub(crate) limit: Option<f64>,
     /// Whether the current key is handed out.
     pub(crate) serves: bool,
+    /// Its deletion has begun.
+    pub(crate) is_going: bool,
     pub(crate) automated: bool,
     pub(crate) connection: String,
     pub(crate) workspace: Option<String>,
@@ -88,12 +90,17 @@ impl World {
             let entry: Value = serde_json::from_slice(value).unwrap_or_default();
             truth.log.insert(nonce.to_owned(), entry["type"] == "lease");
         }
-        let observer = self.observer(map);
+        let observer = self.observer(map.clone());
         for name in names {
             let role = read(&*observer, &format!("roles/{name}"));
             if let Some(role) = role.filter(|role| role["credential_type"] == "rotating") {
                 let serves = read(&*observer, &format!("static-creds/{name}")).is_some();
-                truth.rotating.insert(name, rotating(&role, serves));
+                let is_going = map
+                    .get(&format!("{MOUNT}roles/{name}"))
+                    .and_then(|value| serde_json::from_slice::<Value>(value).ok())
+                    .is_some_and(|value| !value["entry"]["rotating"]["deletion"].is_null());
+                let role = rotating(&role, serves, is_going);
+                truth.rotating.insert(name, role);
             }
         }
         truth
@@ -122,7 +129,7 @@ pub(crate) fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
     answer.ok().flatten().map(|answer| answer.data)
 }
 
-fn rotating(role: &Data, serves: bool) -> Rotating {
+fn rotating(role: &Data, serves: bool, is_going: bool) -> Rotating {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let ends = |keys: &str, at: &str| {
         let keys = role[keys].as_array().unwrap().iter();
@@ -140,6 +147,7 @@ fn rotating(role: &Data, serves: bool) -> Rotating {
         held: ends("held_keys", "held_until"),
         limit: role["limit"].as_f64(),
         serves,
+        is_going,
         automated: role["disable_automated_rotation"] == json!(false),
         connection: text(&role["connection"]),
         workspace: role["workspace_id"].as_str().map(str::to_owned),

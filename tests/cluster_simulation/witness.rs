@@ -20,7 +20,8 @@
 //!   go on or not, but it is settled which within two minutes and a few tries: a role that is still
 //!   handed out five minutes later is not being deleted, and its promises count again. Nobody settles
 //!   it if the engine ends before it has tried: the server's cache may go on showing its next process a
-//!   role whose deletion is committed, until another server leads.
+//!   role whose deletion is committed, until another server leads. One that a restored snapshot has
+//!   under way goes on, even if it was given up since.
 //! - **A key deleted in the dashboard, and a lease that its holder or the server ends**: somebody else's
 //!   will.
 //! - **Renewals that a restored snapshot has forgotten**: the server forgets them as well, and has the

@@ -208,6 +208,10 @@ impl World {
                     seen.deletions.remove(&role);
                 }
             }
+            // Those that had begun go on, whatever became of them since.
+            let going = after.rotating.iter().filter(|(_, role)| role.is_going);
+            seen.deletions
+                .extend(going.map(|(role, _)| (role.clone(), now)));
         });
     }
 }
