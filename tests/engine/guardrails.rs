@@ -3,6 +3,7 @@
 mod changes;
 mod doubt;
 mod leases;
+mod proof;
 mod written;
 
 use openrouter_simulator::{Fault, NewGuardrail, Rule};

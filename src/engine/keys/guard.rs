@@ -19,7 +19,7 @@ use crate::openrouter::{self, GuardrailId, KeyHash};
 /// # Errors
 /// [`Error::OpenRouter`] if a key may not be assigned. Its reason is definite only if no key was assigned: a
 /// refusal after an assignment says nothing about that assignment.
-pub async fn assign(
+async fn assign(
     link: &Link,
     urgency: Urgency,
     guardrail: &GuardrailId,
@@ -28,6 +28,66 @@ pub async fn assign(
     let mut is_begun = false;
     let held = assign_and_prove(link, urgency, guardrail, keys, &mut is_begun).await;
     held.map_err(|reason| half_done(is_begun, reason))
+}
+
+/// What became of keys that were assigned by [`assign_each`].
+#[derive(Default)]
+pub struct Assigned {
+    /// Those that OpenRouter does not know.
+    pub gone: BTreeSet<KeyHash>,
+    /// Those that it refuses to assign.
+    pub refused: BTreeSet<KeyHash>,
+    /// Why, for the first of them.
+    pub refusal: Option<Error>,
+}
+
+/// As [`assign`], but one key that OpenRouter refuses leaves the others assigned. It refuses all keys of a
+/// request if it refuses one, for example a key that somebody moved to another workspace. Then each key is
+/// assigned by a request of its own.
+///
+/// # Errors
+/// As [`assign`]: a refusal only if it refuses every key.
+pub async fn assign_each(
+    link: &Link,
+    urgency: Urgency,
+    guardrail: &GuardrailId,
+    keys: &[KeyHash],
+) -> Result<Assigned, Error> {
+    let refusal = match assign(link, urgency, guardrail, keys).await {
+        Ok(gone) => {
+            return Ok(Assigned {
+                gone,
+                ..Assigned::default()
+            });
+        }
+        Err(reason) if keys.len() > 1 && is_refusal(&reason) => reason,
+        Err(reason) => return Err(reason),
+    };
+    let mut each = Assigned::default();
+    for key in keys {
+        match assign(link, urgency, guardrail, std::slice::from_ref(key)).await {
+            Ok(gone) => each.gone.extend(gone),
+            Err(reason) if is_refusal(&reason) => {
+                each.refused.insert(key.clone());
+                each.refusal.get_or_insert(reason);
+            }
+            Err(reason) => return Err(half_done(true, reason)),
+        }
+    }
+    if each.refused.len() == keys.len() {
+        return Err(refusal);
+    }
+    Ok(each)
+}
+
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::OpenRouter {
+            reason: openrouter::Error::Refused { .. },
+            ..
+        }
+    )
 }
 
 /// The error for several keys. If some were assigned before it, the outcome is unclear.
@@ -91,7 +151,10 @@ async fn assign_and_prove(
     keys: &[KeyHash],
     is_begun: &mut bool,
 ) -> Result<BTreeSet<KeyHash>, Error> {
-    let doing = || format!("the keys cannot be held to guardrail {guardrail}");
+    let doing = || match keys {
+        [key] => format!("key {key} cannot be assigned to guardrail {guardrail}"),
+        _ => format!("the keys cannot be assigned to guardrail {guardrail}"),
+    };
     let mut gone = BTreeSet::new();
     for keys in keys.chunks(MOST_AT_ONCE) {
         let assigned = link.client(urgency).await.assign(guardrail, keys).await;

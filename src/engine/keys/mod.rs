@@ -42,7 +42,7 @@ mod retire;
 mod unclaimed;
 mod whose;
 
-pub use guard::{Holding, How, assign, half_done};
+pub use guard::{Assigned, Holding, How, assign_each, half_done};
 pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
 pub use pin::pin;

@@ -10,10 +10,9 @@ use jiff::Timestamp;
 
 use crate::engine::books::LeasedKey;
 use crate::engine::connection::Urgency;
-use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{Holding, How, assign, half_done};
-use crate::engine::role::Terms;
+use crate::engine::keys::{Holding, How, assign_each, half_done};
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::failed;
 use crate::openrouter::KeyHash;
@@ -70,8 +69,11 @@ pub(super) async fn apply_guardrail(
         unguarded.entry(how).or_default().push(record.key);
     }
     let mut holding = Holding::begin(&role.terms);
-    for (how, keys) in unguarded {
-        let held = hold_keys(engine, &role.terms, &how, &keys).await;
+    for (number, (how, keys)) in unguarded.into_iter().enumerate() {
+        if number > 0 {
+            fence(guard, &role).await?;
+        }
+        let held = hold_keys(guard, &role, &how, &keys).await;
         holding.note(&how, held)?;
     }
     let failure = holding.failure;
@@ -92,26 +94,41 @@ pub(super) async fn apply_guardrail(
     Ok((role, failure))
 }
 
-/// Those that OpenRouter does not know any more need no guardrail.
+/// Another leader may have been elected since the last request, and have given the role another guardrail.
+async fn fence(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<(), Error> {
+    guard.store_dynamic(role).await
+}
+
+/// Keys that OpenRouter does not know any more need no guardrail. One that it refuses costs no other its
+/// guardrail.
 async fn hold_keys(
-    engine: &Engine,
-    terms: &Terms,
+    guard: &RoleGuard<'_>,
+    role: &DynamicRole,
     (connection, guardrail): &How,
     keys: &[LeasedKey],
 ) -> Result<(), Error> {
+    let engine = guard.engine();
     let storage = &*engine.storage;
     let link = engine.links.open(storage, connection).await?;
     let leases = engine.books().await?.leases;
+    let (mut is_begun, mut refusal) = (false, None);
     for (number, keys) in keys.chunks(AT_A_TIME).enumerate() {
-        let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
-        let held = assign(&link, Urgency::Ordinary, guardrail, &hashes).await;
-        held.map_err(|reason| half_done(number > 0, reason))?;
-        for key in keys {
-            let lease = leases.lock(&key.nonce).await;
-            lease.note_guarded(storage, guardrail, terms).await?;
+        if number > 0 {
+            fence(guard, role).await?;
         }
+        let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
+        let assigned = assign_each(&link, Urgency::Ordinary, guardrail, &hashes).await;
+        let assigned = assigned.map_err(|reason| half_done(is_begun, reason))?;
+        is_begun = true;
+        for key in keys {
+            if !assigned.refused.contains(&key.key_hash) {
+                let lease = leases.lock(&key.nonce).await;
+                lease.note_guarded(storage, guardrail, &role.terms).await?;
+            }
+        }
+        refusal = refusal.or(assigned.refusal);
     }
-    Ok(())
+    refusal.map_or(Ok(()), |reason| Err(half_done(true, reason)))
 }
 
 /// Keys that are assigned before their records are written.

@@ -82,12 +82,13 @@ pub async fn write(
         let storage = &*engine.storage;
         leases.place_by(storage, name, &before.terms).await?;
     }
-    // Leases of an earlier role of this name may be on their way to another guardrail than they had.
-    let inherits =
-        before.is_none() && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
+    // While no guardrail was asked for, nobody has noticed what was done to the keys. Leases of an earlier
+    // role of this name may be on their way to another guardrail than they had.
+    let was_enforced = old_terms.is_some_and(|terms| terms.guardrail_id.is_some());
+    let in_doubt = !was_enforced && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
     // Stored together with the wish, before any key is assigned anything: should it stay unclear whether
     // that happened, no later write takes the keys for being held to what their records say.
-    role.unproved |= inherits || !leases.unguarded(name, &role).is_empty();
+    role.unproved |= in_doubt || !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
     leases.note_pool(name, role.pool.as_ref());
     drop(bounds);

@@ -1,12 +1,12 @@
 //! Holding a role's living keys to its guardrail, after the role was given another one or a key was taken
 //! off it at OpenRouter. How a new key is held to it is [`keys`](crate::engine::keys)'.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
-use crate::engine::keys::{Holding, How, Presence, assign, half_done, presence};
+use crate::engine::keys::{Holding, How, Presence, assign_each, half_done, presence};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit, failed};
 use crate::openrouter::{self, KeyHash};
 
@@ -37,13 +37,13 @@ pub async fn apply_guardrail(
 ) -> Result<(RotatingRole, Option<Error>), Error> {
     let engine = guard.engine();
     let mut holding = Holding::begin(&role.definition.terms);
-    for (how, keys) in by_guardrail(&role) {
-        let held = hold_keys(engine, &mut role, &how, &keys).await;
-        if holding.note(&how, held)? {
-            for key in &keys {
-                role.note_guarded(key, &how.1);
-            }
+    for (number, (how, keys)) in by_guardrail(&role).into_iter().enumerate() {
+        if number > 0 {
+            // Another leader may have been elected since the last request.
+            guard.store(&role).await?;
         }
+        let held = hold_keys(engine, &mut role, &how, &keys).await;
+        holding.note(&how, held)?;
     }
     let failure = holding.failure;
     role.guardrail_failure = failure.as_ref().map(|reason| {
@@ -70,7 +70,7 @@ fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
     keys
 }
 
-/// A current key that turns out to be gone is noted to be, and replaced. That is no reason to take the
+/// Notes which keys are assigned. A current key that turns out to be gone is noted to be, and replaced. That is no reason to take the
 /// guardrail back: the next key is made with it.
 async fn hold_keys(
     engine: &Engine,
@@ -79,15 +79,25 @@ async fn hold_keys(
     keys: &[KeyHash],
 ) -> Result<(), Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
-    let gone: BTreeSet<KeyHash> = assign(&link, Urgency::Ordinary, guardrail, keys).await?;
+    let assigned = assign_each(&link, Urgency::Ordinary, guardrail, keys).await?;
+    let gone = assigned.gone;
+    for key in keys.iter().filter(|key| !assigned.refused.contains(key)) {
+        if role.current.hash != *key || !gone.contains(key) {
+            role.note_guarded(key, guardrail);
+        }
+    }
     if !gone.contains(&role.current.hash) {
-        return Ok(());
+        return assigned
+            .refusal
+            .map_or(Ok(()), |reason| Err(half_done(true, reason)));
     }
     let refused = |reason| Error::OpenRouter {
         doing: format!("the current key cannot be held to guardrail {guardrail}"),
         reason,
     };
-    if let Presence::Gone = presence(engine, &role.current).await? {
+    let is_begun = gone.len() < keys.len();
+    let seen = presence(engine, &role.current).await;
+    if let Presence::Gone = seen.map_err(|reason| half_done(is_begun, reason))? {
         if !role.unfit.is_some_and(|unfit| unfit.reason.is_dead()) {
             role.unfit = Some(Unfit::found(Misfit::Gone, engine.now()));
         }
@@ -100,5 +110,5 @@ async fn hold_keys(
     let reason = openrouter::Error::NotFound {
         message: "the management key does not see it".to_owned(),
     };
-    Err(half_done(gone.len() < keys.len(), refused(reason)))
+    Err(half_done(is_begun, refused(reason)))
 }

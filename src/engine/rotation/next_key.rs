@@ -80,6 +80,7 @@ impl NextKey<'_> {
             manual: self.manual,
             expires_at: minted.expires_at,
             limits: self.limits,
+            limits_unproved: false,
             guardrail_id: definition.terms.guardrail_id.clone(),
             unguarded: false,
             promised_until: None,

@@ -177,6 +177,7 @@ pub async fn apply_limits(
     let failure = match patched {
         Ok(()) => {
             role.current.limits = limits;
+            role.current.limits_unproved = false;
             role.limits_failure = None;
             None
         }

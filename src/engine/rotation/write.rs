@@ -115,10 +115,7 @@ pub async fn update(
     // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
     let (role, failure) = follow_all(guard, role).await?;
     warnings.extend(failure.map(|reason| tried_again(&reason)));
-    if role.definition.terms.budget.is_none()
-        && (asks_for_limits || before.definition.terms.budget.is_some())
-        && role.current.limits != role.definition.terms.limits
-    {
+    if (asks_for_limits || before.definition.terms.budget.is_some()) && role.lacks_its_limits() {
         let (role, failure) = apply_limits(guard, role).await?;
         match failure {
             None => {}
@@ -184,6 +181,7 @@ async fn take_back(
     // Nothing was done about the keys: what each was granted is as it was.
     role.ledger = before.ledger;
     role.tally = before.tally;
+    role.current.limits_unproved = before.current.limits_unproved;
     role.limits_failure = before.limits_failure;
     role.guardrail_failure = before.guardrail_failure;
     role.rotation_failure = before.rotation_failure;

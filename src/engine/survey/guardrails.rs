@@ -9,7 +9,7 @@ use crate::engine::books::Drift;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::assign;
+use crate::engine::keys::{Assigned, assign_each};
 use crate::engine::leasing::resume_guardrail;
 use crate::engine::names::{Place, RoleName};
 use crate::engine::role::Role;
@@ -52,7 +52,9 @@ async fn missing(
 /// What each key under a lease at a place is held to, and of which role it is.
 fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName)> {
     let leases = &pass.books.leases;
-    let records = leases.all().filter(|record| record.place() == *place);
+    // One that has ended is disabled, and needs no guardrail.
+    let living = leases.all().filter(|record| record.ended.is_none());
+    let records = living.filter(|record| record.place() == *place);
     let held = records.filter_map(|record| {
         let key = record.key;
         Some((key.key_hash, record.guardrail_id?, key.role))
@@ -117,7 +119,8 @@ async fn mend_leases(
     for record in pass.books.leases.all() {
         // One that is to be held to another guardrail is the keeper's.
         let lacks = terms.is_some_and(|terms| record.lacks(terms).is_some());
-        if record.key.role == *guard.name() && record.place() == *place && !lacks {
+        let is_of_role = record.key.role == *guard.name() && record.ended.is_none();
+        if is_of_role && record.place() == *place && !lacks {
             let held = record.guardrail_id.map(|id| (record.key.key_hash, id));
             expected.extend(held);
         }
@@ -166,28 +169,54 @@ async fn mend_left(
     guard: &RoleGuard<'_>,
     missing: BTreeMap<KeyHash, GuardrailId>,
 ) -> Result<(), Error> {
-    // A node that has lost its office knows nothing of what the role is by now.
-    guard.fence(None).await?;
-    for (key_hash, guardrail) in missing {
-        let keys = std::slice::from_ref(&key_hash);
-        let (drift, board) = (Drift::GuardrailChanged, &pass.engine.board);
-        let message = match assign(&pass.link, Urgency::Ordinary, &guardrail, keys).await {
-            Ok(_) => {
-                board.is_over(&key_hash, drift);
-                format!("{TAKEN_OFF}; it is assigned again")
-            }
-            Err(Error::OpenRouter { reason, .. }) if reason.is_definite() => format!(
-                "{TAKEN_OFF}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
-                 the lease if it must not go on without it"
-            ),
-            Err(reason) => return Err(reason),
-        };
-        if board.is_news(&key_hash, drift, &message) {
-            report(pass, guard.name(), drift, &key_hash, message).await;
+    let mut by_guardrail = BTreeMap::<GuardrailId, Vec<KeyHash>>::new();
+    for (key, guardrail) in missing {
+        by_guardrail.entry(guardrail).or_default().push(key);
+    }
+    for (guardrail, keys) in by_guardrail {
+        for keys in keys.chunks(AT_A_TIME) {
+            // A node that has lost its office knows nothing of what the role is by now.
+            guard.fence(None).await?;
+            assign_again(pass, guard.name(), &guardrail, keys).await?;
         }
     }
     Ok(())
 }
 
+async fn assign_again(
+    pass: &Pass<'_>,
+    role: &RoleName,
+    guardrail: &GuardrailId,
+    keys: &[KeyHash],
+) -> Result<(), Error> {
+    let assigned = match assign_each(&pass.link, Urgency::Ordinary, guardrail, keys).await {
+        Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => Assigned {
+            refused: keys.iter().cloned().collect(),
+            refusal: Some(Error::OpenRouter { doing, reason }),
+            ..Assigned::default()
+        },
+        assigned => assigned?,
+    };
+    let (drift, board) = (Drift::GuardrailChanged, &pass.engine.board);
+    for key in keys {
+        let message = match &assigned.refusal {
+            Some(Error::OpenRouter { reason, .. }) if assigned.refused.contains(key) => format!(
+                "{TAKEN_OFF}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
+                 the lease if it must not go on without it"
+            ),
+            _ => {
+                board.is_over(key, drift);
+                format!("{TAKEN_OFF}; it is assigned again")
+            }
+        };
+        if board.is_news(key, drift, &message) {
+            report(pass, role, drift, key, message).await;
+        }
+    }
+    Ok(())
+}
+
+/// Keys that one request assigns.
+const AT_A_TIME: usize = 100;
 const TAKEN_OFF: &str =
     "somebody has taken the key of a lease off its guardrail at OpenRouter, or given it another";

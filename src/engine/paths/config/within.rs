@@ -72,6 +72,12 @@ fn within(
     if key.connection != *connection {
         return Ok(());
     }
+    if key.limits_unproved && bounds.max_limit.is_some() {
+        return Err(Error::Invalid(format!(
+            "it is not known yet which limit its current key has: a change of it is still being applied, \
+             see \"roles/{name}\""
+        )));
+    }
     // A change of the limit may be pending, and a change of the lifetime waits for the next key.
     let lives = key.expires_at.map(|end| seconds_until(key.since, end));
     bounds

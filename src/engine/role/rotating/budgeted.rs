@@ -76,7 +76,14 @@ impl RotatingRole {
         if self.definition.terms.budget.is_some() {
             return self.grant(&current.hash)?.settled_limits();
         }
-        (current.limits == self.definition.terms.limits).then_some(current.limits)
+        (!self.lacks_its_limits()).then_some(current.limits)
+    }
+
+    /// Whether the current key is not known to have the limits of the definition. Under a budget the ledger
+    /// knows instead.
+    pub fn lacks_its_limits(&self) -> bool {
+        let (key, terms) = (&self.current, &self.definition.terms);
+        terms.budget.is_none() && (key.limits_unproved || key.limits != terms.limits)
     }
 
     /// The engine has disabled a superseded key for its end.

@@ -113,10 +113,19 @@ impl RotatingRole {
         self.guardrail_failure = None;
         self.rotation_failure = None;
         self.rebudget(&definition, now);
+        // The change that is pending may have been sent, or may still arrive.
+        self.current.limits_unproved |= self.lacks_its_limits();
+        let was_enforced = self.definition.terms.guardrail_id.is_some();
         self.definition = definition;
         // Stored together with the wish, before any key is assigned anything: should it stay unclear
         // whether that happened, no later definition takes the key for being held where it was before.
-        for key in self.unguarded_keys() {
+        // While no guardrail was asked for, nobody has noticed what was done to the keys.
+        let in_doubt = if was_enforced {
+            self.unguarded_keys()
+        } else {
+            self.guarded_keys()
+        };
+        for key in in_doubt {
             self.note_unguarded(&key.hash);
         }
         self

@@ -91,6 +91,9 @@ pub struct CurrentKey {
     pub expires_at: Option<Timestamp>,
     /// The limits that it has at OpenRouter.
     pub limits: Limits,
+    /// Whether it may have others: a change of them was written over before its outcome was known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limits_unproved: bool,
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
@@ -416,7 +419,10 @@ impl SupersededKey {
 impl PartialEq for CurrentKey {
     /// By hash, which is that of the secret, and by what may change while the key stays.
     fn eq(&self, other: &Self) -> bool {
-        let changing = |key: &Self| (key.limits, key.promised_until, key.unguarded);
+        let changing = |key: &Self| {
+            let limits = (key.limits, key.limits_unproved);
+            (limits, key.promised_until, key.unguarded)
+        };
         (&self.hash, &self.guardrail_id, changing(self))
             == (&other.hash, &other.guardrail_id, changing(other))
     }

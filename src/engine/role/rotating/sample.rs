@@ -50,6 +50,7 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         manual: false,
         expires_at: policy.lifetime(now).map(|seconds| after(now, seconds)),
         limits: limits(1),
+        limits_unproved: false,
         guardrail_id: None,
         unguarded: false,
         promised_until: None,

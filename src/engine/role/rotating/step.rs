@@ -125,8 +125,7 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
         },
         None => {}
     }
-    if role.definition.terms.budget.is_none() && role.current.limits != role.definition.terms.limits
-    {
+    if role.lacks_its_limits() {
         match not_before(Timestamp::MIN, role.limits_failure.as_ref()) {
             at if at <= now => return Step::ApplyLimits,
             at => wake.at(at),

@@ -29,6 +29,7 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
         manual: false,
         expires_at: None,
         limits: Limits::default(),
+        limits_unproved: false,
         guardrail_id: None,
         unguarded: false,
         promised_until: None,

@@ -1,0 +1,169 @@
+//! What is proved of a key stays proved only while somebody looks, and one key that cannot be assigned costs
+//! no other its guardrail.
+
+use openrouter_simulator::{Fault, KeyChanges};
+use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Operation;
+
+use super::leases::with_guarded_leases;
+use super::{ASSIGN, all_held_to, guardrail, held_to, with_guarded_role};
+use crate::harness::{Answer, CI, ROLE, ROTATE, World};
+
+async fn world_of(path: &str) -> (World, String) {
+    match path {
+        ROLE => with_guarded_role().await,
+        _ => with_guarded_leases().await,
+    }
+}
+
+/// While a role asks for none, nobody compares what its keys are assigned to.
+#[tokio::test]
+async fn a_guardrail_that_was_cleared_is_assigned_again_when_it_is_written_again() {
+    for path in [ROLE, CI] {
+        let (world, strict) = world_of(path).await;
+        world.write(path, json!({"guardrail": null})).await.unwrap();
+        for key in world.openrouter.account().keys() {
+            assert!(world.openrouter.account().unassign_guardrail(&key.hash));
+        }
+        let written = world
+            .node()
+            .write(path, json!({"guardrail": "strict"}))
+            .await;
+        written.unwrap();
+        let held = all_held_to(&world);
+        let all = held.iter().all(|held| *held == Some(strict.clone()));
+        assert!(all, "{path}: {held:?}");
+        assert_eq!(world.violations().await, [""; 0], "{path}");
+    }
+}
+
+/// The superseded key was assigned already when it turned out that the current one is gone.
+#[tokio::test]
+async fn a_current_key_that_cannot_be_asked_about_leaves_the_assignment_of_the_others_in_doubt() {
+    let (world, _) = with_guarded_role().await;
+    let old = world.key_hash("app").await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let other = guardrail(&world, "other");
+    let current = world.key_hash("app").await;
+    world.openrouter.account().delete_key(&current).unwrap();
+    let limited = Fault::rate_limited(600).on("GET", "/key").times(4);
+    world.openrouter.faults().add(limited);
+    let written = world
+        .node()
+        .write(ROLE, json!({"guardrail": "other"}))
+        .await;
+    let warnings = written.unwrap().unwrap().warnings;
+    assert!(warnings[0].contains("tried again"), "{warnings:?}");
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["guardrail_id"], other);
+    assert_eq!(held_to(&world, &old), Some(other));
+}
+
+/// OpenRouter refuses a whole request for one key of another workspace.
+#[tokio::test]
+async fn a_key_that_was_moved_to_another_workspace_costs_no_other_key_its_guardrail() {
+    for path in [ROLE, CI] {
+        let (world, strict) = world_of(path).await;
+        if path == ROLE {
+            world.write(ROTATE, Value::Null).await.unwrap();
+        }
+        let account = world.openrouter.account();
+        let moved = account.keys().remove(0).hash;
+        let elsewhere = KeyChanges {
+            workspace_id: Some(account.add_workspace()),
+            ..KeyChanges::default()
+        };
+        let team_only = guardrail_of_the_default_workspace(&world);
+        account.change_key(&moved, &elsewhere).unwrap();
+        let written = world.node().write(path, json!({"guardrail": "own"})).await;
+        let warnings = written.unwrap().unwrap().warnings;
+        assert!(warnings[0].contains(&moved), "{path}: {warnings:?}");
+        let stayed = account.keys().remove(1).hash;
+        assert_eq!(held_to(&world, &stayed), Some(team_only), "{path}");
+        assert_eq!(held_to(&world, &moved), Some(strict), "{path}");
+    }
+}
+
+fn guardrail_of_the_default_workspace(world: &World) -> String {
+    let account = world.openrouter.account();
+    account.add_guardrail(openrouter_simulator::NewGuardrail {
+        workspace_id: Some(account.default_workspace()),
+        ..openrouter_simulator::NewGuardrail::named("own")
+    })
+}
+
+/// It is deposed while the first hundred keys are being assigned.
+#[tokio::test]
+async fn a_leader_that_is_deposed_between_two_requests_sends_no_more() {
+    let world = World::connected().await;
+    guardrail(&world, "strict");
+    let ci = json!({
+        "credential_type": "dynamic", "guardrail": "strict", "ttl": 3_000, "max_leases": 200
+    });
+    world.write(CI, ci).await.unwrap();
+    for _ in 0..101 {
+        world.lease().await.unwrap();
+    }
+    world.write(CI, json!({"guardrail": null})).await.unwrap();
+    let old = world.node();
+    world.openrouter.requests().reset();
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("POST", ASSIGN));
+    let mut change = tokio::spawn({
+        let old = world.node();
+        async move { old.write(CI, json!({"guardrail": "strict"})).await }
+    });
+    let asked = async {
+        while world.openrouter.requests().to("POST", ASSIGN).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        early = &mut change => panic!("nothing is assigned: {early:?}"),
+        () = asked => {}
+    }
+    old.storage.deposed_when_putting("config/default");
+    let last = json!({"description": "its last write"});
+    let written = old.call(Operation::Patch, "config/default", last).await;
+    written.unwrap_err();
+    faults.clear();
+    change.await.unwrap().unwrap_err();
+    let requests = world.openrouter.requests().to("POST", ASSIGN);
+    assert_eq!(requests.len(), 1);
+}
+
+fn is_tried_again(written: Answer) -> bool {
+    let warnings = written.unwrap().unwrap().warnings;
+    warnings.iter().any(|w| w.contains("tried again"))
+}
+
+/// Whether the key has its old limit or the one that nobody wants any more, is not known.
+#[tokio::test]
+async fn a_limit_that_is_written_back_after_an_unclear_change_is_applied() {
+    let world = World::with_role().await;
+    let key = world.key_hash("app").await;
+    let lost = Fault::LostReply.on("PATCH", "/keys/*");
+    world.openrouter.faults().add(lost);
+    let written = world.node().write(ROLE, json!({"limit": 9})).await;
+    assert!(is_tried_again(written));
+    assert_eq!(world.seen(&key).limit, Some(9.0));
+    // It cannot be changed now: nobody knows, and no bound is taken for kept.
+    let refused = Fault::status(500).on("PATCH", "/keys/*").times(2);
+    world.openrouter.faults().add(refused);
+    let written = world.node().write(ROLE, json!({"limit": 5})).await;
+    assert!(is_tried_again(written));
+    let bound = json!({"max_limit": 5});
+    let bounded = world
+        .node()
+        .call(Operation::Patch, "config/default", bound.clone())
+        .await;
+    let refusal = bounded.unwrap_err().to_string();
+    assert!(refusal.contains("not known yet"), "{refusal}");
+    world.pass(60).await;
+    assert_eq!(world.seen(&key).limit, Some(5.0));
+    let bounded = world
+        .node()
+        .call(Operation::Patch, "config/default", bound)
+        .await;
+    bounded.unwrap();
+}
