@@ -142,6 +142,29 @@ async fn what_binds_roles_binds_those_that_adopt() {
 }
 
 #[tokio::test]
+async fn a_key_that_lives_longer_than_the_connection_allows_is_not_adopted() {
+    let world = World::connected().await;
+    let bounds = json!({"max_key_lifetime": 10_000_000});
+    world.write("config", bounds).await.unwrap();
+    let key = by_hand(&world);
+    let account = world.openrouter.account();
+    for (expiry, reason) in [
+        (None, "never expires"),
+        (Some(world.after(10_000_001)), "expires at"),
+    ] {
+        account.set_expiry(&key.hash, expiry).unwrap();
+        let refusal = adopt(&world, key.secret(), json!({})).await.unwrap_err();
+        assert!(refusal.contains(reason), "{refusal}");
+        assert!(refusal.contains("max_key_lifetime"), "{refusal}");
+        assert!(world.role("app").await.is_none());
+    }
+    let expiry = Some(world.after(10_000_000));
+    account.set_expiry(&key.hash, expiry).unwrap();
+    adopt(&world, key.secret(), json!({})).await.unwrap();
+    assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());
+}
+
+#[tokio::test]
 async fn what_the_write_names_is_applied_to_the_key() {
     let world = World::connected().await;
     let key = by_hand(&world);

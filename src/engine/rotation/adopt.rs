@@ -13,6 +13,7 @@ use super::budget::follow_all;
 use super::guarding::apply_guardrail;
 use super::perform::apply_limits;
 use super::write::{by_expiry, nothing_was_done, of_creation, within_bounds};
+use crate::engine::clock::seconds_until;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
@@ -58,6 +59,8 @@ pub async fn adopt(
     definition.check(now)?;
     let unclear = pin(guard, None, &mut definition.terms, fields).await?;
     let bounds = within_bounds(guard, &definition).await?;
+    let longest = engine.links.open(&*engine.storage, &connection).await?;
+    require_short_lived(longest.bounds().max_key_lifetime, &connection, &key, now)?;
     engine.require_in_service()?;
     if let Some(nonce) = &foreign {
         key = take_mark_off(&link, &key, nonce).await?;
@@ -206,6 +209,28 @@ async fn prove(
         ));
     }
     Ok((itself.label, key))
+}
+
+/// Refuses a key that lives longer than the connection's `max_key_lifetime`, if that is set.
+fn require_short_lived(
+    longest: Option<u64>,
+    connection: &ConnectionName,
+    key: &Key,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(longest) = longest else {
+        return Ok(());
+    };
+    let expires = match key.expires_at {
+        Some(end) if seconds_until(now, end) <= longest => return Ok(()),
+        Some(end) => format!("expires at {end}"),
+        None => "never expires".to_owned(),
+    };
+    Err(Error::Invalid(format!(
+        "api_key {expires}, which cannot be changed at OpenRouter, and connection {:?} allows keys that \
+         live at most {longest} seconds (max_key_lifetime)",
+        connection.to_string()
+    )))
 }
 
 /// By its mark the other mount would take the key for one that it has lost, and end it.
