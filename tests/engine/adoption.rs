@@ -100,6 +100,111 @@ async fn the_guardrail_of_the_key_becomes_the_roles_unless_the_write_names_anoth
     }
 }
 
+/// OpenRouter calls the default workspace of a key by its UUID, and a write by nothing.
+#[tokio::test]
+async fn a_key_of_the_default_workspace_is_there_for_a_write_that_clears_it() {
+    for cleared in [
+        json!({"workspace": ""}),
+        json!({"workspace": null}),
+        json!({"workspace_id": ""}),
+    ] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let [strict, other] =
+            ["strict", "other"].map(|name| account.add_guardrail(NewGuardrail::named(name)));
+        let key = account.create_key(NewKey::named("chatbot"));
+        let mut body = cleared;
+        body["guardrail"] = json!("strict");
+        let warnings = adopt(&world, key.secret(), body).await.unwrap();
+        let waits = |said: &String| said.contains("next rotation");
+        assert!(!warnings.iter().any(waits), "{warnings:?}");
+        assert_eq!(account.guardrail_of(&key.hash), Some(strict));
+        assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["workspace_id"], json!(null));
+        // And so it is for whatever comes later.
+        let change = json!({"guardrail": "other"});
+        world.write(ROLE, change).await.unwrap();
+        assert_eq!(account.guardrail_of(&key.hash), Some(other));
+        assert_eq!(world.violations().await, [""; 0]);
+        world.pass(3_600).await;
+        let drift = &world.role("app").await.unwrap()["drift"];
+        assert_eq!(*drift, json!([]), "it was not moved");
+    }
+}
+
+/// The guardrail of another workspace does not take the key, so it keeps what it has, which is said.
+#[tokio::test]
+async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
+    for (workspace, had) in [("team", true), ("team", false), ("", true), ("", false)] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let team = account.add_named_workspace("Team", "team").unwrap();
+        let of = |name: &str, workspace_id: Option<&String>| {
+            account.add_guardrail(NewGuardrail {
+                workspace_id: workspace_id.cloned(),
+                ..NewGuardrail::named(name)
+            })
+        };
+        // Where the key is, and where the role is to be.
+        let (here, there) = match workspace {
+            "" => (Some(account.add_workspace()), None),
+            _ => (None, Some(team)),
+        };
+        let (own, wanted) = (of("own", here.as_ref()), of("wanted", there.as_ref()));
+        let key = account.create_key(NewKey {
+            workspace_id: here,
+            ..NewKey::named("chatbot")
+        });
+        // So that some key tells which workspace is the default one.
+        account.create_key(NewKey::named("another"));
+        if had {
+            account.assign_guardrail(&key.hash, &own).unwrap();
+        }
+        let body = json!({"guardrail": "wanted", "workspace": workspace});
+        let warnings = adopt(&world, key.secret(), body).await.unwrap();
+        let has = had.then_some(own);
+        let said = format!("(guardrail: {})", has.as_deref().unwrap_or("none"));
+        let waits = |one: &&String| one.starts_with("workspace_id, guardrail cannot be changed");
+        let warning = warnings.iter().find(waits);
+        assert!(
+            warning.is_some_and(|one| one.contains(&said)),
+            "{warnings:?}"
+        );
+        assert_eq!(account.guardrail_of(&key.hash), has);
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["current_key"]["guardrail_id"], json!(has));
+        world.key("app").await.unwrap();
+        if has.is_some() {
+            // It is held to what it has.
+            account.unassign_guardrail(&key.hash);
+            world.pass(3_700).await;
+            assert_eq!(account.guardrail_of(&key.hash), has);
+        }
+        world.write(ROTATE, json!({})).await.unwrap();
+        let next = world.key_hash("app").await;
+        assert_eq!(account.guardrail_of(&next), Some(wanted));
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_guardrail_that_the_write_clears_stays_on_the_key_which_is_said() {
+    let world = World::connected().await;
+    let account = world.openrouter.account();
+    let strict = account.add_guardrail(NewGuardrail::named("strict"));
+    let key = account.create_key(NewKey::named("chatbot"));
+    account.assign_guardrail(&key.hash, &strict).unwrap();
+    let body = json!({"guardrail": ""});
+    let warnings = adopt(&world, key.secret(), body).await.unwrap();
+    let stays = |said: &String| said.contains("the guardrail is not taken off");
+    assert!(warnings.iter().any(stays), "{warnings:?}");
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["guardrail"], json!(null));
+    assert_eq!(role["current_key"]["guardrail_id"], json!(strict));
+    assert_eq!(account.guardrail_of(&key.hash), Some(strict));
+}
+
 #[tokio::test]
 async fn a_key_that_may_not_be_held_to_the_guardrail_is_not_adopted() {
     let world = World::connected().await;
