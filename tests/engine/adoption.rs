@@ -324,6 +324,33 @@ async fn limits_that_openrouter_refuses_leave_the_key_as_it_was_and_no_role() {
     assert_eq!(world.seen(&key.hash).limit, Some(3.0));
 }
 
+/// A guardrail is never taken off a key, so what was done before a refusal stays, and is said.
+#[tokio::test]
+async fn a_refusal_after_the_key_was_given_its_guardrail_says_that_it_has_it() {
+    for bound in [json!({"limit": 3}), json!({"budget": 3})] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let strict = account.add_guardrail(NewGuardrail::named("strict"));
+        let key = account.create_key(NewKey::named("chatbot"));
+        let refused = Fault::status(400).on("PATCH", "/keys/*").forever();
+        world.openrouter.faults().add(refused);
+        let mut body = bound.clone();
+        body["guardrail"] = json!("strict");
+        let refusal = adopt(&world, key.secret(), body).await.unwrap_err();
+        assert!(
+            refusal.contains(&format!("it is held to guardrail {strict} by now")),
+            "{refusal}"
+        );
+        assert!(world.role("app").await.is_none());
+        assert_eq!(account.guardrail_of(&key.hash).as_ref(), Some(&strict));
+        // It has that already now, so nothing is done to it.
+        let mut again = bound;
+        again["guardrail"] = json!("strict");
+        let refusal = adopt(&world, key.secret(), again).await.unwrap_err();
+        assert!(!refusal.contains("by now"), "{refusal}");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_adopted_is_refused_with_the_reason_and_left_alone() {
     let world = World::connected().await;

@@ -29,8 +29,9 @@ use crate::schedule::Due;
 /// Creates a role whose first key is the one that the write brings. Returns the warnings that it earned.
 ///
 /// # Errors
-/// The user's mistakes, OpenRouter's refusals, storage's own. The key is as it was then, unless storage
-/// failed: it may be adopted.
+/// The user's mistakes, OpenRouter's refusals, storage's own; [`Error::Incomplete`] for a key that is not
+/// adopted and has another guardrail by now. Otherwise the key is as it was then, unless storage failed: it
+/// may be adopted. Another mount's mark that was taken off stays off.
 pub async fn adopt(
     guard: &RoleGuard<'_>,
     fields: &Fields,
@@ -102,10 +103,13 @@ async fn apply_terms(
     key: &Key,
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let mut failures = Vec::new();
+    let (mut failures, mut assigned) = (Vec::new(), None);
     if !role.unguarded_keys().is_empty() {
         let failure;
         (role, failure) = apply_guardrail(guard, role).await?;
+        if failure.is_none() {
+            assigned.clone_from(&role.current.guardrail_id);
+        }
         failures.extend(failure);
     }
     let is_as_asked = key.limits.agree_with(&role.definition.terms.limits);
@@ -117,7 +121,12 @@ async fn apply_terms(
     for reason in failures {
         if nothing_was_done(&reason) {
             guard.forget().await?;
-            return Err(reason);
+            return Err(match assigned {
+                None => reason,
+                Some(guardrail) => Error::Incomplete(format!(
+                    "{reason}; the key is not adopted, but it is held to guardrail {guardrail} by now"
+                )),
+            });
         }
         warnings.push(format!(
             "the key is adopted, but {reason}; this is tried again until it is clear"
