@@ -100,6 +100,111 @@ async fn the_guardrail_of_the_key_becomes_the_roles_unless_the_write_names_anoth
     }
 }
 
+/// OpenRouter calls the default workspace of a key by its UUID, and a write by nothing.
+#[tokio::test]
+async fn a_key_of_the_default_workspace_is_there_for_a_write_that_clears_it() {
+    for cleared in [
+        json!({"workspace": ""}),
+        json!({"workspace": null}),
+        json!({"workspace_id": ""}),
+    ] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let [strict, other] =
+            ["strict", "other"].map(|name| account.add_guardrail(NewGuardrail::named(name)));
+        let key = account.create_key(NewKey::named("chatbot"));
+        let mut body = cleared;
+        body["guardrail"] = json!("strict");
+        let warnings = adopt(&world, key.secret(), body).await.unwrap();
+        let waits = |said: &String| said.contains("next rotation");
+        assert!(!warnings.iter().any(waits), "{warnings:?}");
+        assert_eq!(account.guardrail_of(&key.hash), Some(strict));
+        assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["workspace_id"], json!(null));
+        // And so it is for whatever comes later.
+        let change = json!({"guardrail": "other"});
+        world.write(ROLE, change).await.unwrap();
+        assert_eq!(account.guardrail_of(&key.hash), Some(other));
+        assert_eq!(world.violations().await, [""; 0]);
+        world.pass(3_600).await;
+        let drift = &world.role("app").await.unwrap()["drift"];
+        assert_eq!(*drift, json!([]), "it was not moved");
+    }
+}
+
+/// The guardrail of another workspace does not take the key, so it keeps what it has, which is said.
+#[tokio::test]
+async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
+    for (workspace, had) in [("team", true), ("team", false), ("", true), ("", false)] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let team = account.add_named_workspace("Team", "team").unwrap();
+        let of = |name: &str, workspace_id: Option<&String>| {
+            account.add_guardrail(NewGuardrail {
+                workspace_id: workspace_id.cloned(),
+                ..NewGuardrail::named(name)
+            })
+        };
+        // Where the key is, and where the role is to be.
+        let (here, there) = match workspace {
+            "" => (Some(account.add_workspace()), None),
+            _ => (None, Some(team)),
+        };
+        let (own, wanted) = (of("own", here.as_ref()), of("wanted", there.as_ref()));
+        let key = account.create_key(NewKey {
+            workspace_id: here,
+            ..NewKey::named("chatbot")
+        });
+        // So that some key tells which workspace is the default one.
+        account.create_key(NewKey::named("another"));
+        if had {
+            account.assign_guardrail(&key.hash, &own).unwrap();
+        }
+        let body = json!({"guardrail": "wanted", "workspace": workspace});
+        let warnings = adopt(&world, key.secret(), body).await.unwrap();
+        let has = had.then_some(own);
+        let said = format!("(guardrail: {})", has.as_deref().unwrap_or("none"));
+        let waits = |one: &&String| one.starts_with("workspace_id, guardrail cannot be changed");
+        let warning = warnings.iter().find(waits);
+        assert!(
+            warning.is_some_and(|one| one.contains(&said)),
+            "{warnings:?}"
+        );
+        assert_eq!(account.guardrail_of(&key.hash), has);
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["current_key"]["guardrail_id"], json!(has));
+        world.key("app").await.unwrap();
+        if has.is_some() {
+            // It is held to what it has.
+            account.unassign_guardrail(&key.hash);
+            world.pass(3_700).await;
+            assert_eq!(account.guardrail_of(&key.hash), has);
+        }
+        world.write(ROTATE, json!({})).await.unwrap();
+        let next = world.key_hash("app").await;
+        assert_eq!(account.guardrail_of(&next), Some(wanted));
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_guardrail_that_the_write_clears_stays_on_the_key_which_is_said() {
+    let world = World::connected().await;
+    let account = world.openrouter.account();
+    let strict = account.add_guardrail(NewGuardrail::named("strict"));
+    let key = account.create_key(NewKey::named("chatbot"));
+    account.assign_guardrail(&key.hash, &strict).unwrap();
+    let body = json!({"guardrail": ""});
+    let warnings = adopt(&world, key.secret(), body).await.unwrap();
+    let stays = |said: &String| said.contains("the guardrail is not taken off");
+    assert!(warnings.iter().any(stays), "{warnings:?}");
+    let role = world.role("app").await.unwrap();
+    assert_eq!(role["guardrail"], json!(null));
+    assert_eq!(role["current_key"]["guardrail_id"], json!(strict));
+    assert_eq!(account.guardrail_of(&key.hash), Some(strict));
+}
+
 #[tokio::test]
 async fn a_key_that_may_not_be_held_to_the_guardrail_is_not_adopted() {
     let world = World::connected().await;
@@ -139,6 +244,29 @@ async fn what_binds_roles_binds_those_that_adopt() {
     adopt(&world, key.secret(), less).await.unwrap();
     let limit = world.seen(&key.hash).limit;
     assert_eq!(limit, Some(7.0));
+}
+
+#[tokio::test]
+async fn a_key_that_lives_longer_than_the_connection_allows_is_not_adopted() {
+    let world = World::connected().await;
+    let bounds = json!({"max_key_lifetime": 10_000_000});
+    world.write("config", bounds).await.unwrap();
+    let key = by_hand(&world);
+    let account = world.openrouter.account();
+    for (expiry, reason) in [
+        (None, "never expires"),
+        (Some(world.after(10_000_001)), "expires at"),
+    ] {
+        account.set_expiry(&key.hash, expiry).unwrap();
+        let refusal = adopt(&world, key.secret(), json!({})).await.unwrap_err();
+        assert!(refusal.contains(reason), "{refusal}");
+        assert!(refusal.contains("max_key_lifetime"), "{refusal}");
+        assert!(world.role("app").await.is_none());
+    }
+    let expiry = Some(world.after(10_000_000));
+    account.set_expiry(&key.hash, expiry).unwrap();
+    adopt(&world, key.secret(), json!({})).await.unwrap();
+    assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());
 }
 
 #[tokio::test]
@@ -194,6 +322,33 @@ async fn limits_that_openrouter_refuses_leave_the_key_as_it_was_and_no_role() {
     world.pass(10).await;
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(world.seen(&key.hash).limit, Some(3.0));
+}
+
+/// A guardrail is never taken off a key, so what was done before a refusal stays, and is said.
+#[tokio::test]
+async fn a_refusal_after_the_key_was_given_its_guardrail_says_that_it_has_it() {
+    for bound in [json!({"limit": 3}), json!({"budget": 3})] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let strict = account.add_guardrail(NewGuardrail::named("strict"));
+        let key = account.create_key(NewKey::named("chatbot"));
+        let refused = Fault::status(400).on("PATCH", "/keys/*").forever();
+        world.openrouter.faults().add(refused);
+        let mut body = bound.clone();
+        body["guardrail"] = json!("strict");
+        let refusal = adopt(&world, key.secret(), body).await.unwrap_err();
+        assert!(
+            refusal.contains(&format!("it is held to guardrail {strict} by now")),
+            "{refusal}"
+        );
+        assert!(world.role("app").await.is_none());
+        assert_eq!(account.guardrail_of(&key.hash).as_ref(), Some(&strict));
+        // It has that already now, so nothing is done to it.
+        let mut again = bound;
+        again["guardrail"] = json!("strict");
+        let refusal = adopt(&world, key.secret(), again).await.unwrap_err();
+        assert!(!refusal.contains("by now"), "{refusal}");
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,43 @@ async fn bounds_that_roles_are_beyond_are_refused_and_name_them() {
     world.write(ROLE, json!({"limit": null})).await.unwrap();
 }
 
+/// Storage that was restored, or a deletion that is pending, may have left a role beyond the bounds.
+#[tokio::test]
+async fn a_change_that_tightens_nothing_is_accepted_whatever_a_role_is_beyond() {
+    let world = World::with_role().await;
+    let app = world.storage.get(ROLE).await.unwrap().unwrap();
+    world.write(ROLE, json!({"limit": 1})).await.unwrap();
+    let bounds = json!({"allowed_roles": "app", "max_limit": 2, "max_key_lifetime": 7_800});
+    world.write("config", bounds).await.unwrap();
+    let mut restored = world.snapshot().await;
+    let role = restored.iter_mut().find(|entry| entry.key == ROLE);
+    role.unwrap().value = app;
+    world.restore(restored).await;
+    world.restart().await;
+    for looser in [
+        json!({"max_limit": 3}),
+        json!({"allowed_roles": "app,ci"}),
+        json!({"max_key_lifetime": 8_000}),
+        // The role is within what becomes tighter.
+        json!({"max_key_lifetime": 7_800}),
+        json!({"allowed_roles": "a*"}),
+    ] {
+        world.write("config", looser.clone()).await.unwrap();
+    }
+    let refusal = refused(&world, "config", json!({"max_limit": 2.5})).await;
+    assert!(refusal.contains("has 5 US dollars"), "{refusal}");
+
+    let fault = Fault::status(502).on("DELETE", "/keys/*").forever();
+    world.openrouter.faults().add(fault);
+    let node = world.node();
+    node.delete(ROLE, json!({})).await.unwrap_err();
+    let refusal = node.write("config", json!({"max_limit": 2})).await;
+    let refusal = refusal.unwrap_err().to_string();
+    assert!(refusal.contains("\"forget-role/app\""), "{refusal}");
+    assert!(!refusal.contains("rotate-role"), "{refusal}");
+    node.write("config", json!({"max_limit": 4})).await.unwrap();
+}
+
 #[tokio::test]
 async fn bounds_that_make_no_sense_are_refused() {
     let world = World::connected().await;

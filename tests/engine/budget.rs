@@ -278,6 +278,39 @@ async fn the_bounds_of_the_connection_bind_the_budget() {
     assert!(refusal.contains("has no limit"), "{refusal}");
 }
 
+/// What is looked up at OpenRouter for a role is looked up whether its bound is a limit or a budget.
+#[tokio::test]
+async fn a_budget_within_the_bounds_goes_with_what_a_role_calls_by_name() {
+    for field in ["guardrail", "workspace", "creator_user_id"] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        account.add_guardrail(NewGuardrail::named("strict"));
+        account.add_named_workspace("Team", "team").unwrap();
+        let name = match field {
+            "guardrail" => "strict",
+            "workspace" => "team",
+            _ => "user_one",
+        };
+        let bounds = json!({"max_limit": 100});
+        world.write("config", bounds).await.unwrap();
+        let mut body = role();
+        body[field] = json!(name);
+        body["budget"] = json!(101);
+        let refusal = world.write(ROLE, body.clone()).await.unwrap_err();
+        let refusal = refusal.to_string();
+        assert!(refusal.contains("at most 100 US dollars"), "{refusal}");
+        assert!(account.all_keys().is_empty());
+        body["budget"] = json!(100);
+        // As Terraform does: it writes again what it wrote.
+        for _ in 0..2 {
+            world.write(ROLE, body.clone()).await.unwrap();
+        }
+        assert_eq!(world.role("app").await.unwrap()[field], name);
+        assert_eq!(limits(&world), [(100.0, false)]);
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn a_key_is_held_to_the_guardrail_and_the_budget() {
     let world = with_budget().await;

@@ -210,6 +210,36 @@ async fn callers_that_give_up_cost_no_key() {
     assert!(world.openrouter.account().keys().is_empty());
 }
 
+/// Its role may be gone by then, so that the bounds could be written.
+#[tokio::test]
+async fn a_key_that_waits_for_its_order_is_within_the_bounds_that_are_written_meanwhile() {
+    let world = Arc::new(World::with_dynamic_role().await);
+    let held = Fault::held().on("POST", "/keys").times(8);
+    world.openrouter.faults().add(held);
+    let asked: Vec<_> = (0..9)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move { world.lease().await })
+        })
+        .collect();
+    while world.openrouter.faults().held() < 8 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let node = world.node();
+    node.delete(CI, json!({})).await.unwrap();
+    let bounds = json!({"allowed_roles": "app", "verify_connection": false});
+    node.write("config", bounds).await.unwrap();
+    world.openrouter.faults().clear();
+    let mut refusals = Vec::new();
+    for answer in asked {
+        let answer = answer.await.unwrap();
+        refusals.extend(answer.err().map(|reason| reason.to_string()));
+    }
+    let refused = |reason: &&String| reason.contains("does not allow role \"ci\"");
+    assert_eq!(refusals.iter().filter(refused).count(), 1, "{refusals:?}");
+    assert_eq!(world.orders(), 8);
+}
+
 #[tokio::test]
 async fn a_key_that_waited_for_its_order_lives_as_long_as_any() {
     let world = Arc::new(World::with_dynamic_role().await);

@@ -34,6 +34,26 @@ impl Bounds {
         *self == Self::default()
     }
 
+    /// These bounds as far as they are tighter than those `before`; open where they are not.
+    #[must_use]
+    pub fn tightened(&self, before: &Self) -> Self {
+        let open = Self::default();
+        // What a new pattern matches as text, with its stars, it matches with any text in their place.
+        let is_matched = |old: &String| self.allowed_roles.iter().any(|new| matches(new, old));
+        Self {
+            allowed_roles: if before.allowed_roles.iter().all(is_matched) {
+                open.allowed_roles
+            } else {
+                self.allowed_roles.clone()
+            },
+            max_limit: self
+                .max_limit
+                .filter(|new| before.max_limit.is_none_or(|old| *new < old)),
+            max_key_lifetime: (self.max_key_lifetime)
+                .filter(|new| before.max_key_lifetime.is_none_or(|old| *new < old)),
+        }
+    }
+
     /// Checks a role with this name whose keys have this limit and live this many seconds.
     ///
     /// # Errors
@@ -150,6 +170,42 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn only_what_is_tighter_than_before_is_tightened() {
+        let bounds = |roles: &[&str], limit: Option<f64>, lifetime| Bounds {
+            allowed_roles: roles.iter().map(ToString::to_string).collect(),
+            max_limit: limit.map(|limit| Usd::new(limit).unwrap()),
+            max_key_lifetime: lifetime,
+        };
+        let before = bounds(&["app", "team-*"], Some(5.0), Some(60));
+        for looser in [
+            before.clone(),
+            bounds(&["team-*", "ci", "app"], Some(6.0), Some(61)),
+            bounds(&["a*", "t*-*"], None, None),
+            Bounds::default(),
+        ] {
+            assert!(looser.tightened(&before).are_open(), "{looser:?}");
+        }
+        for (after, tightened) in [
+            (
+                bounds(&["*"], Some(4.0), Some(61)),
+                bounds(&["*"], Some(4.0), None),
+            ),
+            (
+                bounds(&["app", "team-*"], None, Some(59)),
+                bounds(&["*"], None, Some(59)),
+            ),
+            (
+                bounds(&["app", "team-a-*"], Some(5.0), Some(60)),
+                bounds(&["app", "team-a-*"], None, None),
+            ),
+        ] {
+            assert_eq!(after.tightened(&before), tightened);
+        }
+        let first = bounds(&["app"], Some(5.0), Some(60));
+        assert_eq!(first.tightened(&Bounds::default()), first);
     }
 
     #[test]

@@ -196,13 +196,6 @@ struct Ordering<'a> {
 }
 
 impl Ordering<'_> {
-    /// The lifetime, shortened to what the connection allows. With a cron schedule the lifetime depends on
-    /// the time of the order.
-    fn lifetime(&self, order: &Order<'_>) -> Option<u64> {
-        let longest = self.link.bounds().max_key_lifetime;
-        order.lifetime.into_iter().chain(longest).min()
-    }
-
     /// Stores the intent and orders the key, in one turn with OpenRouter. The turn is taken first, so that a
     /// caller who gives up while waiting leaves nothing behind. It ends with the answer, because a holder of
     /// a turn must not wait for another.
@@ -225,16 +218,23 @@ impl Ordering<'_> {
             () = order.caller_gone.cancelled() => return Err(Error::CallerGone),
             places = waiting => places,
         };
-        // After the wait, which can be long while OpenRouter hangs. Recovery counts from this time.
+        // After the wait, which can be long while OpenRouter hangs: the bounds may have been tightened, and
+        // the role may be gone, which nobody checks then.
+        let connection = &order.place.connection;
+        let bounded = engine.links.open(&*engine.storage, connection).await?;
+        let bounds = bounded.bounds();
+        bounds.admit(connection, order.recipient.role(), order.ceiling)?;
+        // Shortened to what the connection allows. With a cron schedule it depends on the time of the order.
+        let longest = bounds.max_key_lifetime;
+        let lifetime = order.lifetime.into_iter().chain(longest).min();
+        // Recovery counts from this time.
         let now = engine.now();
         let origin = engine.origin(order.recipient.role(), order.life);
         let nonce = Nonce::new(&origin, &engine.series);
         let new = NewKey {
             name: key_name(order.key_name, now, &nonce),
             limits: order.limits,
-            expires_at: self
-                .lifetime(order)
-                .map(|seconds| whole_seconds(after(now, seconds))),
+            expires_at: lifetime.map(|seconds| whole_seconds(after(now, seconds))),
             workspace_id: order.place.workspace_id.clone(),
             creator_user_id: order.creator_user_id.map(str::to_owned),
         };

@@ -146,7 +146,7 @@ impl Pinning<'_> {
         let link = engine.links.open(&*engine.storage, &terms.connection);
         let link = link.await?;
         // Before its management key is used: a role that may not use the connection must not see answers.
-        let (bounds, limit) = (link.bounds(), terms.limits.limit);
+        let (bounds, limit) = (link.bounds(), terms.ceiling());
         bounds.admit(&terms.connection, self.guard.name(), limit)?;
         Ok(link)
     }

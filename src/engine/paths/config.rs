@@ -164,8 +164,11 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     let mut warnings = Vec::new();
     let bounds_before = before.as_ref().map(|before| before.bounds.clone());
-    if bounds_before.unwrap_or_default() != connection.bounds {
-        let within = within::require_roles(&engine, &name, &connection.bounds).await;
+    let tightened = connection
+        .bounds
+        .tightened(&bounds_before.unwrap_or_default());
+    if !tightened.are_open() {
+        let within = within::require_roles(&engine, &name, &tightened).await;
         warnings.extend(within.map_err(|reason| within::with_way_out(reason, before.is_none()))?);
     }
     let link = engine.links.trial(&name, &connection)?;
@@ -284,7 +287,8 @@ management_key: a stored key is sent only to the address it was written for.
 
 allowed_roles, max_limit and max_key_lifetime bind every role that uses the connection, whoever may
 write roles: one that is not allowed, has a higher limit or none, or whose keys would live longer, is
-refused. A write that a role which uses the connection would be beyond is refused, and names the role.
+refused. A write that tightens one of them while a role which uses the connection is beyond it is
+refused, and names the role.
 
 A read shows the workspaces that the management key saw when it was verified.
 

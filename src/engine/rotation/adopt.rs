@@ -12,7 +12,8 @@ use secrecy::SecretString;
 use super::budget::follow_all;
 use super::guarding::apply_guardrail;
 use super::perform::apply_limits;
-use super::write::{by_expiry, nothing_was_done, of_creation, within_bounds};
+use super::write::{GUARDRAIL_STAYS, by_expiry, nothing_was_done, of_creation, within_bounds};
+use crate::engine::clock::seconds_until;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
@@ -22,14 +23,15 @@ use crate::engine::role::budget::{Ledger, Tally};
 use crate::engine::role::rotating::{CurrentKey, Definition, RotatingRole, apply, rotation_due};
 use crate::engine::role::{Terms, budget};
 use crate::framework::Fields;
-use crate::openrouter::{self, Bearer, GuardrailId, Key, KeyHash};
+use crate::openrouter::{self, Bearer, GuardrailId, Key, KeyHash, ListedKey, Walk, WorkspaceId};
 use crate::schedule::Due;
 
 /// Creates a role whose first key is the one that the write brings. Returns the warnings that it earned.
 ///
 /// # Errors
-/// The user's mistakes, OpenRouter's refusals, storage's own. The key is as it was then, unless storage
-/// failed: it may be adopted.
+/// The user's mistakes, OpenRouter's refusals, storage's own; [`Error::Incomplete`] for a key that is not
+/// adopted and has another guardrail by now. Otherwise the key is as it was then, unless storage failed: it
+/// may be adopted. Another mount's mark that was taken off stays off.
 pub async fn adopt(
     guard: &RoleGuard<'_>,
     fields: &Fields,
@@ -50,14 +52,17 @@ pub async fn adopt(
     let (label, mut key) = prove(&link, &connection, secret, &hash, now).await?;
     let force = fields.switch("force").unwrap_or(false);
     let foreign = require_free(engine, &key, force).await?;
-    let guardrail = guardrail_of(&link, &hash, fields).await?;
+    let guardrail = guardrail_of(&link, &hash).await?;
     let mut definition = Definition {
         terms: terms(name, &asked.terms, &key, guardrail.as_ref(), fields)?,
         ..asked
     };
     definition.check(now)?;
     let unclear = pin(guard, None, &mut definition.terms, fields).await?;
+    let workspace_id = workspace_of(&link, &key, &definition.terms).await?;
     let bounds = within_bounds(guard, &definition).await?;
+    let longest = engine.links.open(&*engine.storage, &connection).await?;
+    require_short_lived(longest.bounds().max_key_lifetime, &connection, &key, now)?;
     engine.require_in_service()?;
     if let Some(nonce) = &foreign {
         key = take_mark_off(&link, &key, nonce).await?;
@@ -66,12 +71,14 @@ pub async fn adopt(
         secret,
         label,
         key: &key,
+        workspace_id,
         guardrail,
     };
     let role = adopted(engine, definition, &link, own);
     let mut warnings = vec![others_may_hold_it(name)];
     warnings.extend(of_creation(&role.definition));
     warnings.extend(unclear);
+    warnings.extend(next_key_only(&role));
     warnings.extend(expiry(&role, now));
     engine.require_in_service()?;
     engine.adoptions.store_begins(&hash, engine.now());
@@ -96,10 +103,13 @@ async fn apply_terms(
     key: &Key,
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let mut failures = Vec::new();
+    let (mut failures, mut assigned) = (Vec::new(), None);
     if !role.unguarded_keys().is_empty() {
         let failure;
         (role, failure) = apply_guardrail(guard, role).await?;
+        if failure.is_none() {
+            assigned.clone_from(&role.current.guardrail_id);
+        }
         failures.extend(failure);
     }
     let is_as_asked = key.limits.agree_with(&role.definition.terms.limits);
@@ -111,7 +121,12 @@ async fn apply_terms(
     for reason in failures {
         if nothing_was_done(&reason) {
             guard.forget().await?;
-            return Err(reason);
+            return Err(match assigned {
+                None => reason,
+                Some(guardrail) => Error::Incomplete(format!(
+                    "{reason}; the key is not adopted, but it is held to guardrail {guardrail} by now"
+                )),
+            });
         }
         warnings.push(format!(
             "the key is adopted, but {reason}; this is tried again until it is clear"
@@ -120,20 +135,34 @@ async fn apply_terms(
     Ok(())
 }
 
-/// The guardrail that the key is assigned to, if the write does not name one.
-async fn guardrail_of(
-    link: &Link,
-    hash: &KeyHash,
-    fields: &Fields,
-) -> Result<Option<GuardrailId>, Error> {
-    if fields.has("guardrail") {
-        return Ok(None);
-    }
+/// The guardrail that the key is assigned to.
+async fn guardrail_of(link: &Link, hash: &KeyHash) -> Result<Option<GuardrailId>, Error> {
     let turn = link.client(Urgency::Ordinary).await;
     let found = turn.guardrail_of(hash).await;
     found.map_err(Error::while_doing(
         "the guardrail of api_key cannot be looked up",
     ))
+}
+
+/// The workspace that the key is in, as the terms call it: where they ask for the account's default one, the
+/// key may be there already. OpenRouter says of no workspace that it is the default one, but lists its keys.
+async fn workspace_of(link: &Link, key: &Key, terms: &Terms) -> Result<Option<WorkspaceId>, Error> {
+    let here = key.workspace_id.clone();
+    if here.is_none() || terms.workspace_id.is_some() {
+        return Ok(here);
+    }
+    let mut default = None;
+    let mut visit = |listed: ListedKey| {
+        // Whoever's it is: all of them are in the workspace that is listed.
+        default = default.take().or_else(|| listed.workspace_id());
+        Ok(())
+    };
+    let turn = link.client(Urgency::Ordinary).await;
+    let listed = turn.next_page(&mut Walk::through(None), &mut visit).await;
+    listed.map_err(Error::while_doing(
+        "the workspace of api_key cannot be looked up",
+    ))?;
+    Ok(here.filter(|here| default.as_ref() != Some(here)))
 }
 
 /// Refuses a key that the role does not have: on an update, `api_key` can only be what it was.
@@ -206,6 +235,28 @@ async fn prove(
         ));
     }
     Ok((itself.label, key))
+}
+
+/// Refuses a key that lives longer than the connection's `max_key_lifetime`, if that is set.
+fn require_short_lived(
+    longest: Option<u64>,
+    connection: &ConnectionName,
+    key: &Key,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(longest) = longest else {
+        return Ok(());
+    };
+    let expires = match key.expires_at {
+        Some(end) if seconds_until(now, end) <= longest => return Ok(()),
+        Some(end) => format!("expires at {end}"),
+        None => "never expires".to_owned(),
+    };
+    Err(Error::Invalid(format!(
+        "api_key {expires}, which cannot be changed at OpenRouter, and connection {:?} allows keys that \
+         live at most {longest} seconds (max_key_lifetime)",
+        connection.to_string()
+    )))
 }
 
 /// By its mark the other mount would take the key for one that it has lost, and end it.
@@ -292,6 +343,7 @@ struct OwnKey<'a> {
     secret: &'a SecretString,
     label: String,
     key: &'a Key,
+    workspace_id: Option<WorkspaceId>,
     guardrail: Option<GuardrailId>,
 }
 
@@ -300,6 +352,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         secret,
         label,
         key,
+        workspace_id,
         guardrail,
     } = own;
     let since = engine.now();
@@ -310,7 +363,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         name: key.shown_name(),
         version: 1,
         connection: definition.terms.connection.clone(),
-        workspace_id: key.workspace_id.clone(),
+        workspace_id,
         address: link.address().id().clone(),
         since,
         ordered: None,
@@ -341,6 +394,24 @@ fn others_may_hold_it(name: &RoleName) -> String {
         "the key is adopted as it is, and whoever had it before still has it; once every application \
          reads it from creds/{name}, write to rotate-role/{name} to replace it"
     )
+}
+
+/// What the engine changes of no living key: its workspace, and with that the guardrail. Nor does it take a
+/// guardrail off.
+fn next_key_only(role: &RotatingRole) -> Option<String> {
+    let (terms, has) = (&role.definition.terms, &role.current.guardrail_id);
+    if terms.place() == role.place_of_current() {
+        return (has.is_some() && terms.guardrail_id.is_none()).then(|| GUARDRAIL_STAYS.to_owned());
+    }
+    let mut fields = "workspace_id".to_owned();
+    if terms.guardrail_id != *has {
+        fields.push_str(", guardrail");
+    }
+    let guardrail = has.as_ref().map_or("none".to_owned(), ToString::to_string);
+    Some(format!(
+        "{fields} cannot be changed on the live key; what was written takes effect at the next \
+         rotation, and until then the key is handed out as it is (guardrail: {guardrail})"
+    ))
 }
 
 /// OpenRouter cannot change when the key expires.

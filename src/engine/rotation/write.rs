@@ -301,7 +301,7 @@ pub(super) async fn within_bounds(
     guard.within_bounds(&definition.terms, lifetime).await
 }
 
-const GUARDRAIL_STAYS: &str = "\
+pub(super) const GUARDRAIL_STAYS: &str = "\
     the guardrail is not taken off the keys that live; the next key is made without it";
 const LIMIT_IS_PER_KEY: &str = "\
     limit is a limit of each key: a rotation starts a new key with the full amount, while the \

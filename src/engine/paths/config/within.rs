@@ -10,8 +10,8 @@ use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::Role;
 use crate::logical::StorageError;
 
-/// Refuses bounds that a role which uses the connection is beyond, by its definition or by the current key
-/// that it has by it. Superseded keys and those under leases end as they were made. Held off meanwhile by
+/// Refuses [tightened](Bounds::tightened) bounds that a role which uses the connection is beyond, by its
+/// definition or by the current key that it has by it. Superseded keys and those under leases end as they were made. Held off meanwhile by
 /// the connection's lock, no role is stored: see
 /// [`RoleGuard::within_bounds`](crate::engine::context::RoleGuard::within_bounds).
 pub(super) async fn require_roles(
@@ -32,7 +32,12 @@ pub(super) async fn require_roles(
         if let Some(role) = role
             && let Err(reason) = within(&role, connection, &name, bounds, now)
         {
-            beyond.push((name.to_string(), reason.to_string()));
+            let reason = if is_being_deleted(&role) {
+                format!("it is being deleted, which \"forget-role/{name}\" ends: {reason}")
+            } else {
+                reason.to_string()
+            };
+            beyond.push((name.to_string(), reason));
         }
     }
     if !beyond.is_empty() {
@@ -82,11 +87,17 @@ fn within(
     let lives = key.expires_at.map(|end| seconds_until(key.since, end));
     bounds
         .check(connection, name, key.limits.limit, lives)
-        .map_err(|reason| {
-            Error::Invalid(format!(
+        .map_err(|reason| match role.deletion {
+            None => Error::Invalid(format!(
                 "its current key is beyond them, which \"rotate-role/{name}\" replaces: {reason}"
-            ))
+            )),
+            Some(_) => reason,
         })
+}
+
+/// Whether the role's deletion has begun: then it can be neither changed nor rotated.
+fn is_being_deleted(role: &Role) -> bool {
+    matches!(role, Role::Rotating(role) if role.deletion.is_some())
 }
 
 /// For a connection that was forgotten, and is written anew: its roles cannot be changed without it.
