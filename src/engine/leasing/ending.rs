@@ -98,7 +98,12 @@ pub async fn give_up_waiting(engine: &Engine) {
         .for_each_concurrent(AT_A_TIME, |record| async move {
             if let Err(reason) = end_early(engine, &record.key.nonce).await {
                 let key_hash = &record.key.key_hash;
-                tracing::warn!(mount = engine.mount, %key_hash, %reason, "failed to delete the key of an ended lease; it is retried");
+                tracing::warn!(
+                    mount = engine.mount,
+                    %key_hash,
+                    %reason,
+                    "failed to delete the key of an ended lease; it is retried"
+                );
             }
         })
         .await;

@@ -113,7 +113,7 @@ impl Handout {
             }
             Some(Withheld::Unguarded(reason)) => {
                 return Err(Error::Awaited(format!(
-                    "the role's key is not handed out before it is held to the role's guardrail: {reason}"
+                    "the role's key is not handed out until it has the role's guardrail: {reason}"
                 )));
             }
             None => {}
