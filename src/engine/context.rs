@@ -267,7 +267,7 @@ impl Engine {
         }
     }
 
-    /// Stops all work and forgets its state, because this node may not write any more. A later periodic call
+    /// Stops all work and forgets its state, because this node may no longer write. A later periodic call
     /// starts again if the node may write by then.
     pub async fn resign(&self) {
         self.node.forget();

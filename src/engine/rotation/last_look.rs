@@ -13,7 +13,7 @@ use crate::openrouter::{self, Key};
 pub(super) enum Look {
     /// The key was not used late, or OpenRouter did not answer in time.
     Nothing,
-    /// It was used after every lease on it had run out.
+    /// It was used after every lease on it had expired.
     UsedLate(LateUse),
     /// OpenRouter could not be asked, and a key that a comparison found must not be ended before that.
     Needed(Error),

@@ -226,12 +226,7 @@ async fn a_key_that_waits_to_be_deleted_is_not_enabled() {
     // By order.
     let force = json!({"force": true});
     refusal(&world, &revoke(&superseded), force).await;
-    is_not_enabled(
-        &world,
-        &superseded,
-        "is being deleted, as was ordered",
-    )
-    .await;
+    is_not_enabled(&world, &superseded, "is being deleted, as was ordered").await;
     // In an emergency.
     let current = world.current().await;
     let emergency = json!({"rotation_grace_period": 0});
