@@ -258,7 +258,11 @@ impl Engine {
                     let engine = Arc::clone(self);
                     tokio::spawn(async move {
                         if let Err(reason) = engine.look_at_node().await {
-                            tracing::debug!(mount = engine.mount, %reason, "failed to ask the server about this node");
+                            tracing::debug!(
+                                mount = engine.mount,
+                                %reason,
+                                "failed to ask the server about this node"
+                            );
                         }
                     });
                 }
