@@ -40,7 +40,7 @@ pub struct Engine {
     pub system: Arc<dyn SystemView>,
     /// The server's event bus.
     pub events: Arc<dyn EventSink>,
-    /// What the server has said last of this node.
+    /// The server's last answer about this node.
     node: NodeState,
     /// The clock.
     pub clock: Arc<dyn Clock>,
@@ -64,13 +64,13 @@ pub struct Engine {
     pub meters: Arc<Meters>,
     /// Starts tasks when they are due.
     pub keeper: Arc<Keeper<Task>>,
-    /// One change of a role at a time; see [`RoleGuard`].
+    /// Serializes the changes of each role; see [`RoleGuard`].
     role_locks: Locks,
-    /// Which keys are being adopted.
+    /// The keys that are being adopted.
     pub adoptions: Adoptions,
     /// Roles whose last store has an unknown outcome.
     unsure: Unsure<RoleName>,
-    /// One change of a connection at a time.
+    /// Serializes the changes of each connection.
     pub connection_locks: Locks,
     /// The permanent UUID of the mount. It also identifies the mount in the log, since one process serves
     /// many mounts.
@@ -117,14 +117,14 @@ impl Engine {
         Origin::new(&self.mount, role, life)
     }
 
-    /// The exclusive right to change a role. When it is dropped the keeper checks the role, whatever the
+    /// The exclusive right to change a role. When it is dropped, the keeper checks the role, whatever the
     /// outcome of the change: even a change that failed may have taken effect.
     pub async fn change(&self, name: &RoleName) -> RoleGuard<'_> {
         let held = self.role_locks.lock(&name.key()).await;
         RoleGuard::new(self, name, held).waking_the_keeper()
     }
 
-    /// The same, if nobody holds it.
+    /// The same, if it is free.
     pub fn try_change(&self, name: &RoleName) -> Option<RoleGuard<'_>> {
         let held = self.role_locks.try_lock(&name.key())?;
         Some(RoleGuard::new(self, name, held).waking_the_keeper())
@@ -145,8 +145,8 @@ impl Engine {
     /// Reads a role, puts it on the keeper's timetable, and returns it.
     ///
     /// # Errors
-    /// Storage's own. An unreadable role is reported in the log and skipped. If storage could not be read,
-    /// the keeper will retry.
+    /// Errors from storage. An unreadable role is logged and skipped. If storage could not be read, the
+    /// keeper retries.
     pub async fn schedule(&self, name: &RoleName) -> Result<Option<Role>, Error> {
         let task = Task::Tend(name.clone());
         let role = Role::load(&*self.storage, name).await;
@@ -172,16 +172,17 @@ impl Engine {
             },
             Ok(None) => self.keeper.forget(&task),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
-                tracing::error!(mount = self.mount, role = %name, %reason, "a role is left alone");
+                tracing::error!(mount = self.mount, role = %name, %reason, "an unreadable role is \
+                                                                            skipped");
             }
             Err(_) => self.keeper.now(task),
         }
         role
     }
 
-    /// Handles a role that is listed and cannot be read: the server's cache still has its absence, although
-    /// a store by an earlier process, which was reported as failed, has created it. The keeper will
-    /// [confirm](RoleGuard::confirm) it.
+    /// Handles a role that is listed and cannot be read: the server's cache still says that it does not
+    /// exist, although a store by an earlier process, which was reported as failed, has created it. The
+    /// keeper [confirms](RoleGuard::confirm) it.
     pub fn doubt(&self, name: &RoleName) {
         self.unsure.store_begins(name, self.clock.now());
         self.keeper.now(Task::Tend(name.clone()));
@@ -198,15 +199,15 @@ impl Engine {
         Some(failure.map_or(Timestamp::MIN, |failure| failure.retry_at))
     }
 
-    /// The intents and leases of the mount, those of earlier processes included. Only for a node that
-    /// may write. Costs storage calls the first time.
+    /// The intents and leases of the mount, including those of earlier processes. Only for a node that may
+    /// write. The first call makes storage calls.
     ///
     /// # Errors
-    /// Storage's own. An unreadable entry is reported in the log and skipped.
+    /// Errors from storage. An unreadable entry is logged and skipped.
     pub async fn books(&self) -> Result<OpenBooks, StorageError> {
         let now = || self.clock.now();
         let report = |reason| {
-            tracing::error!(mount = self.mount, %reason, "an entry is left alone");
+            tracing::error!(mount = self.mount, %reason, "an unreadable entry is skipped");
         };
         self.books.open(&*self.storage, now, report).await
     }
@@ -221,8 +222,8 @@ impl Engine {
         self.books.runs()
     }
 
-    /// Refuses to hand out or create a key while the mount is torn down. This uses memory only: a node that
-    /// has not opened its books creates no keys, and each role's entry says that its key was revoked.
+    /// Rejects handing out or creating a key while the mount is torn down. Uses memory only: a node that has
+    /// not opened its books creates no keys, and each role's entry says that its key was revoked.
     ///
     /// # Errors
     /// [`Error::Unusable`] if the mount is torn down.
@@ -243,11 +244,11 @@ impl Engine {
         Ok(state)
     }
 
-    /// Whether this node is a standby, as the server said last. Asks the server only when nothing is
-    /// known; of a standby it is asked again now and then, by a task that nobody waits for.
+    /// Whether this node is a standby, by the server's last answer. The server is asked only if nothing is
+    /// known. On a standby, a background task asks again now and then.
     ///
     /// # Errors
-    /// When the server had to be asked, and could not be.
+    /// If the server had to be asked and the call failed.
     pub async fn is_standby(self: &Arc<Self>) -> Result<bool, Error> {
         match self.node.read(self.clock.uptime()) {
             Knowledge::NoStandby => Ok(false),
@@ -257,7 +258,11 @@ impl Engine {
                     let engine = Arc::clone(self);
                     tokio::spawn(async move {
                         if let Err(reason) = engine.look_at_node().await {
-                            tracing::debug!(mount = engine.mount, %reason, "the server cannot be asked");
+                            tracing::debug!(
+                                mount = engine.mount,
+                                %reason,
+                                "failed to ask the server about this node"
+                            );
                         }
                     });
                 }
@@ -266,7 +271,7 @@ impl Engine {
         }
     }
 
-    /// Stops all work and forgets its state, because this node may not write any more. A later periodic call
+    /// Stops all work and forgets its state, because this node may no longer write. A later periodic call
     /// starts again if the node may write by then.
     pub async fn resign(&self) {
         self.node.forget();
@@ -281,7 +286,7 @@ impl Engine {
     /// The circumstances that affect the next step of a role, on a node that may write.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn circumstances(&self) -> Result<Circumstances, Error> {
         Ok(Circumstances {
             now: self.now(),

@@ -1,5 +1,5 @@
-//! What the keeper does for the engine: it finds the tasks, rotates and revokes, recovers intents whose
-//! outcome is unknown, reconciles storage with OpenRouter, and resumes runs.
+//! The keeper's work for the engine: it finds the tasks, rotates and revokes, recovers intents whose outcome
+//! is unknown, reconciles storage with OpenRouter, and resumes runs.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Duties<Task> for EngineDuties {
         let engine = &self.0;
         let begun = begin(engine).await;
         if let Err(reason) = &begun {
-            tracing::error!(mount = engine.mount, %reason, "roles cannot be looked after yet");
+            tracing::error!(mount = engine.mount, %reason, "failed to start the work; it is retried");
         }
         begun.is_ok()
     }
@@ -39,14 +39,14 @@ impl Duties<Task> for EngineDuties {
         let engine = &self.0;
         match attend(engine, task).await {
             Ok(next) => next,
-            // This node may not write any more. Its successor continues, or this node does after a later
+            // This node may no longer write. Its successor continues, or this node does after a later
             // periodic call, if it may write again.
             Err(Error::Storage(StorageError::ReadOnly)) => {
                 engine.resign().await;
                 None
             }
             Err(reason) => {
-                tracing::warn!(mount = engine.mount, ?task, %reason, "this is tried again");
+                tracing::warn!(mount = engine.mount, ?task, %reason, "a task failed; it is retried");
                 Some(again(engine, task, &reason))
             }
         }

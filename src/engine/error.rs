@@ -6,7 +6,7 @@ use crate::openrouter;
 /// A failure, classified by what it means to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The user's mistake: the field and what it allows.
+    /// Invalid input: the field and its valid values.
     #[error("{0}")]
     Invalid(String),
     /// Something that the request names does not exist.
@@ -15,7 +15,7 @@ pub enum Error {
     /// The request conflicts with another operation in progress. It may be repeated.
     #[error("{0}")]
     Conflict(String),
-    /// The caller has given up, so nothing was done. Nobody reads this.
+    /// The caller is gone, so nothing was done. No one reads this error.
     #[error("the request was given up before anything was done")]
     CallerGone,
     /// The role has reached `max_leases`.
@@ -35,7 +35,7 @@ pub enum Error {
     /// Only part of the request was carried out.
     #[error("{0}")]
     Incomplete(String),
-    /// The current key cannot be handed out until somebody intervenes.
+    /// The current key cannot be handed out until someone intervenes.
     #[error("{0}")]
     Unusable(String),
     /// The current key cannot be handed out until the engine has replaced it, or has assigned it to its
@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The user's mistake.
+    /// An error for invalid input.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
     }
@@ -65,8 +65,8 @@ impl Error {
         move |reason| Self::OpenRouter { doing, reason }
     }
 
-    /// The error of a change that was refused and cannot be undone, because the former role is now
-    /// `beyond` its connection's bounds.
+    /// The error of a change that was rejected and cannot be undone, because the former role is now `beyond`
+    /// its connection's bounds.
     #[must_use]
     pub fn that_stays(self, beyond: Self) -> Self {
         match beyond {
@@ -78,7 +78,7 @@ impl Error {
         }
     }
 
-    /// The reason as a label for counters. There are few.
+    /// The reason as a label for counters. The number of labels is small.
     pub fn label(&self) -> &'static str {
         match self {
             Self::OpenRouter { reason, .. } => match reason {
@@ -128,12 +128,12 @@ impl From<Error> for logical::Error {
         match error {
             Error::Invalid(_) | Error::Missing(_) | Error::Unusable(_) => Self::Invalid(text),
             Error::Conflict(_) => Self::status(409, text),
-            // As for Vault's own quotas. Its clients wait and retry.
+            // The same as Vault's quotas: clients wait and retry.
             Error::Full(_) => Self::status(429, text),
             Error::Incomplete(_) => Self::status(424, text),
             Error::Awaited(_) => Self::status(503, text),
             Error::Unproven(_) => Self::status(502, text),
-            // nginx's status for it; no reader sees it.
+            // nginx's status for a closed connection. The caller never sees it.
             Error::CallerGone => Self::status(499, text),
             Error::Answer(reason) => reason,
             Error::Storage(reason) => reason.into(),

@@ -1,5 +1,5 @@
 //! Events for the server's event bus, if it has one: rotations, failed rotations, superseded keys that are
-//! still used, keys that somebody revoked, disabled or enabled, drift, and finished runs.
+//! still used, keys that a person revoked, disabled or enabled, drift, and finished runs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::framework::EventKind;
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
 
-/// Every event, for the reference.
+/// All events, for the reference.
 pub const ALL: [EventKind; 11] = [
     ROTATE,
     ROTATE_FAIL,
@@ -40,7 +40,7 @@ const ROTATE_FAIL: EventKind = EventKind {
 };
 const SUPERSEDED_KEY_USED: EventKind = EventKind {
     name: "openrouter/superseded-key-used",
-    sent: "a superseded key was used after every lease on it had run out",
+    sent: "a superseded key was used after every lease on it had expired",
     metadata: &[
         "connection",
         "key_hash",
@@ -52,20 +52,20 @@ const SUPERSEDED_KEY_USED: EventKind = EventKind {
 };
 const DRIFT: EventKind = EventKind {
     name: "openrouter/drift",
-    sent: "the reconciliation found a key that is not as it should be",
+    sent: "the reconciliation found a key that differs from what is expected",
     metadata: &["connection", "drift", "key_hash"],
 };
 const TWO_COPIES: EventKind = EventKind {
     name: "openrouter/two-copies",
-    sent: "another copy of this storage is at work; sent again at each reconciliation",
+    sent: "another copy of this storage is active; sent again at each reconciliation",
     metadata: &["connection", "since", "key_hashes"],
 };
-/// What a person has done to one key.
+/// The metadata of an operation on one key.
 const OF_KEY: &[&str] = &["connection", "modified", "key_hash", "owner", "role"];
 /// By `revoke-key`.
 pub const REVOKE_KEY: EventKind = EventKind {
     name: "openrouter/revoke-key",
-    sent: "`revoke-key` has deleted a key; `role` only where it has to do with one",
+    sent: "`revoke-key` has deleted a key; `role` only if the key belongs to one",
     metadata: OF_KEY,
 };
 /// By `disable-key`.
@@ -74,31 +74,31 @@ pub const DISABLE_KEY: EventKind = EventKind {
     sent: "`disable-key` has disabled a key",
     metadata: OF_KEY,
 };
-/// The same, the other way.
+/// The same, for enabling.
 pub const ENABLE_KEY: EventKind = EventKind {
     name: "openrouter/enable-key",
     sent: "`disable-key` with `disabled=false` has enabled a key",
     metadata: OF_KEY,
 };
-/// What came of a run.
+/// The metadata of a finished run.
 const OF_RUN: &[&str] = &["connection", "total", "done", "skipped", "left"];
 const ROTATE_ALL: EventKind = EventKind {
     name: "openrouter/rotate-all",
-    sent: "a `rotate-all` is over",
+    sent: "a `rotate-all` has finished",
     metadata: OF_RUN,
 };
 const TIDY: EventKind = EventKind {
     name: "openrouter/tidy",
-    sent: "a `tidy` is over",
+    sent: "a `tidy` has finished",
     metadata: OF_RUN,
 };
 const TEARDOWN: EventKind = EventKind {
     name: "openrouter/teardown",
-    sent: "a `teardown` is over",
+    sent: "a `teardown` has finished",
     metadata: &["total", "done", "skipped", "left"],
 };
 
-/// A role has a new key, since `trigger` asked for it.
+/// A role has a new key. `trigger` is the reason for the rotation.
 pub async fn rotated(engine: &Engine, name: &RoleName, role: &RotatingRole, trigger: &'static str) {
     engine.meters.rotated(trigger);
     let mut metadata = about(name, role, "rotate");
@@ -123,8 +123,8 @@ pub async fn rotation_failed(
     send(engine, ROTATE_FAIL, metadata).await;
 }
 
-/// A superseded key was used after every lease on it had run out. `is_kept` says whether it is left
-/// alone because of that.
+/// A superseded key was used after every lease on it had expired. `is_kept` says whether it is therefore not
+/// revoked.
 pub async fn used_late(
     engine: &Engine,
     name: &RoleName,
@@ -161,7 +161,7 @@ pub async fn drift(
     send(engine, DRIFT, metadata).await;
 }
 
-/// Another copy of this storage is at work.
+/// Another copy of this storage is active.
 pub async fn two_copies(engine: &Engine, connection: &ConnectionName, copies: &Copies) {
     let keys: Vec<String> = copies.keys.iter().map(ToString::to_string).collect();
     let metadata = BTreeMap::from([
@@ -186,7 +186,7 @@ fn about(
     ])
 }
 
-/// Somebody revoked, disabled or enabled a key.
+/// A person revoked, disabled or enabled a key.
 pub async fn key_changed(
     engine: &Engine,
     kind: EventKind,

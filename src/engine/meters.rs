@@ -55,7 +55,7 @@ impl Default for Meters {
         let recoveries: By<1> = registered(
             &mut registry,
             "recoveries",
-            "Orders whose outcome was unknown and is known now, by outcome",
+            "Orders whose unknown outcome was resolved, by outcome",
         );
         // Rare events are registered from the beginning, so that the first one shows as an increase.
         for outcome in ["deleted", "in_service", "never_created"] {
@@ -68,7 +68,7 @@ impl Default for Meters {
             rotations: registered(
                 &mut registry,
                 "rotations",
-                "Keys of rotating roles that were replaced, by what asked for it",
+                "Keys of rotating roles that were replaced, by trigger",
             ),
             rotation_failures: registered(
                 &mut registry,
@@ -78,27 +78,27 @@ impl Default for Meters {
             revocations: registered(
                 &mut registry,
                 "revocations",
-                "Keys that were ended at OpenRouter, by why",
+                "Keys that were revoked at OpenRouter, by reason",
             ),
             revocation_failures: registered(
                 &mut registry,
                 "revocation_failures",
-                "Keys that could not be ended at OpenRouter, by reason",
+                "Keys that could not be revoked at OpenRouter, by reason",
             ),
             holds: one(
                 &mut registry,
                 "holds",
-                "Superseded keys that were disabled, to be deleted when their hold is over",
+                "Superseded keys that were disabled, to be deleted after their hold",
             ),
             drifts: registered(
                 &mut registry,
                 "drift",
-                "What the comparisons with OpenRouter have found, by what it was",
+                "Findings of the comparisons with OpenRouter, by kind",
             ),
             late_uses: one(
                 &mut registry,
                 "late_uses",
-                "Superseded keys that were used after every lease on them had run out",
+                "Superseded keys that were used after every lease on them had expired",
             ),
             recoveries,
             requests: registered(
@@ -161,7 +161,7 @@ impl Meters {
         self.drifts.get_or_create(&[("drift", drift)]).inc();
     }
 
-    /// A superseded key was used after every lease on it had run out.
+    /// A superseded key was used after every lease on it had expired.
     pub fn used_late(&self) {
         self.late_uses.inc();
     }

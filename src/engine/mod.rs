@@ -1,26 +1,26 @@
-//! The OpenRouter secrets engine. This page is its table of contents, from the top: each room knows
-//! only those below it.
+//! The OpenRouter secrets engine. This page is its table of contents, from the top. Each module depends only
+//! on those below it.
 //!
-//! | room | what it is |
+//! | module | contents |
 //! |---|---|
-//! | [`duties`] | what is done when something is due |
-//! | [`paths`] | what users meet: one file for each family of paths |
-//! | [`custody`] | every key that a management key sees, whose it is, and how it ends |
+//! | [`duties`] | what is done when a task is due |
+//! | [`paths`] | the engine's paths, one file per family |
+//! | [`custody`] | every key that a management key can see, its owner, and how it is revoked |
 //! | [`runs`] | jobs that take longer than a request may: rotating every role, tidying up, tearing down |
-//! | [`survey`] | reconciliation: comparing what is managed with what is at OpenRouter |
+//! | [`survey`] | reconciliation: compares the managed keys with those at OpenRouter |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
-//! | [`leasing`] | handing keys out, and what becomes of their leases |
-//! | [`events`] | news for the server's event bus |
-//! | [`keys`] | how a key is made, found again, and ended: the one door by which keys die |
-//! | [`context`] | what an engine consists of; the sole right to change a role, and the fence |
-//! | [`books`] | what is open now: intents, leases; what is known of all roles, and what was found |
-//! | [`connection`] | management keys, and the ways to OpenRouter |
-//! | [`task`], [`keeper`] | what is due when, and waking it on time |
-//! | [`role`] | what keys to hand out: rotating and dynamic roles, without any I/O |
+//! | [`leasing`] | hands out keys, and manages their leases |
+//! | [`events`] | events for the server's event bus |
+//! | [`keys`] | creates, recovers and ends keys; no other module deletes keys |
+//! | [`context`] | the running engine; the exclusive right to change a role, and the fence |
+//! | [`books`] | open work: intents and leases; what is known about all roles, and findings |
+//! | [`connection`] | management keys, and clients for OpenRouter |
+//! | [`task`], [`keeper`] | the tasks, and the timer that starts them |
+//! | [`role`] | the definitions and states of rotating and dynamic roles, without I/O |
 //! | [`names`] | roles, connections, places, addresses, the mark in a key's name |
-//! | [`cache`] | what readers need of storage, for a minute at most |
-//! | [`meters`] | what the engine counts of its own doings |
-//! | [`stored`], [`retry`], [`error`], [`randomness`], [`clock`] | what everybody uses |
+//! | [`cache`] | what readers need of storage, for at most a minute |
+//! | [`meters`] | the engine's counters |
+//! | [`stored`], [`retry`], [`error`], [`randomness`], [`clock`] | shared basics |
 
 mod books;
 mod cache;
@@ -65,8 +65,7 @@ use crate::framework::{Backend, Blueprint, Lifecycle, wal};
 use crate::logical::{self, Error, Factory, SpecialPaths};
 use crate::openrouter::Network;
 
-/// Makes engines, one for each mount, that live by this time and this randomness, and reach OpenRouter
-/// over this network.
+/// Creates engines, one per mount, that use this clock, this randomness and this network.
 pub fn factory(
     clock: Arc<dyn Clock>,
     randomness: Arc<dyn Randomness>,
@@ -92,7 +91,7 @@ fn blueprint() -> Blueprint<Engine> {
         special_paths: SpecialPaths {
             // The write-ahead log belongs to the cluster that made the request.
             local_storage: vec![wal::PREFIX.to_owned()],
-            // Whatever holds a key.
+            // The entries that contain keys.
             seal_wrap_storage: vec![names::CONNECTIONS.to_owned(), names::ROLES.to_owned()],
             root: paths::ROOT.map(str::to_owned).to_vec(),
             ..SpecialPaths::default()
@@ -101,13 +100,13 @@ fn blueprint() -> Blueprint<Engine> {
     }
 }
 
-/// What happens besides requests.
+/// The calls of the server other than requests.
 struct Life;
 
 #[async_trait]
 impl Lifecycle<Engine> for Life {
     async fn initialize(&self, engine: &Arc<Engine>) -> Result<(), Error> {
-        // The same as the server's periodic call: begin to look after things, if this node may.
+        // The same as the server's periodic call: start the work, if this node may write.
         self.periodic(engine).await
     }
 
@@ -126,14 +125,14 @@ impl Lifecycle<Engine> for Life {
     }
 
     async fn invalidate(&self, engine: &Arc<Engine>, key: &str) {
-        // First: what was read before must not be handed out any more.
+        // First, since what was read before must no longer be handed out.
         engine.cache.invalidate(key);
         if let Some(name) = key.strip_prefix(names::CONNECTIONS) {
             if let Ok(name) = names::ConnectionName::parse(name) {
                 engine.links.forget(&name).await;
             }
         } else if let Some(name) = key.strip_prefix(names::ROLES).and_then(RoleName::new) {
-            // Should it not be readable, the keeper has been told.
+            // If the role is unreadable, the keeper already knows.
             let _ = engine.schedule(&name).await;
         }
     }
@@ -145,10 +144,9 @@ impl Lifecycle<Engine> for Life {
 }
 
 const DESCRIPTION: &str = "\
-The openrouter secrets engine keeps OpenRouter API keys: it makes them with a management key, hands
+The openrouter secrets engine manages OpenRouter API keys: it creates them with a management key, hands
 them out under leases, rotates them without downtime, and revokes them.
 
-Write a management key to `config`, describe a key in `roles/<name>`, and read it from
-`creds/<name>`.
+Write a management key to `config`, define a key in `roles/<name>`, and read it from `creds/<name>`.
 
 Disabling the mount leaves the keys of its roles alive: write to `teardown` first.";

@@ -1,5 +1,5 @@
-//! How the engine's entries are stored: JSON with a version, so that an older engine refuses what
-//! a newer one wrote instead of losing part of it.
+//! How the engine's entries are stored: JSON with a version, so that an older engine rejects what a newer one
+//! wrote instead of losing part of it.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
@@ -11,21 +11,21 @@ pub trait Stored: DeserializeOwned {
     /// The format that this build writes. Raised when an older build would lose a field.
     const VERSION: u32;
 
-    /// Fills in what an older format did not say.
+    /// Fills in what an older format did not contain.
     fn upgrade(&mut self, _from: u32) {}
 }
 
 /// Reads the entry under `key`: one storage call.
 ///
 /// # Errors
-/// Storage's own, and [`StorageError::Malformed`] when the entry is not a `T`, or was written by a
-/// newer version.
+/// Errors from storage, and [`StorageError::Malformed`] if the entry is not a `T`, or was written by a newer
+/// version.
 pub async fn load<T: Stored>(storage: &dyn Storage, key: &str) -> Result<Option<T>, StorageError> {
     let value = storage.get(key).await?;
     value.map(|value| parse(key, &value)).transpose()
 }
 
-/// Reads an entry that is at hand.
+/// Parses an entry that was already read.
 ///
 /// # Errors
 /// [`StorageError::Malformed`], as for [`load`].
@@ -42,7 +42,7 @@ pub fn parse<T: Stored>(key: &str, value: &[u8]) -> Result<T, StorageError> {
             Ok(stored.entry)
         }
         Ok(stored) => Err(newer(stored.version)),
-        // Where a newer format is not even understood, its version says more than that.
+        // If a newer format cannot be parsed at all, its version explains more than the parse error.
         Err(reason) => match Entry::parse::<Envelope>(key, value) {
             Ok(envelope) if envelope.version > T::VERSION => Err(newer(envelope.version)),
             _ => Err(reason),
@@ -50,12 +50,11 @@ pub fn parse<T: Stored>(key: &str, value: &[u8]) -> Result<T, StorageError> {
     }
 }
 
-/// Whether there is an entry under `key`, be it one that makes sense or not: one storage call. For the
-/// server's question before a write: to an error it gives no answer but "internal error", and the
-/// write itself says what is wrong.
+/// Whether there is an entry under `key`, valid or not: one storage call. For the server's existence check
+/// before a write, which reports any error only as "internal error"; the write itself reports what is wrong.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub async fn exists(storage: &dyn Storage, key: &str) -> Result<bool, StorageError> {
     Ok(storage.get(key).await?.is_some())
 }
@@ -63,7 +62,7 @@ pub async fn exists(storage: &dyn Storage, key: &str) -> Result<bool, StorageErr
 /// Writes the entry of a kind `T` under `key`: one storage call, atomic.
 ///
 /// # Errors
-/// Storage's own. Unless it is [`StorageError::ReadOnly`], the entry may have been written.
+/// Errors from storage. Unless it is [`StorageError::ReadOnly`], the entry may have been written.
 pub async fn store<T: Stored>(
     storage: &dyn Storage,
     key: &str,
@@ -76,7 +75,7 @@ pub async fn store<T: Stored>(
     storage.put(Entry::json(key, &versioned)?).await
 }
 
-/// For `#[serde(serialize_with)]`: a secret goes into storage as it is. The server encrypts it.
+/// For `#[serde(serialize_with)]`: a secret is stored in plain text, since the server encrypts its storage.
 pub fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
 }

@@ -74,7 +74,7 @@ async fn an_application_that_goes_on_with_an_old_key_is_named() {
         // It has not switched, whatever the leases say.
         mount.openrouter.accepts(&first).await;
         let role = mount.read("roles/app").await.ok();
-        let said = |warning: &String| warning.contains("somebody has not switched");
+        let said = |warning: &String| warning.contains("someone has not switched");
         role.warnings().iter().any(said).then_some(())
     };
     eventually("the role's status names the key", SOON, warned).await;

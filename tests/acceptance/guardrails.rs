@@ -43,7 +43,7 @@ async fn every_key_of_a_guarded_role_is_held_to_its_guardrail() {
     let shown = (role.text("guardrail"), role.text("guardrail_id"));
     assert_eq!(shown, (other.clone(), other));
     let cleared = mount.write("roles/app", json!({"guardrail": ""})).await;
-    cleared.warns(&["guardrail is not taken off"]);
+    cleared.warns(&["living keys keep their guardrail"]);
     mount.write("rotate-role/app", json!({})).await.ok();
     assert_eq!(held_to(&mount).pop(), Some(None));
 }
@@ -58,14 +58,14 @@ async fn a_key_that_cannot_be_held_to_its_guardrail_is_never_handed_out() {
     mount
         .write("roles/app", guarded.clone())
         .await
-        .refused(502, &["cannot be held to guardrail"]);
+        .refused(502, &["cannot be assigned to guardrail"]);
     mount.read("roles/app").await.absent();
     let dynamic = json!({"guardrail": "strict", "credential_type": "dynamic"});
     mount.write("roles/ci", dynamic).await.ok();
     mount
         .read("creds/ci")
         .await
-        .refused(502, &["cannot be held to guardrail"]);
+        .refused(502, &["cannot be assigned to guardrail"]);
     assert_eq!(mount.openrouter.hashes(), [""; 0]);
     mount.openrouter.recover();
     mount.write("roles/app", guarded).await.ok();
@@ -83,17 +83,17 @@ async fn a_change_that_is_unclear_withholds_the_key_until_it_is_carried_out() {
     let reply = mount
         .write("roles/app", json!({"guardrail": "strict"}))
         .await;
-    reply.warns(&["this is tried again", "not handed out before"]);
+    reply.warns(&["the engine retries", "not handed out until"]);
     for path in ["creds/app", "static-creds/app"] {
         mount
             .read(path)
             .await
-            .refused(503, &["not handed out before it is held"]);
+            .refused(503, &["not handed out until it has"]);
     }
     mount
         .read("roles/app")
         .await
-        .warns(&["not held to the role's guardrail yet"]);
+        .warns(&["do not have the role's guardrail yet"]);
     mount.openrouter.recover();
     eventually("the key is handed out", SOON, async || {
         (mount.read("creds/app").await.status() == 200).then_some(())

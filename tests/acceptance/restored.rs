@@ -47,7 +47,7 @@ async fn a_snapshot_from_before_a_rotation_is_made_up_for_without_a_person() {
     // The two new ones; and nothing was deleted, what somebody else made least of all.
     assert_eq!(mount.openrouter.hashes().len(), before + 2);
     for words in [
-        "a key of the role's was unknown to storage",
+        "a key of the role was unknown to storage",
         "the current key is gone at OpenRouter",
     ] {
         vault.node().has_logged(words).await;

@@ -221,7 +221,7 @@ async fn a_key_that_may_not_be_held_to_the_guardrail_is_not_adopted() {
     faults.add(Fault::LostReply.on("POST", assign));
     let warnings = adopt(&world, key.secret(), body).await.unwrap();
     assert!(
-        warnings.iter().any(|w| w.contains("tried again")),
+        warnings.iter().any(|w| w.contains("the engine retries")),
         "{warnings:?}"
     );
     world.key("app").await.unwrap_err();
@@ -316,7 +316,7 @@ async fn limits_that_openrouter_refuses_leave_the_key_as_it_was_and_no_role() {
         .await
         .unwrap();
     assert!(
-        warnings.iter().any(|w| w.contains("tried again")),
+        warnings.iter().any(|w| w.contains("the engine retries")),
         "{warnings:?}"
     );
     world.pass(10).await;
@@ -475,7 +475,9 @@ async fn an_expiry_that_comes_too_soon_is_said() {
         .unwrap();
     let warnings = adopt(&world, key.secret(), json!({})).await.unwrap();
     assert!(
-        warnings.iter().any(|w| w.contains("made to expire")),
+        warnings
+            .iter()
+            .any(|w| w.contains("the current key expires at")),
         "{warnings:?}"
     );
     let soon = by_hand(&world);

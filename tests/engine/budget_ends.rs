@@ -152,7 +152,7 @@ async fn a_key_is_not_restored_when_nothing_is_left_of_the_budget() {
     world.pass(601).await;
     spend(&world, &current(&world).await, 100.0);
     let refusal = restore(&world).await.unwrap_err();
-    assert!(refusal.contains("nothing is left"), "{refusal}");
+    assert!(refusal.contains("has nothing left"), "{refusal}");
     assert_eq!(limits(&world), [(46.0, true), (58.0, false)]);
 }
 

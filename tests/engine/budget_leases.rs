@@ -165,5 +165,8 @@ async fn less_than_the_role_allows_can_be_asked_for_and_more_cannot() {
     let node = rotating.node();
     let refused = node.call(Operation::Update, "creds/app", json!({"ttl": 60}));
     let refused = refused.await.unwrap_err().to_string();
-    assert!(refused.contains("only of a dynamic role"), "{refused}");
+    assert!(
+        refused.contains("only be requested from a dynamic role"),
+        "{refused}"
+    );
 }

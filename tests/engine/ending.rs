@@ -240,10 +240,7 @@ async fn what_must_not_be_restored_is_refused_with_the_reason() {
             json!({"key_version": 1, "duration": 0}),
             "duration must be at least 1",
         ),
-        (
-            json!({"key_version": 1}),
-            "disabled at OpenRouter by somebody else",
-        ),
+        (json!({"key_version": 1}), "disabled outside the engine"),
     ] {
         let refusal = restore(&world, body.clone()).await.unwrap_err();
         assert!(refusal.contains(reason), "{body}: {refusal}");
@@ -253,10 +250,7 @@ async fn what_must_not_be_restored_is_refused_with_the_reason() {
     let refusal = restore(&world, json!({"key_version": 1}))
         .await
         .unwrap_err();
-    assert!(
-        refusal.contains("disabled at OpenRouter by somebody else"),
-        "{refusal}"
-    );
+    assert!(refusal.contains("disabled outside the engine"), "{refusal}");
     assert!(world.seen(&old).disabled);
     account.delete_key(&old).unwrap();
 }
@@ -276,7 +270,7 @@ async fn a_restoration_that_openrouter_refuses_leaves_the_key_held_and_an_unclea
 
     faults.add(Fault::status(500).on("PATCH", "/keys/*"));
     let warnings = restore(&world, json!({"key_version": 1})).await.unwrap();
-    let is_said = |warning: &String| warning.contains("tried again");
+    let is_said = |warning: &String| warning.contains("the engine retries");
     assert!(warnings.iter().any(is_said), "{warnings:?}");
     world.pass(10).await;
     assert!(!world.seen(&old).disabled);

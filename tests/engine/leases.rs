@@ -100,7 +100,7 @@ async fn a_lease_whose_key_is_deleted_is_not_renewed() {
     world.lease().await.unwrap();
     world.pass(700).await;
     let refusal = world.renew(0).await.unwrap_err().to_string();
-    assert!(refusal.contains("deleted already"), "{refusal}");
+    assert!(refusal.contains("already deleted"), "{refusal}");
     world.revoke().await.unwrap();
 }
 

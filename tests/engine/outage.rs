@@ -226,7 +226,7 @@ async fn a_limit_change_that_is_unclear_is_repeated_until_it_is_clear() {
         .unwrap()
         .unwrap();
     let warnings = answer.warnings.join("; ");
-    assert!(warnings.contains("this is tried again"), "{warnings}");
+    assert!(warnings.contains("the engine retries"), "{warnings}");
     world.pass(60).await;
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(world.complaints().await, [""; 0]);

@@ -242,7 +242,7 @@ async fn what_somebody_does_to_superseded_and_held_keys_is_found() {
         .await
         .unwrap_err();
     assert!(
-        refusal.to_string().contains("by somebody else"),
+        refusal.to_string().contains("outside the engine"),
         "{refusal}"
     );
     assert_eq!(world.violations().await, [""; 0]);

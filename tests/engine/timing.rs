@@ -85,7 +85,9 @@ async fn a_schedule_that_is_made_slower_does_not_outlive_the_key() {
         .unwrap();
     let warnings = answer.unwrap().warnings;
     assert!(
-        warnings.iter().any(|w| w.contains("made to expire")),
+        warnings
+            .iter()
+            .any(|w| w.contains("the current key expires at")),
         "{warnings:?}"
     );
     world.pass(7_200).await;

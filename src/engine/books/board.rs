@@ -1,5 +1,5 @@
-//! What the comparisons with OpenRouter have found, in memory: for the status of a role, and of the
-//! mount. A node that only serves reads knows nothing of it.
+//! The findings of the comparisons with OpenRouter, in memory, for the status of a role and of the mount. A
+//! node that only serves reads has none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::engine::names::{ConnectionName, Place, RoleName};
 use crate::openrouter::KeyHash;
 
-/// In which way a key is not as it should be, or was not.
+/// How a key differs from what is expected, or did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Drift {
@@ -21,7 +21,7 @@ pub enum Drift {
     CurrentKeyDisabled,
     /// The current key, which was gone or disabled, works again.
     CurrentKeyRestored,
-    /// The limit, its reset or what counts toward it was changed; what was granted is applied again.
+    /// The limit, its reset or what counts toward it was changed; the granted limits are applied again.
     LimitsChanged,
     /// A superseded key was disabled.
     SupersededKeyDisabled,
@@ -37,14 +37,14 @@ pub enum Drift {
     KeyMoved,
     /// The key has another name.
     KeyRenamed,
-    /// The key was taken off its guardrail, or given another one; it is assigned again.
+    /// The key was removed from its guardrail, or given another one; it is assigned again.
     GuardrailChanged,
-    /// A key of the role's was unknown to storage; it is superseded now.
+    /// A key of the role was unknown to storage; it is now superseded.
     UnknownKey,
 }
 
 impl Drift {
-    /// The word for it, as in answers and events.
+    /// The name of the drift in responses and events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CurrentKeyGone => "current_key_gone",
@@ -77,10 +77,10 @@ pub struct Noted {
     pub message: String,
 }
 
-/// Keys of this mount's that were made elsewhere since the work began here.
+/// Keys of this mount that another instance has made since the work began here.
 #[derive(Clone, Debug)]
 pub struct Copies {
-    /// When that was found first.
+    /// When such a key was first found.
     pub since: Timestamp,
     /// Some of the keys.
     pub keys: BTreeSet<KeyHash>,
@@ -96,7 +96,7 @@ pub struct Board {
 #[derive(Default)]
 struct Posted {
     notes: BTreeMap<RoleName, VecDeque<Noted>>,
-    /// What was said of a key and still holds, with its details.
+    /// Drifts that were reported and still hold, with their details.
     standing: HashMap<(KeyHash, Drift), String>,
     copies: BTreeMap<ConnectionName, Copies>,
     strays: BTreeMap<Place, BTreeSet<KeyHash>>,
@@ -104,7 +104,7 @@ struct Posted {
 }
 
 impl Board {
-    /// Posts what was found of a role's key.
+    /// Adds a finding about a role's key.
     pub fn post(&self, role: &RoleName, noted: Noted) {
         let mut posted = self.posted();
         let notes = posted.notes.entry(role.clone()).or_default();
@@ -114,14 +114,14 @@ impl Board {
         notes.push_back(noted);
     }
 
-    /// What was found of a role's keys, oldest first.
+    /// The findings about a role's keys, oldest first.
     pub fn of(&self, role: &RoleName) -> Vec<Noted> {
         let posted = self.posted();
         let notes = posted.notes.get(role).into_iter().flatten();
         notes.cloned().collect()
     }
 
-    /// The newest findings of all roles, oldest first, up to so many, and how many there are.
+    /// The newest findings of all roles, oldest first, at most `most`, and the total number of findings.
     pub fn newest(&self, most: usize) -> (Vec<(RoleName, Noted)>, usize) {
         let posted = self.posted();
         let notes = posted.notes.iter();
@@ -135,14 +135,14 @@ impl Board {
         (newest.into_iter().map(owned).collect(), count)
     }
 
-    /// Whether a drift was said with these details, and still holds.
+    /// Whether a drift was reported with these details and still holds.
     pub fn is_known(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
         let posted = self.posted();
         let said = posted.standing.get(&(hash.clone(), drift));
         said.is_some_and(|said| said == details)
     }
 
-    /// Whether a drift that nothing is done about was not said yet with these details.
+    /// Whether a drift that needs no action was not reported with these details yet.
     pub fn is_news(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
         let mut posted = self.posted();
         if posted.standing.len() == MOST_STANDING {
@@ -154,17 +154,17 @@ impl Board {
         before.is_none_or(|before| before != details)
     }
 
-    /// The drift is over: should it come back, it is news again.
+    /// Marks a drift as over. If it comes back, it is reported again.
     pub fn is_over(&self, hash: &KeyHash, drift: Drift) {
         self.posted().standing.remove(&(hash.clone(), drift));
     }
 
-    /// A role is gone.
+    /// Forgets a role that is gone.
     pub fn forget(&self, role: &RoleName) {
         self.posted().notes.remove(role);
     }
 
-    /// Keys were found that another copy of this storage has made.
+    /// Records keys that another copy of this storage has made.
     pub fn post_copies(
         &self,
         connection: &ConnectionName,
@@ -180,20 +180,20 @@ impl Board {
         copies.keys = keys;
     }
 
-    /// There are no such keys any more. Whether that was the last connection with some.
+    /// Records that there are no such keys any more. Returns whether that was the last connection with any.
     pub fn clear_copies(&self, connection: &ConnectionName) -> bool {
         let mut posted = self.posted();
         posted.copies.remove(connection).is_some() && posted.copies.is_empty()
     }
 
-    /// What is known of other copies of this storage, if there are any.
+    /// What is known about other copies of this storage, if there are any.
     pub fn copies(&self) -> Option<Copies> {
         let posted = self.posted();
         posted.copies.values().next().cloned()
     }
 
-    /// The keys of this mount's mark that belong to nobody, at a place. Returns those that were not
-    /// there before.
+    /// Records the keys at a place that have this mount's mark and belong to no role. Returns those that are
+    /// new.
     pub fn post_strays(&self, place: &Place, strays: BTreeSet<KeyHash>) -> BTreeSet<KeyHash> {
         let mut posted = self.posted();
         let known = posted.strays.entry(place.clone()).or_default();
@@ -202,7 +202,7 @@ impl Board {
         new
     }
 
-    /// How many such keys there are, through a connection.
+    /// The number of such keys of a connection.
     pub fn strays(&self, connection: &ConnectionName) -> usize {
         let posted = self.posted();
         let strays = posted.strays.iter();
@@ -212,7 +212,7 @@ impl Board {
             .sum()
     }
 
-    /// Everything of a connection has been compared, which is at these places.
+    /// Records that a connection was compared completely, and which places it has.
     pub fn compared(&self, connection: &ConnectionName, places: &BTreeSet<Place>, at: Timestamp) {
         let mut posted = self.posted();
         posted.compared.insert(connection.clone(), at);
@@ -220,12 +220,12 @@ impl Board {
         posted.strays.retain(|place, _| is_there(place));
     }
 
-    /// When everything of a connection was last compared.
+    /// When a connection was last compared completely.
     pub fn last_compared(&self, connection: &ConnectionName) -> Option<Timestamp> {
         self.posted().compared.get(connection).copied()
     }
 
-    /// There is no such connection any more.
+    /// Forgets a connection that is gone.
     pub fn forget_connection(&self, connection: &ConnectionName) {
         let mut posted = self.posted();
         posted.compared.remove(connection);
@@ -245,7 +245,7 @@ impl Board {
     }
 }
 
-/// What to say to whoever asks about a role while another copy is at work.
+/// The message for users while another copy is active.
 pub fn in_words(copies: &Copies) -> String {
     let keys: Vec<String> = copies.keys.iter().map(ToString::to_string).collect();
     format!(
@@ -256,9 +256,9 @@ pub fn in_words(copies: &Copies) -> String {
     )
 }
 
-/// Of each role.
+/// Per role.
 const MOST_NOTES: usize = 20;
-/// Of all keys. Beyond that, something is said again.
+/// In total. Beyond that, drifts may be reported again.
 const MOST_STANDING: usize = 10_000;
 
 #[cfg(test)]

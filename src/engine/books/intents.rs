@@ -1,7 +1,7 @@
-//! What is stored before a key is ordered, and who may act on it.
+//! Intents: what is stored before a key is ordered, and who may act on it.
 //!
-//! An intent is either *in flight*, with a task of this process that sees the order through, or it is
-//! *adrift*: its task died, or does not know what came of the order. Only what is adrift is recovered
+//! An intent is *in flight* while a task of this process is completing its order. Otherwise it is *adrift*:
+//! its task has died, or does not know the outcome of the order. Only intents that are adrift are recovered
 //! (see [`keys`](crate::engine::keys)).
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,45 +20,45 @@ use crate::framework::wal::{self, Log, Written};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::KeyHash;
 
-/// What a key is made for, which decides how it is proved and where it may be in service.
+/// The purpose of a key. It decides how the key is proved and where it may be in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// It is to be in its role's entry, as the key of this version. Once it is stored there, striking
-    /// out its intent may fail without harm: the recovery looks into the entry first.
+    /// The key of this version, to be stored in its role's entry. Once it is stored there, deleting its
+    /// intent may fail without harm: the recovery checks the entry first.
     Rotation {
-        /// Which of the role's keys it is.
+        /// The version of the role's key.
         version: u64,
     },
-    /// It is to be handed out under a lease of its own, and no role's entry has it. So it may be
-    /// handed out only after the record of the lease has taken the intent's place, see
-    /// [`InFlight::taken_over`]: the recovery deletes whatever key it finds.
+    /// A key to be handed out under its own lease. No role's entry contains it, and the recovery deletes
+    /// every key that it finds. So the key may be handed out only after the record of the lease has replaced
+    /// the intent, see [`InFlight::taken_over`].
     Lease,
 }
 
-/// A key is about to be ordered, or may have been.
+/// An order for a key that is about to be sent, or may have been.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// What the key's name ends in.
+    /// The end of the key's name.
     pub nonce: Nonce,
-    /// For which role.
+    /// The role.
     pub role: RoleName,
-    /// What for.
+    /// The purpose.
     pub purpose: Purpose,
-    /// The whole name, for people.
+    /// The full name of the key, for people.
     pub key_name: String,
-    /// Where.
+    /// The place.
     #[serde(flatten)]
     pub place: Place,
-    /// How long somebody may use the key whose reply this process does not know of, in seconds: a
-    /// role's grace period, a lease's `ttl`. `None` is an intent of the first stored format.
+    /// How long someone may use the key if this process does not know the outcome of its order, in seconds: a
+    /// role's grace period, or a lease's `ttl`. `None` for an intent of the first stored format.
     #[serde(default)]
     pub in_use: Option<u64>,
-    /// The hash of the key that was made, once its answer has shown that it must not be used. By it
-    /// the key is found wherever OpenRouter made it, and under whatever name.
+    /// The hash of the key, once OpenRouter's answer has shown that the key must not be used. The hash
+    /// identifies the key wherever OpenRouter made it, and under any name.
     pub rejected: Option<KeyHash>,
-    /// What the key of a lease takes out of its role's budget. Without a version of its own: a build that
-    /// would lose it reads no role with a budget.
+    /// What the key of a lease takes out of its role's budget. The stored version is unchanged: builds that
+    /// would lose this field cannot read roles with a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Amount>,
 }
@@ -68,9 +68,9 @@ pub struct Intents {
     log: Log<Intent>,
     // Plain mutexes: neither is ever held across an await.
     in_flight: Mutex<HashSet<Nonce>>,
-    /// Those that this instance announced itself: no snapshot has brought them back.
+    /// Intents that this instance announced itself, which cannot come from a snapshot.
     own: Mutex<HashSet<Nonce>>,
-    /// What is known of those that are adrift.
+    /// The results of searches for intents that are adrift.
     pub looks: Looks,
 }
 
@@ -86,23 +86,23 @@ impl Default for Intents {
 }
 
 impl Intents {
-    /// What earlier processes left is read into this.
+    /// The log into which the entries of earlier processes are loaded.
     pub(super) fn log(&self) -> &dyn wal::Kind {
         &self.log
     }
 
-    /// Forgets what no task of this process sees through.
+    /// Forgets the intents that are not in flight in this process.
     pub(super) fn forget_what_is_adrift(&self) {
         let in_flight = lock(&self.in_flight);
         let is_in_flight = |id: &str| in_flight.iter().any(|nonce| nonce.as_str() == id);
         self.log.forget(is_in_flight);
     }
 
-    /// Stores an intent, in flight for as long as the result lives. Only after this has returned `Ok`
-    /// may the key be ordered.
+    /// Stores an intent. It is in flight while the result lives. The key may be ordered only after this has
+    /// returned `Ok`.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// If it cannot be stored.
     pub async fn announce(
         self: &Arc<Self>,
         storage: &dyn Storage,
@@ -125,10 +125,10 @@ impl Intents {
         Ok(in_flight)
     }
 
-    /// Stores with an intent that its key was made, and must not be used.
+    /// Stores with an intent that its key was made and must not be used.
     ///
     /// # Errors
-    /// When it cannot be stored; this process knows it all the same.
+    /// If it cannot be stored; this process remembers it anyway.
     pub async fn reject(
         &self,
         storage: &dyn Storage,
@@ -140,10 +140,10 @@ impl Intents {
         self.log.amend(storage, nonce.as_str(), note).await
     }
 
-    /// Stores an intent once more as it is: only a node that may still write can.
+    /// Rewrites an intent unchanged, which only a node that may write can do.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// If it cannot be stored.
     pub async fn rewrite(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
         self.log.amend(storage, nonce.as_str(), |_| ()).await
     }
@@ -153,7 +153,7 @@ impl Intents {
         lock(&self.own).contains(nonce)
     }
 
-    /// Every intent, and whether a task of this process is seeing it through.
+    /// Every intent, and whether it is in flight in this process.
     pub fn all(&self) -> Vec<(Intent, bool)> {
         let in_flight = lock(&self.in_flight);
         let known = self.log.entries().into_iter();
@@ -165,8 +165,7 @@ impl Intents {
             .collect()
     }
 
-    /// The intents that were announced before that, and whether a task of this process is seeing each
-    /// through.
+    /// The intents that were announced before `at`, and whether each is in flight in this process.
     pub fn announced_before(&self, at: Timestamp) -> Vec<(Intent, bool)> {
         let in_flight = lock(&self.in_flight);
         let known = self.log.entries().into_iter();
@@ -179,7 +178,7 @@ impl Intents {
             .collect()
     }
 
-    /// The intents that are adrift at a place, and when they were announced.
+    /// The intents that are adrift at a place, with the time when each was announced.
     pub fn adrift(&self, place: &Place) -> Vec<Written<Intent>> {
         let mut adrift = self.all_adrift();
         adrift.retain(|written| written.data.place == *place);
@@ -193,15 +192,15 @@ impl Intents {
         adrift
     }
 
-    /// Where intents are adrift.
+    /// The places with intents that are adrift.
     pub fn places_adrift(&self) -> BTreeSet<Place> {
         let adrift = self.all_adrift().into_iter();
         adrift.map(|written| written.data.place).collect()
     }
 
     fn all_adrift(&self) -> Vec<Written<Intent>> {
-        // Held while the log is read: else an intent that is struck out and let go of in between,
-        // whose key is in service, would pass for one that is adrift.
+        // Locked while the log is read. Otherwise an intent that is deleted and released in between, whose
+        // key is in service, would appear to be adrift.
         let in_flight = lock(&self.in_flight);
         let known = self.log.entries().into_iter();
         known
@@ -210,7 +209,7 @@ impl Intents {
             .collect()
     }
 
-    /// When the next look at a place is due; `None` when nothing is adrift there.
+    /// When the next search at a place is due; `None` if nothing is adrift there.
     pub fn next_look(&self, place: &Place, now: Timestamp) -> Option<Timestamp> {
         let adrift = self.adrift(place);
         let next = adrift
@@ -220,10 +219,10 @@ impl Intents {
         Some(next.max(self.looks.rested(place, now)))
     }
 
-    /// Strikes an intent out: its key is where it belongs, or gone, or was never made.
+    /// Deletes an intent: its key is in service, or gone, or was never made.
     ///
     /// # Errors
-    /// When it cannot be removed from storage; it then stays known.
+    /// If it cannot be removed from storage; it then stays known.
     pub async fn strike(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
         self.log.delete(storage, nonce.as_str()).await?;
         self.looks.forget(nonce);
@@ -231,45 +230,45 @@ impl Intents {
         Ok(())
     }
 
-    /// The entry of an intent was overwritten by something else that leads to the key.
+    /// Forgets an intent whose entry was overwritten by something else that leads to the key.
     pub fn taken_over(&self, nonce: &Nonce) {
         self.log.overwritten(nonce.as_str());
         self.looks.forget(nonce);
         lock(&self.own).remove(nonce);
     }
 
-    /// Whether it is still in the log.
+    /// Whether the intent is still in the log.
     pub fn is_known(&self, nonce: &Nonce) -> bool {
         self.log.entry(nonce.as_str()).is_some()
     }
 }
 
-/// An intent whose order is being seen through. Dropping it sets the intent adrift, be it because
-/// the task gave up or because it was torn off: whatever is then still in the log is recovered.
+/// An intent in flight. Dropping it sets the intent adrift, whether the task gave up or was aborted. If the
+/// intent is still in the log then, it is recovered.
 pub struct InFlight {
     intents: Arc<Intents>,
     keeper: Arc<Keeper<Task>>,
     nonce: Nonce,
-    /// Its room among the keys in the making, and its hold on the connection; given back with it.
+    /// Its place among the keys being made, and its use of the connection; released with it.
     _room: (Making, InUse),
 }
 
 impl InFlight {
-    /// The nonce that the order bears.
+    /// The nonce in the order.
     pub fn nonce(&self) -> &Nonce {
         &self.nonce
     }
 
-    /// The key is about to be stored in its role's entry. Unless the intent is struck out after that,
-    /// nobody looks for the key before it is certain what became of the store.
+    /// Records that the key is about to be stored in its role's entry. Unless the intent is deleted
+    /// afterwards, the recovery ignores the key until the outcome of that store is certain.
     pub fn is_being_stored(&self, now: Timestamp) {
         self.intents.looks.store_begins(&self.nonce, now);
     }
 
-    /// Strikes the intent out: its key is where it belongs, or gone, or was never made.
+    /// Deletes the intent: its key is in service, or gone, or was never made.
     ///
     /// # Errors
-    /// When it cannot be removed from storage; the recovery will do it.
+    /// If it cannot be removed from storage; the recovery deletes it later.
     pub async fn strike(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         self.intents.strike(storage, &self.nonce).await
     }
@@ -277,12 +276,12 @@ impl InFlight {
     /// See [`Intents::reject`].
     ///
     /// # Errors
-    /// When it cannot be stored; this process knows it all the same.
+    /// If it cannot be stored; this process remembers it anyway.
     pub async fn reject(&self, storage: &dyn Storage, hash: &KeyHash) -> Result<(), StorageError> {
         self.intents.reject(storage, &self.nonce, hash).await
     }
 
-    /// The intent's entry was overwritten by something else that leads to the key.
+    /// Records that the intent's entry was overwritten by something else that leads to the key.
     pub fn taken_over(self) {
         self.intents.taken_over(&self.nonce);
     }

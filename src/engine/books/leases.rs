@@ -1,7 +1,7 @@
-//! The records of the leases that are alive, and how many there may be.
+//! The records of living leases, and their maximum number.
 //!
-//! A record begins as the intent to make its key, and takes the intent's place in the write-ahead
-//! log: one write, with no moment at which neither is stored.
+//! A record replaces the intent to make its key in the write-ahead log. This is a single write, so one of the
+//! two is stored at any moment.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,16 +21,16 @@ use crate::framework::{Held, Locks};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
-/// A key under a lease: all that its end needs.
+/// A key under a lease: the data needed to end it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeasedKey {
-    /// What its name ends in, and what it is known by here.
+    /// The end of the key's name, which also identifies the lease.
     pub nonce: Nonce,
-    /// Of which role.
+    /// The role.
     pub role: RoleName,
-    /// Through which connection it was made.
+    /// The connection through which the key was made.
     pub connection: ConnectionName,
-    /// By what OpenRouter knows it.
+    /// The hash that identifies the key at OpenRouter.
     pub key_hash: KeyHash,
 }
 
@@ -41,7 +41,7 @@ pub struct Requester {
     pub display_name: String,
     /// The identity entity of the token; empty if there is none.
     pub entity_id: String,
-    /// The id of the request, by which the server's audit log has it.
+    /// The id of the request, as in the server's audit log.
     pub request_id: String,
     /// When the key was requested.
     pub at: Timestamp,
@@ -50,38 +50,37 @@ pub struct Requester {
 /// A lease that the server has, or is about to have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// On what.
+    /// The key.
     #[serde(flatten)]
     pub key: LeasedKey,
-    /// Until when the server may hold it.
+    /// The time until which the server may hold the lease.
     pub until: Timestamp,
-    /// In which workspace it was made; `None` is the account's default one, and in a record of the first
-    /// format any.
+    /// The key's workspace. `None` is the account's default workspace; in a record of the first format it is
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace_id: Option<WorkspaceId>,
-    /// The limits that it was given; `None` for leases of the first stored format.
+    /// The granted limits; `None` for leases of the first stored format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Limits>,
-    /// Whether a record of the first format says by now in which workspace the key is.
+    /// Whether the workspace was added to a record of the first format.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub placed: bool,
-    /// The guardrail that it is held to.
+    /// The guardrail that the key is assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Who asked for it; `None` for a record of the first format, which did not say.
+    /// Who requested the key; `None` for a record of the first format.
     #[serde(default)]
     pub requester: Option<Requester>,
-    /// What its key takes out of the role's budget; `None` if it was made without one.
+    /// What the key takes out of the role's budget; `None` if it was made without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Amount>,
-    /// When the lease ended and its key was disabled, under a budget: the key is still to be read, and
-    /// deleted.
+    /// With a budget: when the lease ended and its key was disabled. The key is still to be read and deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
 }
 
 impl Record {
-    /// Where the key is.
+    /// The place of the key.
     pub fn place(&self) -> Place {
         Place {
             connection: self.key.connection.clone(),
@@ -89,7 +88,7 @@ impl Record {
         }
     }
 
-    /// The guardrail of these terms, if the key is to be held to it and is not.
+    /// The guardrail of these terms, if the key should have it and does not.
     pub fn lacks<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
         let wanted = terms.guardrail_id.as_ref()?;
         let is_there = || self.clone().placed_by(terms).place() == terms.place();
@@ -97,8 +96,8 @@ impl Record {
         lacks.then_some(wanted)
     }
 
-    /// A record of the first format does not say in which workspace the key is. It is in that of its
-    /// role, whose terms these are: another one is given to the role only after this was stored.
+    /// Adds the workspace to a record of the first format. The key is in the workspace of its role, which has
+    /// these terms: this is stored before the role is moved.
     #[must_use]
     fn placed_by(mut self, terms: &Terms) -> Self {
         if self.is_unplaced() && self.key.connection == terms.connection {
@@ -118,20 +117,20 @@ pub struct Leases {
     log: Log<Record>,
     /// Leases being issued, per role. A plain mutex: it is never held across an await.
     coming: Mutex<HashMap<RoleName, usize>>,
-    /// The terms of roles that were given another guardrail while this process knew of them: a key that
-    /// was ordered before must not be handed out without it. A plain mutex, as above.
+    /// The terms of roles that were given another guardrail during the life of this process. A key that was
+    /// ordered earlier must not be handed out without that guardrail. A plain mutex, as above.
     guarded: Mutex<HashMap<RoleName, Terms>>,
-    /// What budgets have room for.
+    /// The remaining room in budgets.
     pub(super) room: Room,
-    /// One change of a lease at a time.
+    /// Serializes the changes of each lease.
     locks: Locks,
 }
 
 impl Default for Leases {
     fn default() -> Self {
         Self {
-            // 2: who asked, what the key was granted and what it is held to, what it takes out of a
-            // budget and when it was disabled.
+            // Version 2 adds: the requester, the granted limits and guardrail, the grant from a budget, and
+            // when the key was disabled.
             log: Log::new("lease", 2),
             guarded: Mutex::default(),
             coming: Mutex::default(),
@@ -142,19 +141,19 @@ impl Default for Leases {
 }
 
 impl Leases {
-    /// What earlier processes left is read into this.
+    /// The log into which the entries of earlier processes are loaded.
     pub(super) fn log(&self) -> &dyn wal::Kind {
         &self.log
     }
 
-    /// Forgets what storage has as well.
+    /// Forgets what is also in storage.
     pub(super) fn forget(&self) {
         self.log.forget(|_| false);
         self.guarded().clear();
         self.room.forget();
     }
 
-    /// The sole right to change a lease: a lease that ends cannot be extended meanwhile.
+    /// Locks a lease for a change, so that a lease that is being ended cannot be extended.
     pub async fn lock(self: &Arc<Self>, nonce: &Nonce) -> LeaseGuard {
         LeaseGuard {
             leases: Arc::clone(self),
@@ -163,11 +162,11 @@ impl Leases {
         }
     }
 
-    /// Admits one more lease of a role, if there are fewer than `most` with those that are coming.
-    /// It is coming for as long as the result lives.
+    /// Admits one more lease of a role if there are fewer than `most`, including those being issued. The
+    /// lease counts as being issued while the result lives.
     ///
     /// # Errors
-    /// [`Error::Full`] when there are not.
+    /// [`Error::Full`] if the role has reached its maximum.
     pub fn admit(self: &Arc<Self>, role: &RoleName, most: Option<u32>) -> Result<Admission, Error> {
         let mut coming = self.coming();
         if let Some(most) = most {
@@ -187,11 +186,11 @@ impl Leases {
         })
     }
 
-    /// Stores a record in the place of the intent to make its key. If that fails there is none, and
-    /// the intent still leads to the key, which must not be handed out.
+    /// Stores a record in place of the intent to make its key. If that fails, there is no record, the intent
+    /// still leads to the key, and the key must not be handed out.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// If it cannot be stored.
     pub async fn begin(
         &self,
         storage: &dyn Storage,
@@ -202,12 +201,12 @@ impl Leases {
         self.log.overwrite(storage, &id, record, now).await
     }
 
-    /// A lease that is alive.
+    /// The record of a living lease.
     pub fn living(&self, nonce: &Nonce) -> Option<Record> {
         Some(self.log.entry(nonce.as_str())?.data)
     }
 
-    /// Every lease that is alive.
+    /// The records of all living leases.
     pub fn all(&self) -> impl Iterator<Item = Record> {
         self.log
             .entries()
@@ -215,12 +214,12 @@ impl Leases {
             .map(|(_, written)| written.data)
     }
 
-    /// How many leases are alive.
+    /// The number of living leases.
     pub fn count(&self) -> usize {
         self.log.count(|_| true)
     }
 
-    /// How many leases of a role are alive.
+    /// The number of living leases of a role.
     pub fn of_role(&self, role: &RoleName) -> usize {
         let is_alive = |record: &Record| record.ended.is_none();
         self.log
@@ -236,14 +235,14 @@ impl Leases {
         }
     }
 
-    /// How many leases of a role are alive whose keys were made without a budget.
+    /// The number of a role's leases whose keys were made without a budget.
     pub fn without_grant(&self, role: &RoleName) -> usize {
         self.log
             .count(|record| record.key.role == *role && record.grant.is_none())
     }
 
-    /// The leases of a role whose keys are not proved to be held to the guardrail that each should be
-    /// held to, with that. Nothing is enforced where the role asks for none.
+    /// The leases of a role whose keys are not proved to have the guardrail that they should have, with that
+    /// guardrail. Empty if the role has no guardrail.
     pub fn unguarded(&self, name: &RoleName, role: &DynamicRole) -> Vec<(Record, GuardrailId)> {
         if role.terms.guardrail_id.is_none() {
             return Vec::new();
@@ -258,11 +257,11 @@ impl Leases {
         wanted.collect()
     }
 
-    /// Stores with each record of the first format where its key is, before its role is given another
-    /// place or is gone: nobody would know then. No storage call for other records.
+    /// Adds the place of the key to each record of the first format, before its role is moved or deleted,
+    /// which would lose this information. No storage call for other records.
     ///
     /// # Errors
-    /// When one cannot be stored.
+    /// If a record cannot be stored.
     pub async fn place_by(
         self: &Arc<Self>,
         storage: &dyn Storage,
@@ -279,8 +278,8 @@ impl Leases {
         Ok(())
     }
 
-    /// From now on no key of the role that was made under other terms is handed out without the
-    /// guardrail of these. Called before they are stored, and whenever they were read to be carried out.
+    /// From now on, no key of the role that was made under other terms is handed out without the guardrail of
+    /// these terms. Called before the terms are stored, and whenever they are read to be applied.
     pub fn expect_guardrail(&self, role: &RoleName, terms: &Terms) {
         let mut guarded = self.guarded();
         if terms.guardrail_id.is_some() {
@@ -290,7 +289,7 @@ impl Leases {
         }
     }
 
-    /// There is no such role any more.
+    /// Forgets a role that is gone.
     pub fn forget_guardrail(&self, role: &RoleName) {
         self.guarded().remove(role);
     }
@@ -311,7 +310,7 @@ impl Leases {
     }
 }
 
-/// The sole right to change a lease; see [`Leases::lock`].
+/// The lock on a lease; see [`Leases::lock`].
 pub struct LeaseGuard {
     leases: Arc<Leases>,
     nonce: Nonce,
@@ -319,20 +318,20 @@ pub struct LeaseGuard {
 }
 
 impl LeaseGuard {
-    /// By what the lease is known here.
+    /// The nonce that identifies the lease.
     pub fn nonce(&self) -> &Nonce {
         &self.nonce
     }
 
-    /// The lease's record, if it is alive.
+    /// The lease's record, if the lease is alive.
     pub fn record(&self) -> Option<Record> {
         self.leases.living(&self.nonce)
     }
 
-    /// Postpones the end of the lease; never brings it forward. `false` when there is no such lease.
+    /// Postpones the end of the lease; never brings it forward. Returns `false` if there is no such lease.
     ///
     /// # Errors
-    /// When it cannot be stored; the end is then as it was.
+    /// If it cannot be stored; the end is then unchanged.
     pub async fn extend(
         &self,
         storage: &dyn Storage,
@@ -355,10 +354,10 @@ impl LeaseGuard {
         Ok(true)
     }
 
-    /// The lease's key, of a role with these terms, is held to this guardrail now.
+    /// Records that the key is now assigned to this guardrail. The terms are those of its role.
     ///
     /// # Errors
-    /// When it cannot be stored; the key is then assigned once more.
+    /// If it cannot be stored; the key is then assigned again.
     pub async fn note_guarded(
         &self,
         storage: &dyn Storage,
@@ -372,7 +371,7 @@ impl LeaseGuard {
         self.rewrite(storage, guarded).await
     }
 
-    /// Changes the lease's record, if it is alive. No storage call where that makes no difference.
+    /// Changes the lease's record, if the lease is alive. No storage call if nothing changes.
     async fn rewrite(
         &self,
         storage: &dyn Storage,
@@ -389,10 +388,10 @@ impl LeaseGuard {
         log.overwrite(storage, id, changed, written.at).await
     }
 
-    /// The lease has ended, and its key is disabled.
+    /// Records that the lease has ended and its key is disabled.
     ///
     /// # Errors
-    /// When it cannot be stored; the key is then disabled once more.
+    /// If it cannot be stored; the key is then disabled again.
     pub async fn disabled(
         &self,
         storage: &dyn Storage,
@@ -405,10 +404,10 @@ impl LeaseGuard {
         self.rewrite(storage, ended).await
     }
 
-    /// Brings the end of a lease forward of which nobody has heard.
+    /// Brings forward the end of a lease that was never handed out.
     ///
     /// # Errors
-    /// When it cannot be stored; the end is then as it was.
+    /// If it cannot be stored; the end is then unchanged.
     pub async fn abandon(
         &self,
         storage: &dyn Storage,
@@ -418,16 +417,16 @@ impl LeaseGuard {
         self.rewrite(storage, ended).await
     }
 
-    /// Strikes the record out: the key is gone.
+    /// Deletes the record of a key that is gone.
     ///
     /// # Errors
-    /// When it cannot be removed; it then stays known.
+    /// If it cannot be removed; it then stays known.
     pub async fn end(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         self.leases.log.delete(storage, self.nonce.as_str()).await
     }
 }
 
-/// The right to make a key for one more lease.
+/// Permission to make a key for one more lease.
 pub struct Admission {
     leases: Arc<Leases>,
     role: RoleName,

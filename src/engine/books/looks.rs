@@ -1,8 +1,8 @@
-//! What the looks for adrift intents have shown, and when the next one is due. Only remembered, not
-//! stored: after a restart everything is looked for anew.
+//! The results of searches for intents that are adrift, and when the next search is due. In memory only:
+//! after a restart all searches start again.
 //!
-//! Looks at one place come one after the other, and each serves everything that is adrift there. A
-//! caller that waited reuses the outcome of any look that started after it arrived.
+//! Searches at one place run one after the other, and each covers all intents that are adrift there. A caller
+//! that waited reuses the outcome of any search that started after it arrived.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,35 +16,35 @@ use crate::engine::names::{Nonce, Place};
 use crate::framework::{Held, Locks};
 use crate::openrouter::{Key, KeyHash};
 
-/// What is known of an intent that is adrift.
+/// What is known about an intent that is adrift.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// What the looks so far have shown of its key.
+    /// What the searches have shown about its key.
     pub finding: Finding,
-    /// Why the last look did not succeed; `None` when it did.
+    /// Why the last search failed; `None` if it succeeded.
     pub failure: Option<Error>,
-    /// When the next one is due.
+    /// When the next search is due.
     pub next: Timestamp,
-    /// When a store began that puts the key into its role's entry, if one did. Until it is certain
-    /// what became of it, the key must not be deleted for not being there.
+    /// When a write began that stores the key in its role's entry, if there was one. Until the outcome of
+    /// that write is certain, the key must not be deleted because it is missing from the entry.
     pub store_begun: Option<Timestamp>,
-    /// Since when the fence has shown that its role's entry does not have the key.
+    /// Since when the fence has shown that the role's entry does not contain the key.
     pub out_of_service_since: Option<Timestamp>,
 }
 
-/// What the looks have shown of an intent's key.
+/// What the searches have shown about an intent's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// Nothing yet.
     Unknown,
-    /// OpenRouter listed no such key; the order may still be on its way.
+    /// OpenRouter listed no such key; the order may still be in flight.
     Nothing,
-    /// There is one, and somebody may be using it: it is left alone until then.
+    /// The key exists and may be in use. It is left alone until this time.
     InUse(Timestamp),
 }
 
 impl Default for Look {
-    /// Nobody has looked yet, so that is due.
+    /// Nothing has been searched for, so a search is due.
     fn default() -> Self {
         Self {
             finding: Finding::Unknown,
@@ -56,7 +56,7 @@ impl Default for Look {
     }
 }
 
-/// What is known of all of them.
+/// The search results of all intents.
 #[derive(Default)]
 pub struct Looks {
     // Plain mutexes: neither is ever held across an await.
@@ -66,21 +66,21 @@ pub struct Looks {
     tickets: AtomicU64,
 }
 
-/// A look at a place that came to its end.
+/// A completed search at a place.
 struct Ended {
     ticket: Ticket,
     begun: Timestamp,
     outcome: Result<Arc<Listing>, Error>,
 }
 
-/// What a listing has shown of the intents that are adrift at a place.
+/// What a listing has shown about the intents that are adrift at a place.
 #[derive(Debug)]
 pub struct Listing {
-    /// When it began.
+    /// When the listing began.
     pub begun: Timestamp,
-    /// The intents whose keys were looked for.
+    /// The intents whose keys were searched for.
     pub sought: BTreeSet<Nonce>,
-    /// The keys that bear their nonces.
+    /// The keys with their nonces.
     pub keys: Vec<Key>,
     /// Those of the keys that a role or a lease has.
     pub held: BTreeSet<KeyHash>,
@@ -93,17 +93,17 @@ impl Listing {
     }
 }
 
-/// Tells what came before what.
+/// Orders events: a later event has a higher ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
 impl Looks {
-    /// A later one than all before.
+    /// The next ticket.
     pub fn ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The sole right to look at a place.
+    /// Locks a place for a search.
     pub async fn alone(&self, place: &Place) -> Held {
         let workspace = place.workspace_id.as_ref().map_or("", |id| id.as_str());
         let name = format!("{} {workspace}", place.connection);
@@ -117,7 +117,7 @@ impl Looks {
         Some(ended.outcome.clone())
     }
 
-    /// A look at a place has come to its end.
+    /// Records a completed search at a place.
     pub fn ended(
         &self,
         place: &Place,
@@ -132,27 +132,27 @@ impl Looks {
         lock(&self.last).insert(place.clone(), ended);
     }
 
-    /// When the keeper may look at a place again: many intents with a schedule each are not to keep
-    /// it listing all the time.
+    /// When the keeper may search a place again. Many intents with their own schedules must not cause
+    /// constant listings.
     pub fn rested(&self, place: &Place, now: Timestamp) -> Timestamp {
         let last = lock(&self.last);
         last.get(place)
-            // Later than now it cannot be, unless the clock was set back.
+            // It is later than now only if the clock was set back.
             .filter(|ended| ended.begun <= now)
             .map_or(Timestamp::MIN, |ended| after(ended.begun, REST))
     }
 
-    /// What is known of an intent.
+    /// What is known about an intent.
     pub fn of(&self, nonce: &Nonce) -> Look {
         lock(&self.by_nonce).get(nonce).cloned().unwrap_or_default()
     }
 
-    /// More has become known of an intent.
+    /// Updates what is known about an intent.
     pub fn learn(&self, nonce: &Nonce, change: impl FnOnce(&mut Look)) {
         change(lock(&self.by_nonce).entry(nonce.clone()).or_default());
     }
 
-    /// A store begins that puts the intent's key into its role's entry.
+    /// Records that a write begins that stores the intent's key in its role's entry.
     pub fn store_begins(&self, nonce: &Nonce, now: Timestamp) {
         self.learn(nonce, |look| {
             look.store_begun = Some(now);
@@ -160,7 +160,7 @@ impl Looks {
         });
     }
 
-    /// The intent is struck out.
+    /// Forgets an intent that is deleted.
     pub fn forget(&self, nonce: &Nonce) {
         lock(&self.by_nonce).remove(nonce);
     }
@@ -170,10 +170,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Seconds between the beginnings of two of the keeper's looks at one place.
+/// Minimum time between the starts of two of the keeper's searches at one place, in seconds.
 const REST: u64 = 5;
 
-/// In seconds: after this long it is certain what became of a store whose answer was a failure, or
-/// never came. A server lets a node that has lost its office work on for up to 90 seconds (Vault's
-/// `max_request_duration`), reading its own old state.
+/// In seconds. After this time, the outcome of a write whose answer was a failure, or never came, is certain.
+/// A server lets a deposed node work for up to 90 seconds (Vault's `max_request_duration`), and that node
+/// reads its own old state.
 pub const OUTLIVED: u64 = 120;

@@ -1,19 +1,18 @@
-//! The books: what is open now, kept in memory, and in the write-ahead log where it must outlive the
-//! process.
+//! The books: the open work of a mount, in memory, and in the write-ahead log if it must survive the process.
 //!
-//! - [`intents`]: keys that were ordered and not confirmed yet.
-//! - [`looks`]: what the looks for those that are adrift have shown.
-//! - [`leases`]: the leases on keys of their own.
-//! - [`register`]: what is known of all roles and their keys.
-//! - [`room`]: what the budgets of dynamic roles have room for.
-//! - [`roster`]: every role as it was seen last.
-//! - [`passes`]: comparisons with OpenRouter that are not over.
-//! - [`board`]: what the comparisons with OpenRouter have found.
-//! - [`runs`]: jobs that take longer than a request may; [`run`] is what is stored of one.
-//! - [`unsure`]: entries that may differ from what is read of them.
+//! - [`intents`]: keys that were ordered and are not confirmed yet.
+//! - [`looks`]: results of the searches for intents that are adrift.
+//! - [`leases`]: the leases of dynamic roles.
+//! - [`register`]: what is known about all roles and their keys.
+//! - [`room`]: the remaining room in the budgets of dynamic roles.
+//! - [`roster`]: the last known state of every role.
+//! - [`passes`]: comparisons with OpenRouter that are in progress.
+//! - [`board`]: the findings of the comparisons with OpenRouter.
+//! - [`runs`]: jobs that take longer than a request may; [`run`]: the stored form of a run.
+//! - [`unsure`]: entries whose stored content may differ from what is read.
 //!
-//! Nothing can be asked of intents and leases before those of earlier processes are among them: they
-//! are reached through [`Books::open`] alone.
+//! Intents and leases can be accessed only through [`Books::open`], which first loads those of earlier
+//! processes.
 
 mod board;
 mod intents;
@@ -47,34 +46,34 @@ pub use unsure::Unsure;
 use crate::framework::wal;
 use crate::logical::{Storage, StorageError};
 
-/// The intents, the leases and the runs of a mount.
+/// The intents, leases and runs of a mount.
 #[derive(Default)]
 pub struct Books {
     intents: Arc<Intents>,
     leases: Arc<Leases>,
     runs: Runs,
-    /// Since when what earlier processes left is among them; `None` while it is not.
+    /// When the entries of earlier processes were loaded; `None` if they are not loaded yet.
     since: Mutex<Option<Timestamp>>,
 }
 
-/// The books, complete.
+/// The books after loading.
 #[derive(Clone)]
 pub struct OpenBooks {
-    /// Keys that were ordered and not confirmed yet.
+    /// Keys that were ordered and are not confirmed yet.
     pub intents: Arc<Intents>,
-    /// The leases on keys of their own.
+    /// The leases of dynamic roles.
     pub leases: Arc<Leases>,
-    /// When they were opened: the start of the work, by which keys that somebody may still use
-    /// although storage does not know them are judged.
+    /// When they were opened, which is the start of the work. Keys that are unknown to storage but may still
+    /// be in use are judged by this time.
     pub since: Timestamp,
 }
 
 impl Books {
-    /// Opens the books: the first time, reads what earlier processes left. Only for a node that may
-    /// write: the others would not hear of what becomes of it.
+    /// Opens the books. The first call loads what earlier processes left. Only for a node that may write,
+    /// since other nodes are not told about later changes.
     ///
     /// # Errors
-    /// Storage's own. An unreadable entry costs only itself, and is passed to `unreadable`.
+    /// Errors from storage. An unreadable entry is skipped, and passed to `unreadable`.
     pub async fn open(
         &self,
         storage: &dyn Storage,
@@ -95,14 +94,14 @@ impl Books {
         Ok(self.since(since))
     }
 
-    /// The books, if they are open: a node that only serves reads does not know what is in them.
+    /// The books, if they are open. A node that only serves reads does not know their content.
     pub fn if_open(&self) -> Option<OpenBooks> {
         let since = *self.since.try_lock().ok()?;
         Some(self.since(since?))
     }
 
-    /// Closes the books: another node may write in them now. What this process is still seeing
-    /// through stays its own.
+    /// Closes the books, since another node may write to them now. Orders that are in flight in this process
+    /// stay.
     pub async fn close(&self) {
         let mut opened = self.since.lock().await;
         self.intents.forget_what_is_adrift();
@@ -111,7 +110,7 @@ impl Books {
         *opened = None;
     }
 
-    /// The runs, as far as this node knows of them: all, once the books are open.
+    /// The runs that this node knows of: all of them, once the books are open.
     pub fn runs(&self) -> &Runs {
         &self.runs
     }

@@ -1,4 +1,4 @@
-//! Comparisons of connections with OpenRouter that have begun and are not over.
+//! Comparisons of connections with OpenRouter that are in progress.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,31 +14,31 @@ pub struct Passes {
     begun: Mutex<HashMap<ConnectionName, BegunPass>>,
 }
 
-/// A comparison that has begun.
+/// A comparison that is in progress.
 #[derive(Clone, Debug)]
 pub struct BegunPass {
-    /// When.
+    /// When it began.
     pub at: Timestamp,
-    /// When all places were last to be compared.
+    /// When a comparison of all places was last begun.
     pub all_at: Timestamp,
-    /// Where nothing was compared yet.
+    /// The places that were not compared yet.
     pub left: BTreeSet<Place>,
     /// Whether another copy of this storage was seen.
     pub saw_a_copy: bool,
 }
 
 impl Passes {
-    /// The comparison of a connection that has begun.
+    /// The comparison of a connection that is in progress.
     pub fn of(&self, connection: &ConnectionName) -> Option<BegunPass> {
         self.begun().get(connection).cloned()
     }
 
-    /// A comparison has got so far.
+    /// Records the progress of a comparison.
     pub fn keep(&self, connection: &ConnectionName, pass: BegunPass) {
         self.begun().insert(connection.clone(), pass);
     }
 
-    /// A comparison is over.
+    /// Removes a completed comparison.
     pub fn end(&self, connection: &ConnectionName) {
         self.begun().remove(connection);
     }

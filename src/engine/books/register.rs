@@ -1,9 +1,9 @@
-//! What this node knows of all roles and their keys, in memory, so that comparing them with what is at
-//! OpenRouter costs no storage call for each role.
+//! What this node knows about all roles and their keys, in memory, so that comparing them with OpenRouter
+//! makes no storage call per role.
 //!
-//! It follows every read and every write under a role's lock. Where a write has failed nobody knows
-//! what is stored: the role is read again. Nothing is done because of what is in here; it only tells
-//! what to look at under the role's lock.
+//! It is updated by every read and write under a role's lock. After a failed write the stored content is
+//! unknown, and the role is read again. Nothing is changed based on the register alone: it only tells what to
+//! check under the role's lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,15 +24,15 @@ pub struct Register {
 
 #[derive(Default)]
 struct Known {
-    // In an order: so that a comparison goes the same way each time.
+    // Ordered, so that each comparison has the same order.
     roles: BTreeMap<RoleName, Entry>,
-    /// Whose keys are marked how.
+    /// The roles by the origin in their keys' names.
     origins: HashMap<Origin, RoleName>,
     /// Roles that could not be read yet.
     unread: BTreeSet<RoleName>,
-    /// Roles that are being written, or whose write has failed: nobody knows what is stored.
+    /// Roles that are being written, or whose write has failed, so that their stored content is unknown.
     doubtful: BTreeSet<RoleName>,
-    /// Roles that are left alone, since their entries make no sense: nobody knows their marks.
+    /// Roles whose entries are malformed. The origins of their keys are unknown.
     unreadable: BTreeSet<RoleName>,
 }
 
@@ -41,69 +41,69 @@ struct Entry {
     is_rotating: bool,
     places: BTreeSet<Place>,
     keys: Vec<(KeyHash, Expected)>,
-    /// Those of them that should be held to a guardrail.
+    /// Those of the keys that should have a guardrail.
     guarded: Vec<Guarded>,
     /// Whether it has keys that a comparison found.
     has_found: bool,
 }
 
-/// How a key of a role is expected to be at OpenRouter.
+/// The expected state of a role's key at OpenRouter.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// What it is to its role.
+    /// The part that it has in its role.
     pub part: Part,
     /// Its name.
     pub name: String,
-    /// Where it is.
+    /// Its place.
     pub place: Place,
 }
 
-/// What a key is to its role.
+/// The part that a key has in its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// It is the current key, and was granted these limits; `None` while they are being changed.
+    /// The current key, with its granted limits; `None` while they are being changed.
     Current {
         /// See above.
         limits: Option<Limits>,
         /// Whether it is known to be gone or disabled.
         unfit: Option<Misfit>,
     },
-    /// It works until its time has come; somebody else may have disabled it.
+    /// A key that works until its grace period ends. It may have been disabled outside the engine.
     Superseded {
         /// See above.
         disabled_outside: bool,
     },
-    /// The engine has disabled it.
+    /// A key that the engine has disabled.
     Held,
-    /// It is about to be enabled, or deleted.
+    /// A key that is about to be enabled or deleted.
     Changing,
 }
 
-/// Who has a key that is marked in some way.
+/// The owner of a key, by the mark in its name.
 pub enum Owner {
     /// This rotating role.
     Rotating(RoleName),
     /// This dynamic role.
     Dynamic(RoleName),
-    /// Perhaps a role that could not be read.
+    /// Possibly a role that could not be read.
     Unknown,
-    /// No role that there is.
+    /// No existing role.
     Nobody,
 }
 
-/// What is expected through one connection.
+/// The expected state of one connection.
 #[derive(Default)]
 pub struct Expectations {
-    /// Where roles have keys, or will have them.
+    /// The places where roles have keys, or will have them.
     pub places: BTreeSet<Place>,
-    /// The keys, and whose they are.
+    /// The keys and their roles.
     pub keys: BTreeMap<KeyHash, Vec<(RoleName, Expected)>>,
-    /// Every key of every role, through whichever connection.
+    /// The keys of all roles, through any connection.
     pub known: HashSet<KeyHash>,
 }
 
 impl Register {
-    /// A role is stored like this.
+    /// Records the stored content of a role.
     pub fn enter(&self, name: &RoleName, origin: Origin, role: &Role) {
         let mut known = self.known();
         known.remove(name);
@@ -128,7 +128,7 @@ impl Register {
         known.roles.insert(name.clone(), entry);
     }
 
-    /// The same, where somebody who had the role's lock may have been faster.
+    /// The same, unless a task with the role's lock has already recorded it.
     pub fn enter_if_new(&self, name: &RoleName, origin: Origin, role: &Role) {
         let is_known = self.known().roles.contains_key(name);
         if !is_known {
@@ -136,17 +136,17 @@ impl Register {
         }
     }
 
-    /// The role does not exist.
+    /// Forgets a role that does not exist.
     pub fn forget(&self, name: &RoleName) {
         self.known().remove(name);
     }
 
-    /// It is not known what is stored of the role.
+    /// Records that the stored content of the role is unknown.
     pub fn doubt(&self, name: &RoleName) {
         self.known().doubtful.insert(name.clone());
     }
 
-    /// Reading the role has failed like this.
+    /// Records that reading the role has failed.
     pub fn could_not_read(&self, name: &RoleName, reason: &Error) {
         let mut known = self.known();
         if matches!(reason, Error::Storage(StorageError::Malformed { .. })) {
@@ -162,7 +162,7 @@ impl Register {
         *self.known() = Known::default();
     }
 
-    /// Roles that are to be read again.
+    /// Roles that must be read again.
     pub fn unread(&self) -> BTreeSet<RoleName> {
         let known = self.known();
         known.unread.union(&known.doubtful).cloned().collect()
@@ -171,7 +171,7 @@ impl Register {
     /// Checks that every role could be read.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when not.
+    /// [`Error::Conflict`] otherwise.
     pub fn require_all_read(&self) -> Result<(), Error> {
         let known = self.known();
         match known.unread.first() {
@@ -183,7 +183,7 @@ impl Register {
         }
     }
 
-    /// What is expected through a connection.
+    /// The expected state of a connection.
     pub fn expectations(&self, connection: &ConnectionName) -> Expectations {
         let known = self.known();
         let mut expectations = Expectations::default();
@@ -202,7 +202,7 @@ impl Register {
         expectations
     }
 
-    /// Whose keys are marked like this.
+    /// The owner of keys with this mark.
     pub fn owner(&self, origin: &Origin) -> Owner {
         let known = self.known();
         let Some(name) = known.origins.get(origin) else {
@@ -220,7 +220,7 @@ impl Register {
         }
     }
 
-    /// The keys of rotating roles at a place that should be held to a guardrail, and whose they are.
+    /// The keys of rotating roles at a place that should have a guardrail, with the guardrail and the role.
     pub fn guarded(&self, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName)> {
         let known = self.known();
         let roles = known.roles.iter().flat_map(|(name, entry)| {

@@ -1,8 +1,8 @@
-//! What the budgets of dynamic roles have room for.
+//! The remaining room in the budgets of dynamic roles.
 //!
-//! A lease that is coming is reserved before its key is ordered, until its record says what it may spend;
-//! an order whose outcome is unknown counts by its intent. So there is no moment at which a key that may
-//! be alive does not count, and a hundred readers at once share what one of them could have.
+//! A lease that is being issued has a reservation, from before its key is ordered until its record counts. An
+//! order with an unknown outcome counts by its intent. So a key that may be alive counts at any moment, and a
+//! hundred concurrent readers share what is left.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::engine::error::Error;
 use crate::engine::names::{Nonce, RoleName};
 use crate::engine::role::budget::{Amount, Budget, Pool, SETTLED};
 
-/// What leases that are coming were promised, and what ended ones have spent.
+/// The amounts reserved for leases being issued, and the spending of ended leases.
 #[derive(Default)]
 pub(super) struct Room(Mutex<Kept>);
 
@@ -24,39 +24,39 @@ pub(super) struct Room(Mutex<Kept>);
 struct Kept {
     reserved: HashMap<u64, Reserved>,
     next: u64,
-    /// As they were stored last by this process. A role's entry that somebody read may be older.
+    /// The pools as this process stored them last. A role's entry that was read may be older.
     pools: HashMap<RoleName, Pool>,
 }
 
 struct Reserved {
     role: RoleName,
     amount: Amount,
-    /// Of the key, once it is known: then the lease's record counts as soon as there is one.
+    /// The nonce of the key, once it is known: the lease's record then counts as soon as it exists.
     nonce: Option<Nonce>,
 }
 
-/// A lease that is wanted under a budget.
+/// A request for a lease under a budget.
 pub struct Wanted<'a> {
-    /// Of which role.
+    /// The role.
     pub role: &'a RoleName,
     /// What its key may spend.
     pub amount: Amount,
     /// The role's budget.
     pub budget: &'a Budget,
-    /// What the role's ended leases have spent, as its entry was read.
+    /// What the role's ended leases have spent, according to its entry.
     pub pool: Option<&'a Pool>,
-    /// When it is wanted.
+    /// The time of the request.
     pub now: Timestamp,
 }
 
-/// What a lease that is coming was promised, for as long as this lives.
+/// The amount reserved for a lease that is being issued, while this lives.
 pub struct Reservation {
     leases: Arc<Leases>,
     id: u64,
 }
 
 impl Reservation {
-    /// The key is made, with this nonce. Its record will count in the place of this.
+    /// Records that the key was made with this nonce. Its record then counts instead of the reservation.
     pub fn made(&self, nonce: &Nonce) {
         if let Some(reserved) = self.leases.room.kept().reserved.get_mut(&self.id) {
             reserved.nonce = Some(nonce.clone());
@@ -75,7 +75,7 @@ impl Room {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what storage has as well.
+    /// Forgets what is also in storage.
     pub(super) fn forget(&self) {
         self.kept().pools.clear();
     }
@@ -85,7 +85,7 @@ impl Leases {
     /// Reserves what one more lease may spend of its role's budget.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is not that much left, with when there will be.
+    /// [`Error::Full`] if less than that is left. The message says when there will be room.
     pub fn reserve(
         self: &Arc<Self>,
         wanted: &Wanted<'_>,
@@ -111,14 +111,14 @@ impl Leases {
         })
     }
 
-    /// How much one more lease of a role could have.
+    /// The amount that one more lease of a role could have.
     pub fn left(&self, wanted: &Wanted<'_>, intents: &Intents) -> Amount {
         let taken = self.taken(&self.room.kept(), wanted, intents);
         wanted.budget.amount.minus(taken.in_all())
     }
 
     fn taken(&self, kept: &Kept, wanted: &Wanted<'_>, intents: &Intents) -> Taken {
-        // Before the pool: a lease that ends is counted there before its record goes.
+        // Read before the pool: a lease that ends is counted there before its record is deleted.
         let living: Vec<Record> = self.all().filter(|r| r.key.role == *wanted.role).collect();
         let has_record: HashSet<&Nonce> = living.iter().map(|r| &r.key.nonce).collect();
         let pool = kept.pools.get(wanted.role).or(wanted.pool);
@@ -148,8 +148,8 @@ impl Leases {
         }
     }
 
-    /// What a role's ended leases have spent was stored. To be called before a record goes that is counted
-    /// there; `None` for a role without a budget, or that is gone.
+    /// Records the stored spending of a role's ended leases. Must be called before the record of a lease that
+    /// is counted there is deleted. `None` for a role that has no budget or is gone.
     pub fn note_pool(&self, role: &RoleName, pool: Option<&Pool>) {
         let mut kept = self.room.kept();
         match pool {
@@ -163,11 +163,11 @@ impl Leases {
 struct Taken {
     /// What ended leases have spent.
     by_ended: Amount,
-    /// What living leases, and those that are coming or unclear, may spend.
+    /// What may be spent by living leases, those being issued, and those with an unknown outcome.
     by_others: Amount,
-    /// When the first lease can give back what it did not spend.
+    /// When the first lease can return what it did not spend.
     given_back_at: Option<Timestamp>,
-    /// When what ended leases have spent counts no more.
+    /// When the spending of ended leases no longer counts.
     resets_at: Option<Timestamp>,
 }
 
@@ -177,8 +177,8 @@ impl Taken {
     }
 }
 
-/// The refusal. There is room again when a lease that ends has given back what it did not spend, if that
-/// can be enough, or when the next window begins.
+/// The error if there is no room. There is room again when a lease that ends has returned what it did not
+/// spend, if that can suffice, or when the next window begins.
 fn full(wanted: &Wanted<'_>, left: Amount, taken: &Taken) -> Error {
     let can_be_enough = taken.by_ended.plus(wanted.amount) <= wanted.budget.amount;
     let given_back = taken.given_back_at.filter(|_| can_be_enough);
@@ -188,7 +188,7 @@ fn full(wanted: &Wanted<'_>, left: Amount, taken: &Taken) -> Error {
         None => "the budget has to be raised first".to_owned(),
     };
     Error::Full(format!(
-        "the budget of role {:?} has {} US dollars left that no lease has, and a lease takes {}; {when}",
+        "the budget of role {:?} has {} US dollars left, and a lease takes {}; {when}",
         wanted.role.to_string(),
         left.as_usd(),
         wanted.amount.as_usd(),

@@ -1,9 +1,9 @@
-//! The roster: every role as this node saw it last, so that the health of the mount can be told without a
-//! storage call for each role.
+//! The roster: the last known state of every role, so that the mount's health is known without a storage call
+//! per role.
 //!
-//! Filled by the first pass over the roles when the work begins, and kept up to date by whoever reads or
-//! stores a role under its lock; so what one look costs does not grow with the roles that are idle. Only
-//! remembered, not stored.
+//! It is filled by the first pass over the roles when the work begins, and updated by every read or write of
+//! a role under its lock. The cost of a status read does not grow with the number of idle roles. In memory
+//! only, not stored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,38 +34,38 @@ struct Rolls {
     complete_since: Option<Timestamp>,
 }
 
-/// A role as it was seen last.
+/// The last known state of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
-    /// What a person should know; empty if nothing.
+    /// What a person should know about it; empty if there is nothing.
     pub troubles: Vec<String>,
-    /// When its current key is to be replaced by itself.
+    /// When its current key is to be rotated automatically.
     pub next_rotation: Option<Timestamp>,
     /// When the first of its superseded keys is to be revoked.
     pub next_revocation: Option<Timestamp>,
-    /// How many superseded keys it has that the engine has not disabled.
+    /// The number of superseded keys that the engine has not disabled.
     pub superseded: usize,
-    /// How many held keys it has.
+    /// The number of held keys.
     pub held: usize,
 }
 
-/// How a role is.
+/// The condition of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
-    /// A rotating role that is as it should be, or will be by itself in a moment.
+    /// A rotating role without problems, or with one that the engine is about to fix.
     Well,
-    /// A rotating role whose last rotation failed, or that waits for somebody.
+    /// A rotating role whose last rotation failed, or that waits for a person.
     Failed,
     /// A dynamic role.
     Dynamic,
-    /// Its entry cannot be read.
+    /// A role whose entry cannot be read.
     Unreadable,
 }
 
 impl Condition {
-    /// The kind of role, as users meet it.
+    /// The kind of role, as users see it.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Well | Self::Failed => "rotating",
@@ -74,7 +74,7 @@ impl Condition {
         }
     }
 
-    /// How it is, as users meet it.
+    /// The condition, as users see it.
     pub fn status(self) -> &'static str {
         match self {
             Self::Well | Self::Dynamic => "success",
@@ -83,42 +83,43 @@ impl Condition {
     }
 }
 
-/// What the roster says of all roles.
+/// A summary of all roles.
 #[derive(Debug)]
 pub struct Summary {
-    /// Since when every role is on the roster; `None` while the first pass is under way.
+    /// Since when every role is on the roster; `None` during the first pass.
     pub complete_since: Option<Timestamp>,
-    /// How many roles are how.
+    /// The number of roles by condition.
     pub by_condition: BTreeMap<Condition, usize>,
-    /// How many need a person.
+    /// The number of roles that need a person.
     pub in_trouble: usize,
-    /// Those that need a person, up to [`MOST_NAMED`], and why.
+    /// The roles that need a person, at most [`MOST_NAMED`], and the reasons.
     pub troubles: BTreeMap<RoleName, Vec<String>>,
-    /// Rotations that are due.
+    /// Rotations that are overdue.
     pub overdue_rotations: Overdue,
-    /// Revocations that are due.
+    /// Revocations that are overdue.
     pub overdue_revocations: Overdue,
-    /// How many keys are handed out to all readers of a role.
+    /// The number of current keys of rotating roles.
     pub current_keys: usize,
-    /// How many were replaced and may still work.
+    /// The number of keys that were replaced and may still work.
     pub superseded_keys: usize,
-    /// How many were replaced, and are disabled until they are deleted.
+    /// The number of keys that were replaced and are disabled until they are deleted.
     pub held_keys: usize,
 }
 
-/// What is due and not done.
+/// Overdue work.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Overdue {
-    /// How many roles are concerned.
+    /// The number of roles concerned.
     pub count: usize,
-    /// Since when the first one is.
+    /// Since when the first one is overdue.
     pub since: Option<Timestamp>,
-    /// The roles, up to [`MOST_NAMED`], the first one first.
+    /// The roles, at most [`MOST_NAMED`], the longest overdue first.
     pub roles: Vec<RoleName>,
 }
 
 impl Roster {
-    /// A role was read or stored, or is gone. Where storage could not be asked, what was known holds.
+    /// Records that a role was read, stored, or found to be gone. If storage could not be read, the last
+    /// known state is kept.
     pub fn note(&self, name: &RoleName, read: &Result<Option<Role>, Error>, now: Timestamp) {
         match read {
             Ok(Some(Role::Rotating(role))) => self.note_rotating(name, role, now),
@@ -172,17 +173,17 @@ impl Roster {
         self.rolls().set(name, seen);
     }
 
-    /// The role is gone.
+    /// Removes a role that is gone.
     pub fn remove(&self, name: &RoleName) {
         self.rolls().remove(name);
     }
 
-    /// Every role is on the roster.
+    /// Records that every role is on the roster.
     pub fn complete(&self, now: Timestamp) {
         self.rolls().complete_since = Some(now);
     }
 
-    /// This node does not look after the roles any more.
+    /// Clears the roster when this node no longer manages the roles.
     pub fn clear(&self) {
         *self.rolls() = Rolls::default();
     }
@@ -192,12 +193,12 @@ impl Roster {
         self.rolls().complete_since.is_some()
     }
 
-    /// A role as it was seen last.
+    /// The last known state of a role.
     pub fn seen(&self, name: &RoleName) -> Option<Seen> {
         self.rolls().roles.get(name).cloned()
     }
 
-    /// What there is to say of all of them. Takes no longer for roles of which there is nothing to say.
+    /// The summary of all roles. The cost depends only on the roles that have something to report.
     pub fn summary(&self, now: Timestamp) -> Summary {
         let rolls = self.rolls();
         let named = rolls.in_trouble.iter().take(MOST_NAMED);
@@ -223,11 +224,11 @@ impl Roster {
     }
 }
 
-/// What a person should know of a dynamic role.
+/// What a person should know about a dynamic role.
 fn troubles(role: &DynamicRole) -> Option<String> {
     let failure = role.guardrail_failure.as_ref()?;
     Some(format!(
-        "keys under leases are not held to the role's guardrail yet: {}",
+        "keys under leases do not have the role's guardrail yet: {}",
         failure.message
     ))
 }
@@ -243,7 +244,7 @@ fn plain(condition: Condition) -> Seen {
     }
 }
 
-/// When a superseded key is to be deleted, or disabled; `None` where a person has to decide about it.
+/// When a superseded key is to be deleted or disabled; `None` if a person has to decide about it.
 fn ends_at(role: &RotatingRole, key: &SupersededKey) -> Option<Timestamp> {
     let waits = key.awaits_person.is_some() && !key.emergency && !key.stage.is_held();
     (!waits).then(|| role.end_due(key))
@@ -306,7 +307,7 @@ impl Condition {
     }
 }
 
-/// So many roles are named at the most, of each kind of news.
+/// Maximum number of roles that are named, per kind of news.
 pub const MOST_NAMED: usize = 100;
 
 #[cfg(test)]

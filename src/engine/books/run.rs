@@ -1,4 +1,4 @@
-//! A run as it is stored: one entry, small however much there is to do.
+//! The stored form of a run: one entry, which stays small however much there is to do.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::openrouter::KeyHash;
 pub struct Run {
     /// When it was ordered.
     pub began: Timestamp,
-    /// When it was over; `None` while it goes on.
+    /// When it ended; `None` while it is in progress.
     pub ended: Option<Timestamp>,
-    /// What is done.
+    /// What the run does.
     pub work: Work,
-    /// How far it is, or what came of it.
+    /// The progress, or the result.
     #[serde(default)]
     pub outcome: Outcome,
 }
@@ -28,33 +28,33 @@ pub struct Run {
 pub enum Work {
     /// Every role of a connection gets a new key.
     RotateAll {
-        /// The grace period of the keys before, in seconds; `None` is each role's own.
+        /// The grace period of the replaced keys, in seconds; `None` is each role's own.
         grace: Option<u64>,
     },
-    /// Keys of this mount that nobody has are listed, or removed.
+    /// Keys of this mount that belong to nobody are listed or removed.
     Tidy {
-        /// They are only listed.
+        /// Whether the keys are only listed.
         dry_run: bool,
         /// The keys that were listed, and their names.
         keys: BTreeMap<KeyHash, String>,
-        /// How many there are besides.
+        /// The number of other keys.
         more: usize,
     },
-    /// Every key of the mount is revoked, and none is made.
+    /// Every key of the mount is revoked, and none is created.
     Teardown {
-        /// When that was taken back: keys are made again.
+        /// When it was cancelled, so that keys are created again.
         cancelled: Option<Timestamp>,
     },
 }
 
-/// How far a run is, or what came of it.
+/// The progress or the result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// How many roles or keys there are to deal with, as far as that is known.
+    /// The number of roles or keys to process, as far as it is known.
     pub total: usize,
-    /// With how many that is done.
+    /// The number of those that are done.
     pub done: usize,
-    /// What was left as it was on purpose, and why.
+    /// What was skipped on purpose, and why.
     pub skipped: Named,
     /// What is not done, and why.
     pub left: Named,
@@ -72,7 +72,8 @@ pub struct Named {
 }
 
 impl Named {
-    /// These, of which the first are kept. Takes no longer for those that are not.
+    /// Combines these maps and keeps the first names. The cost does not depend on the names that are not
+    /// kept.
     pub fn of(all: &[&BTreeMap<String, String>]) -> Self {
         let first = all.iter().flat_map(|part| part.iter()).take(MOST_NAMED);
         Self {
@@ -84,7 +85,7 @@ impl Named {
     }
 }
 
-/// Foreign texts can be of any length, and the entry must not grow with them.
+/// Other systems' texts can be of any length, and the entry must not grow with them.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(LONGEST_TEXT) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -107,12 +108,12 @@ impl Run {
         }
     }
 
-    /// Whether somebody is to go on with it.
+    /// Whether there is work left.
     pub fn is_going_on(&self) -> bool {
         self.ended.is_none() && self.cancelled().is_none()
     }
 
-    /// When it was taken back, if it is a teardown that was.
+    /// When it was cancelled, if it is a teardown that was.
     pub fn cancelled(&self) -> Option<Timestamp> {
         match self.work {
             Work::Teardown { cancelled } => cancelled,
@@ -121,7 +122,7 @@ impl Run {
     }
 }
 
-/// So many names are kept.
+/// Maximum number of names that are kept.
 pub const MOST_NAMED: usize = 100;
 /// In characters.
 const LONGEST_TEXT: usize = 300;

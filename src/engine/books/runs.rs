@@ -1,8 +1,8 @@
 //! The runs of a mount: jobs that take longer than a request may. Each is stored as one entry when it is
-//! ordered and again when it is over; how far it is in between is kept in memory.
+//! ordered and again when it ends. Its progress in between is kept in memory.
 //!
-//! A run's own state is not stored, since what it has done shows in what it did it to: a role has a newer
-//! key, a key is gone. So a run that is resumed begins at its beginning, and finds most of it done.
+//! The progress is not stored, since it shows in the processed objects: a role has a newer key, or a key is
+//! gone. A resumed run starts from the beginning and finds most of the work done.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,22 +24,22 @@ use crate::logical::{Storage, StorageError};
 pub struct Runs {
     // A plain mutex: it is never held across an await.
     known: Mutex<HashMap<RunId, Run>>,
-    /// One change of an entry at a time.
+    /// Serializes the changes of each entry.
     entries: Locks,
-    /// One task that goes on with a run at a time.
+    /// Ensures that one task at a time works on each run.
     workers: Locks,
     changed: Notify,
     unsure: Unsure<RunId>,
 }
 
-/// The mount is being torn down, as was found by a node in office. So no key of the mount is anybody's.
+/// Proof that the mount is being torn down, made by the leader. No key of the mount may be used.
 pub struct TornDown {
-    /// When that began.
+    /// When the teardown began.
     pub since: Timestamp,
 }
 
 impl Runs {
-    /// Reads what is stored: one storage call, and one for each run that was ever ordered. An unreadable
+    /// Loads the stored runs: one storage call, plus one for each run that was ever ordered. An unreadable
     /// entry is passed to `unreadable`.
     pub(super) async fn load(
         &self,
@@ -58,28 +58,28 @@ impl Runs {
         Ok(())
     }
 
-    /// Forgets everything: another node goes on with it now.
+    /// Forgets everything, since another node continues the runs.
     pub(super) fn forget(&self) {
         self.known().clear();
         self.unsure.clear();
         self.changed.notify_waiters();
     }
 
-    /// The sole right to change a run's entry.
+    /// Locks a run's entry for a change.
     pub async fn lock(&self, id: &RunId) -> Held {
         self.entries.lock(&id.key()).await
     }
 
-    /// The sole right to go on with a run, if nobody has it.
+    /// The right to work on a run, unless another task has it.
     pub fn try_work(&self, id: &RunId) -> Option<Held> {
         self.workers.try_lock(&id.key())
     }
 
-    /// Reads a run: one storage call. Under its [lock](Self::lock). Where a store that has failed by its answer
-    /// may have overtaken a later one, it is known and not read.
+    /// Reads a run: one storage call, under its [lock](Self::lock). If a failed write may have taken effect
+    /// after a later one, the known run is returned and storage is not read.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn reload(
         &self,
         storage: &dyn Storage,
@@ -97,7 +97,7 @@ impl Runs {
             return Ok(None);
         };
         let mut known = self.known();
-        // How far it is, only memory knows.
+        // The progress is only in memory.
         if let Some(before) = known.get(id)
             && before.is_going_on()
             && run.is_going_on()
@@ -109,10 +109,10 @@ impl Runs {
         Ok(Some(run))
     }
 
-    /// Writes a run: one storage call. Under its [lock](Self::lock).
+    /// Writes a run: one storage call, under its [lock](Self::lock).
     ///
     /// # Errors
-    /// Storage's own: what is stored is unknown then, and what is known of the run stays as it was.
+    /// Errors from storage. The stored content is then unknown, and the known run is unchanged.
     pub async fn store(
         &self,
         storage: &dyn Storage,
@@ -139,12 +139,12 @@ impl Runs {
         Ok(())
     }
 
-    /// Where a store of a run that is over by now has failed by its answer: writes the run again when that store can
-    /// take effect no more. Returns when that is; `None` when nothing is in doubt. No storage call where no store has
-    /// failed.
+    /// If a write of a run that has ended reported failure, writes the run again once the failed write can no
+    /// longer take effect. Returns when that is; `None` if nothing is in doubt. No storage call if no write
+    /// has failed.
     ///
     /// # Errors
-    /// Storage's own: it is to be tried again.
+    /// Errors from storage. The caller retries.
     pub async fn confirm(
         &self,
         storage: &dyn Storage,
@@ -163,12 +163,12 @@ impl Runs {
         Ok(None)
     }
 
-    /// A run as it is known.
+    /// The run as this node knows it.
     pub fn get(&self, id: &RunId) -> Option<Run> {
         self.known().get(id).cloned()
     }
 
-    /// Those that somebody is to go on with.
+    /// The runs that have work left.
     pub fn going_on(&self) -> Vec<RunId> {
         let known = self.known();
         let mut ids: Vec<_> = known
@@ -180,14 +180,14 @@ impl Runs {
         ids
     }
 
-    /// Whether the run that began then still goes on.
+    /// Whether the run that began at `began` is still in progress.
     pub fn goes_on(&self, id: &RunId, began: Timestamp) -> bool {
         let known = self.known();
         let run = known.get(id);
         run.is_some_and(|run| run.began == began && run.is_going_on())
     }
 
-    /// Notes how far the run is that began then.
+    /// Records the progress of the run that began at `began`.
     pub fn note(&self, id: &RunId, began: Timestamp, outcome: Outcome) {
         let mut known = self.known();
         if let Some(run) = known.get_mut(id)
@@ -198,23 +198,23 @@ impl Runs {
         }
     }
 
-    /// Returns when a run is stored after this was called.
+    /// Resolves when a run is stored after this call.
     pub fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// Since when the mount is torn down: no key is handed out or made. No storage call.
+    /// Since when the mount is torn down, so that no key is handed out or created. No storage call.
     pub fn torn_down_since(&self) -> Option<Timestamp> {
         let known = self.known();
         let run = known.get(&RunId::Teardown)?;
         run.cancelled().is_none().then_some(run.began)
     }
 
-    /// Proves that the teardown that began then is still in force, by writing its entry again, which only a
-    /// node in office can. One storage call; `None` when it is not in force any more.
+    /// Proves that the teardown that began at `began` is still in force, by rewriting its entry, which only
+    /// the leader can do. One storage call; `None` if it is no longer in force.
     ///
     /// # Errors
-    /// Storage's own when this node may not write.
+    /// Errors from storage if this node may not write.
     pub async fn prove_torn_down(
         &self,
         storage: &dyn Storage,
@@ -226,7 +226,7 @@ impl Runs {
         let Some(run) = self.get(&id).filter(|_| self.goes_on(&id, began)) else {
             return Ok(None);
         };
-        // Not how far it is: the entry stays what was ordered, until it is over.
+        // Without the progress: until the run ends, the entry stays as it was ordered.
         let as_ordered = Run {
             outcome: Outcome::default(),
             ..run
@@ -240,7 +240,7 @@ impl Runs {
     }
 }
 
-/// What to say while a mount is torn down.
+/// The error while a mount is torn down.
 pub fn while_torn_down(since: Timestamp) -> Error {
     Error::Unusable(format!(
         "this mount is torn down since {since}: no key is handed out or created; delete \"teardown\" \

@@ -1,10 +1,10 @@
-//! Entries that may differ from what is read of them: of roles, and of runs.
+//! Entries of roles and runs whose stored content may differ from what is read.
 //!
-//! A store that fails by its answer may have been committed all the same, at once or a little later,
-//! and the server's cache does not learn of it: this node goes on reading, and handing out, what was
-//! there before, for as long as it is in office. Its successor reads the other. So such an entry is
-//! remembered until both are the same again: see [`RoleGuard::confirm`](crate::engine::context::RoleGuard::confirm)
-//! and [`Runs::confirm`](super::Runs::confirm).
+//! A write that reports failure may still be committed, at once or a little later, and the server's cache
+//! does not learn of it. As long as this node is the leader, it keeps reading and using the old content,
+//! while its successor reads the new content. So such an entry is remembered until both are the same again:
+//! see [`RoleGuard::confirm`](crate::engine::context::RoleGuard::confirm) and
+//! [`Runs::confirm`](super::Runs::confirm).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,24 +15,24 @@ use jiff::Timestamp;
 use super::looks::OUTLIVED;
 use crate::engine::clock::after;
 
-/// The entries that have had a store of unknown outcome, each by what it is of. Those of which none is known cost
-/// nothing.
+/// The entries with a write of unknown outcome. Other entries cost nothing.
 pub struct Unsure<K> {
     // A plain mutex: it is never held across an await.
     doubts: Mutex<HashMap<K, Doubt>>,
 }
 
-/// What is unknown of an entry.
+/// The doubt about an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Doubt {
-    /// When the last store of unknown outcome began.
+    /// When the last write with an unknown outcome began.
     pub begun: Timestamp,
-    /// Whether a store has succeeded since, so that only one that overtakes it could still differ.
+    /// Whether a later write has succeeded, so that the content differs only if the earlier one takes effect
+    /// after it.
     pub is_overwritten: bool,
 }
 
 impl Doubt {
-    /// From then on the store takes no effect any more that it has not taken.
+    /// The time from which the write can no longer take effect.
     pub fn certain_at(&self) -> Timestamp {
         after(self.begun, OUTLIVED)
     }
@@ -46,8 +46,8 @@ impl<K> Default for Unsure<K> {
 }
 
 impl<K: Clone + Eq + Hash> Unsure<K> {
-    /// A store begins. Until it has succeeded its outcome is unknown, be it that it fails or that nobody
-    /// waits for its answer. Returns what was in doubt before.
+    /// Records that a write begins. Until it succeeds its outcome is unknown: it may fail, or its caller may
+    /// be dropped. Returns the previous doubt.
     pub fn store_begins(&self, entry: &K, now: Timestamp) -> Option<Doubt> {
         let doubt = Doubt {
             begun: now,
@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash> Unsure<K> {
         self.doubts().insert(entry.clone(), doubt)
     }
 
-    /// The store that began at `begun` has succeeded: what was in doubt before it is overwritten.
+    /// Records that the write that began at `begun` has succeeded, which overwrites what was in doubt before.
     pub fn store_succeeded(&self, entry: &K, begun: Timestamp, before: Option<Doubt>) {
         let mut doubts = self.doubts();
         match before.filter(|doubt| begun < doubt.certain_at()) {
@@ -72,17 +72,17 @@ impl<K: Clone + Eq + Hash> Unsure<K> {
         }
     }
 
-    /// What is in doubt of an entry.
+    /// The doubt about an entry.
     pub fn of(&self, entry: &K) -> Option<Doubt> {
         self.doubts().get(entry).copied()
     }
 
-    /// The entry is not this node's to confirm.
+    /// Forgets an entry that this node does not have to confirm.
     pub fn forget(&self, entry: &K) {
         self.doubts().remove(entry);
     }
 
-    /// None is.
+    /// Forgets all doubts.
     pub fn clear(&self) {
         self.doubts().clear();
     }

@@ -1,41 +1,46 @@
-//! What readers need of stored entries, cached for a minute at most, so that a read asks the server for
-//! nothing.
+//! Caches what readers need of stored entries for at most one minute, so that most reads make no storage
+//! call.
 //!
 //! # Who uses it
-//! Only reads of a key ([`paths::creds`](super::paths)) take anything from here. To everybody else
-//! [`Cache`] is a [`Storage`] like any other: each `get` goes to the server, so whoever changes something
-//! decides on what is stored.
+//! Only reads of a key ([`paths::creds`](super::paths)) use cached values. For everything else [`Cache`] is a
+//! plain [`Storage`]: each `get` goes to the server, so that changes are decided on what is stored.
 //!
-//! # Why it is right
-//! What [`Cache::cached`] returns was stored when that call was made, unless somebody has changed the entry
+//! # Why it is correct
+//! A value that [`Cache::cached`] returns was stored at the time of the call, unless the entry was changed
 //! without this instance's knowledge. Who can change an entry:
 //!
-//! | who | what becomes of the cached value |
+//! | who | what happens to the cached value |
 //! |---|---|
-//! | this instance | Every write comes by here. The value is dropped before the write begins, and none is kept or used until it has ended |
-//! | this instance, by a write that fails | It may happen all the same, even later: its entry is not cached until that is certain ([`IN_DOUBT`]). Or this node is no leader any more: everything is dropped, and nothing cached for as long, or until a later write, of whatever entry, has shown that it is |
+//! | this instance | Every write goes through this cache. The value is dropped before the write begins, and
+//! none is kept or used until it has ended |
+//! | this instance, by a write that fails | The write may still take effect later, so its entry is not cached
+//! until the outcome is certain ([`IN_DOUBT`]). Also, this node may no longer be the leader: everything is
+//! dropped, and nothing is cached for that time, or until a later write of any entry has succeeded |
 //! | another node, whose server tells this one | [`Cache::invalidate`] drops it |
-//! | another node, whose server does not; a process of the same mount that was replaced and has a write under way; a write to the server's raw storage | It ages: nobody is told, so it is used for [`LONGEST`] at most |
-//! | a restored snapshot, a new leader, a seal, a reload | The server ends the instance: [`Cache::close`]. The next one begins with nothing |
+//! | another node, whose server does not tell this one; a replaced process of the same mount with a write in
+//! flight; a write to the server's raw storage | No one is told, so the value is used for at most [`LONGEST`]
+//! |
+//! | a restored snapshot, a new leader, a seal, a reload | The server ends the instance: [`Cache::close`].
+//! The next instance starts with an empty cache |
 //!
-//! Storage writes and deletes one entry at a time, so no other entry can change by a write that fails. A seal
-//! ends the instance; where it is under way, writes fail and nothing is cached any more.
+//! Storage writes and deletes one entry at a time, so a failed write cannot change any other entry. A seal
+//! ends the instance. While a seal is in progress, writes fail and nothing is cached.
 //!
-//! A reply of storage that was under way while its entry changed is never kept: [`Pending`] remembers how
-//! many changes there had been when it was asked for.
+//! If an entry changes while storage is being read, the result is not kept: [`Pending`] remembers the number
+//! of changes at the start of the read.
 //!
-//! An entry's age counts from before storage was asked for it, and not from its last reader. It is measured
-//! by two clocks, of which one may be set and the other stops with a virtual machine; the older age counts,
-//! and a clock that was set back ends it.
+//! An entry's age counts from before storage was read, not from its last use. It is measured by two clocks:
+//! one may be set, and the other stops when a virtual machine is paused. The higher age counts, and a clock
+//! that was set back ends the entry.
 //!
-//! The promise of a `ttl` holds for a value that nobody was told is old, since
+//! The promise of a `ttl` also holds for a value that has become stale without notice:
 //! [`SharedKey::lifetime`](super::role::rotating::SharedKey::lifetime) is half of what a rotation leaves
 //! between the end of a lease and the end of its key.
 //!
 //! # What it costs
-//! At most [`MOST`] values and [`MOST_BYTES`] for a mount; a value that does not fit is not kept. Values
-//! are dropped when their time is over by a task that exists only while there are any, so that no secret
-//! stays in memory because nobody reads it any more.
+//! A mount caches at most [`MOST`] values and [`MOST_BYTES`] bytes. A value that does not fit is not kept. A
+//! task drops expired values, and exists only while there are values. So no secret stays in memory after its
+//! last reader.
 
 mod sweep;
 #[cfg(test)]
@@ -52,7 +57,7 @@ use values::{Begun, Ended, Moment, Values};
 
 pub use values::Cacheable;
 
-/// A mount's storage, and what is cached of it.
+/// A mount's storage with a cache.
 pub struct Cache<T> {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
@@ -61,7 +66,7 @@ pub struct Cache<T> {
 }
 
 impl<T: Cacheable> Cache<T> {
-    /// A cache with nothing in it.
+    /// An empty cache.
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Self {
         Self {
             storage,
@@ -70,13 +75,13 @@ impl<T: Cacheable> Cache<T> {
         }
     }
 
-    /// What was made of the entry under `key`, if it was read a short while ago.
+    /// The value made from the entry under `key`, if it was read recently.
     pub fn cached(&self, key: &str) -> Option<Arc<T>> {
         let now = Moment::of(&*self.clock);
         self.values().get(key, now)
     }
 
-    /// To be called before storage is asked for the entry under `key`, which may be cached then.
+    /// Must be called before the entry under `key` is read from storage to be cached.
     pub fn about_to_read<'a>(&'a self, key: &'a str) -> Pending<'a, T> {
         Pending {
             cache: self,
@@ -86,17 +91,17 @@ impl<T: Cacheable> Cache<T> {
         }
     }
 
-    /// Somebody else has changed the entry under `key`.
+    /// Drops the value under `key`, which was changed elsewhere.
     pub fn invalidate(&self, key: &str) {
         self.values().invalidate(key);
     }
 
-    /// Drops everything: what this node has read may be old.
+    /// Drops everything, since what this node has read may be stale.
     pub fn clear(&self) {
         self.values().clear();
     }
 
-    /// Drops everything, and keeps nothing from now on.
+    /// Drops everything, and caches nothing from now on.
     pub fn close(&self) {
         self.values().close();
     }
@@ -118,7 +123,7 @@ impl<T: Cacheable> Cache<T> {
 
 impl<T> Drop for Cache<T> {
     fn drop(&mut self) {
-        // The task that drops old values would otherwise wait until then.
+        // Otherwise the task that drops expired values would wait until its next sweep.
         lock(&self.values).end_sweep();
     }
 }
@@ -144,7 +149,7 @@ impl<T: Cacheable> Storage for Cache<T> {
     }
 }
 
-/// An entry that storage is being asked for.
+/// A read of an entry that is in progress.
 #[must_use = "what is read is cached by `keep`"]
 pub struct Pending<'a, T> {
     cache: &'a Cache<T>,
@@ -154,7 +159,8 @@ pub struct Pending<'a, T> {
 }
 
 impl<T: Cacheable> Pending<'_, T> {
-    /// Caches what was made of the entry that storage returned, unless that has changed meanwhile.
+    /// Caches the value made from the entry that storage returned, unless the entry has changed in the
+    /// meantime.
     pub fn keep(self, value: &Arc<T>) {
         let Self {
             cache,
@@ -170,12 +176,12 @@ impl<T: Cacheable> Pending<'_, T> {
     }
 }
 
-/// A write that is under way. However it ends, by being dropped too, the entry may have changed.
+/// A write in progress. However it ends, even by being dropped, the entry may have changed.
 struct Writing<'a, T: Cacheable> {
     cache: &'a Cache<T>,
     key: String,
     begun: Begun,
-    /// `None` while nobody knows.
+    /// `None` while the outcome is unknown.
     ended: Option<Ended>,
 }
 

@@ -1,4 +1,4 @@
-//! Drops values whose time is over, while there are any.
+//! Drops expired values while there are any.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::lock;
 use super::values::{BETWEEN_SWEEPS, Moment, Values};
 use crate::engine::clock::Clock;
 
-/// Begins a task that ends when nothing is left.
+/// Starts a task that ends when no values are left.
 pub(super) fn begin<T: Send + Sync + 'static>(
     values: &Arc<Mutex<Values<T>>>,
     clock: &Arc<dyn Clock>,
 ) -> AbortHandle {
-    // The task must not keep alive what it cleans up.
+    // The task must not keep the values alive that it cleans up.
     let (values, clock) = (Arc::downgrade(values), Arc::clone(clock));
     let sweeping = tokio::spawn(async move {
         let mut next = soon(&*clock, BETWEEN_SWEEPS);

@@ -1,4 +1,4 @@
-//! The cached values of a mount: which there are, and for how long each may be used. Without any I/O.
+//! The cached values of a mount, and how long each may be used. Without I/O.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,14 +12,14 @@ use crate::engine::clock::Clock;
 
 /// What can be cached.
 pub trait Cacheable: Send + Sync + 'static {
-    /// For how long after its entry was read it may be used; [`LONGEST`] at most is granted.
+    /// How long the value may be used after its entry was read. At most [`LONGEST`] is granted.
     fn lifetime(&self) -> Duration;
 
-    /// How many bytes of memory it takes.
+    /// Its size in memory, in bytes.
     fn weight(&self) -> usize;
 }
 
-/// A moment, by the time that people set, and by the machine's own.
+/// A moment, by the wall clock and by the machine's uptime.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     now: Timestamp,
@@ -34,7 +34,7 @@ impl Moment {
         }
     }
 
-    /// How long ago it was, by the clock that says more; `None` when one has gone back.
+    /// The time since then, by the clock that shows more; `None` if one of them was set back.
     fn age(self, now: Self) -> Option<Duration> {
         let by_time = Duration::try_from(now.now.duration_since(self.now)).ok()?;
         let by_uptime = now.uptime.checked_sub(self.uptime)?;
@@ -42,18 +42,18 @@ impl Moment {
     }
 }
 
-/// How many writes had failed when a write began.
+/// The number of failed writes when a write began.
 #[derive(Clone, Copy)]
 pub(super) struct Begun(u64);
 
 /// How a write ended.
 #[derive(Clone, Copy)]
 pub(super) enum Ended {
-    /// It is stored, so this node was in office meanwhile.
+    /// It is stored, so this node was the leader at the time.
     Written,
-    /// Nothing was written: this node may not.
+    /// Nothing was written: this node may not write.
     Refused,
-    /// Nobody knows. It ended then.
+    /// The outcome is unknown. The write ended at this moment.
     Unknown(Moment),
 }
 
@@ -61,17 +61,17 @@ pub(super) enum Ended {
 pub(super) struct Values<T> {
     by_key: HashMap<String, Cached<T>>,
     weight: usize,
-    /// The entries that are being written, and by how many.
+    /// The entries that are being written, with the number of writers.
     writing: HashMap<String, usize>,
-    /// How many changes there have been, when a write begins and again when it has ended: of the entries
-    /// of each bucket, so that no entry has to be remembered.
+    /// The number of changes per bucket of entries, counted when a write begins and when it ends. Buckets
+    /// make it unnecessary to remember every entry.
     changes: [u64; BUCKETS],
-    /// When the last write of each entry ended of which nobody knows what came: of each bucket.
+    /// Per bucket, when the last write with an unknown outcome ended.
     in_doubt: HashMap<usize, Moment>,
-    /// When the last of all those ended, unless a write that began later has succeeded: this node may not be
-    /// the one in office any more.
+    /// When the last of all those writes ended, unless a write that began later has succeeded. Until then
+    /// this node may no longer be the leader.
     office_in_doubt: Option<Moment>,
-    /// How many such writes there have been.
+    /// The number of such writes.
     failures: u64,
     closed: bool,
     sweep: Option<AbortHandle>,
@@ -85,7 +85,7 @@ struct Cached<T> {
 }
 
 impl<T> Cached<T> {
-    /// For how long it may still be used; `None` when that is over.
+    /// How long the value may still be used; `None` if it is expired.
     fn left(&self, now: Moment) -> Option<Duration> {
         let left = self.lifetime.checked_sub(self.read.age(now)?)?;
         (!left.is_zero()).then_some(left)
@@ -98,7 +98,7 @@ impl<T> Values<T> {
         cached.left(now).map(|_| Arc::clone(&cached.value))
     }
 
-    /// How many changes of an entry there have been, or more.
+    /// The number of changes of an entry, or more.
     pub(super) fn changes(&self, key: &str) -> u64 {
         self.changes.get(bucket(key)).copied().unwrap_or_default()
     }
@@ -110,7 +110,7 @@ impl<T> Values<T> {
         self.remove(key);
     }
 
-    /// Returns what [`end_write`](Self::end_write) is to be told.
+    /// The result is passed to [`end_write`](Self::end_write).
     pub(super) fn begin_write(&mut self, key: &str) -> Begun {
         self.invalidate(key);
         *self.writing.entry(key.to_owned()).or_default() += 1;
@@ -152,7 +152,7 @@ impl<T> Values<T> {
         self.end_sweep();
     }
 
-    /// The task that drops old values, unless there is one.
+    /// Starts the task that drops expired values, unless it is running.
     pub(super) fn sweep_with(&mut self, begin: impl FnOnce() -> AbortHandle) {
         self.sweep.get_or_insert_with(begin);
     }
@@ -163,8 +163,8 @@ impl<T> Values<T> {
         }
     }
 
-    /// Drops what is old by `now`, or will be a moment later. For how long the rest may be used; `None`
-    /// when there is no rest, and the sweep is over.
+    /// Drops values that are expired at `now` or will be a moment later. Returns how long the others may be
+    /// used; `None` if there are none, and the sweep is over.
     pub(super) fn sweep(&mut self, now: Moment) -> Option<Duration> {
         let is_old =
             |cached: &Cached<T>| cached.left(now).is_none_or(|left| left <= BETWEEN_SWEEPS);
@@ -184,7 +184,7 @@ impl<T> Values<T> {
         next
     }
 
-    /// How many values there are, and whether a task drops old ones.
+    /// The number of values, and whether the sweep is running.
     #[cfg(test)]
     pub(super) fn held(&self) -> (usize, bool) {
         (self.by_key.len(), self.sweep.is_some())
@@ -204,8 +204,8 @@ impl<T> Values<T> {
 }
 
 impl<T: Cacheable> Values<T> {
-    /// Caches what was made of an entry that was asked for at the first moment and is there at the second,
-    /// if there were as many changes of it then as there are now. Whether it did.
+    /// Caches a value whose entry was requested at the first moment and has arrived at the second, if the
+    /// entry's number of changes is still `changes`. Returns whether it did.
     pub(super) fn keep(
         &mut self,
         key: &str,
@@ -250,7 +250,7 @@ impl<T> Default for Values<T> {
     }
 }
 
-/// Whether a doubt is not over. By the clock that nobody can set forward.
+/// Whether a doubt is not over yet. Measured by uptime, which cannot be set forward.
 fn is_fresh(since: Moment, now: Moment) -> bool {
     now.uptime.saturating_sub(since.uptime) < IN_DOUBT
 }
@@ -261,16 +261,16 @@ fn bucket(key: &str) -> usize {
     usize::try_from(hasher.finish() % BUCKETS as u64).unwrap_or_default()
 }
 
-/// Among so many buckets a read seldom meets a change of another entry.
+/// With this many buckets a read is rarely affected by a change of another entry.
 const BUCKETS: usize = 256;
 
-/// The longest that any value may be used.
+/// The longest time that any value may be used.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
-/// So long after a write that failed its entry is not cached: see [`OUTLIVED`](crate::engine::books::OUTLIVED).
+/// How long an entry is not cached after a failed write: see [`OUTLIVED`](crate::engine::books::OUTLIVED).
 pub(super) const IN_DOUBT: Duration = Duration::from_secs(120);
-/// So many values of a mount, and no more.
+/// Maximum number of values per mount.
 pub(super) const MOST: usize = 8_192;
-/// So many bytes of a mount, and no more.
+/// Maximum size of the values per mount, in bytes.
 pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// The shortest time between two sweeps.
 pub(super) const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! The bounds that a connection sets for its roles, whoever may write those: which roles may use it, what
-//! their keys may spend, and how long the keys may live.
+//! The bounds that a connection sets for its roles, no matter who may write them: which roles may use it,
+//! what their keys may spend, and how long the keys may live.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ impl Bounds {
     /// Checks a role with this name whose keys have this limit and live this many seconds.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with what is beyond them.
+    /// [`Error::Invalid`], with what exceeds the bounds.
     pub fn check(
         &self,
         connection: &ConnectionName,
@@ -76,8 +76,8 @@ impl Bounds {
         };
         Err(Error::Invalid(format!(
             "connection {:?} allows keys that live at most {longest} seconds (max_key_lifetime), \
-             and those of role {:?} {lives}; a rotating role sets that with key_max_lifetime, a \
-             dynamic one with max_ttl, to which 300 seconds are added",
+             and those of role {:?} {lives}; set key_max_lifetime on a rotating role, or max_ttl \
+             on a dynamic one, to which 300 seconds are added",
             connection.to_string(),
             role.to_string()
         )))
@@ -101,7 +101,7 @@ impl Bounds {
     /// Checks what can exceed the bounds when a key is made, except the lifetime, which is shortened.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with what is beyond them.
+    /// [`Error::Invalid`], with what exceeds the bounds.
     pub fn admit(
         &self,
         connection: &ConnectionName,

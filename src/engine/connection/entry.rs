@@ -29,7 +29,7 @@ pub struct Connection {
     pub ca_certificate: Option<CaBundle>,
     /// The proxy.
     pub proxy_url: Option<ProxyUrl>,
-    /// What OpenRouter said about the management key when it was verified; `None` if it was not.
+    /// What OpenRouter reported about the management key when it was verified; `None` if it was not.
     pub proof: Option<Proof>,
     /// Identifies the address that `api_url`, `proxy_url` and `ca_certificate` form, and says which keys may
     /// be sent there.
@@ -52,14 +52,14 @@ fn is_every_hour(seconds: &u64) -> bool {
     *seconds == every_hour()
 }
 
-/// What OpenRouter said about a management key.
+/// OpenRouter's report about a management key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// The key, mostly masked.
     pub label: String,
-    /// When it expires; `None` is never.
+    /// When it expires; `None` if it does not.
     pub expires_at: Option<Timestamp>,
-    /// When OpenRouter said so.
+    /// When it was verified.
     pub verified_at: Timestamp,
     /// The workspaces that the key could see then; `None` if they could not be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ impl Connection {
     /// Reads a connection: one storage call.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn load(storage: &dyn Storage, name: &ConnectionName) -> Result<Option<Self>, Error> {
         Ok(stored::load(storage, &name.key()).await?)
     }
@@ -89,7 +89,7 @@ impl Connection {
     /// Writes it: one storage call.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn store(&self, storage: &dyn Storage, name: &ConnectionName) -> Result<(), Error> {
         Ok(stored::store::<Self>(storage, &name.key(), self).await?)
     }
@@ -103,8 +103,9 @@ impl Connection {
 }
 
 impl Stored for Connection {
-    /// 2: `address`, without which an older build would send keys where they must not go.
-    /// 3: `reconcile_interval`; `bounds`, without which an older build would let every role make any key.
+    /// Version 2 adds `address`; without it an older build would send keys to addresses where they must not
+    /// go. Version 3 adds `reconcile_interval` and `bounds`; without them an older build would let every role
+    /// create any key.
     const VERSION: u32 = 3;
 }
 

@@ -12,16 +12,16 @@ use crate::openrouter::{ApiUrl, CaBundle, ProxyUrl, Usd};
 pub const WRITE: &[Field] = &[
     Field::secret(
         "management_key",
-        "The OpenRouter management key. Never returned. Required for a change of api_url, proxy_url or\n\
-         ca_certificate: no stored key is sent to an address that its writer did not know.",
+        "The OpenRouter management key. Never returned. Required to change api_url, proxy_url or\n\
+         ca_certificate: a stored key is sent only to the address it was written for.",
     )
     .required(),
     Field::text(
         "api_url",
-        "Where OpenRouter's API is. Plain http only towards a loopback address.",
+        "The URL of OpenRouter's API. Plain http is only allowed for loopback addresses.",
     )
     .default(API_URL),
-    Field::text("description", "Your words, shown on read."),
+    Field::text("description", "A description, shown on read."),
     Field::duration(
         "request_timeout",
         "The time limit of one request to OpenRouter, 1 to 60 seconds.",
@@ -29,54 +29,55 @@ pub const WRITE: &[Field] = &[
     .default("30s"),
     Field::duration(
         "reconcile_interval",
-        "How often the keys that the engine manages are compared with what is at OpenRouter, at least\n\
-         1 minute. 0 compares them only when the engine starts.",
+        "How often the managed keys are compared with those at OpenRouter, at least 1 minute. 0\n\
+         compares them only when the engine starts.",
     )
     .default("1h"),
     Field::lines(
         "ca_certificate",
-        "Certificates in PEM form to trust besides the system's, for an egress proxy that opens\n\
-         TLS. An empty value clears it.",
+        "Certificates to trust in addition to the system's, in PEM format, for an egress proxy\n\
+         that terminates TLS. An empty value clears it.",
     )
     .nullable(),
     Field::secret(
         "proxy_url",
-        "The proxy to reach OpenRouter through, http:// or https://, with credentials if it wants\n\
-         some. An empty value clears it. No proxy is taken from the environment.",
+        "The URL of the proxy for requests to OpenRouter, http:// or https://, with credentials\n\
+         if required. An empty value clears it. The proxy settings of the environment are\n\
+         ignored.",
     )
     .nullable(),
     Field::list(
         "allowed_roles",
-        "The names of the roles that may use the connection, in which * stands for any text. Refused\n\
-         while a role that uses it is not among them.",
+        "The names of the roles that may use the connection. * matches any text. A list that\n\
+         excludes a role in use is rejected.",
     )
     .default("*"),
     Field::number(
         "max_limit",
-        "The most that the limit of a role that uses the connection may be, in US dollars; a role\n\
-         without limit is refused then. An empty value means any, and none.",
+        "The highest limit that a role using the connection may have, in US dollars. A role\n\
+         without a limit is then rejected. An empty value means no maximum.",
     )
     .nullable(),
     Field::duration(
         "max_key_lifetime",
-        "How long a key of a role that uses the connection may live at most. An empty value means\n\
-         for ever.",
+        "The longest lifetime that the keys of a role using the connection may have. An empty\n\
+         value means no maximum.",
     )
     .nullable(),
     Field::switch(
         "verify_connection",
-        "Whether to prove the management key with OpenRouter before anything is stored.",
+        "Whether to verify the management key with OpenRouter before anything is stored.",
     )
     .default("true"),
     Field::switch(
         "force",
-        "Replace the management key although it does not see the keys that this engine manages.\n\
-         They could then not be revoked any more.",
+        "Replace the management key even if the new one does not see the keys that this engine\n\
+         manages. Those keys can then no longer be revoked.",
     )
     .default("false"),
 ];
 
-/// The connection after a write to `before`. Fields that the write does not name stay the same.
+/// The connection after a write to `before`. Fields that are not in the request are unchanged.
 pub fn apply(before: Option<&Connection>, fields: &Fields) -> Result<Connection, Error> {
     let management_key = match (fields.secret("management_key"), before) {
         (Some(key), _) if key.expose_secret().is_empty() => return Err(no_key()),
@@ -177,7 +178,7 @@ fn allowed_roles(names: &[String]) -> Result<Vec<String>, Error> {
     match names.iter().find(|name| !name.chars().all(fits)) {
         None => Ok(names.to_vec()),
         Some(name) => Err(Error::Invalid(format!(
-            "allowed_roles must be names of roles, in which * stands for any text; {name:?} is none"
+            "allowed_roles must be role names, in which * matches any text; {name:?} is not valid"
         ))),
     }
 }

@@ -31,7 +31,7 @@ pub struct Links {
 }
 
 impl Links {
-    /// No links yet. Requests will use this network, and be counted.
+    /// No links yet. Requests use this network and are counted.
     pub fn new(network: Arc<dyn Network>, meters: Arc<Meters>, clock: Arc<dyn Clock>) -> Self {
         Self {
             network,

@@ -139,7 +139,8 @@ impl Outcome {
         }
     }
 
-    /// The fault of the connection, if there is one. That a key does not exist, for example, is none.
+    /// The fault of the connection, if there is one. An answer that a key does not exist, for example, is not
+    /// a fault.
     fn trouble(self) -> Option<&'static str> {
         match self {
             Self::Success | Self::Refused => None,

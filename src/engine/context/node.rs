@@ -1,8 +1,8 @@
-//! What the server has said last of this node, so that reads need not ask.
+//! The last known state of this node, so that reads do not have to ask the server.
 //!
-//! The life cycle asks, and a server that makes another thing of a node begins with new instances of its
-//! engines. Should one not do so, a standby that has become active would go on forwarding to nobody. So
-//! readers of a standby have it asked again now and then, and do not wait for the answer.
+//! The life cycle asks the server, and a server that changes the state of a node creates new instances of its
+//! engines. If a server did not, a standby that has become active would keep forwarding requests. So reads on
+//! a standby trigger a new request now and then, without waiting for it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,34 +17,34 @@ pub(super) struct NodeState {
 #[derive(Clone, Copy)]
 struct Known {
     is_standby: bool,
-    /// When it was asked last, by the machine's uptime.
+    /// When the server was last asked, by the machine's uptime.
     asked: Duration,
 }
 
-/// What a reader learns.
+/// The result for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Knowledge {
-    /// The server is to be asked first.
+    /// Nothing is known; the server must be asked first.
     Nothing,
-    /// It is no standby.
+    /// The node is not a standby.
     NoStandby,
-    /// It is one; if `ask` is true this reader is to have the server asked again.
+    /// The node is a standby. If `ask` is true, this reader asks the server again.
     Standby { ask: bool },
 }
 
 impl NodeState {
-    /// The server has answered.
+    /// Records the server's answer.
     pub(super) fn learn(&self, is_standby: bool, now: Duration) {
         let asked = now;
         *self.known() = Some(Known { is_standby, asked });
     }
 
-    /// Nothing is certain any more.
+    /// Forgets the state.
     pub(super) fn forget(&self) {
         *self.known() = None;
     }
 
-    /// What is known. Of many readers one is to ask.
+    /// The known state. Only one of many concurrent readers is told to ask.
     pub(super) fn read(&self, now: Duration) -> Knowledge {
         match &mut *self.known() {
             None => Knowledge::Nothing,
@@ -64,5 +64,5 @@ impl NodeState {
     }
 }
 
-/// How long a standby may be taken for one before its readers have the server asked again.
+/// How long the state of a standby is used before its readers ask the server again.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);

@@ -59,7 +59,7 @@ impl<'a> RoleGuard<'a> {
     /// the first could be stored over the confirmed one.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn load(&self) -> Result<Option<Role>, Error> {
         self.confirm().await?;
         let read = Role::load(&*self.engine.storage, &self.name).await;
@@ -70,7 +70,7 @@ impl<'a> RoleGuard<'a> {
     /// The same for a rotating role. `None` also stands for a dynamic one.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn load_rotating(&self) -> Result<Option<RotatingRole>, Error> {
         Ok(match self.load().await? {
             Some(Role::Rotating(role)) => Some(*role),
@@ -81,7 +81,7 @@ impl<'a> RoleGuard<'a> {
     /// Writes the role: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same, see [`confirm`](Self::confirm).
+    /// Errors from storage. The write may still have taken effect, see [`confirm`](Self::confirm).
     pub async fn store(&self, role: &RotatingRole) -> Result<(), Error> {
         let engine = self.engine;
         let stored = role.store(&*engine.storage, &self.name);
@@ -94,7 +94,7 @@ impl<'a> RoleGuard<'a> {
     /// Writes the role: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same, see [`confirm`](Self::confirm).
+    /// Errors from storage. The write may still have taken effect, see [`confirm`](Self::confirm).
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
         let stored = role.store(&*self.engine.storage, &self.name);
         self.changing(stored).await?;
@@ -137,7 +137,7 @@ impl<'a> RoleGuard<'a> {
     /// Removes the role's entry: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the entry may be gone all the same, see [`confirm`](Self::confirm).
+    /// Errors from storage. The entry may still be gone, see [`confirm`](Self::confirm).
     pub async fn forget(&self) -> Result<(), Error> {
         let (engine, name) = (self.engine, &self.name);
         self.delete().await?;
@@ -161,8 +161,8 @@ impl<'a> RoleGuard<'a> {
     /// that store began.
     ///
     /// # Errors
-    /// Storage's own if this node may not write or the entry is unreadable; [`Error::Conflict`] if it is too
-    /// early.
+    /// Errors from storage if this node may not write or the entry is unreadable; [`Error::Conflict`] if it
+    /// is too early.
     pub async fn fence(&self, last_store: Option<Timestamp>) -> Result<Fenced, Error> {
         let storage = &*self.engine.storage;
         let key = self.name.key();
@@ -180,14 +180,14 @@ impl<'a> RoleGuard<'a> {
                 self.name.to_string()
             )));
         }
-        // A read that found nothing proves nothing either. The server also caches the absence of an entry,
-        // and keeps doing so after a store that was reported as failed and was committed.
+        // A read that found nothing proves nothing either. The server also caches that an entry does not
+        // exist, and keeps doing so after a store that was reported as failed but was committed.
         self.delete().await?;
         self.engine.register.forget(&self.name);
         Ok(Fenced { role: None })
     }
 
-    /// Resolves a store of this role's entry that failed, or whose answer nobody waited for: passes the
+    /// Resolves a store of this role's entry that failed, or whose caller was dropped: passes the
     /// [`fence`](Self::fence), so that the role is stored as it is read. Otherwise this node could hand out a
     /// key for days that its successor, which reads the other state, revokes.
     ///
@@ -195,7 +195,7 @@ impl<'a> RoleGuard<'a> {
     /// or `None` if nothing is in doubt. Makes no storage call if no store has failed.
     ///
     /// # Errors
-    /// Storage's own. The call has to be retried.
+    /// Errors from storage. The caller retries.
     pub async fn confirm(&self) -> Result<Option<Timestamp>, Error> {
         let unsure = &self.engine.unsure;
         let Some(doubt) = unsure.of(&self.name) else {
@@ -208,7 +208,7 @@ impl<'a> RoleGuard<'a> {
         match self.fence(Some(doubt.begun)).await {
             Ok(_) => Ok(unsure.of(&self.name).map(|doubt| doubt.certain_at())),
             Err(Error::Conflict(_)) => Ok(Some(certain_at)),
-            // Nobody reads it, so nobody is misled.
+            // The entry cannot be read, so it misleads no reader.
             Err(Error::Storage(StorageError::Malformed { .. })) => {
                 unsure.forget(&self.name);
                 Ok(None)

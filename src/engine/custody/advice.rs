@@ -41,23 +41,23 @@ pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
     let disable = format!("vault write {mount}disable-key/{path} disabled=true");
     match owner {
         Owner::Role(role, Some(Standing::Current { .. })) => say(
-            "Rotate the role without a grace period: it gets another key, and this one is revoked \
-             before the answer. Readers hold a dead key until they read again.",
+            "Rotate the role without a grace period: it gets a new key, and this one is revoked \
+             before the response is sent. Readers have a dead key until they read again.",
             [format!(
                 "vault write {mount}rotate-role/{role} rotation_grace_period=0"
             )],
         ),
         Owner::Role(_, Some(Standing::Superseded { revoke_at, .. })) => say(
             format!(
-                "It is revoked by itself at {revoke_at}. Revoke it now if that is too late; readers who \
-                 have not switched to the current key yet hold a dead one then."
+                "The engine revokes it at {revoke_at}. Revoke it now if that is too late; readers \
+                 that have not switched to the current key yet will then have a dead key."
             ),
             [forced],
         ),
         Owner::Role(role, Some(Standing::Held { version, until })) => say(
             format!(
-                "It is disabled, and deleted by itself at {until}; until then it can be restored. Delete \
-                 it now if nobody should do that. The last command makes it work again."
+                "It is disabled, and the engine deletes it at {until}; until then it can be \
+                 restored. Delete it now to prevent that. The last command makes it work again."
             ),
             [
                 revoke,
@@ -65,16 +65,16 @@ pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
             ],
         ),
         Owner::Role(role, None) => say(
-            "The role's entry is unreadable, so it cannot be rotated. Forgetting the role leaves its keys \
-             behind; this one can be revoked then.",
+            "The role's entry is unreadable, so it cannot be rotated. Forgetting the role leaves \
+             its keys behind; this one can then be revoked.",
             [
                 format!("vault write -force {mount}forget-role/{role}"),
                 revoke,
             ],
         ),
         Owner::Lease(record) => say(
-            "Revoke the lease: the audit log has its id under the request_id. Or delete the key now, \
-             whatever becomes of the lease. The last command ends every lease of the role.",
+            "Revoke the lease: the audit log has its id under the request_id. Or delete the key \
+             now, independently of the lease. The last command ends every lease of the role.",
             [
                 "vault lease revoke -sync <lease_id>".to_owned(),
                 forced,
@@ -84,22 +84,20 @@ pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
                 ),
             ],
         ),
-        Owner::Pending(_) => say(
-            "It is being created at this moment. Look it up again in a minute.",
-            [],
-        ),
+        Owner::Pending(_) => say("It is being created. Look it up again in a minute.", []),
         Owner::Lost(_) => say(
-            "Its creation was never confirmed. The engine deletes it by itself when nobody can be using \
-             it any more; look it up again then.",
+            "Its creation was never confirmed. The engine deletes it when it can no longer be in \
+             use; look it up again later.",
             [],
         ),
         Owner::Stray | Owner::Unmanaged => say(
-            "Nobody of this mount has it. Disable it to see who misses it, or revoke it for good.",
+            "It belongs to nobody in this mount. Disable it to see whether anyone uses it, or \
+             revoke it permanently.",
             [disable, revoke],
         ),
         Owner::OtherMount => say(
-            "Another mount of this engine has made it: look it up there first, and end it there. What is \
-             revoked here is missing there.",
+            "Another mount of this engine created it: look it up and revoke it there. If it is \
+             revoked here, it is missing there.",
             [forced],
         ),
     }
@@ -107,11 +105,11 @@ pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
 
 fn unknown(found: &Found) -> String {
     if found.not_asked.is_empty() {
-        "No connection sees such a key: it was deleted, or it is of an account that no connection leads \
-         to, or a management key that is not written here."
+        "No connection sees this key: it was deleted, or it belongs to an account without a \
+         connection, or it is a management key that is not configured here."
             .to_owned()
     } else {
-        "No connection that could be asked sees such a key. See not_asked, and look it up again."
+        "No connection that could be asked sees this key. See not_asked, and look it up again."
             .to_owned()
     }
 }

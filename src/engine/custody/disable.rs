@@ -2,15 +2,16 @@
 //!
 //! | key | condition |
 //! |---|---|
-//! | a role's current key | with `force`: it is withheld first, then disabled, as if somebody had done that at OpenRouter |
-//! | a superseded key | with `force`; the role remembers that the engine did not decide this |
+//! | a role's current key | with `force`: it is withheld first, then disabled, as if it was disabled at
+//! OpenRouter |
+//! | a superseded key | with `force`; the role records that it was not disabled by the engine itself |
 //! | a held key | it is disabled already; only `restore-key` enables it |
 //! | a leased key, or one of another mount | with `force` |
 //! | stray, unmanaged | always |
 //! | pending, lost | never: recovery decides |
 //!
-//! Enabling a key harms nobody, so it needs no `force`. A key that the engine has ended, or is about to delete,
-//! is not enabled.
+//! Enabling a key is harmless, so it needs no `force`. A key that the engine has ended, or is about to
+//! delete, is not enabled.
 
 use jiff::Timestamp;
 
@@ -24,11 +25,11 @@ use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Standing, Unfit};
 use crate::openrouter::{self, KeyHash};
 
-/// Disables a key, or enables it again. Returns whose it is.
+/// Disables a key, or enables it again. Returns its owner.
 ///
 /// # Errors
 /// [`Error::Invalid`] if that is not allowed or needs `force`; [`Error::Conflict`] for a key that is being
-/// created; [`Error::Missing`] if OpenRouter does not know the key; OpenRouter's own.
+/// created; [`Error::Missing`] if OpenRouter does not know the key; errors from OpenRouter.
 pub async fn set_disabled(
     engine: &Engine,
     connection: &ConnectionName,
@@ -36,7 +37,7 @@ pub async fn set_disabled(
     disabled: bool,
     force: bool,
 ) -> Result<Owner, Error> {
-    // A role that adopts the key meanwhile would not know that it is disabled.
+    // A role that adopts the key at the same time would not know that it is disabled.
     let alone = engine.adoptions.lock(hash).await;
     let owner = Target::of(engine, connection, hash).await?.owner;
     permit_any(&owner, hash, force || !disabled)?;
@@ -49,12 +50,12 @@ pub async fn set_disabled(
         }
         Owner::Lease(record) if !disabled && record.until <= engine.now() => {
             return Err(Error::Invalid(format!(
-                "key {hash} is not enabled: it is {owner} that is over since {}, and is being deleted",
+                "key {hash} is not enabled: it is {owner} that ended at {}, and is being deleted",
                 record.until
             )));
         }
         Owner::Role(name, Some(_)) => {
-            // Whoever adopts a key takes the role's lock first.
+            // An adoption takes the role's lock first.
             drop(alone);
             of_role(engine, name, connection, hash, disabled).await?;
         }
@@ -65,7 +66,7 @@ pub async fn set_disabled(
         key_hash = %hash,
         owner = owner.name(),
         disabled,
-        "switched a key, as it was ordered"
+        "disabled or enabled a key on request"
     );
     let kind = match disabled {
         true => events::DISABLE_KEY,
@@ -75,7 +76,7 @@ pub async fn set_disabled(
     Ok(owner)
 }
 
-/// Runs under the role's lock, so that readers and reconciliation know about it.
+/// Runs under the role's lock, so that readers and the reconciliation see the change.
 async fn of_role(
     engine: &Engine,
     name: &RoleName,
@@ -87,7 +88,7 @@ async fn of_role(
     let role = guard.load_rotating().await?;
     let role = role.filter(|role| role.has_key(hash)).ok_or_else(|| {
         Error::Conflict(format!(
-            "key {hash} is none of role {name} any more; look it up again"
+            "key {hash} no longer belongs to role {name}; look it up again"
         ))
     })?;
     if !disabled {
@@ -99,9 +100,9 @@ async fn of_role(
         (Some(Standing::Held { .. }), false) => Err(Error::Conflict(format!(
             "key {hash} is held by now; look it up again"
         ))),
-        // It has been disabled for its end, or is about to be.
+        // It was disabled in order to be ended, or is about to be.
         _ if !disabled && role.is_ending(hash) => Err(Error::Conflict(format!(
-            "key {hash} is being revoked, and cannot be enabled any more"
+            "key {hash} is being revoked and can no longer be enabled"
         ))),
         _ => {
             switch(engine, connection, hash, disabled).await?;
@@ -110,7 +111,7 @@ async fn of_role(
     }
 }
 
-/// Refuses to enable a key of the role that the engine has ended, or is about to delete.
+/// Rejects enabling a key of the role that the engine has ended, or is about to delete.
 fn permit_enabling(role: &RotatingRole, hash: &KeyHash, now: Timestamp) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::Invalid(format!("key {hash} is not enabled: {why}")));
     let Some(key) = role.superseded.iter().find(|key| key.hash == *hash) else {
@@ -118,12 +119,12 @@ fn permit_enabling(role: &RotatingRole, hash: &KeyHash, now: Timestamp) -> Resul
     };
     let version = key.version;
     if key.stage == Stage::Ordered {
-        return refuse("it is being deleted, as somebody has ordered by revoke-key".to_owned());
+        return refuse("it is being deleted, as was ordered with revoke-key".to_owned());
     }
     let is_due = key.stage == Stage::Grace && key.revoke_at <= now;
     if is_due && key.awaits_person.is_none() {
         return refuse(format!(
-            "it was to be revoked at {}, and that is retried until it is done; restore-key with \
+            "its revocation was due at {} and is retried until it succeeds; restore-key with \
              key_version={version} makes it work for longer",
             key.revoke_at
         ));

@@ -22,7 +22,7 @@ pub struct MountHealth {
     pub keys: OtherKeys,
     /// What is known about active copies of this storage.
     pub copies: Option<Copies>,
-    /// What the comparisons with OpenRouter have found last, oldest first, up to [`MOST_NAMED`].
+    /// The last findings of the comparisons with OpenRouter, oldest first, at most [`MOST_NAMED`].
     pub findings: Vec<(RoleName, Noted)>,
     /// How many findings there are.
     pub findings_count: usize,
@@ -41,11 +41,11 @@ impl MountHealth {
 
 /// The health of a connection.
 pub struct ConnectionHealth {
-    /// What OpenRouter said about its management key.
+    /// OpenRouter's report about its management key.
     pub proof: Option<Proof>,
     /// When it last succeeded and failed.
     pub heartbeats: Heartbeats,
-    /// Why its entry cannot be read.
+    /// The reason why its entry cannot be read.
     pub unreadable: Option<String>,
     /// When its keys were last compared with OpenRouter.
     pub compared: Option<Timestamp>,
@@ -67,7 +67,7 @@ pub struct OtherKeys {
 /// Determines the health of the mount.
 ///
 /// # Errors
-/// Storage's own, except for unreadable connections.
+/// Errors from storage, except for unreadable connections.
 pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
     let storage = &*engine.storage;
     let mut connections = BTreeMap::new();

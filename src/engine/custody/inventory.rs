@@ -61,8 +61,8 @@ impl Selection {
 /// Lists the keys.
 ///
 /// # Errors
-/// [`Error::Missing`] without the connection; OpenRouter's, if nothing could be listed at all;
-/// storage's own.
+/// [`Error::Missing`] if there is no such connection; errors from OpenRouter, if nothing could be listed at
+/// all; errors from storage.
 pub async fn inventory(
     engine: &Engine,
     connection: &ConnectionName,
@@ -141,7 +141,7 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// The position where the listing of each workspace begins.
+    /// Where the listing of each workspace begins.
     async fn workspaces(&self) -> Result<Vec<Cursor>, Error> {
         let resumed = self.selection.after.clone();
         if let Some(id) = &self.selection.workspace {
@@ -229,7 +229,7 @@ fn while_listing(reason: crate::openrouter::Error) -> Error {
     Error::while_doing(LISTING)(reason)
 }
 
-/// OpenRouter has not answered in time.
+/// The error if OpenRouter has not answered in time.
 pub(super) fn too_slow(doing: &str) -> Error {
     Error::OpenRouter {
         doing: doing.to_owned(),

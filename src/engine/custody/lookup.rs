@@ -1,6 +1,6 @@
 //! Finds the owner of a key, using all connections at once.
 //!
-//! What is in storage is answered even if OpenRouter is unreachable. Only the hash leaves the plugin.
+//! What storage knows is returned even if OpenRouter cannot be reached. Only the hash leaves the plugin.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct Found {
     pub report: Option<Report>,
     /// The connection whose management key it is.
     pub manages: Option<ConnectionName>,
-    /// The connections that could not be asked, and why.
+    /// The connections that could not be asked, with the reasons.
     pub not_asked: BTreeMap<ConnectionName, String>,
     /// What to do about it.
     pub advice: Advice,
@@ -38,7 +38,7 @@ pub struct Found {
 /// Looks up a key everywhere. `mount_point` is the path of the mount, for the commands.
 ///
 /// # Errors
-/// Storage's own. Failures of OpenRouter are part of the answer.
+/// Errors from storage. Failures of OpenRouter are part of the result.
 pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Result<Found, Error> {
     let names = engine.storage.list(CONNECTIONS).await?;
     let names = names
@@ -46,7 +46,7 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
         .filter_map(|name| ConnectionName::parse(name).ok());
     let deadline = after(engine.now(), LONGEST.as_secs());
     let asked = join_all(names.map(|name| async {
-        // What the others and storage know is not withheld for one that hangs.
+        // One connection that hangs must not delay the other results.
         let answer = tokio::select! {
             answer = ask(engine, &name, hash) => answer,
             () = engine.clock.sleep_until(deadline) => Err(too_slow("the key cannot be looked up")),
@@ -80,7 +80,7 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
     };
     if let Some((connection, key)) = seen {
         let known = Known::of(&connection, &key, &holdings, engine.now());
-        // A command is to name the connection through which its key was made, where several see it.
+        // If several connections can see the key, the commands name the one through which it was made.
         found.connection = found.connection.or(Some(connection));
         if let Some(known) = known {
             found.owner = Some(known.owner);
@@ -95,7 +95,7 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
 /// Reads one key of a connection; `None` if OpenRouter does not know it.
 ///
 /// # Errors
-/// OpenRouter's and storage's.
+/// Errors from OpenRouter or storage.
 pub async fn look_at(
     engine: &Engine,
     connection: &ConnectionName,
@@ -109,14 +109,14 @@ pub async fn look_at(
 /// Asks OpenRouter about a key; `None` if it does not know it.
 ///
 /// # Errors
-/// OpenRouter's and storage's.
+/// Errors from OpenRouter or storage.
 pub(super) async fn look_up(
     engine: &Engine,
     connection: &ConnectionName,
     hash: &KeyHash,
 ) -> Result<Option<ListedKey>, Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
-    // This may be an emergency: somebody handles a leaked key.
+    // This may be an emergency: the key may have leaked.
     match link.client(Urgency::Emergency).await.look_up(hash).await {
         Ok(key) => Ok(Some(key)),
         Err(openrouter::Error::NotFound { .. }) => Ok(None),

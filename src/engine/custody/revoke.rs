@@ -46,7 +46,7 @@ pub async fn revoke(
         mount = engine.mount,
         key_hash = %hash,
         owner = owner.name(),
-        "revoked a key, as it was ordered"
+        "revoked a key on request"
     );
     events::key_changed(engine, events::REVOKE_KEY, connection, hash, &owner).await;
     Ok(owner)
@@ -68,7 +68,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::Missing`] if OpenRouter does not know the key; [`Error::Invalid`] if it was made through
-    /// another connection; OpenRouter's and storage's own.
+    /// another connection; errors from OpenRouter or storage.
     pub(super) async fn of(
         engine: &Engine,
         connection: &ConnectionName,
@@ -101,7 +101,7 @@ impl Target {
 
 pub(super) fn unknown(connection: &ConnectionName, hash: &KeyHash) -> Error {
     Error::Missing(format!(
-        "connection {:?} sees no key {hash}; it was deleted, or is of another account",
+        "connection {:?} sees no key {hash}; it was deleted or belongs to another account",
         connection.to_string()
     ))
 }
@@ -113,7 +113,8 @@ fn permit(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
              rotation_grace_period=0 replaces it and revokes it"
         ))),
         Owner::Role(name, None) => Err(Error::Invalid(format!(
-            "key {hash} is {owner}; \"forget-role/{name}\" forgets the role, then it can be revoked"
+            "key {hash} is {owner}; \"forget-role/{name}\" removes the role, then it can be \
+             revoked"
         ))),
         _ => permit_any(owner, hash, force),
     }
@@ -123,7 +124,7 @@ fn permit(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
 pub(super) fn permit_any(owner: &Owner, hash: &KeyHash, force: bool) -> Result<(), Error> {
     match owner {
         Owner::Pending(_) | Owner::Lost(_) => Err(Error::Conflict(format!(
-            "key {hash} is {owner}: the engine decides about it by itself; look it up again later"
+            "key {hash} is {owner}: the engine will resolve it; look it up again later"
         ))),
         Owner::Stray | Owner::Unmanaged | Owner::Role(_, Some(Standing::Held { .. })) => Ok(()),
         Owner::Role(..) | Owner::Lease(_) | Owner::OtherMount if force => Ok(()),
@@ -143,7 +144,7 @@ async fn superseded(
     let role = guard.load_rotating().await?;
     let Some(role) = role.filter(|role| role.has_key(hash)) else {
         return Err(Error::Conflict(format!(
-            "key {hash} is none of role {name} any more; look it up again"
+            "key {hash} no longer belongs to role {name}; look it up again"
         )));
     };
     if role.current.hash == *hash {
@@ -151,13 +152,13 @@ async fn superseded(
             "key {hash} has become the current key of role {name}; look it up again"
         )));
     }
-    // What was held may have been restored since.
+    // A held key may have been restored in the meantime.
     permit(&Owner::Role(name.clone(), role.standing(hash)), hash, force)?;
     let (_, failure) = rotation::revoke_early(&guard, role, hash).await?;
     failure.map_or(Ok(()), |reason| {
         Err(Error::Incomplete(format!(
-            "key {hash} may still work: {reason}; its revocation is tried again until OpenRouter \
-             confirms it, see superseded_keys of role {name}"
+            "key {hash} may still work: {reason}; the engine retries its revocation until \
+             OpenRouter confirms it; see superseded_keys of role {name}"
         )))
     })
 }

@@ -153,7 +153,7 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
         }
     }
 
-    /// Sets the next time of a task that was performed. If its time is not `anew` any more, somebody has
+    /// Sets the next time of a task that was performed. If its time is not `anew` any more, another task has
     /// rescheduled it in the meantime, with newer information, and that time is kept.
     fn replan(&self, task: T, anew: Timestamp, next: Option<Timestamp>) {
         let mut timetable = self.timetable();

@@ -13,8 +13,8 @@ use crate::engine::names::ConnectionName;
 use crate::engine::role::Terms;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
-/// Assigns keys to a guardrail and verifies that. Ignores the keys that OpenRouter does not know, and returns
-/// them. Safe to repeat. Takes one request for a hundred keys, and one or two to verify them.
+/// Assigns keys to a guardrail and verifies the assignment. Ignores keys that OpenRouter does not know, and
+/// returns them. Safe to repeat. Makes one request per hundred keys, and one or two to verify them.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] if a key may not be assigned. Its reason is definite only if no key was assigned: a
@@ -106,7 +106,7 @@ pub fn half_done(is_begun: bool, error: Error) -> Error {
     }
 }
 
-/// Through which connection keys are held to which guardrail.
+/// A connection and a guardrail to which keys are assigned through it.
 pub type How = (ConnectionName, GuardrailId);
 
 /// The outcome of assigning the keys of a role, each to its guardrail.
@@ -129,7 +129,7 @@ impl Holding {
     /// Records the outcome for one guardrail. Returns whether its keys are assigned.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub fn note(&mut self, how: &How, outcome: Result<(), Error>) -> Result<bool, Error> {
         match outcome {
             Ok(()) => return Ok(true),
@@ -210,7 +210,8 @@ pub(super) async fn assign_new(
         }
         if !pause_before_try(engine, tries).await {
             return Err(Error::Unproven(format!(
-                "OpenRouter does not know it where it is to be held to guardrail {guardrail}"
+                "OpenRouter does not know it yet, so it cannot be assigned to guardrail \
+                 {guardrail}"
             )));
         }
     }

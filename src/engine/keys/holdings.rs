@@ -48,7 +48,7 @@ impl Holdings {
     /// Reads every role once.
     ///
     /// # Errors
-    /// Storage's own, except for unreadable entries.
+    /// Errors from storage, except for unreadable entries.
     pub async fn of(engine: &Engine) -> Result<Self, Error> {
         let storage = &*engine.storage;
         let books = engine.books().await?;
@@ -142,7 +142,7 @@ impl Holdings {
             .count()
     }
 
-    /// The roles that use a connection, for their present keys or for future ones.
+    /// The roles that use a connection, for their present or future keys.
     pub fn users_of(&self, connection: &ConnectionName) -> Vec<&RoleName> {
         self.users.get(connection).into_iter().flatten().collect()
     }

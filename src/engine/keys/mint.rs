@@ -29,22 +29,22 @@ pub struct Order<'a> {
     pub key_name: &'a str,
     /// Its limits.
     pub limits: Limits,
-    /// The highest limit that it can have now or later, which the connection's bounds apply to.
+    /// The highest limit that it can have now or later, which is checked against the connection's bounds.
     pub ceiling: Option<Usd>,
-    /// What it takes out of its role's budget, as the key of a lease.
+    /// For the key of a lease, what it takes out of its role's budget.
     pub grant: Option<Amount>,
     /// The guardrail to assign before the key is handed out.
     pub guardrail: Option<&'a GuardrailId>,
-    /// The member to whom it belongs, by user id.
+    /// The user id of the member to whom it belongs.
     pub creator_user_id: Option<&'a str>,
     /// Its lifetime in seconds, counted from the order; `None` is unlimited. The wait for a turn does not
     /// count.
     pub lifetime: Option<u64>,
-    /// How long somebody may use it after storage has lost track of it, in seconds.
+    /// How long the key may be used after storage has lost track of it, in seconds.
     pub in_use: u64,
     /// Its urgency.
     pub urgency: Urgency,
-    /// Cancelled when the caller is gone. Before the order that leaves nothing behind.
+    /// Cancelled when the caller is gone. Before the order, that leaves nothing behind.
     pub caller_gone: &'a CancellationToken,
 }
 
@@ -101,7 +101,7 @@ pub struct Minted {
 pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     let books = engine.books().await?;
     engine.require_in_service()?;
-    // Before the connection is looked up, so that it cannot be deleted in between.
+    // Before the connection is opened, so that it cannot be deleted in between.
     let in_use = engine.links.use_for_making(&order.place.connection)?;
     let link = engine.links.open(&*engine.storage, &order.place.connection);
     let link = link.await?;
@@ -150,7 +150,8 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
 pub async fn strike(engine: &Engine, in_flight: &InFlight) {
     let struck = in_flight.strike(&*engine.storage);
     if let Err(reason) = struck.await {
-        tracing::debug!(mount = engine.mount, %reason, "an intent stays until its recovery");
+        tracing::debug!(mount = engine.mount, %reason, "failed to delete an intent; it stays until \
+                                                        its recovery");
     }
 }
 
@@ -176,7 +177,7 @@ pub async fn reject(
             mount = engine.mount,
             key_hash = %hash,
             %reason,
-            "the hash of a rejected key could not be stored"
+            "failed to store the hash of a rejected key"
         );
     }
     let unused = Warrant::Unused(&in_flight);
@@ -282,7 +283,7 @@ impl Ordering<'_> {
     }
 }
 
-/// `<key_name> <YYYY-MM-DD> vault-<nonce>`, so that a person sees which generation a key is.
+/// `<key_name> <YYYY-MM-DD> vault-<nonce>`, so that people can see when the key was made.
 fn key_name(key_name: &str, now: Timestamp, nonce: &Nonce) -> String {
     format!("{key_name} {} {}", now.strftime("%Y-%m-%d"), nonce.marker())
 }

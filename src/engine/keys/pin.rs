@@ -80,8 +80,8 @@ impl Pinning<'_> {
         let given = terms.workspace_id.as_ref().filter(|_| !self.other_account);
         if let Some(known) = pinned.as_ref().or(given).filter(|id| **id != found) {
             return Err(Error::Invalid(format!(
-                "workspace: {text:?} is workspace {found} now, and not {known}; write the one that is \
-                 meant by its UUID"
+                "workspace: {text:?} is now workspace {found}, not {known}; use the UUID of the \
+                 one that is meant"
             )));
         }
         terms.workspace_id = Some(found);
@@ -116,7 +116,7 @@ impl Pinning<'_> {
         Ok(warning)
     }
 
-    /// Whether the member exists, if OpenRouter tells.
+    /// Checks that the member exists, if OpenRouter can tell.
     async fn creator(&self, terms: &Terms) -> Result<Option<String>, Error> {
         let Some(id) = &terms.creator_user_id else {
             return Ok(None);
@@ -130,8 +130,8 @@ impl Pinning<'_> {
         let doing = "creator_user_id cannot be looked up";
         match members.map_err(Error::while_doing(doing))? {
             None => Ok(Some(
-                "the account is no organization's, so it cannot be told whether creator_user_id is \
-                 somebody there"
+                "the account does not belong to an organization, so creator_user_id cannot be \
+                 verified"
                     .to_owned(),
             )),
             Some(members) if members.contains(id) => Ok(None),
@@ -152,8 +152,8 @@ impl Pinning<'_> {
     }
 }
 
-/// Handles a guardrail's name that now refers to another guardrail. If the former one is gone, it was created
-/// again, and this returns a warning. Otherwise somebody renamed a guardrail, and the role's living keys
+/// Handles a guardrail's name that now refers to another guardrail. If the former guardrail is gone, it was
+/// created again, and this returns a warning. Otherwise guardrails were renamed, and the role's living keys
 /// must not be reassigned because of that.
 async fn changed_hands(
     link: &Link,
@@ -164,12 +164,12 @@ async fn changed_hands(
     let before = link.client(Urgency::Ordinary).await.guardrail(pinned).await;
     match before {
         Err(openrouter::Error::NotFound { .. }) => Ok(format!(
-            "guardrail {text:?} was {pinned}, which is gone; it is {found} now, and the keys are held to \
-             that"
+            "guardrail {text:?} was {pinned}, which is gone; it is now {found}, and the keys are \
+             assigned to that"
         )),
         Ok(_) => Err(Error::Invalid(format!(
-            "guardrail: {text:?} is guardrail {found} now, and not {pinned}; write the one that is meant \
-             by its UUID"
+            "guardrail: {text:?} is now guardrail {found}, not {pinned}; use the UUID of the one \
+             that is meant"
         ))),
         Err(reason) => Err(Error::while_doing(format!(
             "guardrail {pinned} cannot be looked up"
@@ -177,7 +177,8 @@ async fn changed_hands(
     }
 }
 
-/// The guardrail with the name or id `text` that accepts keys of a workspace. The outer error is OpenRouter's.
+/// The guardrail with the name or id `text` that accepts keys of a workspace. The outer error is from
+/// OpenRouter.
 async fn find(
     link: &Link,
     text: &str,
@@ -199,7 +200,7 @@ async fn find(
                 Ok(found) if found.workspace_id.is_none() => found,
                 Ok(_) => {
                     return refused(format!(
-                        "{id} is one of another workspace, and takes no keys of {where_to}"
+                        "{id} belongs to another workspace and does not accept keys of {where_to}"
                     ));
                 }
                 Err(openrouter::Error::NotFound { .. }) => {
@@ -217,8 +218,8 @@ async fn find(
                 }
                 (Some(one), Some(other)) => {
                     return refused(format!(
-                        "{where_to} has more than one guardrail named {text:?}, {} and {} among \
-                         them; write the UUID of one",
+                        "{where_to} has more than one guardrail named {text:?}, including {} and \
+                         {}; use the UUID of one",
                         one.id, other.id
                     ));
                 }
@@ -235,8 +236,8 @@ async fn find(
         {
             Ok(whole) if whole.default_guardrail_id.as_ref() == Some(&found.id) => {
                 return refused(format!(
-                    "{} is the default of {where_to}, which applies to all its keys by itself and \
-                     takes none",
+                    "{} is the default guardrail of {where_to}; it applies to all keys there, and \
+                     keys cannot be assigned to it",
                     found.id
                 ));
             }

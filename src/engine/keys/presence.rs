@@ -12,16 +12,16 @@ use crate::openrouter::{self, Bearer, Key, KeyHash};
 pub enum Presence {
     /// The management key can see it.
     There(Box<Key>),
-    /// It does not exist any more.
+    /// It no longer exists.
     Gone,
-    /// The management key cannot see it, and there is no other sign that it is gone.
+    /// The management key cannot see it, but there is no other sign that it is gone.
     Unseen,
 }
 
 /// The key as the management key sees it; `None` if it cannot see it.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when that cannot be found out.
+/// [`Error::OpenRouter`] if that cannot be found out.
 pub async fn seen(link: &Link, hash: &KeyHash) -> Result<Option<Key>, Error> {
     match link.client(Urgency::Ordinary).await.key(hash).await {
         Ok(key) => Ok(Some(key)),
@@ -33,17 +33,17 @@ pub async fn seen(link: &Link, hash: &KeyHash) -> Result<Option<Key>, Error> {
 /// Whether the management key can see a key.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when that cannot be found out.
+/// [`Error::OpenRouter`] if that cannot be found out.
 pub async fn is_there(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
     Ok(seen(link, hash).await?.is_some())
 }
 
-/// What is known about a role's current key. It is gone if the management key cannot see it and OpenRouter
-/// rejects the key itself. A key that was created under another address must not be sent to this one. The
-/// second sign is then that the management key can still see other keys of this mount.
+/// What is known about a role's current key. A key counts as gone if the management key cannot see it and
+/// OpenRouter rejects the key itself. A key that was created under another address must not be sent to this
+/// one. In that case the second sign is that the management key can still see other keys of this mount.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when that cannot be found out; storage's own.
+/// [`Error::OpenRouter`] if that cannot be found out; errors from storage.
 pub async fn presence(engine: &Engine, key: &CurrentKey) -> Result<Presence, Error> {
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     if let Some(key) = seen(&link, &key.hash).await? {
@@ -73,7 +73,7 @@ pub async fn presence(engine: &Engine, key: &CurrentKey) -> Result<Presence, Err
 /// sign that it can still see the account.
 ///
 /// # Errors
-/// [`Error::OpenRouter`] when that cannot be found out; storage's own.
+/// [`Error::OpenRouter`] if that cannot be found out; errors from storage.
 pub async fn sees_another(
     engine: &Engine,
     link: &Link,
@@ -97,5 +97,5 @@ fn while_looking_up(reason: openrouter::Error) -> Error {
     Error::while_doing("a key cannot be looked up")(reason)
 }
 
-/// How many other keys are tried.
+/// Number of other keys to try.
 const MOST_ASKED: usize = 8;

@@ -1,30 +1,31 @@
-//! Recovery: what becomes of the intents that are adrift at a place. The keeper comes here when a
-//! look is due, and [`super::mint()`] before a role orders again.
+//! Recovery of the intents that are adrift at a place. Called by the keeper when a search is due, and by
+//! [`super::mint()`] before a role orders again.
 //!
-//! # Expected flow of a look
+//! # Expected flow of a search
 //! 1. A key that was rejected is deleted by its hash.
-//! 2. The others are looked for by their nonces, in one listing over all pages of the workspace,
-//!    disabled and expired keys included. Whoever looks at the same place meanwhile shares the listing.
-//! 3. Under its role's lock, each intent is settled ([`settle`]): it is struck out if its key is in the
-//!    role's entry; if not, what was found of it is deleted, behind the fence.
-//! 4. When no key was found, the intent stays and the look is repeated, for an order may still be on
-//!    its way when OpenRouter is first asked; only a look [`SETTLED`] after the order was announced
-//!    strikes it out.
+//! 2. The other keys are searched for by their nonces, in one listing of all pages of the workspace,
+//!    including disabled and expired keys. Concurrent searches at the same place share the listing.
+//! 3. Each intent is settled under its role's lock ([`settle`]): if its key is in the role's entry, the
+//!    intent is deleted. Otherwise the keys that were found are deleted, behind the fence.
+//! 4. If no key was found, the intent stays and the search is repeated, since an order may still be in
+//!    flight. Only a search [`SETTLED`] after the order was announced deletes the intent.
 //!
 //! # Guarantees
-//! - A key that storage knows is never deleted here. That storage does not know it is proved each time
-//!   by the fence ([`RoleGuard::fence`]); what an earlier look has read is no proof. While it is not
-//!   certain what became of a store that may have put it there, it is left alone.
-//! - An intent that was read from storage may have come with a restored snapshot, and somebody may use
-//!   its key: it is left alone for as long as that can be, from the start of the work.
-//! - A switch that failed by its answer may have been committed, and its key handed out by a standby that
-//!   serves reads: it is left alone for as long, from when the fence has shown that it is out of service.
-//!   A key that was never being stored was never handed out, and goes at once.
-//! - An intent is struck out only when its key is in service, or deleted, or cannot exist.
-//! - What goes wrong with one intent holds up no other.
-//! - A role whose earlier order cannot be looked for orders nothing. One whose earlier orders were
-//!   looked for and not found may, up to [`MOST_UNSETTLED`] of them: where lists work and only
-//!   creations fail, so many may be waiting for their last look. An emergency does not wait for a look.
+//! - A key that storage knows is never deleted here. Each time, the fence ([`RoleGuard::fence`]) proves that
+//!   storage does not know the key; what an earlier search has read is no proof. While a write that may have
+//!   stored the key has an unknown outcome, the key is left alone.
+//! - An intent that was read from storage may come from a restored snapshot, so its key may be in use. The
+//!   key is left alone for as long as that is possible, counted from the start of the work.
+//! - A write of a new current key that reported failure may have been committed, and a standby that serves
+//!   reads may have handed the key out. The key is left alone for as long as that is possible, counted from
+//!   when the fence has shown that it is out of service. A key without such a write was never handed out, and
+//!   is deleted at once.
+//! - An intent is deleted only if its key is in service, is deleted, or cannot exist.
+//! - A failure with one intent does not delay the others.
+//! - If the earlier order of a role cannot be searched for, the role orders nothing. If earlier orders were
+//!   searched for and not found, the role may order again while there are fewer than [`MOST_UNSETTLED`] of
+//!   them: if only creations fail and lists work, that many may wait for their last search. An emergency does
+//!   not wait for a search.
 
 mod settle;
 
@@ -48,12 +49,11 @@ use crate::logical::StorageError;
 use crate::openrouter::{Deletion, Key, KeyHash};
 use settle::settle;
 
-/// Looks for what is adrift at a place, if that is due, and returns when the next look is; `None`
-/// when nothing is adrift there any more.
+/// Searches for what is adrift at a place, if that is due. Returns when the next search is due; `None` if
+/// nothing is adrift there any more.
 ///
 /// # Errors
-/// When OpenRouter or storage failed: what was looked for stays, and [`next_look`] has the time of the
-/// next look.
+/// If OpenRouter or storage failed. The intents stay, and [`next_look`] returns the time of the next search.
 pub async fn recover(engine: &Engine, place: &Place) -> Result<Option<Timestamp>, Error> {
     let books = engine.books().await?;
     let next = || {
@@ -68,17 +68,18 @@ pub async fn recover(engine: &Engine, place: &Place) -> Result<Option<Timestamp>
     Ok(next().0)
 }
 
-/// When the next look at a place is due; `None` when nothing is adrift there.
+/// When the next search at a place is due; `None` if nothing is adrift there.
 pub fn next_look(engine: &Engine, place: &Place, now: Timestamp) -> Option<Timestamp> {
     engine.books_if_open()?.intents.next_look(place, now)
 }
 
-/// Makes sure that a role may order a key at this place: of each earlier order a look has shown that
-/// there is no key, or undone it; or, in an emergency, that there are not too many of them.
+/// Makes sure that a role may order a key at this place. For each earlier order, a search must have shown
+/// that there is no key, or have deleted it. In an emergency, it is enough that there are not too many such
+/// orders.
 ///
 /// # Errors
-/// Why that could not be found out, or [`Error::Conflict`] when too many of them are not settled, or
-/// it is not certain yet whether an earlier switch was stored.
+/// Why that could not be found out, or [`Error::Conflict`] if too many of them are not settled, or the
+/// outcome of an earlier store of a key is not certain yet.
 pub(super) async fn settle_earlier(
     guard: &RoleGuard<'_>,
     books: &OpenBooks,
@@ -116,7 +117,7 @@ pub(super) async fn settle_earlier(
     }
 }
 
-/// While a switch may still take effect, another one would be undone by it.
+/// A new key must not be stored while an earlier store may still take effect, since that would undo it.
 async fn require_certain_stores(guard: &RoleGuard<'_>, books: &OpenBooks) -> Result<(), Error> {
     let engine = guard.engine();
     for written in books.intents.adrift_of(guard.name()) {
@@ -155,14 +156,14 @@ fn not_known(reason: Error) -> Error {
 
 fn not_settled(role: &RoleName) -> Error {
     Error::Conflict(format!(
-        "OpenRouter has not said what came of earlier orders for role {:?}, and they may still take \
-         effect; try again in some minutes",
+        "the outcome of earlier orders for role {:?} is unknown, and they may still take effect; \
+         try again in a few minutes",
         role.to_string()
     ))
 }
 
-/// Looks once for everything that is adrift at a place and can be settled now: of the role that the
-/// caller holds, or of any that nobody holds.
+/// Searches once for everything that is adrift at a place and can be settled now: for the role that the
+/// caller has locked, or for every role that is not locked.
 async fn look(
     engine: &Engine,
     books: &OpenBooks,
@@ -187,7 +188,7 @@ async fn look(
             return Err(reason);
         }
     };
-    // Nothing is known of an intent that was set adrift meanwhile, or could not be looked for.
+    // Nothing is known about an intent that was set adrift during the listing, or was not searched for.
     due.retain(|written| listing.sought.contains(&written.data.nonce));
     stream::iter(by_lock(due))
         .map(Ok)
@@ -197,8 +198,8 @@ async fn look(
         .await
 }
 
-/// The intents that need the same role's lock together, so that they do not keep each other from it;
-/// those of leases need none.
+/// Groups the intents that need the same role's lock, so that they do not block each other. Intents of leases
+/// need no lock.
 fn by_lock(due: Vec<Written<Intent>>) -> Vec<Vec<Written<Intent>>> {
     let mut of_roles = BTreeMap::<RoleName, Vec<_>>::new();
     let mut groups = Vec::new();
@@ -236,7 +237,7 @@ async fn settle_all(
     Ok(())
 }
 
-/// Whether anything may be done about an intent now.
+/// Whether an intent may be settled now.
 fn is_due(engine: &Engine, books: &OpenBooks, intent: &Intent) -> bool {
     let look = books.intents.looks.of(&intent.nonce);
     let certain = look
@@ -246,7 +247,7 @@ fn is_due(engine: &Engine, books: &OpenBooks, intent: &Intent) -> bool {
     certain && !in_use
 }
 
-/// Lists the keys of the intents at a place; or shares a listing that began after the caller came.
+/// Lists the keys of the intents at a place, or shares a listing that began after the caller arrived.
 async fn shared_listing(
     engine: &Engine,
     books: &OpenBooks,
@@ -264,8 +265,8 @@ async fn shared_listing(
     outcome
 }
 
-/// Deletes what was rejected, and lists the keys of the rest. The time is that before the listing:
-/// what shows up during it must be looked for again.
+/// Deletes the rejected keys, and lists the keys of the other intents. The listing's time is taken before it
+/// starts: keys that appear during the listing must be searched for again.
 async fn list(engine: &Engine, books: &OpenBooks, place: &Place) -> Result<Listing, Error> {
     let link = engine.links.open(&*engine.storage, &place.connection);
     let link = link.await?;
@@ -320,7 +321,7 @@ async fn held(engine: &Engine, keys: &[Key]) -> Result<BTreeSet<KeyHash>, Error>
         .collect())
 }
 
-/// Whether the intent had a rejected key, which is now deleted, and is struck out.
+/// Whether the intent had a rejected key, which is now deleted together with the intent.
 async fn delete_rejected(
     engine: &Engine,
     books: &OpenBooks,
@@ -332,7 +333,7 @@ async fn delete_rejected(
     let connection = &intent.place.connection;
     let retired = retire(engine, connection, hash, Warrant::Rejected).await?;
     if retired == Deletion::AlreadyGone {
-        // Or not known everywhere yet: it is looked for like any other.
+        // The key may not be known everywhere yet, so it is searched for like the others.
         return Ok(false);
     }
     let (intents, storage) = (&books.intents, &*engine.storage);
@@ -341,8 +342,8 @@ async fn delete_rejected(
     Ok(true)
 }
 
-/// Postpones an intent if something went wrong with it, and lets the look go on with the others;
-/// unless this node must not go on at all.
+/// Postpones an intent that failed, and lets the search continue with the others, unless this node must not
+/// continue at all.
 fn postpone_if_failed(
     engine: &Engine,
     books: &OpenBooks,
@@ -353,7 +354,12 @@ fn postpone_if_failed(
         Err(reason @ Error::Storage(StorageError::ReadOnly)) => return Err(reason),
         Err(reason) => {
             let role = &written.data.role;
-            tracing::warn!(mount = engine.mount, %role, %reason, "this is tried again");
+            tracing::warn!(
+                mount = engine.mount,
+                %role,
+                %reason,
+                "failed to recover an order whose outcome is unknown; it is retried"
+            );
             postpone(engine, books, written, &reason);
         }
         Ok(()) => {}
@@ -361,8 +367,8 @@ fn postpone_if_failed(
     Ok(())
 }
 
-/// Sets the time of the next look after one that failed. One that has a later look ahead keeps its
-/// time.
+/// Sets the time of the next search after a failure. If a later search is already scheduled, its time is
+/// kept.
 fn postpone(engine: &Engine, books: &OpenBooks, written: &Written<Intent>, reason: &Error) {
     let nonce = &written.data.nonce;
     if !books.intents.is_known(nonce) {
@@ -379,7 +385,7 @@ fn postpone(engine: &Engine, books: &OpenBooks, written: &Written<Intent>, reaso
     });
 }
 
-/// When to look again after a look at `now` that found nothing.
+/// When to search again after a search at `now` that found nothing.
 fn next_look_after(announced: Timestamp, now: Timestamp) -> Option<Timestamp> {
     LOOKS
         .iter()
@@ -387,18 +393,18 @@ fn next_look_after(announced: Timestamp, now: Timestamp) -> Option<Timestamp> {
         .find(|at| *at > now)
 }
 
-/// Seconds after the announcement at which an order that left no trace is looked for again.
+/// When an order that left no trace is searched for again, in seconds after its announcement.
 const LOOKS: [u64; 4] = [5, 30, 120, SETTLED];
 
-/// How long after its announcement an order may still take effect, in seconds: the longest request
-/// of a connection takes a minute, and the rest is for OpenRouter's lists to catch up.
+/// How long after its announcement an order may still take effect, in seconds. The longest request of a
+/// connection takes a minute; the rest is for OpenRouter's lists to catch up.
 pub const SETTLED: u64 = 10 * 60;
 
-/// So many orders of a role may be waiting for their last look before it orders another. The
-/// schedule's own tries come near it within [`SETTLED`]; people and scripts would pass it.
+/// How many orders of a role may wait for their last search before it orders another. The schedule's own
+/// retries come close to this number within [`SETTLED`]; people and scripts could exceed it.
 const MOST_UNSETTLED: usize = 8;
 
-/// Intents settled at a time: more would wait for their turns anyway.
+/// Intents settled concurrently. More would only wait for their turns.
 const CONCURRENCY: usize = 8;
 
 #[cfg(test)]

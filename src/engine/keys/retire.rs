@@ -12,7 +12,7 @@ use crate::openrouter::{self, Deletion, KeyHash};
 
 /// The reason why a key may be ended.
 pub enum Warrant<'a> {
-    /// According to its role's entry it is due: it was superseded, or the role is being deleted. Held by the
+    /// According to its role's entry it is due: it was superseded, or the role is being deleted. Used by the
     /// task that stored that.
     OfRole(&'a RoleGuard<'a>, Urgency),
     /// Its lease has ended.
@@ -35,9 +35,9 @@ impl Warrant<'_> {
     /// In words, for the log.
     fn reason(&self) -> String {
         match self {
-            Self::OfRole(guard, _) => format!("its time has come in role {}", guard.name()),
-            Self::OfLease(lease) => format!("its lease {} is over", lease.nonce()),
-            Self::Unused(in_flight) => format!("nobody got it, {}", in_flight.nonce()),
+            Self::OfRole(guard, _) => format!("it is due in role {}", guard.name()),
+            Self::OfLease(lease) => format!("its lease {} has ended", lease.nonce()),
+            Self::Unused(in_flight) => format!("it was never handed out, {}", in_flight.nonce()),
             Self::Rejected => "it was rejected when it was made".to_owned(),
             Self::Unknown(Fenced { role: Some(_) }) => "its role does not have it".to_owned(),
             Self::Unknown(Fenced { role: None }) => "its role does not exist".to_owned(),
@@ -72,7 +72,7 @@ impl Warrant<'_> {
     }
 }
 
-/// Deletes a key at OpenRouter. A key that does not exist any more counts as deleted.
+/// Deletes a key at OpenRouter. A key that no longer exists counts as deleted.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] if it is not certain that the key is deleted; [`Error::Missing`] if there is no such
@@ -102,12 +102,12 @@ pub async fn retire(
 pub enum Switched {
     /// The key is in the requested state.
     Done,
-    /// OpenRouter does not know the key any more.
+    /// OpenRouter no longer knows the key.
     Gone,
 }
 
-/// Disables a key at OpenRouter. It cannot spend any more, can still be read, and [`release`] enables it
-/// again.
+/// Disables a key at OpenRouter. The key can no longer spend, its usage can still be read, and [`release`]
+/// enables it again.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] if it is not certain that the key is disabled; [`Error::Missing`] if there is no
@@ -131,7 +131,7 @@ pub async fn hold(
     held
 }
 
-/// Enables a key again that [`hold`] has disabled, for its role.
+/// Enables a key for its role again that [`hold`] has disabled.
 ///
 /// # Errors
 /// As for [`hold`].

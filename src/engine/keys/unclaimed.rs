@@ -5,8 +5,8 @@
 //! to belong to nobody. The check is therefore repeated after writes that only the leader can make: of the
 //! role in the key's mark, if it exists, and of the connection.
 //!
-//! Nor may a role of this node adopt the key between the proof and the deletion, or have adopted it by a store
-//! whose outcome is unknown.
+//! Also, no role of this node may adopt the key between the proof and the deletion, or have adopted it by a
+//! write whose outcome is unknown.
 
 use super::holdings::Holdings;
 use super::whose::Owner;
@@ -29,8 +29,8 @@ pub struct Unclaimed {
 /// Makes the proof, with a few storage calls and one for each role. `role` is the one in the key's mark.
 ///
 /// # Errors
-/// Storage's own if this node may not write; [`Error::Conflict`] if the key belongs to somebody after all, or may
-/// come to.
+/// Errors from storage if this node may not write; [`Error::Conflict`] if the key has an owner after all, or
+/// may get one.
 pub async fn prove_unclaimed(
     engine: &Engine,
     connection: &ConnectionName,

@@ -22,7 +22,7 @@ pub enum Owner {
     Lease(Box<Record>),
     /// It is being created for this role.
     Pending(RoleName),
-    /// It was ordered for this role, with an unknown outcome.
+    /// It was ordered for this role, and the outcome is unknown.
     Lost(RoleName),
     /// It has this mount's mark, and belongs to nobody.
     Stray,
@@ -33,7 +33,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// The values, as users meet them.
+    /// The values, as users see them.
     pub const NAMES: &[&str] = &[
         "role",
         "lease",
@@ -74,7 +74,7 @@ impl Owner {
         }
     }
 
-    /// Whether it belongs to nobody in this mount, and will not.
+    /// Whether it belongs to nobody in this mount, and is not being created for a role.
     pub fn is_unclaimed(&self) -> bool {
         matches!(self, Self::Stray | Self::OtherMount | Self::Unmanaged)
     }
@@ -95,12 +95,12 @@ pub enum State {
     Disabled,
     /// It has expired.
     Expired,
-    /// It works, for whoever has it.
+    /// It works for everyone who has it.
     Active,
 }
 
 impl State {
-    /// The values, as users meet them.
+    /// The values, as users see them.
     pub const NAMES: &[&str] = &[
         "current",
         "superseded",
@@ -157,7 +157,7 @@ impl fmt::Display for Owner {
             Self::Lease(record) => write!(f, "under a lease of role {}", record.key.role),
             Self::Pending(name) => write!(f, "being created for role {name}"),
             Self::Lost(name) => write!(f, "an unconfirmed key of role {name}"),
-            Self::Stray => f.write_str("a key of this mount that nobody has"),
+            Self::Stray => f.write_str("a key of this mount that belongs to nobody"),
             Self::OtherMount => f.write_str("a key of another mount of this engine"),
             Self::Unmanaged => f.write_str("not managed by this engine"),
         }

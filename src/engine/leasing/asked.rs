@@ -1,4 +1,4 @@
-//! A reader of a dynamic role who asks for less than the role allows.
+//! Reads of a dynamic role that ask for less than the role allows.
 
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
@@ -6,7 +6,7 @@ use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::{Field, Fields};
 use crate::openrouter::Usd;
 
-/// What a reader asks for, as far as they say.
+/// What a reader asks for; `None` means the role's own value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Asked {
     /// US dollars.
@@ -16,7 +16,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads it from a call.
+    /// Reads the request's fields.
     pub fn of(fields: &Fields) -> Self {
         Self {
             limit: fields.number("limit"),
@@ -24,7 +24,7 @@ impl Asked {
         }
     }
 
-    /// Refuses it of a rotating role, whose key is everybody's.
+    /// Rejects such a request for a rotating role, whose key is shared by all readers.
     ///
     /// # Errors
     /// [`Error::Invalid`] if anything is asked for.
@@ -33,16 +33,16 @@ impl Asked {
             return Ok(());
         }
         Err(Error::Invalid(format!(
-            "limit and ttl can be asked for only of a dynamic role; role {:?} is rotating, and its key \
-             is the same for every reader",
+            "limit and ttl can only be requested from a dynamic role; role {:?} is rotating, and \
+             all its readers share one key",
             name.to_string()
         )))
     }
 
-    /// The role as it is for this reader.
+    /// The role with the limits that this reader gets.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for more than the role allows.
+    /// [`Error::Invalid`] if the reader asks for more than the role allows.
     pub fn narrow(self, mut role: DynamicRole) -> Result<DynamicRole, Error> {
         if let Some(limit) = self.limit {
             let most = role.terms.limits.limit;
@@ -68,17 +68,17 @@ impl Asked {
     }
 }
 
-/// What a read takes.
+/// The fields of a read.
 pub const ASKED: &[Field] = &[
     Field::number(
         "limit",
-        "What the key of this lease may spend, in US dollars: at most what the role allows. Only of a\n\
-         dynamic role.",
+        "How much the key of this lease may spend, in US dollars. At most the role's limit. Only\n\
+         for dynamic roles.",
     )
     .default("the role's limit"),
     Field::duration(
         "ttl",
-        "How long this lease is: at most the role's ttl. Only of a dynamic role.",
+        "The duration of this lease. At most the role's ttl. Only for dynamic roles.",
     )
     .default("the role's ttl"),
 ];

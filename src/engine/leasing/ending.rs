@@ -1,12 +1,12 @@
 //! The end of a lease's key.
 //!
-//! A key that takes nothing out of a budget is deleted at once. Under a budget it ends in two steps:
-//! 1. It is disabled, and its record says when.
-//! 2. [`SETTLED`] later, when its requests in flight have ended, it is read for the last time. What it has
-//!    spent is stored with the role, and then it is deleted.
+//! Without a budget the key is deleted at once. With a budget it ends in two steps:
+//! 1. The key is disabled, and the time is stored in its record.
+//! 2. [`SETTLED`] later, when its requests in flight have ended, its usage is read for the last time and
+//!    stored with the role. Then the key is deleted.
 //!
-//! Until step 2 the lease counts for its whole limit. On a mount that is being disabled nobody would be there
-//! for step 2, and every key is deleted at once. A teardown takes step 2 at once.
+//! Until step 2 the lease counts with its full limit. If the mount is being disabled, nothing would be left
+//! to perform step 2, so every key is deleted at once. A teardown performs step 2 at once.
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -24,11 +24,11 @@ use crate::engine::role::dynamic::LINGER;
 use crate::engine::task::Task;
 use crate::openrouter::{self, Key};
 
-/// Ends the key of a lease before the lease is over. The server keeps the lease, and finds nothing left to
-/// revoke when that ends.
+/// Ends a lease's key before the lease ends. The server keeps the lease, and finds nothing to revoke when it
+/// ends.
 ///
 /// # Errors
-/// OpenRouter's and storage's: the key may be alive, and the record stays.
+/// Errors from OpenRouter or storage. The key may still be alive; its record is kept.
 pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
     let lease = engine.books().await?.leases.lock(nonce).await;
     let Some(record) = lease.record() else {
@@ -39,38 +39,38 @@ pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
             disable(engine, &lease, &record).await?;
         }
         drop(lease);
-        // What it has spent counts, should the teardown be cancelled.
+        // Its usage is counted, in case the teardown is cancelled.
         settle(engine, nonce, &record).await?;
         return Ok(());
     }
     end(engine, &lease, &record.key).await
 }
 
-/// Ends a lease that nobody has heard of. Should that fail, the keeper goes on with it.
+/// Ends a lease that was never handed out. If that fails, the keeper retries.
 pub(super) async fn give_back(engine: &Engine, books: &OpenBooks, key: &LeasedKey) {
     let lease = books.leases.lock(&key.nonce).await;
-    // Nobody has got the key, so it has spent nothing.
+    // The key was never handed out, so it has spent nothing.
     if let Err(reason) = delete(engine, &lease, key).await {
         tracing::warn!(
             mount = engine.mount,
             role = %key.role,
             key_hash = %key.key_hash,
             %reason,
-            "the key of a reader who gave up cannot be deleted yet"
+            "failed to delete the key of a reader that disconnected; it is retried"
         );
-        // Over since so long that nobody else is waited for.
+        // Long enough ago that the keeper does not wait for the server to revoke it first.
         let over = engine.now() - SignedDuration::from_secs(LINGER.cast_signed());
-        // Should this fail too, the key is deleted when the lease would have been over.
+        // If this fails too, the key is deleted at the time when the lease would have ended.
         if lease.abandon(&*engine.storage, over).await.is_ok() {
             engine.keeper.now(Task::Lapse(key.nonce.clone()));
         }
     }
 }
 
-/// Ends the key of a lease. No error means that it works no more.
+/// Ends the key of a lease. `Ok` means that the key no longer works.
 ///
 /// # Errors
-/// OpenRouter's and storage's: the key may be alive, and the record stays.
+/// Errors from OpenRouter or storage. The key may still be alive; its record is kept.
 pub(super) async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
     match lease.record() {
         Some(record) if record.grant.is_some() && !is_being_disabled(engine).await => {
@@ -83,9 +83,9 @@ pub(super) async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) ->
     }
 }
 
-/// Deletes every key that waits for its final reading, if the mount is being disabled: the server calls
-/// once more before it ends the mount's leases, and knows of none for these. Without such keys the server
-/// is asked nothing.
+/// If the mount is being disabled, deletes every key that waits for its final reading. The server calls once
+/// more before it revokes the mount's leases, but has no leases for these keys. If there are no such keys,
+/// the server is not asked.
 pub async fn give_up_waiting(engine: &Engine) {
     let Some(books) = engine.books_if_open() else {
         return;
@@ -98,7 +98,12 @@ pub async fn give_up_waiting(engine: &Engine) {
         .for_each_concurrent(AT_A_TIME, |record| async move {
             if let Err(reason) = end_early(engine, &record.key.nonce).await {
                 let key_hash = &record.key.key_hash;
-                tracing::warn!(mount = engine.mount, %key_hash, %reason, "this is tried again");
+                tracing::warn!(
+                    mount = engine.mount,
+                    %key_hash,
+                    %reason,
+                    "failed to delete the key of an ended lease; it is retried"
+                );
             }
         })
         .await;
@@ -110,7 +115,7 @@ async fn is_being_disabled(engine: &Engine) -> bool {
         tracing::debug!(
             mount = engine.mount,
             %reason,
-            "the server does not say whether the mount is being disabled"
+            "failed to find out whether the mount is being disabled"
         );
         false
     })
@@ -122,7 +127,7 @@ async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result
         key_hash,
         ..
     } = &record.key;
-    // Of one that is gone there is no reading either.
+    // If the key is gone, its usage cannot be read either.
     hold(engine, connection, key_hash, Warrant::OfLease(lease)).await?;
     lease.disabled(&*engine.storage, engine.now()).await?;
     if let Some(record) = lease.record() {
@@ -132,7 +137,7 @@ async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result
 }
 
 async fn delete(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
-    // The record goes second: as long as the key may be alive, something leads to it.
+    // The record is deleted last: while the key may be alive, the record leads to it.
     let warrant = Warrant::OfLease(lease);
     retire(engine, &key.connection, &key.key_hash, warrant).await?;
     lease.end(&*engine.storage).await?;
@@ -140,9 +145,9 @@ async fn delete(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<
     Ok(())
 }
 
-/// Takes the final reading of a key that was disabled, gives back to the budget what it did not spend,
-/// and deletes it. A key of which there is no reading counts for all that it could spend. Returns when to
-/// look again: somebody may have enabled the key meanwhile.
+/// Takes the final reading of a disabled key, returns the unspent amount to the budget, and deletes the key.
+/// If the usage cannot be read because the key is gone, its full grant counts as spent. Returns when to check
+/// again, in case someone has enabled the key in the meantime.
 async fn settle(
     engine: &Engine,
     nonce: &Nonce,
@@ -155,7 +160,7 @@ async fn settle(
     let Some(record) = lease.record() else {
         return Ok(None);
     };
-    // A role without a budget, or none, has nothing to give back to.
+    // If the role is gone or has no budget, there is nothing to count.
     if let Some(Role::Dynamic(mut entry)) = guard.load().await?
         && let Some((budget, counting)) = entry.terms.budget()
     {
@@ -168,7 +173,7 @@ async fn settle(
                     mount = engine.mount,
                     %role,
                     %key_hash,
-                    "somebody has enabled the key of a lease that is over; it is disabled again"
+                    "the key of an ended lease was enabled at OpenRouter; it is disabled again"
                 );
                 disable(engine, &lease, &record).await?;
                 return Ok(lease.record().map(|record| lapses_at(&record)));
@@ -179,14 +184,14 @@ async fn settle(
             pool.forget_all_but(|lease| leases.living(lease).is_some());
             guard.store_dynamic(&entry).await?;
         }
-        // Before the record goes, which counts until then.
+        // Before the record is deleted, since the record counts until then.
         leases.note_pool(role, entry.pool.as_ref());
     }
     delete(engine, &lease, &record.key).await?;
     Ok(None)
 }
 
-/// Reads a lease's key; `None` is one that is gone.
+/// Reads a lease's key; `None` if it is gone.
 pub(super) async fn read(engine: &Engine, record: &Record) -> Result<Option<Key>, Error> {
     let LeasedKey {
         connection,
@@ -204,9 +209,9 @@ pub(super) async fn read(engine: &Engine, record: &Record) -> Result<Option<Key>
     }
 }
 
-/// What a key has spent in the budget's window, and in all.
+/// What a key has spent in the budget's window, and in total.
 pub(super) fn spent(record: &Record, key: &Key, counting: Counting) -> (Amount, Spans) {
-    // What is missing from the limit is missing since the limit's own window began.
+    // The key's remaining limit shows what was spent only since the limit's own window began.
     let same = record
         .granted
         .is_some_and(|granted| granted.reset == counting.reset);
@@ -217,31 +222,31 @@ pub(super) fn spent(record: &Record, key: &Key, counting: Counting) -> (Amount, 
     (in_window, Spans::of(&key.usage, counting))
 }
 
-/// Looks at a lease's key when the server must have revoked it.
+/// Schedules a check of a lease's key, for when the server must have revoked it.
 pub fn watch(engine: &Engine, record: &Record) {
     let task = Task::Lapse(record.key.nonce.clone());
     engine.keeper.plan(task, lapses_at(record));
 }
 
-/// Ends a key whose lease is over by its record: the server has none, or has not got round to
-/// revoking it; or takes the final reading of one that has ended. Returns when to look again; `None`
+/// Ends a key whose lease is over according to its record, because the server has no such lease or has not
+/// revoked it yet. For a lease that has ended, takes the final reading. Returns when to check again; `None`
 /// removes the task.
 ///
 /// # Errors
-/// OpenRouter's and storage's: it is to be tried again.
+/// Errors from OpenRouter or storage. The caller retries.
 pub async fn lapse(engine: &Engine, nonce: &Nonce) -> Result<Option<Timestamp>, Error> {
     let leases = engine.books().await?.leases;
     let lease = leases.lock(nonce).await;
     let Some(record) = lease.record() else {
         return Ok(None);
     };
-    // It may have been renewed since this look was planned.
+    // The lease may have been renewed since this check was planned.
     let due = lapses_at(&record);
     if engine.now() < due {
         return Ok(Some(due));
     }
     let next = if record.ended.is_some() {
-        // The role's lock comes first.
+        // The role's lock must be taken first.
         drop(lease);
         settle(engine, nonce, &record).await?
     } else {
@@ -259,7 +264,7 @@ pub async fn lapse(engine: &Engine, nonce: &Nonce) -> Result<Option<Timestamp>, 
     Ok(next)
 }
 
-/// For how many seconds a lease's key has been waiting for [`lapse`].
+/// How long a lease's key has been waiting for [`lapse`], in seconds.
 pub fn overdue(engine: &Engine, nonce: &Nonce, now: Timestamp) -> u64 {
     let books = engine.books_if_open();
     let living = books.and_then(|books| books.leases.living(nonce));
@@ -273,5 +278,5 @@ fn lapses_at(record: &Record) -> Timestamp {
     }
 }
 
-/// Keys at a time: more would wait for their turns anyway.
+/// Keys processed concurrently. More would only wait for their turns.
 const AT_A_TIME: usize = 8;

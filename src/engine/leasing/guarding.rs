@@ -1,8 +1,7 @@
-//! Holding the keys under a dynamic role's leases to its guardrail, after the role was given another
-//! one. A key for a new lease is held to it before it is handed out: see [`keys`](crate::engine::keys).
+//! Applies a changed guardrail of a dynamic role to the keys under its leases. The key of a new lease gets
+//! its guardrail before it is handed out: see [`keys`](crate::engine::keys).
 //!
-//! Each lease's record says what its key is held to, so that what is still to be done is known whatever
-//! happens.
+//! Each lease's record stores which guardrail its key has, so the remaining work is known even after a crash.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +16,14 @@ use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::failed;
 use crate::openrouter::KeyHash;
 
-/// Does what is due for a dynamic role, and returns when there is more to do; `None` when there is not.
+/// Performs what is due for a dynamic role. Returns when there is more to do; `None` if there is nothing.
 ///
 /// # Errors
-/// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
+/// Errors from storage. Errors from OpenRouter are stored with the role, and the work is retried.
 pub async fn tend(guard: &RoleGuard<'_>, role: DynamicRole) -> Result<Option<Timestamp>, Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let leases = engine.books().await?.leases;
-    // A write of them may have failed by its answer, and been carried out.
+    // A write of the terms may have reported failure but been committed.
     leases.expect_guardrail(name, &role.terms);
     if leases.unguarded(name, &role).is_empty() {
         return Ok(None);
@@ -38,11 +37,11 @@ pub async fn tend(guard: &RoleGuard<'_>, role: DynamicRole) -> Result<Option<Tim
     Ok(role.guardrail_failure.map(|failure| failure.retry_at))
 }
 
-/// Carries out a change that was stored a while ago. First of all the role is written as it was read, as
-/// for a rotating one: a node that has lost its office must not undo what its successor has done.
+/// Applies a change that was stored earlier. First the role is rewritten as it was read, as for a rotating
+/// role: a deposed node must not undo what the new leader has done.
 ///
 /// # Errors
-/// As [`apply_guardrail`]; nothing was sent if this node may not write.
+/// As [`apply_guardrail`]. Nothing is sent to OpenRouter if this node may not write.
 pub async fn resume_guardrail(
     guard: &RoleGuard<'_>,
     role: DynamicRole,
@@ -51,13 +50,13 @@ pub async fn resume_guardrail(
     apply_guardrail(guard, role).await
 }
 
-/// Holds the keys under leases to the guardrail that each should be held to, right after the role was
-/// stored. The second result is why
-/// that failed, which is then stored with the role and tried again: for the role's own guardrail, if it
-/// is that which failed. It is definite only if no key was assigned to that.
+/// Assigns each key under a lease to the guardrail that it should have. Called right after the role was
+/// stored. The second result is the reason for a failure, which is also stored with the role and retried. If
+/// several assignments fail, the failure of the role's own guardrail is reported. The failure is definite
+/// only if no key was assigned to that guardrail.
 ///
 /// # Errors
-/// Storage's own. The keys may be held to it then; assigning them once more does no harm.
+/// Errors from storage. The keys may already be assigned; assigning them again is harmless.
 pub(super) async fn apply_guardrail(
     guard: &RoleGuard<'_>,
     mut role: DynamicRole,
@@ -84,7 +83,7 @@ pub(super) async fn apply_guardrail(
             mount = engine.mount,
             role = %name,
             %reason,
-            "keys under leases are not held to the role's guardrail, this is tried again"
+            "failed to apply the role's guardrail to keys under leases; it is retried"
         );
         failed(before.as_ref(), reason, engine.now(), &*engine.randomness)
     });
@@ -94,13 +93,12 @@ pub(super) async fn apply_guardrail(
     Ok((role, failure))
 }
 
-/// Another leader may have been elected since the last request, and have given the role another guardrail.
+/// Another leader may have been elected since the last request, and may have changed the role's guardrail.
 async fn fence(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<(), Error> {
     guard.store_dynamic(role).await
 }
 
-/// Keys that OpenRouter does not know any more need no guardrail. One that it refuses costs no other its
-/// guardrail.
+/// Keys that OpenRouter no longer knows need no guardrail. A key that it rejects does not affect the others.
 async fn hold_keys(
     guard: &RoleGuard<'_>,
     role: &DynamicRole,
@@ -131,5 +129,5 @@ async fn hold_keys(
     refusal.map_or(Ok(()), |reason| Err(half_done(true, reason)))
 }
 
-/// Keys that are assigned before their records are written.
+/// Number of keys that are assigned before their records are written.
 const AT_A_TIME: usize = 100;

@@ -1,4 +1,4 @@
-//! A read of `creds/:name` of a dynamic role: a key is made, and handed out under a lease.
+//! A read of `creds/:name` of a dynamic role: creates a key and hands it out under a lease.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ use crate::engine::stored;
 use crate::logical::{Lease, Request, Response};
 use crate::openrouter::{KeyHash, LimitReset, Usd};
 
-/// Makes a key and leases it, on a node that may write.
+/// Creates a key and leases it. Only for nodes that may write.
 ///
 /// # Errors
-/// [`Error::Full`] when the role has as many leases as it may, or its budget has no room for another;
-/// [`Error::CallerGone`]; what [`mint`] refuses; storage's own. No error leaves a key that nobody looks
-/// after.
+/// [`Error::Full`] if the role has reached its maximum number of leases, or its budget has no room for
+/// another one; [`Error::CallerGone`]; errors of [`mint`] and of storage. No error leaves a key behind that
+/// is not tracked.
 pub async fn issue(
     engine: &Engine,
     name: &RoleName,
@@ -54,10 +54,10 @@ pub async fn issue(
         ceiling: role.terms.ceiling(),
         guardrail: role.terms.guardrail_id.as_ref(),
         creator_user_id: role.terms.creator_user_id.as_deref(),
-        // Past the last moment to which the lease can be renewed.
+        // After the last moment to which the lease can be renewed.
         lifetime: Some(span.max_ttl.saturating_add(LINGER)),
-        // Not max_ttl: a restored snapshot that does not know the lease does not know its renewals
-        // either, and the server revokes each lease at the time that it has stored itself.
+        // Not max_ttl: if a snapshot is restored that does not contain the lease, it does not contain its
+        // renewals either, and the server revokes each lease at the time that it stored itself.
         in_use: ttl,
         urgency: Urgency::Ordinary,
         caller_gone: &request.caller_gone,
@@ -101,13 +101,12 @@ pub async fn issue(
         ended: None,
     };
     ending::watch(engine, &record);
-    // Before the key is handed out: should the reply be lost, this is how the key is found. Until it
-    // is stored, the intent is.
+    // Before the key is handed out: if the reply is lost, the record leads to the key. Until the record is
+    // stored, the intent does.
     let begun = books.leases.begin(&*engine.storage, record.clone(), now);
     begun.await?;
     minted.in_flight.taken_over();
-    // From here on the record is among those that a change of the guardrail reaches; one that came
-    // before may have missed it.
+    // From here on a change of the guardrail reaches the record. An earlier change may have missed it.
     if !books.leases.is_guarded(&record) {
         ending::give_back(engine, &books, &key).await;
         return Err(Error::Conflict(format!(
@@ -119,7 +118,7 @@ pub async fn issue(
         ending::give_back(engine, &books, &key).await;
         return Err(Error::CallerGone);
     }
-    // Began while the key was made: it would be dead before the reader has it.
+    // A teardown that began while the key was made would revoke the key before the reader has it.
     if let Err(reason) = engine.require_in_service() {
         ending::give_back(engine, &books, &key).await;
         return Err(reason);
@@ -133,7 +132,7 @@ fn grant(role: &DynamicRole) -> Option<Amount> {
     Some(Amount::of_limit(role.terms.limits.limit.map(Usd::as_f64)))
 }
 
-/// Reserves it, before anything is ordered.
+/// Reserves the amount before the key is ordered.
 fn reserve(
     engine: &Engine,
     books: &OpenBooks,
@@ -154,8 +153,9 @@ fn reserve(
     books.leases.reserve(&wanted, &books.intents).map(Some)
 }
 
-/// Why the key must not be handed out: by this node's clock the next window has begun, and what was spent
-/// counts no more, and by the time at which OpenRouter says that it made the key it has not.
+/// Returns why the key must not be handed out, if this node's clock is ahead: by this clock the next window
+/// of the budget has begun, and earlier spending no longer counts, but by the key's creation time at
+/// OpenRouter it has not begun.
 fn clock_is_ahead(
     role: &DynamicRole,
     now: Timestamp,
@@ -164,12 +164,12 @@ fn clock_is_ahead(
     let there = created_at?;
     let next = role.terms.budget?.is_ahead(now, there)?;
     Some(Error::Full(format!(
-        "the window of the role's budget has not begun at OpenRouter, where it is {there}, and this \
-         server's clock says {now}; there will be room when OpenRouter's clock says {next}"
+        "the window of the role's budget has not begun at OpenRouter: its clock says {there}, this \
+         server's clock says {now}; there is room again when OpenRouter's clock says {next}"
     )))
 }
 
-/// As the server's audit log names them: an engine never learns the lease's id.
+/// The requester as the server's audit log names it. An engine never learns the lease's id.
 fn requester(request: &Request, now: Timestamp) -> Requester {
     Requester {
         display_name: request.display_name.clone(),
@@ -189,7 +189,7 @@ async fn key_name(engine: &Engine, role: &DynamicRole, request: &Request) -> Res
     Ok(template.fill(&request.display_name, entity.as_deref()))
 }
 
-/// How long a lease is, in seconds.
+/// The duration of a lease, in seconds.
 struct Span {
     ttl: u64,
     max_ttl: u64,
@@ -197,7 +197,7 @@ struct Span {
 }
 
 impl Span {
-    /// What the role says, within the mount's maximum.
+    /// The role's durations, limited by the mount's maximum.
     fn of(role: &DynamicRole, longest: Duration) -> Self {
         let max_ttl = capped(role.max_ttl, longest);
         let ttl = role.ttl.min(max_ttl);
@@ -238,7 +238,7 @@ fn response(
     Ok(response)
 }
 
-/// What a reader gets.
+/// The response to a reader.
 #[derive(Serialize, JsonSchema)]
 pub struct View<'a> {
     /// The API key.
@@ -251,7 +251,7 @@ pub struct View<'a> {
     key_name: &'a str,
     /// The key's limit, in US dollars; null if there is none.
     limit: Option<Usd>,
-    /// When the limit starts anew; null if it does not.
+    /// When the limit resets; null if it does not.
     limit_reset: Option<LimitReset>,
     /// When the key expires at OpenRouter.
     expires_at: Option<Timestamp>,

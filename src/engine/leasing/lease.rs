@@ -1,4 +1,4 @@
-//! What the server does with the lease on a key: it is renewed, or revoked.
+//! Renewal and revocation of a lease by the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use crate::engine::role::{Role, capped};
 use crate::framework::{Outcome, SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response, Secret};
 
-/// The lease on a key of its own.
+/// The lease on a dynamic role's key.
 pub fn secret_type() -> SecretType<Engine> {
     SecretType::new(SECRET_TYPE, revoke).renewed_by(renew)
 }
 
-/// What the server keeps with a lease and gives back with it: all that a revocation needs, whatever
-/// has become of the role or of the record.
+/// The data that the server stores with a lease and returns with it. It contains all that a revocation needs,
+/// even if the role or the record is gone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LeaseData {
     #[serde(flatten)]
@@ -35,7 +35,7 @@ impl LeaseData {
     pub fn under(&self, lease: Lease) -> Secret {
         let data = match serde_json::to_value(self) {
             Ok(serde_json::Value::Object(data)) => data,
-            // A structure of texts is an object.
+            // A structure of strings always serializes to an object.
             _ => Data::new(),
         };
         under_lease(SECRET_TYPE, lease, data)
@@ -44,12 +44,12 @@ impl LeaseData {
     fn of(secret: &LeasedSecret) -> Result<Self, Error> {
         let data = serde_json::Value::Object(secret.internal_data.clone());
         serde_json::from_value(data)
-            .map_err(|reason| Error::Invalid(format!("the lease's data makes no sense: {reason}")))
+            .map_err(|reason| Error::Invalid(format!("the lease's data cannot be read: {reason}")))
     }
 }
 
-/// Ends the key. One that is not there any more is as good; any other failure is an error, so
-/// that the server tries again.
+/// Ends the key. A key that is already gone counts as success. Any other failure is an error, so that the
+/// server retries.
 async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let LeaseData { key, .. } = LeaseData::of(&secret)?;
     let lease = engine.books().await?.leases.lock(&key.nonce).await;
@@ -63,7 +63,7 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     Ok(None)
 }
 
-/// Postpones the end of the lease, by what was asked for or by the role's ttl, within max_ttl.
+/// Extends the lease by the requested increment or by the role's ttl, within max_ttl.
 async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let lease = LeaseData::of(&secret)?;
     let Some(Role::Dynamic(role)) = Role::load(&*engine.storage, &lease.key.role).await? else {
@@ -79,10 +79,10 @@ async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let now = engine.now();
     let renewal = Renewal::of(&role, &lease, &secret, longest, now)?;
     let until = after(now, renewal.ttl);
-    // Stored before the server hears of it: the record must outlast the lease.
+    // Stored before the server is told: the record must outlast the lease.
     if !guard.extend(&*engine.storage, until).await? {
         return Err(Error::Missing(
-            "the lease's key is deleted already; read again for another".to_owned(),
+            "the lease's key is already deleted; read again for a new key".to_owned(),
         )
         .into());
     }
@@ -95,7 +95,7 @@ async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     Ok(Some(response))
 }
 
-/// A lease from now on, in seconds.
+/// The duration of a renewed lease, in seconds.
 struct Renewal {
     ttl: u64,
     max_ttl: u64,
@@ -103,8 +103,8 @@ struct Renewal {
 }
 
 impl Renewal {
-    /// As Vault's own engines reckon: what was asked for, or the role's ttl; counted from now, but
-    /// not past the longest lease, which is counted from when it was issued.
+    /// Calculated as in Vault's own engines: the requested increment, or the role's ttl, counted from now,
+    /// but no later than the longest lease, which is counted from the issue time.
     fn of(
         role: &DynamicRole,
         lease: &LeaseData,
@@ -115,7 +115,7 @@ impl Renewal {
         let issued_at = Timestamp::from_second(secret.issued_at).unwrap_or(now);
         let mut max_ttl = capped(role.max_ttl, longest);
         if let Some(expires_at) = lease.expires_at {
-            // The role's max_ttl may have grown since, but the key's life is fixed.
+            // The role's max_ttl may have been raised since, but the key's expiry is fixed.
             let life = seconds_until(issued_at, expires_at);
             max_ttl = max_ttl.min(life.saturating_sub(LINGER));
         }
@@ -129,13 +129,16 @@ impl Renewal {
         }
         let asked = secret.increment.as_secs();
         let wanted = if asked == 0 { role.ttl } else { asked };
-        // Of what was asked for and is cut short the server warns by itself.
+        // If a requested increment is cut short, the server adds its own warning.
         let warning = (asked == 0 && wanted > left).then(|| {
-            format!("the lease is renewed for {left} seconds instead of {wanted}, to its max_ttl")
+            format!(
+                "the lease is renewed for {left} seconds instead of {wanted}, limited by its \
+                     max_ttl"
+            )
         });
         Ok(Self {
             ttl: wanted.min(left),
-            // The server takes what was asked for within this, whatever ttl says.
+            // The server limits the requested increment by this, whatever ttl is.
             max_ttl,
             warning,
         })

@@ -1,36 +1,36 @@
-//! Dynamic roles: a key of its own for every lease, gone when the lease is.
+//! Dynamic roles: each lease has its own key, which is deleted when the lease ends.
 //!
-//! - [`write`]: how a dynamic role is written, shown and deleted; what it is, is in
+//! - [`write`]: writing, showing and deleting a dynamic role. The role itself is in
 //!   [`role::dynamic`](super::role::dynamic).
-//! - [`shared_key`]: a read of a rotating role, whose readers share a key.
-//! - [`issue`]: a read of `creds/:name`; [`asked`]: a reader who asks for less than the role allows.
-//! - [`guarding`]: holding keys under leases to another guardrail.
+//! - [`shared_key`]: reads of a rotating role, whose readers share a key.
+//! - [`issue`]: reads of `creds/:name`; [`asked`]: reads that ask for less than the role allows.
+//! - [`guarding`]: applies a changed guardrail to the keys under leases.
 //! - [`lease`]: renewal and revocation.
-//! - [`ending`]: the end of a key, and what becomes of one whose lease nobody knows of.
+//! - [`ending`]: the end of a key, and of keys whose lease the server does not have.
 //! - [`usage`]: what a role's leases have spent.
-//! - The records of those that are alive are in the [`books`](super::books).
+//! - The records of living leases are in the [`books`](super::books).
 //!
 //! # Expected flow
-//! 1. The intent is stored and the key ordered and proved, as for a rotation: see
-//!    [`super::keys`].
-//! 2. The intent becomes the record of the lease: it has the key's hash now, and the time until
-//!    which the server may hold the lease. Only then is the key handed out.
-//! 3. A renewal puts that time off, before the server hears of it.
-//! 4. A revocation deletes the key at OpenRouter, then the record. Under a budget it disables the key;
-//!    ten minutes later the key is read, what it did not spend is free again, and it is deleted.
+//! 1. The intent is stored, and the key is ordered and proved, as for a rotation: see [`super::keys`].
+//! 2. The intent is replaced by the record of the lease, which has the key's hash and the time until which
+//!    the server may hold the lease. Only then is the key handed out.
+//! 3. A renewal postpones that time before the server is told.
+//! 4. A revocation deletes the key at OpenRouter, then the record. With a budget it disables the key first.
+//!    Ten minutes later the key's usage is read, the unspent amount is returned to the budget, and the key is
+//!    deleted.
 //!
 //! # Guarantees
-//! - A key that is alive has a record that leads to it, from before it was ordered until OpenRouter
-//!   has confirmed that it is gone.
-//! - A key whose lease the server does not have is deleted by the engine itself when the record's
-//!   time is over: the reply was lost, or the server died before it stored the lease. Should the
-//!   engine be gone too, the key expires at OpenRouter a little after the longest lease.
-//! - A key with a lease does not die before the lease does: the record's time is later than the
-//!   server's, and the expiry later than any renewal.
+//! - Every living key has a record that leads to it, from before it is ordered until OpenRouter has confirmed
+//!   that it is gone.
+//! - If the server does not have a key's lease, because the reply was lost or the server crashed before it
+//!   stored the lease, the engine deletes the key when the record's time is over. If the engine is gone too,
+//!   the key expires at OpenRouter shortly after the longest lease.
+//! - A key never ends before its lease: the record's time is later than the server's, and the key's expiry is
+//!   later than any renewal.
 //!
 //! # Costs
-//! A read is one order at OpenRouter and two storage writes; a renewal one write; a revocation one
-//! deletion at OpenRouter and one write. Under a budget the end is two requests more.
+//! A read costs one key creation at OpenRouter and two storage writes; a renewal one write; a revocation one
+//! deletion at OpenRouter and one write. With a budget, the end of a lease costs two more requests.
 
 mod asked;
 mod ending;

@@ -1,8 +1,8 @@
-//! Handing a rotating role's current key out.
+//! Hands out a rotating role's current key.
 //!
-//! A read costs no call to OpenRouter, and only now and then a storage call: see
-//! [`cache`](crate::engine::cache). What it promises is in [`Handout`]. The one read that waits is one that
-//! meets a dead key whose rotation is due: see [`awaiting`].
+//! A read makes no request to OpenRouter, and only rarely a storage call: see
+//! [`cache`](crate::engine::cache). Its promise is described in [`Handout`]. A read waits only if the key is
+//! dead and its rotation is due: see [`awaiting`].
 
 mod awaiting;
 
@@ -24,17 +24,17 @@ use crate::framework::{SecretType, under_lease};
 use crate::logical::{Data, Lease, LeasedSecret, Response};
 use crate::openrouter::KeyHash;
 
-/// The lease on a shared key. Its end is one reader's affair: the key stays for the others.
+/// The lease on a shared key. When a lease ends, the key stays valid for the other readers.
 pub fn secret_type() -> SecretType<Engine> {
     SecretType::new(SECRET_TYPE, |_: Arc<Engine>, _: LeasedSecret| async {
         Ok(None)
     })
 }
 
-/// The answer of `creds/:name`.
+/// The response of `creds/:name`.
 ///
 /// # Errors
-/// [`Error::Unusable`] when there is no key to hand out; [`Error::Awaited`] while there is none.
+/// [`Error::Unusable`] if there is no key to hand out; [`Error::Awaited`] if there will be one soon.
 pub async fn leased(
     engine: &Engine,
     name: &RoleName,
@@ -49,8 +49,8 @@ pub async fn leased(
     let lease = Lease {
         ttl,
         max_ttl: ttl,
-        // Agent templates, Spring, VSO and the Agent's cache then read again, which is what brings
-        // them the next key.
+        // When this lease ends, Agent templates, Spring, VSO and Agent's cache read again, which gets them
+        // the next key.
         renewable: false,
     };
     let mut response = handout.response(&key)?;
@@ -58,10 +58,10 @@ pub async fn leased(
     Ok(response)
 }
 
-/// The answer of `static-creds/:name`.
+/// The response of `static-creds/:name`.
 ///
 /// # Errors
-/// As of [`leased`].
+/// As for [`leased`].
 pub async fn unleased(
     engine: &Engine,
     name: &RoleName,
@@ -73,12 +73,12 @@ pub async fn unleased(
 
 /// The terms on which a reader gets the current key.
 ///
-/// The promise: it works for at least `ttl` seconds more, whatever rotation comes, short of an
-/// emergency rotation or OpenRouter's own doing. A rotation leaves it its grace period, which is
-/// longer than the role's ttl; and `ttl` never reaches past the key's own expiry. The lease may be
-/// shorter: the server caps it by the mount's maximum, and says so.
+/// The promise: the key works for at least `ttl` more seconds, through any rotation except an emergency
+/// rotation, and unless OpenRouter itself ends it. A rotation leaves the key its grace period, which is
+/// longer than the role's ttl, and `ttl` never exceeds the key's own expiry. The lease may be shorter: the
+/// server caps it at the mount's maximum and adds a warning.
 struct Handout {
-    /// In seconds, at least one.
+    /// In seconds, at least 1.
     ttl: u64,
     warning: Option<String>,
 }
@@ -113,7 +113,7 @@ impl Handout {
             }
             Some(Withheld::Unguarded(reason)) => {
                 return Err(Error::Awaited(format!(
-                    "the role's key is not handed out before it is held to the role's guardrail: {reason}"
+                    "the role's key is not handed out until it has the role's guardrail: {reason}"
                 )));
             }
             None => {}
@@ -156,8 +156,8 @@ impl Handout {
     }
 }
 
-/// What a reader gets. Nothing here but `ttl` changes between two rotations: clients compare the rest
-/// to decide whether to restart.
+/// The response to a reader. Between two rotations only `ttl` changes: clients compare the other fields to
+/// decide whether to restart.
 #[derive(Serialize, JsonSchema)]
 pub struct View<'a> {
     /// The API key.
@@ -179,7 +179,7 @@ pub struct View<'a> {
     ttl: u64,
 }
 
-/// The error of a key that does not work any more: temporary if the engine replaces it by itself.
+/// The error for a key that no longer works. It is temporary if the engine replaces the key automatically.
 fn dead(key: &SharedKey, how: &str) -> Error {
     let because = |reason: &str| format!("the role's key {how}; {reason}");
     match &key.successor {

@@ -1,5 +1,5 @@
-//! What the leases of a dynamic role have spent: living ones by OpenRouter's word, one request each, and
-//! ended ones by the final readings that were stored.
+//! What the leases of a dynamic role have spent. Living keys are read at OpenRouter, one request each; for
+//! ended keys the final readings are stored.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -16,15 +16,15 @@ use crate::engine::role::budget::{Amount, Pool, Spans};
 use crate::engine::role::dynamic::DynamicRole;
 use crate::openrouter::{KeyHash, Usd};
 
-/// What a role has spent, in US dollars, when it was looked at.
+/// What a role has spent, in US dollars, at the time of the read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct LeasesUsage {
-    /// What does not depend on the kind of role.
+    /// The fields that both kinds of role have.
     #[serde(flatten)]
     usage: Usage,
-    /// What remains of the budget in its window. Null without one.
+    /// What remains of the budget in its window. Null without a budget.
     remaining: Option<f64>,
-    /// What new leases may take of the budget. Null without one.
+    /// What new leases may take of the budget. Null without a budget.
     available: Option<f64>,
     /// The keys that are not deleted yet.
     keys: Vec<KeyUsage>,
@@ -39,18 +39,18 @@ struct KeyUsage {
     hash: KeyHash,
     /// The state of the key: `leased`, or `ended` until its final reading.
     state: &'static str,
-    /// What the key may spend in all, in US dollars; null if it has no limit.
+    /// What the key may spend in total, in US dollars; null if it has no limit.
     granted: Option<f64>,
     /// What the key has spent in the window of the budget or the limit, in US dollars.
     spent: f64,
-    /// When the lease ends; of an ended key, when its final reading is taken.
+    /// When the lease ends; for an ended key, when its final reading is taken.
     until: Timestamp,
 }
 
-/// Reads what a role has spent: one request for each key that is not deleted.
+/// Reads what a role has spent: one request per key that is not deleted yet.
 ///
 /// # Errors
-/// OpenRouter's and storage's.
+/// Errors from OpenRouter or storage.
 pub async fn usage(
     engine: &Engine,
     name: &RoleName,
@@ -104,7 +104,7 @@ pub async fn usage(
         remaining,
         available,
         keys,
-        // What the keys of a role without a budget have spent that are gone, nobody has counted.
+        // Without a budget, the spending of deleted keys is not counted.
         complete: is_complete
             && terms.budget.is_some()
             && tally.is_none_or(|tally| tally.is_complete()),
@@ -130,5 +130,5 @@ fn shown(record: Record, spent: Amount) -> KeyUsage {
     }
 }
 
-/// Keys at a time: more would wait for their turns anyway.
+/// Keys read concurrently. More would only wait for their turns.
 const AT_A_TIME: usize = 8;

@@ -1,4 +1,4 @@
-//! Writing, showing and deleting a dynamic role. No key is made or revoked by that.
+//! Writing, showing and deleting a dynamic role. None of these creates or revokes a key.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,10 +14,10 @@ use crate::engine::role::{Terms, TermsView, capped};
 use crate::framework::Fields;
 use crate::logical::Response;
 
-/// Creates or changes a role. Returns the warnings that it earned.
+/// Creates or changes a role. Returns warnings for the user.
 ///
 /// # Errors
-/// The user's mistakes, and storage's own.
+/// Invalid input, and errors from storage.
 pub async fn write(
     guard: &RoleGuard<'_>,
     before: Option<&DynamicRole>,
@@ -38,7 +38,7 @@ pub async fn write(
         (None, pool) => *pool = None,
         (Some(_), None) => {}
     }
-    // Until the role is stored, so that the connection cannot be deleted in between.
+    // Until the role is stored, so that the connection cannot be deleted in the meantime.
     let _in_use = engine.links.use_for_making(&role.terms.connection)?;
     let bounds = guard
         .within_bounds(&role.terms, Some(role.lifetime()))
@@ -65,14 +65,14 @@ pub async fn write(
         && unbudgeted > 0
     {
         warnings.push(format!(
-            "{unbudgeted} leases were made without a budget, and it is not known what they may spend: \
-             there is no room for another lease before they end"
+            "{unbudgeted} leases were made without a budget, so what they may spend is unknown; no \
+             new lease can be issued until they end"
         ));
     }
     let asks_for_guardrail =
         old_terms.and_then(|b| b.guardrail_id.as_ref()) != role.terms.guardrail_id.as_ref();
     if asks_for_guardrail {
-        // A failure of the old one says nothing about the new one.
+        // A failure of the old guardrail says nothing about the new one.
         role.guardrail_failure = None;
         leases.expect_guardrail(name, &role.terms);
     }
@@ -82,12 +82,12 @@ pub async fn write(
         let storage = &*engine.storage;
         leases.place_by(storage, name, &before.terms).await?;
     }
-    // While no guardrail was asked for, nobody has noticed what was done to the keys. Leases of an earlier
-    // role of this name may be on their way to another guardrail than they had.
+    // While the role had no guardrail, its keys were not compared. Leases of an earlier role with this name
+    // may be in the middle of a guardrail change.
     let was_enforced = old_terms.is_some_and(|terms| terms.guardrail_id.is_some());
     let in_doubt = !was_enforced && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
-    // Stored together with the wish, before any key is assigned anything: should it stay unclear whether
-    // that happened, no later write takes the keys for being held to what their records say.
+    // Stored together with the new guardrail, before any key is assigned. If the outcome of an assignment
+    // remains unclear, no later write trusts the guardrails in the keys' records.
     role.unproved |= in_doubt || !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
     leases.note_pool(name, role.pool.as_ref());
@@ -104,8 +104,8 @@ pub async fn write(
     let living = leases.of_role(name);
     if waits && living > 0 {
         warnings.push(format!(
-            "{living} keys under leases stay as they were made; what was written takes effect with \
-             the next lease"
+            "{living} keys under leases keep their terms; the change takes effect with the next \
+             lease"
         ));
     }
     if let Some(before) = before
@@ -124,7 +124,7 @@ pub async fn write(
     Ok(warnings)
 }
 
-/// Whether a key where the next one will be is not held to the role's own guardrail.
+/// Whether a key in the role's current place does not have the role's own guardrail.
 fn lacks_its_guardrail(leases: &Leases, name: &RoleName, role: &DynamicRole) -> bool {
     let unguarded = leases.unguarded(name, role);
     unguarded
@@ -132,7 +132,7 @@ fn lacks_its_guardrail(leases: &Leases, name: &RoleName, role: &DynamicRole) -> 
         .any(|(record, _)| record.lacks(&role.terms).is_some())
 }
 
-/// Whoever writes the guardrail again that is still to be applied wants it tried now.
+/// Writing a guardrail again that is still to be applied retries it now.
 async fn try_guardrail_again(
     guard: &RoleGuard<'_>,
     role: DynamicRole,
@@ -151,13 +151,13 @@ async fn try_guardrail_again(
     Ok(Vec::from_iter(failure.as_ref().map(unguarded)))
 }
 
-/// The warning of a change of guardrail that is stored and not carried out.
+/// The warning for a guardrail change that is stored but not applied yet.
 fn unguarded(reason: &Error) -> String {
-    format!("the role is changed, but {reason}; this is tried again until it is clear")
+    format!("the role is changed, but {reason}; the engine retries until the outcome is clear")
 }
 
-/// Gives the role the definition that it had before a change that was refused, and returns the refusal.
-/// Where the connection's bounds do not allow that any more, what was written stays.
+/// Restores the role's definition before a change that was rejected, and returns the rejection. If the
+/// connection's bounds no longer allow the old definition, the new one stays.
 async fn take_back(
     guard: &RoleGuard<'_>,
     leases: &Leases,
@@ -186,7 +186,7 @@ fn is_definite(reason: &Error) -> bool {
     }
 }
 
-/// What a read of the role shows, and its warnings.
+/// The response to a read of the role, and its warnings.
 pub fn status<'a>(
     engine: &Engine,
     name: &RoleName,
@@ -203,17 +203,17 @@ pub fn status<'a>(
     };
     let pending = || {
         let unguarded = books.as_ref()?.leases.unguarded(name, role);
-        (!unguarded.is_empty()).then_some("this is under way")
+        (!unguarded.is_empty()).then_some("the change is in progress")
     };
     let failure = role.guardrail_failure.as_ref();
     let reason = failure.map(|failure| failure.message.as_str());
-    let troubles = reason.or_else(pending).map(|reason| {
-        format!("keys under leases are not held to the role's guardrail yet: {reason}")
-    });
+    let troubles = reason
+        .or_else(pending)
+        .map(|reason| format!("keys under leases do not have the role's guardrail yet: {reason}"));
     (view, troubles.into_iter().collect())
 }
 
-/// What a read of the role shows.
+/// The response to a read of the role.
 #[derive(Serialize, JsonSchema)]
 pub struct View<'a> {
     #[serde(flatten)]
@@ -222,18 +222,18 @@ pub struct View<'a> {
     credential_type: &'static str,
     /// The duration of a lease, in seconds.
     ttl: u64,
-    /// How long a lease can be renewed for, in seconds.
+    /// The maximum duration of a lease with renewals, in seconds.
     max_ttl: u64,
-    /// The highest number of leases at a time; null if there is none.
+    /// The highest number of leases at a time; null if unlimited.
     max_leases: Option<u32>,
-    /// How many leases there are. Null on a node that only serves reads.
+    /// The number of living leases. Null on a node that only serves reads.
     living_leases: Option<usize>,
 }
 
-/// Forgets the role. Its leases stay: each can still be revoked, and ends at its time.
+/// Deletes the role. Its leases stay: each can still be revoked, and ends at its time.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub async fn delete(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<Option<Response>, Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let leases = engine.books().await?.leases;
@@ -244,14 +244,14 @@ pub async fn delete(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<Option<
     let living = leases.of_role(name);
     let alive = (living > 0).then(|| {
         format!(
-            "{living} leases of the role are alive; they cannot be renewed any more, stay revocable, \
-             and their keys are deleted when they end"
+            "{living} leases of the role are alive; they can no longer be renewed but can be \
+             revoked, and their keys are deleted when they end"
         )
     });
     let unguarded = (unguarded > 0).then(|| {
         format!(
-            "{unguarded} of their keys were not held to the role's last guardrail yet, and are not held \
-             to it any more; revoke their leases if they must not go on without it"
+            "{unguarded} of their keys did not have the role's last guardrail yet and will not get \
+             it; revoke their leases if they must not be used without it"
         )
     });
     let warnings: Vec<String> = alive.into_iter().chain(unguarded).collect();

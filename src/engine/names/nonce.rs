@@ -128,7 +128,7 @@ impl Nonce {
         is_one.then(|| Self(digits.to_owned()))
     }
 
-    /// The name of its key without what it ends in, by which nobody knows whose key it is.
+    /// The key's name without the marker, so that no mount recognizes the key as its own.
     pub fn unmarked<'a>(&self, key_name: &'a str) -> &'a str {
         let unmarked = key_name.strip_suffix(&self.marker());
         unmarked.unwrap_or(key_name).trim_end()

@@ -22,7 +22,7 @@ use crate::framework::{Call, Endpoint, Fields, Names, Outcome, Path};
 use crate::logical::{Operation, Response};
 use crate::openrouter::{Usd, WorkspaceId};
 
-/// Both paths: the bare one is the connection named `default`.
+/// Both paths. `config` alone is the connection named `default`.
 pub fn paths() -> Vec<Path<Engine>> {
     let bare = connection_path("config", "configuration").on(
         Operation::List,
@@ -75,7 +75,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     ))?))
 }
 
-/// What a read shows of a connection.
+/// The response to a read of a connection.
 #[derive(Serialize, JsonSchema)]
 struct View {
     /// The address of OpenRouter's API.
@@ -194,16 +194,16 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
 }
 
-/// The new address of a connection whose `api_url`, `proxy_url` or `ca_certificate` a write changes.
-/// Nothing that is stored is sent there unless the write knows the stored management key.
+/// The new address of a connection whose `api_url`, `proxy_url` or `ca_certificate` is changed. Stored keys
+/// are not sent there unless the request contains the stored management key.
 ///
 /// # Errors
-/// [`Error::Invalid`] when it brings no management key at all.
+/// [`Error::Invalid`] if the request contains no management key.
 fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Address, Error> {
     let Some(brought) = fields.secret("management_key") else {
         return Err(Error::invalid(
-            "management_key is required with a change of api_url, proxy_url or ca_certificate: a \
-             stored key is sent only to the address it was written for",
+            "management_key is required to change api_url, proxy_url or ca_certificate: a stored \
+             key is sent only to the address it was written for",
         ));
     };
     let is_stored = brought.expose_secret() == before.management_key.expose_secret();
@@ -239,7 +239,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
     if holdings.is_unconfirmed(&name) {
         return Err(Error::Conflict(format!(
             "a creation through connection {:?} whose outcome is unknown is still being recovered; \
-             try again in some minutes, or write to \"forget-connection/{name}\"",
+             try again in a few minutes, or write to \"forget-connection/{name}\"",
             name.to_string()
         ))
         .into());
@@ -268,28 +268,27 @@ fn name_of(captured: Option<&str>) -> Result<ConnectionName, Error> {
 const SYNOPSIS: &str = "Connect to OpenRouter with a management key.";
 
 const DESCRIPTION: &str = "\
-A connection is one OpenRouter management key and how to reach the API with it. Roles name the
-connection that their keys are made with; the one behind `config` alone is named `default`.
+A connection is an OpenRouter management key and how to reach the API with it. Roles name the connection
+that creates their keys. `config` without a name is the connection named `default`.
 
-A write proves the key with OpenRouter before anything is stored: it must be a management key.
-Replacing the key of a connection in use also proves that the new one sees the keys that this
-engine manages. Set verify_connection=false where the server cannot reach OpenRouter yet.
+A write verifies the key with OpenRouter before anything is stored: it must be a management key. When
+the key of a connection in use is replaced, the new key must also see the keys that this engine manages.
+Set verify_connection=false if the server cannot reach OpenRouter yet.
 
-OpenRouter has no way to create or renew management keys. To replace one, make a new one in
-OpenRouter's settings, write it here, and delete the old one there. A write warns of a key that
-expires within 14 days.
+OpenRouter has no API to create or renew management keys. To replace one, create a new one in
+OpenRouter's settings, write it here, and delete the old one there. A write returns a warning for a key
+that expires within 14 days.
 
-Every reconcile_interval the engine compares the keys that it manages with what is at OpenRouter, with
-one request for 99 keys. What it finds is in the status of the role, in the log, and on the event bus.
+Every reconcile_interval the engine compares the keys that it manages with those at OpenRouter, with one
+request per 99 keys. Findings are in the status of the role, in the log, and on the event bus.
 
-Of a connection that is there, api_url, proxy_url and ca_certificate are changed only together with
+api_url, proxy_url and ca_certificate of an existing connection can only be changed together with
 management_key: a stored key is sent only to the address it was written for.
 
-allowed_roles, max_limit and max_key_lifetime bind every role that uses the connection, whoever may
-write roles: one that is not allowed, has a higher limit or none, or whose keys would live longer, is
-refused. A write that tightens one of them while a role which uses the connection is beyond it is
-refused, and names the role.
+allowed_roles, max_limit and max_key_lifetime apply to every role that uses the connection, no matter
+who may write roles. A role that is not allowed, has no limit or a higher one, or whose keys would live
+longer, is rejected. A write that tightens one of them is rejected while a role that uses the connection
+exceeds it; the error names the role. A read shows the workspaces that the management key could see when it
+was verified.
 
-A read shows the workspaces that the management key saw when it was verified.
-
-A connection is not deleted while a role uses it; `forget-connection` forgets one all the same.";
+A connection cannot be deleted while a role uses it. `forget-connection` removes it anyway.";

@@ -1,6 +1,6 @@
-//! The paths `creds/:name` and `static-creds/:name`: what a role hands out.
+//! The paths `creds/:name` and `static-creds/:name`: the keys that a role hands out.
 //!
-//! A rotating role's reader gets the key that all share, a dynamic role's one of their own.
+//! Readers of a rotating role share one key; each reader of a dynamic role gets a separate key.
 
 use std::sync::Arc;
 
@@ -55,8 +55,8 @@ pub fn paths() -> Vec<Path<Engine>> {
 
 async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
-    // Forwarded to the active node: a standby of OpenBao's serves reads, but fails to register the
-    // lease. A performance secondary has leases of its own.
+    // Forwarded to the active node: a standby of OpenBao serves reads, but cannot register the lease. A
+    // performance secondary has its own leases.
     if engine.is_standby().await? {
         return Err(Error::ReadOnly);
     }
@@ -98,19 +98,19 @@ async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
 
 /// What a role hands out.
 enum HandedOut {
-    /// A rotating role: the same key to every reader.
+    /// A rotating role: the same key for every reader.
     Shared(Arc<SharedKey>),
-    /// A dynamic role: a key of their own to each.
+    /// A dynamic role: a separate key for each reader.
     OneEach(Box<DynamicRole>),
 }
 
 impl HandedOut {
-    /// What the role hands out now: no storage call if it is a rotating one that was read a short while
-    /// ago and whose key still works, else one.
+    /// What the role hands out now. No storage call for a rotating role that was read recently and whose key
+    /// still works, otherwise one.
     async fn by(engine: &Engine, name: &RoleName) -> Result<Self, Error> {
         let key = name.key();
         let cached = engine.cache.cached(&key);
-        // Its successor may be there already.
+        // An expired key may already have a successor.
         if let Some(shared) = cached.filter(|shared| shared.works(engine.now())) {
             return Ok(Self::Shared(shared));
         }
@@ -118,7 +118,7 @@ impl HandedOut {
         Ok(match Role::require(&*engine.storage, name).await? {
             Role::Rotating(role) => {
                 let shared = Arc::new(SharedKey::of(*role));
-                // A reason not to hand a key out is looked at anew each time.
+                // A reason to withhold a key is checked again on every read.
                 if shared.withheld.is_none() {
                     pending.keep(&shared);
                 }
@@ -130,19 +130,19 @@ impl HandedOut {
 }
 
 const LEASED_DESCRIPTION: &str = "\
-Of a rotating role: returns the current key as api_key, with key_hash, key_name, key_version,
-last_vault_rotation, rotation_period and ttl. Between two rotations only ttl changes. The key works
-for at least ttl seconds more, whatever rotation comes, unless somebody makes an emergency rotation.
-The lease is not renewable: read again before it ends, which brings the next key in time. Revoking
-the lease does not revoke the key, since its other readers need it.
+For a rotating role, returns the current key as api_key, with key_hash, key_name, key_version,
+last_vault_rotation, rotation_period and ttl. Between two rotations only ttl changes. The key works for
+at least ttl more seconds, through any rotation except an emergency rotation. The lease is not
+renewable: read again before it ends to get the next key in time. Revoking the lease does not revoke the
+key, since other readers use it.
 
-Of a dynamic role: makes a key for this lease and returns it as api_key, with key_hash, key_name,
-limit, limit_reset and expires_at. The lease is renewable up to the role's max_ttl. Revoking it, or
-letting it run out, deletes the key at OpenRouter. A read may ask for less than the role allows, with
-limit and ttl. When the role's budget has no room for another lease, the answer is 429, and says when
-there will be.";
+For a dynamic role, creates a key for this lease and returns it as api_key, with key_hash, key_name,
+limit, limit_reset and expires_at. The lease is renewable up to the role's max_ttl. When it is revoked
+or expires, the key is deleted at OpenRouter. A read may ask for less than the role allows, with limit
+and ttl. If the role's budget has no room for another lease, the response is 429 and says when there
+will be room.";
 
 const UNLEASED_DESCRIPTION: &str = "\
-Returns the same as creds of a rotating role: api_key, key_hash, key_name, key_version,
-last_vault_rotation, rotation_period and ttl, without a lease, for clients that cannot use one. Read
-again within ttl seconds: so long the key works at least. A dynamic role has no such key.";
+Returns the same as creds of a rotating role, without a lease: api_key, key_hash, key_name, key_version,
+last_vault_rotation, rotation_period and ttl. For clients that cannot use a lease. Read again within ttl
+seconds: the key is valid for at least that long. Dynamic roles are not supported.";

@@ -1,5 +1,5 @@
-//! The paths `revoke-key/:connection/:hash` and `disable-key/:connection/:hash`. Both need `sudo`: they
-//! reach every key of the account, whoever uses it.
+//! The paths `revoke-key/:connection/:hash` and `disable-key/:connection/:hash`. Both need `sudo`, since they
+//! reach every key of the account.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ async fn disable_key(engine: Arc<Engine>, call: Call) -> Outcome {
     Ok(Some(Response::showing(&view)?))
 }
 
-/// Whose key it was.
+/// The key and its owner.
 #[derive(Serialize, JsonSchema)]
 struct View<'a> {
     /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
@@ -97,7 +97,8 @@ struct View<'a> {
 
 const FORCE: Field = Field::switch(
     "force",
-    "Required for a superseded key, one under a lease, and one of another mount: somebody may be using it.",
+    "Required for a superseded key, a key under a lease, and a key of another mount, which may be \
+     in use.",
 )
 .default("false");
 
@@ -105,17 +106,18 @@ const DISABLED: Field =
     Field::switch("disabled", "true disables the key, false enables it again.").required();
 
 const REVOKE_DESCRIPTION: &str = "\
-Deletes a key at OpenRouter for good. An unmanaged key, a stray one and a held one are deleted as they are; a
-superseded key, one under a lease, and one of another mount with force=true. A role's current key never:
-`rotate-role` with rotation_grace_period=0 replaces it and then revokes it. A key in the making, or one
-whose outcome is unknown, is left to the engine.
+Deletes a key at OpenRouter permanently. Unmanaged, stray and held keys are deleted without force. A
+superseded key, a key under a lease, and a key of another mount require force=true. A role's current key
+cannot be revoked here: `rotate-role` with rotation_grace_period=0 replaces it and then revokes it. A
+key that is being created, or whose outcome is unknown, is left to the engine.
 
-If OpenRouter's answer is unclear the key may still work, and the answer is an error. The engine goes on
-with the revocation of a superseded key by itself; any other is to be revoked again. It needs the sudo
-capability.";
+If OpenRouter's answer is unclear, the key may still work, and the response is an error. The engine
+keeps retrying the revocation of a superseded key; for any other key, repeat the request. Requires the
+sudo capability.";
 
 const DISABLE_DESCRIPTION: &str = "\
-The kill switch: a key that is disabled does not work until it is enabled again. What may be disabled, and
-what needs force=true, is as for `revoke-key`; and a role's current key may be disabled with force=true.
-It is not handed out then, and not replaced by itself: enable it, or write to `rotate-role`. To enable a
-key needs no force; a held key is enabled by `restore-key`. It needs the sudo capability.";
+The kill switch: a disabled key does not work until it is enabled again. The same keys can be disabled
+as with `revoke-key`, and the same ones require force=true. A role's current key can also be disabled
+with force=true. It is then no longer handed out, and is not replaced automatically: enable it, or write
+to `rotate-role`. Enabling a key does not require force. A held key is enabled with `restore-key`.
+Requires the sudo capability.";

@@ -1,5 +1,5 @@
-//! The paths `forget-role/:name` and `forget-connection/:name`: the ways out where something cannot be
-//! ended properly. Both need `sudo`: what they leave behind can go on spending.
+//! The paths `forget-role/:name` and `forget-connection/:name`, for roles and connections that cannot be
+//! deleted. Both need `sudo`: the keys that they leave behind can still spend.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -90,11 +90,11 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
             mount = engine.mount,
             connection = %name,
             %key_hash,
-            "a connection is forgotten, and a key made with it left behind"
+            "forgetting a connection; a key made with it is left behind"
         );
     }
     let deleted = engine.storage.delete(&name.key()).await;
-    // Even if that failed by its answer: it may be gone.
+    // Even if the deletion reported failure, the connection may be gone.
     engine.links.forget(&name).await;
     deleted.map_err(Error::from)?;
     let warning = (!left_behind.is_empty()).then(|| {
@@ -110,7 +110,7 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
     Ok(Some(Response::showing(&view)?.with_warnings(warning)))
 }
 
-/// What is left.
+/// The keys that are left behind.
 #[derive(Serialize, JsonSchema)]
 struct View<'a> {
     /// The hashes of the keys that may still work at OpenRouter.
@@ -119,21 +119,21 @@ struct View<'a> {
 
 const ROLE_FIELDS: &[Field] = &[Field::switch(
     "revoke_keys",
-    "Whether to revoke what can be revoked. With false the role's keys stay alive and are left to\n\
-     whoever has them.",
+    "Whether to revoke the keys that can be revoked. With false the role's keys stay alive.",
 )
 .default("true")];
 
 const ROLE_DESCRIPTION: &str = "\
-Revokes the role's keys, all at once and each one time, and forgets the role whatever came of it. The
-answer names in keys_left_behind the hashes of the keys that may still work; each is in the server's
-log too. Nothing here leads to them any more: delete them at OpenRouter.
+Revokes the role's keys, all at once with one attempt each, and removes the role in any case. The
+response lists in keys_left_behind the hashes of the keys that may still work; each is also in the
+server's log. The engine no longer tracks these keys: delete them at OpenRouter.
 
-Use `delete` on the role where OpenRouter can be reached. This path is for a management key that is
-lost, an account that is gone, or an entry that cannot be read. The leases of a dynamic role outlive
-it, as with `delete`. It needs the sudo capability.";
+If OpenRouter can be reached, use `delete` on the role instead. This path is for a lost management key,
+an account that is gone, or an unreadable entry. The leases of a dynamic role outlive it, as with
+`delete`. Requires the sudo capability.";
 
 const CONNECTION_DESCRIPTION: &str = "\
-Forgets a connection although roles or leases use it. The keys made with it stay alive at OpenRouter
-until they expire, or the connection is written again with a management key of the same account; the
-answer names them in keys_left_behind, and so does the server's log. It needs the sudo capability.";
+Removes a connection even if roles or leases use it. The keys made with it stay alive at OpenRouter
+until they expire, or until the connection is written again with a management key of the same account.
+The response lists them in keys_left_behind, and they are in the server's log. Requires the sudo
+capability.";

@@ -1,5 +1,5 @@
-//! The paths `keys/:connection` and `keys/:connection/:hash`: every key that a connection's management
-//! key sees. Nothing here is ever a secret.
+//! The paths `keys/:connection` and `keys/:connection/:hash`: every key that a connection's management key
+//! can see. They never show a secret.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 .active_only(),
         )
         .help(
-            "Every key that a connection's management key sees, and whose it is.",
+            "List every key that a connection's management key can see, with its owner.",
             DESCRIPTION,
         );
     let one = Path::new("keys/:connection/:hash", "key")
@@ -45,28 +45,28 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("hash", "The key's hash, 64 hexadecimal digits.")
         .on(
             Operation::Read,
-            Endpoint::new("Read what is known of a key.", read_one)
+            Endpoint::new("Read what is known about a key.", read_one)
                 .answers::<KeyView<'_>>()
                 .active_only(),
         )
         .help(
-            "One key: what OpenRouter says of it, and what the engine knows.",
+            "Read one key: what OpenRouter and the engine know about it.",
             ONE_DESCRIPTION,
         );
     vec![one, all]
 }
 
-/// The connection that a path names.
+/// The connection in the path.
 pub(super) fn connection_of_path(fields: &Fields) -> Result<ConnectionName, Error> {
     ConnectionName::parse(field_of_path(fields, "connection"))
 }
 
-/// The key that a path names.
+/// The key hash in the path.
 pub(super) fn hash_of_path(fields: &Fields) -> Result<KeyHash, Error> {
     hash(field_of_path(fields, "hash"), "hash")
 }
 
-/// A key hash that came as this field.
+/// A key hash from this field.
 pub(super) fn hash(text: &str, field: &str) -> Result<KeyHash, Error> {
     KeyHash::parse(text).map_err(|_| {
         Error::Invalid(format!(
@@ -158,10 +158,10 @@ struct Part<'a> {
     extent: Extent,
 }
 
-/// Whether these are all keys.
+/// Whether the response contains all keys.
 #[derive(Serialize, JsonSchema)]
 struct Extent {
-    /// Whether these are all keys.
+    /// Whether the response contains all keys.
     complete: bool,
     /// Where to continue: the value of `after` for the next read. Null if these are all keys.
     next: Option<String>,
@@ -235,7 +235,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A key by itself: everything.
+/// A single key in full.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct KeyView<'a> {
     /// The connection that sees the key.
@@ -263,7 +263,7 @@ impl<'a> KeyView<'a> {
     }
 }
 
-/// Whose a key is.
+/// The owner of a key.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct OwnerView<'a> {
     /// The owner of the key: `role`, `lease`, `pending`, `lost`, `stray`, `other_mount` or `unmanaged`.
@@ -309,39 +309,41 @@ const FIELDS: &[Field] = &[
         .one_of(State::NAMES)
         .query(),
     Field::text("workspace_id", "Only keys of this workspace, a UUID.").query(),
-    Field::integer("limit", "So many keys at the most, up to 10000.")
-        .default("10000")
-        .query(),
+    Field::integer(
+        "limit",
+        "The maximum number of keys to return, up to 10000.",
+    )
+    .default("10000")
+    .query(),
     Field::text(
         "after",
-        "Where to go on: the value of next in an earlier answer.",
+        "Where to continue: the value of next from an earlier response.",
     )
     .query(),
 ];
 
-/// More would not fit in memory comfortably, here and in the server.
+/// More would not fit well in memory, here and in the server.
 const MOST: usize = 10_000;
 
 const DESCRIPTION: &str = "\
-Every key that the connection's management key sees, in every workspace, disabled and expired ones
-included: those of this mount's roles and leases, of other mounts, and those that somebody made by
-hand. `vault list -detailed` shows name, owner, role, state, limit, usage, last use and expiry of each.
+Lists every key that the connection's management key can see, in every workspace, including disabled and
+expired keys: those of this mount's roles and leases, those of other mounts, and those created by hand.
+`vault list -detailed` shows name, owner, role, state, limit, usage, last use and expiry of each.
 
-owner is role (a role's current, superseded or held key), lease (under a lease of a dynamic role), pending
-(being created), lost (ordered, and what came of that is unknown yet), stray (this mount's mark, and
-nobody has it), other_mount (the mark of another mount of this engine) or unmanaged. state is current,
-superseded or leased, where the key works; held, where the engine has disabled a superseded key and deletes
-it later; disabled or expired, where a key does not work, whoever has it; and active for any other key that
-works.
+owner is role (a role's current, superseded or held key), lease (under a lease of a dynamic role),
+pending (being created), lost (ordered, with an unknown outcome), stray (with this mount's mark, but
+belonging to nobody), other_mount (with the mark of another mount of this engine) or unmanaged. state is
+current, superseded or leased for a key that works; held for a superseded key that the engine has
+disabled and deletes later; disabled or expired for any key that does not work; and active for any other
+key that works.
 
-A read shows everything that OpenRouter says of each key, and takes owner, state, workspace_id, limit and
-after. A listing that is not complete after 45 seconds, or that breaks off, says complete=false; next is
-what to give as after to go on. Between two parts keys can come and go, and one can be shown twice.
-
-A request to OpenRouter brings 99 keys.";
+A read shows everything that OpenRouter reports about each key, and accepts owner, state, workspace_id,
+limit and after. A listing that takes longer than 45 seconds, or is interrupted, has complete=false;
+pass the value of next as after to continue. Keys can be created or deleted between two parts, and a key
+can be shown twice. One request to OpenRouter returns 99 keys.";
 
 const ONE_DESCRIPTION: &str = "\
-What OpenRouter says of one key, with whose it is and what it does: owner and state as for
-`keys/:connection`, role and key_version, revoke_at of a superseded or held key, and of a key under a lease
-leased_until and requester: display_name, entity_id, request_id (by which Vault's audit log has the
-lease), and at.";
+Returns what OpenRouter reports about one key, with its owner and state as for `keys/:connection`, and
+role and key_version. A superseded or held key has revoke_at. A key under a lease has leased_until and
+requester, with display_name, entity_id, request_id (which identifies the lease in Vault's audit log)
+and at.";

@@ -1,4 +1,4 @@
-//! The path `lookup`: whose key is this, and what is to be done about it?
+//! The path `lookup`: finds the owner of a key, and what to do about it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,13 +20,16 @@ pub fn path() -> Path<Engine> {
     Path::new("lookup", "key")
         .on(
             Operation::Update,
-            Endpoint::new("Look up whose key this is.", look_up)
+            Endpoint::new("Look up the owner of a key.", look_up)
                 .takes(FIELDS.iter().cloned())
                 .answers::<View<'_>>()
                 .verb("lookup")
                 .active_only(),
         )
-        .help("Whose key is this, and what to do about it?", DESCRIPTION)
+        .help(
+            "Find the owner of a key, and what to do about it.",
+            DESCRIPTION,
+        )
 }
 
 async fn look_up(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -98,18 +101,23 @@ impl<'a> View<'a> {
 const FIELDS: &[Field] = &[
     Field::secret(
         "api_key",
-        "The key itself. Only its hash leaves the plugin, and nothing of it is stored.",
+        "The key itself. It is not stored, and only its hash leaves the plugin.",
     ),
-    Field::text("key_hash", "Its SHA-256, 64 lowercase hexadecimal digits."),
+    Field::text(
+        "key_hash",
+        "The SHA-256 of the key, 64 lowercase hexadecimal digits.",
+    ),
 ];
 
 const DESCRIPTION: &str = "\
-For a key that leaked: takes the key itself as api_key, or its SHA-256 as key_hash, and asks every
+For a leaked key: accepts the key itself as api_key, or its SHA-256 as key_hash, and asks every
 connection at once. Only the hash leaves the plugin.
 
 Returns owner, state, role and key_version as `keys/:connection/:hash` does, and for a key under a lease
-its requester: display_name, entity_id, at, and request_id, under which Vault's audit log has the lease. key is what OpenRouter says of the key, null if no connection sees it. management_key_of names the
-connection whose management key it is. advice says what to do, and commands are the commands for it.
+its requester: display_name, entity_id, at, and request_id, which identifies the lease in Vault's audit
+log. key is what OpenRouter reports about the key, null if no connection sees it. management_key_of
+names the connection whose management key it is. advice says what to do, and commands are the commands
+for it.
 
-What storage knows is answered while OpenRouter is away. not_asked names each connection that could not be
-asked, and why.";
+What storage knows is returned even if OpenRouter cannot be reached. not_asked lists the connections
+that could not be asked, with the reasons.";

@@ -1,4 +1,4 @@
-//! The path `metrics`: what `status` says, and what the engine has done, as Prometheus text.
+//! The path `metrics`: the content of `status` and the engine's counters, as Prometheus text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn write(text: &mut String, engine: &Engine, health: &MountHealth) -> fmt::Resul
     encode_eof(text)
 }
 
-/// What holds now.
+/// The current values.
 fn gauges(health: &MountHealth) -> Registry {
     let mut gauges = Gauges(Registry::with_prefix(PREFIX));
     let roles = &health.roles;
@@ -85,7 +85,7 @@ fn gauges(health: &MountHealth) -> Registry {
     );
     gauges.time(
         "overdue_since",
-        "Since when the first of them is due; absent when none is",
+        "Since when the first of them is overdue; absent if there is none",
         overdue.map(|(what, Overdue { since, .. })| ([("what", what)], *since)),
     );
     gauges.time(
@@ -95,7 +95,7 @@ fn gauges(health: &MountHealth) -> Registry {
     );
     gauges.count(
         "two_copies",
-        "Whether another copy of this storage was seen at work",
+        "Whether another copy of this storage is active",
         [(NONE, usize::from(health.copies.is_some()))],
     );
     let strays = health.connections.iter();
@@ -115,7 +115,7 @@ fn of_connections(gauges: &mut Gauges, health: &MountHealth) {
     let times: [Times<'_>; 4] = [
         (
             "management_key_expiry",
-            "When the management key of a connection expires; absent when it never does",
+            "When the management key of a connection expires; absent if it does not",
             connections().map(expiry).collect(),
         ),
         (
@@ -166,7 +166,7 @@ impl Gauges {
         self.0.register(name, help, family);
     }
 
-    /// In seconds since 1970. What has no time is left out.
+    /// In seconds since 1970. Missing times are omitted.
     fn time<L: Labels>(
         &mut self,
         name: &str,
@@ -186,7 +186,7 @@ impl Gauges {
     }
 }
 
-/// Labels that a family may have.
+/// The labels of a family.
 trait Labels:
     prometheus_client::encoding::EncodeLabelSet
     + Clone
@@ -202,13 +202,15 @@ trait Labels:
 impl<const N: usize> Labels for [(&'static str, &'static str); N] {}
 impl Labels for [(&'static str, String); 1] {}
 
-/// As Prometheus' own clients say it.
+/// The content type that Prometheus' own clients use.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const DESCRIPTION: &str = "\
-The same as `status`, and what the engine has done since the process was started, in the text format of
-Prometheus: rotations and why they failed, revocations, recoveries, requests to OpenRouter by outcome and
-how long they took, reads of keys by kind. A scrape makes no request to OpenRouter and reads no role.
+Returns the content of `status`, and counters since the process was started, in the text format of
+Prometheus: rotations and reasons for failures, revocations, recoveries, requests to OpenRouter by
+outcome and their durations, and reads of keys by kind. A scrape makes no request to OpenRouter and
+reads no role.
 
-Let Prometheus scrape `/v1/<mount>/metrics` with a token that may read just that. Names begin with
-vault_openrouter. Counters start at zero with the plugin's process, and are those of the active node.";
+Let Prometheus scrape `/v1/<mount>/metrics` with a token that may only read this path. All names begin
+with vault_openrouter. Counters start at zero with the plugin's process, and are those of the active
+node.";

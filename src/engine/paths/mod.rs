@@ -1,4 +1,4 @@
-//! What users meet: the engine's paths, one file for each family.
+//! The engine's paths, one file per family.
 
 mod config;
 mod creds;
@@ -17,7 +17,7 @@ mod usage;
 use super::context::Engine;
 use crate::framework::{Fields, Path};
 
-/// The paths that need `sudo`: what they do reaches beyond the roles of this mount, or leaves keys behind.
+/// The paths that need `sudo`: their effects reach beyond the roles of this mount, or they leave keys behind.
 pub const ROOT: [&str; 5] = [
     "forget-role/*",
     "forget-connection/*",
@@ -44,7 +44,7 @@ pub fn all() -> Vec<Path<Engine>> {
     paths
 }
 
-/// A segment of the path, which a path that is matched always has.
+/// A segment of the path. It always exists in a path that matched.
 fn field_of_path<'a>(fields: &'a Fields, name: &str) -> &'a str {
     fields.text(name).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The path `restore-key/:name`: a superseded or held key works again for a while.
+//! The path `restore-key/:name`: makes a superseded or held key work again for a while.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ async fn restore(engine: Arc<Engine>, call: Call) -> Outcome {
     ))
 }
 
-/// What works again.
+/// The restored key.
 #[derive(Serialize, JsonSchema)]
 struct View<'a> {
     /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
@@ -73,13 +73,13 @@ struct View<'a> {
 const FIELDS: &[Field] = &[
     Field::integer(
         "key_version",
-        "Which key: the version of a superseded or held key, from a read of the role.",
+        "The version of a superseded or held key, from a read of the role.",
     )
     .required(),
-    Field::duration("duration", "How long it is to work from now on.").default("24h"),
+    Field::duration("duration", "How long the key works from now on.").default("24h"),
     Field::switch(
         "force",
-        "Restore the key although an emergency rotation ended it.",
+        "Restore the key even if an emergency rotation ended it.",
     )
     .default("false"),
 ];
@@ -88,16 +88,17 @@ const FIELDS: &[Field] = &[
 const DEFAULT_DURATION: u64 = 24 * 60 * 60;
 
 const DESCRIPTION: &str = "\
-Makes a held key work again for duration, or a superseded one work at least that long from now on. It
-is for an application that turns out to use an old key after its grace period. A key can be held only
-if its role has a revocation_hold: without one it is deleted at the end of its grace period, or ten
-minutes later if the role has a budget. A deleted key cannot be brought back.
+Makes a held key work again for duration, or a superseded key work for at least that long from now on.
+Use it if an application turns out to need an old key after its grace period. A key can be held only if
+its role has a revocation_hold. Without one the key is deleted at the end of its grace period, or ten
+minutes later if the role has a budget. A deleted key cannot be restored.
 
-Under a budget the current key is lowered first, and the held one gets what it has spent and a tenth of
-what is left. Where that is not possible the key is not enabled.
+With a budget the limit of the current key is lowered first, and the held key gets what it has spent
+plus a tenth of what is left. If that is not possible, the key is not enabled.
 
-The current key stays what it is, and readers go on getting it. When the time is over the key ends as
-any superseded key does. It never works past its expiry at OpenRouter; the answer warns of that.
+The current key is not affected, and readers keep getting it. After duration the restored key ends like
+any superseded key. It never works past its expiry at OpenRouter; the response has a warning in this
+case.
 
-A key that somebody else disabled at OpenRouter is not enabled here. One that an emergency rotation
-ended may be in the wrong hands: that needs force=true.";
+A key that was disabled outside the engine cannot be enabled here. A key that was ended by an emergency
+rotation may be in the wrong hands and requires force=true.";

@@ -1,4 +1,4 @@
-//! The paths `roles` and `roles/:name`. What is done depends on the role's kind.
+//! The paths `roles` and `roles/:name`. The work depends on the kind of role.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     }))
 }
 
-/// A role's status and its warnings, with what the comparisons with OpenRouter have found.
+/// A role's status and warnings, with the findings of the comparisons with OpenRouter.
 fn shown<S: Serialize>(
     engine: &Engine,
     name: &RoleName,
@@ -84,7 +84,7 @@ fn shown<S: Serialize>(
         .with_warnings(copies.as_ref().map(in_words)))
 }
 
-/// What a read shows of a role of either kind.
+/// The response to a read of a role of either kind.
 #[derive(Serialize, JsonSchema)]
 struct View<S> {
     #[serde(flatten)]
@@ -94,7 +94,7 @@ struct View<S> {
     drift: Option<Vec<Noted>>,
 }
 
-/// The keys that were ordered for a role and whose outcome is unknown, if this node knows of them.
+/// The keys that were ordered for a role and whose outcome is unknown, if this node knows them.
 fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
     let intents = engine.books_if_open()?.intents;
     let adrift = intents.adrift_of(name).into_iter();
@@ -111,7 +111,7 @@ fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
 
 async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
     let names = engine.storage.list(ROLES).await?;
-    // What this node remembers of them, if it is the one that looks after them.
+    // What this node has in memory, if it is the one that manages the roles.
     let key_info = match engine.roster.is_complete() {
         true => names
             .iter()
@@ -189,53 +189,54 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 const LIST_DESCRIPTION: &str = "\
-The names of all roles of this mount. `vault list -detailed` shows credential_type, rotation_status,
-next_vault_rotation and the number of superseded_keys of each, as the node that looks after the roles saw
-it last: no role is read for that.";
+Lists the names of all roles of this mount. `vault list -detailed` shows credential_type,
+rotation_status, next_vault_rotation and the number of superseded_keys of each, as last seen by the
+active node. This reads no role from storage.";
 
-const SYNOPSIS: &str = "Describe the OpenRouter keys to hand out, and see how they are doing.";
+const SYNOPSIS: &str = "Define the OpenRouter keys to hand out, and read their status.";
 
 const DESCRIPTION: &str = "\
-A role is of one of two kinds, its credential_type, which is fixed at creation.
+A role has one of two kinds, its credential_type, which cannot be changed after creation.
 
-A rotating role holds one OpenRouter API key that all its readers share. Creating the role makes the
-key; from then on it is replaced by rotation_period or rotation_schedule, and by `rotate-role`.
+A rotating role has one OpenRouter API key that all its readers share. Creating the role creates the
+key. From then on it is replaced according to rotation_period or rotation_schedule, and by
+`rotate-role`.
 
-Creating a rotating role with api_key adopts an existing key as its first one, so that an application
-goes on with the key that it has. The key must be an ordinary, living one of the connection's account.
-What the write does not name of limit, limit_reset, include_byok_in_limit, workspace and guardrail is
-taken from the key; what it names is applied to it. To give a key back, write to `forget-role` with
+Creating a rotating role with api_key adopts an existing key as its first key, so that an application
+can keep its key. The key must be an ordinary, living key of the connection's account. limit,
+limit_reset, include_byok_in_limit, workspace and guardrail are taken from the key, unless they are in
+the request; then they are applied to the key. To give a key back, write to `forget-role` with
 revoke_keys=false.
 
-A rotation makes a new key, proves it, and hands it out from then on. The key before is superseded:
-it keeps working for rotation_grace_period and is then revoked. A reader gets the key for ttl, which
-is at most nine tenths of that, so no reader is left with a dead key.
+A rotation creates a new key, verifies it, and hands it out from then on. The previous key is
+superseded: it keeps working for rotation_grace_period and is then revoked. A reader gets the key for
+ttl, which is at most nine tenths of that, so no reader is left with a dead key.
 
-A dynamic role makes a key of its own for every read of `creds`, under a lease of ttl that can be
-renewed up to max_ttl. When the lease ends the key is deleted. max_leases caps how many there are
-at a time, and key_name can say who asked: {{display_name}}, {{entity_name}}.
+A dynamic role creates a separate key for every read of `creds`, under a lease of ttl that can be
+renewed up to max_ttl. When the lease ends, the key is deleted. max_leases limits the number of
+concurrent leases. key_name can contain the requester: {{display_name}}, {{entity_name}}.
 
-An update changes only what it names. Of a rotating role limit, limit_reset and
+An update changes only the fields in the request. On a rotating role limit, limit_reset and
 include_byok_in_limit are changed on the live key at once; key_name, workspace, connection,
-creator_user_id and key_max_lifetime take effect with the next key. A limit is a limit of each key: every rotation and
-every lease begins with the full amount.
+creator_user_id and key_max_lifetime take effect with the next key. limit applies to each key: every
+rotation and every lease starts with the full amount.
 
-With a revocation_hold a superseded key is disabled at the end of its grace period, and deleted when the
-hold is over. Until then `restore-key` makes it work again.
+With a revocation_hold a superseded key is disabled at the end of its grace period, and deleted after
+the hold. Until then `restore-key` can make it work again.
 
-guardrail, workspace and creator_user_id are looked up at OpenRouter when they are written. A read
-shows guardrail and workspace as they were written, and as guardrail_id and workspace_id what they
-were found to be. Every key is assigned to the guardrail, and that is proved, before anybody gets it;
-another guardrail is assigned to every living key at once, and one that was taken off in OpenRouter's
-dashboard is assigned again. While that fails the current key is not handed out.
+guardrail, workspace and creator_user_id are resolved at OpenRouter when they are written. A read shows
+guardrail and workspace as they were written, and the ids that were found as guardrail_id and
+workspace_id. A key is assigned to the guardrail, and the assignment is verified, before the key is
+handed out. A changed guardrail is assigned to every living key at once, and a key that was removed from
+it in OpenRouter's dashboard is assigned again. While that fails, the current key is not handed out.
 
-Reading a rotating role also shows its status: current_key, superseded_keys and held_keys without
-their secrets, drift, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,
+Reading a rotating role also shows its status: current_key, superseded_keys and held_keys without their
+secrets, drift, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,
 rotation_status (success, failed or pending), last_rotation_message and last_rotation_manual. An
-unconfirmed key was ordered, and it is not known what came of it; one with a revoke_at was found and
-may be in use until then. Reading a dynamic role shows its living_leases.
+unconfirmed key was ordered, and its outcome is unknown; one with a revoke_at was found and may be in
+use until then. Reading a dynamic role shows its living_leases.
 
-Deleting a rotating role revokes its keys first. If OpenRouter cannot be reached the role stays; if
-it is unclear whether the current key was revoked, that key is not handed out any more and the
-deletion goes on by itself. `forget-role` forgets a role whose keys cannot be revoked. The leases of
-a dynamic role outlive it, and stay revocable.";
+Deleting a rotating role revokes its keys first. If OpenRouter cannot be reached, the role stays. If it
+is unclear whether the current key was revoked, the key is no longer handed out and the engine keeps
+retrying the deletion. `forget-role` removes a role whose keys cannot be revoked. The leases of a
+dynamic role outlive it, and can still be revoked.";

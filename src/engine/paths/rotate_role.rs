@@ -1,4 +1,4 @@
-//! The path `rotate-role/:name`: rotate now.
+//! The path `rotate-role/:name`: rotates a role now.
 
 use std::sync::Arc;
 
@@ -43,9 +43,9 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
         (role, unrevoked) = revoke_all(&guard, role).await?;
         if let Some(reason) = unrevoked {
             return Err(Error::Incomplete(format!(
-                "role {:?} has a new key, version {}, but an old one may still work: {reason}; its \
-                 revocation is tried again until OpenRouter confirms it, see superseded_keys of \
-                 the role",
+                "role {:?} has a new key, version {}, but an old one may still work: {reason}; the \
+                 engine retries its revocation until OpenRouter confirms it; see superseded_keys \
+                 of the role",
                 name.to_string(),
                 role.current.version
             ))
@@ -56,8 +56,8 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     Ok(Some(Response::showing(&view)?))
 }
 
-/// Waits until nobody else changes the role. Whoever finds it rotated by then has what they asked
-/// for, unless they must be rid of a key: they are not told that somebody else was faster.
+/// Waits for the role's lock. If the role was rotated in the meantime, the request is rejected, since the
+/// caller has what it asked for, unless it is an emergency.
 async fn take_turn<'a>(
     engine: &'a Engine,
     name: &RoleName,
@@ -86,7 +86,7 @@ async fn take_turn<'a>(
     Ok((guard, role))
 }
 
-/// What a rotation answers: never a secret.
+/// The result of a rotation, without a secret.
 #[derive(Serialize, JsonSchema)]
 struct View<'a> {
     /// The hash of the new key.
@@ -141,17 +141,18 @@ impl<'a> View<'a> {
 
 const FIELDS: &[Field] = &[Field::duration(
     "rotation_grace_period",
-    "How long the old key keeps working this time. 0 is the emergency: every older key of the role\n\
-     is revoked before the answer, which with a revocation_hold means disabled.",
+    "How long the old key keeps working after this rotation. 0 is an emergency: every older key\n\
+     of the role is revoked before the response is sent, or disabled if the role has a\n\
+     revocation_hold.",
 )
 .default("the role's own")];
 
 const DESCRIPTION: &str = "\
-Makes a new key, hands it out from now on, and counts the next automatic rotation from now. The old
+Creates a new key, hands it out from now on, and counts the next automatic rotation from now. The old
 key keeps working for rotation_grace_period, by default the role's own.
 
-When a key has leaked, give rotation_grace_period=0: every older key of the role is revoked before
-the answer comes, and readers hold a dead key until they read again.
+If a key has leaked, set rotation_grace_period=0: every older key of the role is revoked before the
+response is sent, and readers have a dead key until they read again.
 
-Returns the new key's metadata, and when the keys before it die; never a secret. A role with
-disable_automated_rotation rotates only here.";
+Returns the new key's metadata and when the older keys are revoked, but never a secret. A role with
+disable_automated_rotation is rotated only by this path.";

@@ -1,5 +1,6 @@
 //! The paths `rotate-all/:connection`, `tidy/:connection` and `teardown`: jobs that take longer than a
-//! request may. An update begins one, or joins it, and waits for a while; a read shows it, or the last one.
+//! request may. An update starts a job, or joins the active one, and waits for a while. A read shows the
+//! active job or the last one.
 
 mod view;
 
@@ -31,7 +32,7 @@ pub fn paths() -> Vec<Path<Engine>> {
         .on(
             Operation::Read,
             Endpoint::new(
-                "Read how far the rotation of every role is.",
+                "Read the progress of the rotation of every role.",
                 read_rotate_all,
             )
             .answers::<RotateAllView<'_>>()
@@ -43,7 +44,7 @@ pub fn paths() -> Vec<Path<Engine>> {
         .on(
             Operation::Update,
             Endpoint::new(
-                "List or remove the keys of this mount that nobody has.",
+                "List or remove the keys of this mount that belong to nobody.",
                 tidy,
             )
             .takes([DRY_RUN])
@@ -53,12 +54,12 @@ pub fn paths() -> Vec<Path<Engine>> {
         )
         .on(
             Operation::Read,
-            Endpoint::new("Read what was listed or removed.", read_tidy)
+            Endpoint::new("Read the keys that were listed or removed.", read_tidy)
                 .answers::<TidyView<'_>>()
                 .active_only(),
         )
         .help(
-            "Remove keys of this mount that nobody has.",
+            "Remove keys of this mount that belong to nobody.",
             TIDY_DESCRIPTION,
         );
     let teardown = Path::new("teardown", "teardown")
@@ -71,7 +72,7 @@ pub fn paths() -> Vec<Path<Engine>> {
         )
         .on(
             Operation::Read,
-            Endpoint::new("Read how far the teardown is.", read_teardown)
+            Endpoint::new("Read the progress of the teardown.", read_teardown)
                 .answers::<TeardownView<'_>>()
                 .active_only(),
         )
@@ -140,59 +141,59 @@ async fn cancel(engine: Arc<Engine>, _: Call) -> Outcome {
 
 const GRACE: Field = Field::duration(
     "rotation_grace_period",
-    "How long the old keys keep working this time. 0 is the emergency: every older key of the roles is\n\
-     revoked, and so are the keys under leases of the connection's dynamic roles.",
+    "How long the old keys keep working after this rotation. 0 is an emergency: every older key\n\
+     of the roles is revoked, and so are the keys under leases of the connection's dynamic roles.",
 )
 .default("each role's own");
 
 const DRY_RUN: Field = Field::switch(
     "dry_run",
-    "true lists what would be removed. false removes exactly what the last dry run has listed.",
+    "true lists what would be removed. false removes exactly what the last dry run listed.",
 )
 .default("true");
 
 const ROTATE_ALL_DESCRIPTION: &str = "\
-Gives every rotating role of the connection a new key, those with disable_automated_rotation too. The old
-keys keep working for rotation_grace_period, by default each role's own. For a management key that
-leaked, or a person who left, give rotation_grace_period=0: the run is over when no key is alive that is
-older than the run, neither of a role nor under a lease, or when each that may be is named.
+Gives every rotating role of the connection a new key, including roles with disable_automated_rotation.
+The old keys keep working for rotation_grace_period, by default each role's own. If a management key has
+leaked, or a person has left, set rotation_grace_period=0: the run finishes when no key of a role or
+under a lease is alive that is older than the run, or when each key that may be alive is named.
 
-The rotation is a run. It does not depend on its caller, and after a failover the next node goes on with it.
-An update begins one, or joins the one that is running, and answers within 45 seconds with how far it is; a
-read shows it, or the last one. An update with rotation_grace_period=0 takes the place of a run that leaves
-old keys alive.
+The rotation is a run. It does not depend on its caller, and after a failover the next node continues
+it. An update starts a run, or joins the active one, and returns its progress within 45 seconds. A read
+shows the active run or the last one. An update with rotation_grace_period=0 replaces an active run that
+leaves old keys alive.
 
-state is running or finished. roles is how many there are, and rotated how many have a new key since
-began_at. skipped names roles that are left as they are, and why: somebody has disabled the role's current
-key at OpenRouter, or the role is being deleted. failed names roles, and hashes of leased keys, that are
-not done, and why: while the run goes on they are tried again. Each names 100 at the most.";
+state is running or finished. roles is the number of roles, and rotated the number of roles with a new
+key since began_at. skipped names roles that are not changed, with the reasons: the role's current key
+was disabled at OpenRouter, or the role is being deleted. failed names roles, and hashes of leased keys,
+that are not done, with the reasons; while the run is active they are retried. Each names at most 100.";
 
 const TIDY_DESCRIPTION: &str = "\
-Removes keys that bear this mount's mark and that nobody has: neither a role nor a lease, and no order that
-may be theirs is open. They are left behind by forget-role, and by a snapshot that was restored. A key
-without this mount's mark is never touched.
+Removes keys that have this mount's mark but belong to neither a role nor a lease, and for which no
+order is open. Such keys are left behind by forget-role, and by restoring a snapshot. A key without this
+mount's mark is never touched.
 
-Write with dry_run=true first, look at keys, and then write with dry_run=false: that removes exactly what
-was listed, where it still belongs to nobody; kept says of the rest whose it is. A key with the mark of a
-rotating role is not listed: the comparison with OpenRouter takes it in as superseded. refusal says why
-nothing was listed: a role is unreadable, or another copy of this storage seems to be at work.
+Write with dry_run=true first and check keys. Then write with dry_run=false: that removes exactly the
+listed keys that still belong to nobody; kept says why the others were kept. A key with the mark of a
+rotating role is not listed: the reconciliation adds it to its role as a superseded key. refusal says
+why nothing was listed: a role is unreadable, or another copy of this storage seems to be active.
 
-Either is a run: it does not depend on its caller, and after a failover the next node goes on with it. An
-update begins one, or joins the one that is running, and answers within 45 seconds with how far it is; a
-read shows it, or the last one. A dry run lists 1000 keys at the most, and more is how many there are
-besides.";
+Both are runs. They do not depend on their callers, and after a failover the next node continues them.
+An update starts a run, or joins the active one, and returns its progress within 45 seconds. A read
+shows the active run or the last one. A dry run lists at most 1000 keys; more is the number of others.";
 
 const TEARDOWN_DESCRIPTION: &str = "\
-Revokes every key of the mount: of roles, under leases, and whatever else bears its mark at OpenRouter. Do
-this before `vault secrets disable`, which forgets the keys of roles without revoking them. Definitions
-stay. From the beginning of the teardown on no key is handed out or created; a request for one is refused.
+Revokes every key of the mount: those of roles, those under leases, and all others with its mark at
+OpenRouter. Do this before `vault secrets disable`, which removes roles without revoking their keys.
+Definitions are kept. From the start of the teardown no key is handed out or created; requests for keys
+are rejected.
 
-The teardown is a run. It does not depend on its caller, and after a failover the next node goes on with it.
-An update begins it, or joins it, and answers within 45 seconds with how far it is; a read shows it. When
-state is finished no key of the mount is alive, or left_alive names each that may be, by hash, by name where
-the hash is unknown, or as the connection that cannot be listed, and why. While it is running, what
-left_alive names is tried again. It names 100 at the most.
+The teardown is a run. It does not depend on its caller, and after a failover the next node continues
+it. An update starts it, or joins it, and returns its progress within 45 seconds. A read shows it. When
+state is finished, no key of the mount is alive, or left_alive names each key that may be, with the
+reason: by hash, by name if the hash is unknown, or as a connection that cannot be listed. While it is
+running, the keys in left_alive are retried. It names at most 100.
 
-Delete cancels the teardown, whether it is finished or not: keys are handed out again, and each role whose
-keys were revoked gets a new one, by itself where rotation is automated, else by `rotate-role`. All
-operations need the sudo capability.";
+Delete cancels the teardown, whether it is finished or not: keys are handed out again, and each role
+whose keys were revoked gets a new one, automatically or with `rotate-role`. All operations require the
+sudo capability.";

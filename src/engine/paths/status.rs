@@ -1,4 +1,4 @@
-//! The path `status`: the health of the mount on one screen.
+//! The path `status`: an overview of the mount's health.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub fn path() -> Path<Engine> {
                 .answers::<View<'_>>()
                 .active_only(),
         )
-        .help("The health of the mount in one answer.", DESCRIPTION)
+        .help("Read an overview of the mount's health.", DESCRIPTION)
 }
 
 async fn read(engine: Arc<Engine>, _: Call) -> Outcome {
@@ -50,7 +50,7 @@ struct View<'a> {
     roles: RolesView,
     /// The roles that need a person.
     attention: AttentionView<'a>,
-    /// What the comparisons with OpenRouter have found last.
+    /// The last findings of the comparisons with OpenRouter.
     drift: DriftView<'a>,
     /// How many keys there are.
     keys: KeysView,
@@ -150,7 +150,7 @@ struct OverdueView<'a> {
 struct OverdueOf<'a> {
     /// How many are overdue.
     count: usize,
-    /// Since when the oldest is.
+    /// Since when the oldest is overdue.
     since: Option<Timestamp>,
     /// The first 100 of the roles.
     roles: &'a [RoleName],
@@ -245,18 +245,19 @@ impl<'a> OverdueOf<'a> {
 }
 
 const DESCRIPTION: &str = "\
-How the mount is doing, from memory: no request to OpenRouter, and nothing that takes longer the more idle
-roles there are.
+Returns the health of the mount from memory. It makes no request to OpenRouter, and its cost does not
+grow with the number of idle roles.
 
-connections has, for each, when its management key was verified and when it expires, when OpenRouter
-answered last, and what went wrong last since the plugin was started. roles counts them; attention names those that need a
-person, up to 100, and says why. drift has what the comparisons with OpenRouter have found since the plugin was
-started, the newest 100, of roles and of leases whose role is deleted too. keys counts the keys of the mount: current, superseded, held (disabled, and
-deleted later), leased, pending (being created) and lost (ordered, and what came of that is unknown). overdue names the roles, up to 100, whose
-rotation or revocation is due and not done, and since when.
+connections shows, for each connection, when its management key was verified and when it expires, when
+OpenRouter last answered, and the last error since the plugin was started. roles counts the roles.
+attention names the roles that need a person, up to 100, with the reasons. drift shows the newest 100
+findings of the comparisons with OpenRouter since the plugin was started, including those of leases
+whose role is deleted. keys counts the keys of the mount: current, superseded, held (disabled, to be
+deleted later), leased, pending (being created) and lost (ordered, with an unknown outcome). overdue
+names the roles, up to 100, whose rotation or revocation is overdue, and since when.
 
-working_since is when the engine had read every role after it began its work on this node; until then it
-is null, and the counts are not complete. last_reconciliation is when storage was last compared with the
-keys at OpenRouter: of each connection, and of the one for which that is longest ago. stray_keys counts the
-keys that bear this mount's mark and belong to nobody. two_copies is not null while another copy of this
-storage is at work. torn_down_since is when a teardown began that is in force: no key is handed out.";
+working_since is when the engine had read every role after it began its work on this node. Until then it
+is null, and the counts are incomplete. last_reconciliation is when storage was last compared with the
+keys at OpenRouter, for each connection; at the top level it is the oldest of these. stray_keys counts
+the keys that have this mount's mark and belong to nobody. two_copies is set while another copy of this
+storage is active. torn_down_since is when the teardown began that is in force: no key is handed out.";

@@ -1,4 +1,4 @@
-//! The path `usage/:name`: what a role has spent.
+//! The path `usage/:name`: the spending of a role.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn path() -> Path<Engine> {
                 .answers::<leasing::LeasesUsage>()
                 .active_only(),
         )
-        .help("See what a role has spent.", DESCRIPTION)
+        .help("Read the spending of a role.", DESCRIPTION)
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
@@ -36,16 +36,15 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
 }
 
 const DESCRIPTION: &str = "\
-Returns in US dollars what the keys of a role have spent in this UTC day, this week (from
-Monday), this month, and ever: spent_day, spent_week, spent_month, spent_ever. Living keys count by
-OpenRouter's word, which costs one request for each; ended ones by the final reading that was stored.
+Returns what the keys of a role have spent today (UTC), this week (from Monday), this month, and in
+total, in US dollars: spent_day, spent_week, spent_month, spent_ever. Living keys are read at
+OpenRouter, with one request each; for ended keys the stored final reading counts. remaining is what is
+left of the role's budget, or of the current key's limit, and resets_at is when it resets. keys shows
+the limit and the spending of each living key. limited_by says whose limit blocks the requests of the
+current key, if any: the key's own, its guardrail's, or the workspace's.
 
-remaining is what is left of the role's budget, or of the current key's limit, and resets_at when it
-starts anew. keys has what each living key was granted and has spent. limited_by says whose limit
-refuses the current key's calls, if one does: the key's own, its guardrail's, or the workspace's.
+For a dynamic role, keys has the key of each lease, leased or ended; an ended key waits ten minutes for
+its final reading. available is what new leases may take of the budget.
 
-Of a dynamic role: keys has the key of each lease, leased or ended; an ended one waits ten minutes for
-its final reading. available is what the next leases may take of the budget.
-
-Final readings are stored for roles with a budget, since the time in since. complete is false where
-keys have ended without one, and for roles without a budget.";
+Final readings are stored for roles with a budget, from the time in since. complete is false if keys
+have ended without one, and for roles without a budget.";

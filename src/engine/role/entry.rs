@@ -16,9 +16,9 @@ use crate::openrouter::KeyHash;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// One key that its readers share.
+    /// One key that all readers share.
     Rotating(Box<RotatingRole>),
-    /// A key for every lease.
+    /// One key per lease.
     Dynamic(Box<DynamicRole>),
 }
 
@@ -26,12 +26,12 @@ impl Role {
     /// Reads a role: one storage call.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn load(storage: &dyn Storage, name: &RoleName) -> Result<Option<Self>, Error> {
         Ok(stored::load(storage, &name.key()).await?)
     }
 
-    /// Reads a role's entry that is at hand.
+    /// Parses a role's entry that was already read.
     ///
     /// # Errors
     /// [`StorageError::Malformed`](crate::logical::StorageError::Malformed).
@@ -39,10 +39,10 @@ impl Role {
         Ok(stored::parse(&name.key(), value)?)
     }
 
-    /// Reads a role that must be there: one storage call.
+    /// Reads a role that must exist: one storage call.
     ///
     /// # Errors
-    /// [`Error::Missing`] when it is not; storage's own.
+    /// [`Error::Missing`] if it does not exist; errors from storage.
     pub async fn require(storage: &dyn Storage, name: &RoleName) -> Result<Self, Error> {
         let role = Self::load(storage, name).await?;
         role.ok_or_else(|| Self::missing(name))
@@ -51,7 +51,7 @@ impl Role {
     /// The names of all roles: one storage call.
     ///
     /// # Errors
-    /// Storage's own.
+    /// Errors from storage.
     pub async fn names(storage: &dyn Storage) -> Result<Vec<RoleName>, Error> {
         let names = storage.list(ROLES).await?;
         Ok(names
@@ -60,7 +60,7 @@ impl Role {
             .collect())
     }
 
-    /// What to say of a role that is not there.
+    /// The error for a role that does not exist.
     pub fn missing(name: &RoleName) -> Error {
         Error::Missing(format!(
             "there is no role {:?}; write one to the path {:?} of this mount",
@@ -69,7 +69,7 @@ impl Role {
         ))
     }
 
-    /// What it asks for each of its keys.
+    /// The terms of its keys.
     pub fn terms(&self) -> &Terms {
         match self {
             Self::Rotating(role) => &role.definition.terms,
@@ -77,7 +77,7 @@ impl Role {
         }
     }
 
-    /// How long a key that is made at `now` lives at most, in seconds; `None` is for ever.
+    /// The maximum lifetime of a key that is made at `now`, in seconds; `None` is unlimited.
     pub fn lifetime(&self, now: Timestamp) -> Option<u64> {
         match self {
             Self::Rotating(role) => role.definition.rotation.lifetime(now),
@@ -85,7 +85,7 @@ impl Role {
         }
     }
 
-    /// Which life of the role it is.
+    /// The life of the role.
     pub fn life(&self) -> &Life {
         match self {
             Self::Rotating(role) => &role.life,
@@ -93,7 +93,7 @@ impl Role {
         }
     }
 
-    /// Of which kind it is.
+    /// The kind of role.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Rotating(_) => Kind::Rotating,
@@ -101,10 +101,10 @@ impl Role {
         }
     }
 
-    /// The shared key's side of it, for a path that only such roles have.
+    /// The role as a rotating role, for a path that only supports those.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the role is dynamic, naming `path`.
+    /// [`Error::Invalid`], naming `path`, if the role is dynamic.
     pub fn rotating(self, name: &RoleName, path: &str) -> Result<RotatingRole, Error> {
         match self {
             Self::Rotating(role) => Ok(*role),
@@ -112,16 +112,16 @@ impl Role {
         }
     }
 
-    /// What to say of a dynamic role on a path that only rotating ones have.
+    /// The error for a dynamic role on a path that only supports rotating roles.
     pub fn has_no_shared_key(name: &RoleName, path: &str) -> Error {
         Error::Invalid(format!(
-            "role {:?} is dynamic: it has no key of its own, so {path} does not go with it; every \
-             read of creds/{name} makes a key",
+            "role {:?} is dynamic and has no shared key, so it does not support {path}; every read \
+             of creds/{name} makes a key",
             name.to_string()
         ))
     }
 
-    /// As which of its keys the role has the key of this hash.
+    /// What the key with this hash is to the role; `None` if it is not one of its keys.
     pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
         match self {
             Self::Rotating(role) => role.standing(hash),
@@ -129,7 +129,7 @@ impl Role {
         }
     }
 
-    /// The hashes of the keys in the role's entry, each with the connection it was made through.
+    /// The hashes of the keys in the role's entry, each with the connection through which it was made.
     pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
         let rotating = match self {
             Self::Rotating(role) => Some(role.keys()),
@@ -140,14 +140,13 @@ impl Role {
 }
 
 impl Stored for Role {
-    /// 2: the life of the role; of each key its workspace and the address it was made under.
-    /// 3: how far the end of each superseded key has come, and the hold; workspace, guardrail and creator
-    /// as they were written; of each key its guardrail; the budget, what was granted of it, and what ended
-    /// keys have spent.
+    /// Version 2 adds the role's life, and the workspace and address of each key. Version 3 adds the stage of
+    /// each superseded key and the hold; workspace, guardrail and creator as they were written; each key's
+    /// guardrail; the budget with its grants, and the spending of ended keys.
     const VERSION: u32 = 3;
 
     fn upgrade(&mut self, from: u32) {
-        // Later formats say of each key where it is, which may be elsewhere than the next one will be.
+        // Later formats store the place of each key, which may differ from that of the next key.
         if from < 2
             && let Self::Rotating(role) = self
         {
@@ -157,26 +156,26 @@ impl Stored for Role {
 }
 
 impl RotatingRole {
-    /// Writes it: one storage call.
+    /// Stores the role: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same.
+    /// Errors from storage. The write may still have taken effect.
     pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
         Ok(stored::store::<Role>(storage, &name.key(), &Entry::Rotating(self)).await?)
     }
 }
 
 impl DynamicRole {
-    /// Writes it: one storage call.
+    /// Stores the role: one storage call.
     ///
     /// # Errors
-    /// Storage's own; the write may have happened all the same.
+    /// Errors from storage. The write may still have taken effect.
     pub async fn store(&self, storage: &dyn Storage, name: &RoleName) -> Result<(), Error> {
         Ok(stored::store::<Role>(storage, &name.key(), &Entry::Dynamic(self)).await?)
     }
 }
 
-/// A [`Role`], to be stored without taking it.
+/// A borrowed [`Role`], for storing.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry<'a> {

@@ -1,4 +1,4 @@
-//! Every field of a role, of either kind, and which of them go together.
+//! The fields of both kinds of role, and which of them can be combined.
 
 use super::kind::{self, Kind};
 use super::ttl::TTL;
@@ -6,7 +6,7 @@ use super::{budget, dynamic, rotating, terms};
 use crate::engine::error::Error;
 use crate::framework::{Field, Fields};
 
-/// What a write takes.
+/// The fields of a write.
 pub fn write() -> impl Iterator<Item = Field> {
     let kinds = terms::FIELDS
         .iter()
@@ -16,11 +16,11 @@ pub fn write() -> impl Iterator<Item = Field> {
     [kind::FIELD, TTL].into_iter().chain(kinds.cloned())
 }
 
-/// The kind of the role that a write makes or changes.
+/// The kind of the role that is written.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an unknown kind, for another than the role has, and for fields that only
-/// the other kind has.
+/// [`Error::Invalid`] for an unknown kind, for a kind other than the role's, and for fields that only the
+/// other kind has.
 pub fn kind_of_write(before: Option<Kind>, fields: &Fields) -> Result<Kind, Error> {
     let kind = Kind::of_write(before, fields)?;
     let foreign = match kind {

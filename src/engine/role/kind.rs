@@ -1,4 +1,4 @@
-//! The two kinds of roles, as `credential_type` has them.
+//! The two kinds of roles: the values of `credential_type`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,17 +9,17 @@ use crate::framework::{Field, Fields};
 /// What a role hands out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One key that its readers share, replaced on a schedule.
+    /// One key that all readers share, replaced on a schedule.
     Rotating,
-    /// A key for every lease.
+    /// One key per lease.
     Dynamic,
 }
 
 impl Kind {
-    /// The kind of the role that a write makes or changes.
+    /// The kind of the role that is written.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown kind, and for another than the role has.
+    /// [`Error::Invalid`] for an unknown kind, and for a kind other than the role's.
     pub fn of_write(before: Option<Self>, fields: &Fields) -> Result<Self, Error> {
         let given = fields.text("credential_type").map(str::parse).transpose()?;
         match (before, given) {
@@ -30,8 +30,7 @@ impl Kind {
         }
     }
 
-    /// Refuses fields that only the other kind has. Naming one to say that it has no value is
-    /// harmless.
+    /// Rejects fields that only the other kind has. A null value is allowed.
     ///
     /// # Errors
     /// [`Error::Invalid`], with the field.
@@ -76,11 +75,11 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The field that says it.
+/// The field `credential_type`.
 pub const FIELD: Field = Field::text(
     "credential_type",
-    "rotating: one key that all readers share, replaced on a schedule. dynamic: a key of its own\n\
-     for every lease. Fixed at creation.",
+    "rotating: one key that all readers share, replaced on a schedule. dynamic: a separate key\n\
+     for every lease. Cannot be changed after creation.",
 )
 .one_of(&["rotating", "dynamic"])
 .default("rotating");

@@ -1,6 +1,5 @@
-//! Roles: named descriptions of the keys to hand out. What the two kinds have in common is here;
-//! what only one of them has is in [`rotating`] and [`dynamic`]. [`budget`] is what all keys of a role may
-//! spend together.
+//! Roles: named descriptions of the keys to hand out. What both kinds have in common is here; what only one
+//! kind has is in [`rotating`] and [`dynamic`]. [`budget`] limits what all keys of a role may spend together.
 
 pub mod budget;
 pub mod dynamic;

@@ -1,4 +1,4 @@
-//! What a role of either kind asks for each of its keys, and how a write changes it.
+//! The terms of the keys of both kinds of role, and how a write changes them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,39 +12,39 @@ use crate::openrouter::{GuardrailId, LimitReset, Limits, Usd, WorkspaceId, Works
 /// The terms of a role's keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
-    /// With whose management key the keys are made.
+    /// The connection whose management key makes the keys.
     pub connection: ConnectionName,
-    /// What the keys' names begin with.
+    /// The beginning of the keys' names.
     pub key_name: String,
-    /// What each key may spend.
+    /// The limits of each key.
     pub limits: Limits,
-    /// What all keys may spend together; `None` is without such a bound.
+    /// The budget of all keys together; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// Where the keys are made; `None` is the account's default workspace.
+    /// The workspace of the keys; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
-    /// By what slug or UUID that was written; `None` if it was written as `workspace_id`.
+    /// The slug or UUID of the workspace as it was written; `None` if it was written as `workspace_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<String>,
-    /// By what name or UUID the guardrail was written that the keys are held to.
+    /// The name or UUID of the keys' guardrail as it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail: Option<String>,
-    /// Which guardrail that is. Not known between a write and its [`pin`](crate::engine::keys::pin).
+    /// The guardrail's UUID. It is unknown between a write and its [`pin`](crate::engine::keys::pin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whom the keys belong to in an organization, by user id.
+    /// The user id of the member of the organization to whom the keys belong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creator_user_id: Option<String>,
-    /// The operator's words.
+    /// The operator's description.
     pub description: String,
 }
 
 impl Terms {
-    /// The terms that a write makes of `before`: what it does not name stays. What it calls by a name of
-    /// OpenRouter's is still to be looked up there.
+    /// The terms after a write to `before`. Fields that are not in the request are unchanged. Names of
+    /// objects at OpenRouter are not resolved yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with the field and what it allows.
+    /// [`Error::Invalid`], with the field and its valid values.
     pub fn apply(name: &RoleName, before: Option<&Self>, fields: &Fields) -> Result<Self, Error> {
         Ok(Self {
             connection: match fields.text("connection") {
@@ -84,13 +84,13 @@ impl Terms {
         })
     }
 
-    /// The budget, and how OpenRouter is to count what is spent of it.
+    /// The budget, and how OpenRouter must count spending.
     pub fn budget(&self) -> Option<(Budget, Counting)> {
         let budget = self.budget?;
         Some((budget, budget.counting(self.limits.include_byok)))
     }
 
-    /// How what a key spends is counted: as for the budget, or else as for the key's own limit.
+    /// How spending is counted: as for the budget, or else as for the key's own limit.
     pub fn counting(&self) -> Counting {
         Counting {
             reset: self.budget.map_or(self.limits.reset, |budget| budget.reset),
@@ -98,8 +98,8 @@ impl Terms {
         }
     }
 
-    /// The most that a key may ever be allowed to spend; `None` is without such a bound. Under a budget
-    /// that is the budget: a key that is alone has all of it.
+    /// The highest limit that a key may ever have; `None` if it is unlimited. With a budget it is the budget,
+    /// which a single key may have entirely.
     pub fn ceiling(&self) -> Option<Usd> {
         match self.budget {
             Some(budget) => budget.amount.as_limit(),
@@ -107,7 +107,7 @@ impl Terms {
         }
     }
 
-    /// Where the next key is made.
+    /// The place of the next key.
     pub fn place(&self) -> Place {
         Place {
             connection: self.connection.clone(),
@@ -115,10 +115,10 @@ impl Terms {
         }
     }
 
-    /// Refuses what contradicts itself.
+    /// Rejects contradictory terms.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with the field and what it allows.
+    /// [`Error::Invalid`], with the field and its valid values.
     pub fn check(&self) -> Result<(), Error> {
         if self.limits.reset.is_some() && self.limits.limit.is_none() {
             return Err(Error::invalid("limit_reset needs a limit to reset"));
@@ -126,7 +126,7 @@ impl Terms {
         Ok(())
     }
 
-    /// What a read of the role shows of them.
+    /// The terms as a read of the role shows them.
     pub fn view(&self) -> TermsView<'_> {
         TermsView {
             connection: &self.connection,
@@ -151,11 +151,11 @@ impl Terms {
 pub struct TermsView<'a> {
     /// The connection whose management key makes the keys.
     connection: &'a ConnectionName,
-    /// What the names of the keys begin with.
+    /// The beginning of the keys' names.
     key_name: &'a str,
     /// The limit of each key, in US dollars; null if there is none.
     limit: Option<Usd>,
-    /// When the limit starts anew; null if it does not.
+    /// When the limit resets; null if it does not.
     limit_reset: Option<LimitReset>,
     /// Whether spending through the account's own provider keys counts.
     include_byok_in_limit: bool,
@@ -164,7 +164,7 @@ pub struct TermsView<'a> {
     /// The limit of all keys together, in US dollars. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<f64>,
-    /// When the budget starts anew. Absent if it does not.
+    /// When the budget resets. Absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_reset: Option<LimitReset>,
     /// The UUID of the workspace; null for the account's default workspace.
@@ -179,8 +179,8 @@ pub struct TermsView<'a> {
     description: &'a str,
 }
 
-/// The UUID as far as the write tells it: that of a slug is still to be looked up. Whoever writes back
-/// what a read has shown names both.
+/// The UUID, if the request contains it; that of a slug is resolved later. A request that writes back the
+/// result of a read contains both.
 fn workspace_id(before: Option<&Terms>, fields: &Fields) -> Result<Option<WorkspaceId>, Error> {
     let parsed = |id: &str| {
         let id = WorkspaceId::parse(id);
@@ -226,7 +226,7 @@ fn limits(before: Option<Limits>, fields: &Fields) -> Result<Limits, Error> {
     };
     let reset = match fields.text("limit_reset") {
         Some(text) => Some(text.parse::<LimitReset>()?),
-        // A limit that is taken away takes its reset with it.
+        // Removing a limit removes its reset.
         None if fields.is_null("limit_reset") || limit.is_none() => None,
         None => before.reset,
     };
@@ -239,63 +239,69 @@ fn limits(before: Option<Limits>, fields: &Fields) -> Result<Limits, Error> {
     })
 }
 
-/// What a write takes.
+/// The fields of a write.
 pub const FIELDS: &[Field] = &[
-    Field::text("connection", "The connection that the keys are made with.").default("default"),
+    Field::text(
+        "connection",
+        "The connection through which the keys are created.",
+    )
+    .default("default"),
     Field::text(
         "key_name",
-        "What the keys are called at OpenRouter, 1 to 100 characters. The day and a unique mark\n\
-         follow it. A dynamic role fills in {{display_name}} and {{entity_name}} of who asks.",
+        "The name of the keys at OpenRouter, 1 to 100 characters. The date and a unique mark are\n\
+         appended. On a dynamic role, {{display_name}} and {{entity_name}} are replaced with\n\
+         those of the requester.",
     )
     .default("the role's name"),
     Field::number(
         "limit",
-        "What each key may spend, in US dollars, more than 0. An empty value means no limit. A\n\
-         rotation starts a new key with the full limit, and so does every lease of a dynamic role.",
+        "How much each key may spend, in US dollars. Must be more than 0. An empty value means no\n\
+         limit. Every rotation and every lease of a dynamic role starts a new key with the full\n\
+         limit.",
     )
     .nullable(),
     Field::text(
         "limit_reset",
-        "When the spending starts at zero again, at 00:00 UTC. An empty value means never.",
+        "When the limit resets, at 00:00 UTC. An empty value means never.",
     )
     .one_of(&["daily", "weekly", "monthly"])
     .nullable(),
     Field::switch(
         "include_byok_in_limit",
-        "Whether spending on the account's own provider keys counts toward the limit.",
+        "Whether spending through the account's own provider keys counts toward the limit.",
     )
     .default("false"),
     Field::text(
         "workspace",
-        "The workspace to make the keys in, its slug or UUID. Which one that is, is looked up when it\n\
-         is written, and stays. An empty value means the account's default one. A change takes effect\n\
-         with the next key.",
+        "The workspace in which the keys are created, as a slug or UUID. It is resolved when the\n\
+         role is written. An empty value means the account's default workspace. A change takes\n\
+         effect with the next key.",
     )
     .nullable(),
     Field::text(
         "workspace_id",
-        "The same by UUID alone, which is not looked up. An empty value means the account's default\n\
-         one.",
+        "The workspace as a UUID, which is not verified. An empty value means the account's\n\
+         default workspace.",
     )
     .nullable(),
     Field::text(
         "guardrail",
-        "The guardrail that the keys are held to, its exact name or UUID, one of their workspace. A\n\
-         key is not handed out before it is. A change applies to living keys at once; together with\n\
-         another connection or workspace it applies to the next key. An empty value means none for\n\
-         the keys to come; it is not taken off those that live.",
+        "The guardrail of the keys, as an exact name or UUID, in their workspace. A key is not\n\
+         handed out before it is assigned to it. A change applies to living keys at once;\n\
+         together with another connection or workspace it applies from the next key. An empty\n\
+         value means no guardrail for new keys; living keys keep theirs.",
     )
     .nullable(),
     Field::text(
         "creator_user_id",
-        "Whom the keys belong to in an organization, the user id of a member. An empty value means\n\
-         nobody. A change takes effect with the next key.",
+        "The member of an organization to whom the keys belong, as a user id. An empty value\n\
+         means no member. A change takes effect with the next key.",
     )
     .nullable(),
-    Field::text("description", "Your words, shown on read."),
+    Field::text("description", "A description, shown on read."),
 ];
 
-/// In characters, of `key_name`.
+/// Maximum length of `key_name`, in characters.
 pub const LONGEST_KEY_NAME: usize = 100;
 
 #[cfg(test)]

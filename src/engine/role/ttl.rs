@@ -1,11 +1,10 @@
-//! The lease that a reader gets, which roles of both kinds have. Durations are seconds.
+//! The duration of a lease, which both kinds of role have. Durations are in seconds.
 
 use std::time::Duration;
 
 use crate::framework::Field;
 
-/// The longest that a lease of `wanted` seconds may be on a mount with this maximum. A server says 0
-/// when it was not told one.
+/// A lease of `wanted` seconds, limited to the mount's maximum. A server that has no maximum reports 0.
 pub fn capped(wanted: u64, longest: Duration) -> u64 {
     if longest.is_zero() {
         wanted
@@ -14,7 +13,7 @@ pub fn capped(wanted: u64, longest: Duration) -> u64 {
     }
 }
 
-/// What to say of a role's `ttl` that was [`capped`], if it was.
+/// The warning if a role's `ttl` was [`capped`].
 pub fn shortened(wanted: u64, ttl: u64) -> Option<String> {
     (ttl < wanted).then(|| {
         format!(
@@ -24,11 +23,11 @@ pub fn shortened(wanted: u64, ttl: u64) -> Option<String> {
     })
 }
 
-/// The field.
+/// The field `ttl`.
 pub const TTL: Field = Field::duration(
     "ttl",
-    "The lease that a reader gets. Of a rotating role at most nine tenths of\n\
-     rotation_grace_period, of a dynamic one at most max_ttl.",
+    "The duration of a lease. On a rotating role at most nine tenths of rotation_grace_period, on\n\
+     a dynamic role at most max_ttl.",
 )
 .default("1h");
 

@@ -1,4 +1,4 @@
-//! What a role of either kind has spent, as `usage/:name` shows it.
+//! The spending of both kinds of role, as `usage/:name` shows it.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -8,18 +8,18 @@ use super::budget::{Spans, Tally, Window};
 use super::terms::Terms;
 use crate::openrouter::{LimitReset, Usd};
 
-/// What a role may spend, and what it has spent in each span of time, when it was looked at.
+/// What a role may spend, and what it has spent in each time span, at the time of the read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Usage {
     /// The role's budget, in US dollars; null if it has none.
     budget: Option<f64>,
-    /// When the budget starts anew; null if it does not.
+    /// When the budget resets; null if it does not.
     budget_reset: Option<LimitReset>,
-    /// The role's limit of each key, in US dollars; null if it has none.
+    /// The limit of each key, in US dollars; null if there is none.
     limit: Option<f64>,
-    /// When the limit starts anew; null if it does not.
+    /// When the limit resets; null if it does not.
     limit_reset: Option<LimitReset>,
-    /// What the role's keys have spent in this UTC day, in US dollars.
+    /// What the role's keys have spent today (UTC), in US dollars.
     spent_day: f64,
     /// The same for this week, from Monday.
     spent_week: f64,
@@ -27,7 +27,7 @@ pub struct Usage {
     spent_month: f64,
     /// The same since the role was created.
     spent_ever: f64,
-    /// When the budget or the limit starts anew; null if it does not.
+    /// When the budget or the limit next resets; null if it does not.
     resets_at: Option<Timestamp>,
     /// The time since which the spending of ended keys is recorded.
     since: Option<Timestamp>,
@@ -36,7 +36,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of a role with these terms, from what its living keys have spent and from the tally of ended ones.
+    /// The usage of a role with these terms, from the spending of its living keys and the tally of ended
+    /// ones.
     pub fn of(
         terms: &Terms,
         living: impl Iterator<Item = Spans>,

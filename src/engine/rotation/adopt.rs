@@ -1,10 +1,10 @@
-//! Adoption: an existing key becomes a role's first key, so that an application can be moved under the
+//! Adoption: an existing key becomes a role's first key, so that an application can be brought under the
 //! engine without a change.
 //!
-//! Until the role is stored nothing is changed anywhere, but that another mount's mark is taken off the key, since
-//! that mount would end it as its own; that one write adopts the key. Limits and guardrail
-//! that the write names are applied to the key after it, as for any change of a role. Wherever the process dies,
-//! the key lives, and is adopted or not.
+//! Until the role is stored nothing is changed, except that another mount's mark is removed from the key's
+//! name, since that mount would delete the key as its own. The write of the role adopts the key. Limits and
+//! the guardrail in the request are applied to the key afterwards, as for any change of a role. If the
+//! process dies at any point, the key stays alive, and is adopted or not.
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -26,12 +26,12 @@ use crate::framework::Fields;
 use crate::openrouter::{self, Bearer, GuardrailId, Key, KeyHash, ListedKey, Walk, WorkspaceId};
 use crate::schedule::Due;
 
-/// Creates a role whose first key is the one that the write brings. Returns the warnings that it earned.
+/// Creates a role whose first key is the one in the request. Returns warnings for the user.
 ///
 /// # Errors
-/// The user's mistakes, OpenRouter's refusals, storage's own; [`Error::Incomplete`] for a key that is not
-/// adopted and has another guardrail by now. Otherwise the key is as it was then, unless storage failed: it
-/// may be adopted. Another mount's mark that was taken off stays off.
+/// Invalid input, rejections by OpenRouter, and errors from storage; [`Error::Incomplete`] for a key that is
+/// not adopted and has another guardrail now. Otherwise the key is unchanged, except that another mount's
+/// mark that was removed stays removed. After an error from storage the key may be adopted.
 pub async fn adopt(
     guard: &RoleGuard<'_>,
     fields: &Fields,
@@ -40,13 +40,13 @@ pub async fn adopt(
     let (engine, name) = (guard.engine(), guard.name());
     let asked = apply(name, None, fields)?;
     let connection = asked.terms.connection.clone();
-    // Until the role is stored, so that the connection cannot be deleted in between.
+    // Until the role is stored, so that the connection cannot be deleted in the meantime.
     let _in_use = engine.links.use_for_making(&connection)?;
     let link = engine.links.open(&*engine.storage, &connection).await?;
-    // Before its management key is used.
+    // Before the connection's management key is used.
     link.bounds().allow(&connection, name)?;
     let hash = KeyHash::of(secret);
-    // Nor may another role adopt it, or anybody end it meanwhile.
+    // No other role may adopt the key, and no one may delete it, in the meantime.
     let _alone = engine.adoptions.lock(&hash).await;
     let now = engine.now();
     let (label, mut key) = prove(&link, &connection, secret, &hash, now).await?;
@@ -86,7 +86,8 @@ pub async fn adopt(
     engine.adoptions.succeeded(&hash);
     drop(bounds);
     if let Err(reason) = engine.require_in_service() {
-        // A teardown has begun meanwhile, which may have gone through the roles by now. It is the user's key.
+        // A teardown that began in the meantime may already have processed the roles. The key belongs to the
+        // user.
         guard.forget().await?;
         return Err(reason);
     }
@@ -95,8 +96,8 @@ pub async fn adopt(
     Ok(warnings)
 }
 
-/// Gives the key what the write names and it does not have. Where OpenRouter refuses that, nothing is
-/// adopted.
+/// Applies the limits and the guardrail in the request that the key does not have. If OpenRouter rejects
+/// that, nothing is adopted.
 async fn apply_terms(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -129,7 +130,7 @@ async fn apply_terms(
             });
         }
         warnings.push(format!(
-            "the key is adopted, but {reason}; this is tried again until it is clear"
+            "the key is adopted, but {reason}; the engine retries until the outcome is clear"
         ));
     }
     Ok(())
@@ -165,7 +166,7 @@ async fn workspace_of(link: &Link, key: &Key, terms: &Terms) -> Result<Option<Wo
     Ok(here.filter(|here| default.as_ref() != Some(here)))
 }
 
-/// Refuses a key that the role does not have: on an update, `api_key` can only be what it was.
+/// Rejects a key that the role does not have: an update can only repeat the role's own `api_key`.
 ///
 /// # Errors
 /// [`Error::Invalid`].
@@ -180,8 +181,8 @@ pub(super) fn require_own(role: &RotatingRole, secret: &SecretString) -> Result<
     ))
 }
 
-/// Proves that the key is an ordinary, living one of the connection's account, by itself and by the
-/// management key. Returns its label, in which no secret is, and what OpenRouter says of it.
+/// Proves that the key is an ordinary, living key of the connection's account, by the key itself and by the
+/// management key. Returns its label, which contains no secret, and what OpenRouter says about it.
 async fn prove(
     link: &Link,
     connection: &ConnectionName,
@@ -230,7 +231,8 @@ async fn prove(
         itself.label != key.label || matches!(workspaces, (Some(own), Some(seen)) if own != seen);
     if is_contradiction {
         return Err(Error::Unproven(
-            "what OpenRouter says of api_key to itself and to the management key differs"
+            "what OpenRouter reports about api_key differs between the key itself and the \
+             management key"
                 .to_owned(),
         ));
     }
@@ -259,16 +261,17 @@ fn require_short_lived(
     )))
 }
 
-/// By its mark the other mount would take the key for one that it has lost, and end it.
+/// By its mark the other mount would treat the key as one that it has lost, and delete it.
 async fn take_mark_off(link: &Link, key: &Key, nonce: &Nonce) -> Result<Key, Error> {
     let turn = link.client(Urgency::Ordinary).await;
     let renamed = turn.rename(&key.hash, nonce.unmarked(&key.name)).await;
     renamed.map_err(Error::while_doing(
-        "the other mount's mark cannot be taken off the name of api_key",
+        "the other mount's mark cannot be removed from the name of api_key",
     ))
 }
 
-/// Whether nobody else has the key. Returns the mark of another mount, from which it is taken by force.
+/// Checks that the key has no other owner. Returns the mark of another mount, if the key is taken from it by
+/// force.
 async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<Option<Nonce>, Error> {
     match Holdings::of(engine).await?.holder(&key.hash) {
         Some(Holder::Role(role, _)) => {
@@ -290,8 +293,8 @@ async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<Option<
     };
     if engine.books().await?.intents.is_known(&nonce) {
         return Err(Error::Conflict(
-            "api_key was created by this mount, and it is not settled yet what becomes of it; try \
-             again in some minutes"
+            "api_key was created by this mount, and its outcome is not settled yet; try again in a \
+             few minutes"
                 .to_owned(),
         ));
     }
@@ -306,7 +309,7 @@ async fn require_free(engine: &Engine, key: &Key, force: bool) -> Result<Option<
     ))
 }
 
-/// What the write asks for; what it does not name is taken from the key.
+/// The terms in the request; those that are missing are taken from the key.
 fn terms(
     name: &RoleName,
     asked: &Terms,
@@ -338,7 +341,7 @@ fn terms(
     Ok(terms)
 }
 
-/// The key, as OpenRouter has shown it.
+/// The key, as OpenRouter shows it.
 struct OwnKey<'a> {
     secret: &'a SecretString,
     label: String,
@@ -376,7 +379,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         unguarded: false,
         promised_until: None,
     };
-    // What it may spend so far is not known to be within the budget; what it has spent in the window counts.
+    // The key's current limit may exceed the budget. Its spending in the window counts.
     let ledger = definition
         .terms
         .budget()

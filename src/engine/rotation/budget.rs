@@ -1,9 +1,9 @@
-//! The shell around a role's budget: carries out what [`Ledger::next`] names, divides what is left at a
-//! rotation. [`ends`] takes the final reading of a key that ends, and makes room for one that is to work again.
+//! Performs the work on a role's budget: does what [`Ledger::next`] returns, and divides the remaining budget
+//! at a rotation. [`ends`] takes the final reading of a key, and makes room for a key that is restored.
 //!
-//! Every limit call is stored before it is sent ([`Ledger::begin`]), so that whoever goes on after a crash
-//! knows what may have been granted. A call whose outcome is unclear, or that an earlier process left,
-//! counts as granted until a reading some time later has shown what came of it.
+//! Every limit call is stored before it is sent ([`Ledger::begin`]), so that after a crash it is known what
+//! may have been granted. A call whose outcome is unclear, or that an earlier process left, counts as granted
+//! until a later reading has shown its outcome.
 
 mod ends;
 
@@ -23,11 +23,11 @@ use crate::engine::role::budget::{
 use crate::engine::role::rotating::{CurrentKey, Failure, RotatingRole, Step, next_step};
 use crate::openrouter::{self, Bearer, Key, KeyHash};
 
-/// Does what is due about the budget, and stores what came of it. The second result is what went wrong,
-/// which is stored with the role and tried again.
+/// Performs one due step of the budget and stores the result. The second result is the error, which is also
+/// stored with the role and retried.
 ///
 /// # Errors
-/// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
+/// Errors from storage. Errors from OpenRouter are stored with the role, and the step is retried.
 pub(super) async fn follow(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -38,7 +38,8 @@ pub(super) async fn follow(
         Next::Set(hash, amount) => {
             let mut work = Work::on(guard, &mut role, Urgency::Ordinary);
             let done = match work.begin(&hash, amount) {
-                // The ledger names no call that it does not allow; should it, it waits like any failure.
+                // The ledger never returns a call that it does not allow. If it did, the call would be
+                // retried like any failure.
                 None => Err(Error::Conflict(format!(
                     "the budget does not allow a limit of {} for key {hash}",
                     amount.as_usd()
@@ -81,11 +82,10 @@ pub(super) async fn follow(
     Ok((role, failed))
 }
 
-/// Does all that is due about the budget now. The second result is what went wrong last, which is tried
-/// again.
+/// Performs all due steps of the budget. The second result is the last error, which is retried.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(super) async fn follow_all(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -97,13 +97,13 @@ pub(super) async fn follow_all(
     Ok((role, failed))
 }
 
-/// Divides what is left of the budget between the current key and the one that is to take its place: the
-/// current one is lowered first, to what it has spent and its share for the grace period, then the new one
-/// gets the rest. An emergency waits for nothing: what cannot be found out now counts in full, and the new
-/// key gets it later. The second result is why the new key must not take over; the role is as stored.
+/// Divides the remaining budget between the current key and its successor. First the current key is lowered
+/// to what it has spent plus its share for the grace period, then the new key gets the rest. An emergency
+/// does not wait: what cannot be found out now counts in full, and the new key gets it later. The second
+/// result is the reason why the new key must not become current. The role is returned as it is stored.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(super) async fn divide(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -146,14 +146,14 @@ pub(super) async fn divide(
             Ok((role, None))
         }
         Err(reason @ (Error::Storage(_) | Error::System(_))) => Err(reason),
-        // It gets its money by the next step; an older key must die now.
+        // The new key gets its limit in the next step; an older key must be ended now.
         Err(_) if is_emergency => Ok((role, None)),
         Err(reason) => Ok((role, Some(reason))),
     }
 }
 
-/// Releases what keys were granted that were to take over in earlier rotations, did not, and are gone by now.
-/// One that cannot be asked about stays counted until the next rotation.
+/// Releases the grants of keys that were to become current in earlier rotations, did not, and are gone. If
+/// OpenRouter cannot be asked about a key, it counts until the next rotation.
 async fn release_left_over(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -173,15 +173,15 @@ async fn release_left_over(
     Ok(())
 }
 
-/// A key that was to take over is gone, and nobody ever had it.
+/// Releases the grant of a new key that is gone and was never handed out.
 pub(super) fn release(role: &mut RotatingRole, hash: &KeyHash) {
     if let Some(ledger) = &mut role.ledger {
         ledger.release(hash);
     }
 }
 
-/// A key that is not the current one is gone. Without a final reading it counts for all that it was granted,
-/// unless nobody ever had it.
+/// Records that a key other than the current one is gone. Without a final reading its full grant counts as
+/// spent, unless it was never handed out.
 fn is_found_gone(role: &mut RotatingRole, hash: &KeyHash, now: Timestamp) {
     if role.has_key(hash) {
         role.count_ended(hash, None, now);
@@ -197,7 +197,7 @@ fn is_gone(reason: &Error) -> bool {
     matches!(reason, openrouter::Error::NotFound { .. })
 }
 
-/// Lowers the current key to what it has spent and, if it is to go on working, its share.
+/// Lowers the current key to what it has spent, plus its share if it is to keep working.
 async fn lower_current(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -210,8 +210,8 @@ async fn lower_current(
     };
     let unclear = || {
         Error::Conflict(format!(
-            "it is not certain yet what the current key of role {:?} may spend, since a change of \
-             its limit was unclear; try again in some minutes",
+            "it is not certain yet what the current key of role {:?} may spend, since the outcome \
+             of a limit change is unclear; try again in a few minutes",
             guard.name().to_string()
         ))
     };
@@ -224,7 +224,7 @@ async fn lower_current(
     let now = guard.engine().now();
     let read = match read_current(guard, role, counting, urgency).await {
         Ok(read) => read,
-        // It is gone, and counts in the window in which that is known.
+        // The key is gone. Its full grant counts in the window in which that was found.
         Err(reason) if is_gone(&reason) => {
             role.count_ended(&hash, None, now);
             return Ok(());
@@ -242,7 +242,7 @@ async fn lower_current(
     lower(guard, role, (share, counting), read, urgency).await
 }
 
-/// Lowers the current key, of which this was read before. What it spends until that takes effect counts.
+/// Lowers the current key, which was read before. What it spends until that takes effect is counted.
 async fn lower(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -274,7 +274,7 @@ async fn lower(
     Ok(())
 }
 
-/// Finds out what came of something that was unclear.
+/// Finds out the outcome of an unclear call.
 async fn settle(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -330,18 +330,19 @@ async fn look_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Resul
     Ok(())
 }
 
-/// What was read of the current key.
+/// A reading of the current key.
 #[derive(Clone, Copy)]
 struct Read {
     reading: Reading,
-    /// Whether it is what enforcement knows. OpenRouter's reports may lag behind that.
+    /// Whether the reading is what OpenRouter enforces. Its reports may lag behind that.
     is_exact: bool,
-    /// When it was asked for.
+    /// When it was requested.
     at: Timestamp,
 }
 
-/// Reads the current key, by itself if it may be sent to where the connection leads: then nothing lags. A
-/// key that was disabled outside cannot ask for itself; OpenRouter's reports stand in.
+/// Reads the current key with the key itself, if it may be sent to the connection's address: such a reading
+/// does not lag. A key that was disabled outside the engine cannot authenticate, so OpenRouter's report is
+/// used instead.
 async fn read_current(
     guard: &RoleGuard<'_>,
     role: &RotatingRole,
@@ -372,7 +373,7 @@ async fn read_current(
     Ok(read((of_key(&reported, counting), false)))
 }
 
-/// Reads a key that is not the current one; `None` when it is gone.
+/// Reads a key that is not the current one; `None` if it is gone.
 async fn read_other(
     guard: &RoleGuard<'_>,
     role: &RotatingRole,
@@ -391,8 +392,8 @@ async fn read_other(
     }
 }
 
-/// Through which connection a key of the role's was made; one that is not in its entry, through the
-/// definition's.
+/// The connection through which a role's key was made. For a key that is not in the role's entry, the
+/// connection of the definition.
 fn connection_of<'a>(role: &'a RotatingRole, hash: &KeyHash) -> &'a ConnectionName {
     let mut keys = role.keys();
     keys.find(|(own, _)| *own == hash)
@@ -421,7 +422,7 @@ impl<'a, 'g> Work<'a, 'g> {
         }
     }
 
-    /// Enters a call into the ledger. The role is to be stored before the call is sent.
+    /// Enters a call into the ledger. The role must be stored before the call is sent.
     fn begin(&mut self, hash: &KeyHash, to: Amount) -> Option<Begun> {
         let (budget, counting) = self.role.definition.terms.budget()?;
         let now = self.guard.engine().now();
@@ -479,5 +480,5 @@ impl<'a, 'g> Work<'a, 'g> {
     }
 }
 
-/// In seconds: what a key spends in so little time after a reading is in flight.
+/// In seconds. What a key spends in so short a time after a reading counts as in flight.
 const AT_ONCE: u64 = 2;

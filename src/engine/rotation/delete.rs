@@ -1,14 +1,14 @@
-//! Deleting a rotating role: its keys first, then itself.
+//! Deletes a rotating role: first its keys, then the role.
 //!
 //! # Expected flow
-//! 1. The deletion is stored: from now on the key is not handed out any more.
+//! 1. The deletion is stored. From now on the key is no longer handed out.
 //! 2. Every key is revoked, the current one last.
 //! 3. The role's entry is removed.
 //!
-//! # What happens when OpenRouter fails
-//! As long as the current key is certainly alive, the mark is taken off and the role stays as it
-//! was. When it is unclear whether that key still works, or the process died on the way, the mark
-//! stays and the keeper goes on until OpenRouter has confirmed.
+//! # If OpenRouter fails
+//! While the current key is certainly alive, the deletion is cancelled and the role stays as it was. If it is
+//! unclear whether the key still works, or the process dies, the deletion stays stored, and the keeper
+//! continues until OpenRouter has confirmed it.
 
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
@@ -19,7 +19,7 @@ use crate::engine::role::rotating::{Deletion, RotatingRole, failed};
 /// Deletes a role.
 ///
 /// # Errors
-/// [`Error::Incomplete`] when a key could not be revoked; storage's own.
+/// [`Error::Incomplete`] if a key could not be revoked; errors from storage.
 pub async fn delete(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<(), Error> {
     let begun_before = role.deletion.is_some();
     begin_deletion(guard, &mut role).await?;
@@ -45,10 +45,10 @@ pub async fn delete(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<(),
     }
 }
 
-/// Stores that the role's deletion has begun, unless it had.
+/// Stores that the role's deletion has begun, unless it already has.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(super) async fn begin_deletion(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -63,10 +63,10 @@ pub(super) async fn begin_deletion(
     Ok(())
 }
 
-/// Goes on with a deletion that has begun. `None` when it is over.
+/// Continues a deletion that has begun. Returns `None` when it is complete.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(super) async fn finish_deletion(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -82,16 +82,15 @@ pub(super) async fn finish_deletion(
     }
 }
 
-/// Why the revocation of a role's keys stopped, by what is known of its current key.
+/// Why the revocation of a role's keys stopped, and what is known about its current key.
 enum Stopped {
-    /// It was not touched.
+    /// The current key was not touched.
     CurrentLives(Error),
-    /// It may be dead.
+    /// The current key may be dead.
     Unclear(Error),
 }
 
-/// Revokes the superseded keys, then the current one, up to the first that fails. What is gone is
-/// taken out of `role`.
+/// Revokes the superseded keys, then the current one, until one fails. Removes the revoked keys from `role`.
 async fn revoke_keys(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Stopped> {
     let engine = guard.engine();
     let warrant = || Warrant::OfRole(guard, Urgency::Revocation);
@@ -100,7 +99,7 @@ async fn revoke_keys(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(
             .await
             .map_err(Stopped::CurrentLives)?;
         let gone = role.superseded.remove(0);
-        // Should the role stay.
+        // Counted in case the role stays.
         role.count_ended(&gone.hash, None, engine.now());
     }
     let current = &role.current;

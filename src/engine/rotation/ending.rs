@@ -1,5 +1,5 @@
-//! The end of a superseded key: [looked at](super::last_look) once more, disabled where the role wants
-//! that, deleted; and the way back from a hold. Everything here runs under the role's lock, as in
+//! The end of a superseded key: it is [checked](super::last_look) once more, disabled if the role wants that,
+//! and deleted. Also enables held keys again. Everything here runs under the role's lock, as in
 //! [`perform`](super::perform).
 
 use jiff::Timestamp;
@@ -18,17 +18,17 @@ use crate::openrouter::{self, KeyHash};
 /// How a key ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It is disabled, and deleted only if that cannot be done.
+    /// The key is disabled, or deleted if that is not possible.
     Hold,
-    /// It is deleted.
+    /// The key is deleted.
     Revoke,
 }
 
-/// Ends a superseded key; or stores why that failed, and when it is tried again. One that was found, and
-/// that somebody still uses, is left for a person to decide.
+/// Ends a superseded key, or stores the failure and the time of the retry. A key that a comparison found, and
+/// that is still in use, is left for a person to decide.
 ///
 /// # Errors
-/// Storage's own. The key may have ended then; ending it once more succeeds.
+/// Errors from storage. The key may already have ended; ending it again succeeds.
 pub(super) async fn end(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -56,7 +56,7 @@ pub(super) async fn end(
             return Ok(role);
         }
     };
-    // Of those nobody was asked whether they were used late: what was known stays.
+    // Keys in other stages are not checked for late use, so the last known result is kept.
     let was_looked_at = !key.stage.is_held() && key.stage != Stage::Ordered;
     let ended = carry_out(guard, &mut role, hash, ending, urgency).await;
     let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
@@ -71,7 +71,7 @@ pub(super) async fn end(
         Ok(Ended::Gone) => {
             tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "revoked");
             role.superseded.retain(|key| key.hash != *hash);
-            // Where there is no final reading of it.
+            // If there is no final reading of the key.
             role.count_ended(hash, None, engine.now());
         }
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
@@ -81,7 +81,7 @@ pub(super) async fn end(
                 role = %name,
                 key_hash = %hash,
                 %reason,
-                "a superseded key could not be revoked, it is tried again"
+                "failed to revoke a superseded key; it is retried"
             );
             key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
             guard.store(&role).await?;
@@ -98,17 +98,17 @@ pub(super) async fn end(
     Ok(role)
 }
 
-/// What has become of a key.
+/// The result of ending a key.
 enum Ended {
-    /// It is disabled, and waits like this to be deleted.
+    /// It is disabled, and waits in this stage to be deleted.
     Disabled(Stage),
-    /// OpenRouter does not have it any more.
+    /// OpenRouter no longer has it.
     Gone,
 }
 
-/// Disables or deletes. What cannot be disabled is deleted: at once where OpenRouter refuses, or in an
-/// emergency; else not before the second try, so that a short outage does not cost the way back. Under a
-/// budget every key is disabled first, and deleted once its final reading was taken.
+/// Disables or deletes a key. A key that cannot be disabled is deleted: at once if OpenRouter rejects the
+/// request or in an emergency, otherwise not before the second try, so that a short outage does not make a
+/// restore impossible. With a budget every key is disabled first, and deleted after its final reading.
 async fn carry_out(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -155,22 +155,22 @@ async fn carry_out(
                     role = %guard.name(),
                     key_hash = %hash,
                     %reason,
-                    "a superseded key cannot be held, so it is deleted"
+                    "a superseded key cannot be disabled, so it is deleted"
                 );
             }
         }
     }
     budget::count_final(guard, role, hash, urgency).await?;
-    // Forgotten only once OpenRouter has confirmed that it is gone.
+    // The key is forgotten only after OpenRouter has confirmed that it is gone.
     retire(engine, &key.connection, hash, warrant())
         .await
         .map(|_| Ended::Gone)
 }
 
-/// Moves the end of a key that fell due while nobody worked.
+/// Postpones the end of a key that became due while no node was active.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(super) async fn postpone(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -192,11 +192,11 @@ pub(super) async fn postpone(
     Ok(role)
 }
 
-/// Enables a held key that is wanted back. The second result is why that failed, which is then stored
-/// with the role and tried again.
+/// Enables a held key that is being restored. The second result is the error, which is also stored with the
+/// role and retried.
 ///
 /// # Errors
-/// Storage's own. The key may be enabled then; enabling it once more does no harm.
+/// Errors from storage. The key may already be enabled; enabling it again is harmless.
 pub(super) async fn enable(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -216,7 +216,7 @@ pub(super) async fn enable(
             role.superseded.retain(|key| key.hash != *hash);
             role.count_ended(hash, None, engine.now());
             Some(Error::Missing(format!(
-                "OpenRouter does not have key {hash} any more"
+                "OpenRouter no longer has key {hash}"
             )))
         }
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
@@ -229,11 +229,12 @@ pub(super) async fn enable(
     Ok((role, failed))
 }
 
-/// Deletes a superseded or held key before its time, since a person has ordered that: without a last look,
-/// and without a hold. Under a budget it is disabled now, and deleted once its final reading was taken. Returns the role, and why the key may still work, which is then tried again.
+/// Deletes a superseded or held key early, because a person ordered it: without a last check or a hold. With
+/// a budget the key is disabled now, and deleted after its final reading. Returns the role, and the reason
+/// why the key may still work, in which case the deletion is retried.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub async fn revoke_early(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -251,7 +252,7 @@ pub async fn revoke_early(
     key.awaits_person = None;
     key.failure = None;
     guard.store(&role).await?;
-    // Disabled already, it waits for its final reading.
+    // The key is already disabled and waits for its final reading.
     if role.settles_at(hash).is_some_and(|at| at > now) {
         return Ok((role, None));
     }
@@ -262,11 +263,10 @@ pub async fn revoke_early(
     Ok((role, failure))
 }
 
-/// Ends every superseded key whose time has come, trying each once, and returns the role and what went
-/// wrong.
+/// Ends every superseded key that is due, trying each once. Returns the role and the first error.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub async fn revoke_all(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,

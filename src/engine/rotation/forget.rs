@@ -1,9 +1,9 @@
-//! Forgetting a role that cannot be deleted properly: what can be revoked is revoked, the rest is
-//! named, and the role is gone whatever came of it.
+//! Forgets a role that cannot be deleted: revokes the keys that can be revoked, names the others, and removes
+//! the role in any case.
 //!
-//! Each hash that is left behind is in the log before the role's entry goes, so that nothing is lost
-//! with an answer for which nobody waits any more. Should the process die on the way, the role is
-//! still there, its deletion has begun, and the keeper goes on with it.
+//! Each hash that is left behind is logged before the role's entry is removed, so that it is not lost if the
+//! caller is gone. If the process dies, the role still exists, its deletion has begun, and the keeper
+//! continues it.
 
 use std::collections::BTreeSet;
 
@@ -19,18 +19,18 @@ use crate::engine::role::rotating::RotatingRole;
 use crate::logical::StorageError;
 use crate::openrouter::KeyHash;
 
-/// What is left of a role that was forgotten.
+/// What is left of a forgotten role.
 pub struct Forgotten {
-    /// The keys that may still be alive, and that nothing here leads to any more.
+    /// The keys that may still be alive and are no longer tracked.
     pub left_behind: BTreeSet<KeyHash>,
-    /// Why, of one of them.
+    /// The reason, for one of them.
     pub reason: String,
 }
 
-/// Forgets a role, and revokes its keys if `revoke` says so. `None` when there is no such role.
+/// Forgets a role, and revokes its keys if `revoke` is set. `None` if there is no such role.
 ///
 /// # Errors
-/// Storage's own: the role is still there then.
+/// Errors from storage. The role then still exists.
 pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgotten>, Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let forgotten = match guard.load().await {
@@ -65,14 +65,14 @@ pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgot
             role = %name,
             %key_hash,
             reason = forgotten.reason,
-            "a role is forgotten, and a key of it left behind"
+            "forgetting a role; one of its keys is left behind"
         );
     }
     guard.forget().await?;
     Ok(Some(forgotten))
 }
 
-/// Revokes all keys at once: those that hang must not keep the others waiting.
+/// Revokes all keys concurrently, so that a request that hangs does not delay the others.
 async fn revoke_what_can_be(guard: &RoleGuard<'_>, role: &RotatingRole) -> Forgotten {
     let engine = guard.engine();
     let keys = role.keys();
@@ -99,5 +99,5 @@ async fn revoke_what_can_be(guard: &RoleGuard<'_>, role: &RotatingRole) -> Forgo
     forgotten
 }
 
-/// Revocations at a time: more would wait for their turns anyway.
+/// Concurrent revocations. More would only wait for their turns.
 const CONCURRENCY: usize = 8;

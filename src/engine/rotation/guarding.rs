@@ -1,5 +1,5 @@
-//! Holding a role's living keys to its guardrail, after the role was given another one or a key was taken
-//! off it at OpenRouter. How a new key is held to it is [`keys`](crate::engine::keys)'.
+//! Applies a role's guardrail to its living keys, after the guardrail was changed or a key was removed from
+//! it at OpenRouter. For new keys, see [`keys`](crate::engine::keys).
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,11 @@ use crate::engine::keys::{Holding, How, Presence, assign_each, half_done, presen
 use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit, failed};
 use crate::openrouter::{self, KeyHash};
 
-/// Carries out a change that was stored a while ago. First of all the role is written as it was read: a
-/// node that has lost its office goes on reading what the role was then, and must not hold its keys to a
-/// guardrail that its successor has replaced.
+/// Applies a change that was stored earlier. First the role is rewritten as it was read: a deposed node keeps
+/// reading the old role, and must not assign its keys to a guardrail that the new leader has replaced.
 ///
 /// # Errors
-/// As [`apply_guardrail`]; nothing was sent if this node may not write.
+/// As [`apply_guardrail`]. Nothing is sent to OpenRouter if this node may not write.
 pub async fn resume_guardrail(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
@@ -24,13 +23,12 @@ pub async fn resume_guardrail(
     apply_guardrail(guard, role).await
 }
 
-/// Holds the role's living keys to the guardrail that each should be held to, right after the role was
-/// stored. The second result is why
-/// that failed, which is then stored with the role and tried again: for the role's own guardrail, if it
-/// is that which failed.
+/// Assigns each of the role's living keys to the guardrail that it should have. Called right after the role
+/// was stored. The second result is the reason for a failure, which is also stored with the role and retried.
+/// If several assignments fail, the failure of the role's own guardrail is reported.
 ///
 /// # Errors
-/// Storage's own. The keys may be held to it then; assigning them once more does no harm.
+/// Errors from storage. The keys may already be assigned; assigning them again is harmless.
 pub async fn apply_guardrail(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -51,7 +49,7 @@ pub async fn apply_guardrail(
             mount = engine.mount,
             role = %guard.name(),
             %reason,
-            "keys are not held to the role's guardrail, this is tried again"
+            "failed to apply the role's guardrail to its keys; it is retried"
         );
         let before = role.guardrail_failure.as_ref();
         failed(before, reason, engine.now(), &*engine.randomness)
@@ -60,7 +58,7 @@ pub async fn apply_guardrail(
     Ok((role, failure))
 }
 
-/// The keys that are not held to what they should be, by that and by how it is reached.
+/// The keys that are not assigned as they should be, grouped by connection and guardrail.
 fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
     let mut keys = BTreeMap::<_, Vec<_>>::new();
     for key in role.unguarded_keys() {
@@ -70,8 +68,8 @@ fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
     keys
 }
 
-/// Notes which keys are assigned. A current key that turns out to be gone is noted to be, and replaced. That is no reason to take the
-/// guardrail back: the next key is made with it.
+/// Records which keys are assigned. If the current key turns out to be gone, that is recorded, and the key is
+/// replaced. It is no reason to reject the guardrail: the next key is made with it.
 async fn hold_keys(
     engine: &Engine,
     role: &mut RotatingRole,
@@ -92,7 +90,7 @@ async fn hold_keys(
             .map_or(Ok(()), |reason| Err(half_done(true, reason)));
     }
     let refused = |reason| Error::OpenRouter {
-        doing: format!("the current key cannot be held to guardrail {guardrail}"),
+        doing: format!("the current key cannot be assigned to guardrail {guardrail}"),
         reason,
     };
     let is_begun = gone.len() < keys.len();
@@ -106,7 +104,7 @@ async fn hold_keys(
             retry_after: None,
         }));
     }
-    // It may be in another account, and work there.
+    // The key may be in another account and work there.
     let reason = openrouter::Error::NotFound {
         message: "the management key does not see it".to_owned(),
     };

@@ -1,4 +1,4 @@
-//! The last look at a superseded key before it ends: does somebody still use it?
+//! The last check of a superseded key before it ends: is it still in use?
 
 use jiff::SignedDuration;
 
@@ -9,24 +9,23 @@ use crate::engine::events;
 use crate::engine::role::rotating::{LateUse, RotatingRole, Stage, SupersededKey};
 use crate::openrouter::{self, Key};
 
-/// What the last look at a key has shown.
+/// The result of the last check of a key.
 pub(super) enum Look {
-    /// Nothing that counts, or OpenRouter did not say in time.
+    /// The key was not used late, or OpenRouter did not answer in time.
     Nothing,
-    /// It was used after every lease on it had run out.
+    /// It was used after every lease on it had expired.
     UsedLate(LateUse),
-    /// A key that was found cannot be ended before it is known whether it is in use.
+    /// OpenRouter could not be asked, and a key that a comparison found must not be ended before that.
     Needed(Error),
 }
 
-/// Looks at a key once more before it ends: was it used after every lease on it had run out, and has
-/// somebody else disabled it? In an emergency, and of a key that is disabled already or that a person has
-/// ordered to be deleted, nobody asks. The
-/// answer is waited for only a moment, since it must not delay a revocation; where the decision
-/// depends on it, as long as it takes.
+/// Checks a key once more before it ends: was it used after every lease on it had expired, and was it
+/// disabled outside the engine? OpenRouter is not asked in an emergency, about a disabled key, or if a person
+/// ordered the deletion. The check waits only a moment, since it must not delay a revocation. If the decision
+/// depends on the answer, it waits as long as necessary.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(super) async fn last_look(
     engine: &Engine,
     key: &mut SupersededKey,
@@ -53,7 +52,12 @@ pub(super) async fn last_look(
         Err(reason) if key.found => return Ok(Look::Needed(reason)),
         Err(reason) => {
             let hash = &key.hash;
-            tracing::debug!(mount = engine.mount, key_hash = %hash, %reason, "its use is unknown");
+            tracing::debug!(
+                mount = engine.mount,
+                key_hash = %hash,
+                %reason,
+                "failed to find out whether a superseded key is still in use"
+            );
             return Ok(Look::Nothing);
         }
     };
@@ -77,7 +81,7 @@ pub(super) async fn last_look(
     }))
 }
 
-/// What OpenRouter says of a key; `None` if it does not know it.
+/// What OpenRouter says about a key; `None` if it does not know the key.
 async fn look(
     engine: &Engine,
     key: &SupersededKey,
@@ -95,7 +99,7 @@ async fn look(
     }
 }
 
-/// Says that a superseded key is still used: in the log, and on the event bus.
+/// Reports in the log and on the event bus that a superseded key is still in use.
 pub(super) async fn report_late_use(
     guard: &RoleGuard<'_>,
     role: &RotatingRole,
@@ -110,11 +114,11 @@ pub(super) async fn report_late_use(
         key_version = used.version,
         last_used_at = %used.used_at,
         leased_until = %used.leased_until,
-        "a superseded key was used after every lease on it had run out{}",
-        if is_kept { "; it is not revoked before a person decides" } else { "" }
+        "a superseded key was used after every lease on it had expired{}",
+        if is_kept { "; it is not revoked until a person decides" } else { "" }
     );
     events::used_late(engine, guard.name(), role, used, is_kept).await;
 }
 
-/// How long a revocation waits for the last look.
+/// How long a revocation waits for the last check.
 const LONGEST_LOOK: SignedDuration = SignedDuration::from_secs(2);

@@ -1,4 +1,4 @@
-//! A rotation that a person asks for, of one role or of all.
+//! A rotation that a person requests, of one role or of all.
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,12 +8,13 @@ use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{Grace, MOST_SUPERSEDED, RotatingRole, RotationPolicy};
 
-/// Replaces the current key, which keeps working for so many seconds: 0 is the emergency, `None` the role's
-/// own grace period. In an emergency the time of every older key has come; revoking them is the caller's.
+/// Replaces the current key, which keeps working for `asked_grace` seconds: 0 is an emergency, `None` is the
+/// role's own grace period. In an emergency every older key becomes due as well. The caller revokes them.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a grace period that is too short; [`Error::Conflict`] for a role that is being
-/// deleted, or has too many superseded keys; OpenRouter's, which is stored with the role; storage's own.
+/// deleted or has too many superseded keys; errors from OpenRouter, which are stored with the role; errors
+/// from storage.
 pub async fn rotate_by_hand(
     guard: &RoleGuard<'_>,
     role: RotatingRole,

@@ -1,5 +1,5 @@
-//! A role's next key: ordered by the role's definition, and made into what the role's entry holds.
-//! Called for the first key and for every later one; storing it is the caller's.
+//! Makes a role's next key, as its entry stores it. Used for the first key and for every later one. The
+//! caller stores it.
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,32 +12,32 @@ use crate::engine::names::Life;
 use crate::engine::role::rotating::{CurrentKey, Definition};
 use crate::openrouter::Limits;
 
-/// The key that a role is to get next.
+/// The key to make.
 pub struct NextKey<'a> {
-    /// For whom.
+    /// The role, locked.
     pub guard: &'a RoleGuard<'a>,
-    /// This life of the role.
+    /// The life of the role.
     pub life: &'a Life,
-    /// What the role asks for.
+    /// The role's definition.
     pub definition: &'a Definition,
-    /// What it may spend when it is made.
+    /// Its limits when it is made.
     pub limits: Limits,
-    /// Which of the role's keys it will be.
+    /// Its version.
     pub version: u64,
-    /// Whether a person asked for it, rather than the schedule.
+    /// Whether a person requested it, as opposed to the schedule.
     pub manual: bool,
-    /// Who it must not wait behind.
+    /// Its urgency.
     pub urgency: Urgency,
-    /// Cancelled when nobody waits for it any more; counts until it is ordered.
+    /// Cancelled when the caller is gone; has no effect after the key is ordered.
     pub caller_gone: &'a CancellationToken,
 }
 
 impl NextKey<'_> {
-    /// Makes the key, current from now on. It is lost unless it is stored before its intent is
-    /// dropped, which is to be struck out then.
+    /// Makes the key, which is current from now on. It is lost unless it is stored before its intent is
+    /// dropped. The intent must be deleted afterwards.
     ///
     /// # Errors
-    /// Those of [`mint`].
+    /// Errors of [`mint`].
     pub async fn mint(self) -> Result<(CurrentKey, InFlight), Error> {
         let engine = self.guard.engine();
         let definition = self.definition;
@@ -53,7 +53,7 @@ impl NextKey<'_> {
             guardrail: definition.terms.guardrail_id.as_ref(),
             creator_user_id: definition.terms.creator_user_id.as_deref(),
             lifetime: policy.lifetime(engine.now()),
-            // Should storage forget that it was current: as long as a superseded key works.
+            // If storage forgets that the key was current, it may be in use as long as a superseded key.
             in_use: policy.grace,
             urgency: self.urgency,
             caller_gone: self.caller_gone,

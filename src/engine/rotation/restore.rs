@@ -1,7 +1,7 @@
-//! Undo: a superseded key works for longer, or a held one works again.
+//! Restores a key: a superseded key works for longer, or a held key works again.
 //!
-//! What is wanted is stored before the key is enabled: should the process die in between, the keeper
-//! enables the key. Under a budget the current key is lowered before that, to make room.
+//! The intention is stored before the key is enabled. If the process dies in between, the keeper enables the
+//! key. With a budget the current key is lowered first, to make room.
 
 use jiff::Timestamp;
 
@@ -14,22 +14,23 @@ use crate::engine::error::Error;
 use crate::engine::role::rotating::{MOST_SUPERSEDED, RotatingRole, Stage, SupersededKey};
 use crate::openrouter::{self, KeyHash};
 
-/// A key that works again, or for longer.
+/// A restored key.
 #[derive(Debug)]
 pub struct Restored {
-    /// Which one.
+    /// Its hash.
     pub hash: KeyHash,
-    /// Until when.
+    /// The time until which it works.
     pub revoke_at: Timestamp,
-    /// What its holder should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Makes a superseded key of the role work for so many seconds from now.
+/// Makes a superseded key of the role work for this many seconds from now.
 ///
 /// # Errors
-/// [`Error::Invalid`] when there is no such key, or it must not be restored; [`Error::Conflict`] when
-/// the role has too many; OpenRouter's refusals, after which it is held as before; storage's own.
+/// [`Error::Invalid`] if there is no such key, or it must not be restored; [`Error::Conflict`] if the role
+/// has too many superseded keys; rejections by OpenRouter, after which the key is held as before; errors from
+/// storage.
 pub async fn restore(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -92,7 +93,7 @@ pub async fn restore(
     Ok(restored)
 }
 
-/// What the key may spend, of a budget that it shares with the current one.
+/// The warning about the share of a budget that the key gets.
 fn share(role: &RotatingRole, hash: &KeyHash) -> Option<String> {
     let limit = role.limit_of(hash)?;
     Some(format!(
@@ -143,7 +144,7 @@ fn permit(key: &SupersededKey, now: Timestamp, force: bool) -> Result<(), Error>
     }
     if key.stage == Stage::Ordered {
         return Err(Error::Invalid(format!(
-            "key {} is being deleted, as somebody has ordered by revoke-key",
+            "key {} is being deleted, as was ordered with revoke-key",
             key.hash
         )));
     }
@@ -153,7 +154,7 @@ fn permit(key: &SupersededKey, now: Timestamp, force: bool) -> Result<(), Error>
     if key.emergency && !force {
         return Err(Error::Invalid(format!(
             "key {} was ended by an emergency rotation, so it may be in the wrong hands; give \
-             force=true to make it work all the same",
+             force=true to restore it anyway",
             key.hash
         )));
     }
@@ -162,13 +163,13 @@ fn permit(key: &SupersededKey, now: Timestamp, force: bool) -> Result<(), Error>
 
 fn disabled_outside(key: &SupersededKey, since: Timestamp) -> Error {
     Error::Invalid(format!(
-        "key {} was disabled at OpenRouter by somebody else, as was found at {since}; only what this \
-         engine disabled is enabled here",
+        "key {} was disabled outside the engine (found at {since}); only keys that the engine \
+         disabled can be enabled here",
         key.hash
     ))
 }
 
-/// Whether the key works that is to work for longer.
+/// Checks that a key that is to work for longer is enabled.
 async fn require_enabled(guard: &RoleGuard<'_>, key: &SupersededKey) -> Result<(), Error> {
     let engine = guard.engine();
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
@@ -185,7 +186,7 @@ async fn require_enabled(guard: &RoleGuard<'_>, key: &SupersededKey) -> Result<(
     }
 }
 
-/// Until when the key is to work: for so long, or until it expires.
+/// How long the key is to work, at most until it expires.
 fn extend(key: &SupersededKey, now: Timestamp, seconds: u64) -> Restored {
     let wanted = after(now, seconds);
     let mut warnings = Vec::new();
@@ -205,7 +206,7 @@ fn extend(key: &SupersededKey, now: Timestamp, seconds: u64) -> Restored {
     }
 }
 
-/// The key could not be enabled. If it is certain that it was not, it is held as before.
+/// Handles a key that could not be enabled. If that is certain, the key is held as before.
 async fn not_enabled(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -218,7 +219,7 @@ async fn not_enabled(
     };
     if !is_definite {
         return Ok(format!(
-            "the key may not work yet: {reason}; this is tried again until it does"
+            "the key may not work yet: {reason}; the engine retries until it does"
         ));
     }
     let hash = before.hash.clone();

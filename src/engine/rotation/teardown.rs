@@ -1,14 +1,13 @@
-//! Revoking every key of a role that stays: its mount is torn down.
+//! Revokes every key of a role while its mount is torn down. The role stays.
 //!
 //! # Expected flow
-//! 1. It is stored that the role is torn down: its key is not handed out any more, by no node, and every
-//!    superseded key's time has come. That store is also the proof that this node may still write the
-//!    role's entry.
-//! 2. Every key is revoked, the current one last. Under a budget each is disabled and read just before:
-//!    what it has in flight then is not waited for.
-//! 3. What is gone is stored. Should the process die before, revoking a key once more does no harm.
+//! 1. It is stored that the role is torn down: no node hands out its key any more, and every superseded key
+//!    is due. That write also proves that this node may still write the role's entry.
+//! 2. Every key is revoked, the current one last. With a budget each is disabled and read just before,
+//!    without waiting for its requests in flight.
+//! 3. The result is stored. If the process dies before that, revoking the keys again is harmless.
 //!
-//! What becomes of the role when the teardown is cancelled follows from its entry: see
+//! If the teardown is cancelled, the role's entry determines what happens next: see
 //! [`rotation_due`](crate::engine::role::rotating::rotation_due).
 
 use super::budget;
@@ -25,10 +24,10 @@ fn is_torn_down(role: &RotatingRole) -> bool {
     role.superseded.is_empty() && role.unfit.is_some_and(gone)
 }
 
-/// Revokes every key of the role, trying each once. Returns those that may still work, and why.
+/// Revokes every key of the role, trying each once. Returns those that may still work, with the reasons.
 ///
 /// # Errors
-/// Storage's own: it is to be tried again.
+/// Errors from storage. The caller retries.
 pub async fn tear_down(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,

@@ -1,5 +1,5 @@
-//! What a rotating role's keys have spent: of living ones by OpenRouter's word, one request each, and of
-//! ended ones by the final readings that were stored.
+//! What a rotating role's keys have spent. Living keys are read at OpenRouter, one request each; for ended
+//! keys the final readings are stored.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use schemars::JsonSchema;
@@ -14,15 +14,15 @@ use crate::engine::role::budget::{Amount, Counting, Spans, Tally, of_bearer, of_
 use crate::engine::role::rotating::RotatingRole;
 use crate::openrouter::{self, Effective, KeyHash};
 
-/// What a role has spent, in US dollars, when it was looked at.
+/// What a role has spent, in US dollars, at the time of the read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoleUsage {
-    /// What does not depend on the kind of role.
+    /// The fields that both kinds of role have.
     #[serde(flatten)]
     usage: Usage,
-    /// What remains of the budget in its window, or of the current key's limit. Null without either.
+    /// What remains of the budget in its window, or of the current key's limit. Null if there is neither.
     remaining: Option<f64>,
-    /// Whose limit refuses the calls of the current key; null if none does.
+    /// Whose limit blocks the requests of the current key; null if none does.
     limited_by: Option<String>,
     /// The living keys.
     keys: Vec<KeyUsage>,
@@ -39,13 +39,13 @@ struct KeyUsage {
     version: u64,
     /// The state of the key: `current`, `superseded` or `held`.
     state: &'static str,
-    /// What the key may spend in all, in US dollars; null if it has no limit.
+    /// What the key may spend in total, in US dollars; null if it has no limit.
     granted: Option<f64>,
     /// What the key has spent in the window of the budget or the limit, in US dollars.
     spent: f64,
 }
 
-/// A key as it was read.
+/// A reading of a key.
 struct Read {
     spent: Amount,
     spans: Spans,
@@ -53,10 +53,10 @@ struct Read {
     effective: Option<Effective>,
 }
 
-/// Reads what a role has spent: one request for each living key.
+/// Reads what a role has spent: one request per living key.
 ///
 /// # Errors
-/// OpenRouter's and storage's.
+/// Errors from OpenRouter or storage.
 pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Error> {
     let terms = &role.definition.terms;
     let counting = terms.counting();
@@ -108,7 +108,7 @@ pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Er
         remaining,
         limited_by: current.effective.as_ref().and_then(limited_by),
         keys,
-        // What the keys of a role without a budget have spent that are gone, nobody has counted.
+        // Without a budget, the spending of deleted keys is not counted.
         complete: is_complete && tally.is_some_and(Tally::is_complete),
     })
 }
@@ -123,7 +123,7 @@ fn shown(hash: &KeyHash, version: u64, state: &'static str, read: &Read) -> KeyU
     }
 }
 
-/// In one line, whose limit refuses the current key's calls; `None` while none does.
+/// In one line, whose limit blocks the current key's requests; `None` if none does.
 fn limited_by(budget: &Effective) -> Option<String> {
     let whose = match budget.scope.as_str() {
         "key_limit" => "the limit of the current key",
@@ -170,7 +170,7 @@ async fn read_current(
     })
 }
 
-/// `None` is a key that is gone.
+/// Reads a key; `None` if it is gone.
 async fn read(
     engine: &Engine,
     connection: &ConnectionName,
@@ -197,5 +197,5 @@ fn while_reading(reason: openrouter::Error) -> Error {
     Error::while_doing("what the role's keys have spent cannot be read")(reason)
 }
 
-/// Keys at a time: more would wait for their turns anyway.
+/// Keys read concurrently. More would only wait for their turns.
 const AT_A_TIME: usize = 8;

@@ -1,4 +1,4 @@
-//! Creating and changing a rotating role.
+//! Creates and changes a rotating role.
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +18,11 @@ use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply
 use crate::framework::{Fields, Held};
 use crate::schedule::Due;
 
-/// Makes the role's first key, and only then the role: if that fails there is none. Returns the
-/// warnings that it earned.
+/// Makes the role's first key, and then the role. If the key fails, there is no role. Returns warnings for
+/// the user.
 ///
 /// # Errors
-/// The user's mistakes, OpenRouter's refusals, storage's own; [`Error::CallerGone`].
+/// Invalid input, rejections by OpenRouter, errors from storage; [`Error::CallerGone`].
 pub async fn create(
     guard: &RoleGuard<'_>,
     fields: &Fields,
@@ -56,19 +56,19 @@ pub async fn create(
         ledger,
         ..RotatingRole::new(definition, life, key)
     };
-    // They may have been tightened meanwhile.
+    // The bounds may have been tightened in the meantime.
     let _bounds = within_bounds(guard, &role.definition).await?;
-    // If this fails, the intent is adrift and leads to the key, whether the role was stored or not.
+    // If this fails, the intent is adrift and leads to the key, whether or not the role was stored.
     in_flight.is_being_stored(engine.now());
     guard.store(&role).await?;
     strike(engine, &in_flight).await;
     Ok(warnings)
 }
 
-/// Changes what the call names. Returns the warnings that it earned.
+/// Applies the fields in the request. Returns warnings for the user.
 ///
 /// # Errors
-/// The user's mistakes, OpenRouter's refusals, storage's own.
+/// Invalid input, rejections by OpenRouter, errors from storage.
 pub async fn update(
     guard: &RoleGuard<'_>,
     before: RotatingRole,
@@ -95,8 +95,8 @@ pub async fn update(
     let role = before.clone().redefined(definition, now);
     let mut warnings = of_update(&before, &role, now);
     warnings.extend(looked_up);
-    // The wish is stored before a living key is touched: should the process die in between, the keys
-    // get guardrail and limits later.
+    // The change is stored before a living key is changed. If the process dies in between, the keys get their
+    // guardrail and limits later.
     guard.store(&role).await?;
     drop(bounds);
     let mut role = role;
@@ -112,7 +112,8 @@ pub async fn update(
             Some(reason) => warnings.push(unguarded(&role, &reason)),
         }
     }
-    // Limits of an earlier write that are still pending are the keeper's, and no fault of this one.
+    // Limits of an earlier write that are still pending are handled by the keeper. Their failure does not
+    // fail this write.
     let (role, failure) = follow_all(guard, role).await?;
     warnings.extend(failure.map(|reason| tried_again(&reason)));
     if (asks_for_limits || before.definition.terms.budget.is_some()) && role.lacks_its_limits() {
@@ -128,7 +129,7 @@ pub async fn update(
     Ok(warnings)
 }
 
-/// Whoever writes the guardrail again that is still to be applied wants it tried now.
+/// Writing a guardrail again that is still to be applied retries it now.
 async fn try_guardrail_again(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
@@ -147,26 +148,26 @@ async fn try_guardrail_again(
     ))
 }
 
-/// The warning of a change that is stored and not carried out.
+/// The warning for a change that is stored but not applied yet.
 fn tried_again(reason: &Error) -> String {
-    format!("the role is changed, but {reason}; this is tried again until it is clear")
+    format!("the role is changed, but {reason}; the engine retries until the outcome is clear")
 }
 
-/// The warning of a change of guardrail that is stored and not carried out.
+/// The warning for a guardrail change that is stored but not applied yet.
 fn unguarded(role: &RotatingRole, reason: &Error) -> String {
     let unusable = if role.is_guarded() {
         ""
     } else {
-        ", and the current key is not handed out before"
+        ", and the current key is not handed out until then"
     };
     format!("{}{unusable}", tried_again(reason))
 }
 
-/// Gives the role the definition that it had before a change that was refused, and returns the refusal.
-/// Readers may have been handed the key on the new terms meanwhile: what they were promised holds.
+/// Restores the role's definition before a change that was rejected, and returns the rejection. Readers may
+/// have got the key on the new terms in the meantime: their promises are kept.
 ///
-/// Meanwhile the connection's bounds may have been tightened to what the change asked for. Then what was
-/// written stays, and the error says so.
+/// In the meantime the connection's bounds may have been tightened, so that they no longer allow the old
+/// definition. Then the new one stays, and the error says so.
 async fn take_back(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
@@ -178,7 +179,7 @@ async fn take_back(
         Err(reason) => return refusal.that_stays(reason),
     };
     let mut role = role.redefined(before.definition, guard.engine().now());
-    // Nothing was done about the keys: what each was granted is as it was.
+    // The keys were not changed, so their grants are as before.
     role.ledger = before.ledger;
     role.tally = before.tally;
     role.current.limits_unproved = before.current.limits_unproved;
@@ -238,8 +239,7 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
     let mut warnings = Vec::new();
     if !waits.is_empty() {
         warnings.push(format!(
-            "{} cannot be changed on the live key; what was written takes effect at the next \
-             rotation",
+            "{} cannot be changed on the live key; the change takes effect at the next rotation",
             waits.join(", ")
         ));
     }
@@ -265,7 +265,7 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
     warnings
 }
 
-/// The current key's expiry was fixed by the terms that it was made under.
+/// The warning if the current key's expiry, which cannot be changed, brings its rotation forward.
 pub(super) fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
     let planned = role
         .definition
@@ -277,8 +277,8 @@ pub(super) fn by_expiry(role: &RotatingRole, now: Timestamp) -> Option<String> {
     };
     (due < planned).then(|| {
         format!(
-            "the current key was made to expire at {}, so its rotation comes at {due}, before the \
-             schedule would have it",
+            "the current key expires at {}, so it is rotated at {due}, earlier than the schedule \
+             says",
             role.current.expires_at.unwrap_or(due)
         )
     })
@@ -288,7 +288,7 @@ fn short_lived(definition: &Definition) -> Option<String> {
     let policy = &definition.rotation;
     (!policy.automated && matches!(policy.key_lifetime, KeyLifetime::Seconds(_))).then(|| {
         "rotation is not automated, but key_max_lifetime is set: readers are left without a key \
-         unless rotate-role is called before it is over"
+         unless rotate-role is called before the key expires"
             .to_owned()
     })
 }
@@ -302,7 +302,7 @@ pub(super) async fn within_bounds(
 }
 
 pub(super) const GUARDRAIL_STAYS: &str = "\
-    the guardrail is not taken off the keys that live; the next key is made without it";
+    living keys keep their guardrail; the next key is made without one";
 const LIMIT_IS_PER_KEY: &str = "\
     limit is a limit of each key: a rotation starts a new key with the full amount, while the \
     superseded one can still spend what it has left until its grace period is over";

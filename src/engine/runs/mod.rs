@@ -68,7 +68,7 @@ impl Wanted {
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::Conflict`] if it cannot start; [`Error::Missing`] if there is no such
-/// connection; storage's own.
+/// connection; errors from storage.
 pub async fn order(
     engine: &Engine,
     wanted: Wanted,
@@ -94,7 +94,7 @@ pub async fn order(
                 let run = Run::new(work, engine.now());
                 let began = run.began;
                 store(engine, &id, run).await?;
-                tracing::warn!(mount = engine.mount, run = %id, "began a run, as it was ordered");
+                tracing::warn!(mount = engine.mount, run = %id, "started a run on request");
                 (began, None)
             }
         }
@@ -102,7 +102,7 @@ pub async fn order(
     engine.keeper.now(Task::Run(id.clone()));
     wait(engine, &id, began, deadline, caller_gone).await;
     let run = engine.runs().get(&id).ok_or_else(|| {
-        Error::Conflict("this node does not look after the mount any more; ask again".to_owned())
+        Error::Conflict("this node no longer manages the mount; repeat the request".to_owned())
     })?;
     Ok((run, warning))
 }
@@ -110,7 +110,7 @@ pub async fn order(
 /// The active run, or the last one.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub async fn show(engine: &Engine, id: &RunId) -> Result<Option<Run>, Error> {
     engine.books().await?;
     let runs = engine.runs();
@@ -122,7 +122,7 @@ pub async fn show(engine: &Engine, id: &RunId) -> Result<Option<Run>, Error> {
 /// rotation get new ones.
 ///
 /// # Errors
-/// [`Error::Missing`] if the mount is not torn down; storage's own.
+/// [`Error::Missing`] if the mount is not torn down; errors from storage.
 pub async fn cancel_teardown(engine: &Engine) -> Result<Run, Error> {
     engine.books().await?;
     let (id, now, runs) = (RunId::Teardown, engine.now(), engine.runs());
@@ -150,8 +150,8 @@ pub async fn cancel_teardown(engine: &Engine) -> Result<Run, Error> {
     Ok(cancelled)
 }
 
-/// Stores a run. If that fails it is unknown what is stored. The keeper reads the entry when that is certain,
-/// and continues with what it finds.
+/// Stores a run. If that fails, it is unknown what is stored. The keeper reads the entry when that is
+/// certain, and continues with what it finds.
 async fn store(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
     let now = engine.now();
     let stored = engine.runs().store(&*engine.storage, id, run, now).await;

@@ -83,7 +83,7 @@ fn tidy(before: Option<&Run>, dry_run: bool) -> Result<Decision, Error> {
             return Ok(join(run, None));
         }
         return Err(Error::Conflict(format!(
-            "a run with dry_run={other} has been going on since {}; wait until it is over",
+            "a run with dry_run={other} has been in progress since {}; wait until it has finished",
             run.began
         )));
     }
@@ -103,8 +103,8 @@ fn tidy(before: Option<&Run>, dry_run: bool) -> Result<Decision, Error> {
             }))
         }
         _ => Err(Error::invalid(
-            "dry_run=false removes what the last dry run has listed, and there is none since the last \
-             removal; write with dry_run=true, and look at keys",
+            "dry_run=false removes what the last dry run listed, and there is none since the last \
+             removal; write with dry_run=true and check keys",
         )),
     }
 }

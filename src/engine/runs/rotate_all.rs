@@ -1,9 +1,8 @@
 //! Rotates every role of a connection.
 //!
-//! A role is done if its key was ordered since the run began, whoever did that. In an emergency, which is a grace
-//! period of 0, every key that is older than the run dies with it: superseded ones, and those under leases
-//! of dynamic roles. Keys that were being made when it began are waited for,
-//! and are older too.
+//! A role is done if its key was ordered since the run began, by whatever means. In an emergency, which is a
+//! grace period of 0, every key that is older than the run is ended: superseded keys, and keys under leases
+//! of dynamic roles. Keys that were being created when the run began count as older, and are waited for.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -80,7 +79,7 @@ impl<'a> RotateAll<'a> {
         let left = match self.roles.take() {
             Some(roles) => roles,
             None => {
-                // First: a role that is being created is then in one of the two.
+                // First, so that a role that is being created is in one of the two.
                 let mut roles = self.roles_in_the_making(books);
                 let holdings = Holdings::of(engine).await?;
                 let users = holdings.users_of(self.connection);
@@ -200,7 +199,8 @@ impl<'a> RotateAll<'a> {
             && (is_older || self.old_orders.contains(&record.key.nonce))
     }
 
-    /// Roles for which keys are being made since before an emergency. Whoever waits for their locks finds them.
+    /// Roles for which keys have been in the making since before an emergency. Taking their locks waits for
+    /// these keys.
     fn roles_in_the_making(&self, books: &OpenBooks) -> BTreeSet<RoleName> {
         let orders = books.intents.announced_before(self.run.began).into_iter();
         orders
@@ -240,7 +240,8 @@ impl Job for RotateAll<'_> {
         again = self.rotate(&books).await?.or(again);
         if self.is_emergency() && again.is_none() {
             for (_, key_name) in self.orders_before(&books, false) {
-                let why = "its creation was never confirmed; the engine deletes it when nobody can be using it";
+                let why = "its creation was never confirmed; the engine deletes it when it can no \
+                           longer be in use";
                 self.tally.give_up(key_name, why.to_owned());
             }
         }
@@ -266,7 +267,7 @@ async fn rotate_one(
         Some(Role::Rotating(role)) => *role,
         Some(Role::Dynamic(_)) | None => return Ok(Verdict::NotConcerned),
     };
-    // It may have been waited for.
+    // The lock may have taken a while.
     if !run.is_on() {
         return Ok(Verdict::Stopped);
     }
@@ -297,8 +298,8 @@ async fn rotate_one(
     })
 }
 
-/// Whether somebody has disabled the role's key. A run must not give such a role another key. This asks
-/// OpenRouter, because the last comparison can be an hour old.
+/// Whether the role's key was disabled outside the engine. A run must not give such a role another key. This
+/// asks OpenRouter, because the last comparison can be an hour old.
 async fn is_disabled_outside(engine: &Engine, role: &RotatingRole) -> Result<bool, Error> {
     match role.unfit.map(|unfit| unfit.reason) {
         Some(Misfit::Gone | Misfit::Held | Misfit::TornDown) => return Ok(false),

@@ -59,7 +59,7 @@ impl Tally {
         }
     }
 
-    /// For others.
+    /// The outcome for callers and storage.
     pub(super) fn outcome(&self) -> Outcome {
         Outcome {
             total: self.total,
@@ -73,7 +73,7 @@ impl Tally {
     /// Records a failure. Returns the reason if the item has to be retried.
     ///
     /// # Errors
-    /// If this node may not write any more.
+    /// If this node may no longer write.
     pub(super) fn failed(&mut self, what: String, reason: Error) -> Result<Option<Error>, Error> {
         if matches!(reason, Error::Storage(StorageError::ReadOnly)) {
             return Err(reason);

@@ -58,7 +58,7 @@ impl<'a> Teardown<'a> {
         }
     }
 
-    /// Proves that the teardown is in force, and this node in office.
+    /// Proves that the teardown is in force and that this node is the leader.
     async fn prove(&self) -> Result<Option<TornDown>, Error> {
         let Ongoing { engine, began, .. } = self.run;
         let (runs, now) = (engine.runs(), engine.now());
@@ -122,8 +122,9 @@ impl<'a> Teardown<'a> {
         Ok(())
     }
 
-    /// Deletes the keys that unreadable roles mention, through whichever connection they mention. A role stays named
-    /// unless each of them was there: it may have others, and none of those that were not seen is known to be gone.
+    /// Deletes the keys that unreadable roles mention, through the connections that they mention. A role
+    /// stays in the list unless every mentioned key was found: it may have other keys, and a key that was not
+    /// found may still exist.
     async fn end_mentioned(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let mut again = None;
         for (name, mut role) in std::mem::take(&mut self.mentioned) {
@@ -220,13 +221,13 @@ impl<'a> Teardown<'a> {
         };
         each_key(&link, &mut visit).await?;
         for name in unreadable {
-            let why = "OpenRouter does not tell its hash".to_owned();
+            let why = "OpenRouter does not report its hash".to_owned();
             self.tally.give_up(name, why);
         }
         Ok(marked)
     }
 
-    /// Returns what came of it, or why it is to be tried again.
+    /// Returns the outcome, or why the deletion must be retried.
     async fn end_key(
         &mut self,
         books: &OpenBooks,
@@ -268,7 +269,7 @@ impl<'a> Teardown<'a> {
         }
         (!open.is_empty()).then(|| {
             Error::Conflict(format!(
-                "{} keys were ordered, and it is not known yet what came of that",
+                "{} keys were ordered, and their outcome is not known yet",
                 open.len()
             ))
         })
@@ -285,8 +286,8 @@ impl Job for Teardown<'_> {
         let mut again;
         let mut is_swept = false;
         loop {
-            // Before anything is listed: what is made now is in a role's entry, or under a lease, when it is not
-            // under way any more.
+            // Checked before the listing: a key that is made now is in a role's entry or under a lease when
+            // it is no longer in flight.
             let was_quiet = is_quiet(&books);
             again = self.end_roles().await?;
             again = self.end_leases(&books).await?.or(again);
@@ -298,7 +299,7 @@ impl Job for Teardown<'_> {
                 is_swept = true;
                 break;
             }
-            // What has come to be meanwhile may have been missed.
+            // The passes above may have missed a key that was created in the meantime.
             if !is_quiet(&books) {
                 break;
             }
@@ -316,7 +317,7 @@ impl Job for Teardown<'_> {
     }
 }
 
-/// Whether no key is being made. None begins to be while the mount is torn down.
+/// Whether no key is being made. None can be started while the mount is torn down.
 fn is_quiet(books: &OpenBooks) -> bool {
     let orders = books.intents.all();
     orders.iter().all(|(_, is_in_flight)| !is_in_flight)
@@ -341,6 +342,6 @@ async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Err
 
 /// How many roles or keys are handled at a time. More would only wait for their turns.
 const AT_A_TIME: usize = 8;
-const UNREADABLE: &str = "its entry cannot be read, and not every key that it may have was seen to die; see the keys \
-                          of its connection";
-const UNCONFIRMED: &str = "it was ordered, and it is not known yet whether there is such a key";
+const UNREADABLE: &str = "its entry cannot be read, and it may have keys that are still alive; see \
+                          the keys of its connection";
+const UNCONFIRMED: &str = "it was ordered, and it is not known yet whether it exists";

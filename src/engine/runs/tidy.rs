@@ -1,8 +1,8 @@
 //! Removes stray keys: keys with this mount's mark that belong to nobody. They are listed first. Then those
 //! that were listed are deleted one by one, each after the proof that it is still a stray.
 //!
-//! A key with the mark of a rotating role is not removed here. Reconciliation adds it to the role as a superseded
-//! key, since somebody may use it. If the owner of a key cannot be determined, nothing is listed.
+//! A key with the mark of a rotating role is not removed here. Reconciliation adds it to the role as a
+//! superseded key, since it may be in use. If the owner of a key cannot be determined, nothing is listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -216,7 +216,7 @@ async fn remove(
     }
     let link = engine.links.open(&*engine.storage, connection).await?;
     let found = link.client(Urgency::Ordinary).await.look_up(hash).await;
-    // The key's current name counts: somebody who renames a key may be using it.
+    // The key's current name counts: someone who renames a key may be using it.
     let name = match found {
         Ok(key) => key.name,
         Err(openrouter::Error::NotFound { .. }) => return Ok(Removed::Gone),
@@ -228,7 +228,7 @@ async fn remove(
     }
     let marked_for = holdings.marked_for(&name);
     if is_of_rotating_role(engine, marked_for).await? {
-        return Ok(Removed::Kept("it bears the mark of a role".to_owned()));
+        return Ok(Removed::Kept("it has the mark of a role".to_owned()));
     }
     let unclaimed = match prove_unclaimed(engine, connection, hash, &name, marked_for).await {
         Ok(unclaimed) if unclaimed.owner == Owner::Stray => unclaimed,
@@ -240,13 +240,13 @@ async fn remove(
     tracing::warn!(
         mount = engine.mount,
         key_hash = %hash,
-        "removed a key of this mount that nobody has"
+        "removed a key of this mount that belongs to nobody"
     );
     Ok(Removed::Gone)
 }
 
-/// The comparisons with OpenRouter look only where roles have keys; another copy of this storage may have made
-/// keys elsewhere.
+/// Rejects keys of another copy of this storage. The comparisons with OpenRouter only check where roles have
+/// keys, and another copy may have made keys elsewhere.
 async fn refuse_copies(engine: &Engine, strays: &[Stray]) -> Result<(), Error> {
     let books = engine.books().await?;
     let theirs = strays.iter().filter(|stray| {
@@ -264,12 +264,12 @@ async fn refuse_copies(engine: &Engine, strays: &[Stray]) -> Result<(), Error> {
     Err(Error::Invalid(in_words(&Copies { since, keys })))
 }
 
-/// The refusal because of an unreadable role, whose keys are unknown.
+/// The error because of an unreadable role, whose keys are unknown.
 fn require_readable(holdings: &Holdings) -> Result<(), Error> {
     match holdings.unreadable.first() {
         None => Ok(()),
         Some(name) => Err(Error::Invalid(format!(
-            "{} roles are unreadable, {name} for one, and it cannot be told which keys are theirs",
+            "{} roles are unreadable, including {name}, so it is unknown which keys are theirs",
             holdings.unreadable.len()
         ))),
     }
@@ -286,7 +286,7 @@ async fn is_of_rotating_role(engine: &Engine, name: Option<&RoleName>) -> Result
 /// Visits every key that a connection sees, in every workspace.
 ///
 /// # Errors
-/// OpenRouter's: then not all were visited.
+/// Errors from OpenRouter. Then not all keys were visited.
 pub(super) async fn each_key(
     link: &Link,
     visit: &mut (impl FnMut(ListedKey) + Send),

@@ -23,7 +23,7 @@ pub(super) trait Job: Send {
     /// Tries each remaining item once. Returns why one of them has to be retried, or `None`.
     ///
     /// # Errors
-    /// Storage's own. The run starts from the beginning.
+    /// Errors from storage. The run starts from the beginning.
     async fn pass(&mut self) -> Result<Option<Error>, Error>;
 
     /// The progress.
@@ -38,7 +38,7 @@ pub(super) trait Job: Send {
 /// Continues a run, as the keeper's task. Returns when to continue it again; `None` if it has finished.
 ///
 /// # Errors
-/// Storage's own. The task has to be retried.
+/// Errors from storage. The caller retries.
 pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Error> {
     engine.books().await?;
     let runs = engine.runs();
@@ -46,11 +46,11 @@ pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Err
         return Ok(Some(after(engine.now(), LOOK_AGAIN)));
     };
     {
-        // Read as a successor would read it: the outcome of an earlier store may not be what was reported.
+        // Read as a successor would read it: an earlier store may have had another outcome than reported.
         let _held = runs.lock(id).await;
         match runs.reload(&*engine.storage, id).await {
             Err(reason @ StorageError::Malformed { .. }) => {
-                tracing::error!(mount = engine.mount, %reason, "a run is left alone");
+                tracing::error!(mount = engine.mount, %reason, "an unreadable run is skipped");
                 return Ok(None);
             }
             read => read?,
@@ -87,7 +87,8 @@ async fn carry_out(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
         }
         (RunId::Teardown, Work::Teardown { .. }) => Box::new(Teardown::new(ongoing)),
         (id, _) => {
-            tracing::error!(mount = engine.mount, run = %id, "an entry is not what its name says");
+            tracing::error!(mount = engine.mount, run = %id, "an entry has the wrong kind of \
+                                                              content");
             return finish(ongoing, Outcome::default(), None).await;
         }
     };
@@ -107,7 +108,7 @@ async fn carry_out(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {
             run = %id,
             attempts,
             %reason,
-            "a run is not over yet, what is left is tried again"
+            "a run is not finished; the remaining items are retried"
         );
         pause(ongoing, attempts, &reason).await;
         if !ongoing.is_on() {
@@ -158,7 +159,7 @@ async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> R
         done = outcome.done,
         skipped = outcome.skipped.count,
         left = outcome.left.count,
-        "a run is over"
+        "a run has finished"
     );
     events::run_over(engine, id, &outcome).await;
     Ok(())

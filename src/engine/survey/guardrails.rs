@@ -1,5 +1,5 @@
-//! Which keys are still held to their guardrails. Somebody may have taken one off in the dashboard, or
-//! given it another: it is assigned again, and while that fails it is not handed out.
+//! Compares guardrail assignments. If a key was removed from its guardrail in the dashboard, or given another
+//! one, it is assigned again, and not handed out while that fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ use crate::engine::role::rotating::{Misfit, RotatingRole};
 use crate::engine::rotation::apply_guardrail;
 use crate::openrouter::{GuardrailId, KeyHash};
 
-/// Compares the assignments of the keys at a place. Where no role has a guardrail it asks for nothing.
+/// Compares the assignments of the keys at a place. Makes no request if no role there has a guardrail.
 ///
 /// # Errors
-/// OpenRouter's and storage's. What cannot be mended in a role is stored with it and tried again.
+/// Errors from OpenRouter or storage. What cannot be repaired for a role is stored with it and retried.
 pub(super) async fn compare_assignments(pass: &Pass<'_>, place: &Place) -> Result<(), Error> {
     let of_roles = pass.engine.register.guarded(place);
     let (mut expected, mut owners) = (BTreeMap::new(), BTreeMap::new());
@@ -49,7 +49,7 @@ async fn missing(
     missing.map_err(Error::while_doing("guardrails cannot be compared"))
 }
 
-/// What each key under a lease at a place is held to, and of which role it is.
+/// The guardrail of each key under a lease at a place, and the role of the lease.
 fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName)> {
     let leases = &pass.books.leases;
     // One that has ended is disabled, and needs no guardrail.
@@ -62,10 +62,10 @@ fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName
     held.collect()
 }
 
-/// Under the role's lock: since the listing a key may have become another, or the guardrail.
+/// Called with the role's lock. The key or the guardrail may have changed since the listing.
 async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
-    // The role may be gone, or be another one by now: its leases are alive all the same.
+    // The role may be gone or have been created anew. Its leases are alive in any case.
     match guard.load().await? {
         Some(Role::Rotating(role)) => {
             mend_role(pass, &guard, place, *role).await?;
@@ -84,7 +84,7 @@ async fn mend_role(
 ) -> Result<(), Error> {
     let is_gone = role.unfit.map(|unfit| unfit.reason) == Some(Misfit::Gone);
     let mut keys = role.guarded_keys();
-    // What is not held already is the keeper's, and a key that is gone is nobody's.
+    // Keys that are not assigned yet are handled by the keeper, and a key that is gone needs no guardrail.
     keys.retain(|key| {
         let gone = is_gone && key.hash == role.current.hash;
         key.place == *place && key.is_held && !gone
@@ -97,11 +97,11 @@ async fn mend_role(
     for key_hash in &missing {
         role.note_unguarded(key_hash);
     }
-    // First of all it is not handed out.
+    // First stored, so that the key is not handed out.
     guard.store(&role).await?;
     for key_hash in &missing {
-        let message = "somebody has taken a key off its guardrail at OpenRouter, or given it another; it \
-                       is assigned again";
+        let message = "a key was removed from its guardrail at OpenRouter, or given another one; \
+                       it is assigned again";
         let drift = Drift::GuardrailChanged;
         report(pass, guard.name(), drift, key_hash, message).await;
     }
@@ -117,7 +117,7 @@ async fn mend_leases(
     let mut expected = BTreeMap::new();
     let terms = role.as_ref().map(|role| &role.terms);
     for record in pass.books.leases.all() {
-        // One that is to be held to another guardrail is the keeper's.
+        // A lease's key that is to get another guardrail is handled by the keeper.
         let lacks = terms.is_some_and(|terms| record.lacks(terms).is_some());
         let is_of_role = record.key.role == *guard.name() && record.ended.is_none();
         if is_of_role && record.place() == *place && !lacks {
@@ -130,7 +130,7 @@ async fn mend_leases(
         return Ok(());
     }
     match role.filter(|role| role.terms.guardrail_id.is_some()) {
-        // None of its keys is taken for being held already: that is the keeper's.
+        // All of its keys are assigned again by the keeper.
         Some(role) if role.unproved => Ok(()),
         Some(role) => mend_leases_of(pass, guard, role, &missing).await,
         None => {
@@ -140,7 +140,7 @@ async fn mend_leases(
     }
 }
 
-/// Those of a role that has a guardrail. What fails is stored with it, shown, and tried again.
+/// Repairs the leases of a role that has a guardrail. Failures are stored with the role, shown, and retried.
 async fn mend_leases_of(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
@@ -162,8 +162,8 @@ async fn mend_leases_of(
     resume_guardrail(guard, role).await.map(|_| ())
 }
 
-/// Those of a role that is gone, or has no guardrail any more: no entry of a role is there to say what is
-/// still to be done. What is refused is said once, and tried with each comparison until the lease ends.
+/// Repairs the leases of a role that is gone or no longer has a guardrail, so that no role entry can store
+/// what is left to do. A rejection is reported once, and retried with each comparison until the lease ends.
 async fn mend_left(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
@@ -175,7 +175,7 @@ async fn mend_left(
     }
     for (guardrail, keys) in by_guardrail {
         for keys in keys.chunks(AT_A_TIME) {
-            // A node that has lost its office knows nothing of what the role is by now.
+            // A deposed node does not know the role's current state.
             guard.fence(None).await?;
             assign_again(pass, guard.name(), &guardrail, keys).await?;
         }
@@ -202,7 +202,7 @@ async fn assign_again(
         let message = match &assigned.refusal {
             Some(Error::OpenRouter { reason, .. }) if assigned.refused.contains(key) => format!(
                 "{TAKEN_OFF}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
-                 the lease if it must not go on without it"
+                 the lease if it must not be used without it"
             ),
             _ => {
                 board.is_over(key, drift);
@@ -219,4 +219,4 @@ async fn assign_again(
 /// Keys that one request assigns.
 const AT_A_TIME: usize = 100;
 const TAKEN_OFF: &str =
-    "somebody has taken the key of a lease off its guardrail at OpenRouter, or given it another";
+    "the key of a lease was removed from its guardrail at OpenRouter, or given another one";

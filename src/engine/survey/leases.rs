@@ -1,4 +1,4 @@
-//! What differs of the key of a lease, confirmed by hash under the lock of the lease, and put right.
+//! Confirms by hash what differs for the key of a lease, under the lease's lock, and repairs it.
 
 use super::listing::Surroundings;
 use super::pass::Pass;
@@ -12,14 +12,14 @@ use crate::openrouter::Key;
 /// Asks OpenRouter about the key of a lease.
 ///
 /// # Errors
-/// OpenRouter's and storage's: it is still doubtful then.
+/// Errors from OpenRouter or storage. The key is checked again later.
 pub(super) async fn settle(
     pass: &Pass<'_>,
     around: &Surroundings,
     doubtful: &Record,
 ) -> Result<(), Error> {
     let lease = pass.books.leases.lock(&doubtful.key.nonce).await;
-    // It may have ended since the listing.
+    // The lease may have ended since the listing.
     let Some(record) = lease.record() else {
         return Ok(());
     };
@@ -36,7 +36,7 @@ pub(super) async fn settle(
     let engine = pass.engine;
     let task = Task::Lapse(record.key.nonce.clone());
     if record.grant.is_some() {
-        // What it has spent can be read no more; it counts for its whole limit, and goes.
+        // Its usage can no longer be read, so it counts with its full limit and is removed.
         if record.ended.is_some() {
             return Ok(());
         }
@@ -46,12 +46,13 @@ pub(super) async fn settle(
         lease.end(&*engine.storage).await?;
         engine.keeper.forget(&task);
     }
-    let message = "the key of a lease is gone at OpenRouter; the lease's place is free again";
+    let message = "the key of a lease is gone at OpenRouter; the lease no longer counts toward \
+                   max_leases";
     report(pass, &record.key.role, Drift::LeasedKeyGone, hash, message).await;
     Ok(())
 }
 
-/// The key of a lease that is over, which waits for its final reading.
+/// Handles the key of an ended lease, which waits for its final reading.
 async fn keep_disabled(
     pass: &Pass<'_>,
     lease: &LeaseGuard,
@@ -64,9 +65,9 @@ async fn keep_disabled(
     let engine = pass.engine;
     let connection = &record.key.connection;
     hold(engine, connection, &key.hash, Warrant::OfLease(lease)).await?;
-    // It may have requests in flight again.
+    // The key may have requests in flight again.
     lease.disabled(&*engine.storage, engine.now()).await?;
-    let message = "somebody has enabled the key of a lease that is over; it is disabled again";
+    let message = "the key of an ended lease was enabled at OpenRouter; it is disabled again";
     report(
         pass,
         &record.key.role,
@@ -86,7 +87,7 @@ async fn compare(
 ) -> Result<(), Error> {
     let (board, role) = (&pass.engine.board, &record.key.role);
     if key.disabled && board.is_news(&key.hash, Drift::LeasedKeyDisabled, "") {
-        let message = "somebody has disabled the key of a lease at OpenRouter";
+        let message = "the key of a lease was disabled at OpenRouter";
         report(pass, role, Drift::LeasedKeyDisabled, &key.hash, message).await;
     }
     let granted = record
@@ -95,18 +96,18 @@ async fn compare(
     if let Some(limits) = granted {
         pass.apply_limits_again(&key.hash, &limits).await?;
         let message = format!(
-            "somebody has changed the limits of a lease's key at OpenRouter, to {}; what was granted \
-             is applied again",
+            "the limits of a lease's key were changed at OpenRouter, to {}; the granted limits are \
+             applied again",
             key.limits
         );
         report(pass, role, Drift::LimitsChanged, &key.hash, message).await;
     }
     if !record.key.nonce.marks(&key.name) && board.is_news(&key.hash, Drift::KeyRenamed, &key.name)
     {
-        let message = "somebody has renamed the key of a lease at OpenRouter; it stays managed";
+        let message = "the key of a lease was renamed at OpenRouter; it stays managed";
         report(pass, role, Drift::KeyRenamed, &key.hash, message).await;
     }
-    // Where the default workspace was listed, only another key tells which one that is.
+    // If the default workspace was listed, its id is only known from the keys in it.
     let listed = around.workspace_id.as_ref();
     let listed = listed.filter(|_| record.place() == around.place);
     let elsewhere = key.workspace_id.as_ref().filter(|now| {
@@ -116,7 +117,7 @@ async fn compare(
     if let Some(now) = elsewhere
         && board.is_news(&key.hash, Drift::KeyMoved, now.as_str())
     {
-        let message = format!("somebody has moved the key of a lease to the workspace {now}");
+        let message = format!("the key of a lease was moved to the workspace {now}");
         report(pass, role, Drift::KeyMoved, &key.hash, message).await;
     }
     Ok(())

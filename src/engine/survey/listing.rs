@@ -1,5 +1,5 @@
-//! Going through the keys at a place, and what differs there from what is expected. It is only a reason
-//! to look closer: a listing is no snapshot, and what is expected may have changed meanwhile.
+//! Lists the keys at a place and compares them with what is expected. A difference is only a reason to check
+//! again: a listing is not a snapshot, and the expectations may have changed in the meantime.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,33 +17,33 @@ use crate::engine::names::{Nonce, Origin, Place, RoleName};
 use crate::engine::role::rotating::Misfit;
 use crate::openrouter::{Key, KeyHash, ListedKey, WorkspaceId};
 
-/// What is doubtful about a role.
+/// The doubts about a role.
 #[derive(Default)]
 pub(super) struct Doubts {
-    /// Its keys that are not as they should be, or were not listed.
+    /// Its keys that differ from what is expected, or were not listed.
     pub(super) keys: BTreeSet<KeyHash>,
-    /// Keys that it is said to have, and that it is not known to have.
+    /// Keys whose name says that they are the role's, but that are unknown to storage.
     pub(super) unknown: Vec<Key>,
 }
 
-/// What a listing has shown.
+/// The result of a listing.
 #[derive(Default)]
 pub(super) struct Listed {
-    /// By role, what is doubtful about it.
+    /// The doubts about each role.
     pub(super) roles: BTreeMap<RoleName, Doubts>,
-    /// Leases whose keys are not as they should be, or were not listed.
+    /// Leases whose keys differ from what is expected, or were not listed.
     pub(super) leases: Vec<Record>,
-    /// Keys of this mount's that were made since the work began, and not by this instance.
+    /// Keys of this mount that were made since the work began, but not by this instance.
     pub(super) foreign: Vec<Key>,
-    /// Keys of this mount's that belong to no role.
+    /// Keys of this mount that belong to no role.
     pub(super) strays: BTreeMap<KeyHash, String>,
-    /// Whether a key was listed that this mount manages.
+    /// Whether a key that this mount manages was listed.
     pub(super) sees_the_account: bool,
-    /// Which workspace the listed one is, if some key has told.
+    /// The id of the listed workspace, if a key contained it.
     pub(super) workspace_id: Option<WorkspaceId>,
 }
 
-/// What a listing has shown of the account.
+/// What a listing has shown about the account.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     /// The place that was listed.
@@ -57,7 +57,7 @@ pub(super) struct Surroundings {
 /// Lists a place.
 ///
 /// # Errors
-/// OpenRouter's.
+/// Errors from OpenRouter.
 pub(super) async fn list(
     pass: &Pass<'_>,
     place: &Place,
@@ -74,9 +74,9 @@ pub(super) async fn list(
 struct Walk<'a> {
     pass: &'a Pass<'a>,
     expected: &'a Expectations,
-    /// Keys of roles that were not listed yet where they should be.
+    /// Keys of roles that were not listed yet in their place.
     unlisted: BTreeMap<&'a KeyHash, Vec<&'a RoleName>>,
-    /// The leases through this connection.
+    /// The leases made through this connection.
     leases: BTreeMap<KeyHash, Record>,
     unlisted_leases: BTreeSet<KeyHash>,
     listed: Listed,
@@ -112,7 +112,7 @@ impl<'a> Walk<'a> {
         let Some(hash) = listed.hash.clone() else {
             return Ok(());
         };
-        // Whoever's it is: all of them are in the workspace that is listed.
+        // Every key in the listing is in the listed workspace, whoever owns it.
         if self.listed.workspace_id.is_none() {
             self.listed.workspace_id = listed.workspace_id();
         }
@@ -157,7 +157,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A key that nobody is known to have.
+    /// Handles a key that neither a role nor a lease is known to have.
     fn visit_unknown(&mut self, listed: ListedKey) -> Result<(), crate::openrouter::Error> {
         let (engine, books) = (self.pass.engine, &self.pass.books);
         let Some((nonce, origin)) = origin_of(engine, books, &listed.name) else {
@@ -201,9 +201,9 @@ fn is_known_to_be_gone(expected: &Expected) -> bool {
     matches!(expected.part, Part::Current { unfit, .. } if unfit == gone)
 }
 
-/// Whether a key of a role is not as it should be.
+/// Whether a role's key differs from what is expected.
 fn differs(board: &Board, expected: &Expected, key: &Key) -> bool {
-    // What was said, and nothing is done about, is not looked into again and again.
+    // A drift that was reported and needs no action is not checked again.
     if !key.is_named(&expected.name) && !board.is_known(&key.hash, Drift::KeyRenamed, &key.name) {
         return true;
     }
@@ -241,9 +241,8 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
     is_disabled || limits_differ || is_elsewhere || is_renamed
 }
 
-/// Whether a key of this mount's was made since the work began, and not by this instance. One that was
-/// made in the first minutes counts as older: clocks differ, and a leader that was deposed goes on for a
-/// while.
+/// Whether a key of this mount was made since the work began, but not by this instance. A key from the first
+/// minutes counts as older, since clocks differ, and a deposed leader keeps working for a while.
 pub fn is_foreign(
     engine: &Engine,
     books: &OpenBooks,
@@ -254,8 +253,8 @@ pub fn is_foreign(
     !engine.series.has(nonce) && created_at.is_some_and(|created| created > certain)
 }
 
-/// Which role of this mount a key of that name is said to be of; `None` for what is not this mount's,
-/// or is spoken for. Without a UUID of its own a mount cannot tell its keys from others'.
+/// The origin in a key's name, if it is this mount's key and neither ordered nor under a lease. A mount
+/// without a UUID cannot distinguish its keys from those of others.
 pub(super) fn origin_of(
     engine: &Engine,
     books: &OpenBooks,

@@ -18,7 +18,7 @@ use crate::engine::names::{ConnectionName, Place};
 use crate::engine::task::Task;
 use crate::openrouter::{KeyHash, Limits};
 
-/// One connection, while it is compared.
+/// One connection during its comparison.
 pub(super) struct Pass<'a> {
     pub(super) engine: &'a Engine,
     pub(super) books: OpenBooks,
@@ -26,7 +26,7 @@ pub(super) struct Pass<'a> {
     pub(super) link: Link,
 }
 
-/// Has the keeper compare these connections from now on.
+/// Schedules comparisons of these connections.
 pub fn begin(engine: &Engine, connections: impl IntoIterator<Item = ConnectionName>) {
     engine.passes.clear();
     for connection in connections {
@@ -34,8 +34,8 @@ pub fn begin(engine: &Engine, connections: impl IntoIterator<Item = ConnectionNa
     }
 }
 
-/// Has the keeper compare a connection whose interval was just written: an interval from now, or never.
-/// A comparison that has begun, or was never made, comes first.
+/// Reschedules the comparisons of a connection whose interval was just written: one interval from now, or
+/// never. A comparison that is in progress, or was never made, runs first.
 pub fn plan(engine: &Engine, connection: &ConnectionName, interval: u64) {
     let task = Task::Reconcile(connection.clone());
     if engine.passes.of(connection).is_some() {
@@ -50,18 +50,17 @@ pub fn plan(engine: &Engine, connection: &ConnectionName, interval: u64) {
     }
 }
 
-/// Compares what was not compared yet of a connection, and returns when that is due again; `None` when it
-/// is not.
+/// Compares those places of a connection that were not compared yet. Returns when the next comparison is due;
+/// `None` if none is.
 ///
 /// # Errors
-/// OpenRouter's and storage's. What was not compared because of them is compared when this is called
-/// again.
+/// Errors from OpenRouter or storage. The places that failed are compared when this is called again.
 pub async fn reconcile(
     engine: &Engine,
     connection: &ConnectionName,
 ) -> Result<Option<Timestamp>, Error> {
     let link = match engine.links.open(&*engine.storage, connection).await {
-        // Its keys were left to themselves, by force.
+        // The connection was deleted by force, and its keys were left behind.
         Err(Error::Missing(_)) => {
             engine.passes.end(connection);
             engine.board.forget_connection(connection);
@@ -70,7 +69,7 @@ pub async fn reconcile(
         link => link?,
     };
     for name in engine.register.unread() {
-        // What is read under the lock is in the register then.
+        // Loading under the lock enters the role in the register.
         let _ = engine.tend(&name).await.load().await;
     }
     let interval = link.reconcile_interval();
@@ -89,7 +88,7 @@ pub async fn reconcile(
                 begun.saw_a_copy |= saw_a_copy;
                 begun.left.remove(&place);
             }
-            // One place's trouble is not the others'.
+            // A failure at one place does not affect the others.
             Err(reason) => outcome = outcome.and(Err(reason)),
         }
         engine.passes.keep(connection, begun.clone());
@@ -106,13 +105,14 @@ pub async fn reconcile(
     Ok((interval > 0).then(|| after(now, spread(engine, interval))))
 }
 
-/// For how many seconds a connection has been tried to compare.
+/// How long a comparison of the connection has been in progress, in seconds.
 pub fn going_on(engine: &Engine, connection: &ConnectionName, now: Timestamp) -> u64 {
     let begun = engine.passes.of(connection);
     begun.map_or(0, |begun| seconds_until(begun.at, now))
 }
 
-/// An interval, less up to a tenth by chance: what began together does not come back together.
+/// An interval, shortened randomly by up to a tenth, so that connections that start together do not stay in
+/// step.
 fn spread(engine: &Engine, interval: u64) -> u64 {
     let [a, b, ..] = engine.randomness.bytes();
     let tenth = interval / 10;
@@ -121,8 +121,8 @@ fn spread(engine: &Engine, interval: u64) -> u64 {
 }
 
 impl Pass<'_> {
-    /// The comparison that has begun, or a new one. Where one place keeps it from its end for an interval, the
-    /// others are compared again all the same.
+    /// The comparison that has begun, or a new one. If one place has kept it from completing for a whole
+    /// interval, the other places are compared again.
     fn begun(&self, expected: &Expectations, interval: u64) -> BegunPass {
         let (passes, now) = (&self.engine.passes, self.engine.now());
         let begun = match passes.of(self.connection) {
@@ -143,9 +143,10 @@ impl Pass<'_> {
         begun
     }
 
-    /// Where keys are, or will be. Through a connection that nobody uses, the account's default workspace: what a role
-    /// that is gone has left behind there, or another copy of this storage makes there, shows nowhere else. Not at
-    /// the first comparison: a connection that was just written costs no request but those of its verification.
+    /// The places where keys are, or will be. For a connection without any, this is the account's default
+    /// workspace: keys that a deleted role has left there, or that another copy of this storage creates,
+    /// would not be found otherwise. This does not apply to the first comparison: a new connection makes no
+    /// requests other than those of its verification.
     fn places(&self, expected: &Expectations) -> BTreeSet<Place> {
         let leased = self.books.leases.all();
         let leased = leased.filter(|record| record.key.connection == *self.connection);
@@ -161,7 +162,7 @@ impl Pass<'_> {
         places
     }
 
-    /// Compares a place. Whether another copy of this storage has made keys there.
+    /// Compares a place. Returns whether another copy of this storage has created keys there.
     async fn compare_at(&self, place: &Place, expected: &Expectations) -> Result<bool, Error> {
         let listed = list(self, place, expected).await?;
         let copies = unknown::confirm_copies(self, &listed.foreign).await?;
@@ -189,11 +190,11 @@ impl Pass<'_> {
         outcome.map(|()| saw_a_copy)
     }
 
-    /// Whether the management key sees other keys that are managed, so that one that it does not see is
-    /// gone. One was `listed` if it is known already.
+    /// Whether the management key can see other managed keys, so that a key that it cannot see is gone.
+    /// `listed` means that one is already known to be visible.
     ///
     /// # Errors
-    /// OpenRouter's and storage's.
+    /// Errors from OpenRouter or storage.
     pub(super) async fn sees_the_account(
         &self,
         listed: bool,
@@ -202,10 +203,10 @@ impl Pass<'_> {
         Ok(listed || sees_another(self.engine, &self.link, self.connection, unseen).await?)
     }
 
-    /// Gives a key the limits again that it was granted, since somebody has changed them.
+    /// Applies the granted limits to a key again, after they were changed at OpenRouter.
     ///
     /// # Errors
-    /// OpenRouter's.
+    /// Errors from OpenRouter.
     pub(super) async fn apply_limits_again(
         &self,
         hash: &KeyHash,
@@ -214,18 +215,18 @@ impl Pass<'_> {
         let turn = self.link.client(Urgency::Ordinary).await;
         let applied = turn.update_limits(hash, granted).await;
         applied.map_err(Error::while_doing(
-            "limits that somebody changed at OpenRouter cannot be applied again",
+            "limits that were changed at OpenRouter cannot be applied again",
         ))?;
         Ok(())
     }
 
-    /// Whatever was taken in may come to its end now.
+    /// Unknown keys that were stored may be revoked again.
     fn no_copy_was_seen(&self) {
         let engine = self.engine;
         if engine.board.clear_copies(self.connection) {
             tracing::info!(
                 mount = engine.mount,
-                "no sign of another copy of this storage any more"
+                "there is no longer a sign of another copy of this storage"
             );
             for name in engine.register.with_found() {
                 engine.keeper.now(Task::Tend(name));
@@ -234,5 +235,5 @@ impl Pass<'_> {
     }
 }
 
-/// Roles at a time: more would wait for their turns anyway.
+/// Roles processed concurrently. More would only wait for their turns.
 const AT_A_TIME: usize = 8;

@@ -1,5 +1,4 @@
-//! Where findings are said: in the log, on the board, which a read of the role shows, and on the event
-//! bus.
+//! Publishes findings in the log, on the board, which a read of the role shows, and on the event bus.
 
 use super::pass::Pass;
 use crate::engine::books::{Drift, Noted};
@@ -7,7 +6,7 @@ use crate::engine::events;
 use crate::engine::names::RoleName;
 use crate::openrouter::KeyHash;
 
-/// Says what was found of a role's key.
+/// Reports a finding about a role's key.
 pub(super) async fn report(
     pass: &Pass<'_>,
     role: &RoleName,

@@ -1,5 +1,5 @@
-//! What differs of a role's keys, confirmed by hash under the role's lock, and put right. Each finding is
-//! stored by itself, so that what cannot be found out about one key costs no other.
+//! Confirms by hash what differs for a role's keys, under the role's lock, and repairs it. Each finding is
+//! stored separately, so that a failure with one key does not affect the others.
 
 use super::listing::{Doubts, Surroundings, origin_of};
 use super::pass::Pass;
@@ -14,10 +14,10 @@ use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Unfit};
 use crate::engine::task::Task;
 use crate::openrouter::{Key, KeyHash, WorkspaceId};
 
-/// Asks OpenRouter about what is doubtful, under the role's lock, and stores what is true of it.
+/// Asks OpenRouter about the doubtful keys, under the role's lock, and stores the result.
 ///
 /// # Errors
-/// The first of those that were met: what they were about is still doubtful, the rest is stored.
+/// The first error. The affected key is checked again later; the other results are stored.
 pub(super) async fn settle(
     pass: &Pass<'_>,
     around: &Surroundings,
@@ -48,7 +48,7 @@ pub(super) async fn settle(
     for key in unknown {
         outcome = outcome.and(settling.take_in(&mut role, &around.place, key).await);
     }
-    // Last: what other keys may spend of a budget is to be known before the current one gets more.
+    // Last, since the spending of the other keys must be known before the current key's limit is raised.
     let may_raise = outcome.is_ok() || role.definition.terms.budget.is_none();
     if let Some(key) = current.filter(|_| may_raise) {
         outcome = outcome.and(settling.limits_of_current(&mut role, &key).await);
@@ -63,7 +63,7 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    /// What is true of the current key; returns it if it is there.
+    /// Checks the current key; returns it if it exists.
     async fn current(&self, role: &mut RotatingRole) -> Result<Option<Key>, Error> {
         let engine = self.pass.engine;
         let before = role.unfit.map(|unfit| unfit.reason);
@@ -71,8 +71,7 @@ impl Settling<'_> {
             Presence::Unseen => return Ok(None),
             Presence::Gone if before == Some(Misfit::Gone) => return Ok(None),
             Presence::Gone => {
-                let message =
-                    "the current key is gone at OpenRouter; it is not handed out any more";
+                let message = "the current key is gone at OpenRouter; it is no longer handed out";
                 self.unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
                     .await?;
                 return Ok(None);
@@ -80,8 +79,8 @@ impl Settling<'_> {
             Presence::There(key) => *key,
         };
         if key.disabled && !matches!(before, Some(Misfit::Disabled | Misfit::Held)) {
-            let message = "somebody has disabled the current key at OpenRouter; it is not handed out \
-                           any more, and not replaced by itself";
+            let message = "the current key was disabled at OpenRouter; it is no longer handed out, \
+                           and is not replaced automatically";
             self.unfit(role, Misfit::Disabled, Drift::CurrentKeyDisabled, message)
                 .await?;
         }
@@ -100,7 +99,7 @@ impl Settling<'_> {
         Ok(Some(key))
     }
 
-    /// Puts the limits of the current key right: under a budget, by the next step of its ledger.
+    /// Restores the limits of the current key. With a budget, the next step of its ledger does that.
     async fn limits_of_current(&self, role: &mut RotatingRole, key: &Key) -> Result<(), Error> {
         if let Some(limits) = role
             .granted()
@@ -116,8 +115,8 @@ impl Settling<'_> {
                 self.pass.apply_limits_again(&key.hash, &limits).await?;
             }
             let message = format!(
-                "somebody has changed the limits of the current key at OpenRouter, to {}; what was \
-                 granted is applied again",
+                "the limits of the current key were changed at OpenRouter, to {}; the granted \
+                 limits are applied again",
                 key.limits
             );
             self.say(Drift::LimitsChanged, &key.hash, message).await;
@@ -155,13 +154,14 @@ impl Settling<'_> {
                 let warrant = Warrant::OfRole(self.guard, Urgency::Revocation);
                 hold(self.pass.engine, &key.connection, hash, warrant).await?;
                 was_enabled = true;
-                let message = "somebody has enabled a held key at OpenRouter; it is disabled again";
+                let message = "a held key was enabled at OpenRouter; it is disabled again";
                 self.say(Drift::HeldKeyEnabled, hash, message).await;
             }
             Stage::Grace if seen.disabled && key.disabled_outside.is_none() => {
                 key.disabled_outside = Some(self.pass.engine.now());
                 changed = true;
-                let message = "somebody has disabled a superseded key at OpenRouter; it is left so until its end";
+                let message = "a superseded key was disabled at OpenRouter; it stays disabled \
+                               until it is deleted";
                 self.say(Drift::SupersededKeyDisabled, hash, message).await;
             }
             Stage::Grace if !seen.disabled && key.disabled_outside.is_some() => {
@@ -174,7 +174,7 @@ impl Settling<'_> {
             .moved_or_renamed(&seen, &name, &mut key.workspace_id)
             .await;
         if was_enabled && role.counts_against_budget(hash) {
-            // What it has spent meanwhile is to be read.
+            // What it has spent in the meantime must be read.
             role.count_disabled(hash, self.pass.engine.now());
             changed = true;
         }
@@ -184,7 +184,7 @@ impl Settling<'_> {
         Ok(())
     }
 
-    /// It is forgotten if there is a sign that the management key still sees the account.
+    /// Forgets the key if there is a sign that the management key can still see the account.
     async fn superseded_is_unseen(
         &self,
         role: &mut RotatingRole,
@@ -197,13 +197,13 @@ impl Settling<'_> {
         role.superseded.retain(|key| key.hash != *hash);
         role.count_ended(hash, None, self.pass.engine.now());
         self.guard.store(role).await?;
-        let message = "a superseded key is gone at OpenRouter, and is forgotten";
+        let message = "a superseded key is gone at OpenRouter; it is forgotten";
         self.say(Drift::SupersededKeyGone, hash, message).await;
         Ok(())
     }
 
-    /// Says that a key has another name, or is in another workspace, which is then noted. Whether it
-    /// is.
+    /// Reports that a key was renamed or moved to another workspace. Records the workspace, and returns
+    /// whether that changed.
     async fn moved_or_renamed(
         &self,
         key: &Key,
@@ -215,7 +215,7 @@ impl Settling<'_> {
             board.is_over(&key.hash, Drift::KeyRenamed);
         } else if board.is_news(&key.hash, Drift::KeyRenamed, &key.name) {
             let message = format!(
-                "somebody has renamed a key at OpenRouter, to {:?}; it stays managed, by its hash",
+                "a key was renamed at OpenRouter, to {:?}; it stays managed by its hash",
                 key.shown_name()
                     .chars()
                     .take(LONGEST_SHOWN)
@@ -223,14 +223,13 @@ impl Settling<'_> {
             );
             self.say(Drift::KeyRenamed, &key.hash, message).await;
         }
-        // Where the default workspace was listed, only another key tells which one that is.
+        // If the default workspace was listed, its id is only known from the keys in it.
         let expected = workspace_id.as_ref().or(self.around.workspace_id.as_ref());
         let is_elsewhere = expected.is_some_and(|here| key.workspace_id.as_ref() != Some(here));
         let Some(elsewhere) = key.workspace_id.as_ref().filter(|_| is_elsewhere) else {
             return false;
         };
-        let message =
-            format!("somebody has moved a key to the workspace {elsewhere}; it stays managed");
+        let message = format!("a key was moved to the workspace {elsewhere}; it stays managed");
         self.say(Drift::KeyMoved, &key.hash, message).await;
         *workspace_id = Some(elsewhere.clone());
         true
@@ -241,13 +240,13 @@ impl Settling<'_> {
         if engine.board.copies().is_some() {
             return Ok(());
         }
-        // Since the listing it may have become the role's, or have been revoked and forgotten.
+        // Since the listing the key may have become the role's, or have been revoked and forgotten.
         let claimed = origin_of(engine, &self.pass.books, &key.name);
         let own_origin = engine.origin(self.guard.name(), &role.life);
         let Some((nonce, _)) = claimed.filter(|(_, origin)| *origin == own_origin) else {
             return Ok(());
         };
-        // Nor may another role adopt it meanwhile, or have adopted it.
+        // Another role must not adopt the key at the same time, or have adopted it.
         let _alone = engine.adoptions.lock(&key.hash).await;
         let is_unsure = engine.adoptions.unsure_until(&key.hash, engine.now());
         if engine.register.has(&key.hash) || is_unsure.is_some() {
@@ -259,12 +258,12 @@ impl Settling<'_> {
         let (hash, unfit) = (key.hash.clone(), role.unfit);
         role.take_in(key, place, engine.now());
         if engine.series.has(&nonce) {
-            // An order of this instance's that took effect long after it was given up: no rotation was
-            // forgotten.
+            // An order of this instance that took effect long after it was given up. Storage has not lost a
+            // rotation.
             role.unfit = unfit;
         }
         self.guard.store(role).await?;
-        let message = "a key of the role's was unknown to storage, it is superseded now";
+        let message = "a key of the role was unknown to storage; it is now superseded";
         self.say(Drift::UnknownKey, &hash, message).await;
         Ok(())
     }
@@ -274,5 +273,5 @@ impl Settling<'_> {
     }
 }
 
-/// In characters, of somebody else's text.
+/// In characters, of a name that others may have written.
 const LONGEST_SHOWN: usize = 200;

@@ -1,4 +1,5 @@
-//! Keys with this mount's mark that nobody has: of another copy of this storage, or of no role.
+//! Keys with this mount's mark that storage does not know: made by another copy of this storage, or of no
+//! existing role.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +12,12 @@ use crate::engine::keys::is_there;
 use crate::engine::names::Place;
 use crate::openrouter::{Key, KeyHash};
 
-/// Which of these keys another copy of this storage has made: asked by hash, and under the lock of the
-/// role, whose entry this node must still be able to write. A leader that was deposed would take its
+/// Confirms which of these keys were made by another copy of this storage. Asks by hash, under the lock of
+/// the role, and verifies that this node may still write the role's entry: a deposed leader would mistake its
 /// successor for a copy.
 ///
 /// # Errors
-/// OpenRouter's and storage's.
+/// Errors from OpenRouter or storage.
 pub(super) async fn confirm_copies(
     pass: &Pass<'_>,
     foreign: &[Key],
@@ -60,7 +61,7 @@ pub(super) async fn confirm_copies(
     Ok(copies)
 }
 
-/// Says loudly that two copies of one storage are at work: at each comparison, as long as it is so.
+/// Reports that two copies of one storage are active, at each comparison while that is so.
 pub(super) async fn report_copies(pass: &Pass<'_>, keys: BTreeSet<KeyHash>) {
     let engine = pass.engine;
     engine
@@ -77,7 +78,7 @@ pub(super) async fn report_copies(pass: &Pass<'_>, keys: BTreeSet<KeyHash>) {
     }
 }
 
-/// Says which keys of this mount's belong to no role, each once.
+/// Reports which keys of this mount belong to no role, each once.
 pub(super) fn report_strays(pass: &Pass<'_>, place: &Place, strays: BTreeMap<KeyHash, String>) {
     let engine = pass.engine;
     let hashes = strays.keys().cloned().collect();
@@ -92,7 +93,7 @@ pub(super) fn report_strays(pass: &Pass<'_>, place: &Place, strays: BTreeMap<Key
     }
 }
 
-/// Keys that are asked about: some may be gone by now.
+/// Number of keys to ask about. Some may be gone.
 const MOST_ASKED: usize = 100;
-/// Keys that are named.
+/// Number of keys to name.
 const MOST_NAMED: usize = 4;

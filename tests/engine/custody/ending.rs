@@ -73,7 +73,7 @@ async fn a_key_whose_outcome_is_unknown_is_left_to_the_engine() {
         ),
     ] {
         let reason = refusal(&world, &path, body).await;
-        assert!(reason.contains("the engine decides about it"), "{reason}");
+        assert!(reason.contains("the engine will resolve it"), "{reason}");
     }
     assert!(world.lives(&lost.hash));
 }
@@ -226,12 +226,7 @@ async fn a_key_that_waits_to_be_deleted_is_not_enabled() {
     // By order.
     let force = json!({"force": true});
     refusal(&world, &revoke(&superseded), force).await;
-    is_not_enabled(
-        &world,
-        &superseded,
-        "is being deleted, as somebody has ordered",
-    )
-    .await;
+    is_not_enabled(&world, &superseded, "is being deleted, as was ordered").await;
     // In an emergency.
     let current = world.current().await;
     let emergency = json!({"rotation_grace_period": 0});
@@ -242,9 +237,9 @@ async fn a_key_that_waits_to_be_deleted_is_not_enabled() {
     let current = world.current().await;
     world.write("rotate-role/app", json!({})).await.unwrap();
     world.pass(610).await;
-    is_not_enabled(&world, &current, "it was to be revoked at").await;
+    is_not_enabled(&world, &current, "its revocation was due at").await;
     // Since its lease is over.
-    is_not_enabled(&world, &leased, "a lease of role ci that is over").await;
+    is_not_enabled(&world, &leased, "a lease of role ci that ended at").await;
     world.openrouter.faults().clear();
     world.pass(3_600).await;
     assert!(!world.lives(&superseded) && !world.lives(&current));

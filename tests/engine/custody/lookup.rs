@@ -162,7 +162,7 @@ async fn a_key_that_nobody_knows_is_said_to_be_that() {
         found["advice"]
             .as_str()
             .unwrap()
-            .contains("No connection sees such a key")
+            .contains("No connection sees this key")
     );
 }
 

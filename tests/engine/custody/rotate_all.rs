@@ -159,7 +159,7 @@ async fn while_openrouter_is_away_the_answer_says_so_and_the_run_goes_on_by_itse
     assert!(world.time.now() <= began + jiff::SignedDuration::from_secs(45));
     assert_eq!(answer.data["state"], "running");
     assert_eq!(answer.data["failed"].as_object().unwrap().len(), 2);
-    assert!(answer.warnings[0].contains("goes on by itself"));
+    assert!(answer.warnings[0].contains("continues on its own"));
     world.openrouter.faults().clear();
     world.pass(120).await;
     let run = world.run(PATH).await;

@@ -206,7 +206,7 @@ async fn while_openrouter_is_away_both_go_on_by_themselves() {
         other
             .unwrap_err()
             .to_string()
-            .contains("wait until it is over")
+            .contains("wait until it has finished")
     );
     world.openrouter.faults().clear();
     world.pass(120).await;

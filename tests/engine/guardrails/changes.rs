@@ -57,21 +57,23 @@ async fn while_it_is_unclear_whether_a_change_took_effect_the_key_is_not_handed_
         let answer = node.write(ROLE, json!({"guardrail": "other"})).await;
         let warnings = answer.unwrap().unwrap().warnings;
         assert!(
-            warnings.iter().any(|one| one.contains("tried again")),
+            warnings
+                .iter()
+                .any(|one| one.contains("the engine retries")),
             "{warnings:?}"
         );
         for path in ["creds/app", "static-creds/app"] {
             // At once, and as what Vault's clients retry.
             match world.node().read(path).await.unwrap_err() {
                 Error::Status { code: 503, message } => {
-                    assert!(message.contains("not handed out before"), "{message}");
+                    assert!(message.contains("not handed out until"), "{message}");
                 }
                 other => panic!("{other:?}"),
             }
         }
         assert_eq!(world.time.now(), begun, "no reader waits");
         let shown = world.read(ROLE).await.unwrap().unwrap();
-        let pending = |one: &String| one.contains("not held to the role's guardrail yet");
+        let pending = |one: &String| one.contains("do not have the role's guardrail yet");
         assert!(shown.warnings.iter().any(pending), "{:?}", shown.warnings);
         world.pass(60).await;
         assert_eq!(all_held_to(&world), [Some(other)]);
@@ -108,7 +110,10 @@ async fn a_guardrail_that_is_cleared_stays_on_living_keys_and_the_next_has_none(
             .await
             .unwrap();
         let warnings = answer.unwrap().warnings;
-        assert!(warnings[0].contains("not taken off"), "{warnings:?}");
+        assert!(
+            warnings[0].contains("living keys keep their guardrail"),
+            "{warnings:?}"
+        );
         assert_eq!(all_held_to(&world), [Some(strict.clone())]);
         let role = world.role("app").await.unwrap();
         assert_eq!(
@@ -169,7 +174,7 @@ async fn a_guardrail_that_was_taken_off_is_put_back_and_the_key_withheld_while_t
         world.quiet().await;
         world.forgive_unguarded();
         let refusal = world.key("app").await.unwrap_err();
-        assert!(refusal.contains("not handed out before"), "{refusal}");
+        assert!(refusal.contains("not handed out until"), "{refusal}");
         world.pass(60).await;
         assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
         world.key("app").await.unwrap();
@@ -261,7 +266,7 @@ async fn a_deposed_leader_does_not_undo_the_guardrail_that_its_successor_has_ass
         faults.add(Fault::status(500).on("POST", ASSIGN).times(9));
         let old = world.node();
         let pending = old.write(path, json!({"guardrail": "other"})).await;
-        assert!(pending.unwrap().unwrap().warnings[0].contains("tried again"));
+        assert!(pending.unwrap().unwrap().warnings[0].contains("the engine retries"));
         old.storage.deposed_when_putting("config/default");
         let last = json!({"description": "its last write"});
         let written = old.call(Operation::Patch, "config/default", last);

@@ -24,7 +24,7 @@ async fn change_without_reply(world: &World, path: &str) -> String {
     world.openrouter.faults().add(lost);
     let warnings = at_once(world, path, json!({"guardrail": "other"})).await;
     let warnings = warnings.unwrap();
-    assert!(warnings[0].contains("tried again"), "{warnings:?}");
+    assert!(warnings[0].contains("the engine retries"), "{warnings:?}");
     other
 }
 
@@ -169,7 +169,10 @@ async fn a_refusal_after_keys_were_assigned_is_none_of_the_change() {
             }
             let warnings = at_once(&world, path, json!({"guardrail": "other"})).await;
             let warnings = warnings.expect(&said);
-            assert!(warnings[0].contains("tried again"), "{said}: {warnings:?}");
+            assert!(
+                warnings[0].contains("the engine retries"),
+                "{said}: {warnings:?}"
+            );
             let role = path.trim_start_matches("roles/");
             assert_eq!(shown(&world, role).await, other, "{said}");
             world.pass(60).await;
@@ -216,7 +219,10 @@ async fn a_refusal_of_the_second_hundred_does_not_undo_the_first() {
         world.openrouter.faults().add(refused);
         let warnings = at_once(&world, path, json!({"guardrail": "other"})).await;
         let warnings = warnings.expect(path);
-        assert!(warnings[0].contains("tried again"), "{path}: {warnings:?}");
+        assert!(
+            warnings[0].contains("the engine retries"),
+            "{path}: {warnings:?}"
+        );
         let moved = |world: &World| {
             let held = all_held_to(world).into_iter();
             held.filter(|held| *held == Some(other.clone())).count()
@@ -244,7 +250,9 @@ async fn whatever_goes_wrong_with_a_change_its_keys_are_held_to_what_the_role_sh
             let written = at_once(&world, path, json!({"guardrail": "other"})).await;
             let expected = match &written {
                 Ok(warnings) => {
-                    let is_pending = warnings.iter().any(|one| one.contains("tried again"));
+                    let is_pending = warnings
+                        .iter()
+                        .any(|one| one.contains("the engine retries"));
                     // An answer that counts two keys is right where there are two.
                     let is_done = all_held_to(&world) == vec![Some(other.clone()); 2];
                     assert!(is_pending || is_done, "{name}: {warnings:?}");
@@ -283,7 +291,9 @@ async fn a_pending_change_is_tried_at_once_when_it_is_written_again() {
         for is_pending in [true, true, false] {
             let warnings = at_once(&world, path, json!({"guardrail": "other"})).await;
             let warnings = warnings.unwrap();
-            let said = warnings.iter().any(|one| one.contains("tried again"));
+            let said = warnings
+                .iter()
+                .any(|one| one.contains("the engine retries"));
             assert_eq!(said, is_pending, "{path}: {warnings:?}");
         }
         for held in all_held_to(&world) {
@@ -309,7 +319,7 @@ async fn a_dynamic_role_that_is_deleted_while_a_change_is_pending_says_so_and_re
         .unwrap()
         .warnings;
     assert!(
-        warnings[1].contains("2 of their keys were not held to the role's last guardrail yet"),
+        warnings[1].contains("2 of their keys did not have the role's last guardrail yet"),
         "{warnings:?}"
     );
     // A role of that name takes its leases over, and may believe nothing that their records say.

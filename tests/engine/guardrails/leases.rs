@@ -44,7 +44,7 @@ async fn a_change_that_is_unclear_is_carried_out_for_leases_too_whoever_leads() 
         world.openrouter.faults().add(rule);
         let answer = world.node().write(CI, json!({"guardrail": "other"})).await;
         let warnings = answer.unwrap().unwrap().warnings;
-        assert!(warnings[0].contains("tried again"), "{warnings:?}");
+        assert!(warnings[0].contains("the engine retries"), "{warnings:?}");
         let shown = world.read(CI).await.unwrap().unwrap();
         assert!(
             shown.warnings[0].contains("guardrail yet"),

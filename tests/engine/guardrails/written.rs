@@ -42,7 +42,7 @@ async fn a_guardrail_that_cannot_hold_the_keys_is_refused_with_the_reason() {
             "more than one guardrail named",
         ),
         (json!({"guardrail": "there"}), "no guardrail named"),
-        (json!({"guardrail": there}), "one of another workspace"),
+        (json!({"guardrail": there}), "belongs to another workspace"),
         (
             json!({"guardrail": "strict", "workspace": "team"}),
             "no guardrail named",
@@ -57,7 +57,7 @@ async fn a_guardrail_that_cannot_hold_the_keys_is_refused_with_the_reason() {
         .change_guardrail(&default, Default::default())
         .unwrap();
     let refused = refusal(&world, json!({"guardrail": default})).await;
-    assert!(refused.contains("is the default of"), "{refused}");
+    assert!(refused.contains("is the default guardrail of"), "{refused}");
     let refused = refusal(&world, json!({"guardrail": "x", "connection": "none"})).await;
     assert!(refused.contains("no connection \"none\""), "{refused}");
 }
@@ -100,7 +100,7 @@ async fn a_guardrail_is_read_back_as_it_was_written_and_found_again_when_it_was_
     let anew = guardrail(&world, "strict");
     let answer = world.write(ROLE, json!({"guardrail": "strict"})).await;
     let warnings = answer.unwrap().unwrap().warnings;
-    let said = format!("was {strict}, which is gone; it is {anew} now");
+    let said = format!("was {strict}, which is gone; it is now {anew}");
     assert!(
         warnings.iter().any(|one| one.contains(&said)),
         "{warnings:?}"
@@ -134,7 +134,7 @@ async fn a_guardrails_name_that_changed_hands_moves_no_key() {
         let taken = guardrail(&world, "strict");
         let refusal = world.write(path, body).await.unwrap_err().to_string();
         assert!(
-            refusal.contains(&format!("is guardrail {taken} now, and not {strict}")),
+            refusal.contains(&format!("is now guardrail {taken}, not {strict}")),
             "{refusal}"
         );
         assert_eq!(all_held_to(&world), [Some(strict.clone())]);
@@ -258,7 +258,9 @@ async fn the_creator_of_keys_is_a_member_where_there_are_members() {
         .unwrap()
         .warnings;
     assert!(
-        warnings.iter().any(|one| one.contains("no organization's")),
+        warnings
+            .iter()
+            .any(|one| one.contains("not belong to an organization")),
         "{warnings:?}"
     );
     account.become_organization();

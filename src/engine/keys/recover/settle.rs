@@ -1,4 +1,4 @@
-//! Settling one intent: what a listing has shown of its key, against what storage knows of it.
+//! Settles one intent: compares what a listing has shown about its key with what storage knows about it.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::engine::task::Task;
 use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
 
-/// Strikes an intent out if its key is where it belongs, or deletes what was found of it, behind the
-/// fence; unless it is too early for either. A rotation's intent without its role's lock, which somebody
-/// else has, is left to them, and to the next look.
+/// Deletes an intent if its key is in service. Otherwise deletes what was found of it, behind the fence,
+/// unless it is too early for that. If another task has the role's lock, a rotation's intent is left to that
+/// task and to the next search.
 ///
 /// # Errors
-/// OpenRouter's and storage's: the intent stays.
+/// Errors from OpenRouter or storage. The intent stays.
 pub(super) async fn settle(
     engine: &Engine,
     books: &OpenBooks,
@@ -67,8 +67,7 @@ impl Settling<'_> {
         };
         let role = guard.load().await?;
         if is_in_service(&role) {
-            // The store that put it there may have taken effect after this process looked which roles
-            // there are.
+            // The store that put the key there may have taken effect after this process listed the roles.
             self.engine.keeper.now(Task::Tend(guard.name().clone()));
             return self.strike("in_service").await;
         }
@@ -79,7 +78,7 @@ impl Settling<'_> {
         let store_begun = self.books.intents.looks.of(nonce).store_begun;
         let work_began = self.books.since;
         if role.is_none() && !own {
-            // Of a store by an earlier process nobody here knows when it was.
+            // It is unknown when an earlier process stored the key.
             let until = self.in_use_from(work_began, None);
             let until = until.max(after(work_began, OUTLIVED));
             if self.is_left_alone(until) {
@@ -92,8 +91,8 @@ impl Settling<'_> {
         if is_in_service(&fenced.role) {
             return self.strike("in_service").await;
         }
-        // A store that failed by its answer may have been committed, and the key read until just now on
-        // a standby that serves reads. Whether there are any no server tells.
+        // A write that reported failure may have been committed, and a standby that serves reads may have
+        // read the key until just now. Servers do not tell whether there are such standbys.
         let was_stored = store_begun.is_some() || (!own && fenced.role.is_some());
         if was_stored {
             let since = self.out_of_service_since();
@@ -111,7 +110,8 @@ impl Settling<'_> {
         if self.found.is_empty() {
             return self.nothing_was_found().await;
         }
-        // What this instance announced itself no snapshot has brought back, and its reader never got it.
+        // A lease that this instance announced itself cannot come from a snapshot, and its reader never got
+        // the key.
         let own = self.books.intents.is_own(&self.written.data.nonce);
         if !own && self.is_left_alone(self.in_use_from(self.books.since, None)) {
             return Ok(());
@@ -120,7 +120,7 @@ impl Settling<'_> {
         let (intents, storage) = (&self.books.intents, &*self.engine.storage);
         intents.rewrite(storage, &self.written.data.nonce).await?;
         let mut found = self.found.as_slice();
-        // Nobody has got what this instance ordered itself. Anything else may have spent something.
+        // A key that this instance ordered was never handed out. Any other key may have spent something.
         let is_own = intents.is_own(&self.written.data.nonce);
         let counted = self.written.data.grant.filter(|_| !is_own);
         let last_read = counted.and_then(|grant| Some((grant, found.split_off_first()?)));
@@ -133,8 +133,8 @@ impl Settling<'_> {
         }
     }
 
-    /// Disables a key that takes something out of a budget, and makes a lease of it that has ended: so
-    /// what it has spent is read before it is deleted.
+    /// Disables a key that takes an amount out of a budget, and records it as an ended lease, so that its
+    /// usage is read before it is deleted.
     async fn end_as_lease(&self, key: &Key, grant: Amount) -> Result<(), Error> {
         let (engine, intent) = (self.engine, &self.written.data);
         let connection = &intent.place.connection;
@@ -165,7 +165,7 @@ impl Settling<'_> {
         Ok(())
     }
 
-    /// Until when somebody may use the key who read it at that time and not later.
+    /// Until when the key may be in use if it was last read at `read`.
     fn in_use_from(&self, read: Timestamp, role: Option<&Role>) -> Timestamp {
         let in_use = self.written.data.in_use.unwrap_or(match role {
             Some(Role::Rotating(role)) => role.definition.rotation.grace,
@@ -174,8 +174,8 @@ impl Settling<'_> {
         after(read, in_use)
     }
 
-    /// Since when the key has been out of service for certain: now, if the fence has just shown it for the
-    /// first time.
+    /// Since when the key is certainly out of service: now, if the fence has just shown it for the first
+    /// time.
     fn out_of_service_since(&self) -> Timestamp {
         let (now, looks) = (self.engine.now(), &self.books.intents.looks);
         let nonce = &self.written.data.nonce;
@@ -185,7 +185,7 @@ impl Settling<'_> {
         looks.of(nonce).out_of_service_since.unwrap_or(now)
     }
 
-    /// Whether it is too early to delete what was found; it is left alone until then.
+    /// Whether it is too early to delete what was found. If so, it is left alone until then.
     fn is_left_alone(&self, until: Timestamp) -> bool {
         let is_early = self.engine.now() < until;
         if is_early {
@@ -194,9 +194,9 @@ impl Settling<'_> {
         is_early
     }
 
-    /// A last look before what was found is deleted: none of it may be in service. By its name such a
-    /// key could not have been found; but that the name goes with the hash is OpenRouter's word alone,
-    /// and a listing that mixes them up must not cost a key that people work with.
+    /// The last check before the found keys are deleted: none of them may be in service. A key in service
+    /// cannot be found by the intent's nonce, but only OpenRouter says which name goes with which hash, and a
+    /// listing that mixes them up must not lead to the deletion of a key in service.
     fn require_out_of_service(&self) -> Result<(), Error> {
         let held = |key: &&&Key| self.listing.held.contains(&key.hash);
         match self.found.iter().find(held) {

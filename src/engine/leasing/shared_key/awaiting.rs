@@ -1,8 +1,8 @@
-//! A read that meets a dead key whose rotation is due.
+//! Reads that find a dead key whose rotation is due.
 //!
-//! That happens right after an unseal or a failover: the key expired while nobody worked, and the engine
-//! has only begun to look after its roles. The rotation takes a moment. Whoever reads in that moment waits
-//! for it here; what takes longer, or has failed, is answered with 503, which Vault's clients retry.
+//! This happens right after an unseal or a failover: the key expired while no node was active, and the engine
+//! has only just started its work. The rotation takes a moment. Reads in that moment wait for it here. If it
+//! takes longer or has failed, the answer is 503, which Vault's clients retry.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::engine::names::RoleName;
 use crate::engine::role::Role;
 use crate::engine::role::rotating::{SharedKey, Successor, Withheld};
 
-/// The terms on which the role's current key is handed out, and the key by then. Costs nothing unless the
-/// key is dead and its rotation is due; then one storage call for each look, and at most the sum of
+/// Returns the terms on which the role's current key is handed out, and that key. Free unless the key is dead
+/// and its rotation is due. In that case it makes one storage call per check, and takes at most the sum of
 /// [`PAUSES`].
 ///
 /// # Errors
-/// Those of [`Handout::of`], and storage's own.
+/// Errors of [`Handout::of`] and of storage.
 pub(super) async fn handout(
     engine: &Engine,
     name: &RoleName,
@@ -32,8 +32,8 @@ pub(super) async fn handout(
             Ok(handout) => return Ok((handout, key)),
             Err(reason) => reason,
         };
-        // A rotation that has failed is retried after seconds or hours, and where the keeper is not at
-        // work there is nobody to rotate. A key that is to be held to a guardrail is not dead.
+        // A failed rotation is retried after seconds or hours, and if the keeper is not at work, nothing
+        // rotates the key. A key that waits for its guardrail is not dead.
         let is_imminent = matches!(reason, Error::Awaited(_))
             && !matches!(key.withheld, Some(Withheld::Unguarded(_)))
             && key.successor == Successor::Due
@@ -51,8 +51,8 @@ fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
     now.checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
-/// Between two looks. They grow, so that many readers that wait are no burden on the storage that the
-/// rotation needs too. Together two seconds: less than any client waits for an answer.
+/// Pauses between two checks. They grow, so that many waiting readers do not burden the storage that the
+/// rotation needs too. Their sum is two seconds, less than any client waits for an answer.
 const PAUSES: [SignedDuration; 5] = [
     SignedDuration::from_millis(100),
     SignedDuration::from_millis(200),

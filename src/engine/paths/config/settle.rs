@@ -1,22 +1,23 @@
-//! What is stored of a connection after a change that failed by its answer.
+//! Resolves what is stored of a connection after a failed write.
 
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
 use crate::logical::{Entry, StorageError};
 
-/// Ends a change of a connection, whose lock is held. One that failed by its answer may have been committed
-/// all the same, of which the server's cache does not learn: then what is read here is stored again, so that
-/// the next leader finds the same bounds, and the connection that roles were written with meanwhile.
+/// Completes a change of a connection, whose lock is held. A change that reported failure may still have been
+/// committed, and the server's cache does not learn of that. In this case the value that is read here is
+/// stored again, so that the next leader finds the same bounds, and the same connection that roles were
+/// written with in the meantime.
 ///
 /// # Errors
-/// That of the change.
+/// The error of the change.
 pub(super) async fn settle(
     engine: &Engine,
     name: &ConnectionName,
     changed: Result<(), Error>,
 ) -> Result<(), Error> {
-    // What a server refuses that may not write at all is not stored; it has the active one do it.
+    // A node that may not write has stored nothing. The server forwards the request to the active node.
     let refused = |reason: &Error| matches!(reason, Error::Storage(StorageError::ReadOnly));
     if changed.as_ref().is_err_and(|reason| !refused(reason)) {
         let key = name.key();
@@ -30,7 +31,7 @@ pub(super) async fn settle(
                 mount = engine.mount,
                 connection = %name,
                 %reason,
-                "it is unclear what is stored of a connection; write it again"
+                "the stored state of a connection is unclear; write it again"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Proving a management key before anything depends on it.
+//! Verifies a management key before it is used.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -11,8 +11,8 @@ use crate::engine::keys::{Holdings, is_there};
 use crate::engine::names::ConnectionName;
 use crate::openrouter::KeyHash;
 
-/// Asks OpenRouter what the key is, which must be a management key, and which workspaces it sees. Returns
-/// a warning if it does not tell those.
+/// Verifies with OpenRouter that the key is a management key, and lists the workspaces that it can see.
+/// Returns a warning if they cannot be listed.
 pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<(Proof, Option<String>), Error> {
     let key = link
         .client(Urgency::Ordinary)
@@ -43,27 +43,27 @@ pub(super) async fn prove(link: &Link, now: Timestamp) -> Result<(Proof, Option<
     Ok((proof, unlisted))
 }
 
-/// What an operator should know of a key that was just proved.
+/// The warnings about a key that was just verified.
 pub(super) fn warnings(proof: &Proof, now: Timestamp) -> Option<String> {
     let expires_at = proof.expires_at?;
     (expires_at <= after(now, SOON)).then(|| {
         format!(
-            "the management key expires at {expires_at}; OpenRouter has no way to renew one, so \
-             make a new one in its settings and write it here before then"
+            "the management key expires at {expires_at}; OpenRouter cannot renew it, so create a \
+             new one in its settings and write it here before then"
         )
     })
 }
 
-/// Whether a change of this kind could hide the managed keys from the engine.
+/// Whether this change could hide the managed keys from the engine.
 pub(super) fn reaches_elsewhere(before: &Connection, after: &Connection) -> bool {
     use secrecy::ExposeSecret;
     before.management_key.expose_secret() != after.management_key.expose_secret()
         || before.api_url != after.api_url
 }
 
-/// Proves that every key that the engine manages through the connection can be seen over `link`.
-/// A key that the old connection does not see either is gone, and no reason to refuse. Returns a
-/// warning where the keys of a role are not known.
+/// Verifies that every key that the engine manages through the connection can be seen over `link`. A key that
+/// the old connection cannot see either is gone, and is ignored. Returns a warning if the keys of a role are
+/// unknown.
 pub(super) async fn sees_the_same(
     engine: &Engine,
     name: &ConnectionName,
@@ -100,12 +100,12 @@ pub(super) async fn sees_the_same(
 async fn sees(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
     is_there(link, hash).await.map_err(|reason| match reason {
         Error::OpenRouter { reason, .. } => Error::OpenRouter {
-            doing: "it cannot be proved that the management key sees the managed keys".to_owned(),
+            doing: "it cannot be verified that the management key sees the managed keys".to_owned(),
             reason,
         },
         other => other,
     })
 }
 
-/// How early an expiry is worth a warning, in seconds: 14 days.
+/// How long before its expiry a key causes a warning, in seconds: 14 days.
 const SOON: u64 = 14 * 24 * 60 * 60;

@@ -1,4 +1,4 @@
-//! Whether the roles that use a connection are within the bounds that a write gives it.
+//! Checks that the roles that use a connection are within its new bounds.
 
 use jiff::Timestamp;
 
@@ -10,9 +10,9 @@ use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::Role;
 use crate::logical::StorageError;
 
-/// Refuses [tightened](Bounds::tightened) bounds that a role which uses the connection is beyond, by its
-/// definition or by the current key that it has by it. Superseded keys and those under leases end as they were made. Held off meanwhile by
-/// the connection's lock, no role is stored: see
+/// Rejects [tightened](Bounds::tightened) bounds that a role using the connection exceeds, by its definition
+/// or by its current key. Superseded keys and keys under leases are not affected. No role can be stored at
+/// the same time, since that needs the connection's lock: see
 /// [`RoleGuard::within_bounds`](crate::engine::context::RoleGuard::within_bounds).
 pub(super) async fn require_roles(
     engine: &Engine,
@@ -58,7 +58,7 @@ pub(super) async fn require_roles(
     }))
 }
 
-/// Whether a role and its current key are within a connection's bounds, as far as they use it.
+/// Checks that a role and its current key, if they use the connection, are within its bounds.
 fn within(
     role: &Role,
     connection: &ConnectionName,
@@ -79,11 +79,11 @@ fn within(
     }
     if key.limits_unproved && bounds.max_limit.is_some() {
         return Err(Error::Invalid(format!(
-            "it is not known yet which limit its current key has: a change of it is still being applied, \
-             see \"roles/{name}\""
+            "the limit of its current key is not known yet: a change of it is still being applied, see \
+             \"roles/{name}\""
         )));
     }
-    // A change of the limit may be pending, and a change of the lifetime waits for the next key.
+    // A change of the limit may be pending, and a change of the lifetime applies to the next key.
     let lives = key.expires_at.map(|end| seconds_until(key.since, end));
     bounds
         .check(connection, name, key.limits.limit, lives)
@@ -100,7 +100,8 @@ fn is_being_deleted(role: &Role) -> bool {
     matches!(role, Role::Rotating(role) if role.deletion.is_some())
 }
 
-/// For a connection that was forgotten, and is written anew: its roles cannot be changed without it.
+/// Adds advice for a connection that was forgotten and is written again: its roles cannot be changed without
+/// it.
 pub(super) fn with_way_out(reason: Error, is_new: bool) -> Error {
     match reason {
         Error::Invalid(reason) if is_new => Error::Invalid(format!(
@@ -111,5 +112,5 @@ pub(super) fn with_way_out(reason: Error, is_new: bool) -> Error {
     }
 }
 
-/// Of roles that are beyond a connection's bounds, in one error.
+/// How many roles that exceed a connection's bounds are explained in one error.
 const MOST_REASONS: usize = 10;

@@ -1,4 +1,4 @@
-//! A run as its reader sees it. Never a secret.
+//! The response to a request for a run. Never a secret.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::engine::error::Error;
 use crate::logical::Response;
 use crate::openrouter::KeyHash;
 
-/// What is answered of a run.
+/// The response that shows a run.
 pub(super) fn shown(run: &Run) -> Result<Response, Error> {
     let shown = match &run.work {
         Work::RotateAll { grace } => Response::showing(&RotateAllView::of(run, *grace)),
@@ -25,21 +25,22 @@ pub(super) fn shown(run: &Run) -> Result<Response, Error> {
     shown.map_err(Error::Answer)
 }
 
-/// What its reader should know.
+/// The warnings for the user.
 pub(super) fn warnings(run: &Run) -> Vec<String> {
     let (outcome, mut warnings) = (&run.outcome, Vec::new());
     let left = outcome.left.count;
     match (&run.work, run.ended) {
         _ if run.cancelled().is_some() => {}
         (_, None) => warnings.push(
-            "it is not over yet and goes on by itself; read this path to see how far it is"
+            "the run is still in progress and continues on its own; read this path to see its \
+             progress"
                 .to_owned(),
         ),
         (Work::RotateAll { .. }, Some(_)) if left > 0 => warnings.push(format!(
-            "{left} roles or keys are not done: see failed; write again once that is put right"
+            "{left} roles or keys are not done: see failed; write again after fixing the cause"
         )),
         (Work::Teardown { .. }, Some(_)) if left > 0 => warnings.push(format!(
-            "{left} keys may still be alive: see left_alive; write again once that is put right"
+            "{left} keys may still be alive: see left_alive; write again after fixing the cause"
         )),
         (Work::Tidy { .. }, Some(_)) if left > 0 => {
             warnings.push(format!("{left} keys could not be removed: see failed"));
@@ -50,7 +51,8 @@ pub(super) fn warnings(run: &Run) -> Vec<String> {
         && more > 0
     {
         warnings.push(format!(
-            "there are {more} more keys that nobody has: remove these, then write with dry_run=true again"
+            "there are {more} more keys that belong to nobody: remove these, then write with \
+             dry_run=true again"
         ));
     }
     if let Some(reason) = &outcome.refusal {
@@ -59,7 +61,7 @@ pub(super) fn warnings(run: &Run) -> Vec<String> {
     warnings
 }
 
-/// What every run has.
+/// The fields of every run.
 #[derive(Serialize, JsonSchema)]
 struct Beginning {
     /// The state of the job: `running`, `finished` or `cancelled`.

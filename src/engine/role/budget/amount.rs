@@ -1,4 +1,4 @@
-//! Amounts of money as the ledger counts them: whole millionths of a US dollar, so that sums are exact.
+//! Amounts of money as the ledger counts them: in whole millionths of a US dollar, so that sums are exact.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,70 +10,70 @@ use crate::openrouter::Usd;
 pub struct Amount(u64);
 
 impl Amount {
-    /// Nothing.
+    /// Zero.
     pub const ZERO: Self = Self(0);
-    /// More than any budget: what a key may spend that has no limit.
+    /// More than any budget: what a key without a limit may spend.
     pub const UNLIMITED: Self = Self(u64::MAX);
-    /// The largest budget, a billion dollars: up to here an `f64` tells every millionth apart.
+    /// The largest budget, one billion dollars. Up to this amount an `f64` can represent every millionth.
     pub const LARGEST: Self = Self(1_000_000_000 * MILLION);
 
-    /// What is granted of an amount in US dollars: rounded down to a millionth.
+    /// An amount to be granted, in US dollars: rounded down to a millionth.
     pub fn granted(usd: f64) -> Self {
         Self::rounded((usd * MILLION as f64 + NOISE).floor())
     }
 
-    /// What is counted as spent of an amount in US dollars: rounded up to a millionth.
+    /// An amount that was spent, in US dollars: rounded up to a millionth.
     pub fn spent(usd: f64) -> Self {
         Self::rounded((usd * MILLION as f64 - NOISE).ceil())
     }
 
     fn rounded(millionths: f64) -> Self {
-        // A conversion of floats saturates, and makes 0 of what is no number.
+        // The conversion saturates, and turns NaN into 0.
         Self(millionths as u64)
     }
 
-    /// Whether it is nothing.
+    /// Whether it is zero.
     pub fn is_zero(&self) -> bool {
         *self == Self::ZERO
     }
 
-    /// In US dollars.
+    /// The amount in US dollars.
     pub fn as_usd(self) -> f64 {
         self.0 as f64 / MILLION as f64
     }
 
-    /// As a limit of a key.
+    /// The amount as the limit of a key.
     pub fn as_limit(self) -> Option<Usd> {
         (self != Self::UNLIMITED)
             .then(|| Usd::new(self.as_usd()).ok())
             .flatten()
     }
 
-    /// The limit that a key has; `None` is without limit.
+    /// The amount of a key's limit; `None` is unlimited.
     pub fn of_limit(limit: Option<f64>) -> Self {
-        // Rounded up: a key must not be taken for one that can spend less than it can.
+        // Rounded up, so that a key's limit is never underestimated.
         limit.map_or(Self::UNLIMITED, Self::spent)
     }
 
-    /// The sum, which stops at [`Amount::UNLIMITED`].
+    /// The sum, at most [`Amount::UNLIMITED`].
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference, which stops at nothing.
+    /// The difference, at least zero.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// This part of it, in percent.
+    /// A percentage of it.
     #[must_use]
     pub fn percent(self, percent: u64) -> Self {
         Self(self.0 / 100 * percent + self.0 % 100 * percent / 100)
     }
 
-    /// One of so many equal parts; all of it for none.
+    /// One of `parts` equal shares; the whole amount for zero parts.
     #[must_use]
     pub fn shared_by(self, parts: usize) -> Self {
         Self(self.0 / u64::try_from(parts).unwrap_or(u64::MAX).max(1))
@@ -89,7 +89,7 @@ impl std::iter::Sum for Amount {
 /// Millionths in a dollar.
 const MILLION: u64 = 1_000_000;
 
-/// In millionths of a dollar. Sums of cents are not exact in binary: 0.1 + 0.2 is 0.3 all the same.
+/// In millionths of a dollar. Sums of cents are not exact in binary; this makes 0.1 + 0.2 equal to 0.3.
 const NOISE: f64 = 0.001;
 
 #[cfg(test)]

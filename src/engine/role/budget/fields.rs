@@ -6,10 +6,10 @@ use crate::engine::role::Terms;
 use crate::framework::{Field, Fields};
 use crate::openrouter::LimitReset;
 
-/// The budget that a write makes of `before`: what it does not name stays.
+/// The budget after a write to `before`. Fields that are not in the request are unchanged.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field and what it allows.
+/// [`Error::Invalid`], with the field and its valid values.
 pub fn apply(before: Option<Budget>, fields: &Fields) -> Result<Option<Budget>, Error> {
     let amount = match fields.number("budget") {
         Some(usd) => Some(amount(usd)?),
@@ -26,7 +26,7 @@ pub fn apply(before: Option<Budget>, fields: &Fields) -> Result<Option<Budget>, 
         None if fields.text("budget_reset").is_some() => {
             Err(Error::invalid("budget_reset needs a budget to reset"))
         }
-        // A budget that is taken away takes its reset with it.
+        // Removing a budget removes its reset.
         None => Ok(None),
     }
 }
@@ -42,17 +42,17 @@ fn amount(usd: f64) -> Result<Amount, Error> {
     }
 }
 
-/// On a rotating role a budget takes the place of the limit: writing one clears the other.
+/// On a rotating role the budget and the limit exclude each other: writing one clears the other.
 ///
 /// # Errors
-/// [`Error::Invalid`] when one write names both.
+/// [`Error::Invalid`] if one request contains both.
 pub fn exclude_limit(terms: &mut Terms, fields: &Fields) -> Result<(), Error> {
     let asks_for_budget = fields.number("budget").is_some();
     let asks_for_limit = fields.number("limit").is_some();
     if asks_for_limit && (asks_for_budget || fields.text("budget_reset").is_some()) {
         return Err(Error::invalid(
-            "limit and budget exclude each other on a rotating role: limit is a limit of each key, \
-             budget one of the role over all its keys",
+            "limit and budget exclude each other on a rotating role: limit applies to each key, \
+             budget to all keys of the role together",
         ));
     }
     if asks_for_limit {
@@ -70,22 +70,22 @@ pub fn exclude_limit(terms: &mut Terms, fields: &Fields) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks the budget of a dynamic role, of which every lease takes its limit.
+/// Checks the budget of a dynamic role, from which every lease takes its limit.
 ///
 /// # Errors
-/// [`Error::Invalid`], with the field and what it allows.
+/// [`Error::Invalid`], with the field and its valid values.
 pub fn check_pooled(terms: &Terms) -> Result<(), Error> {
     let Some(budget) = terms.budget else {
         return Ok(());
     };
     let Some(limit) = terms.limits.limit else {
         return Err(Error::invalid(
-            "budget needs a limit on a dynamic role: what each lease takes of it",
+            "budget needs a limit on a dynamic role: the amount that each lease takes out of it",
         ));
     };
     if Amount::of_limit(Some(limit.as_f64())) > budget.amount {
         return Err(Error::invalid(
-            "limit must be at most the budget, of which each lease takes it",
+            "limit must be at most the budget, since each lease takes its limit out of it",
         ));
     }
     if terms.limits.reset.is_some() && terms.limits.reset != budget.reset {
@@ -96,19 +96,19 @@ pub fn check_pooled(terms: &Terms) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a write takes.
+/// The fields of a write.
 pub const FIELDS: &[Field] = &[
     Field::number(
         "budget",
-        "What all keys of the role may spend together, in US dollars, more than 0. On a rotating role it\n\
-         takes the place of limit and limit_reset: a rotation divides what is left between the\n\
-         superseded key and the new one. On a dynamic role each lease takes its limit out of it, and\n\
-         gives back what it did not spend. An empty value means no budget.",
+        "How much all keys of the role may spend together, in US dollars. Must be more than 0. On\n\
+         a rotating role it replaces limit and limit_reset: a rotation divides what is left\n\
+         between the superseded key and the new one. On a dynamic role each lease takes its limit\n\
+         out of the budget and returns what it did not spend. An empty value means no budget.",
     )
     .nullable(),
     Field::text(
         "budget_reset",
-        "When the budget starts anew, at 00:00 UTC. An empty value means never.",
+        "When the budget resets, at 00:00 UTC. An empty value means never.",
     )
     .one_of(&["daily", "weekly", "monthly"])
     .nullable(),

@@ -1,14 +1,16 @@
 //! The ledger of a role's budget: what each living key may spend in the window, and what ended keys have
 //! spent in it.
 //!
-//! **The invariant:** what the living keys count for and what ended keys have spent is at most the budget.
-//! [`Ledger::begin`] is the only way to let a key count for more, and refuses what does not fit. What can
-//! still break it is what OpenRouter lets a key overshoot with requests in flight, and a budget that is
-//! lowered below what was granted; then [`next`](super::next) lowers what can be lowered.
+//! **The invariant:** the sum of what the living keys count for and what ended keys have spent is at most the
+//! budget. [`Ledger::begin`] is the only way to let a key count for more, and rejects amounts that do not
+//! fit. Two things can still break the invariant: a key whose requests in flight exceed its limit at
+//! OpenRouter, and a budget that is lowered below what was granted. In these cases [`next`](super::next)
+//! lowers the keys that can be lowered.
 //!
-//! A key counts for the most that it may be able to spend in the window: the limit that OpenRouter has
-//! confirmed, what was spent by the last reading, a limit call whose outcome is not known, and what it
-//! could spend before it was lowered, as long as no reading has shown what it did spend by then.
+//! A key counts for the most that it may be able to spend in the window. That is the maximum of: the limit
+//! that OpenRouter has confirmed; the spending in the last reading; the amount of a limit call with an
+//! unknown outcome; and the limit before the key was lowered, until a reading has shown what it had spent by
+//! then.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -20,75 +22,76 @@ use crate::engine::clock::after;
 use crate::engine::role::rotating::Failure;
 use crate::openrouter::{KeyHash, Limits};
 
-/// What a role's keys were granted, and what its ended keys have spent, in a window of its budget.
+/// What a role's keys were granted, and what its ended keys have spent, in one window of its budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The window that it is about.
+    /// The window.
     pub(super) window: Window,
     /// What ended keys have spent in the window.
     pub(super) ended: Amount,
-    /// What of that was read after the window's end by the clock: it may have been spent in the next one.
+    /// The part of that which was read after the window's end by the clock. It may belong to the next window.
     #[serde(default, skip_serializing_if = "Amount::is_zero")]
     pub(super) ended_since: Amount,
     /// The keys that may still spend.
     pub(super) grants: Vec<Grant>,
-    /// When it was last looked whether the next window has begun at OpenRouter, and it had not.
+    /// The last time when the next window was found not to have begun at OpenRouter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) looked: Option<Timestamp>,
 }
 
-/// What one key may spend.
+/// The grant of one key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
     /// The key.
     pub hash: KeyHash,
-    /// The limit that OpenRouter has confirmed last.
+    /// The last limit that OpenRouter has confirmed.
     pub limit: Amount,
-    /// How OpenRouter counts it.
+    /// How OpenRouter counts the key's spending.
     pub counting: Counting,
-    /// What it has spent in the window, by the last reading.
+    /// Its spending in the window, by the last reading.
     pub spent: Amount,
-    /// What it is to be lowered to; `None` for a key that is not to be lowered.
+    /// The limit to lower it to; `None` if it is not to be lowered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Amount>,
-    /// A limit call whose outcome is not known.
+    /// A limit call with an unknown outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<Pending>,
-    /// What it could spend before it was lowered, while it is not known what it did spend.
+    /// What it could spend before it was lowered, until its actual spending is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unread: Option<Pending>,
-    /// When it was disabled, before its end.
+    /// When it was disabled in order to be ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_at: Option<Timestamp>,
-    /// Whether `spent` is its final reading: it was disabled long enough before that. It is not deleted yet.
+    /// Whether `spent` is its final reading, taken long enough after it was disabled. It is not deleted yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_final: bool,
-    /// Why it could not be read or changed, if it is not the current key: that holds up no other key.
+    /// Why it could not be read or changed, if it is not the current key. Such a failure does not delay other
+    /// keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
-/// An amount that is possible until a reading some time after `since` has shown what is true.
+/// A possible amount, until a reading some time after `since` has shown the actual one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pending {
-    /// At most this much.
+    /// The highest possible amount.
     pub(super) most: Amount,
-    /// Since when.
+    /// Since when it is possible.
     pub(super) since: Timestamp,
 }
 
-/// What OpenRouter says of a key.
+/// OpenRouter's report about a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reading {
     /// What it has spent in OpenRouter's current window.
     pub spent: Amount,
     /// Its limit.
     pub limit: Amount,
-    /// When OpenRouter's current window ends, if it says so.
+    /// When OpenRouter's current window ends, if it is reported.
     pub resets_at: Option<Timestamp>,
 }
 
-/// A limit call that was entered into the ledger, to be stored before it is sent.
+/// A limit call that was entered into the ledger, which must be stored before the call is sent.
 #[must_use = "the call is unclear until its outcome is entered"]
 #[derive(Debug)]
 pub struct Begun {
@@ -99,12 +102,12 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Of which key.
+    /// The key.
     pub fn hash(&self) -> &KeyHash {
         &self.hash
     }
 
-    /// The limits to ask for.
+    /// The limits to set.
     pub fn limits(&self) -> Limits {
         self.counting.limits(self.to)
     }
@@ -120,7 +123,7 @@ impl Ledger {
         ledger
     }
 
-    /// The ledger of a role whose keys had no budget so far: what they may spend is not known.
+    /// The ledger of a role that had no budget until now: what its keys may spend is unknown.
     pub fn of_keys(
         budget: &Budget,
         counting: Counting,
@@ -150,7 +153,7 @@ impl Ledger {
         self.ended
     }
 
-    /// What a key was granted.
+    /// The grant of a key.
     pub fn grant(&self, hash: &KeyHash) -> Option<&Grant> {
         self.grants.iter().find(|grant| grant.hash == *hash)
     }
@@ -159,25 +162,25 @@ impl Ledger {
         self.grants.iter_mut().find(|grant| grant.hash == *hash)
     }
 
-    /// What counts against the budget.
+    /// The total that counts against the budget.
     #[cfg(test)]
     pub fn counted(&self) -> Amount {
         self.counted_without(None)
     }
 
-    /// What counts against the budget besides one key.
+    /// The total that counts against the budget, without one key.
     fn counted_without(&self, hash: Option<&KeyHash>) -> Amount {
         let others = self.grants.iter().filter(|g| Some(&g.hash) != hash);
         self.ended.plus(others.map(Grant::counts).sum())
     }
 
-    /// What a key may have at most, with everything else as it is.
+    /// The most that a key may have if everything else is unchanged.
     pub fn rest_for(&self, hash: &KeyHash, budget: &Budget) -> Amount {
         budget.amount.minus(self.counted_without(Some(hash)))
     }
 
-    /// What an older key gets of what is left when a new key takes its place: what it has spent, and a
-    /// share of the rest; never more than it has.
+    /// The limit of an older key when a new key becomes current: what it has spent plus a share of what is
+    /// left, but never more than its current limit.
     pub fn share_for(
         &self,
         hash: &KeyHash,
@@ -195,14 +198,14 @@ impl Ledger {
         spent.plus(share).min(granted)
     }
 
-    /// Enters a key that was made without money.
+    /// Enters a key that was made with a limit of zero.
     pub fn add(&mut self, hash: KeyHash, counting: Counting) {
         if self.grant(&hash).is_none() {
             self.grants.push(Grant::new(hash, Amount::ZERO, counting));
         }
     }
 
-    /// Enters a key that is found, which may spend what OpenRouter says of it.
+    /// Enters a key that a comparison found. It may spend what OpenRouter reports as its limit.
     pub fn add_found(
         &mut self,
         hash: &KeyHash,
@@ -218,15 +221,14 @@ impl Ledger {
         }
     }
 
-    /// OpenRouter does not show the limit that a key was granted, but this one.
+    /// Records that OpenRouter shows this limit instead of the granted one.
     pub fn found(&mut self, hash: &KeyHash, limit: Amount, counting: Counting) {
         if let Some(grant) = self.grant_mut(hash) {
             (grant.limit, grant.counting) = (limit, counting);
         }
     }
 
-    /// Enters a key that may spend whatever it likes, as far as is known: of this budget it was granted
-    /// nothing so far.
+    /// Enters a key that has no limit from this budget yet, so that its possible spending is unlimited.
     pub fn add_unlimited(&mut self, hash: KeyHash, counting: Counting) {
         if self.grant(&hash).is_none() {
             self.grants
@@ -234,8 +236,9 @@ impl Ledger {
         }
     }
 
-    /// A limit call begins. From now on the key counts for what the call asks for, too. To be stored
-    /// before the call is sent. `None` if the ledger does not have the key, or that much is not left.
+    /// Begins a limit call. From now on the key also counts for the requested limit. The ledger must be
+    /// stored before the call is sent. `None` if the ledger does not have the key, or the budget does not
+    /// have that much left.
     pub fn begin(
         &mut self,
         hash: &KeyHash,
@@ -259,9 +262,9 @@ impl Ledger {
         })
     }
 
-    /// The call took effect. What `reading` says was spent counts; if that may lag behind, a key that
-    /// was lowered counts as before until a later reading. Not one that had no limit: what it spent before
-    /// was no part of the budget.
+    /// Records that the call took effect. The spending in `reading` counts. If the reading may lag behind, a
+    /// key that was lowered counts with its old limit until a later reading. That does not apply to a key
+    /// without a limit: its earlier spending was not part of the budget.
     pub fn confirm(&mut self, begun: Begun, reading: Reading, lags: bool, now: Timestamp) {
         let Some(grant) = self.grant_mut(&begun.hash) else {
             return;
@@ -276,21 +279,22 @@ impl Ledger {
         grant.spent = grant.spent.max(reading.spent);
     }
 
-    /// The call was refused: nothing has changed.
+    /// Records that the call was rejected and changed nothing.
     pub fn refuse(&mut self, begun: Begun) {
         if let Some(grant) = self.grant_mut(&begun.hash) {
             grant.pending = begun.before;
         }
     }
 
-    /// A key was lowered a while after it was read: by then it may have spent all that it could.
+    /// Records that a key was lowered some time after it was read, so that it may have spent all that it
+    /// could.
     pub fn doubt(&mut self, hash: &KeyHash, could_spend: Amount, now: Timestamp) {
         if let Some(grant) = self.grant_mut(hash) {
             grant.doubt(could_spend, now);
         }
     }
 
-    /// What a reading says of a key. It settles whatever was unclear for long enough.
+    /// Enters a reading of a key. It settles everything that has been unclear for long enough.
     pub fn read(&mut self, hash: &KeyHash, reading: Reading, now: Timestamp) {
         let Some(grant) = self.grant_mut(hash) else {
             return;
@@ -298,7 +302,7 @@ impl Ledger {
         grant.correct(now);
         let is_over = |unread: Pending| unread.settles_at() <= now;
         grant.is_final = grant.has_settled(now);
-        // What was read before may have been reported late, in an earlier window.
+        // An earlier reading may have contained late reports from an earlier window.
         grant.spent = if grant.is_final || grant.unread.is_some_and(is_over) {
             reading.spent
         } else {
@@ -306,7 +310,7 @@ impl Ledger {
         };
         if grant.pending.is_none_or(is_over) {
             grant.pending = None;
-            // Without a limit it keeps counting for that, until it has one of the budget.
+            // A key without a limit counts as unlimited until it has a limit from the budget.
             if grant.limit != Amount::UNLIMITED {
                 grant.limit = reading.limit;
             }
@@ -314,7 +318,7 @@ impl Ledger {
         grant.unread = grant.unread.filter(|unread| !is_over(*unread));
     }
 
-    /// A call that an earlier process stored may still be sent, for a while from `since`.
+    /// Accounts for a call that an earlier process stored, and may still send for a while from `since`.
     pub fn inherit(&mut self, hash: &KeyHash, since: Timestamp) {
         if let Some(pending) = self
             .grant_mut(hash)
@@ -324,27 +328,27 @@ impl Ledger {
         }
     }
 
-    /// It could not be read or changed; `None` once that has worked.
+    /// Records why the key could not be read or changed; `None` after a success.
     pub fn failed(&mut self, hash: &KeyHash, failure: Option<Failure>) {
         if let Some(grant) = self.grant_mut(hash) {
             grant.failure = failure;
         }
     }
 
-    /// The keys that could not be read or changed.
+    /// The keys that could not be read or changed, with the failures.
     pub fn failures(&self) -> impl Iterator<Item = (&KeyHash, &Failure)> {
         self.grants
             .iter()
             .filter_map(|grant| Some((&grant.hash, grant.failure.as_ref()?)))
     }
 
-    /// Whether a key has a call that was stored before `since`.
+    /// Whether a key has a pending call that was stored before `since`.
     pub fn is_inherited(&self, hash: &KeyHash, since: Timestamp) -> bool {
         let pending = self.grant(hash).and_then(|grant| grant.pending);
         pending.is_some_and(|pending| pending.since < since)
     }
 
-    /// Brings every key but `current` down to what it has spent and its share of what is left.
+    /// Sets the target of every key except `current` to what it has spent plus its share of what is left.
     pub fn retarget(&mut self, budget: &Budget, current: &KeyHash) {
         let older = |grant: &&Grant| grant.hash != *current && grant.disabled_at.is_none();
         let (count, spent) = self
@@ -366,7 +370,7 @@ impl Ledger {
         }
     }
 
-    /// A key cannot spend any more, but for what it has in flight.
+    /// Records that a key can no longer spend, except by requests in flight.
     pub fn disabled(&mut self, hash: &KeyHash, now: Timestamp) {
         if let Some(grant) = self.grant_mut(hash) {
             grant.disabled_at = Some(now);
@@ -375,8 +379,8 @@ impl Ledger {
         }
     }
 
-    /// A key that was disabled may be enabled from now on: it counts for its limit again. To be stored
-    /// before it is enabled.
+    /// Records that a disabled key may be enabled from now on, so that it counts with its limit again. Must
+    /// be stored before the key is enabled.
     pub fn enabled(&mut self, hash: &KeyHash) {
         if let Some(grant) = self.grant_mut(hash) {
             grant.disabled_at = None;
@@ -384,8 +388,8 @@ impl Ledger {
         }
     }
 
-    /// A key has ended. `spent` is its final reading; without one it counts for all that it was granted.
-    /// `false` if it was not among the keys that may spend.
+    /// Records that a key has ended. `spent` is its final reading; without one its full grant counts. Returns
+    /// `false` if the key was not in the ledger.
     pub fn end(&mut self, hash: &KeyHash, spent: Option<Amount>, now: Timestamp) -> bool {
         let Some(place) = self.grants.iter().position(|grant| grant.hash == *hash) else {
             return false;
@@ -403,13 +407,13 @@ impl Ledger {
         true
     }
 
-    /// A key is gone that nobody ever had.
+    /// Removes a key that is gone and was never handed out.
     pub fn release(&mut self, hash: &KeyHash) {
         self.grants.retain(|grant| grant.hash != *hash);
     }
 
-    /// Keys that are not among the role's, and about which nothing is unclear: they were to take over and
-    /// did not. Those that can spend nothing are forgotten at once.
+    /// The keys that do not belong to the role, and whose state is clear: they were to become current and did
+    /// not. Those that cannot spend anything are removed at once.
     pub fn left_over(&mut self, is_the_roles: impl Fn(&KeyHash) -> bool) -> Vec<KeyHash> {
         self.grants
             .retain(|grant| is_the_roles(&grant.hash) || grant.counts() > Amount::ZERO);
@@ -419,8 +423,8 @@ impl Ledger {
         left.map(|grant| grant.hash.clone()).collect()
     }
 
-    /// Whether a later window has begun at OpenRouter. By what it says of its window's end; or, where it
-    /// says nothing, by a counter that has fallen, or once it is certainly time.
+    /// Whether a later window has begun at OpenRouter: by the reported end of its window, or, if that is
+    /// missing, by a counter that has dropped or by the time at which it must have begun.
     pub fn has_rolled(&self, hash: &KeyHash, reading: Reading, now: Timestamp) -> bool {
         let Some(latest) = self.window.end().map(|end| after(end, SETTLED)) else {
             return false;
@@ -434,11 +438,11 @@ impl Ledger {
         }
     }
 
-    /// A later window has begun, by this reading: nothing is spent in it but by keys that have ended since.
-    /// Older keys are to be lowered to their share of it; until a reading has shown what they spend before
-    /// that, they count as they did.
+    /// Starts the later window that this reading shows. Nothing is spent in it yet, except by keys that have
+    /// ended since. Older keys are to be lowered to their share of it. Until a reading has shown what they
+    /// spend before that, they count as before.
     pub fn roll(&mut self, budget: &Budget, current: &KeyHash, reading: Reading, now: Timestamp) {
-        // OpenRouter's window counts, even if the clock here is in another one.
+        // OpenRouter's window counts, even if the local clock is in another one.
         let before_its_end =
             |at: Timestamp| at.checked_sub(SignedDuration::from_secs(SETTLED.cast_signed()));
         let within = reading.resets_at.and_then(|at| before_its_end(at).ok());
@@ -451,13 +455,13 @@ impl Ledger {
         self.retarget(budget, current);
     }
 
-    /// It was looked whether the next window has begun, and it has not.
+    /// Records that the next window has not begun yet.
     pub fn has_not_rolled(&mut self, now: Timestamp) {
         self.looked = Some(now);
     }
 
-    /// The budget is another one now, or is counted in another way. What ended keys have spent keeps
-    /// counting until the window ends: at least what `in_window` says of the window that it is from now on.
+    /// Applies a changed budget or a changed way of counting. The spending of ended keys keeps counting until
+    /// the window ends, and is at least `in_window`, their spending in the new window.
     pub fn rebudget(
         &mut self,
         budget: &Budget,
@@ -471,7 +475,7 @@ impl Ledger {
         }
         self.ended = self.ended.max(in_window);
         for grant in &mut self.grants {
-            // It was final for the window before.
+            // The reading was final for the window before.
             grant.is_final = false;
         }
         self.retarget(budget, current);
@@ -494,7 +498,7 @@ impl Grant {
         }
     }
 
-    /// From now on it may have spent this much, until a reading some time later.
+    /// Records that from now on the key may have spent this much, until a later reading.
     fn doubt(&mut self, could_spend: Amount, now: Timestamp) {
         let earlier = self.unread.map_or(Amount::ZERO, |unread| unread.most);
         self.unread = Some(Pending {
@@ -503,7 +507,7 @@ impl Grant {
         });
     }
 
-    /// Times of a clock that was ahead are not believed.
+    /// Times from a clock that was ahead are corrected.
     fn correct(&mut self, now: Timestamp) {
         for possible in [&mut self.pending, &mut self.unread].into_iter().flatten() {
             possible.since = possible.since.min(now);
@@ -511,13 +515,13 @@ impl Grant {
         self.disabled_at = self.disabled_at.map(|at| at.min(now));
     }
 
-    /// Whether a reading now is final: it was disabled long enough before.
+    /// Whether a reading now is final, since the key was disabled long enough ago.
     fn has_settled(&self, now: Timestamp) -> bool {
         self.disabled_at
             .is_some_and(|disabled_at| after(disabled_at, SETTLED) <= now)
     }
 
-    /// The most that it was ever granted of the budget, or has spent.
+    /// The most that the key was ever granted from the budget, or has spent.
     fn granted(&self) -> Amount {
         if self.is_final {
             return self.counts();
@@ -540,14 +544,14 @@ impl Grant {
         possible.fold(certain, Amount::max)
     }
 
-    /// The limits that OpenRouter has confirmed; `None` while that is unclear.
+    /// The limits that OpenRouter has confirmed; `None` if they are unclear.
     pub fn settled_limits(&self) -> Option<Limits> {
         let is_settled = self.pending.is_none() && self.limit != Amount::UNLIMITED;
         is_settled.then(|| self.counting.limits(self.limit))
     }
 
-    /// What an older key is to have that works again: what it has spent, and a share of what is `left`;
-    /// never less than it may have anyway.
+    /// The limit for an older key that is restored: what it has spent plus a share of what is `left`, but
+    /// never less than it may have already.
     pub fn wanted_again(&self, left: Amount) -> Amount {
         let with_share = self.spent.plus(left.percent(SHARE));
         if self.is_final {
@@ -557,29 +561,29 @@ impl Grant {
         }
     }
 
-    /// Whether a call may still raise it, whatever is done about it.
+    /// Whether a pending call may still raise its limit.
     pub fn may_rise(&self) -> bool {
         self.may_rise_over(self.limit)
     }
 
-    /// Whether a call may still give it more than this, whatever is done about it.
+    /// Whether a pending call may still raise its limit above this one.
     pub fn may_rise_over(&self, limit: Amount) -> bool {
         self.pending.is_some_and(|pending| pending.most > limit)
     }
 }
 
 impl Pending {
-    /// When a reading shows what is true.
+    /// When a reading shows the actual amount.
     pub(super) fn settles_at(self) -> Timestamp {
         after(self.since, SETTLED)
     }
 }
 
-/// In percent of what is left: what all older keys get for their grace periods.
+/// The share of all older keys during their grace periods, in percent of what is left.
 const SHARE: u64 = 10;
 
-/// In seconds: after so long a call has taken effect or never will, and a reading shows what was spent
-/// by then.
+/// In seconds. After this time a call has taken effect or never will, and a reading shows what was spent by
+/// then.
 pub const SETTLED: u64 = 10 * 60;
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! A role's budget: an amount for each window that holds over all of the role's keys.
+//! A role's budget: an amount per window, shared by all of the role's keys.
 //!
 //! - [`Amount`]: money, in whole millionths of a dollar.
-//! - [`Window`]: the day, week or month that it is about. Pure date arithmetic.
+//! - [`Window`]: a day, week or month of the budget. Pure date arithmetic.
 //! - [`Ledger`]: what each living key was granted, and what ended keys have spent.
-//! - [`Next`]: what is to be asked of OpenRouter next, from the ledger and the time.
-//! - [`Reading`]: what OpenRouter says that a key has spent.
-//! - [`Tally`]: what ended keys have spent in this day, week and month, and ever.
-//! - [`Pool`]: the budget of a dynamic role: what ended leases have spent.
-//! - [`fields`]: how a budget is written.
+//! - [`Next`]: the next request to OpenRouter, determined from the ledger and the time.
+//! - [`Reading`]: OpenRouter's report about a key's spending.
+//! - [`Tally`]: what ended keys have spent today, this week, this month, and in total.
+//! - [`Pool`]: the budget of a dynamic role: the spending of its ended leases.
+//! - [`fields`]: the fields of a budget.
 //!
-//! Nothing here does I/O. What is done about a rotating role's budget is in `rotation::budget`, about a
-//! dynamic one's in `leasing`.
+//! Nothing here does I/O. The work on a rotating role's budget is in `rotation::budget`, on a dynamic role's
+//! in `leasing`.
 
 mod amount;
 mod fields;
@@ -40,14 +40,14 @@ use crate::openrouter::{LimitReset, Limits};
 /// A role's budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
-    /// What the role's keys may spend together in a window.
+    /// The amount that the role's keys may spend together in a window.
     pub amount: Amount,
-    /// When the next window begins; `None` is never.
+    /// When the next window begins; `None` means never.
     pub reset: Option<LimitReset>,
 }
 
 impl Budget {
-    /// How OpenRouter is to count what a key of the role's spends.
+    /// How OpenRouter must count the spending of the role's keys.
     pub fn counting(&self, include_byok: bool) -> Counting {
         Counting {
             reset: self.reset,
@@ -56,17 +56,17 @@ impl Budget {
     }
 }
 
-/// How OpenRouter counts what a key spends.
+/// How OpenRouter counts a key's spending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counting {
-    /// When the counter starts at zero again; `None` is never.
+    /// When the counter is reset to zero; `None` means never.
     pub reset: Option<LimitReset>,
     /// Whether spending on the account's own provider keys counts.
     pub include_byok: bool,
 }
 
 impl Counting {
-    /// The limits of a key that may spend this much.
+    /// The limits of a key that may spend this amount.
     pub fn limits(self, amount: Amount) -> Limits {
         Limits {
             limit: amount.as_limit(),

@@ -1,7 +1,7 @@
-//! The heart of a budget: from the ledger and the time, what is to be asked of OpenRouter next. Pure.
+//! The core of a budget: determines the next request to OpenRouter from the ledger and the time. Pure.
 //!
-//! Keys are lowered before one is raised; amounts are absolute; a key has one limit call in flight. A
-//! raise that comes late means that there is too little for a while, never too much.
+//! Keys are lowered before one is raised, amounts are absolute, and a key has only one limit call in flight.
+//! If a raise is late, too little is available for a while, but never too much.
 
 use jiff::Timestamp;
 
@@ -10,21 +10,21 @@ use super::{Amount, Budget, Counting};
 use crate::engine::clock::after;
 use crate::openrouter::KeyHash;
 
-/// What is to be done about a budget.
+/// The next step of a budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Give the key this limit.
+    /// Set the key's limit.
     Set(KeyHash, Amount),
-    /// Read what the key has spent and what its limit is: something is to be settled by it.
+    /// Read the key's spending and limit, to settle what is unclear.
     Read(KeyHash),
-    /// Look by this key whether the next window has begun at OpenRouter.
+    /// Check with this key whether the next window has begun at OpenRouter.
     LookForReset(KeyHash),
-    /// Nothing, until this time; `None` is until something changes.
+    /// Wait until this time; `None` means until something changes.
     Wait(Option<Timestamp>),
 }
 
 impl Ledger {
-    /// What is to be done now for a role that hands out `current`.
+    /// The next step for a role that hands out `current`.
     pub fn next(
         &self,
         (budget, counting): (&Budget, Counting),
@@ -67,7 +67,7 @@ impl Ledger {
         for grant in mine {
             let rest = self.rest_for(current, budget);
             let is_right = grant.limit == rest && grant.counting == counting;
-            // The same once more does no harm: it counts for that already.
+            // Repeating a call is harmless: the key already counts for it.
             let is_asked_for = grant.pending.is_some_and(|pending| pending.most == rest);
             if !is_right && (is_asked_for || !grant.may_rise()) {
                 return Next::Set(current.clone(), rest);
@@ -76,17 +76,17 @@ impl Ledger {
         Next::Wait(wake)
     }
 
-    /// When to look whether the next window has begun at OpenRouter.
+    /// When to check whether the next window has begun at OpenRouter.
     fn look_for_reset_at(&self, now: Timestamp) -> Option<Timestamp> {
         let due = after(self.window.end()?, AFTER_RESET);
-        // A clock that was ahead is not believed.
+        // A time from a clock that was ahead is ignored.
         let looked = self.looked.filter(|looked| *looked <= now);
         let looked = looked.map(|looked| after(looked, LOOK_AGAIN));
         Some(looked.map_or(due, |again| due.max(again)))
     }
 
-    /// Until when a rotation that nobody waits for is put off: around the end of a window, and while a
-    /// call for the current key is unclear.
+    /// Until when an automatic rotation is postponed: around the end of a window, and while a call for the
+    /// current key is unclear.
     pub fn rotation_waits_until(&self, current: &KeyHash, now: Timestamp) -> Option<Timestamp> {
         let unclear = self.grant(current).and_then(|grant| grant.pending);
         let unclear = unclear.map(|pending| after(pending.settles_at(), LOOK_AGAIN));
@@ -99,19 +99,19 @@ impl Ledger {
 }
 
 impl Grant {
-    /// Whether it is not to be asked about yet, since that has failed.
+    /// Whether requests for the key must wait after a failure.
     fn waits(&self, now: Timestamp) -> bool {
         let failure = self.failure.as_ref();
         failure.is_some_and(|failure| failure.retry_at > now)
     }
 
-    /// When a reading settles something.
+    /// When a reading can settle something.
     fn read_at(&self, is_current: bool, now: Timestamp) -> Option<Timestamp> {
         let possible = [self.pending, self.unread].into_iter().flatten();
         let mut times = possible
             .map(|possible| possible.since)
             .chain(self.disabled_at);
-        // A clock that was ahead is corrected by that.
+        // The reading corrects times from a clock that was ahead.
         if times.any(|at| at > now) {
             return Some(Timestamp::MIN);
         }
@@ -126,7 +126,8 @@ impl Grant {
         settles.chain(ends).min()
     }
 
-    /// What an older key is to be lowered to, or how it is to be counted.
+    /// The limit to which an older key is to be lowered, or its own limit if it is to be counted in another
+    /// way.
     fn lowered_to(&self, counting: Counting) -> Option<Amount> {
         if self.disabled_at.is_some() || self.may_rise() {
             return None;
@@ -138,9 +139,9 @@ impl Grant {
     }
 }
 
-/// In seconds: how long after a reset OpenRouter is asked whether it has happened.
+/// In seconds: how long after a reset OpenRouter is first asked whether it has happened.
 pub(super) const AFTER_RESET: u64 = 60;
-/// In seconds: from how long before a reset a rotation waits for it.
+/// In seconds: how long before a reset rotations are postponed.
 const BEFORE_RESET: u64 = 3 * 60;
 /// In seconds.
 const LOOK_AGAIN: u64 = 60;

@@ -1,8 +1,8 @@
-//! The budget of a dynamic role: what its ended leases have spent. What those that are alive may spend
-//! is in their records, so that handing a key out costs no write of the role.
+//! The budget of a dynamic role: the spending of its ended leases. What living leases may spend is in their
+//! records, so that issuing a lease does not write the role.
 //!
-//! A lease counts for its whole limit until its key was disabled and read; then for what it has spent.
-//! In a later window a key that is still alive counts for its whole limit again.
+//! A lease counts with its full limit until its key was disabled and read, then with what it has spent. In a
+//! later window a key that is still alive counts with its full limit again.
 
 use std::collections::BTreeSet;
 
@@ -16,19 +16,19 @@ use super::{AFTER_RESET, Budget};
 use crate::engine::clock::after;
 use crate::engine::names::Nonce;
 
-/// What the ended leases of a dynamic role have spent in a window of its budget.
+/// What the ended leases of a dynamic role have spent in one window of its budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
     window: Window,
     ended: Amount,
-    /// Leases that are counted, and whose records may still be there.
+    /// Leases that were counted and whose records may still exist.
     counted: BTreeSet<Nonce>,
-    /// What ended leases have spent in all.
+    /// The total spending of ended leases.
     tally: Tally,
 }
 
 impl Pool {
-    /// Nothing so far.
+    /// An empty pool.
     pub fn begun(budget: &Budget, now: Timestamp) -> Self {
         Self {
             window: window(budget, now),
@@ -38,30 +38,30 @@ impl Pool {
         }
     }
 
-    /// What ended leases have spent in the window that is going on.
+    /// What ended leases have spent in the current window.
     pub fn ended(&self, now: Timestamp) -> Amount {
         let is_over = self.ends_at().is_some_and(|end| end <= now);
         if is_over { Amount::ZERO } else { self.ended }
     }
 
-    /// When what ended leases have spent counts no more; `None` is never.
+    /// When the spending of ended leases no longer counts; `None` means never.
     pub fn ends_at(&self) -> Option<Timestamp> {
         let end = self.window.end()?;
         Some(after(end, AFTER_RESET))
     }
 
-    /// Whether the lease is among the ended ones.
+    /// Whether the lease was counted as ended.
     pub fn has_counted(&self, lease: &Nonce) -> bool {
         self.counted.contains(lease)
     }
 
-    /// What ended leases have spent in this day, week and month, and ever.
+    /// What ended leases have spent today, this week, this month, and in total.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// A lease has ended, and has spent this much, in the window and in all. One of which there is no
-    /// reading counts for all that it was granted.
+    /// Counts a lease that has ended, with its spending in the window and in total. Without a reading its
+    /// full grant counts.
     pub fn count(
         &mut self,
         lease: Nonce,
@@ -87,13 +87,13 @@ impl Pool {
         self.counted.insert(lease);
     }
 
-    /// Forgets which leases were counted, but for those that have a record.
+    /// Forgets the counted leases that no longer have a record.
     pub fn forget_all_but(&mut self, has_record: impl Fn(&Nonce) -> bool) {
         self.counted.retain(has_record);
     }
 
-    /// The budget is another one now. What ended leases have spent counts until the new window ends: in a
-    /// longer one, what they have spent since it began.
+    /// Applies a changed budget. The spending of ended leases counts until the new window ends. If the new
+    /// window is longer, their spending since its beginning counts.
     pub fn rebudget(&mut self, budget: &Budget, now: Timestamp) {
         if self.window.reset() != budget.reset {
             let in_window = self.tally.at(now).within(budget.reset);
@@ -104,15 +104,15 @@ impl Pool {
 }
 
 impl Budget {
-    /// When the window begins that has begun by the clock `here`, and not by OpenRouter's, which says
-    /// `there`; `None` if both are in the same one.
+    /// If a window has begun by the local clock `here`, but not by OpenRouter's clock `there`, returns when
+    /// it begins; `None` if both are in the same window.
     pub fn is_ahead(&self, here: Timestamp, there: Timestamp) -> Option<Timestamp> {
         let start = window(self, here).start();
         (there < start).then_some(start)
     }
 }
 
-/// OpenRouter's window may change a little later than ours.
+/// OpenRouter's window may change slightly later than the local one.
 fn window(budget: &Budget, now: Timestamp) -> Window {
     let margin = SignedDuration::from_secs(AFTER_RESET.cast_signed());
     Window::at(budget.reset, now.checked_sub(margin).unwrap_or(now))

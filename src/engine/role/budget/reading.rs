@@ -1,11 +1,11 @@
-//! What OpenRouter says that a key has spent, read as the ledger counts it.
+//! OpenRouter's reports about a key's spending, converted to what the ledger counts.
 
 use super::{Amount, Counting, Reading};
 use crate::openrouter::{CurrentKey, Key, LimitReset, Usage};
 
-/// By what the key itself is told (`GET /key`): what enforcement compares with the key's limit, so that
-/// nothing is missing from it. `false` where OpenRouter does not tell that, and its reports stand in,
-/// which may lag behind.
+/// Reads what the key itself is told (`GET /key`): the value that OpenRouter enforces, so it is complete. The
+/// second result is `false` if OpenRouter does not report that value, and its general reports are used, which
+/// may lag behind.
 pub fn of_bearer(key: &CurrentKey, counting: Counting) -> (Reading, bool) {
     let enforced = key.key_limit.as_ref();
     let enforced =
@@ -20,7 +20,7 @@ pub fn of_bearer(key: &CurrentKey, counting: Counting) -> (Reading, bool) {
     (reading, enforced.is_some())
 }
 
-/// By what the management key is told (`GET /keys/{hash}`, or the answer to a change): OpenRouter's
+/// Reads what the management key is told (`GET /keys/{hash}`, or the answer to a change): OpenRouter's
 /// reports, which may lag behind.
 pub fn of_key(key: &Key, counting: Counting) -> Reading {
     Reading {
@@ -30,7 +30,7 @@ pub fn of_key(key: &Key, counting: Counting) -> Reading {
     }
 }
 
-/// The larger of what the counters say and what is missing from the limit.
+/// The larger of the counted spending and the used part of the limit.
 fn spent(usage: &Usage, limit: Option<f64>, counting: Counting) -> Amount {
     let counted = usage.within(counting.reset, counting.include_byok);
     let missing = match (limit, usage.limit_remaining) {

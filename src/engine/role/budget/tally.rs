@@ -1,5 +1,5 @@
-//! What the keys of a role have spent that have ended: in this day, week and month, and ever, each by its
-//! final reading.
+//! What the ended keys of a role have spent today, this week, this month, and in total, by their final
+//! readings.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,34 +15,34 @@ pub struct Tally {
     week: Counted,
     month: Counted,
     ever: Amount,
-    /// Since when the readings are complete.
+    /// The time from which the readings are complete.
     since: Timestamp,
-    /// Of how many keys there is no final reading.
+    /// The number of keys without a final reading.
     unread: u64,
 }
 
-/// What was spent in a window.
+/// The spending in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Counted {
     window: Window,
     spent: Amount,
 }
 
-/// Amounts of this day, week and month, and of all time.
+/// Amounts for today, this week, this month, and in total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spans {
-    /// This UTC day.
+    /// The current UTC day.
     pub day: Amount,
-    /// This week, from Monday.
+    /// The current week, from Monday.
     pub week: Amount,
-    /// This month.
+    /// The current month.
     pub month: Amount,
-    /// Ever.
+    /// In total.
     pub ever: Amount,
 }
 
 impl Spans {
-    /// What OpenRouter reports of a key.
+    /// OpenRouter's report about a key.
     pub fn of(usage: &Usage, counting: Counting) -> Self {
         let within = |window| Amount::spent(usage.within(window, counting.include_byok));
         Self {
@@ -53,7 +53,7 @@ impl Spans {
         }
     }
 
-    /// Of the window that is going on.
+    /// The amount of the current window.
     pub fn within(self, window: Option<LimitReset>) -> Amount {
         match window {
             Some(LimitReset::Daily) => self.day,
@@ -63,7 +63,7 @@ impl Spans {
         }
     }
 
-    /// The sums.
+    /// The sums of two sets of amounts.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Spans {
 }
 
 impl Tally {
-    /// Nothing so far; complete from now on.
+    /// An empty tally, complete from now on.
     pub fn begun(now: Timestamp) -> Self {
         let counted = |reset| Counted {
             window: Window::at(Some(reset), now),
@@ -92,7 +92,7 @@ impl Tally {
         }
     }
 
-    /// A key has ended with this final reading.
+    /// Adds the final reading of a key that has ended.
     pub fn add(&mut self, spent: Spans, now: Timestamp) {
         self.day.add(spent.day, now);
         self.week.add(spent.week, now);
@@ -100,12 +100,12 @@ impl Tally {
         self.ever = self.ever.plus(spent.ever);
     }
 
-    /// A key has ended without one.
+    /// Records a key that has ended without a final reading.
     pub fn miss(&mut self) {
         self.unread = self.unread.saturating_add(1);
     }
 
-    /// What was spent in the spans that are going on.
+    /// The spending in the current day, week and month, and in total.
     pub fn at(&self, now: Timestamp) -> Spans {
         Spans {
             day: self.day.at(now),
@@ -115,12 +115,12 @@ impl Tally {
         }
     }
 
-    /// Since when there is a final reading of every key that has ended, but for the missing ones.
+    /// The time from which every ended key has a final reading, except the missing ones.
     pub fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// Whether there is one of every key since then.
+    /// Whether no final reading is missing since then.
     pub fn is_complete(&self) -> bool {
         self.unread == 0
     }
@@ -129,7 +129,7 @@ impl Tally {
 impl Counted {
     fn add(&mut self, spent: Amount, now: Timestamp) {
         let window = Window::at(self.window.reset(), now);
-        // A clock that is set back must not forget what was counted.
+        // A clock that is set back must not discard what was counted.
         if window.start() > self.window.start() {
             *self = Self {
                 window,

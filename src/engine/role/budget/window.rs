@@ -1,5 +1,4 @@
-//! The windows that a budget applies to: a UTC day, a week from Monday, a month, or for ever. Pure date
-//! arithmetic.
+//! The windows of a budget: a UTC day, a week from Monday, a month, or unlimited. Pure date arithmetic.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -11,14 +10,14 @@ use crate::openrouter::LimitReset;
 /// A window of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Which kind of window; `None` is for ever.
+    /// The kind of window; `None` is unlimited.
     reset: Option<LimitReset>,
-    /// When it began, at 00:00 UTC; for ever, the beginning of time.
+    /// When it began, at 00:00 UTC. An unlimited window begins at the minimum timestamp.
     start: Timestamp,
 }
 
 impl Window {
-    /// The window that `now` falls into.
+    /// The window that contains `now`.
     pub fn at(reset: Option<LimitReset>, now: Timestamp) -> Self {
         let start = reset.map(|reset| midnight(first_day(reset, now), Timestamp::MIN));
         Self {
@@ -27,7 +26,7 @@ impl Window {
         }
     }
 
-    /// Which kind of window it is; `None` is for ever.
+    /// The kind of window; `None` is unlimited.
     pub fn reset(&self) -> Option<LimitReset> {
         self.reset
     }
@@ -37,7 +36,7 @@ impl Window {
         self.start
     }
 
-    /// When it ends and the next one begins; `None` is never.
+    /// When it ends and the next one begins; `None` means never.
     pub fn end(&self) -> Option<Timestamp> {
         let reset = self.reset?;
         let first = first_day(reset, self.start);

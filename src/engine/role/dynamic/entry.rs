@@ -1,4 +1,4 @@
-//! A dynamic role as it is stored, its fields, and how a write changes them. Durations are seconds.
+//! A dynamic role as it is stored, its fields, and how a write changes them. Durations are in seconds.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,34 +13,34 @@ use crate::framework::{Field, Fields};
 /// A dynamic role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DynamicRole {
-    /// What is asked for each key.
+    /// The terms of its keys.
     pub terms: Terms,
-    /// This life of the role: by it its keys are told from those of an earlier role of its name.
+    /// The life of the role, which distinguishes its keys from those of an earlier role with the same name.
     #[serde(default)]
     pub life: Life,
-    /// The lease that a reader gets, and by which it is renewed.
+    /// The duration of a lease, and of a renewal.
     pub ttl: u64,
-    /// The longest that a lease can be renewed to.
+    /// The maximum duration of a lease with renewals.
     pub max_ttl: u64,
-    /// How many leases may be alive at a time; `None` is any number.
+    /// The maximum number of living leases; `None` is unlimited.
     pub max_leases: Option<u32>,
-    /// Whether it is not proved that its keys are held to what their records say: they are to be held to
-    /// another guardrail. Stored together with that wish, and cleared when all are proved to be.
+    /// Whether the guardrails in the keys' records are unproved, because the guardrail is being changed.
+    /// Stored together with the change, and cleared when all keys are proved to have their guardrail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproved: bool,
-    /// Why some of its keys are not held to its guardrail yet.
+    /// Why some of its keys do not have its guardrail yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_failure: Option<Failure>,
-    /// What ended leases have spent of the budget; `None` while that is nothing.
+    /// What ended leases have spent of the budget; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
 }
 
 impl DynamicRole {
-    /// The role that a write makes of `before`: what it does not name stays.
+    /// The role after a write to `before`. Fields that are not in the request are unchanged.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with the field and what it allows.
+    /// [`Error::Invalid`], with the field and its valid values.
     pub fn apply(name: &RoleName, before: Option<&Self>, fields: &Fields) -> Result<Self, Error> {
         let role = Self {
             terms: Terms::apply(name, before.map(|b| &b.terms), fields)?,
@@ -64,7 +64,7 @@ impl DynamicRole {
         Ok(role)
     }
 
-    /// How long its keys live at most, in seconds.
+    /// The maximum lifetime of its keys, in seconds.
     pub fn lifetime(&self) -> u64 {
         self.max_ttl.saturating_add(LINGER)
     }
@@ -98,30 +98,29 @@ fn at_least_one(number: i64) -> Result<u32, Error> {
         })
 }
 
-/// What a write takes besides the terms of the keys and `ttl`.
+/// The fields of a write, in addition to the terms of the keys and `ttl`.
 pub const FIELDS: &[Field] = &[
     Field::duration(
         "max_ttl",
-        "The longest that a lease of a dynamic role can be renewed to. Its key expires at\n\
-         OpenRouter a little later by itself.",
+        "The maximum duration of a lease of a dynamic role, including renewals. The key expires\n\
+         at OpenRouter shortly after that.",
     )
     .default("24h"),
     Field::integer(
         "max_leases",
-        "How many leases of a dynamic role may be alive at a time. An empty value means any\n\
-         number.",
+        "The maximum number of concurrent leases of a dynamic role. An empty value means no limit.",
     )
     .nullable(),
 ];
 
-/// In seconds: how long after the end of a lease its key is left to the server to revoke, and how
-/// much later than the longest lease the key expires by itself. Long enough for a lease that begins
-/// late, since the server counts from when it got the reply.
+/// In seconds: how long the engine waits after the end of a lease for the server to revoke its key, and how
+/// much later than the longest lease the key expires. Long enough for a lease that starts late, since the
+/// server counts from when it received the reply.
 pub const LINGER: u64 = 5 * 60;
 
 /// In seconds: 24 hours.
 const DEFAULT_MAX_TTL: u64 = 24 * 60 * 60;
-/// In seconds. Longer is a mistake in the unit.
+/// In seconds. A longer value is probably a wrong unit.
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
 
 #[cfg(test)]

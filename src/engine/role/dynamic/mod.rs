@@ -1,4 +1,4 @@
-//! Dynamic roles: a key of its own for every lease. How it is issued and ended is in
+//! Dynamic roles: each lease has its own key. How leases are issued and ended is in
 //! [`leasing`](crate::engine::leasing).
 
 mod entry;

@@ -1,10 +1,9 @@
-//! What the key of a lease is called, so that spending seen at OpenRouter can be attributed to who
-//! asked for the key.
+//! The name of a lease's key, by which spending at OpenRouter can be attributed to the requester.
 
 use crate::engine::error::Error;
 use crate::engine::role::LONGEST_KEY_NAME;
 
-/// A `key_name` that may be filled in from a request.
+/// A `key_name` with placeholders that are filled in from a request.
 pub struct NameTemplate<'a>(Vec<Part<'a>>);
 
 enum Part<'a> {
@@ -14,7 +13,7 @@ enum Part<'a> {
 }
 
 impl<'a> NameTemplate<'a> {
-    /// Reads `{{display_name}}` and `{{entity_name}}`, and takes everything else as it is.
+    /// Parses `{{display_name}}` and `{{entity_name}}`. All other text is literal.
     ///
     /// # Errors
     /// [`Error::Invalid`] for anything else in double braces.
@@ -35,13 +34,13 @@ impl<'a> NameTemplate<'a> {
         Ok(Self(parts))
     }
 
-    /// Whether the entity's name is needed, which the server has to be asked for.
+    /// Whether the entity's name is needed, for which the server must be asked.
     pub fn needs_entity(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::EntityName))
     }
 
-    /// The name for a key. What comes from the request is somebody else's text: it is cleaned, and
-    /// cut so that the whole stays within what a `key_name` may have.
+    /// Fills in the name for a key. Text from the request is untrusted: it is cleaned, and the result is cut
+    /// to the maximum length of a `key_name`.
     pub fn fill(&self, display_name: &str, entity_name: Option<&str>) -> String {
         let filled: String = self
             .0
@@ -56,7 +55,7 @@ impl<'a> NameTemplate<'a> {
     }
 }
 
-/// Letters, digits and what mail addresses and hosts are written with; `none` for nothing.
+/// Keeps letters, digits and the characters of mail addresses and host names; `none` if the text is empty.
 fn cleaned(text: &str) -> String {
     if text.is_empty() {
         return "none".to_owned();
@@ -75,7 +74,8 @@ fn unknown() -> Error {
     Error::invalid("key_name can be filled in with {{display_name}} and {{entity_name}} only")
 }
 
-/// In characters, of what comes from the request: so that the role's own words stay visible.
+/// The maximum length of each part from the request, in characters, so that the role's own text stays
+/// visible.
 const LONGEST_PART: usize = 64;
 
 #[cfg(test)]

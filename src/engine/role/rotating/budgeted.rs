@@ -1,4 +1,4 @@
-//! What a budget changes about a rotating role. Pure; roles without one come through here untouched.
+//! The effects of a budget on a rotating role. Pure. Roles without a budget are not affected.
 
 use jiff::Timestamp;
 
@@ -12,20 +12,20 @@ use crate::engine::role::budget::{
 use crate::openrouter::{Key, KeyHash, Limits};
 
 impl RotatingRole {
-    /// What is to be done about the budget now; `None` without one.
+    /// The next step of the budget; `None` without one.
     pub(super) fn budget_step(&self, now: Timestamp) -> Option<Next> {
         let (budget, counting) = self.definition.terms.budget()?;
         let ledger = self.ledger.as_ref()?;
         let is_gone = |unfit: Unfit| matches!(unfit.reason, Misfit::Gone | Misfit::TornDown);
-        // There is no key to give a limit to, until the next one.
+        // There is no key to set a limit on until the next rotation.
         if self.unfit.is_some_and(is_gone) {
             return None;
         }
         Some(ledger.next((&budget, counting), &self.current.hash, now))
     }
 
-    /// When something is to be done about the end of a superseded key. Under a budget it is deleted only
-    /// once it is certain what it has spent.
+    /// When the next step of a superseded key's end is due. With a budget, a key is deleted only after its
+    /// spending is certain.
     pub fn end_due(&self, key: &SupersededKey) -> Timestamp {
         let due = match key.stage {
             Stage::Held { until, .. } => until,
@@ -36,26 +36,26 @@ impl RotatingRole {
         settles_at.map_or(due, |settles_at| settles_at.max(due))
     }
 
-    /// When it is certain what a key has spent that counts against the budget and was disabled for its end;
-    /// `None` for any other.
+    /// When the spending of a key is certain, if it counts against the budget and was disabled in order to be
+    /// ended; otherwise `None`.
     pub fn settles_at(&self, hash: &KeyHash) -> Option<Timestamp> {
         let disabled_at = self.grant(hash)?.disabled_at?;
         Some(after(disabled_at, SETTLED))
     }
 
-    /// Whether somebody has ordered that a key be revoked, or it was disabled for its end under a budget.
+    /// Whether the key's revocation was ordered, or it was disabled in order to be ended under a budget.
     pub fn is_ending(&self, hash: &KeyHash) -> bool {
         let mut superseded = self.superseded.iter();
         superseded.any(|key| key.hash == *hash && key.stage == Stage::Ordered)
             || self.settles_at(hash).is_some()
     }
 
-    /// Whether a key counts against the budget for what it may spend: it has not ended.
+    /// Whether the key has not ended, so that it counts against the budget with what it may spend.
     pub fn counts_against_budget(&self, hash: &KeyHash) -> bool {
         self.grant(hash).is_some()
     }
 
-    /// The limit that a key has of the budget, in US dollars; `None` without a budget.
+    /// The key's limit from the budget, in US dollars; `None` without a budget.
     pub fn limit_of(&self, hash: &KeyHash) -> Option<f64> {
         let limit = self.grant(hash)?.limit.as_limit()?;
         Some(limit.as_f64())
@@ -66,8 +66,8 @@ impl RotatingRole {
         self.ledger.as_ref()?.grant(hash)
     }
 
-    /// What the current key was granted, if nothing is about to change that: by the definition, or out of
-    /// the budget.
+    /// The limits granted to the current key, by the definition or from the budget; `None` if they are about
+    /// to change.
     pub fn granted(&self) -> Option<Limits> {
         let current = &self.current;
         if self.limits_failure.is_some() {
@@ -86,21 +86,21 @@ impl RotatingRole {
         terms.budget.is_none() && (key.limits_unproved || key.limits != terms.limits)
     }
 
-    /// The engine has disabled a superseded key for its end.
+    /// Records that the engine has disabled a superseded key in order to end it.
     pub fn count_disabled(&mut self, hash: &KeyHash, now: Timestamp) {
         if let Some(ledger) = &mut self.ledger {
             ledger.disabled(hash, now);
         }
     }
 
-    /// Until when a rotation by schedule is put off for the sake of the budget.
+    /// Until when a scheduled rotation is postponed because of the budget.
     pub(super) fn rotation_waits_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.definition.terms.budget?;
         let ledger = self.ledger.as_ref()?;
         ledger.rotation_waits_until(&self.current.hash, now)
     }
 
-    /// What the role's first key is granted.
+    /// The limits of the role's first key.
     pub fn limits_of_first_key(definition: &Definition) -> Limits {
         match definition.terms.budget() {
             Some((budget, counting)) => counting.limits(budget.amount),
@@ -108,8 +108,8 @@ impl RotatingRole {
         }
     }
 
-    /// What every later key is made with: without money, so that one whose reply is lost can spend
-    /// nothing. It is raised before it is handed out.
+    /// The limits with which every later key is made: zero, so that a key whose reply is lost cannot spend
+    /// anything. The limit is raised before the key is handed out.
     pub fn limits_of_next_key(definition: &Definition) -> Limits {
         match definition.terms.budget() {
             Some((_, counting)) => counting.limits(Amount::ZERO),
@@ -117,7 +117,7 @@ impl RotatingRole {
         }
     }
 
-    /// The ledger for another definition: called before the role gets it.
+    /// Adjusts the ledger to a changed definition, before the role gets it.
     pub(super) fn rebudget(&mut self, definition: &Definition, now: Timestamp) {
         let Some((budget, counting)) = definition.terms.budget() else {
             self.ledger = None;
@@ -145,8 +145,8 @@ impl RotatingRole {
         }
     }
 
-    /// A key of the role's has ended, with this final reading: what it spent in the window, and in all.
-    /// Without one it counts for all that it could spend.
+    /// Records that a key of the role has ended, with its final reading: its spending in the window and in
+    /// total. Without one its full grant counts.
     pub fn count_ended(
         &mut self,
         hash: &KeyHash,
@@ -156,7 +156,7 @@ impl RotatingRole {
         if let Some(ledger) = &mut self.ledger
             && !ledger.end(hash, reading.map(|(spent, _)| spent), now)
         {
-            // It was counted before.
+            // It was already counted.
             return;
         }
         match (&mut self.tally, reading) {
@@ -166,7 +166,7 @@ impl RotatingRole {
         }
     }
 
-    /// A key of the role's is found that storage knew nothing of.
+    /// Enters a key of the role that a comparison found and storage did not know.
     pub(super) fn budget_unknown_key(&mut self, key: &Key) {
         if let (Some((budget, counting)), Some(ledger)) =
             (self.definition.terms.budget(), &mut self.ledger)
@@ -176,8 +176,8 @@ impl RotatingRole {
         }
     }
 
-    /// Somebody has changed the limits of the current key at OpenRouter. Under a budget the next step of
-    /// the ledger puts them right, which knows what else may be spent. `false` without one.
+    /// Records that the current key's limits were changed at OpenRouter. With a budget, the next step of the
+    /// ledger corrects them, since it knows what the other keys may spend. Returns `false` without a budget.
     pub fn found_limits(&mut self, key: &Key) -> bool {
         let (Some((_, counting)), Some(ledger)) =
             (self.definition.terms.budget(), &mut self.ledger)
@@ -189,7 +189,7 @@ impl RotatingRole {
                 Amount::of_limit(key.limits.limit),
                 counting_of(key, counting),
             ),
-            // In a way that nobody can ask for: it may be without any.
+            // The limits are of a kind that cannot be requested, so the key may have none.
             None => (Amount::UNLIMITED, counting),
         };
         ledger.found(&key.hash, limit, reported);
@@ -197,7 +197,7 @@ impl RotatingRole {
     }
 }
 
-/// How OpenRouter counts what a key spends, if it is known.
+/// How OpenRouter counts the key's spending, if that is known.
 fn counting_of(key: &Key, otherwise: Counting) -> Counting {
     key.limits.as_asked().map_or(otherwise, |limits| Counting {
         reset: limits.reset,

@@ -1,4 +1,4 @@
-//! How a rotating role changes: from a key to the next, and from a definition to another. Pure.
+//! How a rotating role changes from one key to the next, and from one definition to another. Pure.
 
 use jiff::Timestamp;
 
@@ -13,16 +13,15 @@ use crate::schedule::Due;
 /// How long a replaced key keeps working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grace {
-    /// Not at all, and neither do those that it replaced: somebody has it who should not.
+    /// Not at all, and neither do older keys: the key may be in the wrong hands.
     Emergency,
-    /// This long, or until the last lease on it has run out.
+    /// This long, but at least until the last lease on it has expired.
     Seconds(u64),
 }
 
 impl RotatingRole {
-    /// This role with `new` as its current key. The one before is superseded and dies at the end
-    /// of `grace`, but not before every lease on it has run out; with no grace at all, it and all
-    /// that went before it die now.
+    /// The role with `new` as its current key. The previous key is superseded and ends after `grace`, but not
+    /// before every lease on it has expired. In an emergency it and all older keys end now.
     #[must_use]
     pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
         let now = new.since;
@@ -37,9 +36,10 @@ impl RotatingRole {
                 for key in &mut superseded {
                     key.revoke_at = key.revoke_at.min(now);
                     key.emergency = true;
-                    // Whoever wants a key dead wants it tried now, whatever failed before.
+                    // An emergency retries at once, regardless of earlier failures.
                     key.failure = None;
-                    // Deleted, not held: it may be enabled late, by a request of which nobody knows what came.
+                    // Such a key is deleted, not held: a pending request with an unknown outcome may enable
+                    // it later.
                     if key.stage == Stage::Restoring {
                         key.stage = Stage::Ordered;
                     }
@@ -90,8 +90,8 @@ impl RotatingRole {
         }
     }
 
-    /// The role with another definition. Leases that were handed out under a longer `ttl` keep their
-    /// promise, and a window that opened before anybody asked for it was not missed.
+    /// The role with another definition. Leases that were handed out with a longer `ttl` are honored, and a
+    /// rotation window that opened before the schedule was written does not count as missed.
     #[must_use]
     pub fn redefined(mut self, definition: Definition, now: Timestamp) -> Self {
         let (old, new) = (self.definition.rotation.ttl, definition.rotation.ttl);
@@ -108,7 +108,7 @@ impl RotatingRole {
         if asked(&definition) != asked(&self.definition) && matches!(due, Due::Missed { .. }) {
             self.current.anchor = now;
         }
-        // A failure of the old terms says nothing about the new ones.
+        // A failure under the old terms says nothing about the new terms.
         self.limits_failure = None;
         self.guardrail_failure = None;
         self.rotation_failure = None;
@@ -117,9 +117,9 @@ impl RotatingRole {
         self.current.limits_unproved |= self.lacks_its_limits();
         let was_enforced = self.definition.terms.guardrail_id.is_some();
         self.definition = definition;
-        // Stored together with the wish, before any key is assigned anything: should it stay unclear
-        // whether that happened, no later definition takes the key for being held where it was before.
-        // While no guardrail was asked for, nobody has noticed what was done to the keys.
+        // Stored together with the change, before any key is assigned. If the outcome of an assignment
+        // remains unclear, no later definition assumes that the key still has its old guardrail. While the
+        // role had no guardrail, its keys were not compared.
         let in_doubt = if was_enforced {
             self.unguarded_keys()
         } else {
@@ -131,15 +131,15 @@ impl RotatingRole {
         self
     }
 
-    /// Takes in a key of the role's that storage knew nothing of. Somebody may hold a lease on it, so
-    /// it gets the role's grace period. If the current key is not newer, it was replaced before and is
-    /// to be replaced again.
+    /// Adds a key of the role that storage did not know. Someone may hold a lease on it, so it gets the
+    /// role's grace period. If it is newer than the current key, the current key had been replaced before,
+    /// and is to be replaced again.
     pub fn take_in(&mut self, key: Key, place: &Place, now: Timestamp) {
         let since = key.created_at.unwrap_or(now);
         if since >= self.current.since {
             let reason = match self.unfit.map(|unfit| unfit.reason) {
                 None => Some(Misfit::Outdated),
-                // It was not somebody else who has disabled it.
+                // It was disabled by the engine, not by someone else.
                 Some(Misfit::Disabled) => Some(Misfit::Held),
                 Some(Misfit::Gone | Misfit::Held | Misfit::TornDown | Misfit::Outdated) => None,
             };
@@ -153,7 +153,7 @@ impl RotatingRole {
         self.budget_unknown_key(&key);
         let name = key.shown_name();
         self.superseded.push(SupersededKey {
-            // By the order in which they were found: what it was when it was made, nobody knows.
+            // In the order in which such keys are found, since their original versions are unknown.
             version: self.next_version(),
             hash: key.hash,
             label: key.label,

@@ -1,4 +1,4 @@
-//! What a rotating role describes: the keys that it wants, and how they are rotated.
+//! The definition of a rotating role: the terms of its keys, and how they are rotated.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,29 +7,29 @@ use crate::engine::error::Error;
 use crate::engine::role::Terms;
 use crate::schedule::Schedule;
 
-/// A rotating role's definition. What exists has been checked: see [`Definition::check`].
+/// A rotating role's definition. Stored definitions have been checked: see [`Definition::check`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
-    /// What is asked for each key.
+    /// The terms of its keys.
     pub terms: Terms,
     /// How the current key is replaced.
     pub rotation: RotationPolicy,
 }
 
-/// How a rotating role's current key is replaced. Durations are seconds.
+/// How a rotating role's current key is replaced. Durations are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RotationPolicy {
-    /// When.
+    /// When the key is replaced.
     pub schedule: Schedule,
     /// Whether the schedule is followed; if not, only `rotate-role` rotates.
     pub automated: bool,
     /// How long a superseded key keeps working.
     pub grace: u64,
-    /// The lease that a reader of the key gets.
+    /// The duration of a lease.
     pub ttl: u64,
-    /// How long a key lives at OpenRouter if nobody revokes it.
+    /// How long a key lives at OpenRouter if it is not revoked.
     pub key_lifetime: KeyLifetime,
-    /// How long a key whose grace period is over is kept disabled before it is deleted.
+    /// How long a key stays disabled after its grace period, before it is deleted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hold: u64,
 }
@@ -38,29 +38,29 @@ fn is_zero(seconds: &u64) -> bool {
     *seconds == 0
 }
 
-/// How long a key lives at OpenRouter if nobody revokes it.
+/// How long a key lives at OpenRouter if it is not revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyLifetime {
-    /// Two rotation periods, the grace period and the hold when rotation is automatic, else for ever.
+    /// With automatic rotation: two rotation periods, the grace period and the hold. Otherwise unlimited.
     Default,
-    /// For ever.
+    /// Unlimited.
     Unlimited,
     /// This many seconds.
     Seconds(u64),
 }
 
 impl Definition {
-    /// Refuses what contradicts itself.
+    /// Rejects contradictory definitions.
     ///
     /// # Errors
-    /// [`Error::Invalid`], with the field and what it allows.
+    /// [`Error::Invalid`], with the field and its valid values.
     pub fn check(&self, now: Timestamp) -> Result<(), Error> {
         self.terms.check()?;
         if self.terms.key_name.contains("{{") {
             return Err(Error::invalid(
-                "key_name can be filled in from the request only for a dynamic role; a rotating \
-                 role's key is shared",
+                "key_name can contain placeholders only on a dynamic role; a rotating role's key \
+                 is shared",
             ));
         }
         self.rotation.check(now)
@@ -68,7 +68,7 @@ impl Definition {
 }
 
 impl RotationPolicy {
-    /// The longest time between two rotations that go to plan, in seconds.
+    /// The longest time between two rotations that run as scheduled, in seconds.
     pub fn longest_interval(&self, from: Timestamp) -> u64 {
         let window = self
             .schedule
@@ -80,7 +80,7 @@ impl RotationPolicy {
             .saturating_add(window)
     }
 
-    /// How long a key made at `now` lives at OpenRouter, in seconds; `None` is for ever.
+    /// How long a key made at `now` lives at OpenRouter, in seconds; `None` is unlimited.
     pub fn lifetime(&self, now: Timestamp) -> Option<u64> {
         match self.key_lifetime {
             KeyLifetime::Unlimited => None,
@@ -95,10 +95,10 @@ impl RotationPolicy {
         }
     }
 
-    /// The shortest grace period that outlives every lease on a key, in seconds.
+    /// The shortest grace period that is longer than every lease on a key, in seconds.
     ///
-    /// One tenth more than the lease: a reader may have got it a moment before the rotation, and
-    /// clients re-read a little before their lease ends, not after it.
+    /// It is longer than the lease by a tenth of itself: a reader may have got the lease just before the
+    /// rotation, and clients read again shortly before their lease ends.
     pub fn shortest_grace(&self) -> u64 {
         self.ttl.saturating_mul(10).div_ceil(9)
     }
@@ -151,9 +151,9 @@ impl RotationPolicy {
     }
 }
 
-/// As Vault's own database engine has it, in seconds.
+/// The same as in Vault's database engine, in seconds.
 const SHORTEST_PERIOD: u64 = 5;
-/// In seconds. Longer is a mistake in the unit.
+/// In seconds. A longer value is probably a wrong unit.
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A rotating role as it is stored: its definition, its keys, and what went wrong last. One entry, so that
-//! one write switches from a key to the next and a reader needs one read.
+//! A rotating role as it is stored: its definition, its keys, and its last failures. It is one entry, so that
+//! a single write switches to the next key and a reader needs a single read.
 
 use std::collections::BTreeSet;
 
@@ -17,79 +17,79 @@ use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 /// A rotating role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RotatingRole {
-    /// What it is to be.
+    /// Its definition.
     pub definition: Definition,
     /// The key that it hands out.
     pub current: CurrentKey,
-    /// This life of the role: by it its keys are told from those of an earlier role of its name.
+    /// The life of the role, which distinguishes its keys from those of an earlier role with the same name.
     #[serde(default)]
     pub life: Life,
-    /// The keys that it handed out before and that still work, oldest first.
+    /// The earlier keys that still exist, oldest first.
     pub superseded: Vec<SupersededKey>,
-    /// When a rotation was last tried.
+    /// When a rotation was last attempted.
     pub last_attempt: Timestamp,
-    /// Why the last rotation failed; `None` when it did not.
+    /// Why the last rotation failed; `None` if it succeeded.
     pub rotation_failure: Option<Failure>,
     /// Why the current key does not have the definition's limits yet.
     pub limits_failure: Option<Failure>,
-    /// Why some of its keys are not held to their guardrail yet.
+    /// Why some of its keys do not have their guardrail yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_failure: Option<Failure>,
-    /// Why the current key is to be replaced whatever the schedule says; `None` when it is not.
+    /// Why the current key is not as storage expects; `None` if it is.
     #[serde(default)]
     pub unfit: Option<Unfit>,
-    /// Set once the role's deletion has begun: its key may be dead and is not handed out any more.
+    /// Set when the role's deletion has begun. Its key may be dead and is no longer handed out.
     pub deletion: Option<Deletion>,
-    /// Set if the superseded key that ended last was used after every lease on it had run out.
+    /// Set if the last superseded key that ended was used after every lease on it had expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_use: Option<LateUse>,
-    /// The key that was adopted when the role was created, if one was.
+    /// The key that was adopted when the role was created, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<KeyHash>,
-    /// What the keys were granted of the role's budget, apart from what the definition asks for; `None`
+    /// What the keys were granted from the role's budget, as opposed to what the definition asks for; `None`
     /// without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
-    /// What the keys have spent that have ended; `None` while nobody keeps count.
+    /// The spending of ended keys; `None` if it is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tally: Option<Tally>,
 }
 
-/// The key that a role hands out now.
+/// The key that a role currently hands out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CurrentKey {
     /// The key itself.
     #[serde(serialize_with = "stored::exposed")]
     pub secret: SecretString,
-    /// By what OpenRouter knows it.
+    /// The hash that identifies the key at OpenRouter.
     pub hash: KeyHash,
-    /// The secret with most of it left out.
+    /// The masked secret, as OpenRouter shows it.
     pub label: String,
-    /// Its name at OpenRouter, which ends in the nonce that it was ordered with.
+    /// Its name at OpenRouter, which ends with the nonce of its order.
     pub name: String,
-    /// How many keys the role has had, this one included.
+    /// Its version: the number of keys that the role has had, including this one.
     pub version: u64,
-    /// Through which connection it was made.
+    /// The connection through which it was made.
     pub connection: ConnectionName,
-    /// In which workspace; `None` is the account's default one.
+    /// Its workspace; `None` is the account's default workspace.
     #[serde(default)]
     pub workspace_id: Option<WorkspaceId>,
-    /// Under which address of the connection it was made: it must not be sent to others.
+    /// The connection's address when it was made. The key must not be sent to other addresses.
     #[serde(default)]
     pub address: AddressId,
     /// When it became current.
     pub since: Timestamp,
-    /// When it was ordered, before that; `None` where that is not known.
+    /// When it was ordered; `None` if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Timestamp>,
-    /// What the schedule counts from: the time the rotation was due, `since` if it was manual, or
-    /// the time at which a schedule was written whose windows so far had nobody to use them.
+    /// The time from which the schedule counts: when the rotation was due; `since` if it was manual; or the
+    /// time when a schedule was written whose last window had already opened.
     pub anchor: Timestamp,
-    /// Whether a person asked for it.
+    /// Whether a person requested it.
     pub manual: bool,
-    /// When it stops working at OpenRouter; cannot be changed there.
+    /// When it expires at OpenRouter. This cannot be changed there.
     pub expires_at: Option<Timestamp>,
-    /// The limits that it has at OpenRouter.
+    /// Its limits at OpenRouter.
     pub limits: Limits,
     /// Whether it may have others: a change of them was written over before its outcome was known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -97,70 +97,70 @@ pub struct CurrentKey {
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whether it is not proved any more that it is held to that: it was found not to be, or is to be held
-    /// to another one.
+    /// Whether it is no longer proved that it has that guardrail: it was found without it, or is to get
+    /// another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
-    /// Until when leases run that were handed out under a longer `ttl` than the role has now, with the
-    /// tenth of margin that every lease has.
+    /// When the leases end that were handed out with a longer `ttl` than the role has now, including the
+    /// margin that every lease has.
     pub promised_until: Option<Timestamp>,
 }
 
-/// A key that was replaced and still works.
+/// A key that was replaced and is not deleted yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SupersededKey {
-    /// By what OpenRouter knows it.
+    /// The hash that identifies the key at OpenRouter.
     pub hash: KeyHash,
-    /// The secret with most of it left out.
+    /// The masked secret, as OpenRouter shows it.
     pub label: String,
     /// Its name at OpenRouter.
     pub name: String,
-    /// Which of the role's keys it is.
+    /// Its version.
     pub version: u64,
-    /// Through which connection it was made.
+    /// The connection through which it was made.
     pub connection: ConnectionName,
-    /// In which workspace; `None` is the account's default one.
+    /// Its workspace; `None` is the account's default workspace.
     #[serde(default)]
     pub workspace_id: Option<WorkspaceId>,
-    /// Whether storage did not know it, and a comparison with OpenRouter found it.
+    /// Whether storage did not know it and a comparison with OpenRouter found it.
     #[serde(default)]
     pub found: bool,
     /// When it became current.
     pub since: Timestamp,
-    /// When it was ordered, before that; `None` where that is not known.
+    /// When it was ordered; `None` if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Timestamp>,
-    /// When it stops working at OpenRouter by itself.
+    /// When it expires at OpenRouter.
     pub expires_at: Option<Timestamp>,
     /// The guardrail that it was assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
-    /// Whether it is not proved any more that it is held to that: it was found not to be, or is to be held
-    /// to another one.
+    /// Whether it is no longer proved that it has that guardrail: it was found without it, or is to get
+    /// another one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unguarded: bool,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
-    /// Why the next step of its end has not worked yet.
+    /// Why the next step of its end has failed so far.
     pub failure: Option<Failure>,
-    /// When the last lease on it has run out: nobody should use it after that. `None` for keys of
-    /// older formats, of which nobody knows.
+    /// When the last lease on it expires. It should not be used after that. `None` for keys from older
+    /// formats, where it is unknown.
     #[serde(default)]
     pub leased_until: Option<Timestamp>,
-    /// How far its end has come.
+    /// The stage of its end.
     #[serde(default, skip_serializing_if = "Stage::is_grace")]
     pub stage: Stage,
     /// Whether an emergency rotation has ended it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub emergency: bool,
-    /// Whether its revocation was postponed, since it fell due while nobody worked.
+    /// Whether its revocation was postponed because it became due while no node was active.
     #[serde(default, skip_serializing_if = "is_false")]
     pub postponed: bool,
-    /// When it was noticed that somebody else has disabled it.
+    /// When it was found to have been disabled outside the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_outside: Option<Timestamp>,
-    /// Set if it was found, and was still in use when it should not have been: when it was last used.
-    /// A person has to decide about it.
+    /// For a key that a comparison found, and that was still in use after it should not have been: when it
+    /// was last used. A person has to decide about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits_person: Option<Timestamp>,
 }
@@ -169,24 +169,24 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// As what a role has a key.
+/// What a key is to its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It hands it out.
+    /// The role hands it out.
     Current {
-        /// Which of the role's keys it is.
+        /// Its version.
         version: u64,
     },
     /// It was replaced.
     Superseded {
-        /// Which of the role's keys it is.
+        /// Its version.
         version: u64,
         /// When it is to be revoked.
         revoke_at: Timestamp,
     },
     /// It was replaced, and the engine has disabled it.
     Held {
-        /// Which of the role's keys it is.
+        /// Its version.
         version: u64,
         /// When it is to be deleted.
         until: Timestamp,
@@ -194,7 +194,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Which of the role's keys it is.
+    /// The key's version.
     pub fn version(self) -> u64 {
         match self {
             Self::Current { version }
@@ -204,21 +204,21 @@ impl Standing {
     }
 }
 
-/// A current key that does not fit what is at OpenRouter: the role's entry was restored from a
-/// snapshot, or somebody deleted or disabled the key there.
+/// The reason why a current key differs from what storage expects: the role's entry was restored from a
+/// snapshot, or the key was deleted or disabled at OpenRouter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfit {
-    /// In which way.
+    /// The reason.
     pub reason: Misfit,
-    /// When that was found.
+    /// When it was found.
     pub since: Timestamp,
-    /// When OpenRouter was asked about it last; `None` is then.
+    /// When OpenRouter was last asked about it; `None` if only when it was found.
     #[serde(default)]
     pub asked: Option<Timestamp>,
 }
 
 impl Unfit {
-    /// What OpenRouter has just said of the key.
+    /// A reason that OpenRouter has just reported.
     pub fn found(reason: Misfit, now: Timestamp) -> Self {
         Self {
             reason,
@@ -232,19 +232,19 @@ impl Unfit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Misfit {
-    /// OpenRouter does not know it any more, so it is not handed out.
+    /// OpenRouter no longer knows it, so it is not handed out.
     Gone,
-    /// Somebody has disabled it at OpenRouter: they pulled the plug, so it is not handed out, and not
-    /// replaced by itself either.
+    /// It was disabled at OpenRouter outside the engine. It is not handed out, and is not replaced
+    /// automatically, since someone may have disabled it on purpose.
     Disabled,
-    /// It is disabled at OpenRouter, which has a newer one of the role's: it was replaced before, and held
-    /// since. So it is not handed out, and replaced again.
+    /// It is disabled at OpenRouter, which has a newer key of the role: it was replaced and held before
+    /// storage was restored. It is not handed out, and is replaced again.
     Held,
-    /// A teardown of the mount revokes it, so it is not handed out; `asked` is when OpenRouter confirmed
-    /// that it is gone.
+    /// It is being revoked by a teardown of the mount, so it is not handed out. `asked` is when OpenRouter
+    /// confirmed that it is gone.
     TornDown,
-    /// OpenRouter has a newer one of the role's, so it was replaced before: the schedule or a person
-    /// wanted that. It works as long as nobody knows of its time to be revoked.
+    /// OpenRouter has a newer key of the role: it was replaced before storage was restored. It works until it
+    /// is revoked, which nothing has scheduled.
     Outdated,
 }
 
@@ -258,30 +258,30 @@ impl Misfit {
     }
 }
 
-/// Something that did not work and is tried again.
+/// A failure that is retried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// How often it was tried in a row.
+    /// The number of consecutive attempts.
     pub attempts: u32,
-    /// When it failed last.
+    /// The time of the last failure.
     pub at: Timestamp,
-    /// Why.
+    /// The reason.
     pub message: String,
-    /// When it is tried again.
+    /// When it is retried.
     pub retry_at: Timestamp,
 }
 
-/// A role's deletion that has begun.
+/// A deletion of a role that has begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
     /// When it began.
     pub since: Timestamp,
-    /// Why it is not over yet.
+    /// Why it is not complete yet.
     pub failure: Option<Failure>,
 }
 
 impl RotatingRole {
-    /// A role whose first key is this one.
+    /// A role with this first key.
     pub fn new(definition: Definition, life: Life, first: CurrentKey) -> Self {
         Self {
             definition,
@@ -301,10 +301,10 @@ impl RotatingRole {
         }
     }
 
-    /// Refuses to change a role whose deletion has begun.
+    /// Rejects changes of a role whose deletion has begun.
     ///
     /// # Errors
-    /// [`Error::Conflict`] then.
+    /// [`Error::Conflict`] if it has begun.
     pub fn require_lasting(&self, name: &RoleName) -> Result<(), Error> {
         match &self.deletion {
             None => Ok(()),
@@ -316,14 +316,14 @@ impl RotatingRole {
         }
     }
 
-    /// Which of the role's keys the next one is.
+    /// The version of the role's next key.
     pub fn next_version(&self) -> u64 {
         let superseded = self.superseded.iter().map(|key| key.version);
         let newest = superseded.fold(self.current.version, u64::max);
         newest.saturating_add(1)
     }
 
-    /// Whether a key that was ordered with this nonce is one of the role's.
+    /// Whether the key that was ordered with this nonce is one of the role's keys.
     pub fn has_key_of(&self, nonce: &Nonce) -> bool {
         let superseded = self.superseded.iter().map(|key| &key.name);
         superseded
@@ -331,12 +331,12 @@ impl RotatingRole {
             .any(|name| nonce.marks(name))
     }
 
-    /// Whether a key of this hash is one of the role's.
+    /// Whether the key with this hash is one of the role's keys.
     pub fn has_key(&self, hash: &KeyHash) -> bool {
         self.keys().any(|(own, _)| own == hash)
     }
 
-    /// Where the role's keys are, and where the next one will be.
+    /// The places of the role's keys, and of the next key.
     pub fn places(&self) -> BTreeSet<Place> {
         let current = (&self.current.connection, &self.current.workspace_id);
         let superseded = self.superseded.iter();
@@ -351,7 +351,7 @@ impl RotatingRole {
             .collect()
     }
 
-    /// Where the current key is.
+    /// The place of the current key.
     pub fn place_of_current(&self) -> Place {
         Place {
             connection: self.current.connection.clone(),
@@ -359,7 +359,7 @@ impl RotatingRole {
         }
     }
 
-    /// For an entry of the first format, which did not say in which workspace a key is.
+    /// Fills in the keys' workspaces in an entry of the first format, which did not store them.
     pub(in crate::engine::role) fn place_keys_by_definition(&mut self) {
         let workspace_id = &self.definition.terms.workspace_id;
         self.current.workspace_id.clone_from(workspace_id);
@@ -368,7 +368,7 @@ impl RotatingRole {
         }
     }
 
-    /// How many of the superseded keys that still work a rotation of this storage has superseded.
+    /// The number of superseded keys that still work and were superseded by a rotation of this storage.
     pub fn superseded_by_rotation(&self) -> usize {
         let superseded = self.superseded.iter();
         superseded
@@ -376,7 +376,7 @@ impl RotatingRole {
             .count()
     }
 
-    /// As which of the role's keys it has the key of this hash.
+    /// What the key with this hash is to the role; `None` if it is not one of its keys.
     pub fn standing(&self, hash: &KeyHash) -> Option<Standing> {
         if self.current.hash == *hash {
             let version = self.current.version;
@@ -393,7 +393,7 @@ impl RotatingRole {
         })
     }
 
-    /// The hashes of all keys that work, oldest first, each with its connection.
+    /// The hashes of all keys, oldest first, each with its connection.
     pub fn keys(&self) -> impl Iterator<Item = (&KeyHash, &ConnectionName)> {
         self.superseded
             .iter()
@@ -403,21 +403,22 @@ impl RotatingRole {
 }
 
 impl CurrentKey {
-    /// Whether it was ordered before that.
+    /// Whether it was ordered before `at`.
     pub fn is_older_than(&self, at: Timestamp) -> bool {
         self.ordered.unwrap_or(self.since) < at
     }
 }
 
 impl SupersededKey {
-    /// Whether it was ordered before that.
+    /// Whether it was ordered before `at`.
     pub fn is_older_than(&self, at: Timestamp) -> bool {
         self.ordered.unwrap_or(self.since) < at
     }
 }
 
 impl PartialEq for CurrentKey {
-    /// By hash, which is that of the secret, and by what may change while the key stays.
+    /// Compares the hash, which is derived from the secret, and the fields that may change during the key's
+    /// life.
     fn eq(&self, other: &Self) -> bool {
         let changing = |key: &Self| {
             let limits = (key.limits, key.limits_unproved);

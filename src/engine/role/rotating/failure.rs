@@ -1,4 +1,4 @@
-//! The record of a failure that is stored with a role, and when what failed is tried again.
+//! The record of a failure, which is stored with a role, and the time of its retry.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,7 +7,7 @@ use crate::engine::error::Error;
 use crate::engine::randomness::Randomness;
 use crate::engine::retry::delay;
 
-/// The record of a failure after `previous`, and the time of the next try: see [`delay`].
+/// The record of a failure that follows `previous`, with the time of the retry: see [`delay`].
 pub fn failed(
     previous: Option<&Failure>,
     reason: &Error,

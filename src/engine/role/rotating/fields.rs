@@ -7,17 +7,17 @@ use crate::engine::role::{DEFAULT_TTL, Terms, budget};
 use crate::framework::{Field, Fields};
 use crate::schedule::{self, Cron, Period, Schedule, TimeOfDay, Window};
 
-/// What a write takes besides the terms of the keys.
+/// The fields of a write, in addition to the terms of the keys.
 pub const FIELDS: &[Field] = &[
     Field::secret(
         "api_key",
-        "An existing key to adopt as the role's first one, instead of making one. Only when the role\n\
-         is created; an update takes it if it is the role's already. Never returned here, but by\n\
-         creds.",
+        "An existing key to adopt as the role's first key instead of creating one. Only valid\n\
+         when the role is created; an update accepts it if it is one of the role's keys. Only\n\
+         returned by creds.",
     ),
     Field::switch(
         "force",
-        "Adopt api_key although another mount of this engine made it.",
+        "Adopt api_key even if another mount of this engine created it.",
     )
     .default("false"),
     Field::duration(
@@ -27,22 +27,26 @@ pub const FIELDS: &[Field] = &[
     .default("30d"),
     Field::text(
         "rotation_schedule",
-        "When the key is replaced: a cron expression of five fields, in UTC.",
+        "When the key is replaced, as a cron expression with five fields, in UTC.",
     )
     .nullable(),
     Field::duration(
         "rotation_window",
-        "How late a rotation by rotation_schedule may start, at least 1h. When the window has\n\
-         passed, the rotation waits for the next one.",
+        "How long after a time of rotation_schedule the rotation may start, at least 1h. If the\n\
+         window is missed, the rotation waits for the next one.",
     )
     .nullable(),
     Field::text(
         "rotate_at",
-        "The time of day of the rotation, HH:MM in UTC; only with a rotation_period of whole\n\
-         days. The rotation comes at that time once the period has elapsed.",
+        "The time of day of the rotation, HH:MM in UTC. Requires a rotation_period of whole days.\n\
+         The key is rotated at that time after the period has elapsed.",
     )
     .nullable(),
-    Field::switch("disable_automated_rotation", "Rotate only by rotate-role.").default("false"),
+    Field::switch(
+        "disable_automated_rotation",
+        "Rotate only with rotate-role.",
+    )
+    .default("false"),
     Field::duration(
         "rotation_grace_period",
         "How long a superseded key keeps working.",
@@ -50,21 +54,21 @@ pub const FIELDS: &[Field] = &[
     .default("24h"),
     Field::duration(
         "revocation_hold",
-        "How long a key is kept disabled at OpenRouter when its grace period is over, before it is\n\
-         deleted. Until then `restore-key` makes it work again. 0 deletes it at once.",
+        "How long a key stays disabled at OpenRouter after its grace period, before it is\n\
+         deleted. Until then `restore-key` can restore it. 0 deletes it at once.",
     )
     .default("0"),
     Field::duration(
         "key_max_lifetime",
-        "After how long a key expires at OpenRouter by itself, should nobody revoke it; 0 for\n\
-         never. A change takes effect at the next rotation. The default is two rotation periods,\n\
-         the grace period and revocation_hold when rotation is automatic, and never when it is\n\
-         not.",
+        "The lifetime of a key at OpenRouter, after which it expires even if it is not revoked. 0\n\
+         means that keys do not expire. A change takes effect at the next rotation. The default\n\
+         with automatic rotation is two rotation periods plus the grace period and\n\
+         revocation_hold, otherwise 0.",
     )
     .nullable(),
 ];
 
-/// The definition that a write makes of `before`: what it does not name stays.
+/// The definition after a write to `before`. Fields that are not in the request are unchanged.
 pub fn apply(
     name: &RoleName,
     before: Option<&Definition>,
@@ -103,7 +107,7 @@ fn rotation(before: Option<&RotationPolicy>, fields: &Fields) -> Result<Rotation
     })
 }
 
-/// Naming one of period and cron replaces the other; naming both is a contradiction.
+/// Period and cron replace each other. A request with both is rejected.
 fn schedule(before: Option<&Schedule>, fields: &Fields) -> Result<Schedule, Error> {
     let mut parts = before
         .cloned()

@@ -1,8 +1,8 @@
-//! Which of a rotating role's living keys are held to the guardrail that they should be held to. Pure.
+//! Which of a rotating role's living keys should have a guardrail, and whether they have it. Pure.
 //!
-//! A key that was made in another place than the role asks for now keeps the guardrail that it was made
-//! with: guardrails belong to workspaces, and the role's own applies from the next key. Where the role
-//! asks for none, none is enforced; nothing is ever taken off a living key.
+//! A key that was made in another place than the role's current one keeps its guardrail: guardrails belong to
+//! workspaces, and the role's own guardrail applies from the next key. If the role has no guardrail, none is
+//! enforced. A living key is never removed from a guardrail.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +10,21 @@ use super::entry::RotatingRole;
 use crate::engine::names::{ConnectionName, Place};
 use crate::openrouter::{GuardrailId, KeyHash, WorkspaceId};
 
-/// A living key and the guardrail that it should be held to.
+/// A living key and the guardrail that it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guarded {
     /// The key.
     pub hash: KeyHash,
-    /// Where it was made.
+    /// The place where it was made.
     pub place: Place,
-    /// What it should be held to.
+    /// The guardrail.
     pub guardrail_id: GuardrailId,
-    /// Whether it is proved to be.
+    /// Whether it is proved to have the guardrail.
     pub is_held: bool,
 }
 
 impl RotatingRole {
-    /// The living keys that should be held to a guardrail, oldest first.
+    /// The living keys that should have a guardrail, oldest first.
     pub fn guarded_keys(&self) -> Vec<Guarded> {
         let superseded = self.superseded.iter().filter_map(|key| {
             let place = (&key.connection, &key.workspace_id);
@@ -33,19 +33,19 @@ impl RotatingRole {
         superseded.chain(self.guarded_current()).collect()
     }
 
-    /// Those of them that are not.
+    /// Those of them that do not have it.
     pub fn unguarded_keys(&self) -> Vec<Guarded> {
         let mut keys = self.guarded_keys();
         keys.retain(|key| !key.is_held);
         keys
     }
 
-    /// Whether the current key may be handed out: it is held to its guardrail, or should be held to none.
+    /// Whether the current key may be handed out: it has its guardrail, or needs none.
     pub fn is_guarded(&self) -> bool {
         self.guarded_current().is_none_or(|key| key.is_held)
     }
 
-    /// A key is held to its guardrail now.
+    /// Records that a key now has its guardrail.
     pub fn note_guarded(&mut self, hash: &KeyHash, guardrail_id: &GuardrailId) {
         self.note(hash, |id, unguarded| {
             *id = Some(guardrail_id.clone());
@@ -53,19 +53,18 @@ impl RotatingRole {
         });
     }
 
-    /// It is not proved that a key is held to its guardrail: it was found not to be, or is to be held to
-    /// another one.
+    /// Records that a key's guardrail is unproved: it was found without it, or is to get another one.
     pub fn note_unguarded(&mut self, hash: &KeyHash) {
         self.note(hash, |_, unguarded| *unguarded = true);
     }
 
-    /// Whether a key where the next one will be is not held to the role's own guardrail.
+    /// Whether a key in the role's current place does not have the role's own guardrail.
     pub fn lacks_its_guardrail(&self) -> bool {
         let place = self.definition.terms.place();
         self.unguarded_keys().iter().any(|key| key.place == place)
     }
 
-    /// Of each key it is known again what was known `before`, since nothing was done to any.
+    /// Restores what was known about each key `before`, since no key was changed.
     pub fn take_back_doubts(&mut self, before: &Self) {
         let doubted: BTreeSet<&KeyHash> = before.doubted().collect();
         self.current.unguarded = doubted.contains(&self.current.hash);

@@ -1,6 +1,5 @@
-//! Rotating roles: one current key that all readers share, replaced on a schedule. What they are and
-//! what is next in their lives is here, without any I/O; how it is done is in
-//! [`rotation`](crate::engine::rotation).
+//! Rotating roles: one current key that all readers share, replaced on a schedule. Their data and their next
+//! steps are here, without I/O. The work is in [`rotation`](crate::engine::rotation).
 
 mod budgeted;
 mod change;

@@ -1,5 +1,4 @@
-//! What the readers of a rotating role are served from: as much of the role as they need, worked out once
-//! for all of them.
+//! The part of a rotating role that its readers need, prepared once for all of them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,28 +11,28 @@ use crate::engine::clock::seconds_until;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
 use crate::openrouter::KeyHash;
 
-/// A role's current key, for its readers. A part of the role that cannot be stored again.
+/// A role's current key for its readers. A part of the role that cannot be stored.
 pub struct SharedKey {
     /// The key itself.
     pub secret: SecretString,
-    /// By what OpenRouter knows it.
+    /// The hash that identifies the key at OpenRouter.
     pub hash: KeyHash,
     /// Its name at OpenRouter.
     pub name: String,
-    /// Which of the role's keys it is.
+    /// Its version.
     pub version: u64,
     /// When it became current.
     pub since: Timestamp,
-    /// When it stops working at OpenRouter.
+    /// When it expires at OpenRouter.
     pub expires_at: Option<Timestamp>,
-    /// The role's lease, in seconds.
+    /// The duration of a lease, in seconds.
     pub ttl: u64,
-    /// From one rotation to the next, in seconds, for clients that want a number whatever the schedule
-    /// is: for cron, the time from this key's rotation to the next.
+    /// The time between two rotations, in seconds, for clients that need a number with any schedule. With
+    /// cron, it is the time from this key's rotation to the next.
     pub period: u64,
     /// Why it is not handed out.
     pub withheld: Option<Withheld>,
-    /// What replaces it once it does not work any more.
+    /// How it is replaced when it no longer works.
     pub successor: Successor,
 }
 
@@ -42,26 +41,26 @@ pub struct SharedKey {
 pub enum Withheld {
     /// The role's deletion has begun.
     Deletion,
-    /// OpenRouter did not know it any more then.
+    /// OpenRouter no longer knew it at this time.
     Gone(Timestamp),
-    /// Somebody had disabled it at OpenRouter then: they pulled the plug.
+    /// It was found at this time to have been disabled outside the engine.
     Disabled(Timestamp),
-    /// It was found then to have been replaced before, and held since.
+    /// It was found at this time to have been replaced and held before storage was restored.
     Held(Timestamp),
-    /// A teardown of the mount revokes it, since then.
+    /// It is being revoked by a teardown of the mount, which began at this time.
     TornDown(Timestamp),
-    /// It is not held to the role's guardrail yet, for this reason.
+    /// It does not have the role's guardrail yet, for this reason.
     Unguarded(Cow<'static, str>),
 }
 
-/// Where the key after a key that does not work any more comes from.
+/// How a key that no longer works is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Successor {
-    /// A person rotates.
+    /// By a person.
     Manual,
-    /// The engine rotates.
+    /// By the engine.
     Due,
-    /// The engine rotates again: the last time it failed, for this reason.
+    /// By the engine, whose last attempt failed for this reason.
     Failed(String),
 }
 
@@ -88,7 +87,7 @@ impl SharedKey {
             (None, None) if guarded => None,
             (None, None) => Some(Withheld::Unguarded(match role.guardrail_failure {
                 Some(failure) => Cow::Owned(failure.message),
-                None => Cow::Borrowed("this is under way"),
+                None => Cow::Borrowed("the change is in progress"),
             })),
         };
         Self {
@@ -114,10 +113,10 @@ impl SharedKey {
 }
 
 impl Cacheable for SharedKey {
-    /// By a node that is not told when another one changes the role: whatever that one does short of an
-    /// emergency or a deletion, it leaves the key a ninth of `ttl` more than `ttl` from then on (see
-    /// `RotationPolicy::shortest_grace`). Half of that may have passed when the key is handed out. The
-    /// other half is for what it was meant for: answers that take their time, and clocks that differ.
+    /// For a node that is not told when another node changes the role. Whatever the other node does, except
+    /// for an emergency or a deletion, the key stays valid from then on for `ttl` plus a ninth of it (see
+    /// `RotationPolicy::shortest_grace`). Half of that ninth may have passed when the key is handed out. The
+    /// other half is for slow answers and for clocks that differ.
     fn lifetime(&self) -> Duration {
         Duration::from_secs(self.ttl) / 18
     }

@@ -1,33 +1,32 @@
-//! How far the end of a superseded key has come, and whether somebody used it longer than they should.
+//! The stage of a superseded key's end, and whether the key was used for too long.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::openrouter::KeyHash;
 
-/// How far the end of a superseded key has come.
+/// The stage of a superseded key's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// It works until the time at which it is to be revoked.
+    /// It works until it is revoked.
     #[default]
     Grace,
     /// The engine has disabled it; it can be restored.
     Held {
-        /// Since when.
+        /// When it was disabled.
         since: Timestamp,
-        /// Until when; then it is deleted.
+        /// When it is deleted.
         until: Timestamp,
     },
-    /// It was held, a person wants it back, and OpenRouter has not confirmed yet that it is enabled.
+    /// It was held and is being restored. OpenRouter has not confirmed yet that it is enabled.
     Restoring,
-    /// A person has ordered that it be deleted, without a last look or a hold, and OpenRouter has not
-    /// confirmed that yet.
+    /// A person ordered its deletion, without a last check or a hold. OpenRouter has not confirmed it yet.
     Ordered,
 }
 
 impl Stage {
-    /// Whether the grace period is not over.
+    /// Whether the key is in its grace period.
     pub fn is_grace(&self) -> bool {
         matches!(self, Self::Grace)
     }
@@ -38,16 +37,16 @@ impl Stage {
     }
 }
 
-/// A superseded key was used after every lease on it had run out: somebody has not switched to the
-/// next one.
+/// A superseded key was used after every lease on it had expired, so someone has not switched to the next
+/// key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateUse {
-    /// Which key, for OpenRouter.
+    /// The key's hash.
     pub hash: KeyHash,
-    /// Which key, for the role.
+    /// The key's version.
     pub version: u64,
     /// When it was last used.
     pub used_at: Timestamp,
-    /// When the last lease on it had run out.
+    /// When the last lease on it expired.
     pub leased_until: Timestamp,
 }

@@ -1,5 +1,5 @@
-//! A role as a reader sees it: its definition, and the status that follows from its keys and its
-//! last failures. Never a secret.
+//! A role as a reader sees it: its definition, and the status derived from its keys and its last failures.
+//! Never a secret.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -13,7 +13,7 @@ use crate::engine::role::rotating::{
 use crate::openrouter::{GuardrailId, KeyHash};
 use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
 
-/// What a read of the role shows, and its warnings. `unconfirmed` are the keys that are being created or
+/// The response to a read of the role, and its warnings. `unconfirmed` are the keys that are being created or
 /// whose outcome is unknown, if this node knows them.
 pub fn of(
     role: &RotatingRole,
@@ -23,29 +23,29 @@ pub fn of(
     (View::of(role, unconfirmed, now), troubles(role))
 }
 
-/// A key that was ordered for the role, and whose outcome is unknown.
+/// A key that was ordered for the role and whose outcome is unknown.
 #[derive(Serialize, JsonSchema)]
 pub struct Unconfirmed {
     /// The key's whole name.
     pub name: String,
     /// When the key was ordered.
     pub ordered: Timestamp,
-    /// Until when somebody may be using the key, if it was found. It is revoked then.
+    /// Until when the key may be in use, if it was found. It is revoked then.
     pub revoke_at: Option<Timestamp>,
 }
 
-/// How a role is, in short.
+/// A summary of a role's health.
 pub struct Health {
-    /// Whether its last rotation failed, or it waits for somebody.
+    /// Whether its last rotation failed, or it waits for a person.
     pub is_failed: bool,
-    /// What a person should know; empty if nothing.
+    /// What a person should know about it; empty if there is nothing.
     pub troubles: Vec<String>,
-    /// When its current key is to be replaced by itself.
+    /// When its current key is to be rotated automatically.
     pub next_rotation: Option<Timestamp>,
 }
 
 impl Health {
-    /// How it is now.
+    /// The role's health now.
     pub fn of(role: &RotatingRole, now: Timestamp) -> Self {
         let due = rotation_due(role, now);
         let (status, message) = outcome(role, due, now);
@@ -59,7 +59,7 @@ impl Health {
     }
 }
 
-/// What a read of the role shows.
+/// The response to a read of the role.
 #[derive(Serialize, JsonSchema)]
 pub struct View<'a> {
     #[serde(flatten)]
@@ -146,7 +146,7 @@ fn superseded(role: &RotatingRole, held: bool) -> Vec<KeyView<'_>> {
         .collect()
 }
 
-/// A key, never its secret.
+/// A key without its secret.
 #[derive(Serialize, JsonSchema)]
 struct KeyView<'a> {
     /// The key's hash: the SHA-256 of the key, by which OpenRouter's API identifies it.
@@ -169,10 +169,11 @@ struct KeyView<'a> {
     /// When a held key is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<Timestamp>,
-    /// When the key was found to have been disabled by somebody else.
+    /// When the key was found to have been disabled outside the engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_outside_since: Option<Timestamp>,
-    /// When the key was last used, if somebody uses it although nobody should. A person has to revoke it.
+    /// When the key was last used, if it was used after every lease on it had expired. A person has to revoke
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     used_at: Option<Timestamp>,
     /// How many attempts to revoke the key have failed.
@@ -233,7 +234,7 @@ fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, Stri
         return (FAILED, format!("the role is being deleted{reason}"));
     }
     if let Some(failure) = &role.rotation_failure {
-        // What a person asked for is not tried again before the role is due by itself.
+        // A failed manual rotation is not retried until the role is due for rotation.
         let next = match due {
             Due::Now { .. } => format!(", the next one at {}", failure.retry_at),
             _ => String::new(),
@@ -243,7 +244,7 @@ fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, Stri
     }
     let expiry = role.current.expires_at.filter(|expiry| *expiry <= now);
     if let (Some(expiry), None) = (expiry, role.unfit) {
-        let message = format!("the current key has expired at {expiry}, and is not handed out");
+        let message = format!("the current key expired at {expiry} and is not handed out");
         return (FAILED, message);
     }
     match (due, &role.unfit) {
@@ -272,8 +273,8 @@ fn misfit(unfit: &Unfit) -> String {
     match unfit.reason {
         Misfit::Gone => format!("at {since} the current key was found to be gone at OpenRouter"),
         Misfit::Disabled => format!(
-            "at {since} the current key was found to be disabled at OpenRouter; it is not handed out, \
-             and not replaced by itself: enable it there, or replace it by rotate-role"
+            "at {since} the current key was found to be disabled at OpenRouter; it is not handed \
+             out, and not replaced automatically: enable it there, or replace it with rotate-role"
         ),
         Misfit::Held => format!(
             "at {since} the current key was found to be disabled at OpenRouter, which has a newer key of \
@@ -290,18 +291,18 @@ fn misfit(unfit: &Unfit) -> String {
     }
 }
 
-/// What an operator should see even when looking for something else.
+/// What an operator should see in any read of the role.
 fn troubles(role: &RotatingRole) -> Vec<String> {
     let unguarded = role.unguarded_keys().len();
     let guardrail = (unguarded > 0).then(|| {
         let reason = role.guardrail_failure.as_ref();
-        let reason = reason.map_or("this is under way", |failure| &failure.message);
+        let reason = reason.map_or("the change is in progress", |failure| &failure.message);
         let unusable = if role.is_guarded() {
             ""
         } else {
-            ", and the current one is not handed out before it is"
+            ", and the current key is not handed out until then"
         };
-        format!("{unguarded} keys are not held to the role's guardrail yet{unusable}: {reason}")
+        format!("{unguarded} keys do not have the role's guardrail yet{unusable}: {reason}")
     });
     let limits = role.limits_failure.iter().map(|failure| {
         format!(
@@ -312,15 +313,15 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
     let grants = role.ledger.iter().flat_map(Ledger::failures);
     let grants = grants.map(|(hash, failure)| {
         format!(
-            "it is not settled yet what key {hash} counts for in the budget: {}",
+            "what key {hash} counts for in the budget is not settled yet: {}",
             failure.message
         )
     });
     let ends = role.superseded.iter().filter_map(trouble_of);
     let late_use = role.late_use.iter().map(|used| {
         format!(
-            "superseded key {}, version {}, was used at {}, although every lease on it had run out \
-             at {}: somebody has not switched to the next key",
+            "superseded key {}, version {}, was used at {}, although every lease on it had expired \
+             at {}: someone has not switched to the next key",
             used.hash, used.version, used.used_at, used.leased_until
         )
     });
@@ -338,22 +339,22 @@ fn trouble_of(key: &SupersededKey) -> Option<String> {
     let hash = &key.hash;
     if let Some(used_at) = key.awaits_person {
         return Some(format!(
-            "key {hash}, which storage did not know, was used at {used_at}, and is not revoked by \
-             itself: find out who uses it, then revoke it by revoke-key with force=true"
+            "key {hash}, which storage did not know, was used at {used_at} and is not revoked \
+             automatically: find out who uses it, then revoke it with revoke-key and force=true"
         ));
     }
     if let Some(failure) = &key.failure {
         let (attempts, message) = (failure.attempts, &failure.message);
         return Some(match key.stage {
             Stage::Restoring => format!(
-                "superseded key {hash} may not work again yet, it could not be enabled in \
+                "superseded key {hash} may not work again yet; it could not be enabled in \
                  {attempts} attempts: {message}"
             ),
             Stage::Held { .. } => {
                 format!("held key {hash} could not be deleted in {attempts} attempts: {message}")
             }
             Stage::Grace | Stage::Ordered => format!(
-                "superseded key {hash} may still work, it could not be revoked in {attempts} \
+                "superseded key {hash} may still work; it could not be revoked in {attempts} \
                  attempts: {message}"
             ),
         });

@@ -1,5 +1,4 @@
-//! The end of a key under a budget, and the way back: its final reading, and a share for a held key that is
-//! to work again.
+//! The final reading of a key under a budget, and the share of a held key that is restored.
 
 use super::{Work, connection_of, lower, read_current, read_other, while_reading};
 use crate::engine::connection::Urgency;
@@ -10,11 +9,11 @@ use crate::engine::role::budget::{Amount, Budget, Counting, Spans, of_key};
 use crate::engine::role::rotating::RotatingRole;
 use crate::openrouter::{self, KeyHash};
 
-/// What a key that is deleted now has spent, stored before that. It was disabled long enough before: all
-/// that it had in flight is reported. Without a budget there is nothing to do.
+/// Reads and stores what a key has spent, just before it is deleted. The key was disabled long enough ago
+/// that all its requests are reported. Does nothing without a budget.
 ///
 /// # Errors
-/// OpenRouter's and storage's.
+/// Errors from OpenRouter or storage.
 pub(in crate::engine::rotation) async fn count_final(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -30,11 +29,11 @@ pub(in crate::engine::rotation) async fn count_final(
     guard.store(role).await
 }
 
-/// What a key has spent that is to be deleted at once: it is disabled for that. `None` without a budget, or
-/// where it cannot be found out; then it counts for all that it may spend.
+/// Disables a key that is to be deleted at once, and reads what it has spent. `None` without a budget, or if
+/// the usage cannot be read; the full grant then counts as spent.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(in crate::engine::rotation) async fn read_at_once<'g>(
     guard: &'g RoleGuard<'g>,
     role: &RotatingRole,
@@ -57,7 +56,7 @@ pub(in crate::engine::rotation) async fn read_at_once<'g>(
     }
 }
 
-/// What a disabled key has spent, in the window and in all; `None` when it is gone.
+/// What a disabled key has spent, in the window and in total; `None` if it is gone.
 async fn read_spans(
     guard: &RoleGuard<'_>,
     role: &RotatingRole,
@@ -80,12 +79,12 @@ async fn read_spans(
     }
 }
 
-/// Lets a held key have a share of the budget again, before it is enabled: the current key is lowered
-/// first. The role is to be stored after that. The second result is why the key must not be enabled; the
-/// role is as stored then.
+/// Gives a held key a share of the budget again, before it is enabled: first the current key is lowered. The
+/// role must be stored afterwards. The second result is the reason why the key must not be enabled; the role
+/// is then as it is stored.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 pub(in crate::engine::rotation) async fn make_room(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -119,19 +118,20 @@ async fn share_again(
     };
     if !role.counts_against_budget(hash) {
         return Err(Error::Conflict(format!(
-            "what key {hash} has spent is counted in the role's budget already, and it is being deleted"
+            "the spending of key {hash} is already counted in the role's budget, and the key is \
+             being deleted"
         )));
     }
     if is_unclear(role, hash) || is_unclear(role, &current) {
         return Err(Error::Conflict(format!(
-            "it is not certain yet what the keys of role {:?} may spend of its budget; try again in \
-             some minutes",
+            "it is not certain yet what the keys of role {:?} may spend of its budget; try again \
+             in a few minutes",
             guard.name().to_string()
         )));
     }
     let held = read_other(guard, role, hash, counting).await?;
-    let held = held
-        .ok_or_else(|| Error::Missing(format!("OpenRouter does not have key {hash} any more")))?;
+    let held =
+        held.ok_or_else(|| Error::Missing(format!("OpenRouter no longer has key {hash}")))?;
     let read = read_current(guard, role, counting, Urgency::Ordinary).await?;
     let reading = read.reading;
     let Some(ledger) = &mut role.ledger else {
@@ -158,7 +158,7 @@ async fn share_again(
     let granted = wanted.min(ledger.rest_for(hash, budget).max(counts));
     if granted <= spent {
         return Err(Error::Conflict(format!(
-            "nothing is left of the budget of role {:?} that key {hash} could spend",
+            "the budget of role {:?} has nothing left for key {hash}",
             guard.name().to_string()
         )));
     }
@@ -174,7 +174,7 @@ async fn share_again(
             )));
         };
         guard.store(role).await?;
-        // A disabled key spends nothing that could lag.
+        // A disabled key has no spending that could lag behind.
         let mut work = Work::on(guard, role, Urgency::Ordinary);
         work.send(begun, false).await?;
     }
