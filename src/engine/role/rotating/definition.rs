@@ -280,7 +280,7 @@ mod tests {
         assert!(definition("app").check(now()).is_ok());
         let refusal = definition("{{display_name}}").check(now()).unwrap_err();
         assert!(
-            refusal.to_string().contains("only for a dynamic role"),
+            refusal.to_string().contains("only on a dynamic role"),
             "{refusal}"
         );
     }
