@@ -156,7 +156,7 @@ async fn bounds_that_make_no_sense_are_refused() {
     for (bounds, reason) in [
         (json!({"allowed_roles": ""}), "allowed_roles must name"),
         (json!({"allowed_roles": []}), "allowed_roles must name"),
-        (json!({"allowed_roles": "a/b"}), "\"a/b\" is none"),
+        (json!({"allowed_roles": "a/b"}), "\"a/b\" is not valid"),
         (json!({"max_limit": 0}), "max_limit must be"),
         (json!({"max_key_lifetime": 0}), "max_key_lifetime must be"),
     ] {

@@ -47,7 +47,7 @@ async fn what_goes_only_with_the_other_kind_is_refused_by_name() {
         (
             "roles/app",
             json!({"key_name": "{{display_name}}"}),
-            "only for a dynamic role",
+            "only on a dynamic role",
         ),
         (
             "roles/app",

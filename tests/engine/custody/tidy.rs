@@ -188,7 +188,7 @@ async fn while_a_role_is_unreadable_nothing_is_listed_or_removed() {
     let told = world.removed().await;
     assert_eq!(told["removed"], 0);
     let why = told["kept"][&stray].as_str().unwrap();
-    assert!(why.contains("unreadable, broken for one"), "{why}");
+    assert!(why.contains("unreadable, including broken"), "{why}");
     let told = world.told(PATH, json!({})).await;
     assert!(told["refusal"].as_str().unwrap().contains("broken"));
     assert!(world.lives(&stray));

@@ -237,7 +237,7 @@ async fn a_workspace_that_is_not_there_is_refused() {
         ),
         (
             json!({"workspace": "workspace-2", "workspace_id": unknown}),
-            "is workspace",
+            "is now workspace",
         ),
     ] {
         let refusal = refusal(&world, body.clone()).await;
