@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::{Data, Operation};
 
-use crate::people::ROTATING;
+use crate::people::{DYNAMIC, ROTATING};
 use crate::world::World;
 
 impl World {
@@ -27,8 +27,7 @@ impl World {
     }
 
     async fn rotate_all_at_once(self: &Arc<Self>, connection: &str) {
-        // Leases are none of its business.
-        for role in ROTATING {
+        for role in ROTATING.into_iter().chain([DYNAMIC]) {
             self.witness.emergency(role, Some(self.now()));
         }
         let (path, body) = (
