@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::books::{Copies, Drift, Outcome};
+use crate::engine::books::{Copies, Drift, Noted, Outcome};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Owner;
@@ -142,14 +142,22 @@ pub async fn used_late(
     send(engine, SUPERSEDED_KEY_USED, metadata).await;
 }
 
-/// Drift was found.
+/// Drift was found in a role's key. It is also logged, and shown by a read of the role.
 pub async fn drift(
     engine: &Engine,
     role: &RoleName,
     connection: &ConnectionName,
-    drift: Drift,
-    hash: &KeyHash,
+    (drift, hash): (Drift, &KeyHash),
+    message: String,
 ) {
+    tracing::warn!(
+        mount = engine.mount,
+        role = %role,
+        connection = %connection,
+        key_hash = %hash,
+        drift = drift.as_str(),
+        "{message}"
+    );
     engine.meters.drifted(drift.as_str());
     let metadata = BTreeMap::from([
         ("path", role.key()),
@@ -159,6 +167,13 @@ pub async fn drift(
         ("key_hash", hash.to_string()),
     ]);
     send(engine, DRIFT, metadata).await;
+    let noted = Noted {
+        found_at: engine.now(),
+        drift,
+        key_hash: hash.clone(),
+        message,
+    };
+    engine.board.post(role, noted);
 }
 
 /// Another copy of this storage is active.

@@ -197,7 +197,7 @@ async fn a_guardrail_that_the_write_clears_stays_on_the_key_which_is_said() {
     account.assign_guardrail(&key.hash, &strict).unwrap();
     let body = json!({"guardrail": ""});
     let warnings = adopt(&world, key.secret(), body).await.unwrap();
-    let stays = |said: &String| said.contains("the guardrail is not taken off");
+    let stays = |said: &String| said.contains("keep their guardrail");
     assert!(warnings.iter().any(stays), "{warnings:?}");
     let role = world.role("app").await.unwrap();
     assert_eq!(role["guardrail"], json!(null));

@@ -12,6 +12,7 @@ use super::budget;
 use super::ending::{Ending, enable, end, postpone};
 use super::guarding::apply_guardrail;
 use super::next_key::NextKey;
+use crate::engine::books::Drift;
 use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
@@ -234,15 +235,14 @@ async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<Rota
         since,
         asked: Some(now),
     });
-    if found.is_none() {
-        tracing::warn!(
-            mount = engine.mount,
-            role = %guard.name(),
-            key_hash = %role.current.hash,
-            "the current key works again at OpenRouter"
-        );
-    }
     guard.store(&role).await?;
+    if found.is_none() {
+        let key = &role.current;
+        let restored = (Drift::CurrentKeyRestored, &key.hash);
+        let message =
+            "the current key works again at OpenRouter; it is handed out again".to_owned();
+        events::drift(engine, guard.name(), &key.connection, restored, message).await;
+    }
     Ok(role)
 }
 
@@ -259,7 +259,7 @@ async fn rotation_failed(
         attempts = failure.attempts,
         retry_at = %failure.retry_at,
         %reason,
-        "a rotation failed, the current key stays in service"
+        "a rotation failed; the current key remains in service"
     );
     role.last_attempt = failure.at;
     role.rotation_failure = Some(failure);

@@ -1,7 +1,7 @@
 //! Publishes findings in the log, on the board, which a read of the role shows, and on the event bus.
 
 use super::pass::Pass;
-use crate::engine::books::{Drift, Noted};
+use crate::engine::books::Drift;
 use crate::engine::events;
 use crate::engine::names::RoleName;
 use crate::openrouter::KeyHash;
@@ -14,21 +14,6 @@ pub(super) async fn report(
     hash: &KeyHash,
     message: impl Into<String>,
 ) {
-    let (engine, message) = (pass.engine, message.into());
-    tracing::warn!(
-        mount = engine.mount,
-        role = %role,
-        connection = %pass.connection,
-        key_hash = %hash,
-        drift = drift.as_str(),
-        "{message}"
-    );
-    events::drift(engine, role, pass.connection, drift, hash).await;
-    let noted = Noted {
-        found_at: engine.now(),
-        drift,
-        key_hash: hash.clone(),
-        message,
-    };
-    engine.board.post(role, noted);
+    let found = (drift, hash);
+    events::drift(pass.engine, role, pass.connection, found, message.into()).await;
 }

@@ -53,7 +53,7 @@ async fn a_current_key_that_cannot_be_asked_about_leaves_the_assignment_of_the_o
         .write(ROLE, json!({"guardrail": "other"}))
         .await;
     let warnings = written.unwrap().unwrap().warnings;
-    assert!(warnings[0].contains("tried again"), "{warnings:?}");
+    assert!(warnings[0].contains("retries"), "{warnings:?}");
     let role = world.role("app").await.unwrap();
     assert_eq!(role["guardrail_id"], other);
     assert_eq!(held_to(&world, &old), Some(other));
@@ -134,7 +134,7 @@ async fn a_leader_that_is_deposed_between_two_requests_sends_no_more() {
 
 fn is_tried_again(written: Answer) -> bool {
     let warnings = written.unwrap().unwrap().warnings;
-    warnings.iter().any(|w| w.contains("tried again"))
+    warnings.iter().any(|w| w.contains("retries"))
 }
 
 /// Whether the key has its old limit or the one that nobody wants any more, is not known.
