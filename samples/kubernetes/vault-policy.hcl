@@ -1,7 +1,7 @@
 # What the manifests of this folder need in Vault; the role of the Kubernetes auth method names it. Checked
 # by `scripts/test consumers`. What the keys may do is not theirs to say: `guardrail`,
 # `workspace` and `limit` are the role's, and `allowed_roles`, `max_limit` and `max_key_lifetime` the
-# connection's. Who may write those: see `../policies`.
+# connection's. A team's policy for its roles is `../policies/team.hcl`.
 path "openrouter/static-creds/app" {
   capabilities = ["read"]
 }

@@ -12,7 +12,7 @@ use crate::openrouter::Usd;
 pub struct Bounds {
     /// The names of the roles that may use it, with `*` for any text.
     pub allowed_roles: Vec<String>,
-    /// The highest limit of a key; `None` allows any limit, or none.
+    /// The highest limit or budget of a role; `None` allows any, or none.
     pub max_limit: Option<Usd>,
     /// The longest lifetime of a key, in seconds; `None` allows any.
     pub max_key_lifetime: Option<u64>,

@@ -54,8 +54,9 @@ pub const WRITE: &[Field] = &[
     .default("*"),
     Field::number(
         "max_limit",
-        "The highest limit that a role using the connection may have, in US dollars. A role\n\
-         without a limit is then rejected. An empty value means no maximum.",
+        "The highest limit that a role using the connection may have, in US dollars; with a\n\
+         budget, the highest budget. A role with neither is then rejected. An empty value\n\
+         means no maximum.",
     )
     .nullable(),
     Field::duration(

@@ -3,11 +3,14 @@
 //! All keys are created here, whatever their [`Purpose`]. The caller decides what a key is used for.
 //!
 //! # Expected flow
-//! 1. [`mint()`] waits for its turn with OpenRouter, stores an [`intent`], orders the key, verifies it
-//!    ([`proof`]), and returns it with its intent in flight.
+//! 1. [`mint()`] waits for its turn with OpenRouter, stores an [intent](crate::engine::books), orders
+//!    the key, verifies it ([`prove`]), and returns it with its intent in flight.
 //! 2. The caller stores the key or hands it on, and deletes the intent: [`strike`].
 //! 3. If one of these steps fails, the intent is adrift. [`recover()`] then searches for the key and deletes
-//!    it, and [`looks`] remembers the result of each search.
+//!    it, and the [`books`](crate::engine::books) remember the result of each search.
+//!
+//! [`pin()`] looks up what a role refers to; [`guard`] assigns keys to a guardrail; [`retire`] ends keys;
+//! [`holdings`] and [`whose`] say whose a key is.
 //!
 //! # Guarantees
 //! - Every living key that was created here is with its caller, or has an intent that leads to it. The intent

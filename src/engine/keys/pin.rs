@@ -1,5 +1,6 @@
-//! Resolves the names in a role's terms when they are written: workspace, guardrail and member. Names can be
-//! reused at OpenRouter, so the ids that were found are pinned, and keys are created with those.
+//! Looks up what a role's terms refer to at OpenRouter when they are written: workspace and guardrail, whose
+//! ids are pinned, and the member in `creator_user_id`, who is only verified. Names can be reused at
+//! OpenRouter, so keys are created with the pinned ids.
 //!
 //! A name that is written again unchanged is resolved again. If OpenRouter cannot be asked, the pinned id
 //! stays, so that an outage does not block other changes.
@@ -13,9 +14,9 @@ use crate::engine::role::Terms;
 use crate::framework::Fields;
 use crate::openrouter::{self, Guardrail, GuardrailId, WorkspaceId, WorkspaceRef};
 
-/// Resolves the names in a role's terms after a write of `fields` to `before`. Makes no request for terms that
-/// are not names or are unchanged, and none at all if the connection does not allow the role. Returns
-/// warnings.
+/// Looks up the workspace and the guardrail, by name or UUID, if they are in the request or the role moves, and
+/// a member that is new. Makes no other request, and none at all if the connection does not allow the role.
+/// Returns warnings.
 ///
 /// # Errors
 /// [`Error::Invalid`] for names that do not exist, are unsuitable or are not allowed; [`Error::OpenRouter`] if

@@ -104,7 +104,7 @@ struct View {
     workspaces: Option<Vec<WorkspaceView>>,
     /// The names of the roles that may use the connection, with `*` for any text.
     allowed_roles: Vec<String>,
-    /// The highest limit of a role that uses the connection, in US dollars.
+    /// The highest limit, or budget, of a role that uses the connection, in US dollars.
     max_limit: Option<Usd>,
     /// The longest lifetime of a key of a role that uses the connection, in seconds.
     max_key_lifetime: Option<u64>,
@@ -286,8 +286,8 @@ api_url, proxy_url and ca_certificate of an existing connection can only be chan
 management_key: a stored key is sent only to the address it was written for.
 
 allowed_roles, max_limit and max_key_lifetime apply to every role that uses the connection, no matter
-who may write roles. A role that is not allowed, has no limit or a higher one, or whose keys would live
-longer, is rejected. A write that tightens one of them is rejected while a role that uses the connection
+who may write roles. A role that is not allowed, has neither limit nor budget or a higher one, or whose
+keys would live longer, is rejected. A write that tightens one of them is rejected while a role that uses the connection
 exceeds it; the error names the role. A read shows the workspaces that the management key could see when it
 was verified.
 

@@ -224,7 +224,7 @@ rotation and every lease starts with the full amount.
 With a revocation_hold a superseded key is disabled at the end of its grace period, and deleted after
 the hold. Until then `restore-key` can make it work again.
 
-guardrail, workspace and creator_user_id are resolved at OpenRouter when they are written. A read shows
+guardrail, workspace and creator_user_id are looked up at OpenRouter when they are written. A read shows
 guardrail and workspace as they were written, and the ids that were found as guardrail_id and
 workspace_id. A key is assigned to the guardrail, and the assignment is verified, before the key is
 handed out. A changed guardrail is assigned to every living key at once, and a key that was removed from

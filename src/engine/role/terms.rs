@@ -98,8 +98,9 @@ impl Terms {
         }
     }
 
-    /// The highest limit that a key may ever have; `None` if it is unlimited. With a budget it is the budget,
-    /// which a single key may have entirely.
+    /// The highest limit that a key may ever have; `None` if it is unlimited. With a budget it is the budget: a
+    /// rotating role's key may have all of it. On a dynamic role a key has at most `limit`, but the budget
+    /// counts here too.
     pub fn ceiling(&self) -> Option<Usd> {
         match self.budget {
             Some(budget) => budget.amount.as_limit(),

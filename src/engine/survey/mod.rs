@@ -22,7 +22,8 @@
 //! - **The current key was disabled:** it is no longer handed out, and is not replaced automatically, since
 //!   someone may have disabled it on purpose.
 //! - **The limits** of a current or leased key **were changed:** the granted limits are applied again.
-//! - **A key was removed from its guardrail:** it is assigned again, and not handed out until then.
+//! - **A key was removed from its guardrail:** it is assigned again. A current key is not handed out until
+//!   then.
 //! - **A superseded key was disabled:** it stays disabled. **A held key was enabled:** it is disabled again.
 //! - **A superseded, held or leased key is gone:** it is forgotten, if the management key can still see the
 //!   account.

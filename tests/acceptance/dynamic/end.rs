@@ -95,7 +95,7 @@ async fn leases_outlive_their_role_and_the_connections_key() {
         .delete("roles/ci")
         .await
         .ok()
-        .warns(&["1 leases", "revocable"]);
+        .warns(&["1 leases", "can be revoked"]);
     assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
     let renewal = renew(mount.client(), &reply, json!({})).await;
     renewal.refused(400, &["role \"ci\" is gone", "err: "]);
