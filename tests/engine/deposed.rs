@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
+use vault_plugin_secrets_openrouter::logical::Operation;
 
-use crate::harness::{ROLE, ROTATE, World};
+use crate::harness::{FORGET, Node, ROLE, ROTATE, World};
 
 /// In seconds: for longer than this a server lets no deposed node go on.
 const OUTLIVED: i64 = 120;
@@ -89,6 +90,66 @@ async fn a_deposed_leader_neither_ends_nor_changes_keys_by_what_it_knew() {
         assert_eq!(world.openrouter.requests().to(order, "/keys/*"), []);
     }
     assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+/// A server that does not know yet that it is no longer the leader: storage has refused its last write.
+async fn depose(old: &Node) {
+    old.storage.deposed_when_putting("config/default");
+    let last = json!({"description": "its last write"});
+    let written = old.call(Operation::Patch, "config/default", last).await;
+    written.unwrap_err();
+}
+
+/// Its successor has restored the held key and lowered the current one.
+#[tokio::test]
+async fn a_deposed_leaders_comparison_disables_and_changes_no_key() {
+    let world = World::with_role().await;
+    let often = json!({"reconcile_interval": 60});
+    world.write("config", often).await.unwrap();
+    let held = json!({"revocation_hold": 3_600, "limit": 9});
+    world.write(ROLE, held).await.unwrap();
+    let first = world.key_hash("app").await;
+    world.write(ROTATE, Value::Null).await.unwrap();
+    world.pass(GRACE).await;
+    assert!(world.seen(&first).disabled);
+    let current = world.key_hash("app").await;
+    let old = world.node();
+    depose(&old).await;
+    world.take_over().await;
+    world.quiet().await;
+    let wanted = json!({"key_version": 1, "duration": 5_000});
+    world.write("restore-key/app", wanted).await.unwrap();
+    world.write(ROLE, json!({"limit": 3})).await.unwrap();
+    assert!(!world.seen(&first).disabled);
+    world.openrouter.requests().reset();
+    world.time.set(world.after(60));
+    old.life.quiet().await;
+    let compared = world.openrouter.requests().to("GET", "/keys");
+    assert!(!compared.is_empty(), "it compares");
+    assert_eq!(world.openrouter.requests().to("PATCH", "/keys/*"), []);
+    assert!(!world.seen(&first).disabled);
+    assert_eq!(world.seen(&current).limit, Some(3.0));
+}
+
+/// Its successor was told to leave the keys alone.
+#[tokio::test]
+async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
+    let world = World::with_role().await;
+    let key = world.key_hash("app").await;
+    let unclear = Fault::status(500).on("DELETE", "/keys/*").forever();
+    world.openrouter.faults().add(unclear);
+    let old = world.node();
+    let _ = old.delete(ROLE, Value::Null).await;
+    depose(&old).await;
+    world.take_over().await;
+    let forget = json!({"revoke_keys": false});
+    world.write(FORGET, forget).await.unwrap();
+    world.openrouter.faults().clear();
+    for seconds in [30, 60] {
+        world.time.set(world.after(seconds));
+        old.life.quiet().await;
+    }
+    assert_eq!(world.seen(&key).deleted_at, None);
 }
 
 /// There is no entry by which a deposed leader could find out that it is one.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::presence::is_there;
 use super::prove::pause_before_try;
 use crate::engine::connection::{Link, Urgency};
-use crate::engine::context::Engine;
+use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
 use crate::engine::role::Terms;
@@ -42,12 +42,13 @@ pub struct Assigned {
 }
 
 /// As [`assign`], but one key that OpenRouter refuses leaves the others assigned. It refuses all keys of a
-/// request if it refuses one, for example a key that somebody moved to another workspace. Then each key is
-/// assigned by a request of its own.
+/// request if it refuses one, for example a key that was moved to another workspace. Then each key is assigned
+/// by a request of its own, behind the fence: another leader may have been elected since the first one.
 ///
 /// # Errors
-/// As [`assign`]: a refusal only if it refuses every key.
+/// As [`assign`]: a refusal only if it refuses every key. Errors from storage.
 pub async fn assign_each(
+    guard: &RoleGuard<'_>,
     link: &Link,
     urgency: Urgency,
     guardrail: &GuardrailId,
@@ -65,6 +66,7 @@ pub async fn assign_each(
     };
     let mut each = Assigned::default();
     for key in keys {
+        guard.fence(None).await?;
         match assign(link, urgency, guardrail, std::slice::from_ref(key)).await {
             Ok(gone) => each.gone.extend(gone),
             Err(reason) if is_refusal(&reason) => {

@@ -115,7 +115,7 @@ async fn hold_keys(
             fence(guard, role).await?;
         }
         let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
-        let assigned = assign_each(&link, Urgency::Ordinary, guardrail, &hashes).await;
+        let assigned = assign_each(guard, &link, Urgency::Ordinary, guardrail, &hashes).await;
         let assigned = assigned.map_err(|reason| half_done(is_begun, reason))?;
         is_begun = true;
         for key in keys {

@@ -88,7 +88,8 @@ pub async fn write(
     let in_doubt = !was_enforced && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
     // Stored together with the new guardrail, before any key is assigned. If the outcome of an assignment
     // remains unclear, no later write trusts the guardrails in the keys' records.
-    role.unproved |= in_doubt || !leases.unguarded(name, &role).is_empty();
+    role.unproved |= in_doubt;
+    role.unproved = !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
     leases.note_pool(name, role.pool.as_ref());
     drop(bounds);

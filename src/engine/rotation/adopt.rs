@@ -374,7 +374,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         manual: true,
         expires_at: key.expires_at,
         limits: key.limits.as_asked().unwrap_or(definition.terms.limits),
-        limits_unproved: false,
+        limits_unproved: key.limits.as_asked().is_none(),
         guardrail_id: guardrail,
         unguarded: false,
         promised_until: None,

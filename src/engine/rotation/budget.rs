@@ -448,6 +448,7 @@ impl<'a, 'g> Work<'a, 'g> {
                 self.confirm(begun, &key, lags);
                 if is_current {
                     self.role.current.limits = limits;
+                    self.role.current.limits_unproved = false;
                 }
                 Ok(())
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::connection::Urgency;
-use crate::engine::context::{Engine, RoleGuard};
+use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{Holding, How, Presence, assign_each, half_done, presence};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit, failed};
@@ -40,7 +40,7 @@ pub async fn apply_guardrail(
             // Another leader may have been elected since the last request.
             guard.store(&role).await?;
         }
-        let held = hold_keys(engine, &mut role, &how, &keys).await;
+        let held = hold_keys(guard, &mut role, &how, &keys).await;
         holding.note(&how, held)?;
     }
     let failure = holding.failure;
@@ -71,13 +71,14 @@ fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
 /// Records which keys are assigned. If the current key turns out to be gone, that is recorded, and the key is
 /// replaced. It is no reason to reject the guardrail: the next key is made with it.
 async fn hold_keys(
-    engine: &Engine,
+    guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
     (connection, guardrail): &How,
     keys: &[KeyHash],
 ) -> Result<(), Error> {
+    let engine = guard.engine();
     let link = engine.links.open(&*engine.storage, connection).await?;
-    let assigned = assign_each(&link, Urgency::Ordinary, guardrail, keys).await?;
+    let assigned = assign_each(guard, &link, Urgency::Ordinary, guardrail, keys).await?;
     let gone = assigned.gone;
     for key in keys.iter().filter(|key| !assigned.refused.contains(key)) {
         if role.current.hash != *key || !gone.contains(key) {

@@ -62,7 +62,8 @@ fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName
     held.collect()
 }
 
-/// Called with the role's lock. The key or the guardrail may have changed since the listing.
+/// Takes the role's lock, and compares again under it: the key or the guardrail may have changed since the
+/// listing.
 async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
     // The role may be gone or have been created anew. Its leases are alive in any case.
@@ -177,7 +178,7 @@ async fn mend_left(
         for keys in keys.chunks(AT_A_TIME) {
             // A deposed node does not know the role's current state.
             guard.fence(None).await?;
-            assign_again(pass, guard.name(), &guardrail, keys).await?;
+            assign_again(pass, guard, &guardrail, keys).await?;
         }
     }
     Ok(())
@@ -185,11 +186,11 @@ async fn mend_left(
 
 async fn assign_again(
     pass: &Pass<'_>,
-    role: &RoleName,
+    guard: &RoleGuard<'_>,
     guardrail: &GuardrailId,
     keys: &[KeyHash],
 ) -> Result<(), Error> {
-    let assigned = match assign_each(&pass.link, Urgency::Ordinary, guardrail, keys).await {
+    let assigned = match assign_each(guard, &pass.link, Urgency::Ordinary, guardrail, keys).await {
         Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => Assigned {
             refused: keys.iter().cloned().collect(),
             refusal: Some(Error::OpenRouter { doing, reason }),
@@ -210,7 +211,7 @@ async fn assign_again(
             }
         };
         if board.is_news(key, drift, &message) {
-            report(pass, role, drift, key, message).await;
+            report(pass, guard.name(), drift, key, message).await;
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{Presence, Warrant, hold, presence, seen};
 use crate::engine::names::{Place, RoleName};
-use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Unfit};
+use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, SupersededKey, Unfit};
 use crate::engine::task::Task;
 use crate::openrouter::{Key, KeyHash, WorkspaceId};
 
@@ -112,6 +112,8 @@ impl Settling<'_> {
                     .keeper
                     .now(Task::Tend(self.guard.name().clone()));
             } else {
+                // A deposed node does not know which limits the role has now.
+                self.guard.store(role).await?;
                 self.pass.apply_limits_again(&key.hash, &limits).await?;
             }
             let message = format!(
@@ -144,6 +146,11 @@ impl Settling<'_> {
         let Some(seen) = seen(&self.pass.link, hash).await? else {
             return self.superseded_is_unseen(role, hash).await;
         };
+        let is_held = |key: &SupersededKey| matches!(key.stage, Stage::Held { .. });
+        if !seen.disabled && role.superseded.get(place).is_some_and(is_held) {
+            // A deposed node does not know whether the key was restored.
+            self.guard.store(role).await?;
+        }
         let Some(key) = role.superseded.get_mut(place) else {
             return Ok(());
         };

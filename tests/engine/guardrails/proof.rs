@@ -1,5 +1,5 @@
-//! What is proved of a key stays proved only while somebody looks, and one key that cannot be assigned costs
-//! no other its guardrail.
+//! An assignment counts as proved only while it is compared, and one key that cannot be assigned does not
+//! affect the others.
 
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
@@ -73,13 +73,13 @@ async fn a_key_that_was_moved_to_another_workspace_costs_no_other_key_its_guardr
             workspace_id: Some(account.add_workspace()),
             ..KeyChanges::default()
         };
-        let team_only = guardrail_of_the_default_workspace(&world);
+        let own = guardrail_of_the_default_workspace(&world);
         account.change_key(&moved, &elsewhere).unwrap();
         let written = world.node().write(path, json!({"guardrail": "own"})).await;
         let warnings = written.unwrap().unwrap().warnings;
         assert!(warnings[0].contains(&moved), "{path}: {warnings:?}");
         let stayed = account.keys().remove(1).hash;
-        assert_eq!(held_to(&world, &stayed), Some(team_only), "{path}");
+        assert_eq!(held_to(&world, &stayed), Some(own), "{path}");
         assert_eq!(held_to(&world, &moved), Some(strict), "{path}");
     }
 }
@@ -137,7 +137,7 @@ fn is_tried_again(written: Answer) -> bool {
     warnings.iter().any(|w| w.contains("retries"))
 }
 
-/// Whether the key has its old limit or the one that nobody wants any more, is not known.
+/// It is unknown whether the key has its old limit or the one that was taken back.
 #[tokio::test]
 async fn a_limit_that_is_written_back_after_an_unclear_change_is_applied() {
     let world = World::with_role().await;
@@ -166,4 +166,30 @@ async fn a_limit_that_is_written_back_after_an_unclear_change_is_applied() {
         .call(Operation::Patch, "config/default", bound)
         .await;
     bounded.unwrap();
+}
+
+/// Under a budget the ledger knows what the key has; without it, nobody does until the key is asked.
+#[tokio::test]
+async fn a_limit_in_doubt_is_settled_by_a_budget_and_in_doubt_again_after_it() {
+    let world = World::with_role().await;
+    let key = world.key_hash("app").await;
+    let lost = || Fault::LostReply.on("PATCH", "/keys/*");
+    world.openrouter.faults().add(lost());
+    let written = world.node().write(ROLE, json!({"limit": 9})).await;
+    assert!(is_tried_again(written));
+    let budget = json!({"limit": null, "budget": 30});
+    world.write(ROLE, budget).await.unwrap();
+    let bound = json!({"max_limit": 100});
+    let bounded = world
+        .node()
+        .call(Operation::Patch, "config/default", bound)
+        .await;
+    bounded.unwrap();
+    world.openrouter.faults().add(lost());
+    let written = world.node().write(ROLE, json!({"budget": 40})).await;
+    written.unwrap();
+    assert_eq!(world.seen(&key).limit, Some(40.0));
+    let limit = json!({"budget": null, "limit": 30});
+    world.node().write(ROLE, limit).await.unwrap();
+    assert_eq!(world.seen(&key).limit, Some(30.0));
 }

@@ -113,8 +113,11 @@ impl RotatingRole {
         self.guardrail_failure = None;
         self.rotation_failure = None;
         self.rebudget(&definition, now);
-        // The change that is pending may have been sent, or may still arrive.
-        self.current.limits_unproved |= self.lacks_its_limits();
+        // The change that is pending may have been sent, or may still arrive. Under a budget the ledger knows
+        // what the key has, and does not tell once the budget is gone.
+        let leaves_budget =
+            self.definition.terms.budget.is_some() && definition.terms.budget.is_none();
+        self.current.limits_unproved |= self.lacks_its_limits() || leaves_budget;
         let was_enforced = self.definition.terms.guardrail_id.is_some();
         self.definition = definition;
         // Stored together with the change, before any key is assigned. If the outcome of an assignment

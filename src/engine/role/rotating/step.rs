@@ -61,9 +61,10 @@ impl Step {
             | Self::Revoke(_)
             | Self::Enable(_)
             | Self::ApplyGuardrail
-            | Self::ApplyLimits => true,
+            | Self::ApplyLimits
+            | Self::Delete => true,
             // These store the role before they change anything, or change no living key.
-            Self::Budget(_) | Self::Rotate { .. } | Self::Delete => false,
+            Self::Budget(_) | Self::Rotate { .. } => false,
             Self::Postpone(..) | Self::AskAgain | Self::Wait(_) => false,
         }
     }
