@@ -65,6 +65,14 @@ impl Error {
         move |reason| Self::OpenRouter { doing, reason }
     }
 
+    /// Whether OpenRouter has done nothing of what was ordered: it refused, or was not asked.
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::OpenRouter { reason, .. } => reason.is_definite(),
+            _ => true,
+        }
+    }
+
     /// The error of a change that was rejected and cannot be undone, because the former role is now `beyond`
     /// its connection's bounds.
     #[must_use]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::json;
-use vault_plugin_secrets_openrouter::logical::{Error, FixedSystemView, ReplicationState};
+use tokio::task::JoinHandle;
+use vault_plugin_secrets_openrouter::logical::{Data, Error, FixedSystemView, ReplicationState};
 
 use crate::harness::{CI, Harm, World};
 
@@ -210,21 +211,26 @@ async fn callers_that_give_up_cost_no_key() {
     assert!(world.openrouter.account().keys().is_empty());
 }
 
+/// Nine readers ask: the orders of eight are under way, and one waits for its turn.
+async fn one_more_than_have_a_turn(world: &Arc<World>) -> Vec<JoinHandle<Result<Data, Error>>> {
+    let held = Fault::held().on("POST", "/keys").times(8);
+    world.openrouter.faults().add(held);
+    let ask = || {
+        let world = Arc::clone(world);
+        tokio::spawn(async move { world.lease().await })
+    };
+    let asked = (0..9).map(|_| ask()).collect();
+    while world.openrouter.faults().held() < 8 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    asked
+}
+
 /// Its role may be gone by then, so that the bounds could be written.
 #[tokio::test]
 async fn a_key_that_waits_for_its_order_is_within_the_bounds_that_are_written_meanwhile() {
     let world = Arc::new(World::with_dynamic_role().await);
-    let held = Fault::held().on("POST", "/keys").times(8);
-    world.openrouter.faults().add(held);
-    let asked: Vec<_> = (0..9)
-        .map(|_| {
-            let world = Arc::clone(&world);
-            tokio::spawn(async move { world.lease().await })
-        })
-        .collect();
-    while world.openrouter.faults().held() < 8 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let asked = one_more_than_have_a_turn(&world).await;
     let node = world.node();
     node.delete(CI, json!({})).await.unwrap();
     let bounds = json!({"allowed_roles": "app", "verify_connection": false});
@@ -243,22 +249,12 @@ async fn a_key_that_waits_for_its_order_is_within_the_bounds_that_are_written_me
 #[tokio::test]
 async fn a_key_that_waited_for_its_order_lives_as_long_as_any() {
     let world = Arc::new(World::with_dynamic_role().await);
-    let held = Fault::held().on("POST", "/keys").times(8);
-    world.openrouter.faults().add(held);
-    let asked: Vec<_> = (0..9)
-        .map(|_| {
-            let world = Arc::clone(&world);
-            tokio::spawn(async move { world.lease().await.unwrap() })
-        })
-        .collect();
-    while world.openrouter.faults().held() < 8 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let asked = one_more_than_have_a_turn(&world).await;
     world.time.set(world.after(1_000));
     world.openrouter.faults().clear();
     let mut expiries = Vec::new();
     for answer in asked {
-        let expires_at = answer.await.unwrap()["expires_at"].clone();
+        let expires_at = answer.await.unwrap().unwrap()["expires_at"].clone();
         expiries.push(expires_at.as_str().unwrap().parse().unwrap());
     }
     let latest: jiff::Timestamp = expiries.into_iter().max().unwrap();

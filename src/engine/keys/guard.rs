@@ -128,20 +128,20 @@ impl Holding {
         }
     }
 
-    /// Records the outcome for one guardrail. Returns whether its keys are assigned.
+    /// Records the outcome for one guardrail.
     ///
     /// # Errors
     /// Errors from storage.
-    pub fn note(&mut self, how: &How, outcome: Result<(), Error>) -> Result<bool, Error> {
+    pub fn note(&mut self, how: &How, outcome: Result<(), Error>) -> Result<(), Error> {
         match outcome {
-            Ok(()) => return Ok(true),
+            Ok(()) => {}
             Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
             Err(reason) if self.failure.is_none() || self.own.as_ref() == Some(how) => {
                 self.failure = Some(reason);
             }
             Err(_) => {}
         }
-        Ok(false)
+        Ok(())
     }
 }
 

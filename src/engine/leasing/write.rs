@@ -116,7 +116,7 @@ pub async fn write(
         let (role, failure) = apply_guardrail(guard, role).await?;
         match failure {
             None => {}
-            Some(reason) if is_definite(&reason) && lacks_its_guardrail(&leases, name, &role) => {
+            Some(reason) if reason.is_definite() && lacks_its_guardrail(&leases, name, &role) => {
                 return Err(take_back(guard, &leases, before, reason).await);
             }
             Some(reason) => warnings.push(unguarded(&reason)),
@@ -177,13 +177,6 @@ async fn take_back(
             refusal
         }
         Err(reason) => reason,
-    }
-}
-
-fn is_definite(reason: &Error) -> bool {
-    match reason {
-        Error::OpenRouter { reason, .. } => reason.is_definite(),
-        _ => true,
     }
 }
 

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use super::budget::follow_all;
 use super::guarding::apply_guardrail;
 use super::perform::apply_limits;
-use super::write::{GUARDRAIL_STAYS, by_expiry, nothing_was_done, of_creation, within_bounds};
+use super::write::{GUARDRAIL_STAYS, by_expiry, of_creation, within_bounds};
 use crate::engine::clock::seconds_until;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
@@ -120,7 +120,7 @@ async fn apply_terms(
         failures.extend(apply_limits(guard, role).await?.1);
     }
     for reason in failures {
-        if nothing_was_done(&reason) {
+        if reason.is_definite() {
             guard.forget().await?;
             return Err(match assigned {
                 None => reason,

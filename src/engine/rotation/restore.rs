@@ -213,11 +213,7 @@ async fn not_enabled(
     before: SupersededKey,
     reason: Error,
 ) -> Result<String, Error> {
-    let is_definite = match &reason {
-        Error::OpenRouter { reason, .. } => reason.is_definite(),
-        _ => true,
-    };
-    if !is_definite {
+    if !reason.is_definite() {
         return Ok(format!(
             "the key may not work yet: {reason}; the engine retries until it does"
         ));

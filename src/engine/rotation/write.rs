@@ -105,7 +105,7 @@ pub async fn update(
         (role, failure) = apply_guardrail(guard, role).await?;
         match failure {
             None => {}
-            Some(reason) if nothing_was_done(&reason) && role.lacks_its_guardrail() => {
+            Some(reason) if reason.is_definite() && role.lacks_its_guardrail() => {
                 role.take_back_doubts(&before);
                 return Err(take_back(guard, role, before, reason).await);
             }
@@ -120,7 +120,7 @@ pub async fn update(
         let (role, failure) = apply_limits(guard, role).await?;
         match failure {
             None => {}
-            Some(reason) if nothing_was_done(&reason) => {
+            Some(reason) if reason.is_definite() => {
                 return Err(take_back(guard, role, before, reason).await);
             }
             Some(reason) => warnings.push(tried_again(&reason)),
@@ -190,13 +190,6 @@ async fn take_back(
     match guard.store(&role).await {
         Ok(()) => refusal,
         Err(reason) => reason,
-    }
-}
-
-pub(super) fn nothing_was_done(reason: &Error) -> bool {
-    match reason {
-        Error::OpenRouter { reason, .. } => reason.is_definite(),
-        _ => true,
     }
 }
 
