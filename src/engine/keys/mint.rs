@@ -4,7 +4,7 @@
 use jiff::{Timestamp, Unit};
 use tokio_util::sync::CancellationToken;
 
-use super::guard::assign_new;
+use super::assign::assign_new;
 use super::prove;
 use super::recover::settle_earlier;
 use super::retire::{Warrant, retire};

@@ -34,7 +34,7 @@
 //! A definite refusal deletes the intent immediately, and so does the deletion of a key that failed its
 //! verification. An unclear outcome leaves the intent adrift.
 
-mod guard;
+mod assign;
 mod holdings;
 mod mint;
 mod pin;
@@ -45,7 +45,7 @@ mod retire;
 mod unclaimed;
 mod whose;
 
-pub use guard::{Assigned, Holding, How, assign_each, half_done};
+pub use assign::{Assigned, Holding, How, assign_each, half_done};
 pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
 pub use pin::pin;

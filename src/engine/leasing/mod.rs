@@ -34,7 +34,7 @@
 
 mod asked;
 mod ending;
-mod guarding;
+mod guardrail;
 mod issue;
 mod lease;
 mod shared_key;
@@ -43,7 +43,7 @@ mod write;
 
 pub use asked::{ASKED, Asked};
 pub use ending::{end_early, give_up_waiting, lapse, overdue, watch};
-pub use guarding::{resume_guardrail, tend};
+pub use guardrail::{resume_guardrail, tend};
 pub use issue::{View as OwnKeyView, issue};
 pub use lease::secret_type;
 pub use shared_key::{View as SharedKeyView, leased, secret_type as shared_secret_type, unleased};

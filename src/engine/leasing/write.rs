@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::guarding::{apply_guardrail, resume_guardrail};
+use super::guardrail::{apply_guardrail, resume_guardrail};
 use crate::engine::books::Leases;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;

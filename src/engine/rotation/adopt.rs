@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::budget::follow_all;
-use super::guarding::apply_guardrail;
+use super::guardrail::apply_guardrail;
 use super::perform::apply_limits;
 use super::write::{GUARDRAIL_STAYS, by_expiry, of_creation, within_bounds};
 use crate::engine::clock::seconds_until;

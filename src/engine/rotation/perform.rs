@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget;
 use super::ending::{Ending, enable, end, postpone};
-use super::guarding::apply_guardrail;
+use super::guardrail::apply_guardrail;
 use super::next_key::NextKey;
 use crate::engine::books::Drift;
 use crate::engine::connection::Urgency;

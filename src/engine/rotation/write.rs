@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::adopt::require_own;
 use super::budget::follow_all;
-use super::guarding::{apply_guardrail, resume_guardrail};
+use super::guardrail::{apply_guardrail, resume_guardrail};
 use super::next_key::NextKey;
 use super::perform::apply_limits;
 use crate::engine::connection::Urgency;

@@ -88,7 +88,7 @@ async fn mend_role(
     // Keys that are not assigned yet are handled by the keeper, and a key that is gone needs no guardrail.
     keys.retain(|key| {
         let gone = is_gone && key.hash == role.current.hash;
-        key.place == *place && key.is_held && !gone
+        key.place == *place && key.is_proved && !gone
     });
     let expected = keys.into_iter().map(|key| (key.hash, key.guardrail_id));
     let missing = missing(&pass.link, &expected.collect()).await?;

@@ -7,7 +7,7 @@ mod definition;
 mod entry;
 mod failure;
 mod fields;
-mod guarding;
+mod guarded;
 #[cfg(test)]
 pub mod sample;
 mod shared_key;
@@ -22,7 +22,7 @@ pub use entry::{
 };
 pub use failure::failed;
 pub use fields::{FIELDS, apply};
-pub use guarding::Guarded;
+pub use guarded::Guarded;
 pub use shared_key::{SharedKey, Successor, Withheld};
 pub use stage::{LateUse, Stage};
 pub use status::{Health, Unconfirmed, View as StatusView, of as status};

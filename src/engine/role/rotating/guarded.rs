@@ -20,7 +20,7 @@ pub struct Guarded {
     /// The guardrail.
     pub guardrail_id: GuardrailId,
     /// Whether it is proved to have the guardrail.
-    pub is_held: bool,
+    pub is_proved: bool,
 }
 
 impl RotatingRole {
@@ -36,13 +36,13 @@ impl RotatingRole {
     /// Those of them that do not have it.
     pub fn unguarded_keys(&self) -> Vec<Guarded> {
         let mut keys = self.guarded_keys();
-        keys.retain(|key| !key.is_held);
+        keys.retain(|key| !key.is_proved);
         keys
     }
 
     /// Whether the current key may be handed out: it has its guardrail, or needs none.
     pub fn is_guarded(&self) -> bool {
-        self.guarded_current().is_none_or(|key| key.is_held)
+        self.guarded_current().is_none_or(|key| key.is_proved)
     }
 
     /// Records that a key now has its guardrail.
@@ -114,7 +114,7 @@ impl RotatingRole {
             hash: hash.clone(),
             place,
             guardrail_id: wanted.clone(),
-            is_held: has == Some(wanted) && !unguarded,
+            is_proved: has == Some(wanted) && !unguarded,
         })
     }
 }
