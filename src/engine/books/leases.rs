@@ -68,6 +68,10 @@ pub struct Record {
     /// The guardrail that the key is assigned to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_id: Option<GuardrailId>,
+    /// Whether it is no longer proved that it has that guardrail: it was found without it, or OpenRouter
+    /// refused to assign it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproved: bool,
     /// Who requested the key; `None` for a record of the first format.
     #[serde(default)]
     pub requester: Option<Requester>,
@@ -91,9 +95,28 @@ impl Record {
     /// The guardrail of these terms, if the key should have it and does not.
     pub fn lacks<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
         let wanted = terms.guardrail_id.as_ref()?;
-        let is_there = || self.clone().placed_by(terms).place() == terms.place();
-        let lacks = self.guardrail_id.as_ref() != Some(wanted) && is_there();
+        let lacks = self.guardrail_id.as_ref() != Some(wanted) && self.is_at(terms);
         lacks.then_some(wanted)
+    }
+
+    /// The guardrail that the key is to be assigned to, if it is not proved to have it. The role is its own.
+    /// `None` if the role has no guardrail.
+    pub fn due(&self, role: &DynamicRole) -> Option<GuardrailId> {
+        role.terms.guardrail_id.as_ref()?;
+        let has = || {
+            self.guardrail_id
+                .as_ref()
+                .filter(|_| self.is_in_doubt(role))
+        };
+        self.lacks(&role.terms).or_else(has).cloned()
+    }
+
+    fn is_in_doubt(&self, role: &DynamicRole) -> bool {
+        self.unproved || (role.unproved && self.is_at(&role.terms))
+    }
+
+    fn is_at(&self, terms: &Terms) -> bool {
+        self.clone().placed_by(terms).place() == terms.place()
     }
 
     /// Adds the workspace to a record of the first format. The key is in the workspace of its role, which has
@@ -249,31 +272,31 @@ impl Leases {
         }
         let of_role = self.all().filter(|record| record.key.role == *name);
         let living = of_role.filter(|record| record.ended.is_none());
-        let wanted = living.filter_map(|record| {
-            let unproved = record.guardrail_id.as_ref().filter(|_| role.unproved);
-            let wanted = record.lacks(&role.terms).or(unproved)?.clone();
-            Some((record, wanted))
-        });
-        wanted.collect()
+        let due = living.filter_map(|record| record.due(role).map(|wanted| (record, wanted)));
+        due.collect()
     }
 
-    /// Adds the place of the key to each record of the first format, before its role is moved or deleted,
-    /// which would lose this information. No storage call for other records.
+    /// Stores with each record what only its role's entry says about it: the workspace of a record of the
+    /// first format, and that its guardrail is unproved. Called before the role is moved, loses its guardrail
+    /// or is deleted, which would lose this information. No storage call for other records.
     ///
     /// # Errors
     /// If a record cannot be stored.
-    pub async fn place_by(
+    pub async fn detach(
         self: &Arc<Self>,
         storage: &dyn Storage,
         name: &RoleName,
-        terms: &Terms,
+        role: &DynamicRole,
     ) -> Result<(), StorageError> {
-        let is_unplaced = |record: &Record| record.key.role == *name && record.is_unplaced();
-        let unplaced: Vec<Record> = self.all().filter(is_unplaced).collect();
-        for record in unplaced {
+        let of_role = self.all().filter(|record| record.key.role == *name);
+        let depends = |record: &Record| record.is_unplaced() || record.due(role).is_some();
+        for record in of_role.filter(depends).collect::<Vec<_>>() {
             let lease = self.lock(&record.key.nonce).await;
-            let placed = |record: Record| record.placed_by(terms);
-            lease.rewrite(storage, placed).await?;
+            let detached = |record: Record| Record {
+                unproved: record.unproved || record.due(role).is_some(),
+                ..record.placed_by(&role.terms)
+            };
+            lease.rewrite(storage, detached).await?;
         }
         Ok(())
     }
@@ -366,9 +389,43 @@ impl LeaseGuard {
     ) -> Result<(), StorageError> {
         let guarded = |record: Record| Record {
             guardrail_id: Some(guardrail_id.clone()),
+            unproved: false,
             ..record.placed_by(terms)
         };
         self.rewrite(storage, guarded).await
+    }
+
+    /// Records that the key's guardrail is unproved. The terms are those of its role.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    pub async fn note_unproved(
+        &self,
+        storage: &dyn Storage,
+        terms: &Terms,
+    ) -> Result<(), StorageError> {
+        let unproved = |record: Record| Record {
+            unproved: true,
+            ..record.placed_by(terms)
+        };
+        self.rewrite(storage, unproved).await
+    }
+
+    /// Records that the key was moved to another workspace.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    pub async fn note_moved(
+        &self,
+        storage: &dyn Storage,
+        workspace_id: WorkspaceId,
+    ) -> Result<(), StorageError> {
+        let moved = |record| Record {
+            workspace_id: Some(workspace_id),
+            placed: true,
+            ..record
+        };
+        self.rewrite(storage, moved).await
     }
 
     /// Changes the lease's record, if the lease is alive. No storage call if nothing changes.

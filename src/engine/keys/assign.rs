@@ -13,8 +13,8 @@ use crate::engine::names::ConnectionName;
 use crate::engine::role::Terms;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
-/// Assigns keys to a guardrail and verifies the assignment. Ignores keys that OpenRouter does not know, and
-/// returns them. Safe to repeat. Makes one request per hundred keys, and one or two to verify them.
+/// Assigns up to a hundred keys to a guardrail and verifies the assignment. Ignores keys that OpenRouter does
+/// not know, and returns them. Safe to repeat. Makes one request, and one or two to verify it.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] if a key may not be assigned. Its reason is definite only if no key was assigned: a
@@ -30,23 +30,41 @@ async fn assign(
     held.map_err(|reason| half_done(is_begun, reason))
 }
 
-/// What became of keys that were assigned by [`assign_each`].
+/// What became of keys that were assigned by [`assign_each`]. A key in none of the sets was not tried, or the
+/// outcome for it is unknown.
 #[derive(Default)]
 pub struct Assigned {
+    /// Those that are proved to be assigned.
+    pub proved: BTreeSet<KeyHash>,
     /// Those that OpenRouter does not know.
     pub gone: BTreeSet<KeyHash>,
     /// Those that it refuses to assign.
     pub refused: BTreeSet<KeyHash>,
-    /// Why, for the first of them.
+    /// Why it refuses the first of them.
     pub refusal: Option<Error>,
+    /// The error after which no further key was tried. Definite only if no key was assigned.
+    pub broken_off: Option<Error>,
 }
 
-/// As [`assign`], but one key that OpenRouter refuses leaves the others assigned. It refuses all keys of a
-/// request if it refuses one, for example a key that was moved to another workspace. Then each key is assigned
-/// by a request of its own, behind the fence: another leader may have been elected since the first one.
+impl Assigned {
+    /// The reason why not all keys are assigned. Definite only if no key was assigned.
+    pub fn failure(&mut self) -> Option<Error> {
+        let is_begun = !self.proved.is_empty();
+        let refusal = self
+            .refusal
+            .take()
+            .map(|reason| half_done(is_begun, reason));
+        self.broken_off.take().or(refusal)
+    }
+}
+
+/// Assigns any number of keys to a guardrail and verifies that, a hundred by a request. OpenRouter refuses all
+/// keys of a request if it refuses one, for example a key that was moved to another workspace, so a refused
+/// request is repeated in halves: one key that it refuses leaves the others assigned. Every request but the
+/// first is behind the fence: another leader may have been elected since the last one.
 ///
 /// # Errors
-/// As [`assign`]: a refusal only if it refuses every key. Errors from storage.
+/// Errors from storage, if this node may no longer write.
 pub async fn assign_each(
     guard: &RoleGuard<'_>,
     link: &Link,
@@ -54,32 +72,37 @@ pub async fn assign_each(
     guardrail: &GuardrailId,
     keys: &[KeyHash],
 ) -> Result<Assigned, Error> {
-    let refusal = match assign(link, urgency, guardrail, keys).await {
-        Ok(gone) => {
-            return Ok(Assigned {
-                gone,
-                ..Assigned::default()
-            });
+    let mut assigned = Assigned::default();
+    let mut rest: Vec<&[KeyHash]> = keys.chunks(MOST_AT_ONCE).rev().collect();
+    let mut is_first = true;
+    while let Some(keys) = rest.pop() {
+        if !std::mem::take(&mut is_first) {
+            guard.fence(None).await?;
         }
-        Err(reason) if keys.len() > 1 && is_refusal(&reason) => reason,
-        Err(reason) => return Err(reason),
-    };
-    let mut each = Assigned::default();
-    for key in keys {
-        guard.fence(None).await?;
-        match assign(link, urgency, guardrail, std::slice::from_ref(key)).await {
-            Ok(gone) => each.gone.extend(gone),
-            Err(reason) if is_refusal(&reason) => {
-                each.refused.insert(key.clone());
-                each.refusal.get_or_insert(reason);
+        match (assign(link, urgency, guardrail, keys).await, keys) {
+            (Ok(gone), keys) => {
+                let there = keys.iter().filter(|key| !gone.contains(key));
+                assigned.proved.extend(there.cloned());
+                assigned.gone.extend(gone);
             }
-            Err(reason) => return Err(half_done(true, reason)),
+            (Err(reason), [key]) if is_refusal(&reason) => {
+                assigned.refused.insert(key.clone());
+                assigned.refusal.get_or_insert(reason);
+            }
+            (Err(reason), keys) if is_refusal(&reason) => {
+                let (first, second) = keys.split_at(keys.len() / 2);
+                rest.extend([second, first]);
+            }
+            (Err(reason), _) => {
+                assigned.broken_off = Some(reason);
+                break;
+            }
         }
     }
-    if each.refused.len() == keys.len() {
-        return Err(refusal);
-    }
-    Ok(each)
+    let is_begun = !assigned.proved.is_empty();
+    let broken_off = assigned.broken_off.take();
+    assigned.broken_off = broken_off.map(|reason| half_done(is_begun, reason));
+    Ok(assigned)
 }
 
 fn is_refusal(error: &Error) -> bool {
@@ -109,35 +132,40 @@ pub fn half_done(is_begun: bool, error: Error) -> Error {
 }
 
 /// A connection and a guardrail to which keys are assigned through it.
-pub type How = (ConnectionName, GuardrailId);
+pub type Target = (ConnectionName, GuardrailId);
 
-/// The outcome of assigning the keys of a role, each to its guardrail.
-pub struct Holding {
-    own: Option<How>,
-    /// Why an assignment failed: the failure of the role's own guardrail, if that one failed.
-    pub failure: Option<Error>,
+/// The failures of assigning the keys of a role, each to its guardrail.
+pub struct Failures {
+    own: Option<Target>,
+    /// The first failure, or that of the role's own guardrail if that one failed.
+    pub shown: Option<Error>,
 }
 
-impl Holding {
+impl Failures {
     /// Nothing has failed yet, for a role with these terms.
-    pub fn begin(terms: &Terms) -> Self {
+    pub fn of(terms: &Terms) -> Self {
         let own = terms.guardrail_id.clone();
         Self {
             own: own.map(|guardrail| (terms.connection.clone(), guardrail)),
-            failure: None,
+            shown: None,
         }
+    }
+
+    /// Whether this is the role's connection and own guardrail.
+    pub fn is_own(&self, target: &Target) -> bool {
+        self.own.as_ref() == Some(target)
     }
 
     /// Records the outcome for one guardrail.
     ///
     /// # Errors
     /// Errors from storage.
-    pub fn note(&mut self, how: &How, outcome: Result<(), Error>) -> Result<(), Error> {
+    pub fn note(&mut self, target: &Target, outcome: Result<(), Error>) -> Result<(), Error> {
         match outcome {
             Ok(()) => {}
             Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-            Err(reason) if self.failure.is_none() || self.own.as_ref() == Some(how) => {
-                self.failure = Some(reason);
+            Err(reason) if self.shown.is_none() || self.is_own(target) => {
+                self.shown = Some(reason);
             }
             Err(_) => {}
         }
@@ -157,21 +185,17 @@ async fn assign_and_prove(
         [key] => format!("key {key} cannot be assigned to guardrail {guardrail}"),
         _ => format!("the keys cannot be assigned to guardrail {guardrail}"),
     };
+    let assigned = link.client(urgency).await.assign(guardrail, keys).await;
+    let assigned = assigned.map_err(Error::while_doing(doing()))?;
+    *is_begun = true;
     let mut gone = BTreeSet::new();
-    for keys in keys.chunks(MOST_AT_ONCE) {
-        let assigned = link.client(urgency).await.assign(guardrail, keys).await;
-        let assigned = assigned.map_err(Error::while_doing(doing()))?;
-        *is_begun = true;
-        if assigned == keys.len() {
-            continue;
-        }
-        let known = gone.len();
+    if assigned != keys.len() {
         for key in keys {
             if !is_there(link, key).await? {
                 gone.insert(key.clone());
             }
         }
-        if assigned + (gone.len() - known) != keys.len() {
+        if assigned + gone.len() != keys.len() {
             let reason = format!("its answer counts {assigned} of {} keys", keys.len());
             return Err(unclear(doing(), reason));
         }

@@ -45,7 +45,7 @@ mod retire;
 mod unclaimed;
 mod whose;
 
-pub use assign::{Assigned, Holding, How, assign_each, half_done};
+pub use assign::{Failures, Target, assign_each, half_done};
 pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
 pub use pin::pin;

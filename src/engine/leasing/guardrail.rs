@@ -11,7 +11,8 @@ use crate::engine::books::LeasedKey;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{Holding, How, assign_each, half_done};
+use crate::engine::keys::{Failures, Target, assign_each};
+use crate::engine::role::Terms;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::failed;
 use crate::openrouter::KeyHash;
@@ -62,22 +63,29 @@ pub(super) async fn apply_guardrail(
     mut role: DynamicRole,
 ) -> Result<(DynamicRole, Option<Error>), Error> {
     let (engine, name) = (guard.engine(), guard.name());
-    let mut unguarded = BTreeMap::<How, Vec<_>>::new();
+    let mut unguarded = BTreeMap::<Target, Vec<_>>::new();
     for (record, guardrail) in engine.books().await?.leases.unguarded(name, &role) {
-        let how = (record.key.connection.clone(), guardrail);
-        unguarded.entry(how).or_default().push(record.key);
+        let target = (record.key.connection.clone(), guardrail);
+        unguarded.entry(target).or_default().push(record.key);
     }
-    let mut holding = Holding::begin(&role.terms);
-    for (number, (how, keys)) in unguarded.into_iter().enumerate() {
+    let mut failures = Failures::of(&role.terms);
+    let mut is_proved = true;
+    for (number, (target, keys)) in unguarded.into_iter().enumerate() {
         if number > 0 {
-            fence(guard, &role).await?;
+            // Another leader may have been elected since the last request, and may have changed the
+            // role's guardrail.
+            guard.store_dynamic(&role).await?;
         }
-        let held = hold_keys(guard, &role, &how, &keys).await;
-        holding.note(&how, held)?;
+        let assigned = assign_keys(guard, &role.terms, &target, &keys).await;
+        // Keys that OpenRouter refuses are marked in their records.
+        is_proved &= assigned.is_ok() || !failures.is_own(&target);
+        let assigned = assigned.and_then(|refusal| refusal.map_or(Ok(()), Err));
+        failures.note(&target, assigned)?;
     }
-    let failure = holding.failure;
+    let failure = failures.shown;
     let before = role.guardrail_failure.take();
-    let was_unproved = std::mem::replace(&mut role.unproved, failure.is_some());
+    let was_unproved = role.unproved;
+    role.unproved &= !is_proved;
     role.guardrail_failure = failure.as_ref().map(|reason| {
         tracing::warn!(
             mount = engine.mount,
@@ -93,41 +101,35 @@ pub(super) async fn apply_guardrail(
     Ok((role, failure))
 }
 
-/// Another leader may have been elected since the last request, and may have changed the role's guardrail.
-async fn fence(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<(), Error> {
-    guard.store_dynamic(role).await
-}
-
-/// Keys that OpenRouter no longer knows need no guardrail. A key that it rejects does not affect the others.
-async fn hold_keys(
+/// Stores with each key's record what became of it. Keys that OpenRouter no longer knows need no guardrail.
+/// Returns why OpenRouter refuses a key, if it refuses one.
+///
+/// # Errors
+/// The error after which no further key was tried. Errors from storage.
+async fn assign_keys(
     guard: &RoleGuard<'_>,
-    role: &DynamicRole,
-    (connection, guardrail): &How,
+    terms: &Terms,
+    (connection, guardrail): &Target,
     keys: &[LeasedKey],
-) -> Result<(), Error> {
+) -> Result<Option<Error>, Error> {
     let engine = guard.engine();
     let storage = &*engine.storage;
     let link = engine.links.open(storage, connection).await?;
     let leases = engine.books().await?.leases;
-    let (mut is_begun, mut refusal) = (false, None);
-    for (number, keys) in keys.chunks(AT_A_TIME).enumerate() {
-        if number > 0 {
-            fence(guard, role).await?;
+    let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
+    let mut assigned = assign_each(guard, &link, Urgency::Ordinary, guardrail, &hashes).await?;
+    for key in keys {
+        let hash = &key.key_hash;
+        let lease = leases.lock(&key.nonce).await;
+        if assigned.refused.contains(hash) {
+            lease.note_unproved(storage, terms).await?;
+        } else if assigned.proved.contains(hash) || assigned.gone.contains(hash) {
+            lease.note_guarded(storage, guardrail, terms).await?;
         }
-        let hashes: Vec<KeyHash> = keys.iter().map(|key| key.key_hash.clone()).collect();
-        let assigned = assign_each(guard, &link, Urgency::Ordinary, guardrail, &hashes).await;
-        let assigned = assigned.map_err(|reason| half_done(is_begun, reason))?;
-        is_begun = true;
-        for key in keys {
-            if !assigned.refused.contains(&key.key_hash) {
-                let lease = leases.lock(&key.nonce).await;
-                lease.note_guarded(storage, guardrail, &role.terms).await?;
-            }
-        }
-        refusal = refusal.or(assigned.refusal);
     }
-    refusal.map_or(Ok(()), |reason| Err(half_done(true, reason)))
+    let is_decided = assigned.broken_off.is_none();
+    match assigned.failure() {
+        Some(reason) if !is_decided => Err(reason),
+        refusal => Ok(refusal),
+    }
 }
-
-/// Number of keys that are assigned before their records are written.
-const AT_A_TIME: usize = 100;

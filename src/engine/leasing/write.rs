@@ -77,19 +77,15 @@ pub async fn write(
         leases.expect_guardrail(name, &role.terms);
     }
     if let Some(before) = before
-        && before.terms.place() != role.terms.place()
+        && (before.terms.place() != role.terms.place() || role.terms.guardrail_id.is_none())
     {
-        let storage = &*engine.storage;
-        leases.place_by(storage, name, &before.terms).await?;
+        leases.detach(&*engine.storage, name, before).await?;
     }
-    // While the role had no guardrail, its keys were not compared. Leases of an earlier role with this name
-    // may be in the middle of a guardrail change.
-    let was_enforced = old_terms.is_some_and(|terms| terms.guardrail_id.is_some());
-    let in_doubt = !was_enforced && role.terms.guardrail_id.is_some() && leases.of_role(name) > 0;
     // Stored together with the new guardrail, before any key is assigned. If the outcome of an assignment
-    // remains unclear, no later write trusts the guardrails in the keys' records.
-    role.unproved |= in_doubt;
-    role.unproved = !leases.unguarded(name, &role).is_empty();
+    // remains unclear, no later write trusts the guardrails in the keys' records. That includes the keys that
+    // have the new guardrail by their records: they were compared before this write, not after it.
+    role.unproved |= asks_for_guardrail;
+    role.unproved &= !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
     leases.note_pool(name, role.pool.as_ref());
     drop(bounds);
@@ -231,7 +227,7 @@ pub struct View<'a> {
 pub async fn delete(guard: &RoleGuard<'_>, role: &DynamicRole) -> Result<Option<Response>, Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let leases = engine.books().await?.leases;
-    leases.place_by(&*engine.storage, name, &role.terms).await?;
+    leases.detach(&*engine.storage, name, role).await?;
     let unguarded = leases.unguarded(name, role).len();
     guard.forget().await?;
     leases.note_pool(name, None);

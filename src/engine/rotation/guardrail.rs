@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{Holding, How, Presence, assign_each, half_done, presence};
+use crate::engine::keys::{Failures, Presence, Target, assign_each, half_done, presence};
 use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit, failed};
 use crate::openrouter::{self, KeyHash};
 
@@ -34,16 +34,16 @@ pub async fn apply_guardrail(
     mut role: RotatingRole,
 ) -> Result<(RotatingRole, Option<Error>), Error> {
     let engine = guard.engine();
-    let mut holding = Holding::begin(&role.definition.terms);
-    for (number, (how, keys)) in by_guardrail(&role).into_iter().enumerate() {
+    let mut failures = Failures::of(&role.definition.terms);
+    for (number, (target, keys)) in by_guardrail(&role).into_iter().enumerate() {
         if number > 0 {
             // Another leader may have been elected since the last request.
             guard.store(&role).await?;
         }
-        let held = hold_keys(guard, &mut role, &how, &keys).await;
-        holding.note(&how, held)?;
+        let assigned = assign_keys(guard, &mut role, &target, &keys).await;
+        failures.note(&target, assigned)?;
     }
-    let failure = holding.failure;
+    let failure = failures.shown;
     role.guardrail_failure = failure.as_ref().map(|reason| {
         tracing::warn!(
             mount = engine.mount,
@@ -59,42 +59,41 @@ pub async fn apply_guardrail(
 }
 
 /// The keys that are not assigned as they should be, grouped by connection and guardrail.
-fn by_guardrail(role: &RotatingRole) -> BTreeMap<How, Vec<KeyHash>> {
+fn by_guardrail(role: &RotatingRole) -> BTreeMap<Target, Vec<KeyHash>> {
     let mut keys = BTreeMap::<_, Vec<_>>::new();
     for key in role.unguarded_keys() {
-        let how = (key.place.connection, key.guardrail_id);
-        keys.entry(how).or_default().push(key.hash);
+        let target = (key.place.connection, key.guardrail_id);
+        keys.entry(target).or_default().push(key.hash);
     }
     keys
 }
 
 /// Records which keys are assigned. If the current key turns out to be gone, that is recorded, and the key is
 /// replaced. It is no reason to reject the guardrail: the next key is made with it.
-async fn hold_keys(
+async fn assign_keys(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
-    (connection, guardrail): &How,
+    (connection, guardrail): &Target,
     keys: &[KeyHash],
 ) -> Result<(), Error> {
     let engine = guard.engine();
     let link = engine.links.open(&*engine.storage, connection).await?;
-    let assigned = assign_each(guard, &link, Urgency::Ordinary, guardrail, keys).await?;
-    let gone = assigned.gone;
-    for key in keys.iter().filter(|key| !assigned.refused.contains(key)) {
-        if role.current.hash != *key || !gone.contains(key) {
-            role.note_guarded(key, guardrail);
-        }
+    let mut assigned = assign_each(guard, &link, Urgency::Ordinary, guardrail, keys).await?;
+    let current = role.current.hash.clone();
+    let gone = assigned.gone.iter().filter(|key| **key != current);
+    for key in assigned.proved.iter().chain(gone) {
+        role.note_guarded(key, guardrail);
     }
-    if !gone.contains(&role.current.hash) {
-        return assigned
-            .refusal
-            .map_or(Ok(()), |reason| Err(half_done(true, reason)));
+    let failure = assigned.failure();
+    if !assigned.gone.contains(&current) {
+        return failure.map_or(Ok(()), Err);
     }
     let refused = |reason| Error::OpenRouter {
         doing: format!("the current key cannot be assigned to guardrail {guardrail}"),
         reason,
     };
-    let is_begun = gone.len() < keys.len();
+    let is_begun =
+        !assigned.proved.is_empty() || failure.is_some_and(|reason| !reason.is_definite());
     let seen = presence(engine, &role.current).await;
     if let Presence::Gone = seen.map_err(|reason| half_done(is_begun, reason))? {
         if !role.unfit.is_some_and(|unfit| unfit.reason.is_dead()) {

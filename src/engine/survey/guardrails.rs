@@ -9,9 +9,9 @@ use crate::engine::books::Drift;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{Assigned, assign_each};
+use crate::engine::keys::assign_each;
 use crate::engine::leasing::resume_guardrail;
-use crate::engine::names::{Place, RoleName};
+use crate::engine::names::{Nonce, Place, RoleName};
 use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
@@ -116,28 +116,27 @@ async fn mend_leases(
     place: &Place,
 ) -> Result<(), Error> {
     let mut expected = BTreeMap::new();
-    let terms = role.as_ref().map(|role| &role.terms);
+    let mut records = BTreeMap::new();
     for record in pass.books.leases.all() {
-        // A lease's key that is to get another guardrail is handled by the keeper.
-        let lacks = terms.is_some_and(|terms| record.lacks(terms).is_some());
+        // A key that is still to be assigned is handled by the keeper.
+        let is_due = role.as_ref().is_some_and(|role| record.due(role).is_some());
         let is_of_role = record.key.role == *guard.name() && record.ended.is_none();
-        if is_of_role && record.place() == *place && !lacks {
-            let held = record.guardrail_id.map(|id| (record.key.key_hash, id));
-            expected.extend(held);
+        if is_of_role && record.place() == *place && !is_due {
+            let assigned = record.guardrail_id.clone();
+            expected.extend(assigned.map(|id| (record.key.key_hash.clone(), id)));
+            records.insert(record.key.key_hash.clone(), record.key.nonce);
         }
     }
     let missing = missing(&pass.link, &expected).await?;
     if missing.is_empty() {
         return Ok(());
     }
-    match role.filter(|role| role.terms.guardrail_id.is_some()) {
-        // All of its keys are assigned again by the keeper.
-        Some(role) if role.unproved => Ok(()),
-        Some(role) => mend_leases_of(pass, guard, role, &missing).await,
-        None => {
-            expected.retain(|hash, _| missing.contains(hash));
-            mend_left(pass, guard, expected).await
-        }
+    if let Some(role) = role.filter(|role| role.terms.guardrail_id.is_some()) {
+        records.retain(|hash, _| missing.contains(hash));
+        mend_leases_of(pass, guard, role, &records).await
+    } else {
+        expected.retain(|hash, _| missing.contains(hash));
+        mend_left(pass, guard, expected).await
     }
 }
 
@@ -145,21 +144,18 @@ async fn mend_leases(
 async fn mend_leases_of(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
-    mut role: DynamicRole,
-    missing: &BTreeSet<KeyHash>,
+    role: DynamicRole,
+    missing: &BTreeMap<KeyHash, Nonce>,
 ) -> Result<(), Error> {
-    for key_hash in missing {
+    for (key_hash, nonce) in missing {
+        let lease = pass.books.leases.lock(nonce).await;
+        lease
+            .note_unproved(&*pass.engine.storage, &role.terms)
+            .await?;
         let message = format!("{TAKEN_OFF}; it is assigned again");
-        report(
-            pass,
-            guard.name(),
-            Drift::GuardrailChanged,
-            key_hash,
-            message,
-        )
-        .await;
+        let drift = Drift::GuardrailChanged;
+        report(pass, guard.name(), drift, key_hash, message).await;
     }
-    role.unproved = true;
     resume_guardrail(guard, role).await.map(|_| ())
 }
 
@@ -175,11 +171,9 @@ async fn mend_left(
         by_guardrail.entry(guardrail).or_default().push(key);
     }
     for (guardrail, keys) in by_guardrail {
-        for keys in keys.chunks(AT_A_TIME) {
-            // A deposed node does not know the role's current state.
-            guard.fence(None).await?;
-            assign_again(pass, guard, &guardrail, keys).await?;
-        }
+        // A deposed node does not know the role's current state.
+        guard.fence(None).await?;
+        assign_again(pass, guard, &guardrail, &keys).await?;
     }
     Ok(())
 }
@@ -190,18 +184,16 @@ async fn assign_again(
     guardrail: &GuardrailId,
     keys: &[KeyHash],
 ) -> Result<(), Error> {
-    let assigned = match assign_each(guard, &pass.link, Urgency::Ordinary, guardrail, keys).await {
-        Err(Error::OpenRouter { doing, reason }) if reason.is_definite() => Assigned {
-            refused: keys.iter().cloned().collect(),
-            refusal: Some(Error::OpenRouter { doing, reason }),
-            ..Assigned::default()
-        },
-        assigned => assigned?,
+    let assigned = assign_each(guard, &pass.link, Urgency::Ordinary, guardrail, keys).await?;
+    let failure = match assigned.broken_off {
+        Some(reason) if !reason.is_definite() => return Err(reason),
+        broken_off => broken_off.or(assigned.refusal),
     };
     let (drift, board) = (Drift::GuardrailChanged, &pass.engine.board);
     for key in keys {
-        let message = match &assigned.refusal {
-            Some(Error::OpenRouter { reason, .. }) if assigned.refused.contains(key) => format!(
+        let is_assigned = assigned.proved.contains(key) || assigned.gone.contains(key);
+        let message = match &failure {
+            Some(Error::OpenRouter { reason, .. }) if !is_assigned => format!(
                 "{TAKEN_OFF}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
                  the lease if it must not be used without it"
             ),
@@ -217,7 +209,5 @@ async fn assign_again(
     Ok(())
 }
 
-/// Keys that one request assigns.
-const AT_A_TIME: usize = 100;
 const TAKEN_OFF: &str =
     "the key of a lease was removed from its guardrail at OpenRouter, or given another one";

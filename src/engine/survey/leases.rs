@@ -28,7 +28,7 @@ pub(super) async fn settle(
         if record.ended.is_some() {
             return keep_disabled(pass, &lease, &record, &key).await;
         }
-        return compare(pass, around, &record, &key).await;
+        return compare(pass, around, &lease, &record, &key).await;
     }
     if !pass.sees_the_account(around.sees_the_account, hash).await? {
         return Ok(());
@@ -82,6 +82,7 @@ async fn keep_disabled(
 async fn compare(
     pass: &Pass<'_>,
     around: &Surroundings,
+    lease: &LeaseGuard,
     record: &Record,
     key: &Key,
 ) -> Result<(), Error> {
@@ -114,10 +115,11 @@ async fn compare(
         let was = record.workspace_id.as_ref().or(listed);
         was.is_some_and(|was| was != *now)
     });
-    if let Some(now) = elsewhere
-        && board.is_news(&key.hash, Drift::KeyMoved, now.as_str())
-    {
-        let message = format!("the key of a lease was moved to the workspace {now}");
+    if let Some(now) = elsewhere {
+        // Guardrails belong to workspaces, so a change of the role's guardrail does not concern this key.
+        lease.note_moved(&*pass.engine.storage, now.clone()).await?;
+        let message =
+            format!("the key of a lease was moved to the workspace {now}; it stays managed");
         report(pass, role, Drift::KeyMoved, &key.hash, message).await;
     }
     Ok(())

@@ -92,6 +92,139 @@ fn guardrail_of_the_default_workspace(world: &World) -> String {
     })
 }
 
+fn move_elsewhere(world: &World, hash: &str) {
+    let account = world.openrouter.account();
+    let elsewhere = KeyChanges {
+        workspace_id: Some(account.add_workspace()),
+        ..KeyChanges::default()
+    };
+    account.change_key(hash, &elsewhere).unwrap();
+}
+
+/// A lease whose key cannot be assigned any more is tried again alone.
+#[tokio::test]
+async fn a_lease_that_cannot_be_assigned_leaves_no_other_lease_in_doubt() {
+    let (world, _) = with_guarded_leases().await;
+    for _ in 0..6 {
+        world.lease().await.unwrap();
+    }
+    let hashes: Vec<String> = world
+        .openrouter
+        .account()
+        .keys()
+        .into_iter()
+        .map(|key| key.hash)
+        .collect();
+    let own = guardrail_of_the_default_workspace(&world);
+    move_elsewhere(&world, &hashes[0]);
+    world.openrouter.requests().reset();
+    let written = world.node().write(CI, json!({"guardrail": "own"})).await;
+    assert!(is_tried_again(written));
+    let assigned = || world.openrouter.requests().to("POST", ASSIGN).len();
+    assert_eq!(assigned(), 7, "halves, down to the key that is refused");
+    world.openrouter.requests().reset();
+    world.pass(1).await;
+    assert_eq!(assigned(), 1, "only that key is tried again");
+    // While that fails, another one is taken off.
+    assert!(world.openrouter.account().unassign_guardrail(&hashes[5]));
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(held_to(&world, &hashes[5]), Some(own));
+    let shown = world.read(CI).await.unwrap().unwrap();
+    let drift = shown.data["drift"].to_string();
+    assert!(
+        drift.contains(&hashes[5]) && drift.contains("guardrail_changed"),
+        "{drift}"
+    );
+}
+
+/// Guardrails belong to workspaces. The comparison learns of the move, and stores it.
+#[tokio::test]
+async fn a_guardrail_can_be_changed_after_every_lease_of_the_role_was_moved() {
+    let (world, strict) = with_guarded_leases().await;
+    let own = guardrail_of_the_default_workspace(&world);
+    let hashes: Vec<String> = world
+        .openrouter
+        .account()
+        .keys()
+        .into_iter()
+        .map(|key| key.hash)
+        .collect();
+    for hash in &hashes {
+        move_elsewhere(&world, hash);
+    }
+    // A role's key in the default workspace tells its id.
+    world.write(ROLE, json!({})).await.unwrap();
+    world.restart().await;
+    world.quiet().await;
+    let moves = || {
+        let events = world.node().events.take().into_iter();
+        let moved = |event: &&_| matches_drift(event, "key_moved");
+        events.as_slice().iter().filter(moved).count()
+    };
+    assert_eq!(moves(), 2);
+    world.openrouter.requests().reset();
+    let written = world.write(CI, json!({"guardrail": "own"})).await.unwrap();
+    let warnings = written.unwrap().warnings;
+    assert!(
+        warnings[0].contains("2 keys under leases keep their terms"),
+        "{warnings:?}"
+    );
+    assert_eq!(world.openrouter.requests().to("POST", ASSIGN).len(), 0);
+    let lease = world.lease().await.unwrap();
+    assert_eq!(
+        held_to(&world, lease["key_hash"].as_str().unwrap()),
+        Some(own)
+    );
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(moves(), 0, "it is stored");
+    for hash in &hashes {
+        assert_eq!(held_to(&world, hash), Some(strict.clone()));
+    }
+}
+
+fn matches_drift(event: &vault_plugin_secrets_openrouter::logical::Event, drift: &str) -> bool {
+    event.metadata.get("drift").map(String::as_str) == Some(drift)
+}
+
+/// The role moves on while it is unknown which guardrail its leases have.
+#[tokio::test]
+async fn an_unclear_change_is_settled_for_leases_that_the_role_leaves_behind() {
+    for deleted in [false, true] {
+        let (world, strict) = with_guarded_leases().await;
+        let other = guardrail(&world, "other");
+        let lost = Fault::LostReply.on("POST", ASSIGN);
+        world.openrouter.faults().add(lost);
+        let written = world.node().write(CI, json!({"guardrail": "other"})).await;
+        assert!(is_tried_again(written));
+        assert_eq!(all_held_to(&world), vec![Some(other); 2]);
+        if deleted {
+            world.delete(CI, Value::Null).await.unwrap();
+        } else {
+            let account = world.openrouter.account();
+            let team = account.add_named_workspace("Team", "team").unwrap();
+            account.add_guardrail(openrouter_simulator::NewGuardrail {
+                workspace_id: Some(team),
+                ..openrouter_simulator::NewGuardrail::named("there")
+            });
+            let moved = json!({"workspace": "team", "guardrail": "there"});
+            world.node().write(CI, moved).await.unwrap();
+        }
+        world.pass(60).await;
+        if deleted {
+            // Nothing but the comparison is left to look after them.
+            world.restart().await;
+            world.quiet().await;
+        }
+        assert_eq!(
+            all_held_to(&world),
+            vec![Some(strict); 2],
+            "deleted: {deleted}"
+        );
+    }
+}
+
 /// It is deposed while the first hundred keys are being assigned.
 #[tokio::test]
 async fn a_leader_that_is_deposed_between_two_requests_sends_no_more() {

@@ -62,27 +62,13 @@ async fn an_end_is_put_off_and_never_brought_forward() {
 #[tokio::test]
 async fn a_record_of_the_first_format_learns_its_workspace_once() {
     let (leases, storage) = with(1).await;
-    let terms = |workspace: Option<&str>| -> Terms {
-        let limits = json!({"limit": null, "limit_reset": null, "include_byok_in_limit": false});
-        serde_json::from_value(json!({
-            "connection": "default", "key_name": "ci", "limits": limits, "description": "",
-            "workspace_id": workspace,
-            "guardrail_id": "0f8fad5b-d9cb-469f-a165-708677289501",
-        }))
-        .unwrap()
-    };
-    let team = terms(Some("0f8fad5b-d9cb-469f-a165-708677289509"));
-    let lacks = |terms: &Terms| record_of(&leases).lacks(terms).is_some();
-    assert!(
-        lacks(&team) && lacks(&terms(None)),
-        "it is where its role is"
-    );
-    leases.place_by(&storage, &role("ci"), &team).await.unwrap();
-    leases
-        .place_by(&storage, &role("ci"), &terms(None))
-        .await
-        .unwrap();
-    assert!(lacks(&team) && !lacks(&terms(None)));
+    let (team, default) = (dynamic(Some(TEAM)), dynamic(None));
+    let lacks = |role: &DynamicRole| record_of(&leases).lacks(&role.terms).is_some();
+    assert!(lacks(&team) && lacks(&default), "it is where its role is");
+    for place in [&team, &default] {
+        leases.detach(&storage, &role("ci"), place).await.unwrap();
+    }
+    assert!(lacks(&team) && !lacks(&default));
     let later = Arc::new(Leases::default());
     wal::load(&storage, &[later.log()]).await.unwrap();
     assert_eq!(record_of(&later), record_of(&leases));
@@ -90,6 +76,56 @@ async fn a_record_of_the_first_format_learns_its_workspace_once() {
 
 fn record_of(leases: &Leases) -> Record {
     leases.all().next().unwrap()
+}
+
+const TEAM: &str = "0f8fad5b-d9cb-469f-a165-708677289509";
+const GUARDRAIL: &str = "0f8fad5b-d9cb-469f-a165-708677289501";
+
+/// A role with a guardrail, in this workspace.
+fn dynamic(workspace: Option<&str>) -> DynamicRole {
+    let limits = json!({"limit": null, "limit_reset": null, "include_byok_in_limit": false});
+    let terms = json!({
+        "connection": "default", "key_name": "ci", "limits": limits, "description": "",
+        "workspace_id": workspace, "guardrail_id": GUARDRAIL,
+    });
+    let role = json!({"terms": terms, "ttl": 60, "max_ttl": 60, "max_leases": null});
+    serde_json::from_value(role).unwrap()
+}
+
+/// What its role's entry says in doubt stays in doubt, whatever becomes of the role.
+#[tokio::test]
+async fn a_doubt_of_the_role_is_stored_with_each_lease_it_leaves_behind() {
+    let (leases, storage) = with(0).await;
+    let mut record = record(0, "ci");
+    record.placed = true;
+    record.guardrail_id = GuardrailId::parse(GUARDRAIL).ok();
+    leases
+        .begin(&storage, record, Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap();
+    let here = dynamic(None);
+    let is_due = |role: &DynamicRole| record_of(&leases).due(role).is_some();
+    assert!(!is_due(&here));
+    leases.detach(&storage, &role("ci"), &here).await.unwrap();
+    assert!(!record_of(&leases).unproved, "nothing is in doubt");
+    let here = DynamicRole {
+        unproved: true,
+        ..here
+    };
+    let mut elsewhere = dynamic(Some(TEAM));
+    elsewhere.unproved = true;
+    assert!(is_due(&here));
+    assert!(!is_due(&elsewhere), "the doubt is about another place");
+    leases.detach(&storage, &role("ci"), &here).await.unwrap();
+    assert!(is_due(&elsewhere));
+    let nonce = record_of(&leases).key.nonce;
+    let guardrail = GuardrailId::parse(GUARDRAIL).unwrap();
+    let lease = leases.lock(&nonce).await;
+    lease
+        .note_guarded(&storage, &guardrail, &elsewhere.terms)
+        .await
+        .unwrap();
+    assert!(!is_due(&elsewhere));
 }
 
 #[tokio::test]
