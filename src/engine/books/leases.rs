@@ -71,7 +71,7 @@ pub struct Record {
     /// Whether it is no longer proved that it has that guardrail: it was found without it, or OpenRouter
     /// refused to assign it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unproved: bool,
+    pub guardrail_unproved: bool,
     /// Who requested the key; `None` for a record of the first format.
     #[serde(default)]
     pub requester: Option<Requester>,
@@ -112,7 +112,7 @@ impl Record {
     }
 
     fn is_in_doubt(&self, role: &DynamicRole) -> bool {
-        self.unproved || (role.unproved && self.is_at(&role.terms))
+        self.guardrail_unproved || (role.guardrails_unproved && self.is_at(&role.terms))
     }
 
     fn is_at(&self, terms: &Terms) -> bool {
@@ -293,7 +293,7 @@ impl Leases {
         for record in of_role.filter(depends).collect::<Vec<_>>() {
             let lease = self.lock(&record.key.nonce).await;
             let detached = |record: Record| Record {
-                unproved: record.unproved || record.due(role).is_some(),
+                guardrail_unproved: record.guardrail_unproved || record.due(role).is_some(),
                 ..record.placed_by(&role.terms)
             };
             lease.rewrite(storage, detached).await?;
@@ -389,7 +389,7 @@ impl LeaseGuard {
     ) -> Result<(), StorageError> {
         let guarded = |record: Record| Record {
             guardrail_id: Some(guardrail_id.clone()),
-            unproved: false,
+            guardrail_unproved: false,
             ..record.placed_by(terms)
         };
         self.rewrite(storage, guarded).await
@@ -405,7 +405,7 @@ impl LeaseGuard {
         terms: &Terms,
     ) -> Result<(), StorageError> {
         let unproved = |record: Record| Record {
-            unproved: true,
+            guardrail_unproved: true,
             ..record.placed_by(terms)
         };
         self.rewrite(storage, unproved).await

@@ -84,8 +84,8 @@ pub(super) async fn apply_guardrail(
     }
     let failure = failures.shown;
     let before = role.guardrail_failure.take();
-    let was_unproved = role.unproved;
-    role.unproved &= !is_proved;
+    let was_unproved = role.guardrails_unproved;
+    role.guardrails_unproved &= !is_proved;
     role.guardrail_failure = failure.as_ref().map(|reason| {
         tracing::warn!(
             mount = engine.mount,
@@ -95,7 +95,7 @@ pub(super) async fn apply_guardrail(
         );
         failed(before.as_ref(), reason, engine.now(), &*engine.randomness)
     });
-    if role.guardrail_failure != before || role.unproved != was_unproved {
+    if role.guardrail_failure != before || role.guardrails_unproved != was_unproved {
         guard.store_dynamic(&role).await?;
     }
     Ok((role, failure))

@@ -95,7 +95,7 @@ pub async fn issue(
         workspace_id: minted.place.workspace_id.clone(),
         granted: Some(role.terms.limits),
         placed: false,
-        unproved: false,
+        guardrail_unproved: false,
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, asked_at)),
         grant,

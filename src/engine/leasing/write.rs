@@ -84,8 +84,8 @@ pub async fn write(
     // Stored together with the new guardrail, before any key is assigned. If the outcome of an assignment
     // remains unclear, no later write trusts the guardrails in the keys' records. That includes the keys that
     // have the new guardrail by their records: they were compared before this write, not after it.
-    role.unproved |= asks_for_guardrail;
-    role.unproved &= !leases.unguarded(name, &role).is_empty();
+    role.guardrails_unproved |= asks_for_guardrail;
+    role.guardrails_unproved &= !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
     leases.note_pool(name, role.pool.as_ref());
     drop(bounds);

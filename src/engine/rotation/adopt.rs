@@ -376,7 +376,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         limits: key.limits.as_asked().unwrap_or(definition.terms.limits),
         limits_unproved: key.limits.as_asked().is_none(),
         guardrail_id: guardrail,
-        unguarded: false,
+        guardrail_unproved: false,
         promised_until: None,
     };
     // The key's current limit may exceed the budget. Its spending in the window counts.

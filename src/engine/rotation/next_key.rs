@@ -82,7 +82,7 @@ impl NextKey<'_> {
             limits: self.limits,
             limits_unproved: false,
             guardrail_id: definition.terms.guardrail_id.clone(),
-            unguarded: false,
+            guardrail_unproved: false,
             promised_until: None,
         };
         Ok((key, minted.in_flight))

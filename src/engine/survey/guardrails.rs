@@ -96,7 +96,7 @@ async fn mend_role(
         return Ok(());
     }
     for key_hash in &missing {
-        role.note_unguarded(key_hash);
+        role.note_unproved(key_hash);
     }
     // First stored, so that the key is not handed out.
     guard.store(&role).await?;

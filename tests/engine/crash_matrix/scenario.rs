@@ -561,7 +561,7 @@ async fn is_noticed(world: &World) -> bool {
     }
     let stored = world.storage.get(ROLE).await.unwrap().unwrap();
     let stored: Value = serde_json::from_slice(&stored).unwrap();
-    stored["entry"]["rotating"]["current"]["unguarded"] == true
+    stored["entry"]["rotating"]["current"]["guardrail_unproved"] == true
 }
 
 /// The role is rotated, readers get its keys, and then storage is what it was before.

@@ -107,13 +107,16 @@ async fn a_doubt_of_the_role_is_stored_with_each_lease_it_leaves_behind() {
     let is_due = |role: &DynamicRole| record_of(&leases).due(role).is_some();
     assert!(!is_due(&here));
     leases.detach(&storage, &role("ci"), &here).await.unwrap();
-    assert!(!record_of(&leases).unproved, "nothing is in doubt");
+    assert!(
+        !record_of(&leases).guardrail_unproved,
+        "nothing is in doubt"
+    );
     let here = DynamicRole {
-        unproved: true,
+        guardrails_unproved: true,
         ..here
     };
     let mut elsewhere = dynamic(Some(TEAM));
-    elsewhere.unproved = true;
+    elsewhere.guardrails_unproved = true;
     assert!(is_due(&here));
     assert!(!is_due(&elsewhere), "the doubt is about another place");
     leases.detach(&storage, &role("ci"), &here).await.unwrap();

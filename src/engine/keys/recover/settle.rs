@@ -152,7 +152,7 @@ impl Settling<'_> {
             granted: None,
             placed: true,
             guardrail_id: None,
-            unproved: false,
+            guardrail_unproved: false,
             requester: None,
             grant: Some(grant),
             ended: Some(now),

@@ -26,8 +26,12 @@ pub struct DynamicRole {
     pub max_leases: Option<u32>,
     /// Whether the guardrails in the keys' records are unproved, because the guardrail is being changed.
     /// Stored together with the change, and cleared when all keys are proved to have their guardrail.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unproved: bool,
+    #[serde(
+        default,
+        alias = "unproved",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub guardrails_unproved: bool,
     /// Why some of its keys do not have its guardrail yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_failure: Option<Failure>,
@@ -56,7 +60,7 @@ impl DynamicRole {
                 None if fields.is_null("max_leases") => None,
                 None => before.and_then(|b| b.max_leases),
             },
-            unproved: before.is_some_and(|b| b.unproved),
+            guardrails_unproved: before.is_some_and(|b| b.guardrails_unproved),
             guardrail_failure: before.and_then(|b| b.guardrail_failure.clone()),
             pool: before.and_then(|b| b.pool.clone()),
         };

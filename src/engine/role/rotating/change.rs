@@ -62,7 +62,7 @@ impl RotatingRole {
             ordered: old.ordered,
             expires_at: old.expires_at,
             guardrail_id: old.guardrail_id,
-            unguarded: old.unguarded,
+            guardrail_unproved: old.guardrail_unproved,
             revoke_at,
             failure: None,
             leased_until: Some(leased_until),
@@ -129,7 +129,7 @@ impl RotatingRole {
             self.guarded_keys()
         };
         for key in in_doubt {
-            self.note_unguarded(&key.hash);
+            self.note_unproved(&key.hash);
         }
         self
     }
@@ -168,7 +168,7 @@ impl RotatingRole {
             ordered: None,
             expires_at: key.expires_at,
             guardrail_id: None,
-            unguarded: false,
+            guardrail_unproved: false,
             revoke_at: after(now, self.definition.rotation.grace),
             failure: None,
             leased_until: Some(after(now, self.definition.rotation.ttl)),

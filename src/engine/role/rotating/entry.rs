@@ -99,8 +99,12 @@ pub struct CurrentKey {
     pub guardrail_id: Option<GuardrailId>,
     /// Whether it is no longer proved that it has that guardrail: it was found without it, or is to get
     /// another one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unguarded: bool,
+    #[serde(
+        default,
+        alias = "unguarded",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub guardrail_unproved: bool,
     /// When the leases end that were handed out with a longer `ttl` than the role has now, including the
     /// margin that every lease has.
     pub promised_until: Option<Timestamp>,
@@ -137,8 +141,12 @@ pub struct SupersededKey {
     pub guardrail_id: Option<GuardrailId>,
     /// Whether it is no longer proved that it has that guardrail: it was found without it, or is to get
     /// another one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unguarded: bool,
+    #[serde(
+        default,
+        alias = "unguarded",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub guardrail_unproved: bool,
     /// When it is to be revoked.
     pub revoke_at: Timestamp,
     /// Why the next step of its end has failed so far.
@@ -422,7 +430,7 @@ impl PartialEq for CurrentKey {
     fn eq(&self, other: &Self) -> bool {
         let changing = |key: &Self| {
             let limits = (key.limits, key.limits_unproved);
-            (limits, key.promised_until, key.unguarded)
+            (limits, key.promised_until, key.guardrail_unproved)
         };
         (&self.hash, &self.guardrail_id, changing(self))
             == (&other.hash, &other.guardrail_id, changing(other))

@@ -28,7 +28,12 @@ impl RotatingRole {
     pub fn guarded_keys(&self) -> Vec<Guarded> {
         let superseded = self.superseded.iter().filter_map(|key| {
             let place = (&key.connection, &key.workspace_id);
-            self.guarded(&key.hash, place, key.guardrail_id.as_ref(), key.unguarded)
+            self.guarded(
+                &key.hash,
+                place,
+                key.guardrail_id.as_ref(),
+                key.guardrail_unproved,
+            )
         });
         superseded.chain(self.guarded_current()).collect()
     }
@@ -47,15 +52,15 @@ impl RotatingRole {
 
     /// Records that a key now has its guardrail.
     pub fn note_guarded(&mut self, hash: &KeyHash, guardrail_id: &GuardrailId) {
-        self.note(hash, |id, unguarded| {
+        self.note(hash, |id, unproved| {
             *id = Some(guardrail_id.clone());
-            *unguarded = false;
+            *unproved = false;
         });
     }
 
     /// Records that a key's guardrail is unproved: it was found without it, or is to get another one.
-    pub fn note_unguarded(&mut self, hash: &KeyHash) {
-        self.note(hash, |_, unguarded| *unguarded = true);
+    pub fn note_unproved(&mut self, hash: &KeyHash) {
+        self.note(hash, |_, unproved| *unproved = true);
     }
 
     /// Whether a key in the role's current place does not have the role's own guardrail.
@@ -67,33 +72,38 @@ impl RotatingRole {
     /// Restores what was known about each key `before`, since no key was changed.
     pub fn take_back_doubts(&mut self, before: &Self) {
         let doubted: BTreeSet<&KeyHash> = before.doubted().collect();
-        self.current.unguarded = doubted.contains(&self.current.hash);
+        self.current.guardrail_unproved = doubted.contains(&self.current.hash);
         for key in &mut self.superseded {
-            key.unguarded = doubted.contains(&key.hash);
+            key.guardrail_unproved = doubted.contains(&key.hash);
         }
     }
 
     fn doubted(&self) -> impl Iterator<Item = &KeyHash> {
         let superseded = self.superseded.iter();
         superseded
-            .map(|key| (&key.hash, key.unguarded))
-            .chain([(&self.current.hash, self.current.unguarded)])
-            .filter_map(|(hash, unguarded)| unguarded.then_some(hash))
+            .map(|key| (&key.hash, key.guardrail_unproved))
+            .chain([(&self.current.hash, self.current.guardrail_unproved)])
+            .filter_map(|(hash, unproved)| unproved.then_some(hash))
     }
 
     fn note(&mut self, hash: &KeyHash, note: impl FnOnce(&mut Option<GuardrailId>, &mut bool)) {
         let current = &mut self.current;
         if current.hash == *hash {
-            note(&mut current.guardrail_id, &mut current.unguarded);
+            note(&mut current.guardrail_id, &mut current.guardrail_unproved);
         } else if let Some(key) = self.superseded.iter_mut().find(|key| key.hash == *hash) {
-            note(&mut key.guardrail_id, &mut key.unguarded);
+            note(&mut key.guardrail_id, &mut key.guardrail_unproved);
         }
     }
 
     fn guarded_current(&self) -> Option<Guarded> {
         let key = &self.current;
         let place = (&key.connection, &key.workspace_id);
-        self.guarded(&key.hash, place, key.guardrail_id.as_ref(), key.unguarded)
+        self.guarded(
+            &key.hash,
+            place,
+            key.guardrail_id.as_ref(),
+            key.guardrail_unproved,
+        )
     }
 
     fn guarded(
@@ -101,7 +111,7 @@ impl RotatingRole {
         hash: &KeyHash,
         (connection, workspace_id): (&ConnectionName, &Option<WorkspaceId>),
         has: Option<&GuardrailId>,
-        unguarded: bool,
+        unproved: bool,
     ) -> Option<Guarded> {
         let terms = &self.definition.terms;
         let asked = terms.guardrail_id.as_ref()?;
@@ -114,7 +124,7 @@ impl RotatingRole {
             hash: hash.clone(),
             place,
             guardrail_id: wanted.clone(),
-            is_proved: has == Some(wanted) && !unguarded,
+            is_proved: has == Some(wanted) && !unproved,
         })
     }
 }
@@ -178,7 +188,7 @@ mod tests {
     #[test]
     fn a_guardrail_that_is_cleared_is_enforced_no_more_and_stays() {
         let mut role = role_of(Some(id('1')));
-        role.note_unguarded(&role.current.hash.clone());
+        role.note_unproved(&role.current.hash.clone());
         role.definition.terms.guardrail_id = None;
         assert!(role.is_guarded() && role.unguarded_keys().is_empty());
         assert_eq!(role.current.guardrail_id, Some(id('1')));
@@ -221,7 +231,7 @@ mod tests {
         terms.guardrail_id = Some(id('2'));
         assert!(role.is_guarded() && role.unguarded_keys().is_empty());
         let current = role.current.hash.clone();
-        role.note_unguarded(&current);
+        role.note_unproved(&current);
         assert_eq!(unguarded(&role), [(current, id('1'))]);
         assert!(!role.is_guarded());
     }

@@ -52,7 +52,7 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         limits: limits(1),
         limits_unproved: false,
         guardrail_id: None,
-        unguarded: false,
+        guardrail_unproved: false,
         promised_until: None,
     }
 }

@@ -191,7 +191,10 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
-            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
+            guardrail_id: key
+                .guardrail_id
+                .as_ref()
+                .filter(|_| !key.guardrail_unproved),
             created: key.since,
             expires: key.expires_at,
             revoke_at: None,
@@ -210,7 +213,10 @@ impl<'a> KeyView<'a> {
             label: &key.label,
             name: &key.name,
             version: key.version,
-            guardrail_id: key.guardrail_id.as_ref().filter(|_| !key.unguarded),
+            guardrail_id: key
+                .guardrail_id
+                .as_ref()
+                .filter(|_| !key.guardrail_unproved),
             created: key.since,
             expires: key.expires_at,
             revoke_at: Some(key.revoke_at),

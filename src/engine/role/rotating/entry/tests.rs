@@ -31,7 +31,7 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
         limits: Limits::default(),
         limits_unproved: false,
         guardrail_id: None,
-        unguarded: false,
+        guardrail_unproved: false,
         promised_until: None,
     }
 }
@@ -88,6 +88,15 @@ fn what_is_stored_is_read_back_as_it_was() {
         serde_json::from_value::<RotatingRole>(stored).unwrap(),
         role
     );
+}
+
+/// Earlier builds of this format named the doubt differently.
+#[test]
+fn a_doubt_that_an_earlier_build_stored_is_read() {
+    let mut stored = serde_json::to_value(role()).unwrap();
+    stored["current"]["unguarded"] = json!(true);
+    let role: RotatingRole = serde_json::from_value(stored).unwrap();
+    assert!(role.current.guardrail_unproved);
 }
 
 #[test]
