@@ -7,133 +7,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::room::Room;
 use crate::engine::error::Error;
-use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
+use crate::engine::names::{Nonce, RoleName};
 use crate::engine::role::Terms;
-use crate::engine::role::budget::Amount;
 use crate::engine::role::dynamic::DynamicRole;
+use crate::framework::Locks;
 use crate::framework::wal::{self, Log};
-use crate::framework::{Held, Locks};
 use crate::logical::{Storage, StorageError};
-use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
+use crate::openrouter::GuardrailId;
 
-/// A key under a lease: the data needed to end it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeasedKey {
-    /// The end of the key's name, which also identifies the lease.
-    pub nonce: Nonce,
-    /// The role.
-    pub role: RoleName,
-    /// The connection through which the key was made.
-    pub connection: ConnectionName,
-    /// The hash that identifies the key at OpenRouter.
-    pub key_hash: KeyHash,
-}
+mod change;
+mod record;
 
-/// Who asked for the key of a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Requester {
-    /// The display name of the token.
-    pub display_name: String,
-    /// The identity entity of the token; empty if there is none.
-    pub entity_id: String,
-    /// The id of the request, as in the server's audit log.
-    pub request_id: String,
-    /// When the key was requested.
-    pub at: Timestamp,
-}
-
-/// A lease that the server has, or is about to have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The key.
-    #[serde(flatten)]
-    pub key: LeasedKey,
-    /// The time until which the server may hold the lease.
-    pub until: Timestamp,
-    /// The key's workspace. `None` is the account's default workspace; in a record of the first format it is
-    /// unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workspace_id: Option<WorkspaceId>,
-    /// The granted limits; `None` for leases of the first stored format.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub granted: Option<Limits>,
-    /// Whether the workspace was added to a record of the first format.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub placed: bool,
-    /// The guardrail that the key is assigned to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guardrail_id: Option<GuardrailId>,
-    /// Whether it is no longer proved that it has that guardrail: it was found without it, or OpenRouter
-    /// refused to assign it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub guardrail_unproved: bool,
-    /// Who requested the key; `None` for a record of the first format.
-    #[serde(default)]
-    pub requester: Option<Requester>,
-    /// What the key takes out of the role's budget; `None` if it was made without a budget.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<Amount>,
-    /// With a budget: when the lease ended and its key was disabled. The key is still to be read and deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Timestamp>,
-}
-
-impl Record {
-    /// The place of the key.
-    pub fn place(&self) -> Place {
-        Place {
-            connection: self.key.connection.clone(),
-            workspace_id: self.workspace_id.clone(),
-        }
-    }
-
-    /// The guardrail of these terms, if the key should have it and does not.
-    pub fn lacks<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
-        let wanted = terms.guardrail_id.as_ref()?;
-        let lacks = self.guardrail_id.as_ref() != Some(wanted) && self.is_at(terms);
-        lacks.then_some(wanted)
-    }
-
-    /// The guardrail that the key is to be assigned to, if it is not proved to have it. The role is its own.
-    /// `None` if the role has no guardrail.
-    pub fn due(&self, role: &DynamicRole) -> Option<GuardrailId> {
-        role.terms.guardrail_id.as_ref()?;
-        let has = || {
-            self.guardrail_id
-                .as_ref()
-                .filter(|_| self.is_in_doubt(role))
-        };
-        self.lacks(&role.terms).or_else(has).cloned()
-    }
-
-    fn is_in_doubt(&self, role: &DynamicRole) -> bool {
-        self.guardrail_unproved || (role.guardrails_unproved && self.is_at(&role.terms))
-    }
-
-    fn is_at(&self, terms: &Terms) -> bool {
-        self.clone().placed_by(terms).place() == terms.place()
-    }
-
-    /// Adds the workspace to a record of the first format. The key is in the workspace of its role, which has
-    /// these terms: this is stored before the role is moved.
-    #[must_use]
-    fn placed_by(mut self, terms: &Terms) -> Self {
-        if self.is_unplaced() && self.key.connection == terms.connection {
-            self.workspace_id.clone_from(&terms.workspace_id);
-            self.placed = true;
-        }
-        self
-    }
-
-    fn is_unplaced(&self) -> bool {
-        self.requester.is_none() && !self.placed
-    }
-}
+pub use change::LeaseGuard;
+pub use record::{LeasedKey, Record, Requester};
 
 /// The leases of a mount.
 pub struct Leases {
@@ -178,11 +67,8 @@ impl Leases {
 
     /// Locks a lease for a change, so that a lease that is being ended cannot be extended.
     pub async fn lock(self: &Arc<Self>, nonce: &Nonce) -> LeaseGuard {
-        LeaseGuard {
-            leases: Arc::clone(self),
-            nonce: nonce.clone(),
-            _held: self.locks.lock(nonce.as_str()).await,
-        }
+        let held = self.locks.lock(nonce.as_str()).await;
+        LeaseGuard::new(Arc::clone(self), nonce.clone(), held)
     }
 
     /// Admits one more lease of a role if there are fewer than `most`, including those being issued. The
@@ -330,156 +216,6 @@ impl Leases {
 
     fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The lock on a lease; see [`Leases::lock`].
-pub struct LeaseGuard {
-    leases: Arc<Leases>,
-    nonce: Nonce,
-    _held: Held,
-}
-
-impl LeaseGuard {
-    /// The nonce that identifies the lease.
-    pub fn nonce(&self) -> &Nonce {
-        &self.nonce
-    }
-
-    /// The lease's record, if the lease is alive.
-    pub fn record(&self) -> Option<Record> {
-        self.leases.living(&self.nonce)
-    }
-
-    /// Postpones the end of the lease; never brings it forward. Returns `false` if there is no such lease.
-    ///
-    /// # Errors
-    /// If it cannot be stored; the end is then unchanged.
-    pub async fn extend(
-        &self,
-        storage: &dyn Storage,
-        until: Timestamp,
-    ) -> Result<bool, StorageError> {
-        let (log, id) = (&self.leases.log, self.nonce.as_str());
-        let Some(written) = log.entry(id) else {
-            return Ok(false);
-        };
-        if written.data.ended.is_some() {
-            return Ok(false);
-        }
-        if until > written.data.until {
-            let later = Record {
-                until,
-                ..written.data
-            };
-            log.overwrite(storage, id, later, written.at).await?;
-        }
-        Ok(true)
-    }
-
-    /// Records that the key is now assigned to this guardrail. The terms are those of its role.
-    ///
-    /// # Errors
-    /// If it cannot be stored; the key is then assigned again.
-    pub async fn note_guarded(
-        &self,
-        storage: &dyn Storage,
-        guardrail_id: &GuardrailId,
-        terms: &Terms,
-    ) -> Result<(), StorageError> {
-        let guarded = |record: Record| Record {
-            guardrail_id: Some(guardrail_id.clone()),
-            guardrail_unproved: false,
-            ..record.placed_by(terms)
-        };
-        self.rewrite(storage, guarded).await
-    }
-
-    /// Records that the key's guardrail is unproved. The terms are those of its role.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
-    pub async fn note_unproved(
-        &self,
-        storage: &dyn Storage,
-        terms: &Terms,
-    ) -> Result<(), StorageError> {
-        let unproved = |record: Record| Record {
-            guardrail_unproved: true,
-            ..record.placed_by(terms)
-        };
-        self.rewrite(storage, unproved).await
-    }
-
-    /// Records that the key was moved to another workspace.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
-    pub async fn note_moved(
-        &self,
-        storage: &dyn Storage,
-        workspace_id: WorkspaceId,
-    ) -> Result<(), StorageError> {
-        let moved = |record| Record {
-            workspace_id: Some(workspace_id),
-            placed: true,
-            ..record
-        };
-        self.rewrite(storage, moved).await
-    }
-
-    /// Changes the lease's record, if the lease is alive. No storage call if nothing changes.
-    async fn rewrite(
-        &self,
-        storage: &dyn Storage,
-        change: impl FnOnce(Record) -> Record,
-    ) -> Result<(), StorageError> {
-        let (log, id) = (&self.leases.log, self.nonce.as_str());
-        let Some(written) = log.entry(id) else {
-            return Ok(());
-        };
-        let changed = change(written.data.clone());
-        if changed == written.data {
-            return Ok(());
-        }
-        log.overwrite(storage, id, changed, written.at).await
-    }
-
-    /// Records that the lease has ended and its key is disabled.
-    ///
-    /// # Errors
-    /// If it cannot be stored; the key is then disabled again.
-    pub async fn disabled(
-        &self,
-        storage: &dyn Storage,
-        now: Timestamp,
-    ) -> Result<(), StorageError> {
-        let ended = |record| Record {
-            ended: Some(now),
-            ..record
-        };
-        self.rewrite(storage, ended).await
-    }
-
-    /// Brings forward the end of a lease that was never handed out.
-    ///
-    /// # Errors
-    /// If it cannot be stored; the end is then unchanged.
-    pub async fn abandon(
-        &self,
-        storage: &dyn Storage,
-        until: Timestamp,
-    ) -> Result<(), StorageError> {
-        let ended = |record| Record { until, ..record };
-        self.rewrite(storage, ended).await
-    }
-
-    /// Deletes the record of a key that is gone.
-    ///
-    /// # Errors
-    /// If it cannot be removed; it then stays known.
-    pub async fn end(&self, storage: &dyn Storage) -> Result<(), StorageError> {
-        self.leases.log.delete(storage, self.nonce.as_str()).await
     }
 }
 
