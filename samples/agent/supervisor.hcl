@@ -1,5 +1,5 @@
-# Vault Agent as the parent of an application that takes the key from its environment. It is stopped
-# and started again when the key has changed; with a dynamic role, only at the end of max_ttl:
+# Vault Agent as the parent of an application that takes the key from its environment. Agent restarts the
+# application when the key has changed; with a dynamic role, only at the end of max_ttl:
 #
 #   VAULT_ADDR=https://vault.example.com:8200 vault agent -config=supervisor.hcl
 #

@@ -1,7 +1,7 @@
-# What the manifests of this folder need in Vault; the role of the Kubernetes auth method names it. Checked
-# by `scripts/test consumers`. What the keys may do is not theirs to say: `guardrail`,
-# `workspace` and `limit` are the role's, and `allowed_roles`, `max_limit` and `max_key_lifetime` the
-# connection's. A team's policy for its roles is `../policies/team.hcl`.
+# The policy that the manifests in this folder need; the role of the Kubernetes auth method names it. Checked
+# by `scripts/test consumers`. It does not control what the keys may do: `guardrail`, `workspace` and `limit`
+# belong to the role, and `allowed_roles`, `max_limit` and `max_key_lifetime` to the connection. For a team's
+# policy for its own roles see `../policies/team.hcl`.
 path "openrouter/static-creds/app" {
   capabilities = ["read"]
 }
@@ -12,8 +12,8 @@ path "openrouter/creds/jobs" {
   capabilities = ["read"]
 }
 
-# For VSO's `revoke: true`, which is not in Vault's default policy. Whoever has it can revoke every lease
-# that it knows the id of; an id cannot be guessed. Renewing is in the default policy.
+# For VSO's `revoke: true`; Vault's default policy does not allow it. The holder can revoke every lease whose
+# ID it knows; an ID cannot be guessed. The default policy allows renewal.
 path "sys/leases/revoke" {
   capabilities = ["update"]
 }

@@ -1,5 +1,5 @@
-# A team makes its own roles, with its own connection and no other. `required_parameters` is needed too, since
-# a role that names no connection uses `default`. The connection's `allowed_roles`, `max_limit` and
+# A team manages its own roles, with its own connection only. `required_parameters` is also needed, because a
+# role that names no connection uses `default`. The connection's `allowed_roles`, `max_limit` and
 # `max_key_lifetime` bound the rest.
 # Checked by `scripts/test policies`.
 path "openrouter/roles/team-a-*" {

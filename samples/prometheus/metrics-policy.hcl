@@ -1,4 +1,4 @@
-# For Prometheus: the metrics of the mount, and nothing else.
+# For Prometheus: the metrics of the mount only.
 # Checked by `scripts/test prometheus`.
 path "openrouter/metrics" {
   capabilities = ["read"]

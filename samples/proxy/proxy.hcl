@@ -1,4 +1,4 @@
-# Vault Proxy in front of Vault, for applications that hold no token of their own:
+# Vault Proxy in front of Vault, for applications without a token of their own:
 #
 #   VAULT_ADDR=https://vault.example.com:8200 vault proxy -config=proxy.hcl
 #   curl http://127.0.0.1:8100/v1/openrouter/creds/app
@@ -18,13 +18,13 @@ api_proxy {
   use_auto_auth_token = true
 }
 
-# Holds renewable leases only. The lease of a rotating role is not renewable, so the current key is
-# asked for each time and never served from here.
+# Caches renewable leases only. The lease of a rotating role is not renewable, so each request for the current
+# key goes to Vault.
 #
-# That of a dynamic role is: everybody who comes without a token of their own gets the same key from here,
-# and the proxy renews it. The `lease_duration` in the reply is what it was at first, and not what is left:
-# ask for each use instead of keeping the key. A lease that is revoked other than through the proxy may
-# stay in here until its time is over.
+# The lease of a dynamic role is renewable. All callers without a token of their own get the same key from the
+# cache, and the proxy renews it. The `lease_duration` in the response is the original one, not the remaining
+# time: ask the proxy for each use instead of keeping the key. If a lease is revoked other than through the
+# proxy, it may stay in the cache until it ends.
 cache {}
 
 listener "tcp" {

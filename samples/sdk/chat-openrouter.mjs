@@ -1,5 +1,5 @@
-// OpenRouter's own TypeScript SDK, with the key that Vault Agent, an operator or a script has put into
-// the environment. Checked by `scripts/test consumers`.
+// OpenRouter's own TypeScript SDK. Vault Agent, an operator or a script has set the key in the
+// environment. Checked by `scripts/test consumers`.
 
 import { OpenRouter } from "@openrouter/sdk";
 

@@ -1,8 +1,8 @@
-// An application that runs for long and is told nothing when its key is replaced: it reads the key from
-// Vault itself, reads it again when OpenRouter rejects it, and repeats the call. Answers each line of its
-// standard input. Checked by `scripts/test consumers`.
+// A long-running application that is not notified when its key is replaced. It reads the key from Vault,
+// reads it again when OpenRouter rejects it, and repeats the call. Answers each line of its standard
+// input. Checked by `scripts/test consumers`.
 //
-// The token may also be left out, with VAULT_ADDR the address of a Vault Proxy.
+// With the address of a Vault Proxy in VAULT_ADDR, no token is needed.
 
 import { createInterface } from "node:readline";
 import OpenAI, { AuthenticationError } from "openai";
@@ -14,7 +14,7 @@ const {
   OPENROUTER_BASE_URL: baseURL = "https://openrouter.ai/api/v1",
 } = process.env;
 
-// The role's current key, or the promise of it: calls that run side by side share one read.
+// The role's current key, or a promise of it: concurrent calls share one read.
 let key;
 
 async function read() {
@@ -26,7 +26,7 @@ async function read() {
 
 function current() {
   const reading = (key ??= read());
-  // A read that failed is not kept.
+  // A failed read is not cached.
   reading.catch(() => rejected(reading));
   return reading;
 }

@@ -1,5 +1,5 @@
-"""The OpenAI SDK pointed at OpenRouter, with the key that Vault Agent, an operator or a script has put
-into the environment. Checked by `scripts/test consumers`."""
+"""The OpenAI SDK with OpenRouter's address. Vault Agent, an operator or a script has set the key in the
+environment. Checked by `scripts/test consumers`."""
 
 import os
 

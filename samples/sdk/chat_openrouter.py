@@ -1,4 +1,4 @@
-"""OpenRouter's own Python SDK, with the key that Vault Agent, an operator or a script has put into the
+"""OpenRouter's own Python SDK. Vault Agent, an operator or a script has set the key in the
 environment. Checked by `scripts/test consumers`."""
 
 import os

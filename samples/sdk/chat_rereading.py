@@ -1,8 +1,8 @@
-"""An application that runs for long and is told nothing when its key is replaced: it reads the key from
-Vault itself, reads it again when OpenRouter rejects it, and repeats the call. Answers each line of its
-standard input. Checked by `scripts/test consumers`.
+"""A long-running application that is not notified when its key is replaced. It reads the key from Vault,
+reads it again when OpenRouter rejects it, and repeats the call. Answers each line of its standard
+input. Checked by `scripts/test consumers`.
 
-The token may also be left out, with VAULT_ADDR the address of a Vault Proxy."""
+With the address of a Vault Proxy in VAULT_ADDR, no token is needed."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from openai import AuthenticationError, OpenAI
 
 
 class Key:
-    """The role's current key. Many threads may use it: of those whose key was rejected one reads again."""
+    """The role's current key. Thread-safe: if several threads find their key rejected, one reads it again."""
 
     def __init__(self, address, path, token):
         headers = {"X-Vault-Token": token} if token else {}

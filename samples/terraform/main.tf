@@ -1,6 +1,6 @@
-# The mount, two connections, two roles and two policies; and the current key, read without leaving a trace in the
-# state or the plan. Needs Terraform 1.11 and version 5.11 of the Vault provider, and a token with the policy
-# of policy.hcl. Checked by `samples/check terraform`, and the provider's requests by `scripts/test consumers`.
+# The mount, two connections, two roles, two policies, and a read of the current key that stores it in neither
+# state nor plan. Requires Terraform 1.11, version 5.11 of the Vault provider, and a token with the policy in
+# policy.hcl. Checked by `samples/check terraform`, and the provider's requests by `scripts/test consumers`.
 
 terraform {
   required_version = ">= 1.11"
@@ -12,14 +12,14 @@ terraform {
   }
 }
 
-# Where Vault is and with which token: VAULT_ADDR and VAULT_TOKEN.
+# Reads the address and the token of Vault from VAULT_ADDR and VAULT_TOKEN.
 provider "vault" {}
 
 variable "management_key" {
   description = "The OpenRouter management key, for example from TF_VAR_management_key."
   type        = string
   sensitive   = true
-  # Not kept in the plan and not in the state.
+  # Stored in neither plan nor state.
   ephemeral = true
   default   = null
 }
@@ -33,13 +33,13 @@ variable "team_a_management_key" {
 }
 
 variable "write_connection" {
-  description = "Whether to write the connections. Off, no management key is needed."
+  description = "Whether to write the connections. If false, no management key is needed."
   type        = bool
   default     = true
 }
 
 variable "api_url" {
-  description = "Where OpenRouter's API is."
+  description = "The address of OpenRouter's API."
   type        = string
   default     = "https://openrouter.ai/api/v1"
 }
@@ -50,15 +50,14 @@ resource "vault_mount" "openrouter" {
   description = "OpenRouter API keys"
 }
 
-# An ephemeral resource rather than an ordinary one, because that would write the management key into the
-# state. The price: it is written anew at every plan, apply and destroy, a mere plan included.
+# An ephemeral resource, because an ordinary one would store the management key in the state. The drawback is
+# that every plan, apply and destroy writes the connection again.
 #
-# - Each time OpenRouter is asked whether the key is good (one `GET /key`); while OpenRouter is down, plan and
-#   destroy fail.
-# - A plan brings a connection back that was deleted by hand, and an old value of the variable puts an old
-#   management key back.
+# - Each write verifies the key at OpenRouter (one `GET /key`). While OpenRouter is down, plan and destroy fail.
+# - A plan recreates a connection that was deleted by hand, and an old value of the variable restores an old
+#   management key.
 #
-# So write it when it changes, and run everything else with `-var write_connection=false`.
+# Write the connection when it changes, and run everything else with `-var write_connection=false`.
 ephemeral "vault_generic_endpoint" "connection" {
   count    = var.write_connection ? 1 : 0
   mount_id = vault_mount.openrouter.id
@@ -66,14 +65,14 @@ ephemeral "vault_generic_endpoint" "connection" {
   data_json = jsonencode({
     management_key = var.management_key
     api_url        = var.api_url
-    # What binds every role that uses the connection, whoever writes roles.
+    # Bounds for every role that uses the connection, no matter who writes the role.
     allowed_roles    = ["app", "jobs"]
     max_limit        = 100
     max_key_lifetime = 90 * 24 * 60 * 60
   })
 }
 
-# The connection of a team that makes its own roles: see the policy below.
+# The connection of a team that manages its own roles: see the policy below.
 ephemeral "vault_generic_endpoint" "team_a" {
   count    = var.write_connection ? 1 : 0
   mount_id = vault_mount.openrouter.id
@@ -88,19 +87,19 @@ ephemeral "vault_generic_endpoint" "team_a" {
 }
 
 variable "guardrail" {
-  description = "The guardrail that the keys are held to, its exact name or UUID; null for none."
+  description = "The guardrail of the keys: its exact name or UUID, or null for none."
   type        = string
   default     = null
 }
 
 variable "workspace" {
-  description = "The workspace that the keys are made in, its slug or UUID; null for the account's default one."
+  description = "The workspace of the keys: its slug or UUID, or null for the account's default workspace."
   type        = string
   default     = null
 }
 
 variable "creator_user_id" {
-  description = "The member of an organization whom the keys belong to, its user id; null for nobody."
+  description = "The member of an organization to whom the keys belong: a user ID, or null for none."
   type        = string
   default     = null
 }
@@ -108,25 +107,25 @@ variable "creator_user_id" {
 resource "vault_generic_endpoint" "app" {
   depends_on = [ephemeral.vault_generic_endpoint.connection]
   path       = "${vault_mount.openrouter.path}/roles/app"
-  # A read of a role also has its status, which is not Terraform's.
+  # A read of a role also has its status, which Terraform does not manage.
   ignore_absent_fields = true
-  # Integers, in seconds: what a read returns, so that a plan shows no difference where there is none. To have
-  # no guardrail write `guardrail = null`: a line that is only removed leaves it as it is, and the plan is empty.
+  # Durations are integers in seconds, as a read returns them, so that a plan shows only real differences. For
+  # no guardrail write `guardrail = null`. If you only remove the line, the guardrail stays and the plan is empty.
   data_json = jsonencode({
     limit                 = 25
     limit_reset           = "monthly"
     rotation_period       = 30 * 24 * 60 * 60
     rotation_grace_period = 24 * 60 * 60
     ttl                   = 60 * 60
-    # A read returns both as they were written. Beside them it has guardrail_id and workspace_id.
+    # A read returns both as they were written. It also has guardrail_id and workspace_id.
     guardrail       = var.guardrail
     workspace       = var.workspace
     creator_user_id = var.creator_user_id
   })
 }
 
-# A dynamic role has no key of its own, so there is none to read here: a key that Terraform reads dies with
-# the token that Terraform has for the run.
+# A dynamic role has no shared key, so this configuration reads none: a key that Terraform reads dies with the
+# token of the run.
 resource "vault_generic_endpoint" "jobs" {
   depends_on           = [ephemeral.vault_generic_endpoint.connection]
   path                 = "${vault_mount.openrouter.path}/roles/jobs"
@@ -155,7 +154,7 @@ resource "vault_policy" "app" {
   POLICY
 }
 
-# A team makes its own roles, with a connection of its own that bounds them, and no other.
+# A team manages its own roles, only with its own connection, which sets their bounds.
 resource "vault_policy" "team_a" {
   name   = "openrouter-team-a"
   policy = <<-POLICY
@@ -167,15 +166,15 @@ resource "vault_policy" "team_a" {
   POLICY
 }
 
-# The current key. Read at every plan and apply, stored in neither. `static-creds`, since a lease would
-# end with Terraform's own token; that would not harm the key, but be of no use.
+# The current key, read at every plan and apply, and not stored. This uses `static-creds`, because a lease would
+# end with Terraform's own token. That would not affect the key, but the lease would have no use.
 ephemeral "vault_generic_secret" "app" {
   mount_id = vault_generic_endpoint.app.id
   path     = "${vault_mount.openrouter.path}/static-creds/app"
 }
 
-# One of the few places that may have it: a write-only argument, the configuration of another provider, or
-# as here a provisioner, which runs when the role is made.
+# An ephemeral value is allowed in few places: a write-only argument, the configuration of another provider, or,
+# as here, a provisioner, which runs when the role is created.
 resource "terraform_data" "hello" {
   triggers_replace = [vault_generic_endpoint.app.id]
 

@@ -1,7 +1,7 @@
-# What main.tf needs, and no more: the policy of the token that Terraform has. Checked by
-# `scripts/test consumers`, which makes the provider's requests with it.
+# The policy of Terraform's token: only what main.tf needs. Checked by `scripts/test consumers`, which makes the
+# provider's requests with it.
 
-# The provider makes itself a token for the run.
+# The provider creates a token for the run.
 path "auth/token/create" {
   capabilities = ["update"]
 }

@@ -53,8 +53,8 @@ pub struct Table<Row> {
     pub key_info: BTreeMap<String, Row>,
 }
 
-/// The schema of what `T` is serialized into. It has only keywords that the server's own structures have,
-/// and `nullable`, which the server drops from its document of all mounts: no references, no `oneOf`.
+/// The schema of what `T` is serialized into. It has only keywords that the server's own structures support,
+/// without references or `oneOf`, and `nullable`, which the server drops from its document of all mounts.
 pub(super) fn schema_of<T: JsonSchema>() -> Data {
     let mut settings = SchemaSettings::openapi3();
     settings.contract = Contract::Serialize;
@@ -69,8 +69,8 @@ pub(super) fn schema_of<T: JsonSchema>() -> Data {
     schema
 }
 
-/// Merges alternatives into one schema, since the server drops `oneOf`: the fields of both, of which those
-/// are required that both require. The same for structures in them that both have.
+/// Merges alternatives into one schema, because the server drops `oneOf`. The result has the fields of both;
+/// a field is required if both require it. Structures that both have are merged in the same way.
 fn either(mut one: Data, mut other: Data) -> Data {
     let mut required = names(&one);
     required.retain(|name| names(&other).contains(name));
@@ -145,7 +145,7 @@ impl Transform for Flat {
     }
 }
 
-/// The values of an enum's variants, if all alternatives are such.
+/// The values of an enum's variants, if all alternatives are values.
 fn constants(alternatives: Option<&Value>) -> Option<Vec<Value>> {
     let mut values = Vec::new();
     for alternative in alternatives?.as_array()? {

@@ -36,8 +36,8 @@ impl<E: Send + Sync + 'static> Backend<E> {
         })
     }
 
-    /// The server adds a slash to the path of every list. No other operation goes to a path with one: the server
-    /// would not know it for the one that needs `sudo`, or that a policy denies.
+    /// The server adds a slash to the path of every list. Any other operation on a path with a slash is rejected:
+    /// the server would not recognize it as the path that needs `sudo`, or that a policy denies.
     fn route_list<'a>(&self, request: &'a Request) -> Option<(&Path<E>, Captures<'a>)> {
         let path = request.path.strip_suffix('/')?;
         let lists = |path: &Path<E>| path.endpoints.contains_key(&Operation::List);

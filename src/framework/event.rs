@@ -1,6 +1,6 @@
 //! The events of an engine, as its reference lists them.
 
-/// A kind of event. Each has `path` and `operation` in its metadata besides what is listed here.
+/// A kind of event. Its metadata also has `path` and `operation`, which are not listed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventKind {
     /// `<plugin>/<what-happened>`.

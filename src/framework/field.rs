@@ -310,7 +310,7 @@ fn seconds(value: &Value) -> Result<u64, String> {
     u64::try_from(seconds).map_err(|_| "must not be negative".to_owned())
 }
 
-/// As Vault reads a list: an array, or text with commas; what is empty is left out.
+/// As Vault reads a list: an array, or text with commas. Empty items are ignored.
 fn list(value: &Value) -> Result<Vec<String>, String> {
     let texts = match value {
         Value::Array(values) => values

@@ -119,8 +119,8 @@ impl<E: Send + Sync + 'static> Endpoint<E> {
         self
     }
 
-    /// What it answers: the fields of this structure. Of several calls, each adds an alternative. An
-    /// operation that does not say so answers without fields, with warnings at the most.
+    /// What it answers: the fields of this structure. Each further call adds an alternative. An operation
+    /// without this answers without fields, and may have warnings.
     pub fn answers<T: JsonSchema>(mut self) -> Self {
         match &mut self.answer {
             Answer::Fields(kinds) => kinds.push(schema_of::<T>),

@@ -1,8 +1,8 @@
 //! Guardrails, and which keys are assigned to them.
 //!
-//! OpenRouter cannot create a key that is guarded from the start, so a new key is assigned before anybody
-//! gets it. A key has one guardrail at most: another one takes its place. The row of a deleted key stays,
-//! and lists leave it out. Nothing here takes a key off its guardrail.
+//! OpenRouter cannot create a guarded key, so a new key is assigned before it is handed out. A key has at most
+//! one guardrail: assigning another one replaces it. The row of a deleted key stays, and lists omit it.
+//! Nothing here removes a key from its guardrail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -15,20 +15,20 @@ use super::error::Error;
 use super::identifiers::{GuardrailId, KeyHash, WorkspaceId};
 use super::lenient::{null_as_default, workspace_id};
 
-/// A guardrail, as far as keys are assigned to it. What it allows is OpenRouter's affair.
+/// A guardrail, as far as needed to assign keys. What it allows is not read.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Guardrail {
-    /// What identifies it.
+    /// Its identifier.
     pub id: GuardrailId,
     /// The name that people see. Not unique.
     #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
-    /// Whose keys it takes; `None` is those of every workspace.
+    /// The workspace whose keys it accepts; `None` means every workspace.
     #[serde(default, deserialize_with = "workspace_id")]
     pub workspace_id: Option<WorkspaceId>,
 }
 
-/// That a key is assigned to a guardrail.
+/// The assignment of a key to a guardrail.
 #[derive(Deserialize)]
 struct Row {
     key_hash: KeyHash,
@@ -56,7 +56,7 @@ impl Client {
     /// A guardrail (`GET /guardrails/{id}`).
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none of that id.
+    /// [`Error::NotFound`] if there is none with this id.
     pub async fn guardrail(&self, id: &GuardrailId) -> Result<Guardrail, Error> {
         let path = format!("/guardrails/{id}");
         let credential = self.transport.management_key();
@@ -67,12 +67,12 @@ impl Client {
         answer.data()
     }
 
-    /// Assigns keys to a guardrail, each in place of the one that it had, and returns how many there
-    /// were: OpenRouter passes over those that it does not know. Safe to repeat.
+    /// Assigns keys to a guardrail, which replaces their former one, and returns the number of assigned
+    /// keys: OpenRouter ignores keys that it does not know. Safe to repeat.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such guardrail, [`Error::Refused`] if it does not take keys of
-    /// that workspace, or any.
+    /// [`Error::NotFound`] if there is no such guardrail, [`Error::Refused`] if it accepts no keys of that
+    /// workspace, or no keys at all.
     pub async fn assign(&self, id: &GuardrailId, keys: &[KeyHash]) -> Result<usize, Error> {
         #[derive(Serialize)]
         struct Keys<'a> {
@@ -93,8 +93,8 @@ impl Client {
         Ok(assigned.assigned_count)
     }
 
-    /// Which guardrail a key is assigned to, if any: one request for a hundred assignments of the account,
-    /// until it is found.
+    /// The guardrail that a key is assigned to, if any. Makes one request per hundred assignments of the
+    /// account, until it is found.
     ///
     /// # Errors
     /// Every variant of [`Error`] but `UnusableKey`.
@@ -114,8 +114,8 @@ impl Client {
         Ok(found)
     }
 
-    /// Those of the keys that are not assigned to the guardrail that each should have: one request for a
-    /// hundred assignments, until all are found.
+    /// The keys that are not assigned to their expected guardrail. Makes one request per hundred assignments,
+    /// until all are found.
     ///
     /// # Errors
     /// Every variant of [`Error`] but `UnusableKey`.
@@ -125,7 +125,7 @@ impl Client {
     ) -> Result<BTreeSet<KeyHash>, Error> {
         let mut missing: BTreeSet<KeyHash> = expected.keys().cloned().collect();
         let guardrails: BTreeSet<&GuardrailId> = expected.values().collect();
-        // That of one guardrail is shorter than that of all.
+        // The list of one guardrail is shorter than the list of all.
         let path = match Vec::from_iter(guardrails).as_slice() {
             [] => return Ok(missing),
             [only] => format!("/guardrails/{only}/assignments/keys"),
@@ -145,7 +145,7 @@ impl Client {
         });
         match visited.await {
             Ok(()) => Ok(missing),
-            // The guardrail is gone, and its assignments with it.
+            // The guardrail is gone, and so are its assignments.
             Err(Error::NotFound { .. }) => Ok(expected.keys().cloned().collect()),
             Err(reason) => Err(reason),
         }

@@ -152,7 +152,7 @@ impl From<GuardrailId> for String {
     }
 }
 
-/// What a path calls a workspace by: its UUID or its slug.
+/// How a path refers to a workspace: by UUID or slug.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkspaceRef(String);
 
@@ -172,7 +172,7 @@ impl WorkspaceRef {
         }
     }
 
-    /// As it stands in a path.
+    /// The form used in a path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -26,8 +26,8 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// The workspace; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
-    /// Whom the key is to belong to, by user id; `None` is whoever OpenRouter thinks. OpenRouter cannot
-    /// change it later.
+    /// The user id of the member to whom the key belongs; if `None`, OpenRouter decides. It cannot be
+    /// changed later.
     pub creator_user_id: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct NewKey {
 pub struct Key {
     /// The identifier of the key.
     pub hash: KeyHash,
-    /// The displayed name, which may be anybody's text. To show or to store it, see
+    /// The displayed name, which may be any text. To show or store it, use
     /// [`shown_name`](Self::shown_name).
     #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
@@ -64,18 +64,18 @@ pub struct Key {
     /// Its workspace; `None` if that is missing or not a UUID.
     #[serde(default, deserialize_with = "workspace_id")]
     pub workspace_id: Option<WorkspaceId>,
-    /// Whom it belongs to, by user id; `None` if nobody, or that is missing or unreadable.
+    /// The user id of its owner; `None` if it has none, or if that is missing or unreadable.
     #[serde(default, deserialize_with = "text")]
     pub creator_user_id: Option<String>,
 }
 
 impl Key {
-    /// Its name without whatever looks like an API key.
+    /// Its name without anything that looks like an API key.
     pub fn shown_name(&self) -> String {
         redact_keys(&self.name)
     }
 
-    /// Whether this is its name, or what is shown of it.
+    /// Whether this is its name, or the shown form of its name.
     pub fn is_named(&self, name: &str) -> bool {
         self.name == name || self.shown_name() == name
     }
@@ -103,15 +103,15 @@ pub struct CurrentKey {
     pub limits: ReportedLimits,
     /// What it has spent.
     pub usage: Usage,
-    /// What enforcement compares with its limit; `None` where that is not told.
+    /// What enforcement compares with its limit; `None` if OpenRouter does not report that.
     pub key_limit: Option<KeyLimit>,
-    /// The budget, of whatever layer, that refuses calls, or would be the first to; `None` where there is none.
+    /// The budget, of any layer, that blocks calls or would block them first; `None` if there is none.
     pub effective: Option<Effective>,
     /// When it stops working; `None` if it never does, or if the time is missing or unreadable.
     pub expires_at: Option<Timestamp>,
     /// Its workspace; `None` if that is missing or not a UUID.
     pub workspace_id: Option<WorkspaceId>,
-    /// The guardrails that hold this key itself, of those with a budget: OpenRouter lists no others.
+    /// The guardrails that the key itself is assigned to and that have a budget: OpenRouter lists no others.
     pub guardrails: Vec<GuardrailId>,
 }
 

@@ -34,13 +34,13 @@ where
         .and_then(|text| WorkspaceId::parse(text).ok()))
 }
 
-/// Text; anything else reads as none.
+/// Text; anything else becomes `None`.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(value.as_str().map(str::to_owned))
 }
 
-/// A UUID; anything else reads as none.
+/// A UUID; anything else becomes `None`.
 pub(super) fn guardrail_id<'de, D>(deserializer: D) -> Result<Option<GuardrailId>, D::Error>
 where
     D: Deserializer<'de>,

@@ -34,21 +34,21 @@ pub struct ListedKey {
     whole: Value,
 }
 
-/// A walk through the keys of a workspace, which can be broken off and gone on with later.
+/// A walk through the keys of a workspace, which can be interrupted and continued later.
 pub struct Walk {
     workspace: Option<WorkspaceId>,
     pages: Pages,
 }
 
 impl Walk {
-    /// From the beginning; `None` is the default workspace.
+    /// Starts at the beginning; `None` is the default workspace.
     pub fn through(workspace: Option<WorkspaceId>) -> Self {
         let pages = Pages::new();
         Self { workspace, pages }
     }
 
-    /// From after a key that was there at this position. Where it is not there any more, keys before it
-    /// are visited again, so that none is missed.
+    /// Starts after a key that was at this position. If it is no longer there, keys before it are visited
+    /// again, so that none is missed.
     pub fn after(workspace: Option<WorkspaceId>, hash: &KeyHash, position: usize) -> Self {
         let pages = Pages::after(hash, position);
         Self { workspace, pages }
@@ -95,10 +95,10 @@ impl Client {
         Ok(())
     }
 
-    /// One request of a walk, and the visits that it leads to. Whether there is more to come.
+    /// Makes one request of a walk and visits its keys. Returns whether there are more.
     ///
     /// # Errors
-    /// Those of [`each_key`](Self::each_key). The walk can be gone on with.
+    /// Those of [`each_key`](Self::each_key). The walk can be continued.
     pub async fn next_page(
         &self,
         walk: &mut Walk,
@@ -109,7 +109,7 @@ impl Client {
         Ok(progress == Progress::MoreToCome)
     }
 
-    /// What OpenRouter says of a key (`GET /keys/{hash}`), for people: read no further than it must be.
+    /// What OpenRouter reports about a key (`GET /keys/{hash}`), for people: parsed leniently.
     ///
     /// # Errors
     /// [`Error::NotFound`] if this management key does not see such a key.
@@ -174,12 +174,12 @@ impl ListedKey {
         })
     }
 
-    /// What OpenRouter says of it, for people.
+    /// What OpenRouter reports about it, for people.
     pub fn report(&self) -> Report {
         Report::of(&self.whole, self.hash.as_ref())
     }
 
-    /// Its name without whatever looks like an API key.
+    /// Its name without anything that looks like an API key.
     pub fn shown_name(&self) -> String {
         redact_keys(&self.name)
     }

@@ -1,4 +1,4 @@
-//! The members of an organization: whom a key may belong to.
+//! The members of an organization, to whom keys can belong.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use super::client::Client;
 use super::error::Error;
 
 impl Client {
-    /// The user ids of all members; `None` if the account is not an organization's.
+    /// The user ids of all members; `None` if the account does not belong to an organization.
     ///
     /// # Errors
     /// Every variant of [`Error`] but `UnusableKey`.

@@ -1,7 +1,7 @@
 //! The part of OpenRouter's API that the engine uses, and the meaning of each failure.
 //!
-//! Of keys: describe the key of a request (`GET /key`), create, read, change and delete a key (`/keys`,
-//! `/keys/{hash}`), and go through all keys. Of what keys are held to: guardrails and their assignments,
+//! For keys: describe the key of a request (`GET /key`), create, read, change and delete a key (`/keys`,
+//! `/keys/{hash}`), and list all keys. For restrictions of keys: guardrails and their assignments,
 //! workspaces, and the members of an organization.
 //!
 //! The engine calls them through [`Client`]; every failure is an [`Error`] that says whether the

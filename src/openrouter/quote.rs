@@ -40,7 +40,7 @@ fn one_line(text: &str) -> String {
         .join(" ")
 }
 
-/// The text without whatever looks like a key. All of OpenRouter's keys start with `sk-or-`.
+/// The text without anything that looks like a key. All of OpenRouter's keys start with `sk-or-`.
 pub(super) fn redact_keys(text: &str) -> String {
     let mut parts = text.split("sk-or-");
     let mut redacted = parts.next().unwrap_or_default().to_owned();

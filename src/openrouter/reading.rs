@@ -48,7 +48,7 @@ impl Answer {
         }
     }
 
-    /// Of whatever wraps one thing: a guardrail, a workspace.
+    /// Of any request for one object: a guardrail, a workspace.
     ///
     /// # Errors
     /// Those of [`Answer::read`].
@@ -56,7 +56,7 @@ impl Answer {
         Ok(self.read::<Enveloped<T>>()?.data)
     }
 
-    /// Of `GET /keys/{hash}`, to be read as far as that is possible.
+    /// Of `GET /keys/{hash}`, to be parsed leniently.
     pub(super) fn whole_key(self) -> Result<Value, Error> {
         Ok(self.read::<Enveloped<Value>>()?.data)
     }

@@ -1,7 +1,7 @@
-//! A key as people are shown it: everything that OpenRouter says of it, however odd it is.
+//! A key as it is shown to people: everything that OpenRouter reports, including unexpected values.
 //!
-//! Whoever decides something reads a [`Key`](super::Key), which refuses what it does not understand. A
-//! listing for people must not: a foreign key with an odd limit still spends.
+//! Code that decides something uses a [`Key`](super::Key), which rejects what it does not understand. A
+//! listing for people must not do that: a foreign key with an unexpected limit still spends.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -54,7 +54,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads it. The hash, if it is known, is that of the key's secret, which no text may be.
+    /// Parses it. The hash, if known, is that of the key's secret. No text may contain that secret.
     pub(super) fn of(whole: &Value, hash: Option<&KeyHash>) -> Self {
         let text = |field: &str| {
             let text = whole.get(field)?.as_str()?;
@@ -86,7 +86,7 @@ impl Report {
     }
 }
 
-/// A label looks like a key by intent; it must only not be the key itself.
+/// A label looks like a key on purpose; it must not be the key itself.
 fn label(whole: &Value, hash: Option<&KeyHash>) -> String {
     let label = whole.get("label").and_then(Value::as_str);
     let label = label.unwrap_or_default();
@@ -96,8 +96,8 @@ fn label(whole: &Value, hash: Option<&KeyHash>) -> String {
     Hidden::of([]).label(label)
 }
 
-/// Somebody else's text, fit for a terminal: no line ends, no control characters, nothing that turns
-/// the direction of what follows, and no key.
+/// Foreign text, made safe for a terminal: no line ends, no control characters, no characters that change the
+/// direction of text, and no key.
 fn printable(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let text: String = text.chars().filter(|c| !turns(*c)).collect();

@@ -1,7 +1,7 @@
-//! The lists that are paged with `offset` and `limit`: all but that of keys.
+//! The lists that are paged with `offset` and `limit`: all except the list of keys.
 //!
-//! They are short, or looked through for something: what a page has lost while rows come and go is
-//! found to be missing, and whoever misses something does what is harmless if it was not.
+//! They are short, or searched for something. A page can lose a row while others are created and deleted. The
+//! caller then treats the row as missing, and what it does in that case is harmless if the row exists.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::client::{Client, NO_BODY};
 use super::error::Error;
 
-/// A page. Rows are read one by one, so that one that looks odd hides no others.
+/// A page. Rows are parsed one by one, so that an unreadable row hides no others.
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub(super) data: Vec<Value>,
@@ -22,13 +22,13 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// How many rows there are by what it says of itself; some may not be shown.
+    /// How many rows the list has, as it reports; some may not be shown.
     pub(super) fn total(&self) -> usize {
         let total = self.total_count.as_u64();
         total.map_or(0, |total| usize::try_from(total).unwrap_or(usize::MAX))
     }
 
-    /// Whether the list goes on from this offset. One that does not say how long it is does as long as
+    /// Whether the list continues at this offset. If it does not report its length, it continues as long as
     /// its pages are full.
     pub(super) fn has_more_from(&self, offset: usize) -> Result<bool, Error> {
         let total = self.total();
@@ -38,14 +38,14 @@ impl Page {
         Ok(offset < total || (total == 0 && self.data.len() >= PAGE))
     }
 
-    /// Its rows, of those that can be read as such.
+    /// Its readable rows.
     pub(super) fn rows<T: DeserializeOwned>(&self) -> impl Iterator<Item = T> {
         self.data.iter().filter_map(|row| T::deserialize(row).ok())
     }
 }
 
 impl Client {
-    /// One page of the list at `path`, whose query, if it has one, is continued.
+    /// One page of the list at `path`. Extends the query of `path`, if it has one.
     pub(super) async fn page_of(&self, path: &str, offset: usize) -> Result<Page, Error> {
         let joint = if path.contains('?') { '&' } else { '?' };
         let path = format!("{path}{joint}limit={PAGE}&offset={offset}");
@@ -57,8 +57,8 @@ impl Client {
         answer.read()
     }
 
-    /// Visits the pages of the list at `path`, until `visit` breaks off: the first one, the last one,
-    /// where what is new is likely to be, and then those between.
+    /// Visits the pages of the list at `path` until `visit` stops: the first page, the last page, where new
+    /// rows are likely, and then the pages in between.
     ///
     /// # Errors
     /// Those of any page, and [`Error::Unclear`] if there are too many.
@@ -103,7 +103,7 @@ impl Client {
     }
 }
 
-/// Rows on a page: the most that OpenRouter gives.
+/// Rows per page: OpenRouter's maximum.
 pub(super) const PAGE: usize = 100;
-/// A list this long is taken for one without end.
+/// A longer list is considered endless.
 const MOST_ROWS: usize = 1_000_000;

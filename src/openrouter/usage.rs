@@ -1,4 +1,4 @@
-//! What a key has spent, as OpenRouter reports it. Read tolerantly: what is missing or odd is nothing.
+//! What a key has spent, as OpenRouter reports it. Parsed leniently: missing or invalid values are ignored.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::lenient::timestamp;
 use super::limits::LimitReset;
 
-/// What a key has spent, in US dollars, by OpenRouter's reports. They may lag behind.
+/// What a key has spent, in US dollars, as OpenRouter reports it. Reports may lag.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Usage {
-    /// Ever.
+    /// In total.
     #[serde(default, rename = "usage", deserialize_with = "amount")]
     pub ever: f64,
     /// In this UTC day.
@@ -22,7 +22,7 @@ pub struct Usage {
     /// In this month.
     #[serde(default, rename = "usage_monthly", deserialize_with = "amount")]
     pub monthly: f64,
-    /// Ever, on the account's own provider keys.
+    /// In total, on the account's own provider keys.
     #[serde(default, rename = "byok_usage", deserialize_with = "amount")]
     pub byok_ever: f64,
     /// The same in this UTC day.
@@ -34,13 +34,13 @@ pub struct Usage {
     /// The same in this month.
     #[serde(default, rename = "byok_usage_monthly", deserialize_with = "amount")]
     pub byok_monthly: f64,
-    /// What is left of the key's limit; `None` where that is missing.
+    /// What is left of the key's limit; `None` if that is missing.
     #[serde(default, deserialize_with = "maybe_amount")]
     pub limit_remaining: Option<f64>,
 }
 
 impl Usage {
-    /// What was spent in the current window; ever, without one.
+    /// What was spent in the current window, or in total if there is none.
     #[must_use]
     pub fn within(&self, window: Option<LimitReset>, include_byok: bool) -> f64 {
         let (own, byok) = match window {
@@ -58,7 +58,7 @@ impl Usage {
 pub struct KeyLimit {
     /// What counts as spent in the current window, in US dollars.
     pub spend_usd: f64,
-    /// The window, as OpenRouter calls it; `None` is for ever.
+    /// OpenRouter's name for the window; `None` if it never ends.
     #[serde(default, rename = "reset_interval")]
     pub reset: Option<String>,
     /// When the window ends.
@@ -67,7 +67,7 @@ pub struct KeyLimit {
 }
 
 impl KeyLimit {
-    /// The one among the `budgets`, if there is one that can be read.
+    /// The key's own budget among the `budgets`, if there is a readable one.
     pub(super) fn among(budgets: &Value) -> Option<Self> {
         let budgets = budgets.as_array()?.iter();
         let mut own = budgets.filter(|budget| budget.get("scope") == Some(&"key_limit".into()));
@@ -75,15 +75,15 @@ impl KeyLimit {
     }
 }
 
-/// The budget that refuses a key's calls or, if none does, would be the first to.
+/// The budget that blocks a key's calls or, if none does, would block them first.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Effective {
-    /// Whose budget it is, in OpenRouter's word: the key's own (`key_limit`), its guardrail's (`api_key`),
-    /// the workspace's, a member's.
+    /// The owner of the budget, in OpenRouter's terms: the key itself (`key_limit`), its guardrail
+    /// (`api_key`), the workspace, or a member.
     pub scope: String,
     /// US dollars for a window.
     pub limit_usd: f64,
-    /// US dollars that are left; nothing or less means that calls are refused.
+    /// US dollars that are left; if zero or less, calls are rejected.
     pub remaining_usd: f64,
     /// When the window ends.
     #[serde(default, deserialize_with = "timestamp")]

@@ -1,4 +1,4 @@
-//! Workspaces: which there are, and which one a slug is that of.
+//! Workspaces: lists them, and looks one up by its slug.
 
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::rows::PAGE;
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
-    /// What identifies it, for good.
+    /// Its permanent identifier.
     pub id: WorkspaceId,
     /// The name that people see. Can change.
     #[serde(default, deserialize_with = "null_as_default")]
@@ -21,7 +21,7 @@ pub struct Workspace {
     /// Its name in URLs. Can change, and become another workspace's.
     #[serde(default, deserialize_with = "null_as_default")]
     pub slug: String,
-    /// The guardrail that applies to all its keys by itself, and takes none.
+    /// The guardrail that applies to all its keys automatically; no key can be assigned to it.
     #[serde(
         default,
         deserialize_with = "guardrail_id",
@@ -34,7 +34,7 @@ impl Client {
     /// A workspace (`GET /workspaces/{id or slug}`).
     ///
     /// # Errors
-    /// [`Error::NotFound`] if none is called that.
+    /// [`Error::NotFound`] if there is no such workspace.
     pub async fn workspace(&self, called: &WorkspaceRef) -> Result<Workspace, Error> {
         let path = format!("/workspaces/{}", called.as_str());
         let credential = self.transport.management_key();
@@ -77,8 +77,8 @@ fn id_of(workspace: &Value) -> Result<WorkspaceId, Error> {
         .ok_or_else(|| Error::unclear("the list of workspaces has one without a readable id"))
 }
 
-/// Workspaces that come and go between two pages move the others: then the number does not fit. It is 0
-/// where the list does not say.
+/// Workspaces that are created or deleted between two pages move the others, and the number then differs. It is
+/// 0 if the list does not report it.
 fn complete(mut ids: Vec<WorkspaceId>, total: usize) -> Result<Vec<WorkspaceId>, Error> {
     ids.sort_unstable();
     ids.dedup();

@@ -68,7 +68,7 @@ impl Pages {
         }
     }
 
-    /// The same from after a key that was at this position.
+    /// The same, but starts after a key that was at this position.
     pub(super) fn after(hash: &KeyHash, position: usize) -> Self {
         Self {
             visited: BTreeSet::from([identity_of(hash)]),

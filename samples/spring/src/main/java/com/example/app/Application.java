@@ -9,7 +9,7 @@ import org.springframework.context.annotation.Bean;
 import org.springframework.vault.core.VaultOperations;
 import org.springframework.vault.core.lease.SecretLeaseContainer;
 
-/** An application that is told of every new key. */
+/** An application that is notified of every new key. */
 @SpringBootApplication
 public class Application {
 

@@ -9,10 +9,10 @@ import org.springframework.vault.core.lease.domain.RequestedSecret;
 import org.springframework.vault.core.lease.event.SecretLeaseCreatedEvent;
 
 /**
- * The current key. Ask for it at each request instead of keeping it.
+ * The current key. Get it for each request instead of keeping it.
  *
- * <p>A property that is imported from Vault would stay what it was at the start. A rotating secret is
- * read again before its lease ends, renewable or not.
+ * <p>A property that is imported from Vault would keep its first value. A rotating secret is read again
+ * before its lease ends, renewable or not.
  */
 @Component
 public class OpenRouterKey {
