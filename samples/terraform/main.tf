@@ -163,6 +163,9 @@ resource "vault_policy" "team_a" {
       required_parameters = ["connection"]
       allowed_parameters  = { "connection" = ["team-a"], "*" = [] }
     }
+    path "${vault_mount.openrouter.path}/creds/team-a-*" {
+      capabilities = ["read"]
+    }
   POLICY
 }
 

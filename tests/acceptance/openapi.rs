@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use openrouter_simulator::NewKey;
 use serde_json::{Value, json};
 
 use crate::harness::{Mount, Reply};
@@ -41,8 +40,7 @@ async fn the_server_shows_the_same_answers_in_its_own_document() {
 async fn every_operation_answers_as_is_described() {
     let mount = Mount::unconfigured().await;
     let document = Document::of(&mount).await;
-    let by_hand = NewKey::named("Made in the dashboard");
-    let by_hand = mount.openrouter.account().create_key(by_hand).hash;
+    let by_hand = reference::prepare(&mount);
     let mut called = BTreeSet::new();
     for example in reference::examples() {
         let reply = reference::send(&mount, &example, &by_hand).await.ok();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Map, Value, json};
 
 use crate::harness::{Mount, Reply};
@@ -14,8 +14,7 @@ async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
     let mount = Mount::unconfigured().await;
     let shown = examples();
     assert!(shown.len() > 20, "{} examples", shown.len());
-    let by_hand = NewKey::named("Made in the dashboard");
-    let by_hand = mount.openrouter.account().create_key(by_hand).hash;
+    let by_hand = prepare(&mount);
     let mut recorded = shown.clone();
     for example in &mut recorded {
         let reply = send(&mount, example, &by_hand).await.ok();
@@ -46,6 +45,16 @@ async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
 pub(crate) fn examples() -> Vec<Value> {
     let examples = fs::read_to_string(file()).expect("the examples");
     serde_json::from_str(&examples).expect("a list of examples")
+}
+
+/// What the examples need at OpenRouter: a guardrail, and a key that somebody has made by hand. Returns the
+/// key's hash.
+pub(crate) fn prepare(mount: &Mount) -> String {
+    let account = mount.openrouter.account();
+    account.add_guardrail(NewGuardrail::named("No training"));
+    account
+        .create_key(NewKey::named("Made in the dashboard"))
+        .hash
 }
 
 /// Sends an example to this mount, with the connection leading to its own OpenRouter. `$KEY_HASH` in it is

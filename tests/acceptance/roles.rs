@@ -337,7 +337,7 @@ async fn what_openrouter_fixes_at_creation_waits_for_the_next_rotation_with_a_wa
     mount.role("app", json!({})).await;
     let workspace = mount.openrouter.account().add_workspace();
     let reply = mount.role("app", json!({"workspace_id": workspace})).await;
-    reply.warns(&["workspace_id", "next rotation"]);
+    reply.warns(&["workspace cannot be changed", "next rotation"]);
     mount
         .role("app", json!({"key_max_lifetime": 0}))
         .await

@@ -165,7 +165,7 @@ async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
         let warnings = adopt(&world, key.secret(), body).await.unwrap();
         let has = had.then_some(own);
         let said = format!("(guardrail: {})", has.as_deref().unwrap_or("none"));
-        let waits = |one: &&String| one.starts_with("workspace_id, guardrail cannot be changed");
+        let waits = |one: &&String| one.starts_with("workspace, guardrail cannot be changed");
         let warning = warnings.iter().find(waits);
         assert!(
             warning.is_some_and(|one| one.contains(&said)),

@@ -406,7 +406,7 @@ fn next_key_only(role: &RotatingRole) -> Option<String> {
     if terms.place() == role.place_of_current() {
         return (has.is_some() && terms.guardrail_id.is_none()).then(|| GUARDRAIL_STAYS.to_owned());
     }
-    let mut fields = "workspace_id".to_owned();
+    let mut fields = "workspace".to_owned();
     if terms.guardrail_id != *has {
         fields.push_str(", guardrail");
     }

@@ -207,7 +207,7 @@ fn of_update(before: &RotatingRole, after: &RotatingRole, now: Timestamp) -> Vec
     let waits: Vec<&str> = [
         ("key_name", old.terms.key_name != new.terms.key_name),
         (
-            "workspace_id",
+            "workspace",
             old.terms.workspace_id != new.terms.workspace_id,
         ),
         ("connection", old.terms.connection != new.terms.connection),

@@ -144,7 +144,7 @@ async fn together_with_another_workspace_it_applies_from_the_next_key() {
     let body = json!({"workspace": "team", "guardrail": "there"});
     let warnings = world.write(ROLE, body).await.unwrap().unwrap().warnings;
     assert!(
-        warnings[0].contains("workspace_id, guardrail cannot"),
+        warnings[0].contains("workspace, guardrail cannot"),
         "{warnings:?}"
     );
     assert_eq!(all_held_to(&world), [Some(strict.clone())]);

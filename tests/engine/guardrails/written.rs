@@ -211,7 +211,7 @@ async fn a_workspace_is_pinned_and_read_back_as_it_was_written() {
         "it stays where it was pinned"
     );
     let cleared = world.write(ROLE, json!({"workspace": ""})).await.unwrap();
-    assert!(cleared.unwrap().warnings[0].contains("workspace_id cannot be changed"));
+    assert!(cleared.unwrap().warnings[0].contains("workspace cannot be changed"));
     let read = world.role("app").await.unwrap();
     assert_eq!(
         (&read["workspace"], &read["workspace_id"]),
