@@ -191,7 +191,10 @@ impl Engine {
     /// When the keys under a role's leases are due to be assigned to its guardrail; `None` if all are
     /// assigned.
     fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
-        let leases = self.books_if_open()?.leases;
+        let Some(OpenBooks { leases, .. }) = self.books_if_open() else {
+            // Unread as yet, or in use at this moment.
+            return role.guardrails_unproved.then_some(Timestamp::MIN);
+        };
         if leases.unguarded(name, role).is_empty() {
             return None;
         }

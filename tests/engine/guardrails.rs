@@ -3,6 +3,7 @@
 mod changes;
 mod doubt;
 mod leases;
+mod moved;
 mod proof;
 mod written;
 

@@ -29,9 +29,9 @@ pub struct Leases {
     log: Log<Record>,
     /// Leases being issued, per role. A plain mutex: it is never held across an await.
     coming: Mutex<HashMap<RoleName, usize>>,
-    /// The terms of guarded roles, as they were last stored or read to be applied. A key that was ordered
-    /// under other terms must not be handed out without their guardrail. A plain mutex, as above.
-    expected: Mutex<HashMap<RoleName, Terms>>,
+    /// The guardrails of roles, as they were last stored or read to be applied. A key that was ordered with
+    /// another one, or without, must not be handed out. A plain mutex, as above.
+    expected: Mutex<HashMap<RoleName, GuardrailId>>,
     /// The remaining room in budgets.
     pub(super) room: Room,
     /// Serializes the changes of each lease.
@@ -193,14 +193,13 @@ impl Leases {
         Ok(())
     }
 
-    /// From now on, no key of the role that was made under other terms is handed out without the guardrail of
-    /// these terms. Called before the terms are stored, and whenever they are read to be applied.
+    /// From now on, no key of the role that was ordered with another guardrail than that of these terms is
+    /// handed out. Called before terms with a guardrail are stored, after terms without one are stored, and
+    /// whenever terms are read to be applied.
     pub fn expect_guardrail(&self, role: &RoleName, terms: &Terms) {
-        let mut expected = self.expected();
-        if terms.guardrail_id.is_some() {
-            expected.insert(role.clone(), terms.clone());
-        } else {
-            expected.remove(role);
+        match &terms.guardrail_id {
+            Some(guardrail) => drop(self.expected().insert(role.clone(), guardrail.clone())),
+            None => self.forget_guardrail(role),
         }
     }
 
@@ -209,14 +208,15 @@ impl Leases {
         self.expected().remove(role);
     }
 
-    /// Whether the key of a lease that was just begun may be handed out.
+    /// Whether the key of a lease that was just begun may be handed out. Not if its role was given another
+    /// guardrail since the key was ordered, wherever the role makes its keys now.
     pub fn is_guarded(&self, record: &Record) -> bool {
         let expected = self.expected();
-        let terms = expected.get(&record.key.role);
-        terms.is_none_or(|terms| record.lacks_guardrail_of(terms).is_none())
+        let expected = expected.get(&record.key.role);
+        expected.is_none_or(|guardrail| record.guardrail_id.as_ref() == Some(guardrail))
     }
 
-    fn expected(&self) -> MutexGuard<'_, HashMap<RoleName, Terms>> {
+    fn expected(&self) -> MutexGuard<'_, HashMap<RoleName, GuardrailId>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -56,6 +56,8 @@ pub struct Expected {
     pub name: String,
     /// Its place.
     pub place: Place,
+    /// Whether its role makes keys in the account's default workspace, of which roles do not store the UUID.
+    pub is_of_default: bool,
 }
 
 /// The part that a key has in its role.
@@ -230,6 +232,13 @@ impl Register {
         roles.collect()
     }
 
+    /// Whether a dynamic role makes keys in the account's default workspace.
+    pub fn is_of_default(&self, name: &RoleName) -> bool {
+        let known = self.known();
+        let role = known.roles.get(name).filter(|entry| !entry.is_rotating);
+        role.is_some_and(|entry| entry.places.iter().any(Place::is_default))
+    }
+
     /// Whether a role has the key.
     pub fn has(&self, hash: &KeyHash) -> bool {
         let known = self.known();
@@ -268,6 +277,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
         connection: connection.clone(),
         workspace_id: workspace_id.clone(),
     };
+    let is_of_default = role.definition.terms.place().is_default();
     let superseded = role.superseded.iter().map(|key| {
         let part = match key.stage {
             Stage::Grace => Part::Superseded {
@@ -280,6 +290,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
             part,
             name: key.name.clone(),
             place: place(&key.connection, &key.workspace_id),
+            is_of_default,
         };
         (key.hash.clone(), expected)
     });
@@ -291,6 +302,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
         },
         name: current.name.clone(),
         place: role.place_of_current(),
+        is_of_default,
     };
     superseded
         .chain([(current.hash.clone(), expected)])

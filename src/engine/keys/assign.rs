@@ -49,13 +49,33 @@ pub struct Assigned {
 }
 
 impl Assigned {
+    /// A refused key may be assigned all the same: one that was moved to another workspace keeps its
+    /// guardrail, and cannot be assigned to it again.
+    async fn believe_the_list(
+        &mut self,
+        link: &Link,
+        urgency: Urgency,
+        guardrail: &GuardrailId,
+    ) -> Result<(), Error> {
+        let refused = self.refused.iter();
+        let expected = refused
+            .map(|key| (key.clone(), guardrail.clone()))
+            .collect();
+        let missing = link.client(urgency).await.unassigned(&expected).await;
+        let missing = missing.map_err(Error::while_doing(format!(
+            "the keys of guardrail {guardrail} cannot be listed"
+        )))?;
+        let refused = std::mem::replace(&mut self.refused, missing);
+        let is_assigned = |key: &KeyHash| !self.refused.contains(key);
+        self.proved.extend(refused.into_iter().filter(is_assigned));
+        Ok(())
+    }
+
     /// The reason why not all keys are assigned. Definite only if no key was assigned.
     pub fn failure(&mut self) -> Option<Error> {
         let is_begun = !self.proved.is_empty();
-        let refusal = self
-            .refusal
-            .take()
-            .map(|reason| half_done(is_begun, reason));
+        let refusal = self.refusal.take().filter(|_| !self.refused.is_empty());
+        let refusal = refusal.map(|reason| half_done(is_begun, reason));
         self.broken_off.take().or(refusal)
     }
 }
@@ -100,6 +120,12 @@ pub async fn assign_each(
                 break;
             }
         }
+    }
+    if !assigned.refused.is_empty() && assigned.broken_off.is_none() {
+        assigned.broken_off = assigned
+            .believe_the_list(link, urgency, guardrail)
+            .await
+            .err();
     }
     let is_begun = !assigned.proved.is_empty();
     let broken_off = assigned.broken_off.take();

@@ -122,7 +122,7 @@ async fn assign_keys(
         let hash = &key.key_hash;
         let lease = leases.lock(&key.nonce).await;
         if assigned.refused.contains(hash) {
-            lease.note_unproved(storage, terms).await?;
+            lease.note_refused(storage, guardrail, terms).await?;
         } else if assigned.proved.contains(hash) || assigned.gone.contains(hash) {
             lease.note_guarded(storage, guardrail, terms).await?;
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ending;
 use super::lease::LeaseData;
 use crate::engine::books::{LeasedKey, OpenBooks, Record, Requester, Reservation, Wanted};
-use crate::engine::clock::after;
+use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -87,8 +87,10 @@ pub async fn issue(
         key_hash = %key.key_hash,
         "made a key for a lease"
     );
-    let response = response(role, span, &minted, key.clone())?;
     let now = engine.now();
+    let span = span.within(minted.expires_at, now);
+    let ttl = span.ttl;
+    let response = response(role, span, &minted, key.clone())?;
     let record = Record {
         key: key.clone(),
         until: after(now, ttl),
@@ -208,6 +210,26 @@ impl Span {
             warning: shortened(role.ttl, ttl),
         }
     }
+
+    /// These durations, limited by the key's expiry: the connection may allow no longer lifetime.
+    fn within(mut self, expires_at: Option<Timestamp>, now: Timestamp) -> Self {
+        let Some(expires_at) = expires_at else {
+            return self;
+        };
+        let lives = seconds_until(now, expires_at);
+        if lives >= self.max_ttl {
+            return self;
+        }
+        self.max_ttl = lives.saturating_sub(LINGER);
+        if self.max_ttl < self.ttl {
+            self.ttl = self.max_ttl;
+            self.warning = Some(format!(
+                "the key expires at {expires_at}, so the lease ends after {} seconds",
+                self.ttl
+            ));
+        }
+        self
+    }
 }
 
 fn response(
@@ -256,4 +278,29 @@ pub struct View<'a> {
     limit_reset: Option<LimitReset>,
     /// When the key expires at OpenRouter.
     expires_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_before_its_key_does() {
+        let now: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
+        let span = || Span {
+            ttl: 3_600,
+            max_ttl: 7_200,
+            warning: None,
+        };
+        let within = |lives| {
+            let span = span().within(Some(after(now, lives)), now);
+            (span.ttl, span.max_ttl, span.warning.is_some())
+        };
+        assert_eq!(within(7_200), (3_600, 7_200, false));
+        assert_eq!(within(7_199), (3_600, 6_899, false));
+        assert_eq!(within(1_800), (1_500, 1_500, true));
+        assert_eq!(within(60), (0, 0, true));
+        let endless = span().within(None, now);
+        assert_eq!((endless.ttl, endless.max_ttl), (3_600, 7_200));
+    }
 }

@@ -74,10 +74,13 @@ pub async fn write(
     if asks_for_guardrail {
         // A failure of the old guardrail says nothing about the new one.
         role.guardrail_failure = None;
+    }
+    if role.terms.guardrail_id.is_some() {
         leases.expect_guardrail(name, &role.terms);
     }
+    let loses_guardrail = asks_for_guardrail && role.terms.guardrail_id.is_none();
     if let Some(before) = before
-        && (before.terms.place() != role.terms.place() || role.terms.guardrail_id.is_none())
+        && (before.terms.place() != role.terms.place() || loses_guardrail)
     {
         leases.detach(&*engine.storage, name, before).await?;
     }
@@ -87,6 +90,7 @@ pub async fn write(
     role.guardrails_unproved |= asks_for_guardrail;
     role.guardrails_unproved &= !leases.unguarded(name, &role).is_empty();
     guard.store_dynamic(&role).await?;
+    leases.expect_guardrail(name, &role.terms);
     leases.note_pool(name, role.pool.as_ref());
     drop(bounds);
     let only_guardrail = |before: &DynamicRole| {
@@ -166,9 +170,9 @@ async fn take_back(
         Ok(held) => held,
         Err(reason) => return refusal.that_stays(reason),
     };
-    leases.expect_guardrail(guard.name(), &before.terms);
     match guard.store_dynamic(before).await {
         Ok(()) => {
+            leases.expect_guardrail(guard.name(), &before.terms);
             leases.note_pool(guard.name(), before.pool.as_ref());
             refusal
         }

@@ -13,3 +13,10 @@ pub struct Place {
     /// The workspace; `None` is the account's default one.
     pub workspace_id: Option<WorkspaceId>,
 }
+
+impl Place {
+    /// Whether this is the account's default workspace. One that was named by its UUID is not known to be it.
+    pub fn is_default(&self) -> bool {
+        self.workspace_id.is_none()
+    }
+}

@@ -46,10 +46,14 @@ pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgot
                 }
             }
         }
-        Ok(Some(Role::Dynamic(_))) => Forgotten {
-            left_behind: BTreeSet::new(),
-            reason: String::new(),
-        },
+        Ok(Some(Role::Dynamic(role))) => {
+            let leases = engine.books().await?.leases;
+            leases.detach(&*engine.storage, name, &role).await?;
+            Forgotten {
+                left_behind: BTreeSet::new(),
+                reason: String::new(),
+            }
+        }
         Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
             let value = engine.storage.get(&name.key()).await?;
             Forgotten {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::listing::Surroundings;
 use super::pass::Pass;
 use super::report::report;
 use crate::engine::books::Drift;
@@ -16,13 +17,17 @@ use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
 use crate::engine::rotation::apply_guardrail;
-use crate::openrouter::{GuardrailId, KeyHash};
+use crate::openrouter::{self, GuardrailId, KeyHash};
 
 /// Compares the assignments of the keys at a place. Makes no request if no role there has a guardrail.
 ///
 /// # Errors
 /// Errors from OpenRouter or storage. What cannot be repaired for a role is stored with it and retried.
-pub(super) async fn compare_assignments(pass: &Pass<'_>, place: &Place) -> Result<(), Error> {
+pub(super) async fn compare_assignments(
+    pass: &Pass<'_>,
+    around: &Surroundings,
+) -> Result<(), Error> {
+    let place = &around.place;
     let of_roles = pass.engine.register.guarded(place);
     let (mut expected, mut owners) = (BTreeMap::new(), BTreeMap::new());
     for (hash, guardrail, role) in of_roles.into_iter().chain(leased(pass, place)) {
@@ -30,11 +35,20 @@ pub(super) async fn compare_assignments(pass: &Pass<'_>, place: &Place) -> Resul
         expected.insert(hash, guardrail);
     }
     let missing = missing(&pass.link, &expected).await?;
-    let roles: BTreeSet<&RoleName> = missing.iter().filter_map(|hash| owners.get(hash)).collect();
-    for role in roles {
-        mend(pass, place, role).await?;
+    let Some(one) = missing.first() else {
+        return Ok(());
+    };
+    // A management key of another account sees no assignments.
+    if !pass.sees_the_account(around.sees_the_account, one).await? {
+        return Ok(());
     }
-    Ok(())
+    let roles: BTreeSet<&RoleName> = missing.iter().filter_map(|hash| owners.get(hash)).collect();
+    let mut outcome = Ok(());
+    for role in roles {
+        // A failure with one role does not affect the others.
+        outcome = outcome.and(mend(pass, place, role).await);
+    }
+    outcome
 }
 
 async fn missing(
@@ -188,8 +202,13 @@ async fn assign_again(
 ) -> Result<(), Error> {
     let assigned = assign_each(guard, &pass.link, Urgency::Ordinary, guardrail, keys).await?;
     let failure = match assigned.broken_off {
-        Some(reason) if !reason.is_definite() => return Err(reason),
-        broken_off => broken_off.or(assigned.refusal),
+        // The guardrail is gone.
+        Some(Error::OpenRouter {
+            doing,
+            reason: reason @ openrouter::Error::NotFound { .. },
+        }) => Some(Error::OpenRouter { doing, reason }),
+        Some(reason) => return Err(reason),
+        None => assigned.refusal,
     };
     let (drift, board) = (Drift::GuardrailChanged, &pass.engine.board);
     for key in keys {

@@ -108,19 +108,32 @@ async fn compare(
         let message = "the key of a lease was renamed at OpenRouter; it stays managed";
         report(pass, role, Drift::KeyRenamed, &key.hash, message).await;
     }
-    // If the default workspace was listed, its id is only known from the keys in it.
-    let listed = around.workspace_id.as_ref();
-    let listed = listed.filter(|_| record.place() == around.place);
-    let elsewhere = key.workspace_id.as_ref().filter(|now| {
-        let was = record.workspace_id.as_ref().or(listed);
-        was.is_some_and(|was| was != *now)
-    });
-    if let Some(now) = elsewhere {
-        // Guardrails belong to workspaces, so a change of the role's guardrail does not concern this key.
-        lease.note_moved(&*pass.engine.storage, now.clone()).await?;
+    let Some(now) = &key.workspace_id else {
+        return Ok(());
+    };
+    let engine = pass.engine;
+    let is_in_default = around.is_default(now);
+    let is_elsewhere = match &record.workspace_id {
+        Some(stored) => stored != now,
+        // The UUID of the default workspace is only known from the keys that are listed there.
+        None => around.place == record.place() && around.workspace_id.is_some() && !is_in_default,
+    };
+    if is_elsewhere {
         let message =
             format!("the key of a lease was moved to the workspace {now}; it stays managed");
         report(pass, role, Drift::KeyMoved, &key.hash, message).await;
+    }
+    let stored = if is_in_default && engine.register.is_of_default(role) {
+        None
+    } else if is_elsewhere {
+        Some(now.clone())
+    } else {
+        return Ok(());
+    };
+    if stored != record.workspace_id {
+        lease.note_moved(&*engine.storage, stored).await?;
+        // Guardrails belong to workspaces: the key may have to be assigned now.
+        engine.keeper.now(Task::Tend(role.clone()));
     }
     Ok(())
 }

@@ -71,8 +71,16 @@ pub(super) async fn list(
     Ok(walk.end())
 }
 
+impl Surroundings {
+    /// Whether the listing was that of the account's default workspace, and this is its UUID.
+    pub(super) fn is_default(&self, workspace_id: &WorkspaceId) -> bool {
+        self.place.is_default() && self.workspace_id.as_ref() == Some(workspace_id)
+    }
+}
+
 struct Walk<'a> {
     pass: &'a Pass<'a>,
+    place: &'a Place,
     expected: &'a Expectations,
     /// Keys of roles that were not listed yet in their place.
     unlisted: BTreeMap<&'a KeyHash, Vec<&'a RoleName>>,
@@ -83,7 +91,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn of(pass: &'a Pass<'_>, place: &Place, expected: &'a Expectations) -> Walk<'a> {
+    fn of(pass: &'a Pass<'_>, place: &'a Place, expected: &'a Expectations) -> Walk<'a> {
         let mut unlisted = BTreeMap::<_, Vec<_>>::new();
         for (hash, holders) in &expected.keys {
             for (name, key) in holders {
@@ -100,6 +108,7 @@ impl<'a> Walk<'a> {
         let here = leases.values().filter(|record| record.place() == *place);
         Walk {
             pass,
+            place,
             expected,
             unlisted,
             unlisted_leases: here.map(|record| record.key.key_hash.clone()).collect(),
@@ -127,8 +136,12 @@ impl<'a> Walk<'a> {
         if let Some(record) = self.leases.get(&hash) {
             self.unlisted_leases.remove(&hash);
             self.listed.sees_the_account = true;
+            let engine = self.pass.engine;
+            let is_back = self.place.is_default()
+                && record.workspace_id.is_some()
+                && engine.register.is_of_default(&record.key.role);
             if let Ok(key) = listed.read()
-                && differs_from_record(self.pass.engine, record, &key)
+                && (differs_from_record(engine, record, &key) || is_back)
             {
                 self.listed.leases.push(record.clone());
             }
@@ -150,7 +163,10 @@ impl<'a> Walk<'a> {
             if key.is_named(&expected.name) {
                 board.is_over(&key.hash, Drift::KeyRenamed);
             }
-            if differs(board, expected, key) || !is_here {
+            // It was moved away and back: stored with the UUID, it is not where its role's keys are.
+            let is_back = self.place.is_default() && expected.is_of_default;
+            let is_back = is_back && expected.place.workspace_id.is_some();
+            if differs(board, expected, key) || !is_here || is_back {
                 let doubts = self.listed.roles.entry(name.clone()).or_default();
                 doubts.keys.insert(key.hash.clone());
             }

@@ -186,7 +186,7 @@ impl Pass<'_> {
             let settled = leases::settle(self, around, &record).await;
             outcome = outcome.and(settled);
         }
-        outcome = outcome.and(compare_assignments(self, place).await);
+        outcome = outcome.and(compare_assignments(self, around).await);
         outcome.map(|()| saw_a_copy)
     }
 

@@ -92,8 +92,12 @@ impl Settling<'_> {
                 .await;
         }
         let name = role.current.name.clone();
+        let is_of_default = role.definition.terms.place().is_default();
         let workspace_id = &mut role.current.workspace_id;
-        if self.moved_or_renamed(&key, &name, workspace_id).await {
+        if self
+            .moved_or_renamed(&key, &name, workspace_id, is_of_default)
+            .await
+        {
             self.guard.store(role).await?;
         }
         Ok(Some(key))
@@ -151,6 +155,7 @@ impl Settling<'_> {
             // A deposed node does not know whether the key was restored.
             self.guard.store(role).await?;
         }
+        let is_of_default = role.definition.terms.place().is_default();
         let Some(key) = role.superseded.get_mut(place) else {
             return Ok(());
         };
@@ -178,7 +183,7 @@ impl Settling<'_> {
             Stage::Grace | Stage::Held { .. } | Stage::Restoring | Stage::Ordered => {}
         }
         changed |= self
-            .moved_or_renamed(&seen, &name, &mut key.workspace_id)
+            .moved_or_renamed(&seen, &name, &mut key.workspace_id, is_of_default)
             .await;
         if was_enabled && role.counts_against_budget(hash) {
             // What it has spent in the meantime must be read.
@@ -210,12 +215,14 @@ impl Settling<'_> {
     }
 
     /// Reports that a key was renamed or moved to another workspace. Records the workspace, and returns
-    /// whether that changed.
+    /// whether that changed. The role may make keys in the default workspace; of those that are there, no
+    /// workspace is stored.
     async fn moved_or_renamed(
         &self,
         key: &Key,
         name: &str,
         workspace_id: &mut Option<WorkspaceId>,
+        is_of_default: bool,
     ) -> bool {
         let board = &self.pass.engine.board;
         if key.is_named(name) {
@@ -230,16 +237,30 @@ impl Settling<'_> {
             );
             self.say(Drift::KeyRenamed, &key.hash, message).await;
         }
-        // If the default workspace was listed, its id is only known from the keys in it.
-        let expected = workspace_id.as_ref().or(self.around.workspace_id.as_ref());
-        let is_elsewhere = expected.is_some_and(|here| key.workspace_id.as_ref() != Some(here));
-        let Some(elsewhere) = key.workspace_id.as_ref().filter(|_| is_elsewhere) else {
+        let Some(now) = &key.workspace_id else {
             return false;
         };
-        let message = format!("a key was moved to the workspace {elsewhere}; it stays managed");
-        self.say(Drift::KeyMoved, &key.hash, message).await;
-        *workspace_id = Some(elsewhere.clone());
-        true
+        let stored = workspace_id.clone();
+        let is_in_default = self.around.is_default(now);
+        let is_elsewhere = match &stored {
+            Some(stored) => stored != now,
+            // The UUID of the default workspace is only known from the keys that are listed there.
+            None => {
+                self.around.place.is_default()
+                    && self.around.workspace_id.is_some()
+                    && !is_in_default
+            }
+        };
+        if is_elsewhere {
+            let message = format!("a key was moved to the workspace {now}; it stays managed");
+            self.say(Drift::KeyMoved, &key.hash, message).await;
+        }
+        if is_of_default && is_in_default {
+            *workspace_id = None;
+        } else if is_elsewhere {
+            *workspace_id = Some(now.clone());
+        }
+        *workspace_id != stored
     }
 
     async fn take_in(&self, role: &mut RotatingRole, place: &Place, key: Key) -> Result<(), Error> {

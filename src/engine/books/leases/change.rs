@@ -97,21 +97,40 @@ impl LeaseGuard {
         self.rewrite(storage, unproved).await
     }
 
-    /// Records that the key was moved to another workspace.
+    /// Records that the key was moved to another workspace; `None` is the account's default workspace.
     ///
     /// # Errors
     /// If it cannot be stored.
     pub async fn note_moved(
         &self,
         storage: &dyn Storage,
-        workspace_id: WorkspaceId,
+        workspace_id: Option<WorkspaceId>,
     ) -> Result<(), StorageError> {
         let moved = |record| Record {
-            workspace_id: Some(workspace_id),
+            workspace_id,
             placed: true,
             ..record
         };
         self.rewrite(storage, moved).await
+    }
+
+    /// Records that OpenRouter refuses to assign the key to this guardrail. If that is the one that it has by
+    /// its record, this is no longer proved. The terms are those of its role.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    pub async fn note_refused(
+        &self,
+        storage: &dyn Storage,
+        guardrail_id: &GuardrailId,
+        terms: &Terms,
+    ) -> Result<(), StorageError> {
+        let refused = |record: Record| Record {
+            guardrail_unproved: record.guardrail_unproved
+                || record.guardrail_id.as_ref() == Some(guardrail_id),
+            ..record.placed_by(terms)
+        };
+        self.rewrite(storage, refused).await
     }
 
     /// Changes the lease's record, if the lease is alive. No storage call if nothing changes.
