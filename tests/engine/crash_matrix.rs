@@ -27,42 +27,74 @@ fn matrix(harm: Harm) {
         .into_iter()
         .filter(|s| !s.may_give_up_under(harm));
     let runs: Vec<_> = scenarios.map(|s| (s, explore(s))).collect();
-    let (mut total, mut wrong, mut table) = (0, Vec::new(), String::new());
+    let count = runs.len();
+    let (mut total, mut guarded) = (0, 0);
+    let (mut wrong, mut table) = (Vec::new(), String::new());
     for (scenario, run) in runs {
-        let (points, found) = run.join().expect("a scenario runs to its end");
-        writeln!(table, "{points:>5}  {scenario:?}").unwrap();
-        total += points;
-        wrong.extend(found);
+        let explored = run.join().expect("a scenario runs to its end");
+        writeln!(table, "{:>5}  {scenario:?}", explored.points).unwrap();
+        total += explored.points;
+        guarded += explored.guarded;
+        wrong.extend(explored.wrong);
     }
     println!(
-        "{harm:?} at {total} points, {} violations:\n{table}",
+        "{harm:?} at {total} points of {count} scenarios, {guarded} keys of guarded roles handed out, {} \
+         violations:\n{table}",
         wrong.len()
+    );
+    assert!(
+        guarded > 100,
+        "{guarded} keys of guarded roles were handed out"
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Returns how many points a scenario has, and what was wrong after harm at each of them.
-fn explore(scenario: Scenario, harm: Harm) -> (usize, Vec<String>) {
+/// What came of a scenario, harmed at each of its points.
+struct Explored {
+    points: usize,
+    /// How many keys of guarded roles were handed out.
+    guarded: usize,
+    wrong: Vec<String>,
+}
+
+fn explore(scenario: Scenario, harm: Harm) -> Explored {
     let play = |at| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().unwrap();
         runtime.block_on(play(scenario, harm, at))
     };
-    let (points, mut wrong) = play(None);
+    let Played {
+        points,
+        mut guarded,
+        mut wrong,
+    } = play(None);
     assert!(!points.is_empty(), "{scenario:?} has no effect");
     for (number, point) in points.iter().enumerate() {
-        let (_, found) = play(Some(number));
+        let played = play(Some(number));
+        guarded += played.guarded;
         let place = format!(
             "{scenario:?}, {harm:?} {number} of {}, {point}",
             points.len()
         );
-        wrong.extend(found.into_iter().map(|found| format!("{place}: {found}")));
+        let found = played.wrong.into_iter();
+        wrong.extend(found.map(|found| format!("{place}: {found}")));
     }
-    (points.len(), wrong)
+    Explored {
+        points: points.len(),
+        guarded,
+        wrong,
+    }
 }
 
-/// Plays a scenario through, and returns its points and what was wrong afterwards.
-async fn play(scenario: Scenario, harm: Harm, at: Option<usize>) -> (Vec<String>, Vec<String>) {
+/// What came of a scenario that was played once.
+struct Played {
+    points: Vec<String>,
+    /// How many keys of guarded roles were handed out.
+    guarded: usize,
+    wrong: Vec<String>,
+}
+
+async fn play(scenario: Scenario, harm: Harm, at: Option<usize>) -> Played {
     let world = scenario.prepare().await;
     world.effects.record(harm, at);
     let crashed = tokio::select! {
@@ -99,7 +131,11 @@ async fn play(scenario: Scenario, harm: Harm, at: Option<usize>) -> (Vec<String>
         wrong.note("after another rotation", world.complaints().await);
         wrong.note("all in all", world.broken_promises());
     }
-    (points, wrong.0)
+    Played {
+        points,
+        guarded: world.guarded_hand_outs(),
+        wrong: wrong.0,
+    }
 }
 
 /// What was wrong, and when.

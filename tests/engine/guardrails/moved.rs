@@ -4,7 +4,7 @@ use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, NewKey};
 use serde_json::{Value, json};
 
 use super::leases::with_guarded_leases;
-use super::{ASSIGN, all_held_to, guardrail, held_to, with_guarded_role};
+use super::{ASSIGN, all_held_to, held_to, with_guarded_role};
 use crate::harness::{CI, ROLE, World, role};
 
 fn move_to(world: &World, hash: &str, workspace: &str) {

@@ -1,5 +1,6 @@
 //! A world: one storage, one OpenRouter, one clock, and the node that is active now.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
@@ -35,6 +36,8 @@ pub(crate) struct World {
     pub(super) leases: Mutex<Vec<ServerLease>>,
     /// Keys that were handed out without being held to their role's guardrail.
     pub(super) unguarded: Mutex<Vec<String>>,
+    /// How many keys of guarded roles were handed out.
+    pub(super) guarded: AtomicUsize,
     gate: Gate,
     node: Mutex<Arc<Node>>,
     randomness: Arc<Foretellable>,
@@ -65,6 +68,7 @@ impl World {
             promises: Mutex::default(),
             leases: Mutex::default(),
             unguarded: Mutex::default(),
+            guarded: AtomicUsize::default(),
             gate,
             node: Mutex::new(Arc::new(node)),
             randomness,
