@@ -214,6 +214,11 @@ impl Leases {
             .map(|(_, written)| written.data)
     }
 
+    /// Whether the key is under a living lease.
+    pub fn has(&self, hash: &KeyHash) -> bool {
+        self.log.count(|record| record.key.key_hash == *hash) > 0
+    }
+
     /// The number of living leases.
     pub fn count(&self) -> usize {
         self.log.count(|_| true)
@@ -402,6 +407,22 @@ impl LeaseGuard {
             ..record
         };
         self.rewrite(storage, ended).await
+    }
+
+    /// Records that the key is in this workspace by now.
+    ///
+    /// # Errors
+    /// If it cannot be stored; the key is then compared again where it was.
+    pub async fn moved(
+        &self,
+        storage: &dyn Storage,
+        workspace_id: &WorkspaceId,
+    ) -> Result<(), StorageError> {
+        let moved = |record| Record {
+            workspace_id: Some(workspace_id.clone()),
+            ..record
+        };
+        self.rewrite(storage, moved).await
     }
 
     /// Brings forward the end of a lease that was never handed out.

@@ -28,7 +28,7 @@ pub(super) async fn settle(
         if record.ended.is_some() {
             return keep_disabled(pass, &lease, &record, &key).await;
         }
-        return compare(pass, around, &record, &key).await;
+        return compare(pass, around, &lease, &record, &key).await;
     }
     if !pass.sees_the_account(around.sees_the_account, hash).await? {
         return Ok(());
@@ -82,10 +82,12 @@ async fn keep_disabled(
 async fn compare(
     pass: &Pass<'_>,
     around: &Surroundings,
+    lease: &LeaseGuard,
     record: &Record,
     key: &Key,
 ) -> Result<(), Error> {
-    let (board, role) = (&pass.engine.board, &record.key.role);
+    let engine = pass.engine;
+    let (board, role) = (&engine.board, &record.key.role);
     if key.disabled && board.is_news(&key.hash, Drift::LeasedKeyDisabled, "") {
         let message = "the key of a lease was disabled at OpenRouter";
         report(pass, role, Drift::LeasedKeyDisabled, &key.hash, message).await;
@@ -114,9 +116,9 @@ async fn compare(
         let was = record.workspace_id.as_ref().or(listed);
         was.is_some_and(|was| was != *now)
     });
-    if let Some(now) = elsewhere
-        && board.is_news(&key.hash, Drift::KeyMoved, now.as_str())
-    {
+    if let Some(now) = elsewhere {
+        // From now on it is compared where it is.
+        lease.moved(&*engine.storage, now).await?;
         let message = format!("the key of a lease was moved to the workspace {now}");
         report(pass, role, Drift::KeyMoved, &key.hash, message).await;
     }

@@ -233,11 +233,6 @@ fn differs_from_record(engine: &Engine, record: &Record, key: &Key) -> bool {
     if record.ended.is_some() {
         return !key.disabled;
     }
-    let is_elsewhere = is_elsewhere
-        && key
-            .workspace_id
-            .as_ref()
-            .is_none_or(|id| is_news(Drift::KeyMoved, id.as_str()));
     is_disabled || limits_differ || is_elsewhere || is_renamed
 }
 
