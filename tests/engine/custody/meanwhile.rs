@@ -374,3 +374,35 @@ async fn a_held_key_that_is_restored_meanwhile_is_not_revoked_without_force() {
     revocation.await.unwrap().unwrap_err();
     assert!(world.lives(&hash));
 }
+
+/// `forget-role` leaves the key alive, and the order to revoke it has read before that whose it is.
+#[tokio::test]
+async fn a_key_whose_role_is_forgotten_meanwhile_is_not_said_to_be_revoked() {
+    let world = World::with_role().await;
+    let hash = world.current().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.quiet().await;
+    let storing = world.node().storage.hold_when_putting(ROLE);
+    let node = world.node();
+    // It has the role's lock.
+    let change = writing(&node, ROLE, json!({"description": "slow"}));
+    storing.has_come.cancelled().await;
+    let forgetting = writing(&node, "forget-role/app", json!({"revoke_keys": false}));
+    for _ in 0..20 {
+        a_moment().await;
+    }
+    let path = format!("revoke-key/default/{hash}");
+    let revocation = writing(&node, &path, json!({"force": true}));
+    for _ in 0..20 {
+        a_moment().await;
+    }
+    storing.let_go.cancel();
+    change.await.unwrap().unwrap();
+    forgetting.await.unwrap().unwrap();
+    let refusal = revocation.await.unwrap().unwrap_err().to_string();
+    assert!(
+        refusal.contains("no longer belongs to role app"),
+        "{refusal}"
+    );
+    assert!(world.lives(&hash));
+}
