@@ -180,6 +180,10 @@ impl Removal<'_> {
     /// Tries each of these keys once. Every role is read once for all of them.
     async fn batch(&mut self, hashes: &[KeyHash]) -> Result<Option<Error>, Error> {
         let (run, connection) = (self.run, self.connection);
+        if !run.is_on() {
+            self.left.extend_from_slice(hashes);
+            return Ok(None);
+        }
         let holdings = match Holdings::of(run.engine).await {
             Ok(holdings) => holdings,
             Err(reason @ Error::Storage(StorageError::ReadOnly)) => return Err(reason),
