@@ -111,8 +111,11 @@ async fn a_rotation_is_done_again_whose_old_key_is_found_to_be_held_after_the_ne
         let faults = world.openrouter.faults();
         let path = format!("/keys/{}", old.as_str().unwrap());
         faults.add(Fault::status(500).on("GET", &path).times(2));
-        faults.add(Fault::status(500).on("POST", "/keys").times(4));
+        faults.add(Fault::status(403).on("POST", "/keys").forever());
         world.restart().await;
+        world.pass(600).await;
+        world.key("app").await.unwrap_err();
+        faults.clear();
         world.pass(600).await;
         assert_eq!(world.version().await, 3, "automated: {automated}");
         assert_ne!(world.key("app").await.unwrap()["key_hash"], old);
