@@ -197,7 +197,7 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
 
     // As another copy of the storage would have made it, some minutes from now.
     let theirs = marked(2);
-    let soon = jiff::Timestamp::now() + Duration::from_secs(600);
+    let soon = account.key(&theirs).unwrap().created_at + Duration::from_secs(600);
     account.set_created(&theirs, soon).unwrap();
     let off = of("current_key_disabled").hash;
     account.set_disabled(&off, false).unwrap();
