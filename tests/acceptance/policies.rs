@@ -367,16 +367,23 @@ async fn an_auditor_reads_everything_and_no_secret() {
         &[
             ("keys/*", r#"["read", "list"]"#),
             ("lookup", r#"["update"]"#),
-            ("usage/*", r#"["read"]"#),
             ("status", r#"["read"]"#),
             ("metrics", r#"["read"]"#),
+            ("usage/*", r#"["read"]"#),
         ],
     )
     .await;
     let hash = mount.openrouter.hashes().remove(0);
     let mut seen = String::new();
     let one = format!("keys/default/{hash}");
-    for path in ["keys/default", &one, "usage/app", "status", "metrics"] {
+    for path in [
+        "keys/default",
+        &one,
+        "status",
+        "metrics",
+        "usage/app",
+        "usage/ci",
+    ] {
         seen.push_str(auditor.read(&mount.at(path)).await.ok().body());
     }
     seen.push_str(auditor.list(&mount.at("keys/default")).await.ok().body());

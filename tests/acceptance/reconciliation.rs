@@ -75,6 +75,7 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
         "forgotten",
         "old-off",
         "old-gone",
+        "left",
     ] {
         mount.role(role, by_hand.clone()).await;
     }
@@ -147,14 +148,20 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
             _ => account.set_disabled(hash, true).unwrap(),
         }
     }
+    // Nobody has its key from now on.
+    let body = json!({"revoke_keys": false});
+    mount.write("forget-role/left", body).await.ok();
     // As after a snapshot that was restored: a key with the role's mark that storage has forgotten.
     let name = current("forgotten").await["name"]
         .as_str()
         .unwrap()
         .to_owned();
     let (marked, _) = name.split_at(name.len() - 16);
-    let forgotten = NewKey::named(format!("{marked}0123456789abcdef"));
-    let forgotten = account.create_key(forgotten).hash;
+    let marked = |number: u64| {
+        let name = format!("{marked}{number:016x}");
+        account.create_key(NewKey::named(name)).hash
+    };
+    let forgotten = marked(1);
     expected.push(("forgotten", "unknown_key", forgotten));
 
     for (role, drift, hash) in &expected {
@@ -185,6 +192,13 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
         .await
         .refused(400, &["disabled at OpenRouter by somebody"]);
 
+    let status = mount.read("status").await.ok();
+    assert_eq!(status.field("connections")["default"]["stray_keys"], 1);
+
+    // As another copy of the storage would have made it, some minutes from now.
+    let theirs = marked(2);
+    let soon = account.key(&theirs).unwrap().created_at + Duration::from_secs(600);
+    account.set_created(&theirs, soon).unwrap();
     let off = of("current_key_disabled").hash;
     account.set_disabled(&off, false).unwrap();
     let restored = async || {
@@ -195,6 +209,12 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
         )
     };
     eventually("it works again", Duration::from_secs(120), restored).await;
+    let warned = async || {
+        let status = mount.read("status").await.ok();
+        let copies = status.field("two_copies")["keys"].to_string();
+        copies.contains(&theirs).then_some(())
+    };
+    eventually("another copy", Duration::from_secs(120), warned).await;
     mount.read("creds/off").await.ok();
 }
 

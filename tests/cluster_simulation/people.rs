@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openrouter_simulator::KeyChanges;
+use openrouter_simulator::{KeyChanges, NewKey};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::Operation;
@@ -212,19 +212,34 @@ impl World {
         self.raft.note((format!("server/born/{role}"), Some(born)));
         let (grace, ttl) = (600, *self.dice.pick(&[60, 300, 540]));
         self.witness.in_use_for(role, grace);
-        let body = json!({
+        let connection = self.dice.weighted(&[(3, "default"), (1, "other")]);
+        let mut body = json!({
             "rotation_period": self.dice.number(1, 4) * 3_600,
             "disable_automated_rotation": role == "man",
             "rotation_grace_period": grace,
             "ttl": ttl,
             "revocation_hold": self.dice.weighted(&[(1, 0), (1, 3_600)]),
-            "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
+            "connection": connection,
             "limit": 5,
             "guardrail": self.any_guardrail(),
         });
+        if self.dice.chance(0.3) {
+            body["api_key"] = self.made_by_hand(role, connection).into();
+        }
         let _ = self
             .operate(Operation::Update, &format!("roles/{role}"), body)
             .await;
+    }
+
+    /// The key of an application, which is to become the role's first.
+    fn made_by_hand(&self, role: &str, connection: &str) -> String {
+        let account = &self.openrouter.accounts[usize::from(connection == "other")];
+        let key = account.create_key(NewKey {
+            limit: Some(5.0),
+            ..NewKey::named(format!("{role} by hand"))
+        });
+        self.witness_by_hand(&key.hash, role);
+        key.secret().to_owned()
     }
 
     async fn define_dynamic(self: &Arc<Self>) {

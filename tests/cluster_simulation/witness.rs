@@ -10,7 +10,8 @@
 //!   A key that is disabled for its hold is judged as one that is deleted, but for a request that comes
 //!   late, after the key was restored.
 //! - **Every living key is somebody's**: storage leads to it, by a role's entry, a lease's record, or an
-//!   intent.
+//!   intent. A key that a role was to adopt is its application's all the same.
+//! - **No key that a role was to adopt is ended** unless a role has adopted it.
 //!
 //! # What is excused, and why
 //! - **An emergency rotation**: the contract's own exception. It may have its effect from its order on,
@@ -88,10 +89,11 @@ pub(crate) struct Violation {
     pub(crate) about: Vec<String>,
 }
 
-/// A key that the engine had made.
+/// A key that the engine had made, or that a role was to adopt.
 #[derive(Clone, Debug)]
 pub(crate) struct Made {
     pub(crate) role: String,
+    /// Empty for a key made by hand.
     pub(crate) nonce: String,
 }
 
@@ -285,6 +287,19 @@ impl World {
                 seen.unseen = true;
             }
         });
+    }
+
+    /// Somebody has made a key that a role is to adopt.
+    pub(crate) fn witness_by_hand(&self, hash: &str, role: &str) {
+        let name = self.story.christen(hash, &format!("{role}-by-hand"));
+        self.story
+            .tell_of(&[hash, role], format!("{name} is made by hand"));
+        let made = Made {
+            role: role.to_owned(),
+            nonce: String::new(),
+        };
+        self.witness
+            .seen(|seen| seen.keys.insert(hash.to_owned(), made));
     }
 
     /// A key of a role's is there that storage knows nothing of.

@@ -179,6 +179,22 @@ async fn an_emergency_disables_every_older_key_before_the_answer_or_deletes_it()
     assert_eq!(world.violations().await, [""; 0]);
 }
 
+/// The request that was to enable it may still take effect after one that disables it.
+#[tokio::test]
+async fn an_emergency_deletes_a_key_of_which_it_is_unclear_whether_it_is_enabled() {
+    let (world, old) = holding().await;
+    world.pass(600).await;
+    assert!(world.seen(&old).disabled);
+    let faults = world.openrouter.faults();
+    faults.add(Fault::ResetBeforeEffect.on("PATCH", "/keys/*").forever());
+    restore(&world, json!({"key_version": 1})).await.unwrap();
+    faults.clear();
+    let emergency = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, emergency).await.unwrap();
+    assert!(world.seen(&old).deleted_at.is_some());
+    assert_eq!(versions(&world, "held_keys").await, [2]);
+}
+
 #[tokio::test]
 async fn a_held_key_works_again_for_as_long_as_was_asked_and_is_then_held_again() {
     let (world, old) = holding().await;

@@ -270,6 +270,11 @@ async fn keys_that_were_moved_or_renamed_stay_managed() {
     );
     world.pass(5 * HOUR).await;
     assert_eq!(drift(&world, "app").await.len(), 2, "each is said once");
+    world.openrouter.requests().reset();
+    world.time.set(world.after(HOUR));
+    world.quiet().await;
+    let looks = world.openrouter.requests().to("GET", "/keys/*").len();
+    assert_eq!(looks, 0, "and is not looked up again");
     assert_eq!(current(&world).await, hash);
     // It is still revoked when its time has come.
     world.write(ROTATE, json!({})).await.unwrap();

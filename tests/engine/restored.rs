@@ -95,6 +95,34 @@ async fn a_rotation_is_done_again_whose_old_key_is_held_since() {
     }
 }
 
+/// The order in which the two are found makes no difference.
+#[tokio::test]
+async fn a_rotation_is_done_again_whose_old_key_is_found_to_be_held_after_the_newer_one() {
+    for automated in [true, false] {
+        let world = World::with_role().await;
+        let body = json!({"revocation_hold": 7_000, "rotation_period": "30d",
+            "disable_automated_rotation": !automated});
+        world.write(ROLE, body).await.unwrap();
+        let snapshot = world.snapshot().await;
+        let old = world.key("app").await.unwrap()["key_hash"].clone();
+        world.write(ROTATE, json!({})).await.unwrap();
+        world.pass(610).await;
+        world.restore(snapshot).await;
+        let faults = world.openrouter.faults();
+        let path = format!("/keys/{}", old.as_str().unwrap());
+        faults.add(Fault::status(500).on("GET", &path).times(2));
+        faults.add(Fault::status(403).on("POST", "/keys").forever());
+        world.restart().await;
+        world.pass(600).await;
+        world.key("app").await.unwrap_err();
+        faults.clear();
+        world.pass(600).await;
+        assert_eq!(world.version().await, 3, "automated: {automated}");
+        assert_ne!(world.key("app").await.unwrap()["key_hash"], old);
+        assert_eq!(status(&world).await.0, "success");
+    }
+}
+
 #[tokio::test]
 async fn a_rotation_that_a_person_had_asked_for_is_done_again_though_it_is_not_automated() {
     let world = rotated_by_hand().await;

@@ -16,7 +16,7 @@ use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::Locks;
 use crate::framework::wal::{self, Log};
 use crate::logical::{Storage, StorageError};
-use crate::openrouter::GuardrailId;
+use crate::openrouter::{GuardrailId, KeyHash};
 
 mod change;
 mod record;
@@ -121,6 +121,11 @@ impl Leases {
             .entries()
             .into_iter()
             .map(|(_, written)| written.data)
+    }
+
+    /// Whether the key is under a living lease.
+    pub fn has(&self, hash: &KeyHash) -> bool {
+        self.log.count(|record| record.key.key_hash == *hash) > 0
     }
 
     /// The number of living leases.

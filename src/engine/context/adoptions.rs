@@ -48,6 +48,14 @@ impl Adoptions {
         Some(after(begun, OUTLIVED)).filter(|certain_at| now < *certain_at)
     }
 
+    /// Whether a role that adopts a key is being stored, or may still become stored by a write that reported
+    /// failure.
+    pub fn are_open(&self, now: Timestamp) -> bool {
+        let unsure = self.unsure();
+        let mut begun = unsure.values();
+        begun.any(|begun| now < after(*begun, OUTLIVED))
+    }
+
     fn unsure(&self) -> MutexGuard<'_, HashMap<KeyHash, Timestamp>> {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,7 +4,8 @@
 //! 1. The known keys are read from storage. Then keys are listed page by page, each in a turn of its own,
 //!    until there are no more, there are enough, or the time is up.
 //! 2. The known keys are read once more. A key that entered or left service in the meantime is in one of the
-//!    two, and is therefore never shown as a key without an owner.
+//!    two, and is therefore never shown as a key without an owner. Only then is it decided which keys were
+//!    asked for: their owners or states may have changed.
 //!
 //! An incomplete result says why it is incomplete, and where to continue.
 
@@ -78,6 +79,8 @@ pub async fn inventory(
         deadline,
         has_begun: false,
         holdings: Holdings::of(engine).await?,
+        listed: Vec::new(),
+        wanted: 0,
         inventory: Inventory {
             keys: Vec::new(),
             unreadable: 0,
@@ -86,17 +89,28 @@ pub async fn inventory(
         },
     };
     listing.run().await?;
-    let mut inventory = listing.inventory;
+    let (mut inventory, listed) = (listing.inventory, listing.listed);
     let now = engine.now();
     let later = Holdings::of(engine).await?;
-    inventory.keys.retain_mut(|key| {
+    let mut last = None;
+    for Listed { mut key, at } in listed {
         let owner = later.owner_by_mark(Some(&key.hash), key.nonce.as_ref());
         if !owner.is_unclaimed() || key.owner.is_unclaimed() {
             key.state = State::of(&owner, &key.report, now);
             key.owner = owner;
         }
-        selection.wants(key)
-    });
+        if !selection.wants(&key) {
+            continue;
+        }
+        if inventory.keys.len() == selection.most {
+            // More keys than there seemed to be during the listing: the rest is the next part.
+            inventory.next = last;
+            inventory.failure = None;
+            break;
+        }
+        last = Some(at);
+        inventory.keys.push(key);
+    }
     Ok(inventory)
 }
 
@@ -109,7 +123,17 @@ struct Listing<'a> {
     /// Whether a page was read.
     has_begun: bool,
     holdings: Holdings,
+    /// Every listed key, whether or not it seems to be wanted.
+    listed: Vec<Listed>,
+    /// How many of them seem to be.
+    wanted: usize,
     inventory: Inventory,
+}
+
+/// A listed key, and its position.
+struct Listed {
+    key: Known,
+    at: Cursor,
 }
 
 /// How far a workspace has been listed.
@@ -130,7 +154,7 @@ impl Listing<'_> {
                     self.inventory.next = Some(cursor);
                     break;
                 }
-                Err(reason) if self.inventory.keys.is_empty() => return Err(reason),
+                Err(reason) if self.listed.is_empty() => return Err(reason),
                 Err(reason) => {
                     self.inventory.next = Some(reached);
                     self.inventory.failure = Some(reason);
@@ -183,10 +207,10 @@ impl Listing<'_> {
                 if self.is_full() {
                     more_in_page = true;
                 } else {
-                    self.take(&key);
-                    if let Some(hash) = key.hash {
-                        reached.last = Some((key.position, hash));
+                    if let Some(hash) = &key.hash {
+                        reached.last = Some((key.position, hash.clone()));
                     }
+                    self.take(&key, &reached);
                 }
                 Ok(())
             };
@@ -212,14 +236,17 @@ impl Listing<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.inventory.keys.len() >= self.selection.most
+        self.wanted >= self.selection.most
     }
 
-    fn take(&mut self, key: &ListedKey) {
+    fn take(&mut self, key: &ListedKey, at: &Cursor) {
         let now = self.engine.now();
         match Known::of(self.connection, key, &self.holdings, now) {
-            Some(key) if self.selection.wants(&key) => self.inventory.keys.push(key),
-            Some(_) => {}
+            Some(key) => {
+                self.wanted += usize::from(self.selection.wants(&key));
+                let at = at.clone();
+                self.listed.push(Listed { key, at });
+            }
             None => self.inventory.unreadable += 1,
         }
     }

@@ -49,7 +49,7 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
         // One connection that hangs must not delay the other results.
         let answer = tokio::select! {
             answer = ask(engine, &name, hash) => answer,
-            () = engine.clock.sleep_until(deadline) => Err(too_slow("the key cannot be looked up")),
+            () = engine.clock.sleep_until(deadline) => Err(too_slow(LOOKING_UP)),
         };
         (name, answer)
     }));
@@ -102,7 +102,11 @@ pub async fn look_at(
     hash: &KeyHash,
 ) -> Result<Option<Known>, Error> {
     let holdings = Holdings::of(engine).await?;
-    let key = look_up(engine, connection, hash).await?;
+    let deadline = after(engine.now(), LONGEST.as_secs());
+    let key = tokio::select! {
+        key = look_up(engine, connection, hash) => key?,
+        () = engine.clock.sleep_until(deadline) => return Err(too_slow(LOOKING_UP)),
+    };
     Ok(key.and_then(|key| Known::of(connection, &key, &holdings, engine.now())))
 }
 
@@ -120,7 +124,7 @@ pub(super) async fn look_up(
     match link.client(Urgency::Emergency).await.look_up(hash).await {
         Ok(key) => Ok(Some(key)),
         Err(openrouter::Error::NotFound { .. }) => Ok(None),
-        Err(reason) => Err(Error::while_doing("the key cannot be looked up")(reason)),
+        Err(reason) => Err(Error::while_doing(LOOKING_UP)(reason)),
     }
 }
 
@@ -130,6 +134,8 @@ enum Answer {
     Manages,
     Unknown,
 }
+
+const LOOKING_UP: &str = "the key cannot be looked up";
 
 async fn ask(engine: &Engine, name: &ConnectionName, hash: &KeyHash) -> Result<Answer, Error> {
     let storage = &*engine.storage;

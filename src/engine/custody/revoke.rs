@@ -174,8 +174,8 @@ async fn unclaimed(
     target: &Target,
 ) -> Result<(), Error> {
     let marked_for = target.marked_for.as_ref();
-    let proof = prove_unclaimed(engine, connection, hash, &target.key_name, marked_for);
-    let unclaimed = proof.await?;
+    let name = &target.key_name;
+    let unclaimed = prove_unclaimed(engine, connection, hash, name, marked_for, None).await?;
     let warrant = Warrant::Ordered(&unclaimed);
     retire(engine, connection, hash, warrant).await.map(|_| ())
 }

@@ -80,14 +80,17 @@ pub async fn adopt(
     warnings.extend(unclear);
     warnings.extend(next_key_only(&role));
     warnings.extend(expiry(&role, now));
-    engine.require_in_service()?;
+    // Recorded before the check, so that a teardown either prevents this or waits for it.
     engine.adoptions.store_begins(&hash, engine.now());
+    if let Err(reason) = engine.require_in_service() {
+        engine.adoptions.succeeded(&hash);
+        return Err(reason);
+    }
     guard.store(&role).await?;
     engine.adoptions.succeeded(&hash);
     drop(bounds);
     if let Err(reason) = engine.require_in_service() {
-        // A teardown that began in the meantime may already have processed the roles. The key belongs to the
-        // user.
+        // A teardown that began in the meantime waits for this. The key belongs to the user.
         guard.forget().await?;
         return Err(reason);
     }

@@ -4,10 +4,10 @@
 //! # Expected flow of a pass
 //! 1. The pass proves that the teardown is in force and that this node is the leader.
 //! 2. Every role is torn down, and every leased key is deleted.
-//! 3. Once no key is being created, the keys of every connection are listed, and those with this mount's mark
+//! 3. Once no key is being created or adopted, the keys of every connection are listed, and those with this mount's mark
 //!    are deleted: lost orders and stray keys. The proof is repeated before each deletion.
 //! 4. The run continues until no order is open, because an order whose reply was lost can take effect late. If
-//!    a key was being created when a pass began, the pass is repeated.
+//!    a key was being created or adopted when a pass began, the pass is repeated.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -18,6 +18,7 @@ use super::tally::{Ongoing, Tally};
 use super::tidy::each_key;
 use super::work::Job;
 use crate::engine::books::{OpenBooks, TornDown};
+use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::{Warrant, mentioned, retire};
 use crate::engine::leasing;
@@ -288,7 +289,7 @@ impl Job for Teardown<'_> {
         loop {
             // Checked before the listing: a key that is made now is in a role's entry or under a lease when
             // it is no longer in flight.
-            let was_quiet = is_quiet(&books);
+            let was_quiet = is_quiet(self.run.engine, &books);
             again = self.end_roles().await?;
             again = self.end_leases(&books).await?.or(again);
             if again.is_some() || !self.run.is_on() {
@@ -300,14 +301,14 @@ impl Job for Teardown<'_> {
                 break;
             }
             // The passes above may have missed a key that was created in the meantime.
-            if !is_quiet(&books) {
+            if !is_quiet(self.run.engine, &books) {
                 break;
             }
         }
         let open = self.note_open_orders(&books);
         let unswept = (!is_swept).then(|| {
-            let why = "keys were being created when the teardown looked for them".to_owned();
-            Error::Conflict(why)
+            let why = "keys were being created or adopted when the teardown looked for them";
+            Error::Conflict(why.to_owned())
         });
         Ok(again.or(open).or(unswept))
     }
@@ -317,10 +318,11 @@ impl Job for Teardown<'_> {
     }
 }
 
-/// Whether no key is being made. None can be started while the mount is torn down.
-fn is_quiet(books: &OpenBooks) -> bool {
+/// Whether no key is being created or adopted. Neither can be started while the mount is torn down.
+fn is_quiet(engine: &Engine, books: &OpenBooks) -> bool {
     let orders = books.intents.all();
-    orders.iter().all(|(_, is_in_flight)| !is_in_flight)
+    let is_ordering = orders.iter().any(|(_, is_in_flight)| *is_in_flight);
+    !is_ordering && !engine.adoptions.are_open(engine.now())
 }
 
 /// `None` if the run was cancelled or replaced.

@@ -163,11 +163,42 @@ impl<'a> Removal<'a> {
 #[async_trait]
 impl Job for Removal<'_> {
     async fn pass(&mut self) -> Result<Option<Error>, Error> {
-        let (run, connection) = (self.run, self.connection);
         let left = std::mem::take(&mut self.left);
-        let mut removed = stream::iter(left)
+        let mut again = None;
+        for batch in left.chunks(BATCH) {
+            again = self.batch(batch).await?.or(again);
+        }
+        Ok(again)
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+}
+
+impl Removal<'_> {
+    /// Tries each of these keys once. Every role is read once for all of them.
+    async fn batch(&mut self, hashes: &[KeyHash]) -> Result<Option<Error>, Error> {
+        let (run, connection) = (self.run, self.connection);
+        if !run.is_on() {
+            self.left.extend_from_slice(hashes);
+            return Ok(None);
+        }
+        let holdings = match Holdings::of(run.engine).await {
+            Ok(holdings) => holdings,
+            Err(reason @ Error::Storage(StorageError::ReadOnly)) => return Err(reason),
+            Err(reason) => {
+                for hash in hashes {
+                    self.tally.fails(hash.to_string(), reason.to_string());
+                }
+                self.left.extend_from_slice(hashes);
+                return Ok(Some(reason));
+            }
+        };
+        let holdings = &holdings;
+        let mut removed = stream::iter(hashes.to_vec())
             .map(|hash| async move {
-                let removed = remove(run, connection, &hash).await;
+                let removed = remove(run, connection, &hash, holdings).await;
                 (hash, removed)
             })
             .buffer_unordered(AT_A_TIME);
@@ -196,16 +227,13 @@ impl Job for Removal<'_> {
         }
         Ok(again)
     }
-
-    fn tally(&mut self) -> &mut Tally {
-        &mut self.tally
-    }
 }
 
 async fn remove(
     run: Ongoing<'_>,
     connection: &ConnectionName,
     hash: &KeyHash,
+    holdings: &Holdings,
 ) -> Result<Removed, Error> {
     if !run.is_on() {
         return Ok(Removed::Stopped);
@@ -222,20 +250,25 @@ async fn remove(
         Err(openrouter::Error::NotFound { .. }) => return Ok(Removed::Gone),
         Err(reason) => return Err(Error::while_doing("the key cannot be looked up")(reason)),
     };
-    let holdings = Holdings::of(engine).await?;
-    if let Err(reason) = require_readable(&holdings) {
+    if let Err(reason) = require_readable(holdings) {
         return Ok(Removed::Kept(reason.to_string()));
     }
     let marked_for = holdings.marked_for(&name);
     if is_of_rotating_role(engine, marked_for).await? {
         return Ok(Removed::Kept("it has the mark of a role".to_owned()));
     }
-    let unclaimed = match prove_unclaimed(engine, connection, hash, &name, marked_for).await {
+    let known = Some(holdings);
+    let proof = prove_unclaimed(engine, connection, hash, &name, marked_for, known).await;
+    let unclaimed = match proof {
         Ok(unclaimed) if unclaimed.owner == Owner::Stray => unclaimed,
         Ok(unclaimed) => return Ok(Removed::Kept(format!("it is {}", unclaimed.owner))),
         Err(Error::Conflict(reason)) => return Ok(Removed::Kept(reason)),
         Err(reason) => return Err(reason),
     };
+    // The proof may have taken a while.
+    if !run.is_on() {
+        return Ok(Removed::Stopped);
+    }
     retire(engine, connection, hash, Warrant::Ordered(&unclaimed)).await?;
     tracing::warn!(
         mount = engine.mount,
@@ -312,5 +345,7 @@ pub(super) async fn each_key(
 const MOST_NAMED: usize = 4;
 /// How many keys a run lists, since they are all in one entry.
 const MOST_LISTED: usize = 1_000;
+/// How many keys share one reading of all roles. It must not be old when the last of them is deleted.
+const BATCH: usize = 100;
 /// How many keys are handled at a time. More would only wait for their turns.
 const AT_A_TIME: usize = 8;

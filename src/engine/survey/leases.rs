@@ -86,7 +86,8 @@ async fn compare(
     record: &Record,
     key: &Key,
 ) -> Result<(), Error> {
-    let (board, role) = (&pass.engine.board, &record.key.role);
+    let engine = pass.engine;
+    let (board, role) = (&engine.board, &record.key.role);
     if key.disabled && board.is_news(&key.hash, Drift::LeasedKeyDisabled, "") {
         let message = "the key of a lease was disabled at OpenRouter";
         report(pass, role, Drift::LeasedKeyDisabled, &key.hash, message).await;

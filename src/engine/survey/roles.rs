@@ -78,7 +78,13 @@ impl Settling<'_> {
             }
             Presence::There(key) => *key,
         };
-        if key.disabled && !matches!(before, Some(Misfit::Disabled | Misfit::Held)) {
+        if key.disabled && before == Some(Misfit::Outdated) {
+            // The engine disabled it when it had been replaced, in a time that storage has lost.
+            let message = "the current key is disabled at OpenRouter, which has a newer key of the role; it \
+                           is no longer handed out, and is replaced";
+            self.unfit(role, Misfit::Held, Drift::CurrentKeyDisabled, message)
+                .await?;
+        } else if key.disabled && !matches!(before, Some(Misfit::Disabled | Misfit::Held)) {
             let message = "the current key was disabled at OpenRouter; it is no longer handed out, \
                            and is not replaced automatically";
             self.unfit(role, Misfit::Disabled, Drift::CurrentKeyDisabled, message)

@@ -28,12 +28,20 @@ impl World {
         }
     }
 
-    /// The living keys that the engine had made.
+    /// The living keys that the engine had made, or that a role was to adopt.
     pub(super) fn living(&self) -> impl Iterator<Item = Key> {
         let now = self.now();
         let accounts = self.openrouter.accounts.iter();
         let keys = accounts.flat_map(|account| account.keys());
-        keys.filter(move |key| !key.is_expired(now) && nonce_of(&key.name).is_some())
+        let by_hand: BTreeSet<String> = self.witness.seen(|seen| {
+            let keys = seen.keys.iter();
+            let by_hand = keys.filter(|(_, made)| made.nonce.is_empty());
+            by_hand.map(|(hash, _)| hash.clone()).collect()
+        });
+        keys.filter(move |key| {
+            let is_known = nonce_of(&key.name).is_some() || by_hand.contains(&key.hash);
+            is_known && !key.is_expired(now)
+        })
     }
 
     /// Whether every living key is somebody's, after a step, and at the end when nothing is on its way
@@ -41,7 +49,10 @@ impl World {
     pub(crate) fn look_for_orphans(&self, at_the_end: bool) {
         let truth = self.truth();
         for key in self.living() {
-            let nonce = nonce_of(&key.name).unwrap_or_default();
+            // One made by hand is its application's.
+            let Some(nonce) = nonce_of(&key.name) else {
+                continue;
+            };
             let role = key.name.split(' ').next().unwrap_or_default();
             if truth.leads_to(&key.hash, nonce) {
                 continue;

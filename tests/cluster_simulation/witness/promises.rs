@@ -87,6 +87,12 @@ impl World {
             return;
         }
         let truth = self.truth();
+        let is_lost = self.witness.seen(|seen| seen.strays.contains(hash));
+        if made.nonce.is_empty() && !restored && !is_lost && !truth.leads_to(hash, "") {
+            let what = format!("{name}, which no role has adopted, is {how}");
+            self.violated(&what, &[hash]);
+            return;
+        }
         for (role, entry) in &truth.rotating {
             let due = entry.superseded.iter().find(|(key, _)| key == hash);
             if restored {

@@ -4,10 +4,11 @@
 //! go on with it for some minutes after it is over.
 
 use jiff::{SignedDuration, Timestamp};
+use openrouter_simulator::Key;
 use serde_json::Value;
 use vault_plugin_secrets_openrouter::logical::Data;
 
-use super::Witness;
+use super::{Witness, nonce_of};
 use crate::node::MOUNT;
 use crate::runs::began;
 use crate::world::World;
@@ -62,10 +63,14 @@ impl World {
         if answer["state"] != "finished" || answer["left_alive"] != serde_json::json!({}) {
             return;
         }
-        let began = began(answer);
+        let (began, truth) = (began(answer), self.truth());
+        let is_the_mounts = |key: &Key| match nonce_of(&key.name) {
+            Some(_) => !key.name.starts_with("somebody's"),
+            None => truth.leads_to(&key.hash, ""),
+        };
         let left: Vec<String> = self
             .living()
-            .filter(|key| key.created_at < began && !key.name.starts_with("somebody's"))
+            .filter(|key| key.created_at < began && is_the_mounts(key))
             .map(|key| key.hash)
             .collect();
         for hash in left {

@@ -130,6 +130,34 @@ async fn a_key_that_is_being_tidied_up_is_not_adopted() {
     assert!(world.role("app").await.is_none());
 }
 
+/// A removal reads all roles once for many keys. What happens to a key after that counts all the same.
+#[tokio::test]
+async fn a_key_that_is_adopted_while_a_removal_is_under_way_is_kept() {
+    let world = World::with_role().await;
+    let secret = world.key("app").await.unwrap()["api_key"].clone();
+    let secret = secret.as_str().unwrap();
+    let hash = world.stray().await;
+    world.told("tidy/default", json!({})).await;
+    world.openrouter.requests().reset();
+    let node = world.node();
+    hold(&world, "GET", "/keys/*");
+    let adopting = async {
+        arrived(&world, "GET", "/keys/*").await;
+        let adopted = adopt(&node, secret).await;
+        world.openrouter.faults().clear();
+        adopted
+    };
+    let removing = node.write("tidy/default", json!({"dry_run": false}));
+    let (removed, adopted) = tokio::join!(removing, adopting);
+    adopted.unwrap();
+    let told = removed.unwrap().unwrap().data;
+    assert_eq!(told["removed"], 0);
+    let why = told["kept"][&hash].as_str().unwrap();
+    assert!(why.contains("the current key of role app"), "{why}");
+    assert!(world.lives(&hash));
+    assert_eq!(world.key_hash("app").await, hash);
+}
+
 #[tokio::test]
 async fn while_it_is_not_certain_whether_a_key_is_adopted_it_is_not_deleted() {
     for takes_effect in [true, false] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openrouter_simulator::{Fault, NewKey, Options, Simulator};
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::Storage;
+use vault_plugin_secrets_openrouter::logical::{Operation, Storage};
 
 use crate::harness::{Answer, Node, ROLE, ROTATE, World, role};
 
@@ -147,6 +147,58 @@ async fn an_order_that_was_lost_during_a_listing_is_not_shown_as_a_stray() {
     assert!(!owners.contains(&"stray"), "{owners:?}");
 }
 
+/// What is asked for is decided by what the keys are in the end.
+#[tokio::test]
+async fn a_key_that_changes_during_a_listing_is_shown_as_what_it_has_become() {
+    for state in ["current", "superseded"] {
+        let world = World::with_role().await;
+        let before = world.current().await;
+        let faults = world.openrouter.faults();
+        faults.add(Fault::held().on("GET", "/workspaces"));
+        let node = world.node();
+        let listing = tokio::spawn(async move {
+            let query = json!({"owner": "role", "state": state});
+            node.call(Operation::Read, "keys/default", query).await
+        });
+        held(&world.openrouter, 1).await;
+        world.write(ROTATE, json!({})).await.unwrap();
+        faults.clear();
+        let answer = listing.await.unwrap().unwrap().unwrap();
+        let shown = answer.data["keys"].as_array().unwrap();
+        assert_eq!(shown.len(), 1, "{state}: {answer:?}");
+        let expected = match state {
+            "current" => world.current().await,
+            _ => before,
+        };
+        assert_eq!(shown[0]["hash"], json!(expected));
+        assert_eq!(answer.data["complete"], true);
+    }
+}
+
+#[tokio::test]
+async fn a_part_has_no_more_keys_than_were_asked_for_although_some_change_meanwhile() {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::held().on("GET", "/workspaces"));
+    let node = world.node();
+    let listing = tokio::spawn(async move {
+        let query = json!({"owner": "role", "limit": 1});
+        node.call(Operation::Read, "keys/default", query).await
+    });
+    held(&world.openrouter, 1).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    faults.clear();
+    let first = listing.await.unwrap().unwrap().unwrap().data;
+    assert_eq!(first["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(first["keys"][0]["hash"], json!(world.current().await));
+    assert_eq!(first["complete"], false);
+    let query = json!({"owner": "role", "after": first["next"]});
+    let rest = world.read_with("keys/default", query).await.unwrap();
+    let rest = rest.unwrap().data;
+    assert_eq!(rest["keys"][0]["hash"], json!(world.superseded().await));
+    assert_eq!(rest["complete"], true);
+}
+
 #[tokio::test]
 async fn a_key_that_is_being_revoked_is_not_adopted() {
     let world = World::connected().await;
@@ -218,8 +270,7 @@ async fn a_listing_that_shows_nothing_ends_after_45_seconds_all_the_same() {
     let node = world.node();
     let listing = tokio::spawn(async move {
         let query = json!({"state": "expired"});
-        let operation = vault_plugin_secrets_openrouter::logical::Operation::Read;
-        node.call(operation, "keys/default", query).await
+        node.call(Operation::Read, "keys/default", query).await
     });
     let mut seen = 0;
     while !listing.is_finished() {
@@ -233,6 +284,66 @@ async fn a_listing_that_shows_nothing_ends_after_45_seconds_all_the_same() {
     let answer = listing.await.unwrap().unwrap().unwrap();
     let took = world.time.now().duration_since(began).as_secs();
     assert!(took <= 75, "{took} seconds: {answer:?}");
+}
+
+fn hold_a_look(openrouter: &Simulator) {
+    openrouter.requests().reset();
+    openrouter.faults().add(Fault::held().on("GET", "/keys/*"));
+}
+
+async fn arrived(openrouter: &Simulator) {
+    while openrouter.requests().to("GET", "/keys/*").is_empty() {
+        a_moment().await;
+    }
+}
+
+/// A connection that never answers keeps nobody from what storage and the other connections know.
+#[tokio::test]
+async fn a_lookup_ends_after_45_seconds_and_says_which_connection_has_not_answered() {
+    let world = World::with_role().await;
+    let elsewhere = Simulator::start(Options {
+        clock: openrouter_simulator::Clock::standing_at(world.time.now()),
+        seed: Some(2),
+        ..Options::default()
+    });
+    let elsewhere = elsewhere.await.unwrap();
+    let second = json!({
+        "management_key": elsewhere.management_key(), "api_url": elsewhere.base_url(),
+    });
+    world.write("config/second", second).await.unwrap();
+    let other = json!({"connection": "second"});
+    world.write("roles/other", other).await.unwrap();
+    let other = world.role("other").await.unwrap()["current_key"]["hash"].clone();
+    let current = json!(world.current().await);
+    for (hash, is_seen) in [(&current, true), (&other, false)] {
+        hold_a_look(&elsewhere);
+        let (node, body) = (world.node(), json!({"key_hash": hash}));
+        let lookup = tokio::spawn(async move { node.write("lookup", body).await });
+        arrived(&elsewhere).await;
+        // The other connection answers.
+        for _ in 0..50 {
+            a_moment().await;
+        }
+        world.time.set(world.after(45));
+        let found = lookup.await.unwrap().unwrap().unwrap().data;
+        assert_eq!(found["owner"], "role");
+        assert_eq!(found["key"].is_object(), is_seen, "{found:?}");
+        let not_asked = found["not_asked"].as_object().unwrap();
+        assert_eq!(not_asked.len(), 1);
+        let why = not_asked["second"].as_str().unwrap();
+        assert!(why.contains("longer than 45 seconds"), "{why}");
+        elsewhere.faults().clear();
+    }
+    hold_a_look(&elsewhere);
+    let (node, path) = (
+        world.node(),
+        format!("keys/second/{}", other.as_str().unwrap()),
+    );
+    let read = tokio::spawn(async move { node.read(&path).await });
+    arrived(&elsewhere).await;
+    world.time.set(world.after(45));
+    let refusal = read.await.unwrap().unwrap_err().to_string();
+    assert!(refusal.contains("longer than 45 seconds"), "{refusal}");
 }
 
 /// It is decided by what the key is when its turn comes.
@@ -261,5 +372,37 @@ async fn a_held_key_that_is_restored_meanwhile_is_not_revoked_without_force() {
     world.openrouter.faults().clear();
     restoration.await.unwrap().unwrap();
     revocation.await.unwrap().unwrap_err();
+    assert!(world.lives(&hash));
+}
+
+/// `forget-role` leaves the key alive, and the order to revoke it has read before that whose it is.
+#[tokio::test]
+async fn a_key_whose_role_is_forgotten_meanwhile_is_not_said_to_be_revoked() {
+    let world = World::with_role().await;
+    let hash = world.current().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    world.quiet().await;
+    let storing = world.node().storage.hold_when_putting(ROLE);
+    let node = world.node();
+    // It has the role's lock.
+    let change = writing(&node, ROLE, json!({"description": "slow"}));
+    storing.has_come.cancelled().await;
+    let forgetting = writing(&node, "forget-role/app", json!({"revoke_keys": false}));
+    for _ in 0..20 {
+        a_moment().await;
+    }
+    let path = format!("revoke-key/default/{hash}");
+    let revocation = writing(&node, &path, json!({"force": true}));
+    for _ in 0..20 {
+        a_moment().await;
+    }
+    storing.let_go.cancel();
+    change.await.unwrap().unwrap();
+    forgetting.await.unwrap().unwrap();
+    let refusal = revocation.await.unwrap().unwrap_err().to_string();
+    assert!(
+        refusal.contains("no longer belongs to role app"),
+        "{refusal}"
+    );
     assert!(world.lives(&hash));
 }

@@ -368,3 +368,65 @@ async fn a_teardown_is_not_cancelled_by_a_path_that_is_not_root_protected() {
     let answer = world.delete("teardown/", Value::Null).await;
     assert!(answer.is_err(), "{answer:?}");
 }
+
+fn adopting(world: &World, secret: &str) -> tokio::task::JoinHandle<crate::harness::Answer> {
+    let node = world.node();
+    let body = json!({"api_key": secret, "rotation_grace_period": 600, "ttl": 300});
+    tokio::spawn(async move { node.write(ROLE, body).await })
+}
+
+/// The adoption has passed every check when the teardown is ordered, and its role is stored after that.
+#[tokio::test]
+async fn a_teardown_waits_for_an_adoption_under_way_which_is_then_refused() {
+    let world = World::connected().await;
+    let key = world
+        .openrouter
+        .account()
+        .create_key(NewKey::named("chatbot"));
+    let held = world.node().storage.hold_when_putting(ROLE);
+    let adoption = adopting(&world, key.secret());
+    held.has_come.cancelled().await;
+    let told = world.told(PATH, json!({})).await;
+    assert_eq!(told["state"], "running");
+    held.let_go.cancel();
+    let refusal = adoption.await.unwrap().unwrap_err().to_string();
+    assert!(refusal.contains("torn down"), "{refusal}");
+    world.pass(120).await;
+    let run = world.run(PATH).await;
+    assert_eq!(run["state"], "finished");
+    assert_eq!(run["left_alive"], json!({}));
+    assert!(world.role("app").await.is_none());
+    assert!(world.lives(&key.hash), "it was never the mount's");
+}
+
+#[tokio::test]
+async fn a_teardown_ends_a_key_whose_adoption_was_stored_after_it_began() {
+    for crashes in [true, false] {
+        let world = World::connected().await;
+        let key = world
+            .openrouter
+            .account()
+            .create_key(NewKey::named("chatbot"));
+        if crashes {
+            let held = world.node().storage.hold_when_putting(ROLE);
+            let adoption = adopting(&world, key.secret());
+            held.has_come.cancelled().await;
+            world.told(PATH, json!({})).await;
+            world.effects.die_at("after put roles/app");
+            held.let_go.cancel();
+            world.effects.crash().await;
+            adoption.abort();
+            world.restart().await;
+        } else {
+            world.node().storage.late_when_putting(ROLE);
+            adopting(&world, key.secret()).await.unwrap().unwrap_err();
+            let told = world.told(PATH, json!({})).await;
+            assert_eq!(told["state"], "running");
+            world.node().storage.commit_what_is_late().await;
+        }
+        world.pass(600).await;
+        let run = world.run(PATH).await;
+        assert_eq!(run["state"], "finished");
+        assert_eq!((world.living(), &run["left_alive"]), (vec![], &json!({})));
+    }
+}

@@ -251,3 +251,43 @@ async fn a_node_that_may_not_write_any_more_removes_nothing() {
     }
     assert!(world.lives(&stray));
 }
+
+#[tokio::test]
+async fn a_removal_does_not_read_every_role_for_each_key() {
+    let world = World::with_role().await;
+    let stray = world.stray().await;
+    for _ in 0..29 {
+        world.with_the_mark_of(&stray);
+    }
+    world.write("roles/app", role()).await.unwrap();
+    world.copy_role(500).await;
+    assert_eq!(world.listed().await.len(), 30);
+    let before = world.node().storage.calls();
+    assert_eq!(world.removed().await["removed"], 30);
+    let calls = world.node().storage.calls() - before;
+    assert!(calls < 500 + 30 * 10, "{calls} storage calls");
+}
+
+/// Most of what a comparison has listed may be gone when it asks about it.
+#[tokio::test]
+async fn a_copy_is_noticed_although_a_hundred_newer_keys_of_it_are_gone_by_now() {
+    let world = World::with_role().await;
+    let stray = world.stray().await;
+    world.pass(300).await;
+    let living = world.with_the_mark_of(&stray);
+    let gone: Vec<_> = (0..100).map(|_| world.with_the_mark_of(&stray)).collect();
+    let look = Fault::held().on("GET", "/keys/*");
+    world.openrouter.faults().add(look);
+    world.time.set(world.after(3_700));
+    while world.openrouter.faults().held() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    for hash in &gone {
+        world.openrouter.account().delete_key(hash).unwrap();
+    }
+    world.openrouter.faults().clear();
+    world.quiet().await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    let copies = status["two_copies"].to_string();
+    assert!(copies.contains(&living), "{copies}");
+}

@@ -10,6 +10,15 @@ use vault_plugin_secrets_openrouter::logical::{Entry, MemoryStorage, Storage, St
 
 use super::effects::{Effects, Life};
 
+/// A put that waits.
+#[derive(Clone, Default)]
+pub(crate) struct HeldPut {
+    /// Cancelled when the put has come.
+    pub(crate) has_come: CancellationToken,
+    /// Cancelled to let it go on.
+    pub(crate) let_go: CancellationToken,
+}
+
 /// Storage as one node sees it.
 pub(crate) struct NodeStorage {
     shared: Arc<MemoryStorage>,
@@ -30,6 +39,8 @@ pub(crate) struct NodeStorage {
     stale: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
     /// How many more reads of them it has before it drops them.
     stale_reads: AtomicUsize,
+    /// The key whose next put waits.
+    held_at: Mutex<Option<(String, HeldPut)>>,
     /// The key whose next put a caller does not live to see.
     gone_at: Mutex<Option<(String, CancellationToken)>>,
 }
@@ -53,6 +64,7 @@ impl NodeStorage {
             unheard_at: Mutex::default(),
             stale: Mutex::default(),
             stale_reads: AtomicUsize::new(usize::MAX),
+            held_at: Mutex::default(),
             gone_at: Mutex::default(),
         })
     }
@@ -102,6 +114,13 @@ impl NodeStorage {
     /// The caller gives up while the next put of a key that begins so is under way.
     pub(crate) fn gone_when_putting(&self, key: &str, caller: CancellationToken) {
         *self.gone_at.lock().unwrap() = Some((key.to_owned(), caller));
+    }
+
+    /// The next put of a key that begins so waits, before it has had any effect.
+    pub(crate) fn hold_when_putting(&self, key: &str) -> HeldPut {
+        let held = HeldPut::default();
+        *self.held_at.lock().unwrap() = Some((key.to_owned(), held.clone()));
+        held
     }
 
     /// The put that was late takes effect.
@@ -203,6 +222,14 @@ impl Storage for NodeStorage {
 
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
         self.require_office()?;
+        let held = {
+            let mut held = self.held_at.lock().unwrap();
+            held.take_if(|(key, _)| entry.key.starts_with(&**key))
+        };
+        if let Some((_, held)) = held {
+            held.has_come.cancel();
+            held.let_go.cancelled().await;
+        }
         self.put_unheard(&entry).await?;
         let gone = {
             let mut gone = self.gone_at.lock().unwrap();

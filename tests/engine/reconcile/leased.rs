@@ -84,3 +84,37 @@ async fn a_lease_whose_key_is_unseen_stays_while_nothing_shows_that_the_account_
     assert_eq!(world.role("ci").await.unwrap()["living_leases"], 2);
     assert_eq!(drift(&world, "ci").await, []);
 }
+
+/// What was said and needs no action is not looked up again.
+#[tokio::test]
+async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_look() {
+    let (world, [first, second]) = full().await;
+    let account = world.openrouter.account();
+    account.set_disabled(&first, true).unwrap();
+    // Another key tells which workspace the default one is.
+    account.create_key(openrouter_simulator::NewKey::named("somebody's"));
+    let changed = KeyChanges {
+        name: Some("by hand".to_owned()),
+        workspace_id: Some(account.add_workspace()),
+        ..KeyChanges::default()
+    };
+    change(&world, &second, changed);
+    world.pass(HOUR).await;
+    let all = drift(&world, "ci").await;
+    assert_eq!(all.len(), 3, "{all:?}");
+    world.pass(HOUR).await;
+    world.openrouter.requests().reset();
+    let calls = world.node().storage.calls();
+    world.time.set(world.after(HOUR));
+    world.quiet().await;
+    let requests = world.openrouter.requests().counts();
+    assert_eq!(
+        requests,
+        [("GET /keys".to_owned(), 2)].into(),
+        "one a place"
+    );
+    assert_eq!(world.node().storage.calls(), calls);
+    assert_eq!(drift(&world, "ci").await, all);
+    world.revoke().await.unwrap();
+    assert_eq!(world.violations().await, [""; 0]);
+}

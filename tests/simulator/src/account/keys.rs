@@ -64,6 +64,14 @@ impl Account {
         self.change(hash, |key| key.last_used_at = at)
     }
 
+    /// Changes when a key was created, which the API cannot do.
+    ///
+    /// # Errors
+    /// See [`Account::delete_key`].
+    pub fn set_created(&self, hash: &str, at: Timestamp) -> Result<(), NoSuchKey> {
+        self.change(hash, |key| key.created_at = at)
+    }
+
     /// Changes when a key stops working, which the API cannot do.
     ///
     /// # Errors
