@@ -112,7 +112,6 @@ async fn compare(
     let Some(now) = &key.workspace_id else {
         return Ok(());
     };
-    let engine = pass.engine;
     let is_in_default = around.is_default(now);
     let is_elsewhere = match &record.workspace_id {
         Some(stored) => stored != now,
