@@ -16,6 +16,8 @@ mod bounds;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod budget_alerts;
+#[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
 mod budget_keys;
@@ -91,3 +93,5 @@ mod unheard;
 mod unreadable;
 #[cfg(test)]
 mod urgency;
+#[cfg(test)]
+mod usage_cached;

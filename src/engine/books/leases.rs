@@ -14,7 +14,7 @@ use super::room::Room;
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
 use crate::engine::role::Terms;
-use crate::engine::role::budget::Amount;
+use crate::engine::role::budget::{Amount, Counting, Report, Spans};
 use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::wal::{self, Log};
 use crate::framework::{Held, Locks};
@@ -86,6 +86,20 @@ impl Record {
             connection: self.key.connection.clone(),
             workspace_id: self.workspace_id.clone(),
         }
+    }
+
+    /// What the key has spent in the budget's window, and in each span, by a report about it.
+    pub fn spent(&self, report: &Report, counting: Counting) -> (Amount, Spans) {
+        let spans = report.spans(counting);
+        // The key's remaining limit shows what was spent only since the limit's own window began.
+        let same = self
+            .granted
+            .is_some_and(|granted| granted.reset == counting.reset);
+        let in_window = match same {
+            true => report.reading(counting).spent,
+            false => spans.within(counting.reset),
+        };
+        (in_window, spans)
     }
 
     /// The guardrail of these terms, if the key should have it and does not.

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Origin, Place, RoleName};
 use crate::engine::role::Role;
+use crate::engine::role::budget::{Counting, Watch};
 use crate::engine::role::rotating::{Guarded, Misfit, RotatingRole, Stage};
 use crate::logical::StorageError;
 use crate::openrouter::{GuardrailId, KeyHash, Limits};
@@ -45,6 +46,20 @@ struct Entry {
     guarded: Vec<Guarded>,
     /// Whether it has keys that a comparison found.
     has_found: bool,
+    /// Set if it has a budget.
+    watched: Option<Watched>,
+}
+
+/// A role whose spending is watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// What is watched.
+    pub watch: Watch,
+    /// How its spending is counted.
+    pub counting: Counting,
+    /// The keys of a rotating role that count against its budget. `None` for a dynamic role: these are its
+    /// leases.
+    pub keys: Option<Vec<KeyHash>>,
 }
 
 /// The expected state of a role's key at OpenRouter.
@@ -124,6 +139,7 @@ impl Register {
             keys,
             guarded,
             has_found,
+            watched: Watched::of(role),
         };
         known.roles.insert(name.clone(), entry);
     }
@@ -237,6 +253,15 @@ impl Register {
         keys.any(|(own, _)| own == hash)
     }
 
+    /// The roles that have a budget.
+    pub fn watched(&self) -> Vec<(RoleName, Watched)> {
+        let known = self.known();
+        let roles = known.roles.iter();
+        roles
+            .filter_map(|(name, entry)| Some((name.clone(), entry.watched.clone()?)))
+            .collect()
+    }
+
     /// Roles with keys that a comparison found.
     pub fn with_found(&self) -> Vec<RoleName> {
         let known = self.known();
@@ -249,6 +274,23 @@ impl Register {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn of(role: &Role) -> Option<Self> {
+        let (watch, keys) = match role {
+            Role::Rotating(role) => {
+                let watch = role.watch()?;
+                (watch, Some(role.keys_in_budget().cloned().collect()))
+            }
+            Role::Dynamic(role) => (role.watch()?, None),
+        };
+        Some(Self {
+            watch,
+            counting: role.terms().counting(),
+            keys,
+        })
     }
 }
 

@@ -16,13 +16,15 @@ use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
+use crate::engine::events;
 use crate::engine::keys::{Warrant, hold, retire};
 use crate::engine::names::Nonce;
 use crate::engine::role::Role;
-use crate::engine::role::budget::{Amount, Counting, Pool, SETTLED, Spans, of_key};
+use crate::engine::role::budget::{Amount, Pool, Report, SETTLED};
 use crate::engine::role::dynamic::LINGER;
+use crate::engine::spending;
 use crate::engine::task::Task;
-use crate::openrouter::{self, Key};
+use crate::openrouter::{self, Key, KeyHash};
 
 /// Ends a lease's key before the lease ends. The server keeps the lease, and finds nothing to revoke when it
 /// ends.
@@ -142,6 +144,8 @@ async fn delete(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<
     retire(engine, &key.connection, &key.key_hash, warrant).await?;
     lease.end(&*engine.storage).await?;
     engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
+    let is_other = |hash: &KeyHash| *hash != key.key_hash;
+    engine.readings.retain(&key.role, is_other);
     Ok(())
 }
 
@@ -178,11 +182,15 @@ async fn settle(
                 disable(engine, &lease, &record).await?;
                 return Ok(lease.record().map(|record| lapses_at(&record)));
             }
-            let spent = key.map(|key| spent(&record, &key, counting));
+            let spent = key.map(|key| record.spent(&Report::of_key(&key, now), counting));
             let granted = record.grant.unwrap_or(Amount::UNLIMITED);
             pool.count(nonce.clone(), spent, granted, (&budget, now));
             pool.forget_all_but(|lease| leases.living(lease).is_some());
+            let due = spending::enter_dynamic(&guard, &mut entry);
             guard.store_dynamic(&entry).await?;
+            if let Some(due) = due {
+                events::budget_alert(engine, role, &entry.terms, due).await;
+            }
         }
         // Before the record is deleted, since the record counts until then.
         leases.note_pool(role, entry.pool.as_ref());
@@ -200,26 +208,16 @@ pub(super) async fn read(engine: &Engine, record: &Record) -> Result<Option<Key>
     } = &record.key;
     let link = engine.links.open(&*engine.storage, connection).await?;
     match link.client(Urgency::Revocation).await.key(key_hash).await {
-        Ok(key) => Ok(Some(key)),
+        Ok(key) => {
+            spending::note(engine, &record.key.role, &key);
+            Ok(Some(key))
+        }
         Err(openrouter::Error::NotFound { .. }) => Ok(None),
         Err(reason) => {
             let doing = format!("what key {key_hash} has spent cannot be read");
             Err(Error::OpenRouter { doing, reason })
         }
     }
-}
-
-/// What a key has spent in the budget's window, and in total.
-pub(super) fn spent(record: &Record, key: &Key, counting: Counting) -> (Amount, Spans) {
-    // The key's remaining limit shows what was spent only since the limit's own window began.
-    let same = record
-        .granted
-        .is_some_and(|granted| granted.reset == counting.reset);
-    let in_window = match same {
-        true => of_key(key, counting).spent,
-        false => Amount::spent(key.usage.within(counting.reset, counting.include_byok)),
-    };
-    (in_window, Spans::of(&key.usage, counting))
 }
 
 /// Schedules a check of a lease's key, for when the server must have revoked it.

@@ -101,7 +101,13 @@ pub async fn write(
         };
         same == role.terms && !leases.unguarded(name, &role).is_empty()
     };
-    let waits = before.is_some_and(|b| b.terms != role.terms && !only_guardrail(b));
+    let waits = before.is_some_and(|b| {
+        let of_keys = |terms: &Terms| Terms {
+            budget_alert_percent: None,
+            ..terms.clone()
+        };
+        of_keys(&b.terms) != of_keys(&role.terms) && !only_guardrail(b)
+    });
     let living = leases.of_role(name);
     if waits && living > 0 {
         warnings.push(format!(
@@ -204,7 +210,8 @@ pub fn status<'a>(
     let troubles = reason
         .or_else(pending)
         .map(|reason| format!("keys under leases do not have the role's guardrail yet: {reason}"));
-    (view, troubles.into_iter().collect())
+    let alert = role.watch().and_then(|watch| watch.in_words(engine.now()));
+    (view, troubles.into_iter().chain(alert).collect())
 }
 
 /// The response to a read of the role.

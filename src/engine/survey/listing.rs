@@ -15,6 +15,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, Origin, Place, RoleName};
 use crate::engine::role::rotating::Misfit;
+use crate::engine::spending;
 use crate::openrouter::{Key, KeyHash, ListedKey, WorkspaceId};
 
 /// The doubts about a role.
@@ -120,6 +121,9 @@ impl<'a> Walk<'a> {
             self.unlisted.remove(&hash);
             self.listed.sees_the_account = true;
             if let Ok(key) = listed.read() {
+                for (name, _) in holders {
+                    spending::note(self.pass.engine, name, &key);
+                }
                 self.compare(holders, &key);
             }
             return Ok(());
@@ -127,10 +131,11 @@ impl<'a> Walk<'a> {
         if let Some(record) = self.leases.get(&hash) {
             self.unlisted_leases.remove(&hash);
             self.listed.sees_the_account = true;
-            if let Ok(key) = listed.read()
-                && differs_from_record(self.pass.engine, record, &key)
-            {
-                self.listed.leases.push(record.clone());
+            if let Ok(key) = listed.read() {
+                spending::note(self.pass.engine, &record.key.role, &key);
+                if differs_from_record(self.pass.engine, record, &key) {
+                    self.listed.leases.push(record.clone());
+                }
             }
             return Ok(());
         }

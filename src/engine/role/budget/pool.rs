@@ -44,6 +44,11 @@ impl Pool {
         if is_over { Amount::ZERO } else { self.ended }
     }
 
+    /// The last window in which leases have ended, and what they had spent in it.
+    pub fn ended_in(&self) -> (Window, Amount) {
+        (self.window, self.ended)
+    }
+
     /// When the spending of ended leases no longer counts; `None` means never.
     pub fn ends_at(&self) -> Option<Timestamp> {
         let end = self.window.end()?;

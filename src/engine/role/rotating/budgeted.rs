@@ -7,7 +7,7 @@ use super::entry::{Misfit, RotatingRole, SupersededKey, Unfit};
 use super::stage::Stage;
 use crate::engine::clock::after;
 use crate::engine::role::budget::{
-    Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, of_key,
+    Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, Watch, of_key,
 };
 use crate::openrouter::{Key, KeyHash, Limits};
 
@@ -100,6 +100,28 @@ impl RotatingRole {
         ledger.rotation_waits_until(&self.current.hash, now)
     }
 
+    /// What is to be watched of the budget, besides the readings of [`keys_in_budget`](Self::keys_in_budget).
+    pub fn watch(&self) -> Option<Watch> {
+        let (budget, percent) = self.definition.terms.watched()?;
+        Some(Watch {
+            budget,
+            percent,
+            ended: self.ledger.as_ref().map(Ledger::ended_in),
+            last: self.alert,
+        })
+    }
+
+    /// The last report about the budget, for users; `None` if it no longer holds.
+    pub fn alert_in_words(&self, now: Timestamp) -> Option<String> {
+        self.watch()?.in_words(now)
+    }
+
+    /// The keys that count against the budget with what they spend.
+    pub fn keys_in_budget(&self) -> impl Iterator<Item = &KeyHash> {
+        let keys = self.keys().map(|(hash, _)| hash);
+        keys.filter(|hash| self.counts_against_budget(hash))
+    }
+
     /// The limits of the role's first key.
     pub fn limits_of_first_key(definition: &Definition) -> Limits {
         match definition.terms.budget() {
@@ -119,6 +141,10 @@ impl RotatingRole {
 
     /// Adjusts the ledger to a changed definition, before the role gets it.
     pub(super) fn rebudget(&mut self, definition: &Definition, now: Timestamp) {
+        if self.definition.terms.watched() != definition.terms.watched() {
+            // It said nothing about this budget.
+            self.alert = None;
+        }
         let Some((budget, counting)) = definition.terms.budget() else {
             self.ledger = None;
             self.tally = None;

@@ -87,6 +87,7 @@ impl RotatingRole {
             adopted: self.adopted,
             ledger: self.ledger,
             tally: self.tally,
+            alert: self.alert,
         }
     }
 

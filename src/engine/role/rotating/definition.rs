@@ -268,6 +268,7 @@ mod tests {
                 key_name: key_name.to_owned(),
                 limits: Limits::default(),
                 budget: None,
+                budget_alert_percent: None,
                 workspace_id: None,
                 workspace: None,
                 guardrail: None,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
-use crate::engine::role::budget::{Ledger, Tally};
+use crate::engine::role::budget::{Alert, Ledger, Tally};
 use crate::engine::role::rotating::{Definition, LateUse, Stage};
 use crate::engine::stored;
 use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
@@ -53,6 +53,9 @@ pub struct RotatingRole {
     /// The spending of ended keys; `None` if it is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tally: Option<Tally>,
+    /// The last report that a large part of the budget is spent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
 }
 
 /// The key that a role currently hands out.
@@ -298,6 +301,7 @@ impl RotatingRole {
             adopted: None,
             ledger: None,
             tally: None,
+            alert: None,
         }
     }
 

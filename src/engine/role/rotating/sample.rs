@@ -66,6 +66,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
             key_name: "app".to_owned(),
             limits: limits(1),
             budget: None,
+            budget_alert_percent: None,
             workspace_id: None,
             workspace: None,
             guardrail: None,
