@@ -95,3 +95,5 @@ mod unreadable;
 mod urgency;
 #[cfg(test)]
 mod usage_cached;
+#[cfg(test)]
+mod usage_tracked;

@@ -107,6 +107,7 @@ fn row(field: &str, names: &Names) -> Row {
         },
         // It is of the role, not of its keys.
         "budget_alert_percent" => cleared(Nothing, both([json!(50), json!(60)], Nothing, Part::No)),
+        "track_usage" => both([json!(true), json!(false)], Nothing, Part::No),
         "include_byok_in_limit" => of_limits([json!(true), json!(false)], Part::Byok),
         "workspace" => cleared(
             Next,

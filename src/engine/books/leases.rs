@@ -74,7 +74,10 @@ pub struct Record {
     /// What the key takes out of the role's budget; `None` if it was made without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Amount>,
-    /// With a budget: when the lease ended and its key was disabled. The key is still to be read and deleted.
+    /// Whether its final reading is to be taken without a budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tracked: bool,
+    /// If it is to be counted: when the lease ended and its key was disabled. The key is still to be read and deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
 }
@@ -86,6 +89,11 @@ impl Record {
             connection: self.key.connection.clone(),
             workspace_id: self.workspace_id.clone(),
         }
+    }
+
+    /// Whether what the key has spent is to be counted when it ends.
+    pub fn is_to_be_counted(&self) -> bool {
+        self.grant.is_some() || self.tracked
     }
 
     /// What the key has spent in the budget's window, and in each span, by a report about it.

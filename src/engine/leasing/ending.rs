@@ -1,11 +1,11 @@
 //! The end of a lease's key.
 //!
-//! Without a budget the key is deleted at once. With a budget it ends in two steps:
+//! Without a budget or `track_usage` the key is deleted at once. Otherwise it ends in two steps:
 //! 1. The key is disabled, and the time is stored in its record.
 //! 2. [`SETTLED`] later, when its requests in flight have ended, its usage is read for the last time and
 //!    stored with the role. Then the key is deleted.
 //!
-//! Until step 2 the lease counts with its full limit. If the mount is being disabled, nothing would be left
+//! Until step 2 the lease counts with its full limit against a budget. If the mount is being disabled, nothing would be left
 //! to perform step 2, so every key is deleted at once. A teardown performs step 2 at once.
 
 use futures::{StreamExt, stream};
@@ -20,7 +20,7 @@ use crate::engine::events;
 use crate::engine::keys::{Warrant, hold, retire};
 use crate::engine::names::Nonce;
 use crate::engine::role::Role;
-use crate::engine::role::budget::{Amount, Pool, Report, SETTLED};
+use crate::engine::role::budget::{Amount, Budget, Pool, Report, SETTLED};
 use crate::engine::role::dynamic::LINGER;
 use crate::engine::spending;
 use crate::engine::task::Task;
@@ -36,7 +36,7 @@ pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
     let Some(record) = lease.record() else {
         return Ok(());
     };
-    if record.grant.is_some() && engine.require_in_service().is_err() {
+    if record.is_to_be_counted() && engine.require_in_service().is_err() {
         if record.ended.is_none() {
             disable(engine, &lease, &record).await?;
         }
@@ -75,7 +75,7 @@ pub(super) async fn give_back(engine: &Engine, books: &OpenBooks, key: &LeasedKe
 /// Errors from OpenRouter or storage. The key may still be alive; its record is kept.
 pub(super) async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
     match lease.record() {
-        Some(record) if record.grant.is_some() && !is_being_disabled(engine).await => {
+        Some(record) if record.is_to_be_counted() && !is_being_disabled(engine).await => {
             if record.ended.is_some() {
                 return Ok(());
             }
@@ -164,10 +164,15 @@ async fn settle(
     let Some(record) = lease.record() else {
         return Ok(None);
     };
-    // If the role is gone or has no budget, there is nothing to count.
+    // If the role is gone or counts no ended keys, there is nothing to count.
     if let Some(Role::Dynamic(mut entry)) = guard.load().await?
-        && let Some((budget, counting)) = entry.terms.budget()
+        && entry.terms.counts_ended_keys()
     {
+        let counting = entry.terms.counting();
+        let budget = entry.terms.budget.unwrap_or(Budget {
+            amount: Amount::UNLIMITED,
+            reset: counting.reset,
+        });
         let now = engine.now();
         let pool = entry.pool.get_or_insert_with(|| Pool::begun(&budget, now));
         if !pool.has_counted(nonce) {

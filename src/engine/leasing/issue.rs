@@ -98,6 +98,7 @@ pub async fn issue(
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, asked_at)),
         grant,
+        tracked: role.terms.budget.is_none() && role.terms.track_usage,
         ended: None,
     };
     ending::watch(engine, &record);

@@ -125,10 +125,8 @@ pub async fn usage(
         };
         books.leases.left(&wanted, &books.intents).as_usd()
     });
-    let complete = is_complete
-        // Without a budget, the spending of deleted keys is not counted.
-        && terms.budget.is_some()
-        && tally.is_none_or(|tally| tally.is_complete());
+    let complete =
+        is_complete && terms.counts_ended_keys() && tally.is_none_or(|tally| tally.is_complete());
     let keys = readings
         .into_iter()
         // A key that was asked about and is gone is not shown.

@@ -33,10 +33,13 @@ pub async fn write(
     if before.is_none() {
         role.life = Life::new(&*engine.randomness);
     }
+    let had_budget = old_terms.is_some_and(|terms| terms.budget.is_some());
     match (&role.terms.budget, &mut role.pool) {
-        (Some(budget), Some(pool)) => pool.rebudget(budget, engine.now()),
-        (None, pool) => *pool = None,
-        (Some(_), None) => {}
+        (Some(budget), Some(pool)) if had_budget => pool.rebudget(budget, engine.now()),
+        // What leases have spent that ended before there was a budget does not count against it.
+        (Some(budget), Some(pool)) => pool.restart(budget, engine.now()),
+        (None, pool) if !role.terms.track_usage => *pool = None,
+        (Some(_), None) | (None, _) => {}
     }
     // Until the role is stored, so that the connection cannot be deleted in the meantime.
     let _in_use = engine.links.use_for_making(&role.terms.connection)?;
@@ -104,6 +107,7 @@ pub async fn write(
     let waits = before.is_some_and(|b| {
         let of_keys = |terms: &Terms| Terms {
             budget_alert_percent: None,
+            track_usage: false,
             ..terms.clone()
         };
         of_keys(&b.terms) != of_keys(&role.terms) && !only_guardrail(b)

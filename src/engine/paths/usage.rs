@@ -62,5 +62,5 @@ the last reconciliation, of a rotation, or of a read of this path. read_at says 
 at the top level for the oldest. They are kept in memory: after a restart a key has none until the first
 reconciliation, and then spent is null and complete is false.
 
-Final readings are stored for roles with a budget, from the time in since. complete is false if keys
-have ended without one, and for roles without a budget.";
+Final readings are stored for roles with a budget or track_usage, from the time in since. complete is
+false if keys have ended without one, and for other roles.";

@@ -24,6 +24,9 @@ pub struct Terms {
     /// The percentage of the budget whose spending is reported; `None` is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_alert_percent: Option<u8>,
+    /// Whether the spending of ended keys is to be read and stored even without a budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub track_usage: bool,
     /// The workspace of the keys; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
     /// The slug or UUID of the workspace as it was written; `None` if it was written as `workspace_id`.
@@ -64,6 +67,9 @@ impl Terms {
             limits: limits(before.map(|b| b.limits), fields)?,
             budget,
             budget_alert_percent: budget::alert_percent(alert_percent, budget, fields)?,
+            track_usage: fields
+                .switch("track_usage")
+                .unwrap_or_else(|| before.is_some_and(|b| b.track_usage)),
             workspace_id: workspace_id(before, fields)?,
             workspace: match fields.text("workspace") {
                 Some(text) => Some(workspace(text)?),
@@ -100,6 +106,11 @@ impl Terms {
     pub fn watched(&self) -> Option<(Budget, u8)> {
         let percent = self.budget_alert_percent.unwrap_or(ALERT_PERCENT);
         Some((self.budget?, percent))
+    }
+
+    /// Whether the final reading of each key is taken and stored: always with a budget.
+    pub fn counts_ended_keys(&self) -> bool {
+        self.budget.is_some() || self.track_usage
     }
 
     /// How spending is counted: as for the budget, or else as for the key's own limit.
@@ -150,6 +161,7 @@ impl Terms {
             budget: self.budget.map(|budget| budget.amount.as_usd()),
             budget_reset: self.budget.and_then(|budget| budget.reset),
             budget_alert_percent: self.watched().map(|(_, percent)| percent),
+            track_usage: self.track_usage,
             workspace: self.workspace.as_deref(),
             workspace_id: self.workspace_id.as_ref(),
             guardrail: self.guardrail.as_deref(),
@@ -184,6 +196,8 @@ pub struct TermsView<'a> {
     /// The percentage of the budget whose spending is reported. Absent without a budget.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_alert_percent: Option<u8>,
+    /// Whether the spending of ended keys is read and stored even without a budget.
+    track_usage: bool,
     /// The UUID of the workspace; null for the account's default workspace.
     workspace_id: Option<&'a WorkspaceId>,
     /// The guardrail as it was written: a name or a UUID.

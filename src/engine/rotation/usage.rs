@@ -11,7 +11,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::budget::{Amount, Counting, Report, Tally};
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::role::rotating::{RotatingRole, SupersededKey};
 use crate::engine::role::{Role, Usage};
 use crate::engine::spending;
 use crate::openrouter::{self, Effective, KeyHash};
@@ -93,7 +93,13 @@ pub async fn usage(
     let now = engine.now();
     let all: Option<Vec<&Report>> = older.iter().chain([&current]).map(Option::as_ref).collect();
     let is_complete = all.is_some();
-    let living: Vec<&Report> = older.iter().chain([&current]).flatten().collect();
+    // What a key has spent that is counted already must not be added again.
+    let counts =
+        |key: &SupersededKey| role.is_to_be_counted(&key.hash) || !terms.counts_ended_keys();
+    let uncounted = role.superseded.iter().zip(&older);
+    let uncounted = uncounted.filter(|(key, _)| counts(key));
+    let uncounted = uncounted.map(|(_, report)| report);
+    let living: Vec<&Report> = uncounted.chain([&current]).flatten().collect();
     let tally = role.tally.as_ref();
     let read_at = living.iter().map(|report| report.at).min();
     let spans = living.iter().map(|report| report.spans(counting));
@@ -121,7 +127,6 @@ pub async fn usage(
             .and_then(|current| current.effective.as_ref())
             .and_then(limited_by),
         keys,
-        // Without a budget, the spending of deleted keys is not counted.
         complete: is_complete && tally.is_some_and(Tally::is_complete),
     };
     if !cached {

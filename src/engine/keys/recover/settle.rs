@@ -154,6 +154,7 @@ impl Settling<'_> {
             guardrail_id: None,
             requester: None,
             grant: Some(grant),
+            tracked: false,
             ended: Some(now),
         };
         let leases = &self.books.leases;

@@ -157,6 +157,13 @@ pub const FIELDS: &[Field] = &[
     )
     .default("80")
     .nullable(),
+    Field::switch(
+        "track_usage",
+        "Whether to read and store what each key has spent when it ends, for `usage/:name`, even\n\
+         without a budget. A key is then disabled when it ends, and deleted ten minutes later.\n\
+         With a budget that is always so.",
+    )
+    .default("false"),
 ];
 
 #[cfg(test)]

@@ -71,6 +71,8 @@ impl RotatingRole {
             postponed: false,
             disabled_outside,
             awaits_person: None,
+            disabled_to_end: None,
+            counted: false,
         });
         Self {
             definition: self.definition,
@@ -178,6 +180,8 @@ impl RotatingRole {
             postponed: false,
             disabled_outside: None,
             awaits_person: None,
+            disabled_to_end: None,
+            counted: false,
         });
     }
 }

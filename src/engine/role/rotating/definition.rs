@@ -269,6 +269,7 @@ mod tests {
                 limits: Limits::default(),
                 budget: None,
                 budget_alert_percent: None,
+                track_usage: false,
                 workspace_id: None,
                 workspace: None,
                 guardrail: None,

@@ -166,6 +166,13 @@ pub struct SupersededKey {
     /// was last used. A person has to decide about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits_person: Option<Timestamp>,
+    /// When it was disabled in order to be ended, if its final reading is to be taken and the role has no
+    /// budget, whose ledger would know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_to_end: Option<Timestamp>,
+    /// Whether its final reading is in the tally already, without a budget. It is not deleted yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub counted: bool,
 }
 
 fn is_false(value: &bool) -> bool {

@@ -67,6 +67,7 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
             limits: limits(1),
             budget: None,
             budget_alert_percent: None,
+            track_usage: false,
             workspace_id: None,
             workspace: None,
             guardrail: None,
