@@ -96,7 +96,18 @@ async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_no
     let lease = mount.read("creds/ci").await.ok();
     let left = "has 0.5 US dollars left";
     let refusal = mount.read("creds/ci").await;
-    refusal.refused(429, &[left, "there will be room at"]);
+    let told = [left, "there will be room at"];
+    let refusal = refusal.refused(429, &told);
+    // The server drops headers that the mount does not allow.
+    assert_eq!(refusal.header("Retry-After"), None);
+    let tune = format!("sys/mounts/{}/tune", mount.path());
+    let allowed = json!({"allowed_response_headers": ["Retry-After"]});
+    mount.client().write(&tune, allowed).await.ok();
+    let refusal = mount.read("creds/ci").await;
+    let seconds = refusal.header("Retry-After").map(str::parse::<u64>);
+    let seconds = seconds.expect("it is allowed now").unwrap();
+    // The first lease ends in five minutes at the latest, and is read for the last time ten minutes later.
+    assert!((1..=901).contains(&seconds), "{seconds}");
     let asked = mount.read("creds/ci?limit=0.6").await;
     asked.refused(429, &[left, "a lease takes 0.6"]);
     let asked = mount.read("creds/ci?ttl=1h").await;

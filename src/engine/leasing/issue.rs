@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ending;
 use super::lease::LeaseData;
 use crate::engine::books::{LeasedKey, OpenBooks, Record, Requester, Reservation, Wanted};
-use crate::engine::clock::after;
+use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -164,10 +164,13 @@ fn clock_is_ahead(
 ) -> Option<Error> {
     let there = created_at?;
     let next = role.terms.budget?.is_ahead(now, there)?;
-    Some(Error::Full(format!(
-        "the window of the role's budget has not begun at OpenRouter: its clock says {there}, this \
-         server's clock says {now}; there is room again when OpenRouter's clock says {next}"
-    )))
+    Some(Error::Full {
+        message: format!(
+            "the window of the role's budget has not begun at OpenRouter: its clock says {there}, this \
+             server's clock says {now}; there is room again when OpenRouter's clock says {next}"
+        ),
+        retry_after: Some(seconds_until(there, next).saturating_add(1)),
+    })
 }
 
 /// The requester as the server's audit log names it. An engine never learns the lease's id.
