@@ -81,7 +81,7 @@ async fn play(way: Way, rotations: usize) -> f64 {
         account: account.clone(),
         spent: 0.0,
     };
-    let mut keys = vec![newest(&account)];
+    let mut keys = vec![newest(account)];
     for _ in 0..rotations {
         let spent = BUDGET / (rotations + 1) as f64 / 2.0;
         application.spend(keys.last().unwrap(), spent);
@@ -89,9 +89,9 @@ async fn play(way: Way, rotations: usize) -> f64 {
         match way {
             Way::Fresh | Way::Budget => {
                 world.write(ROTATE, json!({})).await.unwrap();
-                keys.push(newest(&account));
+                keys.push(newest(account));
             }
-            Way::Remainder => keys.push(remainder(&account, &keys)),
+            Way::Remainder => keys.push(remainder(account, &keys)),
         }
         world.quiet().await;
     }

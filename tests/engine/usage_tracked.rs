@@ -3,7 +3,7 @@
 
 use openrouter_simulator::Fault;
 use serde_json::{Map, Value, json};
-use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Storage};
+use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Storage};
 
 use crate::budget::current;
 use crate::harness::{CI, Harm, ROLE, ROTATE, World};
@@ -276,4 +276,26 @@ async fn a_lease_without_it_is_deleted_at_once_and_on_a_mount_that_is_disabled_t
     world.fail_over(tainted).await;
     world.revoke().await.unwrap();
     assert_eq!(world.openrouter.account().keys().len(), 0);
+}
+
+/// A comparison keeps what it reads of those keys that are counted.
+#[tokio::test]
+async fn the_last_readings_are_kept_of_those_who_ask_for_it() {
+    for is_tracked in [false, true] {
+        let world = World::connected().await;
+        let mut body = role();
+        body["track_usage"] = json!(is_tracked);
+        world.write(ROLE, body).await.unwrap();
+        has_spent(&world, &current(&world).await, 3.0);
+        world.pass(3_660).await;
+        let cached = async || {
+            let query = json!({"cached": true});
+            let read = world.node().call(Operation::Read, "usage/app", query).await;
+            read.unwrap().unwrap().data["keys"][0]["spent"].clone()
+        };
+        let kept = if is_tracked { json!(3.0) } else { json!(null) };
+        assert_eq!(cached().await, kept);
+        usage(&world, "app").await;
+        assert_eq!(cached().await, json!(3.0));
+    }
 }

@@ -1,6 +1,6 @@
-//! What OpenRouter last reported about the keys of each role: in the listings of the comparisons, and whenever
-//! a key was asked about for another reason. Nothing is requested for this. In memory only: after a restart
-//! the first comparison fills it.
+//! What OpenRouter last reported about the keys of roles: of those with a budget or `track_usage` in the listings
+//! of the comparisons, and of any whenever what a key has spent was asked for another reason. Nothing is
+//! requested for this. In memory only: after a restart the first comparison fills it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,14 @@ use crate::engine::names::RoleName;
 use crate::engine::role::budget::Report;
 use crate::openrouter::KeyHash;
 
+/// Boxed, since most roles have one key and a map has room for several.
+type Roles = HashMap<RoleName, HashMap<KeyHash, Box<Report>>>;
+
 /// The last reports about the keys of a mount.
 #[derive(Default)]
 pub struct Readings {
     // A plain mutex: it is never held across an await.
-    roles: Mutex<HashMap<RoleName, HashMap<KeyHash, Report>>>,
+    roles: Mutex<Roles>,
 }
 
 impl Readings {
@@ -28,14 +31,27 @@ impl Readings {
         };
         match keys.get_mut(hash) {
             Some(last) if last.at > report.at => {}
-            Some(last) => *last = report,
-            None => _ = keys.insert(hash.clone(), report),
+            Some(last) => **last = report,
+            None => _ = keys.insert(hash.clone(), Box::new(report)),
         }
     }
 
     /// The last report about a key of a role.
     pub fn of(&self, role: &RoleName, hash: &KeyHash) -> Option<Report> {
-        self.roles().get(role)?.get(hash).cloned()
+        let roles = self.roles();
+        let report = roles.get(role)?.get(hash)?;
+        Some(Report::clone(report))
+    }
+
+    /// Forgets a key of a role.
+    pub fn forget(&self, role: &RoleName, hash: &KeyHash) {
+        let mut roles = self.roles();
+        if let Some(keys) = roles.get_mut(role) {
+            keys.remove(hash);
+            if keys.is_empty() {
+                roles.remove(role);
+            }
+        }
     }
 
     /// Forgets a role's keys that do not exist any more.
@@ -54,7 +70,7 @@ impl Readings {
         self.roles().clear();
     }
 
-    fn roles(&self) -> MutexGuard<'_, HashMap<RoleName, HashMap<KeyHash, Report>>> {
+    fn roles(&self) -> MutexGuard<'_, Roles> {
         self.roles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,7 +113,7 @@ mod tests {
         readings.note(&role, &hash(1), report(4.0, 30));
         readings.retain(&role, |key| *key == hash(1));
         assert_eq!((spent(1), spent(2)), (Some(4.0), None));
-        readings.retain(&role, |_| false);
+        readings.forget(&role, &hash(1));
         assert!(readings.roles().is_empty());
     }
 }

@@ -71,6 +71,8 @@ pub struct Expected {
     pub name: String,
     /// Its place.
     pub place: Place,
+    /// Whether its spending is counted, so that what is read of it is kept.
+    pub is_counted: bool,
 }
 
 /// The part that a key has in its role.
@@ -306,6 +308,7 @@ impl Known {
 }
 
 fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
+    let is_counted = role.definition.terms.counts_ended_keys();
     let place = |connection: &ConnectionName, workspace_id: &Option<_>| Place {
         connection: connection.clone(),
         workspace_id: workspace_id.clone(),
@@ -322,6 +325,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
             part,
             name: key.name.clone(),
             place: place(&key.connection, &key.workspace_id),
+            is_counted,
         };
         (key.hash.clone(), expected)
     });
@@ -333,6 +337,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
         },
         name: current.name.clone(),
         place: role.place_of_current(),
+        is_counted,
     };
     superseded
         .chain([(current.hash.clone(), expected)])

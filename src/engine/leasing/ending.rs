@@ -24,7 +24,7 @@ use crate::engine::role::budget::{Amount, Budget, Pool, Report, SETTLED};
 use crate::engine::role::dynamic::LINGER;
 use crate::engine::spending;
 use crate::engine::task::Task;
-use crate::openrouter::{self, Key, KeyHash};
+use crate::openrouter::{self, Key};
 
 /// Ends a lease's key before the lease ends. The server keeps the lease, and finds nothing to revoke when it
 /// ends.
@@ -144,8 +144,7 @@ async fn delete(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<
     retire(engine, &key.connection, &key.key_hash, warrant).await?;
     lease.end(&*engine.storage).await?;
     engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
-    let is_other = |hash: &KeyHash| *hash != key.key_hash;
-    engine.readings.retain(&key.role, is_other);
+    engine.readings.forget(&key.role, &key.key_hash);
     Ok(())
 }
 

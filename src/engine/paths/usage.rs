@@ -60,7 +60,8 @@ its final reading. available is what new leases may take of the budget.
 With cached=true nothing is requested from OpenRouter. The last readings of the living keys are used: of
 the last reconciliation, of a rotation, or of a read of this path. read_at says when, for each key, and
 at the top level for the oldest. They are kept in memory: after a restart a key has none until the first
-reconciliation, and then spent is null and complete is false.
+reconciliation, and then spent is null and complete is false. Of a role with neither a budget nor
+track_usage, only the readings of the last read of this path are kept.
 
 Final readings are stored for roles with a budget or track_usage, from the time in since. complete is
 false if keys have ended without one, and for other roles.";

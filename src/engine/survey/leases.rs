@@ -45,8 +45,7 @@ pub(super) async fn settle(
     } else {
         lease.end(&*engine.storage).await?;
         engine.keeper.forget(&task);
-        let role = &record.key.role;
-        engine.readings.retain(role, |other| other != hash);
+        engine.readings.forget(&record.key.role, hash);
     }
     let message = "the key of a lease is gone at OpenRouter; the lease no longer counts toward \
                    max_leases";

@@ -121,7 +121,8 @@ impl<'a> Walk<'a> {
             self.unlisted.remove(&hash);
             self.listed.sees_the_account = true;
             if let Ok(key) = listed.read() {
-                for (name, _) in holders {
+                let counted = holders.iter().filter(|(_, expected)| expected.is_counted);
+                for (name, _) in counted {
                     spending::note(self.pass.engine, name, &key);
                 }
                 self.compare(holders, &key);
@@ -132,7 +133,9 @@ impl<'a> Walk<'a> {
             self.unlisted_leases.remove(&hash);
             self.listed.sees_the_account = true;
             if let Ok(key) = listed.read() {
-                spending::note(self.pass.engine, &record.key.role, &key);
+                if record.is_to_be_counted() {
+                    spending::note(self.pass.engine, &record.key.role, &key);
+                }
                 if differs_from_record(self.pass.engine, record, &key) {
                     self.listed.leases.push(record.clone());
                 }
