@@ -12,7 +12,7 @@ use node::{Knowledge, NodeState};
 pub use role_guard::{Fenced, RoleGuard};
 
 use super::books::{
-    Board, Books, OpenBooks, Passes, Register, Roster, Runs, Unsure, while_torn_down,
+    Board, Books, OpenBooks, Passes, Readings, Register, Roster, Runs, Unsure, while_torn_down,
 };
 use super::cache::Cache;
 use super::clock::Clock;
@@ -54,6 +54,8 @@ pub struct Engine {
     pub register: Register,
     /// The roles as they were last seen.
     pub roster: Roster,
+    /// What OpenRouter last reported about the roles' keys.
+    pub readings: Readings,
     /// The findings of the comparisons with OpenRouter.
     pub board: Board,
     /// The comparisons with OpenRouter in progress.
@@ -100,6 +102,7 @@ impl Engine {
             meters,
             books: Books::default(),
             register: Register::default(),
+            readings: Readings::default(),
             board: Board::default(),
             passes: Passes::default(),
             series: Series::new(&*randomness),
@@ -283,6 +286,7 @@ impl Engine {
         self.roster.clear();
         self.books.close().await;
         self.register.clear();
+        self.readings.clear();
         self.board.clear();
     }
 

@@ -18,9 +18,14 @@ pub enum Error {
     /// The caller is gone, so nothing was done. No one reads this error.
     #[error("the request was given up before anything was done")]
     CallerGone,
-    /// The role has reached `max_leases`.
-    #[error("{0}")]
-    Full(String),
+    /// The role has reached `max_leases`, or its budget has no room for another lease.
+    #[error("{message}")]
+    Full {
+        /// What the user reads.
+        message: String,
+        /// In seconds: when there is room at the earliest; `None` if that is unknown.
+        retry_after: Option<u64>,
+    },
     /// A request to OpenRouter failed.
     #[error("{doing}: {reason}")]
     OpenRouter {
@@ -104,7 +109,7 @@ impl Error {
             Self::Storage(_) | Self::System(_) => "server",
             Self::Invalid(_)
             | Self::CallerGone
-            | Self::Full(_)
+            | Self::Full { .. }
             | Self::Incomplete(_)
             | Self::Unusable(_)
             | Self::Awaited(_)
@@ -137,7 +142,7 @@ impl From<Error> for logical::Error {
             Error::Invalid(_) | Error::Missing(_) | Error::Unusable(_) => Self::Invalid(text),
             Error::Conflict(_) => Self::status(409, text),
             // The same as Vault's quotas: clients wait and retry.
-            Error::Full(_) => Self::status(429, text),
+            Error::Full { retry_after, .. } => Self::status(429, text).after(retry_after),
             Error::Incomplete(_) => Self::status(424, text),
             Error::Awaited(_) => Self::status(503, text),
             Error::Unproven(_) => Self::status(502, text),

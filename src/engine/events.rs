@@ -1,5 +1,5 @@
 //! Events for the server's event bus, if it has one: rotations, failed rotations, superseded keys that are
-//! still used, keys that a person revoked, disabled or enabled, drift, and finished runs.
+//! still used, keys that a person revoked, disabled or enabled, budgets that are nearly spent, drift, and finished runs.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,19 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Owner;
 use crate::engine::names::{ConnectionName, RoleName, RunId};
+use crate::engine::role::Terms;
+use crate::engine::role::budget::Alert;
 use crate::engine::role::rotating::{LateUse, RotatingRole};
 use crate::framework::EventKind;
 use crate::logical::Event;
 use crate::openrouter::KeyHash;
 
 /// All events, for the reference.
-pub const ALL: [EventKind; 11] = [
+pub const ALL: [EventKind; 12] = [
     ROTATE,
     ROTATE_FAIL,
     SUPERSEDED_KEY_USED,
+    BUDGET_ALERT,
     DRIFT,
     TWO_COPIES,
     REVOKE_KEY,
@@ -49,6 +52,11 @@ const SUPERSEDED_KEY_USED: EventKind = EventKind {
         "leased_until",
         "revoked",
     ],
+};
+const BUDGET_ALERT: EventKind = EventKind {
+    name: "openrouter/budget-alert",
+    sent: "a role has spent `budget_alert_percent` of its budget, or all of it; once a window each; `resets_at` only if the budget resets",
+    metadata: &["connection", "level", "budget", "spent", "resets_at"],
 };
 const DRIFT: EventKind = EventKind {
     name: "openrouter/drift",
@@ -140,6 +148,32 @@ pub async fn used_late(
     metadata.insert("leased_until", used.leased_until.to_string());
     metadata.insert("revoked", (!is_kept).to_string());
     send(engine, SUPERSEDED_KEY_USED, metadata).await;
+}
+
+/// A large part of a role's budget is spent. It is also logged.
+pub async fn budget_alert(engine: &Engine, name: &RoleName, terms: &Terms, alert: Alert) {
+    let Some(budget) = &terms.budget else {
+        return;
+    };
+    tracing::warn!(
+        mount = engine.mount,
+        role = %name,
+        level = alert.level.as_str(),
+        "{}",
+        alert.in_words(budget)
+    );
+    let mut metadata = BTreeMap::from([
+        ("path", name.key()),
+        ("operation", "budget-alert".to_owned()),
+        ("connection", terms.connection.to_string()),
+        ("level", alert.level.as_str().to_owned()),
+        ("budget", budget.amount.as_usd().to_string()),
+        ("spent", alert.spent.as_usd().to_string()),
+    ]);
+    if let Some(end) = alert.ends_at() {
+        metadata.insert("resets_at", end.to_string());
+    }
+    send(engine, BUDGET_ALERT, metadata).await;
 }
 
 /// Drift was found in a role's key. It is also logged, and shown by a read of the role.

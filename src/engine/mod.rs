@@ -10,6 +10,7 @@
 //! | [`survey`] | reconciliation: compares the managed keys with those at OpenRouter |
 //! | [`rotation`] | how a shared key is replaced, changed and revoked |
 //! | [`leasing`] | hands out keys, and manages their leases |
+//! | [`spending`] | reports when a large part of a role's budget is spent |
 //! | [`events`] | events for the server's event bus |
 //! | [`keys`] | creates, recovers and ends keys; no other module deletes keys |
 //! | [`context`] | the running engine; the exclusive right to change a role, and the fence |
@@ -47,6 +48,7 @@ mod retry;
 mod role;
 mod rotation;
 mod runs;
+mod spending;
 mod stored;
 mod survey;
 mod task;

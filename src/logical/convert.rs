@@ -87,10 +87,29 @@ pub fn reply(outcome: Result<Option<Response>, Error>) -> pb::HandleRequestReply
             err: None,
         },
         Err(other) => pb::HandleRequestReply {
-            response: None,
+            response: retry_after(&other),
             err: Some(error(&other)),
         },
     }
+}
+
+/// A response beside an error carries nothing but headers.
+fn retry_after(error: &Error) -> Option<pb::Response> {
+    let Error::Status {
+        retry_after: Some(seconds),
+        ..
+    } = error
+    else {
+        return None;
+    };
+    let header = pb::Header {
+        header: vec![seconds.to_string()],
+    };
+    Some(pb::Response {
+        data: "null".to_owned(),
+        headers: [("Retry-After".to_owned(), header)].into(),
+        ..pb::Response::default()
+    })
 }
 
 /// An error as the number that the host maps to an HTTP status.
@@ -267,8 +286,19 @@ mod tests {
 
     #[test]
     fn an_error_with_a_status_travels_as_coded() {
-        let error = reply(Err(Error::status(502, "no answer"))).err.unwrap();
+        let answer = reply(Err(Error::status(502, "no answer")));
+        assert_eq!(answer.response, None);
+        let error = answer.err.unwrap();
         assert_eq!((error.err_type, error.err_code), (3, 502));
+    }
+
+    #[test]
+    fn a_time_to_try_again_travels_as_a_header_beside_the_error() {
+        let answer = reply(Err(Error::status(429, "full").after(Some(90))));
+        assert_eq!(answer.err.unwrap().err_code, 429);
+        let response = answer.response.unwrap();
+        assert_eq!(response.data, "null");
+        assert_eq!(response.headers["Retry-After"].header, ["90"]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub enum Error {
         code: u16,
         /// What the user reads.
         message: String,
+        /// In seconds: when it is worth trying again, for the response header `Retry-After`. The server drops
+        /// the header unless the mount's `allowed_response_headers` name it.
+        retry_after: Option<u64>,
     },
     /// A fault of this engine or the server: HTTP 500.
     #[error("{0}")]
@@ -47,7 +50,18 @@ impl Error {
         Self::Status {
             code,
             message: message.into(),
+            retry_after: None,
         }
+    }
+
+    /// The same error with a time after which it is worth trying again, in seconds. Only for an answer with
+    /// its own status.
+    #[must_use]
+    pub fn after(mut self, seconds: Option<u64>) -> Self {
+        if let Self::Status { retry_after, .. } = &mut self {
+            *retry_after = seconds;
+        }
+        self
     }
 }
 

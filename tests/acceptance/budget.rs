@@ -83,7 +83,9 @@ async fn ten_rotations_and_two_emergencies_spend_the_budget_and_no_more() {
 #[tokio::test]
 async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_not_spend() {
     let mount = Mount::new().await;
-    let role = json!({"credential_type": "dynamic", "limit": 1, "budget": 2, "ttl": "10m"});
+    let role = json!({
+        "credential_type": "dynamic", "limit": 1, "budget": 2, "budget_alert_percent": 1, "ttl": "10m",
+    });
     mount.role("ci", role).await.ok();
     let less = json!({"limit": 0.50, "ttl": "5m"});
     let less = mount.write("creds/ci", less).await.ok();
@@ -96,15 +98,36 @@ async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_no
     let lease = mount.read("creds/ci").await.ok();
     let left = "has 0.5 US dollars left";
     let refusal = mount.read("creds/ci").await;
-    refusal.refused(429, &[left, "there will be room at"]);
+    let told = [left, "there will be room at"];
+    let refusal = refusal.refused(429, &told);
+    // The server drops headers that the mount does not allow.
+    assert_eq!(refusal.header("Retry-After"), None);
+    let tune = format!("sys/mounts/{}/tune", mount.path());
+    let allowed = json!({"allowed_response_headers": ["Retry-After"]});
+    mount.client().write(&tune, allowed).await.ok();
+    let refusal = mount.read("creds/ci").await;
+    let seconds = refusal.header("Retry-After").map(str::parse::<u64>);
+    let seconds = seconds.expect("it is allowed now").unwrap();
+    // The first lease ends in five minutes at the latest, and is read for the last time ten minutes later.
+    assert!((1..=901).contains(&seconds), "{seconds}");
     let asked = mount.read("creds/ci?limit=0.6").await;
     asked.refused(429, &[left, "a lease takes 0.6"]);
     let asked = mount.read("creds/ci?ttl=1h").await;
     asked.refused(400, &["at most 600, the role's ttl"]);
     let key = lease.text("api_key");
-    assert!(mount.openrouter.accepts(&key).await);
+    // One percent of the budget.
+    for _ in 0..2 {
+        assert!(mount.openrouter.accepts(&key).await);
+    }
     revoke(mount.client(), &lease).await.ok();
     assert!(!mount.openrouter.accepts(&key).await);
+    // Another role has no budget, and wants to know.
+    let role = json!({"credential_type": "dynamic", "track_usage": true});
+    mount.role("batch", role).await.ok();
+    let tracked = mount.read("creds/batch").await.ok();
+    assert!(mount.openrouter.accepts(&tracked.text("api_key")).await);
+    revoke(mount.client(), &tracked).await.ok();
+    assert!(!mount.openrouter.accepts(&tracked.text("api_key")).await);
     // It counts until its final reading, which the teardown takes at once.
     mount.read("creds/ci").await.refused(429, &[left]);
     mount.write("teardown", json!({})).await.ok();
@@ -113,9 +136,20 @@ async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_no
     })
     .await;
     mount.delete("teardown").await.ok();
-    let usage = mount.read("usage/ci").await.ok();
-    assert_eq!(usage.field("spent_ever"), f64::from(PRICE) / 100.0);
-    assert_eq!(usage.field("available"), 2.0 - f64::from(PRICE) / 100.0);
+    let spent = f64::from(2 * PRICE) / 100.0;
+    for path in ["usage/ci", "usage/ci?cached=true"] {
+        let usage = mount.read(path).await.ok();
+        assert_eq!(usage.field("spent_ever"), spent, "{path}");
+        assert_eq!(usage.field("available"), 2.0 - spent, "{path}");
+    }
+    let usage = mount.read("usage/batch").await.ok();
+    let told = ["spent_ever", "complete"].map(|field| usage.field(field).clone());
+    assert_eq!(told, [json!(f64::from(PRICE) / 100.0), json!(true)]);
+    let status = mount.read("status").await.ok();
+    let attention = status.field("attention")["roles"].to_string();
+    let told = "the role's budget is nearly spent: 0.02 of 2 US dollars";
+    assert!(attention.contains(told), "{attention}");
+    assert!(!attention.contains("batch"), "{attention}");
     let lease = mount.read("creds/ci").await.ok();
     revoke(mount.client(), &lease).await.ok();
     assert_eq!(mount.openrouter.hashes(), [lease.text("key_hash")]);

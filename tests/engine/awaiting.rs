@@ -27,7 +27,7 @@ fn hourly() -> Value {
 
 fn status(answer: Answer) -> (u16, String) {
     match answer.unwrap_err() {
-        Error::Status { code, message } => (code, message),
+        Error::Status { code, message, .. } => (code, message),
         other => panic!("{other:?}"),
     }
 }

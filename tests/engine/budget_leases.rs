@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation};
+use vault_plugin_secrets_openrouter::logical::{Error, FixedSystemView, Operation};
 
 use crate::harness::{CI, Harm, World};
 
@@ -42,6 +42,19 @@ async fn a_hundred_readers_at_once_get_what_there_is_and_no_more() {
     let refusal = reads(&world, 1).await.1.remove(0);
     let told = "there will be room at 2026-11-20T12:15:00Z at the earliest";
     assert!(refusal.contains(told), "{refusal}");
+    // The same for programs, rounded up.
+    let refusal = world.node().read("creds/ci").await.unwrap_err();
+    assert!(
+        matches!(
+            refusal,
+            Error::Status {
+                code: 429,
+                retry_after: Some(901),
+                ..
+            }
+        ),
+        "{refusal:?}"
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod meanwhile;
 mod multitude;
 mod names;
 mod rotate_all;
-mod status;
+pub(crate) mod status;
 mod teardown;
 mod tidy;
 

@@ -132,9 +132,36 @@ async fn everything() -> (World, Vec<Event>) {
     );
     all.extend(events);
 
+    all.extend(of_a_budget(&world).await);
     all.extend(of_one_key(&world).await);
     all.extend(of_runs(&world).await);
     (world, all)
+}
+
+async fn of_a_budget(world: &World) -> Vec<Event> {
+    let body = json!({"budget": 10, "budget_reset": "daily"});
+    world.write(ROLE, body).await.unwrap();
+    world.quiet().await;
+    let current = world.key_hash("app").await;
+    let account = world.openrouter.account();
+    account.set_usage(&current, 8.5).unwrap();
+    let events = sent(world, async || {
+        world.read("usage/app").await.unwrap();
+    })
+    .await;
+    has(
+        one(&events, "openrouter/budget-alert"),
+        &[
+            ("path", "roles/app"),
+            ("operation", "budget-alert"),
+            ("level", "nearly_spent"),
+            ("budget", "10"),
+            ("spent", "8.5"),
+        ],
+    );
+    world.write(ROLE, json!({"budget": null})).await.unwrap();
+    world.quiet().await;
+    events
 }
 
 async fn of_one_key(world: &World) -> Vec<Event> {

@@ -16,6 +16,10 @@ mod bounds;
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod budget_alerts;
+#[cfg(test)]
+mod budget_comparison;
+#[cfg(test)]
 mod budget_ends;
 #[cfg(test)]
 mod budget_keys;
@@ -91,3 +95,7 @@ mod unheard;
 mod unreadable;
 #[cfg(test)]
 mod urgency;
+#[cfg(test)]
+mod usage_cached;
+#[cfg(test)]
+mod usage_tracked;

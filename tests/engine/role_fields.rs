@@ -105,6 +105,9 @@ fn row(field: &str, names: &Names) -> Row {
                 both([json!("daily"), json!("weekly")], Living, Part::Reset),
             )
         },
+        // It is of the role, not of its keys.
+        "budget_alert_percent" => cleared(Nothing, both([json!(50), json!(60)], Nothing, Part::No)),
+        "track_usage" => both([json!(true), json!(false)], Nothing, Part::No),
         "include_byok_in_limit" => of_limits([json!(true), json!(false)], Part::Byok),
         "workspace" => cleared(
             Next,
@@ -156,8 +159,10 @@ fn row(field: &str, names: &Names) -> Row {
 }
 
 /// What a field needs beside it.
-fn company(field: &str) -> Value {
+fn company(field: &str, kind: Kind) -> Value {
     match field {
+        "budget_alert_percent" if kind == Kind::Dynamic => json!({"budget": 50, "limit": 5}),
+        "budget_alert_percent" => json!({"budget": 50}),
         "limit_reset" => json!({"limit": 5}),
         "budget" => json!({"limit": 5}),
         "budget_reset" => json!({"budget": 50}),
@@ -338,14 +343,14 @@ async fn check(field: &str, kind: Kind, way: Way) {
         Kind::Rotating => row.rotating,
         Kind::Dynamic => row.dynamic,
     }) else {
-        let fields = with(company(field), &json!({field: row.values[0]}));
+        let fields = with(company(field, kind), &json!({field: row.values[0]}));
         let refused = with_role(&world, kind, &fields).await;
         assert!(refused.is_err(), "{field} goes with a {kind:?} role");
         return;
     };
     let cell = format!("{field}, {kind:?}, {way:?}");
     let [first, second] = &row.values;
-    let mut before = with(company(field), &json!({field: first}));
+    let mut before = with(company(field, kind), &json!({field: first}));
     if effect == Refused {
         before = json!({});
     }
@@ -549,7 +554,7 @@ async fn outside(field: &str, kind: Kind) {
         // OpenRouter fixes them.
         Part::No | Part::Account | Part::Creator | Part::Lifetime => return,
     }
-    let fields = with(company(field), &json!({field: row.values[0]}));
+    let fields = with(company(field, kind), &json!({field: row.values[0]}));
     with_role(&world, kind, &fields).await.unwrap();
     let before = living(&world, &names);
     for key in account.keys() {

@@ -15,7 +15,7 @@ const FLOORS: [&str; 6] = [
 ];
 
 /// The rooms of the engine, from top to bottom. `mod` is the engine's own module page.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 25] = [
     "mod",
     "duties",
     "paths",
@@ -24,6 +24,7 @@ const ROOMS: [&str; 24] = [
     "survey",
     "rotation",
     "leasing",
+    "spending",
     "events",
     "keys",
     "context",

@@ -81,11 +81,14 @@ impl Leases {
         if let Some(most) = most {
             let coming = coming.get(role).copied().unwrap_or(0);
             if self.of_role(role) + coming >= most as usize {
-                return Err(Error::Full(format!(
-                    "role {:?} has as many leases as its max_leases of {most} allows; revoke one, \
+                return Err(Error::Full {
+                    message: format!(
+                        "role {:?} has as many leases as its max_leases of {most} allows; revoke one, \
                      or wait for one to end",
-                    role.to_string()
-                )));
+                        role.to_string()
+                    ),
+                    retry_after: None,
+                });
             }
         }
         *coming.entry(role.clone()).or_default() += 1;

@@ -3,6 +3,7 @@
 //! - [`intents`]: keys that were ordered and are not confirmed yet.
 //! - [`looks`]: results of the searches for intents that are adrift.
 //! - [`leases`]: the leases of dynamic roles.
+//! - [`readings`]: what OpenRouter last reported about the roles' keys.
 //! - [`register`]: what is known about all roles and their keys.
 //! - [`room`]: the remaining room in the budgets of dynamic roles.
 //! - [`roster`]: the last known state of every role.
@@ -19,6 +20,7 @@ mod intents;
 mod leases;
 mod looks;
 mod passes;
+mod readings;
 mod register;
 mod room;
 mod roster;
@@ -36,6 +38,7 @@ pub use intents::{InFlight, Intent, Intents, Purpose};
 pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
 pub use looks::{Finding, Listing, OUTLIVED};
 pub use passes::{BegunPass, Passes};
+pub use readings::Readings;
 pub use register::{Expectations, Expected, Owner, Part, Register};
 pub use room::{Reservation, Wanted};
 pub use roster::{Condition, MOST_NAMED, Overdue, Roster, Summary};

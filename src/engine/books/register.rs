@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Origin, Place, RoleName};
 use crate::engine::role::Role;
+use crate::engine::role::budget::{Counting, Watch};
 use crate::engine::role::rotating::{Guarded, Misfit, RotatingRole, Stage};
 use crate::logical::StorageError;
 use crate::openrouter::{GuardrailId, KeyHash, Limits};
@@ -45,6 +46,20 @@ struct Entry {
     guarded: Vec<Guarded>,
     /// Whether it has keys that a comparison found.
     has_found: bool,
+    /// Set if it has a budget.
+    watched: Option<Watched>,
+}
+
+/// A role whose spending is watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// What is watched.
+    pub watch: Watch,
+    /// How its spending is counted.
+    pub counting: Counting,
+    /// The keys of a rotating role that count against its budget. `None` for a dynamic role: these are its
+    /// leases.
+    pub keys: Option<Vec<KeyHash>>,
 }
 
 /// The expected state of a role's key at OpenRouter.
@@ -58,6 +73,8 @@ pub struct Expected {
     pub place: Place,
     /// Whether its role makes keys in the account's default workspace, of which roles do not store the UUID.
     pub is_of_default: bool,
+    /// Whether its spending is counted, so that what is read of it is kept.
+    pub is_counted: bool,
 }
 
 /// The part that a key has in its role.
@@ -126,6 +143,7 @@ impl Register {
             keys,
             guarded,
             has_found,
+            watched: Watched::of(role),
         };
         known.roles.insert(name.clone(), entry);
     }
@@ -246,6 +264,15 @@ impl Register {
         keys.any(|(own, _)| own == hash)
     }
 
+    /// The roles that have a budget.
+    pub fn watched(&self) -> Vec<(RoleName, Watched)> {
+        let known = self.known();
+        let roles = known.roles.iter();
+        roles
+            .filter_map(|(name, entry)| Some((name.clone(), entry.watched.clone()?)))
+            .collect()
+    }
+
     /// Roles with keys that a comparison found.
     pub fn with_found(&self) -> Vec<RoleName> {
         let known = self.known();
@@ -261,6 +288,23 @@ impl Register {
     }
 }
 
+impl Watched {
+    fn of(role: &Role) -> Option<Self> {
+        let (watch, keys) = match role {
+            Role::Rotating(role) => {
+                let watch = role.watch()?;
+                (watch, Some(role.keys_in_budget().cloned().collect()))
+            }
+            Role::Dynamic(role) => (role.watch()?, None),
+        };
+        Some(Self {
+            watch,
+            counting: role.terms().counting(),
+            keys,
+        })
+    }
+}
+
 impl Known {
     fn remove(&mut self, name: &RoleName) {
         if let Some(entry) = self.roles.remove(name) {
@@ -273,6 +317,7 @@ impl Known {
 }
 
 fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
+    let is_counted = role.definition.terms.counts_ended_keys();
     let place = |connection: &ConnectionName, workspace_id: &Option<_>| Place {
         connection: connection.clone(),
         workspace_id: workspace_id.clone(),
@@ -291,6 +336,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
             name: key.name.clone(),
             place: place(&key.connection, &key.workspace_id),
             is_of_default,
+            is_counted,
         };
         (key.hash.clone(), expected)
     });
@@ -303,6 +349,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
         name: current.name.clone(),
         place: role.place_of_current(),
         is_of_default,
+        is_counted,
     };
     superseded
         .chain([(current.hash.clone(), expected)])

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::intents::{Intents, Purpose};
 use super::leases::{Leases, Record};
-use crate::engine::clock::after;
+use crate::engine::clock::{after, seconds_until};
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, RoleName};
 use crate::engine::role::budget::{Amount, Budget, Pool, SETTLED};
@@ -182,15 +182,20 @@ impl Taken {
 fn full(wanted: &Wanted<'_>, left: Amount, taken: &Taken) -> Error {
     let can_be_enough = taken.by_ended.plus(wanted.amount) <= wanted.budget.amount;
     let given_back = taken.given_back_at.filter(|_| can_be_enough);
-    let when = match given_back.into_iter().chain(taken.resets_at).min() {
+    let at = given_back.into_iter().chain(taken.resets_at).min();
+    let when = match at {
         Some(at) => format!("there will be room at {at} at the earliest"),
         None if can_be_enough => "a lease has to end first".to_owned(),
         None => "the budget has to be raised first".to_owned(),
     };
-    Error::Full(format!(
-        "the budget of role {:?} has {} US dollars left, and a lease takes {}; {when}",
-        wanted.role.to_string(),
-        left.as_usd(),
-        wanted.amount.as_usd(),
-    ))
+    Error::Full {
+        message: format!(
+            "the budget of role {:?} has {} US dollars left, and a lease takes {}; {when}",
+            wanted.role.to_string(),
+            left.as_usd(),
+            wanted.amount.as_usd(),
+        ),
+        // Rounded up.
+        retry_after: at.map(|at| seconds_until(wanted.now, at).saturating_add(1)),
+    }
 }

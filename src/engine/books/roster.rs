@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
+use crate::engine::role::budget::{Level, Watch};
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::{Health, RotatingRole, SupersededKey};
 use crate::logical::StorageError;
@@ -26,6 +27,8 @@ struct Rolls {
     roles: HashMap<RoleName, Seen>,
     by_condition: BTreeMap<Condition, usize>,
     in_trouble: BTreeSet<RoleName>,
+    /// Roles with an alert, by the end of its window; `None` sorts first and never ends.
+    alerts: BTreeSet<(Option<Timestamp>, RoleName)>,
     rotations: BTreeSet<(Timestamp, RoleName)>,
     revocations: BTreeSet<(Timestamp, RoleName)>,
     current_keys: usize,
@@ -41,6 +44,8 @@ pub struct Seen {
     pub condition: Condition,
     /// What a person should know about it; empty if there is nothing.
     pub troubles: Vec<String>,
+    /// What is to be said of its budget while the alert's window lasts.
+    pub alert: Option<Alarm>,
     /// When its current key is to be rotated automatically.
     pub next_rotation: Option<Timestamp>,
     /// When the first of its superseded keys is to be revoked.
@@ -49,6 +54,27 @@ pub struct Seen {
     pub superseded: usize,
     /// The number of held keys.
     pub held: usize,
+}
+
+/// A budget that is nearly spent, or spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    level: Level,
+    ends_at: Option<Timestamp>,
+    message: String,
+}
+
+impl Alarm {
+    /// The alarm for the last report about a role, if it still holds.
+    fn of(watch: Option<Watch>, now: Timestamp) -> Option<Self> {
+        let watch = watch?;
+        let alert = watch.last.filter(|alert| alert.holds(now))?;
+        Some(Self {
+            level: alert.level,
+            ends_at: alert.ends_at(),
+            message: alert.in_words(&watch.budget),
+        })
+    }
 }
 
 /// The condition of a role.
@@ -94,6 +120,8 @@ pub struct Summary {
     pub in_trouble: usize,
     /// The roles that need a person, at most [`MOST_NAMED`], and the reasons.
     pub troubles: BTreeMap<RoleName, Vec<String>>,
+    /// The number of roles whose budget is nearly spent, or spent.
+    pub alerts: BTreeMap<Level, usize>,
     /// Rotations that are overdue.
     pub overdue_rotations: Overdue,
     /// Revocations that are overdue.
@@ -123,7 +151,7 @@ impl Roster {
     pub fn note(&self, name: &RoleName, read: &Result<Option<Role>, Error>, now: Timestamp) {
         match read {
             Ok(Some(Role::Rotating(role))) => self.note_rotating(name, role, now),
-            Ok(Some(Role::Dynamic(role))) => self.note_dynamic(name, role),
+            Ok(Some(Role::Dynamic(role))) => self.note_dynamic(name, role, now),
             Ok(None) => self.rolls().remove(name),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 let seen = Seen {
@@ -152,6 +180,7 @@ impl Roster {
         let seen = Seen {
             condition,
             troubles,
+            alert: Alarm::of(role.watch(), now),
             next_rotation,
             next_revocation: role
                 .superseded
@@ -165,9 +194,10 @@ impl Roster {
     }
 
     /// The same for a dynamic role.
-    pub fn note_dynamic(&self, name: &RoleName, role: &DynamicRole) {
+    pub fn note_dynamic(&self, name: &RoleName, role: &DynamicRole, now: Timestamp) {
         let seen = Seen {
             troubles: troubles(role).into_iter().collect(),
+            alert: Alarm::of(role.watch(), now),
             ..plain(Condition::Dynamic)
         };
         self.rolls().set(name, seen);
@@ -200,17 +230,21 @@ impl Roster {
 
     /// The summary of all roles. The cost depends only on the roles that have something to report.
     pub fn summary(&self, now: Timestamp) -> Summary {
-        let rolls = self.rolls();
+        let mut rolls = self.rolls();
+        rolls.end_alerts(now);
         let named = rolls.in_trouble.iter().take(MOST_NAMED);
         let troubles = named.filter_map(|name| {
             let seen = rolls.roles.get(name)?;
-            Some((name.clone(), seen.troubles.clone()))
+            let alert = seen.alert.iter().map(|alert| alert.message.clone());
+            let troubles = seen.troubles.iter().cloned();
+            Some((name.clone(), troubles.chain(alert).collect()))
         });
         Summary {
             complete_since: rolls.complete_since,
             by_condition: rolls.by_condition.clone(),
             in_trouble: rolls.in_trouble.len(),
             troubles: troubles.collect(),
+            alerts: rolls.count_alerts(),
             overdue_rotations: overdue(&rolls.rotations, now),
             overdue_revocations: overdue(&rolls.revocations, now),
             current_keys: rolls.current_keys,
@@ -237,6 +271,7 @@ fn plain(condition: Condition) -> Seen {
     Seen {
         condition,
         troubles: Vec::new(),
+        alert: None,
         next_rotation: None,
         next_revocation: None,
         superseded: 0,
@@ -266,8 +301,11 @@ impl Rolls {
     fn set(&mut self, name: &RoleName, seen: Seen) {
         self.remove(name);
         *self.by_condition.entry(seen.condition).or_default() += 1;
-        if !seen.troubles.is_empty() {
+        if !seen.troubles.is_empty() || seen.alert.is_some() {
             self.in_trouble.insert(name.clone());
+        }
+        if let Some(alert) = &seen.alert {
+            self.alerts.insert((alert.ends_at, name.clone()));
         }
         if let Some(at) = seen.next_rotation {
             self.rotations.insert((at, name.clone()));
@@ -281,6 +319,38 @@ impl Rolls {
         self.roles.insert(name.clone(), seen);
     }
 
+    /// Removes the alerts whose window has ended. Nothing else may happen to a role then.
+    fn end_alerts(&mut self, now: Timestamp) {
+        let alerts = self.alerts.iter();
+        let over: Vec<RoleName> = alerts
+            .skip_while(|(ends_at, _)| ends_at.is_none())
+            .take_while(|(ends_at, _)| ends_at.is_some_and(|end| end <= now))
+            .map(|(_, name)| name.clone())
+            .collect();
+        for name in over {
+            if let Some(seen) = self.roles.get(&name).cloned() {
+                self.set(
+                    &name,
+                    Seen {
+                        alert: None,
+                        ..seen
+                    },
+                );
+            }
+        }
+    }
+
+    fn count_alerts(&self) -> BTreeMap<Level, usize> {
+        let mut counts = BTreeMap::from(Level::ALL.map(|level| (level, 0)));
+        for (_, name) in &self.alerts {
+            let alert = self.roles.get(name).and_then(|seen| seen.alert.as_ref());
+            if let Some(count) = alert.and_then(|alert| counts.get_mut(&alert.level)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     fn remove(&mut self, name: &RoleName) {
         let Some(seen) = self.roles.remove(name) else {
             return;
@@ -289,6 +359,9 @@ impl Rolls {
             *count -= 1;
         }
         self.in_trouble.remove(name);
+        if let Some(alert) = seen.alert {
+            self.alerts.remove(&(alert.ends_at, name.clone()));
+        }
         if let Some(at) = seen.next_rotation {
             self.rotations.remove(&(at, name.clone()));
         }

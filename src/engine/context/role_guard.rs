@@ -98,7 +98,8 @@ impl<'a> RoleGuard<'a> {
     pub async fn store_dynamic(&self, role: &DynamicRole) -> Result<(), Error> {
         let stored = role.store(&*self.engine.storage, &self.name);
         self.changing(stored).await?;
-        self.engine.roster.note_dynamic(&self.name, role);
+        let engine = self.engine;
+        engine.roster.note_dynamic(&self.name, role, engine.now());
         self.enter(&Role::Dynamic(Box::new(role.clone())));
         Ok(())
     }
@@ -143,6 +144,7 @@ impl<'a> RoleGuard<'a> {
         self.delete().await?;
         engine.register.forget(name);
         engine.board.forget(name);
+        engine.readings.retain(name, |_| false);
         engine.keeper.forget(&Task::Tend(name.clone()));
         engine.roster.remove(name);
         if let Some(books) = engine.books_if_open() {

@@ -1,11 +1,11 @@
 //! The end of a lease's key.
 //!
-//! Without a budget the key is deleted at once. With a budget it ends in two steps:
+//! Without a budget or `track_usage` the key is deleted at once. Otherwise it ends in two steps:
 //! 1. The key is disabled, and the time is stored in its record.
 //! 2. [`SETTLED`] later, when its requests in flight have ended, its usage is read for the last time and
 //!    stored with the role. Then the key is deleted.
 //!
-//! Until step 2 the lease counts with its full limit. If the mount is being disabled, nothing would be left
+//! Until step 2 the lease counts with its full limit against a budget. If the mount is being disabled, nothing would be left
 //! to perform step 2, so every key is deleted at once. A teardown performs step 2 at once.
 
 use futures::{StreamExt, stream};
@@ -16,11 +16,13 @@ use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
+use crate::engine::events;
 use crate::engine::keys::{Warrant, hold, retire};
 use crate::engine::names::Nonce;
 use crate::engine::role::Role;
-use crate::engine::role::budget::{Amount, Counting, Pool, SETTLED, Spans, of_key};
+use crate::engine::role::budget::{Amount, Budget, Pool, Report, SETTLED};
 use crate::engine::role::dynamic::LINGER;
+use crate::engine::spending;
 use crate::engine::task::Task;
 use crate::openrouter::{self, Key};
 
@@ -34,7 +36,7 @@ pub async fn end_early(engine: &Engine, nonce: &Nonce) -> Result<(), Error> {
     let Some(record) = lease.record() else {
         return Ok(());
     };
-    if record.grant.is_some() && engine.require_in_service().is_err() {
+    if record.is_to_be_counted() && engine.require_in_service().is_err() {
         if record.ended.is_none() {
             disable(engine, &lease, &record).await?;
         }
@@ -73,7 +75,7 @@ pub(super) async fn give_back(engine: &Engine, books: &OpenBooks, key: &LeasedKe
 /// Errors from OpenRouter or storage. The key may still be alive; its record is kept.
 pub(super) async fn end(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
     match lease.record() {
-        Some(record) if record.grant.is_some() && !is_being_disabled(engine).await => {
+        Some(record) if record.is_to_be_counted() && !is_being_disabled(engine).await => {
             if record.ended.is_some() {
                 return Ok(());
             }
@@ -142,6 +144,7 @@ async fn delete(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<
     retire(engine, &key.connection, &key.key_hash, warrant).await?;
     lease.end(&*engine.storage).await?;
     engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
+    engine.readings.forget(&key.role, &key.key_hash);
     Ok(())
 }
 
@@ -160,10 +163,15 @@ async fn settle(
     let Some(record) = lease.record() else {
         return Ok(None);
     };
-    // If the role is gone or has no budget, there is nothing to count.
+    // If the role is gone or counts no ended keys, there is nothing to count.
     if let Some(Role::Dynamic(mut entry)) = guard.load().await?
-        && let Some((budget, counting)) = entry.terms.budget()
+        && entry.terms.counts_ended_keys()
     {
+        let counting = entry.terms.counting();
+        let budget = entry.terms.budget.unwrap_or(Budget {
+            amount: Amount::UNLIMITED,
+            reset: counting.reset,
+        });
         let now = engine.now();
         let pool = entry.pool.get_or_insert_with(|| Pool::begun(&budget, now));
         if !pool.has_counted(nonce) {
@@ -178,11 +186,15 @@ async fn settle(
                 disable(engine, &lease, &record).await?;
                 return Ok(lease.record().map(|record| lapses_at(&record)));
             }
-            let spent = key.map(|key| spent(&record, &key, counting));
+            let spent = key.map(|key| record.spent(&Report::of_key(&key, now), counting));
             let granted = record.grant.unwrap_or(Amount::UNLIMITED);
             pool.count(nonce.clone(), spent, granted, (&budget, now));
             pool.forget_all_but(|lease| leases.living(lease).is_some());
+            let due = spending::enter_dynamic(&guard, &mut entry);
             guard.store_dynamic(&entry).await?;
+            if let Some(due) = due {
+                events::budget_alert(engine, role, &entry.terms, due).await;
+            }
         }
         // Before the record is deleted, since the record counts until then.
         leases.note_pool(role, entry.pool.as_ref());
@@ -200,26 +212,16 @@ pub(super) async fn read(engine: &Engine, record: &Record) -> Result<Option<Key>
     } = &record.key;
     let link = engine.links.open(&*engine.storage, connection).await?;
     match link.client(Urgency::Revocation).await.key(key_hash).await {
-        Ok(key) => Ok(Some(key)),
+        Ok(key) => {
+            spending::note(engine, &record.key.role, &key);
+            Ok(Some(key))
+        }
         Err(openrouter::Error::NotFound { .. }) => Ok(None),
         Err(reason) => {
             let doing = format!("what key {key_hash} has spent cannot be read");
             Err(Error::OpenRouter { doing, reason })
         }
     }
-}
-
-/// What a key has spent in the budget's window, and in total.
-pub(super) fn spent(record: &Record, key: &Key, counting: Counting) -> (Amount, Spans) {
-    // The key's remaining limit shows what was spent only since the limit's own window began.
-    let same = record
-        .granted
-        .is_some_and(|granted| granted.reset == counting.reset);
-    let in_window = match same {
-        true => of_key(key, counting).spent,
-        false => Amount::spent(key.usage.within(counting.reset, counting.include_byok)),
-    };
-    (in_window, Spans::of(&key.usage, counting))
 }
 
 /// Schedules a check of a lease's key, for when the server must have revoked it.

@@ -15,15 +15,20 @@ use crate::engine::keys::{Failures, Target, assign_each};
 use crate::engine::role::Terms;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::failed;
+use crate::engine::spending;
 use crate::openrouter::KeyHash;
 
 /// Performs what is due for a dynamic role. Returns when there is more to do; `None` if there is nothing.
 ///
 /// # Errors
 /// Errors from storage. Errors from OpenRouter are stored with the role, and the work is retried.
-pub async fn tend(guard: &RoleGuard<'_>, role: DynamicRole) -> Result<Option<Timestamp>, Error> {
+pub async fn tend(
+    guard: &RoleGuard<'_>,
+    mut role: DynamicRole,
+) -> Result<Option<Timestamp>, Error> {
     let (engine, name) = (guard.engine(), guard.name());
     let leases = engine.books().await?.leases;
+    spending::report_dynamic(guard, &mut role).await?;
     // A write of the terms may have reported failure but been committed.
     leases.expect_guardrail(name, &role.terms);
     if leases.unguarded(name, &role).is_empty() {

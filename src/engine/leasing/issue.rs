@@ -101,6 +101,7 @@ pub async fn issue(
         guardrail_id: role.terms.guardrail_id.clone(),
         requester: Some(requester(request, asked_at)),
         grant,
+        tracked: role.terms.budget.is_none() && role.terms.track_usage,
         ended: None,
     };
     ending::watch(engine, &record);
@@ -166,10 +167,13 @@ fn clock_is_ahead(
 ) -> Option<Error> {
     let there = created_at?;
     let next = role.terms.budget?.is_ahead(now, there)?;
-    Some(Error::Full(format!(
-        "the window of the role's budget has not begun at OpenRouter: its clock says {there}, this \
-         server's clock says {now}; there is room again when OpenRouter's clock says {next}"
-    )))
+    Some(Error::Full {
+        message: format!(
+            "the window of the role's budget has not begun at OpenRouter: its clock says {there}, this \
+             server's clock says {now}; there is room again when OpenRouter's clock says {next}"
+        ),
+        retry_after: Some(seconds_until(there, next).saturating_add(1)),
+    })
 }
 
 /// The requester as the server's audit log names it. An engine never learns the lease's id.

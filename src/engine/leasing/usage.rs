@@ -6,14 +6,15 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::ending::{read, spent};
+use super::ending::read;
 use crate::engine::books::{Record, Wanted};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::Usage;
-use crate::engine::role::budget::{Amount, Pool, Spans};
+use crate::engine::role::budget::{Amount, Counting, Pool, Report};
 use crate::engine::role::dynamic::DynamicRole;
+use crate::engine::role::{Role, Usage};
+use crate::engine::spending;
 use crate::openrouter::{KeyHash, Usd};
 
 /// What a role has spent, in US dollars, at the time of the read.
@@ -41,20 +42,25 @@ struct KeyUsage {
     state: &'static str,
     /// What the key may spend in total, in US dollars; null if it has no limit.
     granted: Option<f64>,
-    /// What the key has spent in the window of the budget or the limit, in US dollars.
-    spent: f64,
+    /// What the key has spent in the window of the budget or the limit, in US dollars; with `cached`, null if
+    /// there is no reading of it.
+    spent: Option<f64>,
+    /// When that was read.
+    read_at: Option<Timestamp>,
     /// When the lease ends; for an ended key, when its final reading is taken.
     until: Timestamp,
 }
 
-/// Reads what a role has spent: one request per key that is not deleted yet.
+/// Reads what a role has spent: one request per key that is not deleted yet, or none if the last reports about
+/// the keys are enough.
 ///
 /// # Errors
 /// Errors from OpenRouter or storage.
 pub async fn usage(
     engine: &Engine,
     name: &RoleName,
-    role: &DynamicRole,
+    role: DynamicRole,
+    cached: bool,
 ) -> Result<LeasesUsage, Error> {
     let terms = &role.terms;
     let counting = terms.counting();
@@ -66,21 +72,46 @@ pub async fn usage(
     };
     let records = books.leases.all();
     let records = records.filter(|record| record.key.role == *name && !is_counted(record));
-    let readings: Vec<_> = records
-        .map(|record| async move {
-            let key = read(engine, &record).await?;
-            let spent = key.map(|key| spent(&record, &key, counting));
-            Ok::<_, Error>((record, spent))
-        })
-        .collect();
-    let readings = stream::iter(readings).buffered(AT_A_TIME);
-    let readings: Vec<(Record, Option<(Amount, Spans)>)> = readings.try_collect().await?;
+    let readings: Vec<(Record, Option<Report>)> = match cached {
+        true => records
+            .map(|record| {
+                let report = engine.readings.of(name, &record.key.key_hash);
+                let report = report.map(|report| report.seen_at(engine.now()));
+                (record, report)
+            })
+            .collect(),
+        false => {
+            let readings: Vec<_> = records
+                .map(|record| async move {
+                    let key = read(engine, &record).await?;
+                    let report = key.map(|key| Report::of_key(&key, engine.now()));
+                    Ok::<_, Error>((record, report))
+                })
+                .collect();
+            stream::iter(readings)
+                .buffered(AT_A_TIME)
+                .try_collect()
+                .await?
+        }
+    };
     let now = engine.now();
     let tally = pool.map(Pool::tally);
-    let of_living = || readings.iter().filter_map(|(_, spent)| *spent);
-    let usage = Usage::of(terms, of_living().map(|(_, spans)| spans), tally, now);
+    let of_living = || {
+        readings.iter().filter_map(|(record, report)| {
+            let report = report.as_ref()?;
+            Some(record.spent(report, counting))
+        })
+    };
+    let reports = readings.iter().filter_map(|(_, report)| report.as_ref());
+    let oldest = reports.map(|report| report.at).min();
+    // If there is no living key, what is stored is all there is.
+    let read_at = oldest.or(readings.is_empty().then_some(now));
+    let spans = of_living().map(|(_, spans)| spans);
+    let usage = Usage::of(terms, spans, tally, (read_at, now));
+    let is_complete = readings.iter().all(|(_, report)| report.is_some());
     let in_window: Amount = of_living().map(|(spent, _)| spent).sum();
-    let remaining = terms.budget.map(|budget| {
+    let remaining = terms.budget.filter(|_| is_complete || !cached);
+    let remaining = remaining.map(|budget| {
         let ended = pool.map_or(Amount::ZERO, |pool| pool.ended(now));
         budget.amount.minus(ended.plus(in_window)).as_usd()
     });
@@ -94,25 +125,29 @@ pub async fn usage(
         };
         books.leases.left(&wanted, &books.intents).as_usd()
     });
-    let is_complete = readings.iter().all(|(_, spent)| spent.is_some());
+    let complete =
+        is_complete && terms.counts_ended_keys() && tally.is_none_or(|tally| tally.is_complete());
     let keys = readings
         .into_iter()
-        .filter_map(|(record, spent)| Some(shown(record, spent?.0)))
+        // A key that was asked about and is gone is not shown.
+        .filter(|(_, report)| cached || report.is_some())
+        .map(|(record, report)| shown(record, report.as_ref(), counting))
         .collect();
+    if !cached {
+        spending::look_at(engine, name, &Role::Dynamic(Box::new(role)));
+    }
     Ok(LeasesUsage {
         usage,
         remaining,
         available,
         keys,
-        // Without a budget, the spending of deleted keys is not counted.
-        complete: is_complete
-            && terms.budget.is_some()
-            && tally.is_none_or(|tally| tally.is_complete()),
+        complete,
     })
 }
 
-fn shown(record: Record, spent: Amount) -> KeyUsage {
+fn shown(record: Record, report: Option<&Report>, counting: Counting) -> KeyUsage {
     let granted = record.granted.and_then(|limits| limits.limit);
+    let spent = report.map(|report| record.spent(report, counting).0);
     KeyUsage {
         hash: record.key.key_hash,
         state: if record.ended.is_some() {
@@ -125,7 +160,8 @@ fn shown(record: Record, spent: Amount) -> KeyUsage {
             .and_then(Amount::as_limit)
             .or(granted)
             .map(Usd::as_f64),
-        spent: spent.as_usd(),
+        spent: spent.map(Amount::as_usd),
+        read_at: report.map(|report| report.at),
         until: record.until,
     }
 }

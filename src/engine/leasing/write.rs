@@ -33,10 +33,13 @@ pub async fn write(
     if before.is_none() {
         role.life = Life::new(&*engine.randomness);
     }
+    let had_budget = old_terms.is_some_and(|terms| terms.budget.is_some());
     match (&role.terms.budget, &mut role.pool) {
-        (Some(budget), Some(pool)) => pool.rebudget(budget, engine.now()),
-        (None, pool) => *pool = None,
-        (Some(_), None) => {}
+        (Some(budget), Some(pool)) if had_budget => pool.rebudget(budget, engine.now()),
+        // What leases have spent that ended before there was a budget does not count against it.
+        (Some(budget), Some(pool)) => pool.restart(budget, engine.now()),
+        (None, pool) if !role.terms.track_usage => *pool = None,
+        (Some(_), None) | (None, _) => {}
     }
     // Until the role is stored, so that the connection cannot be deleted in the meantime.
     let _in_use = engine.links.use_for_making(&role.terms.connection)?;
@@ -101,7 +104,14 @@ pub async fn write(
         };
         same == role.terms && !leases.unguarded(name, &role).is_empty()
     };
-    let waits = before.is_some_and(|b| b.terms != role.terms && !only_guardrail(b));
+    let waits = before.is_some_and(|b| {
+        let of_keys = |terms: &Terms| Terms {
+            budget_alert_percent: None,
+            track_usage: false,
+            ..terms.clone()
+        };
+        of_keys(&b.terms) != of_keys(&role.terms) && !only_guardrail(b)
+    });
     let living = leases.of_role(name);
     if waits && living > 0 {
         warnings.push(format!(
@@ -204,7 +214,8 @@ pub fn status<'a>(
     let troubles = reason
         .or_else(pending)
         .map(|reason| format!("keys under leases do not have the role's guardrail yet: {reason}"));
-    (view, troubles.into_iter().collect())
+    let alert = role.watch().and_then(|watch| watch.in_words(engine.now()));
+    (view, troubles.into_iter().chain(alert).collect())
 }
 
 /// The response to a read of the role.

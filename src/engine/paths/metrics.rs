@@ -64,6 +64,13 @@ fn gauges(health: &MountHealth) -> Registry {
         "Roles that need a person; status names them",
         [(NONE, roles.in_trouble)],
     );
+    let alerts = roles.alerts.iter();
+    let alerts = alerts.map(|(level, count)| ([("level", level.as_str())], *count));
+    gauges.count(
+        "budget_alerts",
+        "Roles whose budget is nearly spent, or spent; status names them",
+        alerts,
+    );
     let keys = [
         ("current", roles.current_keys),
         ("superseded", roles.superseded_keys),

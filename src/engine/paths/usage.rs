@@ -7,7 +7,7 @@ use crate::engine::leasing;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
 use crate::engine::rotation;
-use crate::framework::{Call, Endpoint, Outcome, Path};
+use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Operation, Response};
 
 /// The path.
@@ -17,6 +17,7 @@ pub fn path() -> Path<Engine> {
         .on(
             Operation::Read,
             Endpoint::new("Read what a role has spent.", read)
+                .takes([CACHED])
                 .answers::<rotation::RoleUsage>()
                 .answers::<leasing::LeasesUsage>()
                 .active_only(),
@@ -26,14 +27,24 @@ pub fn path() -> Path<Engine> {
 
 async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
     let name = RoleName::of_path(&call.fields)?;
+    let cached = call.fields.switch("cached").unwrap_or(false);
     Ok(Some(match Role::require(&*engine.storage, &name).await? {
-        Role::Rotating(role) => Response::showing(&rotation::usage(&engine, &role).await?)?,
+        Role::Rotating(role) => {
+            let usage = rotation::usage(&engine, &name, *role, cached).await?;
+            Response::showing(&usage)?
+        }
         Role::Dynamic(role) => {
-            let usage = leasing::usage(&engine, &name, &role).await?;
+            let usage = leasing::usage(&engine, &name, *role, cached).await?;
             Response::showing(&usage)?
         }
     }))
 }
+
+const CACHED: Field = Field::switch(
+    "cached",
+    "Answer from the last readings, without a request to OpenRouter.",
+)
+.default("false");
 
 const DESCRIPTION: &str = "\
 Returns what the keys of a role have spent today (UTC), this week (from Monday), this month, and in
@@ -46,5 +57,11 @@ current key, if any: the key's own, its guardrail's, or the workspace's.
 For a dynamic role, keys has the key of each lease, leased or ended; an ended key waits ten minutes for
 its final reading. available is what new leases may take of the budget.
 
-Final readings are stored for roles with a budget, from the time in since. complete is false if keys
-have ended without one, and for roles without a budget.";
+With cached=true nothing is requested from OpenRouter. The last readings of the living keys are used: of
+the last reconciliation, of a rotation, or of a read of this path. read_at says when, for each key, and
+at the top level for the oldest. They are kept in memory: after a restart a key has none until the first
+reconciliation, and then spent is null and complete is false. Of a role with neither a budget nor
+track_usage, only the readings of the last read of this path are kept.
+
+Final readings are stored for roles with a budget or track_usage, from the time in since. complete is
+false if keys have ended without one, and for other roles.";

@@ -142,7 +142,8 @@ impl Role {
 impl Stored for Role {
     /// Version 2 adds the role's life, and the workspace and address of each key. Version 3 adds the stage of
     /// each superseded key and the hold; workspace, guardrail and creator as they were written; each key's
-    /// guardrail; the budget with its grants, and the spending of ended keys.
+    /// guardrail; the budget with its grants and its alerts, and the spending of ended keys, also without a
+    /// budget.
     const VERSION: u32 = 3;
 
     fn upgrade(&mut self, from: u32) {

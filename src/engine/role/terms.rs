@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Place, RoleName};
-use crate::engine::role::budget::{self, Budget, Counting};
+use crate::engine::role::budget::{self, ALERT_PERCENT, Budget, Counting};
 use crate::framework::{Field, Fields};
 use crate::openrouter::{GuardrailId, LimitReset, Limits, Usd, WorkspaceId, WorkspaceRef};
 
@@ -21,6 +21,12 @@ pub struct Terms {
     /// The budget of all keys together; `None` if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// The percentage of the budget whose spending is reported; `None` is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_alert_percent: Option<u8>,
+    /// Whether the spending of ended keys is to be read and stored even without a budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub track_usage: bool,
     /// The workspace of the keys; `None` is the account's default workspace.
     pub workspace_id: Option<WorkspaceId>,
     /// The slug or UUID of the workspace as it was written; `None` if it was written as `workspace_id`.
@@ -46,6 +52,8 @@ impl Terms {
     /// # Errors
     /// [`Error::Invalid`], with the field and its valid values.
     pub fn apply(name: &RoleName, before: Option<&Self>, fields: &Fields) -> Result<Self, Error> {
+        let budget = budget::apply(before.and_then(|b| b.budget), fields)?;
+        let alert_percent = before.and_then(|b| b.budget_alert_percent);
         Ok(Self {
             connection: match fields.text("connection") {
                 Some(connection) => ConnectionName::parse(connection)?,
@@ -57,7 +65,11 @@ impl Terms {
                 (None, None) => name.to_string().chars().take(LONGEST_KEY_NAME).collect(),
             },
             limits: limits(before.map(|b| b.limits), fields)?,
-            budget: budget::apply(before.and_then(|b| b.budget), fields)?,
+            budget,
+            budget_alert_percent: budget::alert_percent(alert_percent, budget, fields)?,
+            track_usage: fields
+                .switch("track_usage")
+                .unwrap_or_else(|| before.is_some_and(|b| b.track_usage)),
             workspace_id: workspace_id(before, fields)?,
             workspace: match fields.text("workspace") {
                 Some(text) => Some(workspace(text)?),
@@ -88,6 +100,17 @@ impl Terms {
     pub fn budget(&self) -> Option<(Budget, Counting)> {
         let budget = self.budget?;
         Some((budget, budget.counting(self.limits.include_byok)))
+    }
+
+    /// The budget, and the percentage of it whose spending is reported.
+    pub fn watched(&self) -> Option<(Budget, u8)> {
+        let percent = self.budget_alert_percent.unwrap_or(ALERT_PERCENT);
+        Some((self.budget?, percent))
+    }
+
+    /// Whether the final reading of each key is taken and stored: always with a budget.
+    pub fn counts_ended_keys(&self) -> bool {
+        self.budget.is_some() || self.track_usage
     }
 
     /// How spending is counted: as for the budget, or else as for the key's own limit.
@@ -137,6 +160,8 @@ impl Terms {
             include_byok_in_limit: self.limits.include_byok,
             budget: self.budget.map(|budget| budget.amount.as_usd()),
             budget_reset: self.budget.and_then(|budget| budget.reset),
+            budget_alert_percent: self.watched().map(|(_, percent)| percent),
+            track_usage: self.track_usage,
             workspace: self.workspace.as_deref(),
             workspace_id: self.workspace_id.as_ref(),
             guardrail: self.guardrail.as_deref(),
@@ -168,6 +193,11 @@ pub struct TermsView<'a> {
     /// When the budget resets. Absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_reset: Option<LimitReset>,
+    /// The percentage of the budget whose spending is reported. Absent without a budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_alert_percent: Option<u8>,
+    /// Whether the spending of ended keys is read and stored even without a budget.
+    track_usage: bool,
     /// The UUID of the workspace; null for the account's default workspace.
     workspace_id: Option<&'a WorkspaceId>,
     /// The guardrail as it was written: a name or a UUID.

@@ -31,18 +31,18 @@ pub struct Usage {
     resets_at: Option<Timestamp>,
     /// The time since which the spending of ended keys is recorded.
     since: Option<Timestamp>,
-    /// When OpenRouter was asked.
-    read_at: Timestamp,
+    /// When OpenRouter was asked; with `cached`, the oldest of the readings. Null if there is none.
+    read_at: Option<Timestamp>,
 }
 
 impl Usage {
-    /// The usage of a role with these terms, from the spending of its living keys and the tally of ended
-    /// ones.
+    /// The usage of a role with these terms, from the spending of its living keys, read at `read_at`, and the
+    /// tally of ended ones.
     pub fn of(
         terms: &Terms,
         living: impl Iterator<Item = Spans>,
         tally: Option<&Tally>,
-        now: Timestamp,
+        (read_at, now): (Option<Timestamp>, Timestamp),
     ) -> Self {
         let ended = tally.map_or_else(Spans::default, |tally| tally.at(now));
         let spans = living.fold(ended, Spans::plus);
@@ -57,7 +57,7 @@ impl Usage {
             spent_ever: spans.ever.as_usd(),
             resets_at: Window::at(terms.counting().reset, now).end(),
             since: tally.map(Tally::since),
-            read_at: now,
+            read_at,
         }
     }
 }

@@ -389,7 +389,10 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         .map(|(budget, counting)| Ledger::of_keys(&budget, counting, [key.hash.clone()], since));
     RotatingRole {
         adopted: Some(key.hash.clone()),
-        tally: ledger.is_some().then(|| Tally::begun(since)),
+        tally: definition
+            .terms
+            .counts_ended_keys()
+            .then(|| Tally::begun(since)),
         ledger,
         ..RotatingRole::new(definition, Life::new(&*engine.randomness), current)
     }

@@ -21,6 +21,7 @@ use crate::engine::role::budget::{
     Amount, Begun, Counting, Ledger, Next, Reading, of_bearer, of_key,
 };
 use crate::engine::role::rotating::{CurrentKey, Failure, RotatingRole, Step, next_step};
+use crate::engine::spending;
 use crate::openrouter::{self, Bearer, Key, KeyHash};
 
 /// Performs one due step of the budget and stores the result. The second result is the error, which is also
@@ -360,7 +361,10 @@ async fn read_current(
     };
     if link.address().may_see_keys_of(&key.address) {
         match turn.current_key(&key.secret).await {
-            Ok(itself) => return Ok(read(of_bearer(&itself, counting))),
+            Ok(itself) => {
+                spending::note_itself(engine, guard.name(), &key.hash, &itself);
+                return Ok(read(of_bearer(&itself, counting)));
+            }
             Err(openrouter::Error::Unauthorized {
                 bearer: Bearer::ApiKey,
                 ..
@@ -370,6 +374,7 @@ async fn read_current(
     }
     let reported = turn.key(&key.hash).await;
     let reported = reported.map_err(while_reading(&key.hash))?;
+    spending::note(engine, guard.name(), &reported);
     Ok(read((of_key(&reported, counting), false)))
 }
 
@@ -386,7 +391,10 @@ async fn read_other(
         .open(&*engine.storage, connection_of(role, hash));
     let link = link.await?;
     match link.client(Urgency::Ordinary).await.key(hash).await {
-        Ok(key) => Ok(Some(of_key(&key, counting))),
+        Ok(key) => {
+            spending::note(engine, guard.name(), &key);
+            Ok(Some(of_key(&key, counting)))
+        }
         Err(openrouter::Error::NotFound { .. }) => Ok(None),
         Err(reason) => Err(while_reading(hash)(reason)),
     }

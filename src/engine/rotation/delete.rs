@@ -98,9 +98,10 @@ async fn revoke_keys(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(
         retire(engine, &key.connection, &key.hash, warrant())
             .await
             .map_err(Stopped::CurrentLives)?;
-        let gone = role.superseded.remove(0);
+        let hash = key.hash.clone();
         // Counted in case the role stays.
-        role.count_ended(&gone.hash, None, engine.now());
+        role.count_ended(&hash, None, engine.now());
+        role.superseded.retain(|key| key.hash != hash);
     }
     let current = &role.current;
     retire(engine, &current.connection, &current.hash, warrant())

@@ -70,9 +70,9 @@ pub(super) async fn end(
         }
         Ok(Ended::Gone) => {
             tracing::info!(mount = engine.mount, role = %name, key_hash = %hash, "revoked");
-            role.superseded.retain(|key| key.hash != *hash);
             // If there is no final reading of the key.
             role.count_ended(hash, None, engine.now());
+            role.superseded.retain(|key| key.hash != *hash);
         }
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
         Err(reason) => {
@@ -108,7 +108,7 @@ enum Ended {
 
 /// Disables or deletes a key. A key that cannot be disabled is deleted: at once if OpenRouter rejects the
 /// request or in an emergency, otherwise not before the second try, so that a short outage does not make a
-/// restore impossible. With a budget every key is disabled first, and deleted after its final reading.
+/// restore impossible. If ended keys are counted every key is disabled first, and deleted after its final reading.
 async fn carry_out(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
@@ -123,7 +123,7 @@ async fn carry_out(
     let key = key.clone();
     let warrant = || Warrant::OfRole(guard, urgency);
     let is_ordered = key.stage == Stage::Ordered;
-    let is_to_be_read = role.counts_against_budget(hash);
+    let is_to_be_read = role.is_to_be_counted(hash);
     let awaits_reading = is_to_be_read && role.settles_at(hash).is_none();
     if ending == Ending::Hold || (is_ordered && awaits_reading) {
         match hold(engine, &key.connection, hash, warrant()).await {
@@ -213,8 +213,8 @@ pub(super) async fn enable(
             None
         }
         Ok(Switched::Gone) => {
-            role.superseded.retain(|key| key.hash != *hash);
             role.count_ended(hash, None, engine.now());
+            role.superseded.retain(|key| key.hash != *hash);
             Some(Error::Missing(format!(
                 "OpenRouter no longer has key {hash}"
             )))

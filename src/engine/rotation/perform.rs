@@ -21,6 +21,7 @@ use crate::engine::keys::{Presence, presence, reject, strike};
 use crate::engine::role::rotating::{
     Failure, Grace, Misfit, RotatingRole, Step, Unfit, failed, next_step,
 };
+use crate::engine::spending;
 use crate::openrouter;
 
 /// Why a role is rotated.
@@ -76,7 +77,10 @@ pub async fn tend(
             guard.store(&role).await?;
         }
         role = match step {
-            Step::Wait(until) => return Ok(until),
+            Step::Wait(until) => {
+                spending::report_rotating(guard, &mut role).await?;
+                return Ok(until);
+            }
             Step::Postpone(hash, until) => postpone(guard, role, &hash, until).await?,
             Step::Hold(hash) => end(guard, role, &hash, Ending::Hold, Urgency::Revocation).await?,
             Step::Revoke(hash) => {

@@ -52,6 +52,13 @@ pub async fn restore(
             guard.name().to_string()
         )));
     }
+    if before.counted {
+        return Err(Error::Conflict(format!(
+            "the spending of key {} is already counted in the role's usage, and the key is being \
+             deleted",
+            before.hash
+        )));
+    }
     if before.stage.is_held() {
         let refused;
         (role, refused) = budget::make_room(guard, role, &before.hash).await?;
@@ -73,6 +80,7 @@ pub async fn restore(
         key.awaits_person = None;
         if key.stage.is_held() {
             key.stage = Stage::Restoring;
+            key.disabled_to_end = None;
         }
         guard.store(&role).await?;
     } else {

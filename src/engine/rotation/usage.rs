@@ -2,16 +2,18 @@
 //! keys the final readings are stored.
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
-use crate::engine::names::ConnectionName;
-use crate::engine::role::Usage;
-use crate::engine::role::budget::{Amount, Counting, Spans, Tally, of_bearer, of_key};
-use crate::engine::role::rotating::RotatingRole;
+use crate::engine::names::{ConnectionName, RoleName};
+use crate::engine::role::budget::{Amount, Counting, Report, Tally};
+use crate::engine::role::rotating::{RotatingRole, SupersededKey};
+use crate::engine::role::{Role, Usage};
+use crate::engine::spending;
 use crate::openrouter::{self, Effective, KeyHash};
 
 /// What a role has spent, in US dollars, at the time of the read.
@@ -41,86 +43,140 @@ struct KeyUsage {
     state: &'static str,
     /// What the key may spend in total, in US dollars; null if it has no limit.
     granted: Option<f64>,
-    /// What the key has spent in the window of the budget or the limit, in US dollars.
-    spent: f64,
+    /// What the key has spent in the window of the budget or the limit, in US dollars; with `cached`, null if
+    /// there is no reading of it.
+    spent: Option<f64>,
+    /// When that was read.
+    read_at: Option<Timestamp>,
 }
 
-/// A reading of a key.
-struct Read {
-    spent: Amount,
-    spans: Spans,
-    limit: Amount,
-    effective: Option<Effective>,
-}
-
-/// Reads what a role has spent: one request per living key.
+/// Reads what a role has spent: one request per living key, or none if the last reports about the keys are
+/// enough.
 ///
 /// # Errors
 /// Errors from OpenRouter or storage.
-pub async fn usage(engine: &Engine, role: &RotatingRole) -> Result<RoleUsage, Error> {
+pub async fn usage(
+    engine: &Engine,
+    name: &RoleName,
+    role: RotatingRole,
+    cached: bool,
+) -> Result<RoleUsage, Error> {
     let terms = &role.definition.terms;
     let counting = terms.counting();
-    let of_older: Vec<_> = role
-        .superseded
-        .iter()
-        .map(|key| read(engine, &key.connection, &key.hash, counting))
-        .collect();
-    let older = stream::iter(of_older).buffered(AT_A_TIME);
-    let older: Vec<Option<Read>> = older.try_collect().await?;
-    let current = read_current(engine, role, counting).await?;
-    let is_complete = older.iter().all(Option::is_some);
+    let (older, current) = match cached {
+        true => last_reports(engine, name, &role),
+        false => ask(engine, name, &role).await?,
+    };
+    // A key that was asked about and is gone is not shown.
+    let is_shown = |report: &Option<Report>| cached || report.is_some();
     let mut keys: Vec<_> = role
         .superseded
         .iter()
         .zip(&older)
-        .filter_map(|(key, read)| {
+        .filter(|(_, report)| is_shown(report))
+        .map(|(key, report)| {
             let state = if key.stage.is_held() {
                 "held"
             } else {
                 "superseded"
             };
-            Some(shown(&key.hash, key.version, state, read.as_ref()?))
+            shown(&key.hash, key.version, state, report.as_ref(), counting)
         })
         .collect();
     keys.push(shown(
         &role.current.hash,
         role.current.version,
         "current",
-        &current,
+        current.as_ref(),
+        counting,
     ));
     let now = engine.now();
-    let living: Vec<_> = older.iter().flatten().chain([&current]).collect();
+    let all: Option<Vec<&Report>> = older.iter().chain([&current]).map(Option::as_ref).collect();
+    let is_complete = all.is_some();
+    // What a key has spent that is counted already must not be added again.
+    let counts =
+        |key: &SupersededKey| role.is_to_be_counted(&key.hash) || !terms.counts_ended_keys();
+    let uncounted = role.superseded.iter().zip(&older);
+    let uncounted = uncounted.filter(|(key, _)| counts(key));
+    let uncounted = uncounted.map(|(_, report)| report);
+    let living: Vec<&Report> = uncounted.chain([&current]).flatten().collect();
     let tally = role.tally.as_ref();
-    let usage = Usage::of(terms, living.iter().map(|read| read.spans), tally, now);
-    let in_window: Amount = living.iter().map(|read| read.spent).sum();
+    let read_at = living.iter().map(|report| report.at).min();
+    let spans = living.iter().map(|report| report.spans(counting));
+    let usage = Usage::of(terms, spans, tally, (read_at, now));
+    let in_window: Amount = living
+        .iter()
+        .map(|report| report.reading(counting).spent)
+        .sum();
     let remaining = match (terms.budget, &role.ledger) {
+        (Some(_), Some(_)) if cached && !is_complete => None,
         (Some(budget), Some(ledger)) => {
             let spent = ledger.ended().plus(in_window);
             Some(budget.amount.minus(spent).as_usd())
         }
-        _ => terms
-            .limits
-            .limit
-            .map(|_| current.limit.minus(current.spent).as_usd()),
+        _ => terms.limits.limit.and(current.as_ref()).map(|current| {
+            let reading = current.reading(counting);
+            reading.limit.minus(reading.spent).as_usd()
+        }),
     };
-    Ok(RoleUsage {
+    let result = RoleUsage {
         usage,
         remaining,
-        limited_by: current.effective.as_ref().and_then(limited_by),
+        limited_by: current
+            .as_ref()
+            .and_then(|current| current.effective.as_ref())
+            .and_then(limited_by),
         keys,
-        // Without a budget, the spending of deleted keys is not counted.
         complete: is_complete && tally.is_some_and(Tally::is_complete),
-    })
+    };
+    if !cached {
+        spending::look_at(engine, name, &Role::Rotating(Box::new(role)));
+    }
+    Ok(result)
 }
 
-fn shown(hash: &KeyHash, version: u64, state: &'static str, read: &Read) -> KeyUsage {
+fn shown(
+    hash: &KeyHash,
+    version: u64,
+    state: &'static str,
+    report: Option<&Report>,
+    counting: Counting,
+) -> KeyUsage {
+    let reading = report.map(|report| report.reading(counting));
     KeyUsage {
         hash: hash.clone(),
         version,
         state,
-        granted: read.limit.as_limit().map(openrouter::Usd::as_f64),
-        spent: read.spent.as_usd(),
+        granted: reading
+            .and_then(|reading| reading.limit.as_limit())
+            .map(openrouter::Usd::as_f64),
+        spent: reading.map(|reading| reading.spent.as_usd()),
+        read_at: report.map(|report| report.at),
     }
+}
+
+/// The reports about the superseded keys, and about the current one.
+type Reports = (Vec<Option<Report>>, Option<Report>);
+
+/// What OpenRouter last reported.
+fn last_reports(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Reports {
+    let now = engine.now();
+    let last = |hash| Some(engine.readings.of(name, hash)?.seen_at(now));
+    let older = role.superseded.iter().map(|key| last(&key.hash));
+    (older.collect(), last(&role.current.hash))
+}
+
+/// What it reports now.
+async fn ask(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Result<Reports, Error> {
+    let older: Vec<_> = role
+        .superseded
+        .iter()
+        .map(|key| read(engine, name, &key.connection, &key.hash))
+        .collect();
+    let older = stream::iter(older).buffered(AT_A_TIME);
+    let older: Vec<Option<Report>> = older.try_collect().await?;
+    let current = read_current(engine, name, role).await?;
+    Ok((older, Some(current)))
 }
 
 /// In one line, whose limit blocks the current key's requests; `None` if none does.
@@ -145,23 +201,18 @@ fn limited_by(budget: &Effective) -> Option<String> {
 
 async fn read_current(
     engine: &Engine,
+    name: &RoleName,
     role: &RotatingRole,
-    counting: Counting,
-) -> Result<Read, Error> {
+) -> Result<Report, Error> {
     let key = &role.current;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     if link.address().may_see_keys_of(&key.address) {
         let turn = link.client(Urgency::Ordinary).await;
         let itself = turn.current_key(&key.secret).await.map_err(while_reading)?;
-        let (reading, _) = of_bearer(&itself, counting);
-        return Ok(Read {
-            spent: reading.spent,
-            spans: Spans::of(&itself.usage, counting),
-            limit: reading.limit,
-            effective: itself.effective,
-        });
+        spending::note_itself(engine, name, &key.hash, &itself);
+        return Ok(Report::of_bearer(&itself, engine.now()));
     }
-    let read = read(engine, &key.connection, &key.hash, counting).await?;
+    let read = read(engine, name, &key.connection, &key.hash).await?;
     read.ok_or_else(|| {
         Error::Unusable(format!(
             "the current key {} is gone at OpenRouter",
@@ -173,20 +224,15 @@ async fn read_current(
 /// Reads a key; `None` if it is gone.
 async fn read(
     engine: &Engine,
+    role: &RoleName,
     connection: &ConnectionName,
     hash: &KeyHash,
-    counting: Counting,
-) -> Result<Option<Read>, Error> {
+) -> Result<Option<Report>, Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
     match link.client(Urgency::Ordinary).await.key(hash).await {
         Ok(key) => {
-            let reading = of_key(&key, counting);
-            Ok(Some(Read {
-                spent: reading.spent,
-                spans: Spans::of(&key.usage, counting),
-                limit: reading.limit,
-                effective: None,
-            }))
+            spending::note(engine, role, &key);
+            Ok(Some(Report::of_key(&key, engine.now())))
         }
         Err(openrouter::Error::NotFound { .. }) => Ok(None),
         Err(reason) => Err(while_reading(reason)),

@@ -52,7 +52,10 @@ pub async fn create(
         .map(|(budget, counting)| Ledger::begun(&budget, counting, key.hash.clone(), engine.now()));
     warnings.extend(looked_up);
     let role = RotatingRole {
-        tally: ledger.is_some().then(|| Tally::begun(engine.now())),
+        tally: definition
+            .terms
+            .counts_ended_keys()
+            .then(|| Tally::begun(engine.now())),
         ledger,
         ..RotatingRole::new(definition, life, key)
     };

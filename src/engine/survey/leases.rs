@@ -35,8 +35,8 @@ pub(super) async fn settle(
     }
     let engine = pass.engine;
     let task = Task::Lapse(record.key.nonce.clone());
-    if record.grant.is_some() {
-        // Its usage can no longer be read, so it counts with its full limit and is removed.
+    if record.is_to_be_counted() {
+        // Its usage can no longer be read. Under a budget it counts with its full limit. It is removed.
         if record.ended.is_some() {
             return Ok(());
         }
@@ -45,6 +45,7 @@ pub(super) async fn settle(
     } else {
         lease.end(&*engine.storage).await?;
         engine.keeper.forget(&task);
+        engine.readings.forget(&record.key.role, hash);
     }
     let message = "the key of a lease is gone at OpenRouter; the lease no longer counts toward \
                    max_leases";

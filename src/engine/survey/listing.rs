@@ -15,6 +15,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, Origin, Place, RoleName};
 use crate::engine::role::rotating::Misfit;
+use crate::engine::spending;
 use crate::openrouter::{Key, KeyHash, ListedKey, WorkspaceId};
 
 /// The doubts about a role.
@@ -129,6 +130,10 @@ impl<'a> Walk<'a> {
             self.unlisted.remove(&hash);
             self.listed.sees_the_account = true;
             if let Ok(key) = listed.read() {
+                let counted = holders.iter().filter(|(_, expected)| expected.is_counted);
+                for (name, _) in counted {
+                    spending::note(self.pass.engine, name, &key);
+                }
                 self.compare(holders, &key);
             }
             return Ok(());
@@ -140,10 +145,13 @@ impl<'a> Walk<'a> {
             let is_back = self.place.is_default()
                 && record.workspace_id.is_some()
                 && engine.register.is_of_default(&record.key.role);
-            if let Ok(key) = listed.read()
-                && (differs_from_record(engine, record, &key) || is_back)
-            {
-                self.listed.leases.push(record.clone());
+            if let Ok(key) = listed.read() {
+                if record.is_to_be_counted() {
+                    spending::note(engine, &record.key.role, &key);
+                }
+                if differs_from_record(engine, record, &key) || is_back {
+                    self.listed.leases.push(record.clone());
+                }
             }
             return Ok(());
         }

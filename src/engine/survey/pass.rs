@@ -15,6 +15,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::sees_another;
 use crate::engine::names::{ConnectionName, Place};
+use crate::engine::spending;
 use crate::engine::task::Task;
 use crate::openrouter::{KeyHash, Limits};
 
@@ -93,6 +94,7 @@ pub async fn reconcile(
         }
         engine.passes.keep(connection, begun.clone());
     }
+    spending::look_at_all(engine);
     outcome?;
     engine.passes.end(connection);
     let now = engine.now();

@@ -191,7 +191,7 @@ impl Settling<'_> {
         changed |= self
             .moved_or_renamed(&seen, &name, &mut key.workspace_id, is_of_default)
             .await;
-        if was_enabled && role.counts_against_budget(hash) {
+        if was_enabled && role.is_to_be_counted(hash) {
             // What it has spent in the meantime must be read.
             role.count_disabled(hash, self.pass.engine.now());
             changed = true;
@@ -212,8 +212,8 @@ impl Settling<'_> {
         if !self.pass.sees_the_account(listed, hash).await? {
             return Ok(());
         }
-        role.superseded.retain(|key| key.hash != *hash);
         role.count_ended(hash, None, self.pass.engine.now());
+        role.superseded.retain(|key| key.hash != *hash);
         self.guard.store(role).await?;
         let message = "a superseded key is gone at OpenRouter; it is forgotten";
         self.say(Drift::SupersededKeyGone, hash, message).await;

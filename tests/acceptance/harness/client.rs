@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::Method;
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 /// Somebody with a token who talks to a server.
@@ -128,11 +129,13 @@ impl Client {
         }
         let response = request.send().await?;
         let status = response.status().as_u16();
+        let headers = response.headers().clone();
         let body = response.text().await?;
         let json = serde_json::from_str(&body).unwrap_or(Value::Null);
         Ok(Reply {
             request: name,
             status,
+            headers,
             json,
             body,
         })
@@ -143,6 +146,7 @@ impl Client {
 pub(crate) struct Reply {
     request: String,
     status: u16,
+    headers: HeaderMap,
     json: Value,
     body: String,
 }
@@ -155,6 +159,11 @@ impl Reply {
 
     pub(crate) fn status(&self) -> u16 {
         self.status
+    }
+
+    /// A header, if it came.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// The body as it came, for what is no JSON.

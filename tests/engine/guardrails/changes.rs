@@ -65,7 +65,9 @@ async fn while_it_is_unclear_whether_a_change_took_effect_the_key_is_not_handed_
         for path in ["creds/app", "static-creds/app"] {
             // At once, and as what Vault's clients retry.
             match world.node().read(path).await.unwrap_err() {
-                Error::Status { code: 503, message } => {
+                Error::Status {
+                    code: 503, message, ..
+                } => {
                     assert!(message.contains("not handed out until"), "{message}");
                 }
                 other => panic!("{other:?}"),

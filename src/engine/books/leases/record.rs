@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::names::{ConnectionName, Nonce, Place, RoleName};
 use crate::engine::role::Terms;
-use crate::engine::role::budget::Amount;
+use crate::engine::role::budget::{Amount, Counting, Report, Spans};
 use crate::engine::role::dynamic::DynamicRole;
 use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
 
@@ -67,7 +67,11 @@ pub struct Record {
     /// What the key takes out of the role's budget; `None` if it was made without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Amount>,
-    /// With a budget: when the lease ended and its key was disabled. The key is still to be read and deleted.
+    /// Whether its final reading is to be taken without a budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tracked: bool,
+    /// If it is to be counted: when the lease ended and its key was disabled. The key is still to be read and
+    /// deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
 }
@@ -79,6 +83,25 @@ impl Record {
             connection: self.key.connection.clone(),
             workspace_id: self.workspace_id.clone(),
         }
+    }
+
+    /// Whether what the key has spent is to be counted when it ends.
+    pub fn is_to_be_counted(&self) -> bool {
+        self.grant.is_some() || self.tracked
+    }
+
+    /// What the key has spent in the budget's window, and in each span, by a report about it.
+    pub fn spent(&self, report: &Report, counting: Counting) -> (Amount, Spans) {
+        let spans = report.spans(counting);
+        // The key's remaining limit shows what was spent only since the limit's own window began.
+        let same = self
+            .granted
+            .is_some_and(|granted| granted.reset == counting.reset);
+        let in_window = match same {
+            true => report.reading(counting).spent,
+            false => spans.within(counting.reset),
+        };
+        (in_window, spans)
     }
 
     /// The guardrail of these terms, if the key should have it and does not.

@@ -155,6 +155,7 @@ impl Settling<'_> {
             guardrail_unproved: false,
             requester: None,
             grant: Some(grant),
+            tracked: false,
             ended: Some(now),
         };
         let leases = &self.books.leases;

@@ -31,6 +31,37 @@ pub fn apply(before: Option<Budget>, fields: &Fields) -> Result<Option<Budget>, 
     }
 }
 
+/// `budget_alert_percent` after a write, of a role whose budget is then `budget`; `None` is the default.
+///
+/// # Errors
+/// [`Error::Invalid`], with the field and its valid values.
+pub fn alert_percent(
+    before: Option<u8>,
+    budget: Option<Budget>,
+    fields: &Fields,
+) -> Result<Option<u8>, Error> {
+    let asked = fields.integer("budget_alert_percent");
+    if asked.is_some() && budget.is_none() {
+        return Err(Error::invalid(
+            "budget_alert_percent needs a budget to watch",
+        ));
+    }
+    let percent = match asked {
+        Some(percent) => Some(
+            u8::try_from(percent)
+                .ok()
+                .filter(|percent| (1..=100).contains(percent))
+                .ok_or_else(|| {
+                    Error::invalid("budget_alert_percent must be a whole number from 1 to 100")
+                })?,
+        ),
+        None if fields.is_null("budget_alert_percent") => None,
+        None => before,
+    };
+    // Removing a budget removes what goes with it.
+    Ok(percent.filter(|_| budget.is_some()))
+}
+
 fn amount(usd: f64) -> Result<Amount, Error> {
     let amount = Amount::granted(usd);
     if amount > Amount::ZERO && amount <= Amount::LARGEST {
@@ -56,7 +87,13 @@ pub fn exclude_limit(terms: &mut Terms, fields: &Fields) -> Result<(), Error> {
         ));
     }
     if asks_for_limit {
+        if fields.integer("budget_alert_percent").is_some() {
+            return Err(Error::invalid(
+                "budget_alert_percent goes with budget, which a limit clears",
+            ));
+        }
         terms.budget = None;
+        terms.budget_alert_percent = None;
     }
     if terms.budget.is_some() {
         if fields.text("limit_reset").is_some() {
@@ -112,6 +149,21 @@ pub const FIELDS: &[Field] = &[
     )
     .one_of(&["daily", "weekly", "monthly"])
     .nullable(),
+    Field::integer(
+        "budget_alert_percent",
+        "Report when this percentage of the budget is spent, from 1 to 100: in the log, as an\n\
+         event, in the status and in the metrics. Spending all of it is reported too. Each is\n\
+         reported once a window. An empty value means the default.",
+    )
+    .default("80")
+    .nullable(),
+    Field::switch(
+        "track_usage",
+        "Whether to read and store what each key has spent when it ends, for `usage/:name`, even\n\
+         without a budget. A key is then disabled when it ends, and deleted ten minutes later.\n\
+         With a budget that is always so.",
+    )
+    .default("false"),
 ];
 
 #[cfg(test)]
@@ -176,6 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn the_percentage_of_an_alert_stays_and_goes_with_the_budget() {
+        let body = json!({"budget": 50, "budget_alert_percent": 60});
+        let before = rotating(None, body).unwrap();
+        assert_eq!(before.terms.watched().unwrap().1, 60);
+        let after = rotating(Some(&before), json!({"budget": 70})).unwrap();
+        assert_eq!(after.terms.watched().unwrap().1, 60);
+        let default = rotating(Some(&before), json!({"budget_alert_percent": null})).unwrap();
+        assert_eq!(default.terms.watched().unwrap().1, 80);
+        for gone in [json!({"budget": null}), json!({"limit": 3})] {
+            let after = rotating(Some(&before), gone).unwrap();
+            assert_eq!(after.terms.budget_alert_percent, None);
+            assert_eq!(after.terms.watched(), None);
+        }
+        let both = json!({"limit": 3, "budget_alert_percent": 70});
+        let both = rotating(Some(&before), both).unwrap_err();
+        assert!(both.contains("which a limit clears"), "{both}");
+    }
+
+    #[test]
     fn contradictions_are_refused_with_the_field_that_is_wrong() {
         for (body, reason) in [
             (json!({"budget": 0}), "budget must be more than 0"),
@@ -191,6 +262,22 @@ mod tests {
             (
                 json!({"budget": 1, "limit_reset": "daily"}),
                 "limit_reset goes with limit",
+            ),
+            (
+                json!({"budget_alert_percent": 50}),
+                "budget_alert_percent needs a budget",
+            ),
+            (
+                json!({"limit": 5, "budget_alert_percent": 50}),
+                "budget_alert_percent needs a budget",
+            ),
+            (
+                json!({"budget": 5, "budget_alert_percent": 0}),
+                "from 1 to 100",
+            ),
+            (
+                json!({"budget": 5, "budget_alert_percent": 101}),
+                "from 1 to 100",
             ),
         ] {
             let refusal = rotating(None, body.clone()).unwrap_err();

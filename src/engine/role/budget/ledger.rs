@@ -153,6 +153,11 @@ impl Ledger {
         self.ended
     }
 
+    /// The window, and what ended keys have spent in it.
+    pub fn ended_in(&self) -> (Window, Amount) {
+        (self.window, self.ended)
+    }
+
     /// The grant of a key.
     pub fn grant(&self, hash: &KeyHash) -> Option<&Grant> {
         self.grants.iter().find(|grant| grant.hash == *hash)

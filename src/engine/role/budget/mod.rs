@@ -5,6 +5,8 @@
 //! - [`Ledger`]: what each living key was granted, and what ended keys have spent.
 //! - [`Next`]: the next request to OpenRouter, determined from the ledger and the time.
 //! - [`Reading`]: OpenRouter's report about a key's spending.
+//! - [`Report`]: the last report about a key, for those who have no ledger at hand.
+//! - [`Watch`]: tells from readings when a large part of the budget is spent, an [`Alert`].
 //! - [`Tally`]: what ended keys have spent today, this week, this month, and in total.
 //! - [`Pool`]: the budget of a dynamic role: the spending of its ended leases.
 //! - [`fields`]: the fields of a budget.
@@ -12,6 +14,7 @@
 //! Nothing here does I/O. The work on a rotating role's budget is in `rotation::budget`, on a dynamic role's
 //! in `leasing`.
 
+mod alert;
 mod amount;
 mod fields;
 mod ledger;
@@ -23,13 +26,14 @@ mod reading;
 mod tally;
 mod window;
 
+pub use alert::{ALERT_PERCENT, Alert, Level, Watch};
 pub use amount::Amount;
-pub use fields::{FIELDS, apply, check_pooled, exclude_limit};
+pub use fields::{FIELDS, alert_percent, apply, check_pooled, exclude_limit};
 pub use ledger::{Begun, Grant, Ledger, Reading, SETTLED};
 use next::AFTER_RESET;
 pub use next::Next;
 pub use pool::Pool;
-pub use reading::{of_bearer, of_key};
+pub use reading::{Report, of_bearer, of_key};
 pub use tally::{Spans, Tally};
 pub use window::Window;
 

@@ -1,4 +1,4 @@
-//! The budget of a dynamic role: the spending of its ended leases. What living leases may spend is in their
+//! The budget of a dynamic role: the spending of its ended leases. Without a budget, only their tally is used. What living leases may spend is in their
 //! records, so that issuing a lease does not write the role.
 //!
 //! A lease counts with its full limit until its key was disabled and read, then with what it has spent. In a
@@ -42,6 +42,11 @@ impl Pool {
     pub fn ended(&self, now: Timestamp) -> Amount {
         let is_over = self.ends_at().is_some_and(|end| end <= now);
         if is_over { Amount::ZERO } else { self.ended }
+    }
+
+    /// The last window in which leases have ended, and what they had spent in it.
+    pub fn ended_in(&self) -> (Window, Amount) {
+        (self.window, self.ended)
     }
 
     /// When the spending of ended leases no longer counts; `None` means never.
@@ -90,6 +95,12 @@ impl Pool {
     /// Forgets the counted leases that no longer have a record.
     pub fn forget_all_but(&mut self, has_record: impl Fn(&Nonce) -> bool) {
         self.counted.retain(has_record);
+    }
+
+    /// Begins to count against a budget that the role did not have.
+    pub fn restart(&mut self, budget: &Budget, now: Timestamp) {
+        self.ended = Amount::ZERO;
+        self.window = window(budget, now);
     }
 
     /// Applies a changed budget. The spending of ended leases counts until the new window ends. If the new

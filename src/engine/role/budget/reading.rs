@@ -1,33 +1,130 @@
 //! OpenRouter's reports about a key's spending, converted to what the ledger counts.
 
-use super::{Amount, Counting, Reading};
-use crate::openrouter::{CurrentKey, Key, LimitReset, Usage};
+use jiff::Timestamp;
+
+use super::{Amount, Counting, Reading, Spans, Window};
+use crate::openrouter::{CurrentKey, Effective, Key, KeyLimit, LimitReset, Usage};
 
 /// Reads what the key itself is told (`GET /key`): the value that OpenRouter enforces, so it is complete. The
 /// second result is `false` if OpenRouter does not report that value, and its general reports are used, which
 /// may lag behind.
 pub fn of_bearer(key: &CurrentKey, counting: Counting) -> (Reading, bool) {
     let enforced = key.key_limit.as_ref();
-    let enforced =
-        enforced.filter(|e| e.reset.as_deref() == counting.reset.map(LimitReset::as_str));
-    let limit = Amount::of_limit(key.limits.limit);
-    let reported = spent(&key.usage, key.limits.limit, counting);
-    let reading = Reading {
-        spent: enforced.map_or(reported, |e| Amount::spent(e.spend_usd)),
-        limit,
-        resets_at: enforced.and_then(|e| e.resets_at),
-    };
-    (reading, enforced.is_some())
+    read(&key.usage, key.limits.limit, enforced, counting)
 }
 
 /// Reads what the management key is told (`GET /keys/{hash}`, or the answer to a change): OpenRouter's
 /// reports, which may lag behind.
 pub fn of_key(key: &Key, counting: Counting) -> Reading {
-    Reading {
-        spent: spent(&key.usage, key.limits.limit, counting),
-        limit: Amount::of_limit(key.limits.limit),
-        resets_at: None,
+    read(&key.usage, key.limits.limit, None, counting).0
+}
+
+/// What OpenRouter last reported about a key, in a listing, or when it was asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    usage: Usage,
+    limit: Option<f64>,
+    limit_reset: Option<LimitReset>,
+    enforced: Option<KeyLimit>,
+    /// The budget that blocks the key's requests or, if none does, would be the first to. Only the key itself
+    /// is told.
+    pub effective: Option<Effective>,
+    /// When it was reported.
+    pub at: Timestamp,
+}
+
+impl Report {
+    /// What the management key is told.
+    pub fn of_key(key: &Key, at: Timestamp) -> Self {
+        Self {
+            usage: key.usage.clone(),
+            limit: key.limits.limit,
+            limit_reset: key.limits.as_asked().and_then(|limits| limits.reset),
+            enforced: None,
+            effective: None,
+            at,
+        }
     }
+
+    /// What the key itself is told.
+    pub fn of_bearer(key: &CurrentKey, at: Timestamp) -> Self {
+        Self {
+            usage: key.usage.clone(),
+            limit: key.limits.limit,
+            limit_reset: key.limits.as_asked().and_then(|limits| limits.reset),
+            enforced: key.key_limit.clone(),
+            effective: key.effective.clone(),
+            at,
+        }
+    }
+
+    /// What it says of the key's spending and limit.
+    pub fn reading(&self, counting: Counting) -> Reading {
+        read(&self.usage, self.limit, self.enforced.as_ref(), counting).0
+    }
+
+    /// What it says of the key's spending in each span.
+    pub fn spans(&self, counting: Counting) -> Spans {
+        Spans::of(&self.usage, counting)
+    }
+
+    /// The same report for those who read it at `now`: in spans that began since, it shows no spending.
+    #[must_use]
+    pub fn seen_at(mut self, now: Timestamp) -> Self {
+        let usage = &mut self.usage;
+        let spans = [
+            (LimitReset::Daily, &mut usage.daily, &mut usage.byok_daily),
+            (
+                LimitReset::Weekly,
+                &mut usage.weekly,
+                &mut usage.byok_weekly,
+            ),
+            (
+                LimitReset::Monthly,
+                &mut usage.monthly,
+                &mut usage.byok_monthly,
+            ),
+        ];
+        let is_over = |reset| Window::at(Some(reset), self.at) != Window::at(Some(reset), now);
+        for (reset, own, byok) in spans {
+            if is_over(reset) {
+                (*own, *byok) = (0.0, 0.0);
+            }
+        }
+        let limit_reset = self.limit_reset;
+        if limit_reset.is_some_and(is_over) {
+            // Nothing is missing from the limit yet.
+            usage.limit_remaining = None;
+        }
+        let ends_at = |enforced: &KeyLimit| enforced.resets_at.is_some_and(|end| end <= now);
+        if self.enforced.as_ref().is_some_and(ends_at) {
+            self.enforced = None;
+        }
+        self.effective = self.effective.filter(|effective| {
+            let ends_at = effective.resets_at;
+            ends_at.is_none_or(|end| end > now)
+        });
+        self
+    }
+}
+
+fn read(
+    usage: &Usage,
+    limit: Option<f64>,
+    enforced: Option<&KeyLimit>,
+    counting: Counting,
+) -> (Reading, bool) {
+    let enforced =
+        enforced.filter(|e| e.reset.as_deref() == counting.reset.map(LimitReset::as_str));
+    let reading = Reading {
+        spent: enforced.map_or_else(
+            || spent(usage, limit, counting),
+            |e| Amount::spent(e.spend_usd),
+        ),
+        limit: Amount::of_limit(limit),
+        resets_at: enforced.and_then(|e| e.resets_at),
+    };
+    (reading, enforced.is_some())
 }
 
 /// The larger of the counted spending and the used part of the limit.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{Life, RoleName};
-use crate::engine::role::budget::{self, Pool};
+use crate::engine::role::budget::{self, Alert, Pool, Watch};
 use crate::engine::role::dynamic::NameTemplate;
 use crate::engine::role::rotating::Failure;
 use crate::engine::role::{DEFAULT_TTL, Terms};
@@ -38,6 +38,9 @@ pub struct DynamicRole {
     /// What ended leases have spent of the budget; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// The last report that a large part of the budget is spent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
 }
 
 impl DynamicRole {
@@ -46,8 +49,13 @@ impl DynamicRole {
     /// # Errors
     /// [`Error::Invalid`], with the field and its valid values.
     pub fn apply(name: &RoleName, before: Option<&Self>, fields: &Fields) -> Result<Self, Error> {
+        let terms = Terms::apply(name, before.map(|b| &b.terms), fields)?;
+        // An alert says nothing about another budget.
+        let watched = terms.watched();
+        let same = before.filter(|b| b.terms.watched() == watched);
         let role = Self {
-            terms: Terms::apply(name, before.map(|b| &b.terms), fields)?,
+            alert: same.and_then(|b| b.alert),
+            terms,
             life: before.map(|b| b.life.clone()).unwrap_or_default(),
             ttl: fields
                 .seconds("ttl")
@@ -71,6 +79,17 @@ impl DynamicRole {
     /// The maximum lifetime of its keys, in seconds.
     pub fn lifetime(&self) -> u64 {
         self.max_ttl.saturating_add(LINGER)
+    }
+
+    /// What is to be watched of the budget, besides the readings of the leases that are not counted yet.
+    pub fn watch(&self) -> Option<Watch> {
+        let (budget, percent) = self.terms.watched()?;
+        Some(Watch {
+            budget,
+            percent,
+            ended: self.pool.as_ref().map(Pool::ended_in),
+            last: self.alert,
+        })
     }
 
     fn check(&self) -> Result<(), Error> {

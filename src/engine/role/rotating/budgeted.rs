@@ -7,7 +7,7 @@ use super::entry::{Misfit, RotatingRole, SupersededKey, Unfit};
 use super::stage::Stage;
 use crate::engine::clock::after;
 use crate::engine::role::budget::{
-    Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, of_key,
+    Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, Watch, of_key,
 };
 use crate::openrouter::{Key, KeyHash, Limits};
 
@@ -36,10 +36,18 @@ impl RotatingRole {
         settles_at.map_or(due, |settles_at| settles_at.max(due))
     }
 
-    /// When the spending of a key is certain, if it counts against the budget and was disabled in order to be
+    /// When the spending of a key is certain, if it is to be counted and the key was disabled in order to be
     /// ended; otherwise `None`.
     pub fn settles_at(&self, hash: &KeyHash) -> Option<Timestamp> {
-        let disabled_at = self.grant(hash)?.disabled_at?;
+        let disabled_at = match self.grant(hash) {
+            Some(grant) => grant.disabled_at?,
+            None if self.is_tracked() => {
+                let mut superseded = self.superseded.iter();
+                let key = superseded.find(|key| key.hash == *hash && !key.counted)?;
+                key.disabled_to_end?
+            }
+            None => return None,
+        };
         Some(after(disabled_at, SETTLED))
     }
 
@@ -53,6 +61,21 @@ impl RotatingRole {
     /// Whether the key has not ended, so that it counts against the budget with what it may spend.
     pub fn counts_against_budget(&self, hash: &KeyHash) -> bool {
         self.grant(hash).is_some()
+    }
+
+    /// Whether what the key spends is still to be counted when it ends: against the budget, or only for the
+    /// role's usage.
+    pub fn is_to_be_counted(&self, hash: &KeyHash) -> bool {
+        let is_counted = |key: &SupersededKey| key.hash == *hash && key.counted;
+        let is_tracked =
+            || self.is_tracked() && self.has_key(hash) && !self.superseded.iter().any(is_counted);
+        self.counts_against_budget(hash) || is_tracked()
+    }
+
+    /// Whether ended keys are counted without a budget.
+    fn is_tracked(&self) -> bool {
+        let terms = &self.definition.terms;
+        terms.track_usage && terms.budget.is_none() && self.tally.is_some()
     }
 
     /// The key's limit from the budget, in US dollars; `None` without a budget.
@@ -90,6 +113,11 @@ impl RotatingRole {
     pub fn count_disabled(&mut self, hash: &KeyHash, now: Timestamp) {
         if let Some(ledger) = &mut self.ledger {
             ledger.disabled(hash, now);
+        } else if self.is_tracked() {
+            let mut superseded = self.superseded.iter_mut();
+            if let Some(key) = superseded.find(|key| key.hash == *hash) {
+                key.disabled_to_end = Some(now);
+            }
         }
     }
 
@@ -98,6 +126,28 @@ impl RotatingRole {
         self.definition.terms.budget?;
         let ledger = self.ledger.as_ref()?;
         ledger.rotation_waits_until(&self.current.hash, now)
+    }
+
+    /// What is to be watched of the budget, besides the readings of [`keys_in_budget`](Self::keys_in_budget).
+    pub fn watch(&self) -> Option<Watch> {
+        let (budget, percent) = self.definition.terms.watched()?;
+        Some(Watch {
+            budget,
+            percent,
+            ended: self.ledger.as_ref().map(Ledger::ended_in),
+            last: self.alert,
+        })
+    }
+
+    /// The last report about the budget, for users; `None` if it no longer holds.
+    pub fn alert_in_words(&self, now: Timestamp) -> Option<String> {
+        self.watch()?.in_words(now)
+    }
+
+    /// The keys that count against the budget with what they spend.
+    pub fn keys_in_budget(&self) -> impl Iterator<Item = &KeyHash> {
+        let keys = self.keys().map(|(hash, _)| hash);
+        keys.filter(|hash| self.counts_against_budget(hash))
     }
 
     /// The limits of the role's first key.
@@ -119,9 +169,12 @@ impl RotatingRole {
 
     /// Adjusts the ledger to a changed definition, before the role gets it.
     pub(super) fn rebudget(&mut self, definition: &Definition, now: Timestamp) {
+        if self.definition.terms.watched() != definition.terms.watched() {
+            // It said nothing about this budget.
+            self.alert = None;
+        }
         let Some((budget, counting)) = definition.terms.budget() else {
-            self.ledger = None;
-            self.tally = None;
+            self.track(definition.terms.track_usage, now);
             return;
         };
         match &mut self.ledger {
@@ -132,15 +185,43 @@ impl RotatingRole {
             }
             Some(_) => {}
             None => {
-                self.tally = Some(Tally::begun(now));
+                self.tally.get_or_insert_with(|| Tally::begun(now));
+                let counted = self.superseded.iter().filter(|key| key.counted);
+                let counted: Vec<_> = counted.map(|key| key.hash.clone()).collect();
                 let keys = self.keys().map(|(hash, _)| hash.clone());
+                let keys = keys.filter(|hash| !counted.contains(hash));
                 let mut ledger = Ledger::of_keys(&budget, counting, keys, now);
-                for key in &self.superseded {
-                    if let Stage::Held { since, .. } = key.stage {
+                for key in &mut self.superseded {
+                    let disabled_at = key.disabled_to_end.take();
+                    if let Some(since) = disabled_at.or(held_since(key)) {
                         ledger.disabled(&key.hash, since);
                     }
+                    key.counted = false;
                 }
                 self.ledger = Some(ledger);
+            }
+        }
+    }
+
+    /// The role without a budget: counts the keys that end from now on, or does not.
+    fn track(&mut self, is_tracked: bool, now: Timestamp) {
+        let ledger = self.ledger.take();
+        if !is_tracked {
+            self.tally = None;
+            for key in &mut self.superseded {
+                (key.disabled_to_end, key.counted) = (None, false);
+            }
+            return;
+        }
+        let is_new = self.tally.is_none();
+        self.tally.get_or_insert_with(|| Tally::begun(now));
+        for key in &mut self.superseded {
+            if let Some(ledger) = &ledger {
+                let grant = ledger.grant(&key.hash);
+                key.counted = grant.is_none();
+                key.disabled_to_end = grant.and_then(|grant| grant.disabled_at);
+            } else if is_new {
+                key.disabled_to_end = held_since(key);
             }
         }
     }
@@ -158,6 +239,15 @@ impl RotatingRole {
         {
             // It was already counted.
             return;
+        }
+        if self.ledger.is_none() {
+            let mut superseded = self.superseded.iter_mut();
+            if let Some(key) = superseded.find(|key| key.hash == *hash) {
+                if key.counted || self.tally.is_none() {
+                    return;
+                }
+                key.counted = true;
+            }
         }
         match (&mut self.tally, reading) {
             (Some(tally), Some((_, spans))) => tally.add(spans, now),
@@ -194,6 +284,14 @@ impl RotatingRole {
         };
         ledger.found(&key.hash, limit, reported);
         true
+    }
+}
+
+/// When the engine has disabled a held key.
+fn held_since(key: &SupersededKey) -> Option<Timestamp> {
+    match key.stage {
+        Stage::Held { since, .. } => Some(since),
+        Stage::Grace | Stage::Restoring | Stage::Ordered => None,
     }
 }
 

@@ -71,6 +71,8 @@ impl RotatingRole {
             postponed: false,
             disabled_outside,
             awaits_person: None,
+            disabled_to_end: None,
+            counted: false,
         });
         Self {
             definition: self.definition,
@@ -87,6 +89,7 @@ impl RotatingRole {
             adopted: self.adopted,
             ledger: self.ledger,
             tally: self.tally,
+            alert: self.alert,
         }
     }
 
@@ -177,6 +180,8 @@ impl RotatingRole {
             postponed: false,
             disabled_outside: None,
             awaits_person: None,
+            disabled_to_end: None,
+            counted: false,
         });
     }
 }

@@ -268,6 +268,8 @@ mod tests {
                 key_name: key_name.to_owned(),
                 limits: Limits::default(),
                 budget: None,
+                budget_alert_percent: None,
+                track_usage: false,
                 workspace_id: None,
                 workspace: None,
                 guardrail: None,

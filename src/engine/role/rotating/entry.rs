@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::error::Error;
 use crate::engine::names::{AddressId, ConnectionName, Life, Nonce, Place, RoleName};
-use crate::engine::role::budget::{Ledger, Tally};
+use crate::engine::role::budget::{Alert, Ledger, Tally};
 use crate::engine::role::rotating::{Definition, LateUse, Stage};
 use crate::engine::stored;
 use crate::openrouter::{GuardrailId, KeyHash, Limits, WorkspaceId};
@@ -53,6 +53,9 @@ pub struct RotatingRole {
     /// The spending of ended keys; `None` if it is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tally: Option<Tally>,
+    /// The last report that a large part of the budget is spent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<Alert>,
 }
 
 /// The key that a role currently hands out.
@@ -171,6 +174,13 @@ pub struct SupersededKey {
     /// was last used. A person has to decide about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits_person: Option<Timestamp>,
+    /// When it was disabled in order to be ended, if its final reading is to be taken and the role has no
+    /// budget, whose ledger would know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_to_end: Option<Timestamp>,
+    /// Whether its final reading is in the tally already, without a budget. It is not deleted yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub counted: bool,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -306,6 +316,7 @@ impl RotatingRole {
             adopted: None,
             ledger: None,
             tally: None,
+            alert: None,
         }
     }
 

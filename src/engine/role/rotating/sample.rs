@@ -66,6 +66,8 @@ pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
             key_name: "app".to_owned(),
             limits: limits(1),
             budget: None,
+            budget_alert_percent: None,
+            track_usage: false,
             workspace_id: None,
             workspace: None,
             guardrail: None,

@@ -20,7 +20,9 @@ pub fn of(
     unconfirmed: Option<Vec<Unconfirmed>>,
     now: Timestamp,
 ) -> (View<'_>, Vec<String>) {
-    (View::of(role, unconfirmed, now), troubles(role))
+    let alert = role.alert_in_words(now);
+    let troubles = troubles(role).into_iter().chain(alert).collect();
+    (View::of(role, unconfirmed, now), troubles)
 }
 
 /// A key that was ordered for the role and whose outcome is unknown.

@@ -17,8 +17,8 @@ pub enum Step {
     Delete,
     /// This superseded key's time has come while nobody worked: move it, once, to this time.
     Postpone(KeyHash, Timestamp),
-    /// This superseded key's time has come, and it is to be disabled first: the role wants that, or has a
-    /// budget, which needs its final reading.
+    /// This superseded key's time has come, and it is to be disabled first: the role wants that, or its final
+    /// reading.
     Hold(KeyHash),
     /// This superseded key's time has come, or that of its hold is over.
     Revoke(KeyHash),
@@ -175,7 +175,7 @@ fn ends_of(
     let end = match postponed_until(key, role, at) {
         Some(until) => Step::Postpone(hash(), until),
         None if role.definition.rotation.hold > 0 && !expired => Step::Hold(hash()),
-        None if role.counts_against_budget(&key.hash) => Step::Hold(hash()),
+        None if role.is_to_be_counted(&key.hash) => Step::Hold(hash()),
         None => Step::Revoke(hash()),
     };
     let restoring = key.stage == Stage::Restoring && at.now < key.revoke_at;

@@ -10,7 +10,7 @@ use crate::engine::role::rotating::RotatingRole;
 use crate::openrouter::{self, KeyHash};
 
 /// Reads and stores what a key has spent, just before it is deleted. The key was disabled long enough ago
-/// that all its requests are reported. Does nothing without a budget.
+/// that all its requests are reported. Does nothing for a role whose ended keys are not counted.
 ///
 /// # Errors
 /// Errors from OpenRouter or storage.
@@ -29,8 +29,8 @@ pub(in crate::engine::rotation) async fn count_final(
     guard.store(role).await
 }
 
-/// Disables a key that is to be deleted at once, and reads what it has spent. `None` without a budget, or if
-/// the usage cannot be read; the full grant then counts as spent.
+/// Disables a key that is to be deleted at once, and reads what it has spent. `None` for a role whose ended
+/// keys are not counted, or if the usage cannot be read; under a budget the full grant then counts as spent.
 ///
 /// # Errors
 /// Errors from storage.
@@ -40,7 +40,7 @@ pub(in crate::engine::rotation) async fn read_at_once<'g>(
     hash: &KeyHash,
     warrant: impl Fn() -> Warrant<'g>,
 ) -> Result<Option<(Amount, Spans)>, Error> {
-    if !role.counts_against_budget(hash) {
+    if !role.is_to_be_counted(hash) {
         return Ok(None);
     }
     let connection = connection_of(role, hash);
@@ -63,9 +63,7 @@ async fn read_spans(
     hash: &KeyHash,
     urgency: Urgency,
 ) -> Result<Option<(Amount, Spans)>, Error> {
-    let Some((_, counting)) = role.definition.terms.budget() else {
-        return Ok(None);
-    };
+    let counting = role.definition.terms.counting();
     let engine = guard.engine();
     let connection = connection_of(role, hash);
     let link = engine.links.open(&*engine.storage, connection).await?;

@@ -1,0 +1,172 @@
+//! Reports when a large part of a role's budget is spent, or all of it: in the log, and on the event bus. The
+//! status and the metrics take it from the role.
+//!
+//! Readings are noted wherever a key is asked about anyway, in [`Readings`](crate::engine::books::Readings).
+//! If they show something to report, the keeper tends the role; only there, under the role's lock, a report is
+//! made. It is stored before it is sent, so that a failover does not repeat it, and a node that has lost its
+//! leadership sends nothing.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::books::Record;
+use super::context::{Engine, RoleGuard};
+use super::error::Error;
+use super::events;
+use super::names::RoleName;
+use super::role::Role;
+use super::role::budget::{Alert, Amount, Counting, Pool, Report, Watch};
+use super::role::dynamic::DynamicRole;
+use super::role::rotating::RotatingRole;
+use super::task::Task;
+use crate::openrouter::{CurrentKey, Key, KeyHash};
+
+/// Notes what OpenRouter has reported about a key of a role.
+pub fn note(engine: &Engine, role: &RoleName, key: &Key) {
+    let report = Report::of_key(key, engine.now());
+    engine.readings.note(role, &key.hash, report);
+}
+
+/// Notes what a key of a role itself was told.
+pub fn note_itself(engine: &Engine, role: &RoleName, hash: &KeyHash, key: &CurrentKey) {
+    let report = Report::of_bearer(key, engine.now());
+    engine.readings.note(role, hash, report);
+}
+
+/// Has every role tended whose readings show something to report. Uses memory only.
+pub fn look_at_all(engine: &Engine) {
+    let watched = engine.register.watched();
+    if watched.is_empty() {
+        return;
+    }
+    let mut leases = HashMap::<RoleName, Vec<Record>>::new();
+    if let Some(books) = engine.books_if_open() {
+        for record in books.leases.all() {
+            let of_role = leases.entry(record.key.role.clone()).or_default();
+            of_role.push(record);
+        }
+    }
+    let now = engine.now();
+    for (name, role) in watched {
+        let living = match &role.keys {
+            Some(keys) => of_keys(engine, &name, &role.watch, keys.iter(), role.counting, now),
+            None => {
+                let records = leases.remove(&name).unwrap_or_default();
+                let records = records.iter();
+                of_leases(engine, &name, &role.watch, records, role.counting, now)
+            }
+        };
+        if role.watch.due(living, now).is_some() {
+            engine.keeper.now(Task::Tend(name));
+        }
+    }
+}
+
+/// The same for one role as it was just read.
+pub fn look_at(engine: &Engine, name: &RoleName, role: &Role) {
+    let due = match role {
+        Role::Rotating(role) => due_for_rotating(engine, name, role),
+        Role::Dynamic(role) => due_for_dynamic(engine, name, role),
+    };
+    if due.is_some() {
+        engine.keeper.now(Task::Tend(name.clone()));
+    }
+}
+
+/// Reports what is to be reported about a rotating role, once. Its readings of keys that are gone are
+/// forgotten.
+///
+/// # Errors
+/// Errors from storage. Nothing is reported then.
+pub async fn report_rotating(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Error> {
+    let (engine, name) = (guard.engine(), guard.name());
+    engine.readings.retain(name, |hash| role.has_key(hash));
+    let Some(due) = due_for_rotating(engine, name, role) else {
+        return Ok(());
+    };
+    role.alert = Some(due);
+    guard.store(role).await?;
+    events::budget_alert(engine, name, &role.definition.terms, due).await;
+    Ok(())
+}
+
+/// The same for a dynamic role.
+///
+/// # Errors
+/// Errors from storage. Nothing is reported then.
+pub async fn report_dynamic(guard: &RoleGuard<'_>, role: &mut DynamicRole) -> Result<(), Error> {
+    let Some(due) = enter_dynamic(guard, role) else {
+        return Ok(());
+    };
+    guard.store_dynamic(role).await?;
+    events::budget_alert(guard.engine(), guard.name(), &role.terms, due).await;
+    Ok(())
+}
+
+/// Enters into a dynamic role what is to be reported about it, once the role is stored.
+pub fn enter_dynamic(guard: &RoleGuard<'_>, role: &mut DynamicRole) -> Option<Alert> {
+    let due = due_for_dynamic(guard.engine(), guard.name(), role)?;
+    role.alert = Some(due);
+    Some(due)
+}
+
+fn due_for_rotating(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Option<Alert> {
+    let (watch, now) = (role.watch()?, engine.now());
+    let counting = role.definition.terms.counting();
+    let keys = role.keys_in_budget();
+    let living = of_keys(engine, name, &watch, keys, counting, now);
+    watch.due(living, now)
+}
+
+fn due_for_dynamic(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Option<Alert> {
+    let (watch, now) = (role.watch()?, engine.now());
+    let books = engine.books_if_open()?;
+    let is_counted = |record: &Record| {
+        let nonce = &record.key.nonce;
+        let pool: Option<&Pool> = role.pool.as_ref();
+        pool.is_some_and(|pool| pool.has_counted(nonce))
+    };
+    let records = books.leases.all();
+    let records = records.filter(|record| record.key.role == *name && !is_counted(record));
+    let records: Vec<Record> = records.collect();
+    let counting = role.terms.counting();
+    let living = of_leases(engine, name, &watch, records.iter(), counting, now);
+    watch.due(living, now)
+}
+
+/// What these keys of a rotating role have spent in the window, by the readings that count.
+fn of_keys<'a>(
+    engine: &Engine,
+    name: &RoleName,
+    watch: &Watch,
+    keys: impl Iterator<Item = &'a KeyHash>,
+    counting: Counting,
+    now: Timestamp,
+) -> Amount {
+    let Some(from) = watch.counts_from(now) else {
+        return Amount::ZERO;
+    };
+    let reports = keys.filter_map(|hash| engine.readings.of(name, hash));
+    let reports = reports.filter(|report| report.at >= from);
+    reports.map(|report| report.reading(counting).spent).sum()
+}
+
+/// The same for the keys of these leases.
+fn of_leases<'a>(
+    engine: &Engine,
+    name: &RoleName,
+    watch: &Watch,
+    records: impl Iterator<Item = &'a Record>,
+    counting: Counting,
+    now: Timestamp,
+) -> Amount {
+    let Some(from) = watch.counts_from(now) else {
+        return Amount::ZERO;
+    };
+    let spent = records.filter_map(|record| {
+        let report = engine.readings.of(name, &record.key.key_hash)?;
+        (report.at >= from).then(|| record.spent(&report, counting).0)
+    });
+    spent.sum()
+}
