@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use openrouter_simulator::NewKey;
 use serde_json::{Value, json};
 
 use crate::harness::{Mount, Reply};
