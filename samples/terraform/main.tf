@@ -154,14 +154,38 @@ resource "vault_policy" "app" {
   POLICY
 }
 
-# A team manages its own roles, only with its own connection, which sets their bounds.
+variable "team_a_workspace" {
+  description = "The workspace of team A's keys: its slug or UUID."
+  type        = string
+}
+
+variable "team_a_guardrail" {
+  description = "The guardrail of team A's keys: its exact name or UUID."
+  type        = string
+}
+
+# A team manages its own roles: only with its own connection, which sets their bounds, in its own workspace and
+# with its guardrail. Each write, and each read of a role, has to name all three. An empty value is denied by
+# itself, because Vault 1.21 and later accept it for every list of allowed values.
 resource "vault_policy" "team_a" {
   name   = "openrouter-team-a"
   policy = <<-POLICY
     path "${vault_mount.openrouter.path}/roles/team-a-*" {
       capabilities        = ["create", "read", "update", "patch"]
-      required_parameters = ["connection"]
-      allowed_parameters  = { "connection" = ["team-a"], "*" = [] }
+      required_parameters = ["connection", "workspace", "guardrail"]
+      allowed_parameters = {
+        "connection" = ["team-a"]
+        "workspace"  = ["${var.team_a_workspace}"]
+        "guardrail"  = ["${var.team_a_guardrail}"]
+        "*"          = []
+      }
+      denied_parameters = {
+        "connection"   = [""]
+        "workspace"    = [""]
+        "guardrail"    = [""]
+        "workspace_id" = []
+        "api_key"      = []
+      }
     }
     path "${vault_mount.openrouter.path}/creds/team-a-*" {
       capabilities = ["read"]
