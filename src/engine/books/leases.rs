@@ -29,9 +29,9 @@ pub struct Leases {
     log: Log<Record>,
     /// Leases being issued, per role. A plain mutex: it is never held across an await.
     coming: Mutex<HashMap<RoleName, usize>>,
-    /// The terms of roles that were given another guardrail during the life of this process. A key that was
-    /// ordered earlier must not be handed out without that guardrail. A plain mutex, as above.
-    guarded: Mutex<HashMap<RoleName, Terms>>,
+    /// The terms of guarded roles, as they were last stored or read to be applied. A key that was ordered
+    /// under other terms must not be handed out without their guardrail. A plain mutex, as above.
+    expected: Mutex<HashMap<RoleName, Terms>>,
     /// The remaining room in budgets.
     pub(super) room: Room,
     /// Serializes the changes of each lease.
@@ -44,7 +44,7 @@ impl Default for Leases {
             // Version 2 adds: the requester, the granted limits and guardrail, the grant from a budget, and
             // when the key was disabled.
             log: Log::new("lease", 2),
-            guarded: Mutex::default(),
+            expected: Mutex::default(),
             coming: Mutex::default(),
             room: Room::default(),
             locks: Locks::default(),
@@ -61,7 +61,7 @@ impl Leases {
     /// Forgets what is also in storage.
     pub(super) fn forget(&self) {
         self.log.forget(|_| false);
-        self.guarded().clear();
+        self.expected().clear();
         self.room.forget();
     }
 
@@ -158,7 +158,11 @@ impl Leases {
         }
         let of_role = self.all().filter(|record| record.key.role == *name);
         let living = of_role.filter(|record| record.ended.is_none());
-        let due = living.filter_map(|record| record.due(role).map(|wanted| (record, wanted)));
+        let due = living.filter_map(|record| {
+            record
+                .guardrail_to_assign(role)
+                .map(|wanted| (record, wanted))
+        });
         due.collect()
     }
 
@@ -175,11 +179,13 @@ impl Leases {
         role: &DynamicRole,
     ) -> Result<(), StorageError> {
         let of_role = self.all().filter(|record| record.key.role == *name);
-        let depends = |record: &Record| record.is_unplaced() || record.due(role).is_some();
+        let depends =
+            |record: &Record| record.is_unplaced() || record.guardrail_to_assign(role).is_some();
         for record in of_role.filter(depends).collect::<Vec<_>>() {
             let lease = self.lock(&record.key.nonce).await;
             let detached = |record: Record| Record {
-                guardrail_unproved: record.guardrail_unproved || record.due(role).is_some(),
+                guardrail_unproved: record.guardrail_unproved
+                    || record.guardrail_to_assign(role).is_some(),
                 ..record.placed_by(&role.terms)
             };
             lease.rewrite(storage, detached).await?;
@@ -190,28 +196,28 @@ impl Leases {
     /// From now on, no key of the role that was made under other terms is handed out without the guardrail of
     /// these terms. Called before the terms are stored, and whenever they are read to be applied.
     pub fn expect_guardrail(&self, role: &RoleName, terms: &Terms) {
-        let mut guarded = self.guarded();
+        let mut expected = self.expected();
         if terms.guardrail_id.is_some() {
-            guarded.insert(role.clone(), terms.clone());
+            expected.insert(role.clone(), terms.clone());
         } else {
-            guarded.remove(role);
+            expected.remove(role);
         }
     }
 
     /// Forgets a role that is gone.
     pub fn forget_guardrail(&self, role: &RoleName) {
-        self.guarded().remove(role);
+        self.expected().remove(role);
     }
 
     /// Whether the key of a lease that was just begun may be handed out.
     pub fn is_guarded(&self, record: &Record) -> bool {
-        let guarded = self.guarded();
-        let terms = guarded.get(&record.key.role);
-        terms.is_none_or(|terms| record.lacks(terms).is_none())
+        let expected = self.expected();
+        let terms = expected.get(&record.key.role);
+        terms.is_none_or(|terms| record.lacks_guardrail_of(terms).is_none())
     }
 
-    fn guarded(&self) -> MutexGuard<'_, HashMap<RoleName, Terms>> {
-        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn expected(&self) -> MutexGuard<'_, HashMap<RoleName, Terms>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {

@@ -58,14 +58,14 @@ impl Bounds {
     ///
     /// # Errors
     /// [`Error::Invalid`], with what exceeds the bounds.
-    pub fn check(
+    pub fn check_role(
         &self,
         connection: &ConnectionName,
         role: &RoleName,
         limit: Option<Usd>,
         lifetime: Option<u64>,
     ) -> Result<(), Error> {
-        self.admit(connection, role, limit)?;
+        self.check_order(connection, role, limit)?;
         let Some(longest) = self.max_key_lifetime else {
             return Ok(());
         };
@@ -87,7 +87,7 @@ impl Bounds {
     ///
     /// # Errors
     /// [`Error::Invalid`], with the roles that may use it.
-    pub fn allow(&self, connection: &ConnectionName, role: &RoleName) -> Result<(), Error> {
+    pub fn check_name(&self, connection: &ConnectionName, role: &RoleName) -> Result<(), Error> {
         let (connection, role) = (connection.to_string(), role.to_string());
         if self.allowed_roles.iter().any(|one| matches(one, &role)) {
             return Ok(());
@@ -102,13 +102,13 @@ impl Bounds {
     ///
     /// # Errors
     /// [`Error::Invalid`], with what exceeds the bounds.
-    pub fn admit(
+    pub fn check_order(
         &self,
         connection: &ConnectionName,
         role: &RoleName,
         limit: Option<Usd>,
     ) -> Result<(), Error> {
-        self.allow(connection, role)?;
+        self.check_name(connection, role)?;
         let (connection, role) = (connection.to_string(), role.to_string());
         let Some(most) = self.max_limit else {
             return Ok(());
@@ -218,7 +218,7 @@ mod tests {
         let check = |role: &str, limit: Option<f64>, lifetime| {
             let limit = limit.map(|limit| Usd::new(limit).unwrap());
             let role = RoleName::new(role).unwrap();
-            let checked = bounds.check(&ConnectionName::default(), &role, limit, lifetime);
+            let checked = bounds.check_role(&ConnectionName::default(), &role, limit, lifetime);
             checked.map_err(|reason| reason.to_string())
         };
         assert_eq!(check("team-a", Some(5.0), Some(3_600)), Ok(()));

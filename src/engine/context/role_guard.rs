@@ -130,7 +130,7 @@ impl<'a> RoleGuard<'a> {
         let held = engine.connection_locks.lock(&connection.key()).await;
         let link = engine.links.open(&*engine.storage, connection).await?;
         let (bounds, limit) = (link.bounds(), terms.ceiling());
-        bounds.check(connection, &self.name, limit, lifetime)?;
+        bounds.check_role(connection, &self.name, limit, lifetime)?;
         Ok(held)
     }
 

@@ -14,7 +14,9 @@ use crate::engine::role::Terms;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
 /// Assigns up to a hundred keys to a guardrail and verifies the assignment. Ignores keys that OpenRouter does
-/// not know, and returns them. Safe to repeat. Makes one request, and one or two to verify it.
+/// not know, and returns them. Safe to repeat. Makes one request to assign them, and one to verify that for
+/// every hundred assignments of the guardrail, until the keys are found. If OpenRouter assigns fewer keys, it
+/// is asked about each.
 ///
 /// # Errors
 /// [`Error::OpenRouter`] if a key may not be assigned. Its reason is definite only if no key was assigned: a
@@ -25,9 +27,9 @@ async fn assign(
     guardrail: &GuardrailId,
     keys: &[KeyHash],
 ) -> Result<BTreeSet<KeyHash>, Error> {
-    let mut is_begun = false;
-    let held = assign_and_prove(link, urgency, guardrail, keys, &mut is_begun).await;
-    held.map_err(|reason| half_done(is_begun, reason))
+    let counted = order(link, urgency, guardrail, keys).await?;
+    let proved = prove(link, urgency, guardrail, keys, counted).await;
+    proved.map_err(|reason| half_done(true, reason))
 }
 
 /// What became of keys that were assigned by [`assign_each`]. A key in none of the sets was not tried, or the
@@ -173,30 +175,36 @@ impl Failures {
     }
 }
 
-/// Sets `is_begun` once keys may have been assigned.
-async fn assign_and_prove(
+/// Assigns the keys, and returns how many OpenRouter says it has assigned. A definite error means none.
+async fn order(
     link: &Link,
     urgency: Urgency,
     guardrail: &GuardrailId,
     keys: &[KeyHash],
-    is_begun: &mut bool,
-) -> Result<BTreeSet<KeyHash>, Error> {
-    let doing = || match keys {
-        [key] => format!("key {key} cannot be assigned to guardrail {guardrail}"),
-        _ => format!("the keys cannot be assigned to guardrail {guardrail}"),
-    };
+) -> Result<usize, Error> {
     let assigned = link.client(urgency).await.assign(guardrail, keys).await;
-    let assigned = assigned.map_err(Error::while_doing(doing()))?;
-    *is_begun = true;
+    assigned.map_err(Error::while_doing(cannot_be_assigned(guardrail, keys)))
+}
+
+/// Verifies that the keys are assigned, of which OpenRouter has counted so many. Returns those that it does
+/// not know.
+async fn prove(
+    link: &Link,
+    urgency: Urgency,
+    guardrail: &GuardrailId,
+    keys: &[KeyHash],
+    counted: usize,
+) -> Result<BTreeSet<KeyHash>, Error> {
+    let doing = || cannot_be_assigned(guardrail, keys);
     let mut gone = BTreeSet::new();
-    if assigned != keys.len() {
+    if counted != keys.len() {
         for key in keys {
             if !is_there(link, key).await? {
                 gone.insert(key.clone());
             }
         }
-        if assigned + gone.len() != keys.len() {
-            let reason = format!("its answer counts {assigned} of {} keys", keys.len());
+        if counted + gone.len() != keys.len() {
+            let reason = format!("its answer counts {counted} of {} keys", keys.len());
             return Err(unclear(doing(), reason));
         }
     }
@@ -210,6 +218,13 @@ async fn assign_and_prove(
             let reason = format!("its list of assignments does not have key {key}");
             Err(unclear(doing(), reason))
         }
+    }
+}
+
+fn cannot_be_assigned(guardrail: &GuardrailId, keys: &[KeyHash]) -> String {
+    match keys {
+        [key] => format!("key {key} cannot be assigned to guardrail {guardrail}"),
+        _ => format!("the keys cannot be assigned to guardrail {guardrail}"),
     }
 }
 
@@ -230,7 +245,8 @@ pub(super) async fn assign_new(
         tries += 1;
         let keys = std::slice::from_ref(key);
         // Nobody has the key yet, so the reason for the refusal matters more than the unclear outcome.
-        let gone = assign_and_prove(link, urgency, guardrail, keys, &mut false).await?;
+        let counted = order(link, urgency, guardrail, keys).await?;
+        let gone = prove(link, urgency, guardrail, keys, counted).await?;
         if gone.is_empty() {
             return Ok(());
         }

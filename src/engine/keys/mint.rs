@@ -106,7 +106,7 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     let link = engine.links.open(&*engine.storage, &order.place.connection);
     let link = link.await?;
     let (bounds, ceiling) = (link.bounds(), order.ceiling);
-    bounds.admit(&order.place.connection, order.recipient.role(), ceiling)?;
+    bounds.check_order(&order.place.connection, order.recipient.role(), ceiling)?;
     if let Recipient::Role(guard, _) = order.recipient {
         let urgent = order.urgency == Urgency::Emergency;
         settle_earlier(guard, &books, &order.place, urgent).await?;
@@ -224,7 +224,7 @@ impl Ordering<'_> {
         let connection = &order.place.connection;
         let bounded = engine.links.open(&*engine.storage, connection).await?;
         let bounds = bounded.bounds();
-        bounds.admit(connection, order.recipient.role(), order.ceiling)?;
+        bounds.check_order(connection, order.recipient.role(), order.ceiling)?;
         // Shortened to what the connection allows. With a cron schedule it depends on the time of the order.
         let longest = bounds.max_key_lifetime;
         let lifetime = order.lifetime.into_iter().chain(longest).min();

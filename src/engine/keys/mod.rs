@@ -9,7 +9,7 @@
 //! 3. If one of these steps fails, the intent is adrift. [`recover()`] then searches for the key and deletes
 //!    it, and the [`books`](crate::engine::books) remember the result of each search.
 //!
-//! [`pin()`] looks up what a role refers to; [`guard`] assigns keys to a guardrail; [`retire`] ends keys;
+//! [`pin()`] looks up what a role refers to; [`assign`] assigns keys to a guardrail; [`retire`] ends keys;
 //! [`holdings`] and [`whose`] say whose a key is.
 //!
 //! # Guarantees

@@ -148,7 +148,7 @@ impl Pinning<'_> {
         let link = link.await?;
         // Before its management key is used: a role that may not use the connection must not see answers.
         let (bounds, limit) = (link.bounds(), terms.ceiling());
-        bounds.admit(&terms.connection, self.guard.name(), limit)?;
+        bounds.check_order(&terms.connection, self.guard.name(), limit)?;
         Ok(link)
     }
 }

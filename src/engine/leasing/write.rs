@@ -126,7 +126,7 @@ fn lacks_its_guardrail(leases: &Leases, name: &RoleName, role: &DynamicRole) -> 
     let unguarded = leases.unguarded(name, role);
     unguarded
         .iter()
-        .any(|(record, _)| record.lacks(&role.terms).is_some())
+        .any(|(record, _)| record.lacks_guardrail_of(&role.terms).is_some())
 }
 
 /// Writing a guardrail again that is still to be applied retries it now.

@@ -44,7 +44,7 @@ pub async fn adopt(
     let _in_use = engine.links.use_for_making(&connection)?;
     let link = engine.links.open(&*engine.storage, &connection).await?;
     // Before the connection's management key is used.
-    link.bounds().allow(&connection, name)?;
+    link.bounds().check_name(&connection, name)?;
     let hash = KeyHash::of(secret);
     // No other role may adopt the key, and no one may delete it, in the meantime.
     let _alone = engine.adoptions.lock(&hash).await;
@@ -125,7 +125,7 @@ async fn apply_terms(
             return Err(match assigned {
                 None => reason,
                 Some(guardrail) => Error::Incomplete(format!(
-                    "{reason}; the key is not adopted, but it is held to guardrail {guardrail} by now"
+                    "{reason}; the key is not adopted, but it is now assigned to guardrail {guardrail}"
                 )),
             });
         }

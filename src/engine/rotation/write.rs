@@ -106,7 +106,7 @@ pub async fn update(
         match failure {
             None => {}
             Some(reason) if reason.is_definite() && role.lacks_its_guardrail() => {
-                role.take_back_doubts(&before);
+                role.restore_proofs(&before);
                 return Err(take_back(guard, role, before, reason).await);
             }
             Some(reason) => warnings.push(unguarded(&role, &reason)),

@@ -119,7 +119,9 @@ async fn mend_leases(
     let mut records = BTreeMap::new();
     for record in pass.books.leases.all() {
         // A key that is still to be assigned is handled by the keeper.
-        let is_due = role.as_ref().is_some_and(|role| record.due(role).is_some());
+        let is_due = role
+            .as_ref()
+            .is_some_and(|role| record.guardrail_to_assign(role).is_some());
         let is_of_role = record.key.role == *guard.name() && record.ended.is_none();
         if is_of_role && record.place() == *place && !is_due {
             let assigned = record.guardrail_id.clone();

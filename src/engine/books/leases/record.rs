@@ -82,7 +82,7 @@ impl Record {
     }
 
     /// The guardrail of these terms, if the key should have it and does not.
-    pub fn lacks<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
+    pub fn lacks_guardrail_of<'a>(&self, terms: &'a Terms) -> Option<&'a GuardrailId> {
         let wanted = terms.guardrail_id.as_ref()?;
         let lacks = self.guardrail_id.as_ref() != Some(wanted) && self.is_at(terms);
         lacks.then_some(wanted)
@@ -90,17 +90,17 @@ impl Record {
 
     /// The guardrail that the key is to be assigned to, if it is not proved to have it. The role is its own.
     /// `None` if the role has no guardrail.
-    pub fn due(&self, role: &DynamicRole) -> Option<GuardrailId> {
+    pub fn guardrail_to_assign(&self, role: &DynamicRole) -> Option<GuardrailId> {
         role.terms.guardrail_id.as_ref()?;
         let has = || {
             self.guardrail_id
                 .as_ref()
-                .filter(|_| self.is_in_doubt(role))
+                .filter(|_| self.is_unproved(role))
         };
-        self.lacks(&role.terms).or_else(has).cloned()
+        self.lacks_guardrail_of(&role.terms).or_else(has).cloned()
     }
 
-    fn is_in_doubt(&self, role: &DynamicRole) -> bool {
+    fn is_unproved(&self, role: &DynamicRole) -> bool {
         self.guardrail_unproved || (role.guardrails_unproved && self.is_at(&role.terms))
     }
 

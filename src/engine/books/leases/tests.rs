@@ -63,7 +63,7 @@ async fn an_end_is_put_off_and_never_brought_forward() {
 async fn a_record_of_the_first_format_learns_its_workspace_once() {
     let (leases, storage) = with(1).await;
     let (team, default) = (dynamic(Some(TEAM)), dynamic(None));
-    let lacks = |role: &DynamicRole| record_of(&leases).lacks(&role.terms).is_some();
+    let lacks = |role: &DynamicRole| record_of(&leases).lacks_guardrail_of(&role.terms).is_some();
     assert!(lacks(&team) && lacks(&default), "it is where its role is");
     for place in [&team, &default] {
         leases.detach(&storage, &role("ci"), place).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_doubt_of_the_role_is_stored_with_each_lease_it_leaves_behind() {
         .await
         .unwrap();
     let here = dynamic(None);
-    let is_due = |role: &DynamicRole| record_of(&leases).due(role).is_some();
+    let is_due = |role: &DynamicRole| record_of(&leases).guardrail_to_assign(role).is_some();
     assert!(!is_due(&here));
     leases.detach(&storage, &role("ci"), &here).await.unwrap();
     assert!(

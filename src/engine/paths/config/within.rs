@@ -68,7 +68,7 @@ fn within(
 ) -> Result<(), Error> {
     if role.terms().connection == *connection {
         let limit = role.terms().ceiling();
-        bounds.check(connection, name, limit, role.lifetime(now))?;
+        bounds.check_role(connection, name, limit, role.lifetime(now))?;
     }
     let Role::Rotating(role) = role else {
         return Ok(());
@@ -86,7 +86,7 @@ fn within(
     // A change of the limit may be pending, and a change of the lifetime applies to the next key.
     let lives = key.expires_at.map(|end| seconds_until(key.since, end));
     bounds
-        .check(connection, name, key.limits.limit, lives)
+        .check_role(connection, name, key.limits.limit, lives)
         .map_err(|reason| match role.deletion {
             None => Error::Invalid(format!(
                 "its current key is beyond them, which \"rotate-role/{name}\" replaces: {reason}"

@@ -70,7 +70,7 @@ impl RotatingRole {
     }
 
     /// Restores what was known about each key `before`, since no key was changed.
-    pub fn take_back_doubts(&mut self, before: &Self) {
+    pub fn restore_proofs(&mut self, before: &Self) {
         let doubted: BTreeSet<&KeyHash> = before.doubted().collect();
         self.current.guardrail_unproved = doubted.contains(&self.current.hash);
         for key in &mut self.superseded {
@@ -212,7 +212,7 @@ mod tests {
         };
         assert_eq!(unguarded(&role), wanted('2'));
         let mut taken_back = role.clone();
-        taken_back.take_back_doubts(&before);
+        taken_back.restore_proofs(&before);
         let taken_back = taken_back.redefined(before.definition.clone(), at(120));
         assert!(taken_back.is_guarded() && !taken_back.lacks_its_guardrail());
         // As after a refusal, but nobody knows whether nothing was done.

@@ -157,7 +157,7 @@ struct KeyView<'a> {
     name: &'a str,
     /// The key's version: 1 is the role's first key.
     version: u64,
-    /// The guardrail that the key is assigned to. Absent if there is none, or it is not confirmed.
+    /// The guardrail that the key is assigned to. Absent if there is none, or it is not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     guardrail_id: Option<&'a GuardrailId>,
     /// When the key was handed out for the first time.

@@ -24,7 +24,7 @@ pub enum Step {
     Revoke(KeyHash),
     /// This held key is wanted back, and OpenRouter has not confirmed that it is enabled.
     Enable(KeyHash),
-    /// Living keys are not held to the guardrail that they should be held to.
+    /// Living keys are not assigned to the guardrail that they should have.
     ApplyGuardrail,
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
