@@ -1,6 +1,6 @@
-# The mount, two connections, two roles, two policies, and a read of the current key that stores it in neither
-# state nor plan. Requires Terraform 1.11, version 5.11 of the Vault provider, and a token with the policy in
-# policy.hcl. Checked by `samples/check terraform`, and the provider's requests by `scripts/test consumers`.
+# The mount, two connections, two roles with guardrail, workspace and creator, two policies, and a read of the
+# current key that stores it in neither state nor plan. Requires Terraform 1.11, version 5.11 of the Vault
+# provider, and a token with the policy in policy.hcl. Checked by `samples/check terraform`, and the provider's requests by `scripts/test consumers`.
 
 terraform {
   required_version = ">= 1.11"
@@ -57,6 +57,8 @@ resource "vault_mount" "openrouter" {
 # - A plan recreates a connection that was deleted by hand, and an old value of the variable restores an old
 #   management key.
 #
+# - A plan also changes the bounds.
+#
 # Write the connection when it changes, and run everything else with `-var write_connection=false`.
 ephemeral "vault_generic_endpoint" "connection" {
   count    = var.write_connection ? 1 : 0
@@ -65,7 +67,9 @@ ephemeral "vault_generic_endpoint" "connection" {
   data_json = jsonencode({
     management_key = var.management_key
     api_url        = var.api_url
-    # Bounds for every role that uses the connection, no matter who writes the role.
+    # Bounds for every role that uses the connection, no matter who writes the role. To remove one, write `null`:
+    # if you only remove the line, the bound stays. To lower one below what a role has, apply the roles first,
+    # with `-var write_connection=false`.
     allowed_roles    = ["app", "jobs"]
     max_limit        = 100
     max_key_lifetime = 90 * 24 * 60 * 60
@@ -86,16 +90,16 @@ ephemeral "vault_generic_endpoint" "team_a" {
   })
 }
 
+# Without a default, because keys without a guardrail should be somebody's decision. A name reads back as it was
+# written: if the guardrail is deleted and created again under its name, the plan is empty. A new UUID shows in it.
 variable "guardrail" {
-  description = "The guardrail of the keys: its exact name or UUID, or null for none."
+  description = "The guardrail of the keys: its UUID or exact name, or null for none."
   type        = string
-  default     = null
 }
 
 variable "workspace" {
   description = "The workspace of the keys: its slug or UUID, or null for the account's default workspace."
   type        = string
-  default     = null
 }
 
 variable "creator_user_id" {
@@ -154,14 +158,38 @@ resource "vault_policy" "app" {
   POLICY
 }
 
-# A team manages its own roles, only with its own connection, which sets their bounds.
+variable "team_a_workspace" {
+  description = "The workspace of team A's keys: its slug or UUID."
+  type        = string
+}
+
+variable "team_a_guardrail" {
+  description = "The guardrail of team A's keys: its exact name or UUID."
+  type        = string
+}
+
+# A team manages its own roles: only with its own connection, which sets their bounds, in its own workspace and
+# with its guardrail. Each write, and each read of a role, has to name all three. An empty value is denied by
+# itself, because Vault 1.21 and later accept it for every list of allowed values.
 resource "vault_policy" "team_a" {
   name   = "openrouter-team-a"
   policy = <<-POLICY
     path "${vault_mount.openrouter.path}/roles/team-a-*" {
       capabilities        = ["create", "read", "update", "patch"]
-      required_parameters = ["connection"]
-      allowed_parameters  = { "connection" = ["team-a"], "*" = [] }
+      required_parameters = ["connection", "workspace", "guardrail"]
+      allowed_parameters = {
+        "connection" = ["team-a"]
+        "workspace"  = ["${var.team_a_workspace}"]
+        "guardrail"  = ["${var.team_a_guardrail}"]
+        "*"          = []
+      }
+      denied_parameters = {
+        "connection"   = [""]
+        "workspace"    = [""]
+        "guardrail"    = [""]
+        "workspace_id" = []
+        "api_key"      = []
+      }
     }
     path "${vault_mount.openrouter.path}/creds/team-a-*" {
       capabilities = ["read"]

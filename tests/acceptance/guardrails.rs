@@ -1,10 +1,12 @@
 //! Keys that may do only what they should: guardrails, workspaces and creators of roles, and what a
 //! connection allows, through the server's API.
 
-use openrouter_simulator::{Fault, MemberRole, NewGuardrail};
+use std::time::Duration;
+
+use openrouter_simulator::{Fault, GuardrailChanges, MemberRole, NewGuardrail};
 use serde_json::json;
 
-use crate::harness::{Mount, SOON, eventually};
+use crate::harness::{Mount, RaftVault, SOON, eventually};
 
 const ASSIGN: &str = "/guardrails/*/assignments/keys";
 
@@ -100,6 +102,117 @@ async fn a_change_that_is_unclear_withholds_the_key_until_it_is_carried_out() {
     })
     .await;
     assert_eq!(held_to(&mount), [Some(strict)]);
+}
+
+/// Current, superseded and leased: changed, taken off in the dashboard, and left without their guardrail.
+#[tokio::test]
+async fn every_living_key_is_changed_and_put_back_and_a_current_one_withheld_until_it_is() {
+    let vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    let account = mount.openrouter.account();
+    let (strict, other) = (guardrail(&mount, "strict"), guardrail(&mount, "other"));
+    let leases = json!({"credential_type": "dynamic", "ttl": "30m", "guardrail": "strict"});
+    mount.role("ci", leases).await;
+    mount.role("app", json!({"guardrail": "strict"})).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    for _ in 0..2 {
+        mount.read("creds/ci").await.ok();
+    }
+    assert_eq!(held_to(&mount), vec![Some(strict); 4]);
+    for role in ["roles/app", "roles/ci"] {
+        let changed = mount.patch(role, json!({"guardrail": "other"})).await;
+        changed.ok().without_warnings();
+    }
+    assert_eq!(held_to(&mount), vec![Some(other.clone()); 4]);
+
+    for hash in mount.openrouter.hashes() {
+        assert!(account.unassign_guardrail(&hash));
+    }
+    let refused = Fault::status(500).on("POST", ASSIGN).forever();
+    mount.openrouter.faults().add(refused);
+    // It compares when it begins its work, and every hour.
+    vault.seal().await;
+    vault.unseal().await;
+    let withheld = async || (mount.read("creds/app").await.status() == 503).then_some(());
+    eventually("the current key is withheld", SOON, withheld).await;
+    let reply = mount.read("static-creds/app").await;
+    reply.refused(503, &["not handed out until it has"]);
+    assert_eq!(held_to(&mount), vec![None; 4]);
+    mount.openrouter.recover();
+    let put_back = async || {
+        let reply = mount.read("creds/app").await;
+        let is_back = held_to(&mount) == vec![Some(other.clone()); 4];
+        (is_back && reply.status() == 200).then_some(())
+    };
+    eventually("every key is put back", Duration::from_secs(120), put_back).await;
+
+    // Deleted and created again: the name alone does not say that it is another one now.
+    account.delete_guardrail(&other).unwrap();
+    vault.seal().await;
+    vault.unseal().await;
+    eventually("the current key is withheld", SOON, withheld).await;
+    let anew = guardrail(&mount, "other");
+    assert_eq!(mount.read("creds/app").await.status(), 503);
+    assert_eq!(
+        mount.read("roles/app").await.ok().text("guardrail"),
+        "other"
+    );
+    for role in ["roles/app", "roles/ci"] {
+        let changed = mount.write(role, json!({"guardrail": "other"})).await;
+        changed
+            .ok()
+            .warns(&[&format!("which is gone; it is now {anew}")]);
+    }
+    mount.read("creds/app").await.ok();
+    assert_eq!(held_to(&mount), vec![Some(anew); 4]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_with_the_reason() {
+    let mount = Mount::new().await;
+    let account = mount.openrouter.account();
+    let team = account.add_named_workspace("Team", "team").unwrap();
+    let there = account.add_guardrail(NewGuardrail {
+        workspace_id: Some(team.clone()),
+        ..NewGuardrail::named("there")
+    });
+    guardrail(&mount, "twice");
+    guardrail(&mount, "twice");
+    let default = account.workspace(&account.default_workspace()).unwrap();
+    let default = default.default_guardrail_id();
+    // OpenRouter creates it when it is first written.
+    let written = GuardrailChanges::default();
+    account.change_guardrail(&default, written).unwrap();
+    let gone = guardrail(&mount, "gone");
+    account.delete_guardrail(&gone).unwrap();
+    for credential_type in ["rotating", "dynamic"] {
+        for (guardrail, reason) in [
+            (gone.as_str(), "there is no guardrail"),
+            ("gone", "has no guardrail named"),
+            (&there, "belongs to another workspace"),
+            (&default, "is the default guardrail of"),
+            ("twice", "more than one guardrail named"),
+        ] {
+            let body = json!({"credential_type": credential_type, "guardrail": guardrail});
+            let refused = mount.write("roles/app", body).await;
+            refused.refused(400, &[reason]);
+            mount.read("roles/app").await.absent();
+        }
+    }
+    assert_eq!(mount.openrouter.hashes(), [""; 0]);
+
+    let body = json!({"workspace": "team", "guardrail": "there"});
+    mount.role("app", body.clone()).await;
+    account.rename_workspace(&team, "Team", "former").unwrap();
+    let taken = account.add_named_workspace("Other", "team").unwrap();
+    mount
+        .write("roles/app", body)
+        .await
+        .refused(400, &["is now workspace", &taken, &team]);
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let keys = account.keys();
+    assert!(keys.iter().all(|key| key.workspace_id == team), "{keys:?}");
+    assert_eq!(held_to(&mount), vec![Some(there); 2]);
 }
 
 #[tokio::test]

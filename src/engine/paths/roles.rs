@@ -224,11 +224,13 @@ rotation and every lease starts with the full amount.
 With a revocation_hold a superseded key is disabled at the end of its grace period, and deleted after
 the hold. Until then `restore-key` can make it work again.
 
-guardrail, workspace and creator_user_id are looked up at OpenRouter when they are written. A read shows
-guardrail and workspace as they were written, and the ids that were found as guardrail_id and
-workspace_id. A key is assigned to the guardrail, and the assignment is verified, before the key is
-handed out. A changed guardrail is assigned to every living key at once, and a key that was removed from
-it in OpenRouter's dashboard is assigned again. While that fails, the current key is not handed out.
+guardrail, workspace and a changed creator_user_id are looked up at OpenRouter when they are written, and
+all three when the connection changes; guardrail also when the workspace changes. A read shows guardrail
+and workspace as they were written, and the ids that were found as guardrail_id and workspace_id. A key is
+assigned to the guardrail, and the assignment is verified, before the key is handed out. A changed
+guardrail is assigned to every living key at once. An empty one, or one that is written together with
+another connection or workspace, takes effect with the next key. A key that was removed from its guardrail
+in OpenRouter's dashboard is assigned again. While that fails, the current key is not handed out.
 
 Reading a rotating role also shows its status: current_key, superseded_keys and held_keys without their
 secrets, drift, unconfirmed_keys, last_vault_rotation, next_vault_rotation, last_rotation_attempt,

@@ -11,6 +11,7 @@ mod kubernetes;
 mod leased;
 mod outage;
 mod proxy;
+mod roles;
 mod scripts;
 mod sdks;
 mod supervisor;

@@ -3,49 +3,43 @@
 //! requests are those that its version 5.11.0 makes with Terraform 1.11: a token for the run, then for each
 //! resource a write and a read, a plan of reads, a change in place, and the deletions.
 
-use std::collections::BTreeSet;
 use std::fs;
 
-use openrouter_simulator::NewGuardrail;
-use serde_json::{Value, json};
+use openrouter_simulator::{MemberRole, NewGuardrail};
+use serde_json::{Map, Value, json};
 
 use crate::harness::{Client, OpenRouter, PLUGIN_NAME, Reply, Vault, samples};
-
-/// Or it would say nothing about main.tf.
-#[test]
-fn what_this_test_writes_is_what_main_tf_writes() {
-    for (header, written) in [
-        (
-            "ephemeral \"vault_generic_endpoint\" \"connection\"",
-            connection(),
-        ),
-        (
-            "ephemeral \"vault_generic_endpoint\" \"team_a\"",
-            team_connection(),
-        ),
-        ("resource \"vault_generic_endpoint\" \"app\"", app()),
-        ("resource \"vault_generic_endpoint\" \"jobs\"", jobs()),
-    ] {
-        let names = written.as_object().unwrap().keys().cloned();
-        assert_eq!(fields(header), names.collect(), "{header}");
-    }
-}
 
 #[tokio::test]
 async fn the_teams_policy_and_its_connection_are_made_for_each_other() {
     let site = Site::new().await;
-    mount(&site.root, &site.openrouter).await;
-    let policy = resource("vault_policy", "team_a");
+    site.mount(&site.root).await;
+    let policy = site.policy_of("team_a");
     let team = site.holder_of(&policy).await;
     let path = "openrouter/roles/team-a-app";
-    let role = |limit| json!({"connection": "team-a", "limit": limit});
+    let role = |limit| {
+        json!({
+            "connection": "team-a",
+            "workspace": site.variables["team_a_workspace"],
+            "guardrail": site.variables["team_a_guardrail"],
+            "limit": limit,
+        })
+    };
     team.write(path, role(20)).await.ok();
     team.write(path, role(21))
         .await
         .refused(400, &["at most 20 US dollars"]);
-    team.write(path, json!({"limit": 1}))
-        .await
-        .refused(403, &["permission denied"]);
+    for parameter in ["connection", "workspace", "guardrail"] {
+        let mut left_out = role(20);
+        left_out.as_object_mut().unwrap().remove(parameter);
+        let mut cleared = role(20);
+        cleared[parameter] = Value::Null;
+        for body in [left_out, cleared] {
+            team.write(path, body)
+                .await
+                .refused(403, &["permission denied"]);
+        }
+    }
 }
 
 #[tokio::test]
@@ -75,21 +69,35 @@ async fn the_samples_policy_has_nothing_that_terraform_does_not_need() {
 #[tokio::test]
 async fn a_second_plan_is_empty_and_only_null_clears_a_field() {
     let site = Site::new().await;
-    mount(&site.root, &site.openrouter).await;
-    let path = "openrouter/roles/app";
-    site.root.write(path, app()).await.ok();
-    // With `ignore_absent_fields` the provider compares what it has written, and nothing else.
-    let read = site.root.read(path).await.ok();
-    for (field, written) in app().as_object().unwrap() {
-        assert_eq!(read.field(field), written, "{field}");
+    site.mount(&site.root).await;
+    for reply in site.apply(&site.root).await {
+        reply.ok();
     }
-    let mut fields = app();
-    fields.as_object_mut().unwrap().remove("guardrail");
-    site.root.write(path, fields.clone()).await.ok();
-    assert_eq!(
-        site.root.read(path).await.ok().field("guardrail"),
-        GUARDRAIL
-    );
+    // With `ignore_absent_fields` the provider compares what it has written, and nothing else.
+    for (path, role) in [
+        ("openrouter/roles/app", "app"),
+        ("openrouter/roles/jobs", "jobs"),
+    ] {
+        let read = site.root.read(path).await.ok();
+        let written = site.role(role);
+        for field in ["guardrail", "workspace", "creator_user_id"] {
+            assert_eq!(written[field], site.variables[field], "{role}: {field}");
+        }
+        for (field, written) in written.as_object().unwrap() {
+            assert_eq!(read.field(field), written, "{role}: {field}");
+        }
+    }
+    let account = site.openrouter.account();
+    let [key] = <[_; 1]>::try_from(account.keys()).expect("the key of app");
+    let creator = site.variables["creator_user_id"].as_str();
+    assert_eq!(key.creator_user_id.as_deref(), creator);
+    let path = "openrouter/roles/app";
+    let mut fields = site.role("app");
+    let mut left_out = fields.clone();
+    left_out.as_object_mut().unwrap().remove("guardrail");
+    site.root.write(path, left_out).await.ok();
+    let read = site.root.read(path).await.ok();
+    assert_eq!(read.field("guardrail"), &fields["guardrail"]);
     fields["guardrail"] = Value::Null;
     site.root.write(path, fields.clone()).await.ok();
     let read = site.root.read(path).await.ok();
@@ -108,6 +116,8 @@ struct Site {
     _vault: Vault,
     root: Client,
     openrouter: OpenRouter,
+    /// The variables of main.tf. What the fields of its blocks are is read there.
+    variables: Map<String, Value>,
 }
 
 impl Site {
@@ -115,16 +125,78 @@ impl Site {
         let vault = Vault::dev().await;
         let openrouter = OpenRouter::start().await;
         let account = openrouter.account();
-        let team = account.add_named_workspace("Team", WORKSPACE).unwrap();
-        account.add_guardrail(NewGuardrail {
-            workspace_id: Some(team),
-            ..NewGuardrail::named(GUARDRAIL)
-        });
+        account.become_organization();
+        let creator = account.add_member("app@example.com", MemberRole::Member);
+        let mut variables = Map::new();
+        for (value, name) in [
+            (json!(openrouter.base_url()), "api_url"),
+            (json!(openrouter.management_key()), "management_key"),
+            (json!(openrouter.management_key()), "team_a_management_key"),
+            (json!(creator.unwrap()), "creator_user_id"),
+        ] {
+            variables.insert(name.to_owned(), value);
+        }
+        for (slug, prefix) in [("app", ""), ("team-a", "team_a_")] {
+            let guardrail = format!("Guardrail of {slug}");
+            let workspace = account.add_named_workspace(slug, slug).unwrap();
+            account.add_guardrail(NewGuardrail {
+                workspace_id: Some(workspace),
+                ..NewGuardrail::named(&guardrail)
+            });
+            variables.insert(format!("{prefix}workspace"), json!(slug));
+            variables.insert(format!("{prefix}guardrail"), json!(guardrail));
+        }
         Self {
             root: vault.client(),
             _vault: vault,
             openrouter,
+            variables,
         }
+    }
+
+    /// A role as main.tf writes it.
+    fn role(&self, name: &str) -> Value {
+        self.fields(&format!("resource \"vault_generic_endpoint\" {name:?}"))
+    }
+
+    /// The fields that a block of main.tf writes.
+    fn fields(&self, header: &str) -> Value {
+        let block = block(header);
+        let (_, json) = block.split_once("jsonencode({\n").expect("fields");
+        let lines = json.lines().map(str::trim);
+        let assignments = lines.filter(|line| !line.starts_with('#'));
+        let fields = assignments.filter_map(|line| line.split_once(" = "));
+        let fields: Map<String, Value> = fields
+            .map(|(name, value)| (name.trim().to_owned(), self.evaluated(value)))
+            .collect();
+        assert!(fields.len() > 4, "{header}: {fields:?}");
+        fields.into()
+    }
+
+    /// A value of main.tf: a variable, a product, or what is written the same in JSON.
+    fn evaluated(&self, value: &str) -> Value {
+        if let Some(name) = value.strip_prefix("var.") {
+            return self.variables[name].clone();
+        }
+        let factors: Result<Vec<u64>, _> = value.split(" * ").map(str::parse).collect();
+        match factors {
+            Ok(factors) => factors.iter().product::<u64>().into(),
+            Err(_) => serde_json::from_str(value).expect(value),
+        }
+    }
+
+    /// What a policy of main.tf says, for a mount at `openrouter`.
+    fn policy_of(&self, name: &str) -> String {
+        let block = block(&format!("resource \"vault_policy\" {name:?}"));
+        let (_, policy) = block.split_once("<<-POLICY\n").expect("a policy");
+        let (policy, _) = policy.split_once("POLICY").expect("its end");
+        let mut policy = policy.replace("${vault_mount.openrouter.path}", "openrouter");
+        for (name, value) in &self.variables {
+            let value = value.as_str().expect("a text");
+            policy = policy.replace(&format!("${{var.{name}}}"), value);
+        }
+        assert!(!policy.contains("${"), "{policy}");
+        policy
     }
 
     /// Somebody with this policy, besides what every token has.
@@ -147,14 +219,14 @@ impl Site {
         let Some(terraform) = child(holder, holder, own).await else {
             return vec!["auth/token/create".to_owned()];
         };
-        let mut replies = mount(&terraform, &self.openrouter).await;
+        let mut replies = self.mount(&terraform).await;
         replies.extend(self.apply(&terraform).await);
         replies.extend(read_all(&terraform).await);
         let tuned = json!({"description": "OpenRouter API keys"});
         replies.push(terraform.write("sys/mounts/openrouter/tune", tuned).await);
-        replies.extend(connect(&terraform, &self.openrouter).await);
+        replies.extend(self.connect(&terraform).await);
         replies.extend(self.apply(&terraform).await);
-        replies.extend(connect(&terraform, &self.openrouter).await);
+        replies.extend(self.connect(&terraform).await);
         for path in [
             "sys/policies/acl/openrouter-team-a",
             "sys/policies/acl/openrouter-app",
@@ -172,20 +244,46 @@ impl Site {
     }
 
     async fn apply(&self, terraform: &Client) -> Vec<Reply> {
-        let rules =
-            json!({"policy": "path \"openrouter/creds/app\" { capabilities = [\"read\"] }"});
-        let team = json!({"policy": resource("vault_policy", "team_a")});
+        let policy = |name| json!({"policy": self.policy_of(name)});
         vec![
-            terraform.write("openrouter/roles/app", app()).await,
-            terraform.write("openrouter/roles/jobs", jobs()).await,
             terraform
-                .write("sys/policies/acl/openrouter-app", rules)
+                .write("openrouter/roles/app", self.role("app"))
                 .await,
             terraform
-                .write("sys/policies/acl/openrouter-team-a", team)
+                .write("openrouter/roles/jobs", self.role("jobs"))
+                .await,
+            terraform
+                .write("sys/policies/acl/openrouter-app", policy("app"))
+                .await,
+            terraform
+                .write("sys/policies/acl/openrouter-team-a", policy("team_a"))
                 .await,
             terraform.read("openrouter/static-creds/app").await,
         ]
+    }
+
+    /// Enables the engine and connects it.
+    async fn mount(&self, terraform: &Client) -> Vec<Reply> {
+        let body = json!({"type": PLUGIN_NAME, "description": "OpenRouter"});
+        let mut replies = vec![
+            terraform.write("sys/mounts/openrouter", body).await,
+            terraform.read("sys/mounts/openrouter").await,
+        ];
+        replies.extend(self.connect(terraform).await);
+        replies
+    }
+
+    /// The connections.
+    async fn connect(&self, terraform: &Client) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        for (path, name) in [
+            ("openrouter/config", "connection"),
+            ("openrouter/config/team-a", "team_a"),
+        ] {
+            let block = format!("ephemeral \"vault_generic_endpoint\" {name:?}");
+            replies.push(terraform.write(path, self.fields(&block)).await);
+        }
+        replies
     }
 }
 
@@ -194,31 +292,6 @@ async fn child(maker: &Client, server: &Client, body: Value) -> Option<Client> {
     let reply = maker.write("auth/token/create", body).await;
     let token = reply.json()["auth"]["client_token"].as_str()?;
     Some(server.with_token(token))
-}
-
-/// Enables the engine and connects it.
-async fn mount(terraform: &Client, openrouter: &OpenRouter) -> Vec<Reply> {
-    let body = json!({"type": PLUGIN_NAME, "description": "OpenRouter"});
-    let mut replies = vec![
-        terraform.write("sys/mounts/openrouter", body).await,
-        terraform.read("sys/mounts/openrouter").await,
-    ];
-    replies.extend(connect(terraform, openrouter).await);
-    replies
-}
-
-/// The connections.
-async fn connect(terraform: &Client, openrouter: &OpenRouter) -> Vec<Reply> {
-    let mut replies = Vec::new();
-    for (path, mut body) in [
-        ("openrouter/config", connection()),
-        ("openrouter/config/team-a", team_connection()),
-    ] {
-        body["management_key"] = json!(openrouter.management_key());
-        body["api_url"] = json!(openrouter.base_url());
-        replies.push(terraform.write(path, body).await);
-    }
-    replies
 }
 
 /// A plan.
@@ -238,57 +311,6 @@ async fn read_all(terraform: &Client) -> Vec<Reply> {
     replies
 }
 
-/// The connections as main.tf writes them.
-fn connection() -> Value {
-    json!({
-        "management_key": null,
-        "api_url": null,
-        "allowed_roles": ["app", "jobs"],
-        "max_limit": 100,
-        "max_key_lifetime": 90 * 24 * 60 * 60,
-    })
-}
-
-fn team_connection() -> Value {
-    json!({
-        "management_key": null,
-        "api_url": null,
-        "allowed_roles": ["team-a-*"],
-        "max_limit": 20,
-        "max_key_lifetime": 90 * 24 * 60 * 60,
-    })
-}
-
-/// The roles as main.tf writes them, with a guardrail and a workspace that [`Site::new`] has made.
-fn app() -> Value {
-    json!({
-        "limit": 25,
-        "limit_reset": "monthly",
-        "rotation_period": 30 * 24 * 60 * 60,
-        "rotation_grace_period": 24 * 60 * 60,
-        "ttl": 60 * 60,
-        "guardrail": GUARDRAIL,
-        "workspace": WORKSPACE,
-        "creator_user_id": null,
-    })
-}
-
-fn jobs() -> Value {
-    json!({
-        "credential_type": "dynamic",
-        "limit": 2,
-        "max_leases": 50,
-        "max_ttl": 24 * 60 * 60,
-        "ttl": 60 * 60,
-        "guardrail": GUARDRAIL,
-        "workspace": WORKSPACE,
-        "creator_user_id": null,
-    })
-}
-
-const GUARDRAIL: &str = "strict";
-const WORKSPACE: &str = "team";
-
 fn policy() -> String {
     sample("policy.hcl")
 }
@@ -304,22 +326,4 @@ fn block(header: &str) -> String {
     let (_, rest) = text.split_once(&format!("{header} {{\n")).expect(header);
     let (block, _) = rest.split_once("\n}\n").expect("it has an end");
     block.to_owned()
-}
-
-/// What a policy of main.tf says, for a mount at `openrouter`.
-fn resource(kind: &str, name: &str) -> String {
-    let block = block(&format!("resource {kind:?} {name:?}"));
-    let (_, policy) = block.split_once("<<-POLICY\n").expect("a policy");
-    let (policy, _) = policy.split_once("POLICY").expect("its end");
-    policy.replace("${vault_mount.openrouter.path}", "openrouter")
-}
-
-/// The names of the fields that a block of main.tf writes.
-fn fields(header: &str) -> BTreeSet<String> {
-    let block = block(header);
-    let (_, json) = block.split_once("jsonencode({\n").expect("fields");
-    let lines = json.lines().map(str::trim);
-    let assignments = lines.filter(|line| !line.starts_with('#'));
-    let names = assignments.filter_map(|line| line.split_once(" = "));
-    names.map(|(name, _)| name.trim().to_owned()).collect()
 }

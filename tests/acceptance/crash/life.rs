@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use openrouter_simulator::Fault;
+use openrouter_simulator::{Fault, NewGuardrail};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,8 @@ pub(crate) enum Cause {
     Schedule,
     /// Somebody rotates the role.
     Person,
+    /// Somebody rotates a role whose keys have a guardrail.
+    Guarded,
     /// Somebody rotates it with a grace period of 0.
     Emergency,
     /// A superseded key's grace period is over.
@@ -86,7 +88,10 @@ impl Point {
         let fault = Fault::Held {
             after_effect: self.effect == Effect::Already,
         };
-        let is_for_a_new_key = matches!((self.method, self.path), ("POST", _) | (_, "/key"));
+        let is_for_a_new_key = matches!(
+            (self.method, self.path),
+            ("POST", _) | (_, "/key" | ASSIGNMENTS)
+        );
         let nth = if is_for_a_new_key && self.cause != Cause::Creation {
             2
         } else {
@@ -132,6 +137,10 @@ impl Life {
         // No request may end by itself before the other lives have come to their points.
         let patient = json!({"request_timeout": REQUEST_TIME.as_secs()});
         mount.write("config", patient).await.ok();
+        if point.cause == Cause::Guarded {
+            let guardrail = NewGuardrail::named(GUARDRAIL);
+            mount.openrouter.account().add_guardrail(guardrail);
+        }
         mount.openrouter.faults().add(point.hold());
         let mut first = None;
         if point.cause != Cause::Creation {
@@ -189,6 +198,12 @@ impl Life {
             assert!(mount.openrouter.accepts(&mount.key("app").await).await);
         }
         mount.knows_every_key().await;
+        if point.cause == Cause::Guarded {
+            let account = mount.openrouter.account();
+            let keys = account.keys();
+            let is_guarded = |hash: &str| account.guardrail_of(hash).is_some();
+            assert!(keys.iter().all(|key| is_guarded(&key.hash)), "{keys:?}");
+        }
         if let Some(promise) = &self.promise {
             promise.is_kept(mount).await;
         }
@@ -200,7 +215,7 @@ impl Life {
         let (mount, first) = (&self.mount, self.first.as_deref().unwrap_or_default());
         match self.point.cause {
             // Whoever asked for it has been told that it failed, if it did.
-            Cause::Creation | Cause::Person => true,
+            Cause::Creation | Cause::Person | Cause::Guarded => true,
             Cause::Schedule => mount.key("app").await != first,
             Cause::Emergency | Cause::Retirement => !mount.openrouter.accepts(first).await,
             Cause::Limit => {
@@ -228,7 +243,7 @@ async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> 
             None
         }
         Cause::Creation => Some(write(role, definition(cause))),
-        Cause::Person => Some(write(rotate, json!({}))),
+        Cause::Person | Cause::Guarded => Some(write(rotate, json!({}))),
         Cause::Emergency => Some(write(rotate, json!({"rotation_grace_period": 0}))),
         Cause::Limit => Some(write(role, json!({"limit": NEW_LIMIT}))),
         Cause::Deletion => {
@@ -248,12 +263,16 @@ fn definition(cause: Cause) -> Value {
             definition["key_max_lifetime"] = json!(3_600);
         }
         Cause::Retirement => definition["rotation_grace_period"] = json!(5),
+        Cause::Guarded => definition["guardrail"] = json!(GUARDRAIL),
         _ => {}
     }
     definition
 }
 
 const NEW_LIMIT: f64 = 7.0;
+const GUARDRAIL: &str = "strict";
+/// Where a key is assigned to a guardrail, and where the engine verifies that.
+pub(super) const ASSIGNMENTS: &str = "/guardrails/*/assignments/keys";
 /// A failure in the new process may wait fifteen seconds for its second try.
 const DONE_TIME: Duration = Duration::from_secs(240);
 

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use super::life::{Cause, Life, Point};
+use super::life::{ASSIGNMENTS, Cause, Life, Point};
 use crate::harness::{Client, Reply};
 
 /// A role at every point.
@@ -85,12 +85,15 @@ const OWN: [Point; 5] = [
     Point::after(Cause::Retirement, "DELETE", "/keys/*"),
 ];
 
-const ASKED: [Point; 11] = [
+const ASKED: [Point; 13] = [
     Point::before(Cause::Creation, "POST", "/keys"),
     Point::after(Cause::Creation, "POST", "/keys"),
     Point::before(Cause::Person, "POST", "/keys"),
     Point::after(Cause::Person, "POST", "/keys"),
     Point::lost(Cause::Person, "GET", "/key"),
+    // Created and not assigned; assigned and not verified.
+    Point::lost(Cause::Guarded, "POST", ASSIGNMENTS),
+    Point::lost(Cause::Guarded, "GET", ASSIGNMENTS),
     Point::lost(Cause::Emergency, "DELETE", "/keys/*"),
     Point::after(Cause::Emergency, "DELETE", "/keys/*"),
     Point::lost(Cause::Limit, "PATCH", "/keys/*"),

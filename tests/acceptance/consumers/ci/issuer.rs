@@ -13,14 +13,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// An issuer. Ended when dropped.
-pub(super) struct Issuer {
+pub(crate) struct Issuer {
     key: KeyPair,
     address: SocketAddr,
     server: JoinHandle<()>,
 }
 
 impl Issuer {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -54,12 +54,12 @@ impl Issuer {
     }
 
     /// Where it is; also its name.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// A token for a job.
-    pub(super) fn token(&self, subject: &str, audience: &str) -> String {
+    pub(crate) fn token(&self, subject: &str, audience: &str) -> String {
         self.token_in_the_name_of(self, subject, audience)
     }
 
@@ -68,7 +68,7 @@ impl Issuer {
         clippy::disallowed_methods,
         reason = "the server compares with its own clock, the machine's"
     )]
-    pub(super) fn token_in_the_name_of(
+    pub(crate) fn token_in_the_name_of(
         &self,
         other: &Self,
         subject: &str,

@@ -2,7 +2,7 @@
 //! issuer of our own, on a server with the real JWT auth method. GitLab's scripts are run as they are;
 //! `vault-action` is not to be had here, so its requests are made in its place.
 
-mod issuer;
+pub(super) mod issuer;
 mod shell;
 
 use std::fs;
