@@ -196,7 +196,8 @@ impl Engine {
     fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
         let Some(OpenBooks { leases, .. }) = self.books_if_open() else {
             // Unread as yet, or in use at this moment.
-            return role.guardrails_unproved.then_some(Timestamp::MIN);
+            let is_guarded = role.terms.guardrail_id.is_some();
+            return is_guarded.then_some(Timestamp::MIN);
         };
         if leases.unguarded(name, role).is_empty() {
             return None;

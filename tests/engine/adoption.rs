@@ -338,7 +338,7 @@ async fn a_refusal_after_the_key_was_given_its_guardrail_says_that_it_has_it() {
         body["guardrail"] = json!("strict");
         let refusal = adopt(&world, key.secret(), body).await.unwrap_err();
         assert!(
-            refusal.contains(&format!("it is held to guardrail {strict} by now")),
+            refusal.contains(&format!("it is now assigned to guardrail {strict}")),
             "{refusal}"
         );
         assert!(world.role("app").await.is_none());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Event, FixedSystemView, Storage};
 
@@ -242,4 +243,20 @@ async fn a_node_that_has_lost_its_office_reports_nothing() {
     world.read("usage/app").await.unwrap();
     world.quiet().await;
     assert_eq!(alerts(&world), []);
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_does_not_repeat_it() {
+    let world = with_budget().await;
+    spend(&world, &current(&world).await, 85.0);
+    world.pass(COMPARED).await;
+    assert_eq!(alerts(&world), one("nearly_spent", "85"));
+    let limited = Fault::rate_limited(600).on("PATCH", "/keys/*").times(4);
+    world.openrouter.faults().add(limited);
+    let refused = world.node().write(ROLE, json!({"limit": 25})).await;
+    refused.unwrap_err();
+    world.openrouter.faults().clear();
+    world.pass(COMPARED).await;
+    assert_eq!(alerts(&world), []);
+    assert_eq!(attention(&world).await["count"], json!(1));
 }

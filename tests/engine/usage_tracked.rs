@@ -299,3 +299,43 @@ async fn the_last_readings_are_kept_of_those_who_ask_for_it() {
         assert_eq!(cached().await, json!(3.0));
     }
 }
+
+/// It was made without a budget, and nobody knows what it has spent.
+#[tokio::test]
+async fn a_tracked_lease_whose_key_is_gone_takes_nothing_out_of_a_budget_written_since() {
+    let world = World::connected().await;
+    let ci = json!({"credential_type": "dynamic", "ttl": 3_000, "track_usage": true});
+    world.write(CI, ci).await.unwrap();
+    let lease = world.lease().await.unwrap();
+    world
+        .write(CI, json!({"limit": 2, "budget": 50}))
+        .await
+        .unwrap();
+    let hash = lease["key_hash"].as_str().unwrap();
+    world.openrouter.account().delete_key(hash).unwrap();
+    world.revoke().await.unwrap();
+    world.pass(2 * 601).await;
+    world.lease().await.unwrap();
+    let told = usage(&world, "ci").await;
+    assert_eq!(
+        (&told["remaining"], &told["complete"]),
+        (&json!(50.0), &json!(false))
+    );
+}
+
+/// It waits for its final reading.
+#[tokio::test]
+async fn the_key_of_a_revoked_lease_is_not_enabled_again() {
+    let world = World::connected().await;
+    let ci = json!({"credential_type": "dynamic", "ttl": 3_000, "track_usage": true});
+    world.write(CI, ci).await.unwrap();
+    let lease = world.lease().await.unwrap();
+    world.revoke().await.unwrap();
+    let path = format!(
+        "disable-key/default/{}",
+        lease["key_hash"].as_str().unwrap()
+    );
+    let enabled = world.write(&path, json!({"disabled": false})).await;
+    let refusal = enabled.unwrap_err().to_string();
+    assert!(refusal.contains("is not enabled"), "{refusal}");
+}

@@ -20,7 +20,8 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// Records a report about a key of a role, unless there is a later one.
+    /// Records a report about a key of a role, in place of the one before, whatever its time: the clock may
+    /// have been ahead then.
     pub fn note(&self, role: &RoleName, hash: &KeyHash, report: Report) {
         let mut roles = self.roles();
         if !roles.contains_key(role) {
@@ -30,7 +31,6 @@ impl Readings {
             return;
         };
         match keys.get_mut(hash) {
-            Some(last) if last.at > report.at => {}
             Some(last) => **last = report,
             None => _ = keys.insert(hash.clone(), Box::new(report)),
         }
@@ -102,8 +102,9 @@ mod tests {
     #[test]
     fn the_latest_report_about_a_key_counts_until_the_key_is_gone() {
         let (readings, role) = (Readings::default(), RoleName::new("app").unwrap());
-        readings.note(&role, &hash(1), report(2.0, 20));
-        readings.note(&role, &hash(1), report(1.0, 10));
+        readings.note(&role, &hash(1), report(1.0, 20));
+        // The clock was ahead.
+        readings.note(&role, &hash(1), report(2.0, 10));
         readings.note(&role, &hash(2), report(3.0, 10));
         let spent = |number| {
             let report = readings.of(&role, &hash(number))?;

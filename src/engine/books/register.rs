@@ -47,7 +47,8 @@ struct Entry {
     /// Whether it has keys that a comparison found.
     has_found: bool,
     /// Set if it has a budget.
-    watched: Option<Watched>,
+    // Boxed, since most roles have no budget.
+    watched: Option<Box<Watched>>,
 }
 
 /// A role whose spending is watched.
@@ -143,7 +144,7 @@ impl Register {
             keys,
             guarded,
             has_found,
-            watched: Watched::of(role),
+            watched: Watched::of(role).map(Box::new),
         };
         known.roles.insert(name.clone(), entry);
     }
@@ -269,7 +270,7 @@ impl Register {
         let known = self.known();
         let roles = known.roles.iter();
         roles
-            .filter_map(|(name, entry)| Some((name.clone(), entry.watched.clone()?)))
+            .filter_map(|(name, entry)| Some((name.clone(), *entry.watched.clone()?)))
             .collect()
     }
 

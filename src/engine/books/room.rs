@@ -138,6 +138,8 @@ impl Leases {
         let ended = pool.map_or(Amount::ZERO, |pool| pool.ended(wanted.now));
         let given_back = living.iter();
         let given_back = given_back.map(|r| after(r.ended.unwrap_or(r.until), SETTLED));
+        // An end that is overdue says nothing about when it will succeed.
+        let given_back = given_back.filter(|at| *at > wanted.now);
         Taken {
             by_ended: ended,
             by_others: [alive, adrift, coming].into_iter().sum(),

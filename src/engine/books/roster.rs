@@ -45,7 +45,7 @@ pub struct Seen {
     /// What a person should know about it; empty if there is nothing.
     pub troubles: Vec<String>,
     /// What is to be said of its budget while the alert's window lasts.
-    pub alert: Option<Alarm>,
+    pub alert: Option<Box<Alarm>>,
     /// When its current key is to be rotated automatically.
     pub next_rotation: Option<Timestamp>,
     /// When the first of its superseded keys is to be revoked.
@@ -180,7 +180,7 @@ impl Roster {
         let seen = Seen {
             condition,
             troubles,
-            alert: Alarm::of(role.watch(), now),
+            alert: Alarm::of(role.watch(), now).map(Box::new),
             next_rotation,
             next_revocation: role
                 .superseded
@@ -197,7 +197,7 @@ impl Roster {
     pub fn note_dynamic(&self, name: &RoleName, role: &DynamicRole, now: Timestamp) {
         let seen = Seen {
             troubles: troubles(role).into_iter().collect(),
-            alert: Alarm::of(role.watch(), now),
+            alert: Alarm::of(role.watch(), now).map(Box::new),
             ..plain(Condition::Dynamic)
         };
         self.rolls().set(name, seen);

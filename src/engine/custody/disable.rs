@@ -48,10 +48,12 @@ pub async fn set_disabled(
                  make it work again"
             )));
         }
-        Owner::Lease(record) if !disabled && record.until <= engine.now() => {
+        Owner::Lease(record)
+            if !disabled && (record.ended.is_some() || record.until <= engine.now()) =>
+        {
             return Err(Error::Invalid(format!(
                 "key {hash} is not enabled: it is {owner} that ended at {}, and is being deleted",
-                record.until
+                record.ended.unwrap_or(record.until)
             )));
         }
         Owner::Role(name, Some(_)) => {

@@ -82,8 +82,9 @@ impl Assigned {
 
 /// Assigns any number of keys to a guardrail and verifies that, a hundred by a request. OpenRouter refuses all
 /// keys of a request if it refuses one, for example a key that was moved to another workspace, so a refused
-/// request is repeated in halves: one key that it refuses leaves the others assigned. Every request but the
-/// first is behind the fence: another leader may have been elected since the last one.
+/// request is repeated in halves: one key that it refuses leaves the others assigned. If it refuses the first
+/// few keys one by one, it is taken to refuse them all. Every request but the first is behind the fence:
+/// another leader may have been elected since the last one.
 ///
 /// # Errors
 /// Errors from storage, if this node may no longer write.
@@ -109,6 +110,10 @@ pub async fn assign_each(
             }
             (Err(reason), [key]) if is_refusal(&reason) => {
                 assigned.refused.insert(key.clone());
+                if assigned.proved.is_empty() && assigned.refused.len() == FEW {
+                    assigned.broken_off = Some(reason);
+                    break;
+                }
                 assigned.refusal.get_or_insert(reason);
             }
             (Err(reason), keys) if is_refusal(&reason) => {
@@ -121,11 +126,10 @@ pub async fn assign_each(
             }
         }
     }
-    if !assigned.refused.is_empty() && assigned.broken_off.is_none() {
-        assigned.broken_off = assigned
-            .believe_the_list(link, urgency, guardrail)
-            .await
-            .err();
+    if !assigned.refused.is_empty()
+        && let Err(reason) = assigned.believe_the_list(link, urgency, guardrail).await
+    {
+        assigned.broken_off.get_or_insert(reason);
     }
     let is_begun = !assigned.proved.is_empty();
     let broken_off = assigned.broken_off.take();
@@ -293,6 +297,9 @@ fn unclear(doing: String, reason: String) -> Error {
     };
     Error::OpenRouter { doing, reason }
 }
+
+/// How many keys have to be refused one by one, and none accepted, for the guardrail to be the reason.
+const FEW: usize = 3;
 
 /// How many keys one request may assign is not documented. This is the size of OpenRouter's lists.
 const MOST_AT_ONCE: usize = 100;

@@ -187,7 +187,11 @@ async fn settle(
                 return Ok(lease.record().map(|record| lapses_at(&record)));
             }
             let spent = key.map(|key| record.spent(&Report::of_key(&key, now), counting));
-            let granted = record.grant.unwrap_or(Amount::UNLIMITED);
+            // What was made without a budget does not count against one that was written since.
+            let (spent, granted) = match record.grant {
+                Some(granted) => (spent, granted),
+                None => (spent.map(|(_, spans)| (Amount::ZERO, spans)), Amount::ZERO),
+            };
             pool.count(nonce.clone(), spent, granted, (&budget, now));
             pool.forget_all_but(|lease| leases.living(lease).is_some());
             let due = spending::enter_dynamic(&guard, &mut entry);

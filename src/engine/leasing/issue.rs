@@ -90,6 +90,15 @@ pub async fn issue(
     let now = engine.now();
     let span = span.within(minted.expires_at, now);
     let ttl = span.ttl;
+    if ttl == 0 {
+        // The server would take that for its default duration.
+        let connection = role.terms.connection.to_string();
+        discard(engine, minted).await;
+        return Err(Error::Invalid(format!(
+            "the max_key_lifetime of connection {connection:?} is too short for a lease: it has to be more \
+             than {LINGER} seconds"
+        )));
+    }
     let response = response(role, span, &minted, key.clone())?;
     let record = Record {
         key: key.clone(),

@@ -92,9 +92,13 @@ pub async fn write(
     // have the new guardrail by their records: they were compared before this write, not after it.
     role.guardrails_unproved |= asks_for_guardrail;
     role.guardrails_unproved &= !leases.unguarded(name, &role).is_empty();
-    guard.store_dynamic(&role).await?;
+    let stored = guard.store_dynamic(&role).await;
+    if stored.is_ok() || role.pool.is_some() {
+        // A store that failed may have been committed. The new pool counts no less than the one before.
+        leases.note_pool(name, role.pool.as_ref());
+    }
+    stored?;
     leases.expect_guardrail(name, &role.terms);
-    leases.note_pool(name, role.pool.as_ref());
     drop(bounds);
     let only_guardrail = |before: &DynamicRole| {
         let same = Terms {

@@ -73,6 +73,9 @@ pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgot
         );
     }
     guard.forget().await?;
+    if let Some(books) = engine.books_if_open() {
+        books.leases.note_pool(name, None);
+    }
     Ok(Some(forgotten))
 }
 

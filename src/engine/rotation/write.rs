@@ -185,6 +185,13 @@ async fn take_back(
     // The keys were not changed, so their grants are as before.
     role.ledger = before.ledger;
     role.tally = before.tally;
+    role.alert = before.alert;
+    for key in &mut role.superseded {
+        if let Some(old) = before.superseded.iter().find(|old| old.hash == key.hash) {
+            key.counted = old.counted;
+            key.disabled_to_end = old.disabled_to_end;
+        }
+    }
     role.current.limits_unproved = before.current.limits_unproved;
     role.limits_failure = before.limits_failure;
     role.guardrail_failure = before.guardrail_failure;

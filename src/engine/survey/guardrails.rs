@@ -10,7 +10,7 @@ use crate::engine::books::Drift;
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::assign_each;
+use crate::engine::keys::{assign_each, seen};
 use crate::engine::leasing::resume_guardrail;
 use crate::engine::names::{Nonce, Place, RoleName};
 use crate::engine::role::Role;
@@ -38,8 +38,10 @@ pub(super) async fn compare_assignments(
     let Some(one) = missing.first() else {
         return Ok(());
     };
-    // A management key of another account sees no assignments.
-    if !pass.sees_the_account(around.sees_the_account, one).await? {
+    // A management key of another account sees no assignments, and not the key either.
+    if !pass.sees_the_account(around.sees_the_account, one).await?
+        && seen(&pass.link, one).await?.is_none()
+    {
         return Ok(());
     }
     let roles: BTreeSet<&RoleName> = missing.iter().filter_map(|hash| owners.get(hash)).collect();
@@ -186,12 +188,13 @@ async fn mend_left(
     for (key, guardrail) in missing {
         by_guardrail.entry(guardrail).or_default().push(key);
     }
+    let mut outcome = Ok(());
     for (guardrail, keys) in by_guardrail {
         // A deposed node does not know the role's current state.
         guard.fence(None).await?;
-        assign_again(pass, guard, &guardrail, &keys).await?;
+        outcome = outcome.and(assign_again(pass, guard, &guardrail, &keys).await);
     }
-    Ok(())
+    outcome
 }
 
 async fn assign_again(
@@ -202,10 +205,11 @@ async fn assign_again(
 ) -> Result<(), Error> {
     let assigned = assign_each(guard, &pass.link, Urgency::Ordinary, guardrail, keys).await?;
     let failure = match assigned.broken_off {
-        // The guardrail is gone.
+        // The guardrail is gone, or accepts none of them.
         Some(Error::OpenRouter {
             doing,
-            reason: reason @ openrouter::Error::NotFound { .. },
+            reason:
+                reason @ (openrouter::Error::NotFound { .. } | openrouter::Error::Refused { .. }),
         }) => Some(Error::OpenRouter { doing, reason }),
         Some(reason) => return Err(reason),
         None => assigned.refusal,

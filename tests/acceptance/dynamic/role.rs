@@ -85,6 +85,7 @@ async fn a_dynamic_role_is_shown_changed_and_deleted_without_a_key() {
         "living_leases",
         "max_leases",
         "max_ttl",
+        "track_usage",
         "ttl",
         "workspace",
         "workspace_id",

@@ -60,7 +60,12 @@ impl Report {
 
     /// What it says of the key's spending and limit.
     pub fn reading(&self, counting: Counting) -> Reading {
-        read(&self.usage, self.limit, self.enforced.as_ref(), counting).0
+        let mut usage = self.usage.clone();
+        if self.limit_reset != counting.reset {
+            // What is missing from the limit was spent in another window.
+            usage.limit_remaining = None;
+        }
+        read(&usage, self.limit, self.enforced.as_ref(), counting).0
     }
 
     /// What it says of the key's spending in each span.
@@ -147,6 +152,20 @@ mod tests {
         reset: Some(LimitReset::Daily),
         include_byok: true,
     };
+
+    #[test]
+    fn what_is_missing_from_a_limit_of_another_window_was_spent_in_that() {
+        let report = |reset: &str| {
+            let key = json!({
+                "hash": "0".repeat(64), "limit": 100, "limit_reset": reset, "limit_remaining": 15,
+                "usage": 85, "usage_daily": 2,
+            });
+            let key: Key = serde_json::from_value(key).unwrap();
+            let report = Report::of_key(&key, Timestamp::UNIX_EPOCH);
+            report.reading(DAILY).spent.as_usd()
+        };
+        assert_eq!((report("daily"), report("weekly")), (85.0, 2.0));
+    }
 
     fn key(extra: serde_json::Value) -> Key {
         let mut key =
