@@ -187,7 +187,9 @@ impl Engine {
     /// exist, although a store by an earlier process, which was reported as failed, has created it. The
     /// keeper [confirms](RoleGuard::confirm) it.
     pub fn doubt(&self, name: &RoleName) {
-        self.unsure.store_begins(name, self.clock.now());
+        if self.unsure.of(name).is_none() {
+            self.unsure.store_begins(name, self.clock.now());
+        }
         self.keeper.now(Task::Tend(name.clone()));
     }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::engine::books::OUTLIVED;
 use crate::engine::clock::after;
+use crate::engine::names::RoleName;
 use crate::framework::{Held, Locks};
 use crate::openrouter::KeyHash;
 
@@ -16,9 +17,22 @@ use crate::openrouter::KeyHash;
 #[derive(Default)]
 pub struct Adoptions {
     locks: Locks,
-    /// When a store began that makes the key a role's, and whose outcome is unknown. A plain mutex: it is
-    /// never held across an await.
-    unsure: Mutex<HashMap<KeyHash, Timestamp>>,
+    /// Stores that make a key a role's, and whose outcome is unknown. A plain mutex: it is never held across
+    /// an await.
+    unsure: Mutex<HashMap<KeyHash, Store>>,
+}
+
+/// A store that makes a key this role's.
+struct Store {
+    role: RoleName,
+    begun: Timestamp,
+}
+
+impl Store {
+    /// From when on it can no longer take effect.
+    fn certain_at(&self) -> Timestamp {
+        after(self.begun, OUTLIVED)
+    }
 }
 
 impl Adoptions {
@@ -30,10 +44,11 @@ impl Adoptions {
 
     /// Records that a role that adopts the key is about to be stored. The outcome is unknown until
     /// [`succeeded`](Self::succeeded) is called.
-    pub fn store_begins(&self, hash: &KeyHash, now: Timestamp) {
+    pub fn store_begins(&self, hash: &KeyHash, role: &RoleName, now: Timestamp) {
         let mut unsure = self.unsure();
-        unsure.retain(|_, begun| now < after(*begun, OUTLIVED));
-        unsure.insert(hash.clone(), now);
+        unsure.retain(|_, store| now < store.certain_at());
+        let role = role.clone();
+        unsure.insert(hash.clone(), Store { role, begun: now });
     }
 
     /// Records that the role is stored.
@@ -44,19 +59,29 @@ impl Adoptions {
     /// Until when a store that reported failure may still make the key a role's; `None` if there is no such
     /// store.
     pub fn unsure_until(&self, hash: &KeyHash, now: Timestamp) -> Option<Timestamp> {
-        let begun = self.unsure().get(hash).copied()?;
-        Some(after(begun, OUTLIVED)).filter(|certain_at| now < *certain_at)
+        let certain_at = self.unsure().get(hash)?.certain_at();
+        Some(certain_at).filter(|certain_at| now < *certain_at)
+    }
+
+    /// The same for any role but this one.
+    pub fn unsure_for_another(
+        &self,
+        hash: &KeyHash,
+        role: &RoleName,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let is_another = self.unsure().get(hash)?.role != *role;
+        self.unsure_until(hash, now).filter(|_| is_another)
     }
 
     /// Whether a role that adopts a key is being stored, or may still become stored by a write that reported
     /// failure.
     pub fn are_open(&self, now: Timestamp) -> bool {
         let unsure = self.unsure();
-        let mut begun = unsure.values();
-        begun.any(|begun| now < after(*begun, OUTLIVED))
+        unsure.values().any(|store| now < store.certain_at())
     }
 
-    fn unsure(&self) -> MutexGuard<'_, HashMap<KeyHash, Timestamp>> {
+    fn unsure(&self) -> MutexGuard<'_, HashMap<KeyHash, Store>> {
         self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -49,6 +49,11 @@ pub async fn adopt(
     // No other role may adopt the key, and no one may delete it, in the meantime.
     let _alone = engine.adoptions.lock(&hash).await;
     let now = engine.now();
+    if let Some(certain_at) = engine.adoptions.unsure_for_another(&hash, name, now) {
+        return Err(Error::Conflict(format!(
+            "it is not certain before {certain_at} whether another role has adopted api_key; try again then"
+        )));
+    }
     let (label, mut key) = prove(&link, &connection, secret, &hash, now).await?;
     let force = fields.switch("force").unwrap_or(false);
     let foreign = require_free(engine, &key, force).await?;
@@ -81,7 +86,7 @@ pub async fn adopt(
     warnings.extend(next_key_only(&role));
     warnings.extend(expiry(&role, now));
     // Recorded before the check, so that a teardown either prevents this or waits for it.
-    engine.adoptions.store_begins(&hash, engine.now());
+    engine.adoptions.store_begins(&hash, name, engine.now());
     if let Err(reason) = engine.require_in_service() {
         engine.adoptions.succeeded(&hash);
         return Err(reason);

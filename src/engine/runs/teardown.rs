@@ -241,6 +241,8 @@ impl<'a> Teardown<'a> {
         if !self.run.is_on() {
             return Ok((None, None));
         }
+        // If the teardown is cancelled, no role may adopt the key while its deletion is under way.
+        let _alone = engine.adoptions.lock(hash).await;
         // This node must not continue a teardown that was cancelled on another node.
         let Some(proof) = self.prove().await? else {
             return Ok((None, None));
@@ -336,10 +338,18 @@ async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Err
     if !run.is_on() {
         return Ok(None);
     }
-    Ok(Some(match role {
-        Some(Role::Rotating(role)) => tear_down(&guard, *role).await?,
-        Some(Role::Dynamic(_)) | None => Left::new(),
-    }))
+    match role {
+        Some(Role::Rotating(role)) => Ok(Some(tear_down(&guard, *role).await?)),
+        Some(Role::Dynamic(_)) => Ok(Some(Left::new())),
+        None => {
+            // It is listed, so it may be stored, and only the server's cache says that it is not.
+            run.engine.doubt(name);
+            Err(Error::Conflict(format!(
+                "it is not certain yet whether role {:?} is stored",
+                name.to_string()
+            )))
+        }
+    }
 }
 
 /// How many roles or keys are handled at a time. More would only wait for their turns.

@@ -228,3 +228,27 @@ async fn after_a_crash_in_an_adoption_the_key_is_the_roles_or_may_be_deleted() {
         assert_eq!(world.key("app").await.is_ok(), is_adopted, "{point}");
     }
 }
+
+/// A role that "was not created" may be there later, and would be deleted without a thought.
+#[tokio::test]
+async fn a_key_is_not_adopted_by_a_role_while_another_may_have_it() {
+    let (world, key) = world().await;
+    let node = world.node();
+    node.storage.late_when_putting(ROLE);
+    adopt(&node, key.secret()).await.unwrap_err();
+    let other = "roles/other";
+    let body = json!({"api_key": key.secret(), "rotation_grace_period": 600, "ttl": 300});
+    let refusal = node
+        .write(other, body.clone())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refusal.contains("not certain before"), "{refusal}");
+    node.storage.commit_what_is_late().await;
+    world.pass(180).await;
+    let refusal = world.write(other, body).await.unwrap_err().to_string();
+    assert!(
+        refusal.contains("a key of role \"app\" already"),
+        "{refusal}"
+    );
+}

@@ -430,3 +430,21 @@ async fn a_teardown_ends_a_key_whose_adoption_was_stored_after_it_began() {
         assert_eq!((world.living(), &run["left_alive"]), (vec![], &json!({})));
     }
 }
+
+/// The role is stored, and the server's cache goes on saying that it is not.
+#[tokio::test]
+async fn a_teardown_is_not_over_while_it_is_uncertain_whether_a_listed_role_is_stored() {
+    let world = World::connected().await;
+    let account = world.openrouter.account();
+    let key = account.create_key(NewKey::named("chatbot"));
+    world.node().storage.unheard_when_putting(ROLE);
+    adopting(&world, key.secret()).await.unwrap().unwrap_err();
+    let told = world.told(PATH, json!({})).await;
+    assert_eq!(told["state"], "running");
+    world.pass(1_200).await;
+    let run = world.run(PATH).await;
+    assert_eq!(run["state"], "finished");
+    let is_named = run["left_alive"].get(&key.hash).is_some();
+    let is_stored = world.storage.keys().contains(&ROLE.to_owned());
+    assert!(!is_stored || is_named || !world.lives(&key.hash), "{run:?}");
+}
