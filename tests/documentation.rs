@@ -162,7 +162,7 @@ mod tests {
         let source = source();
         let page = Page::read("docs/troubleshooting.md");
         let mut messages = 0;
-        for section in ["## All errors of the engine\n", "## Log messages\n"] {
+        for section in ["## Errors of the engine\n", "## Log messages\n"] {
             let (_, table) = page.text.split_once(section).unwrap();
             let table = table.split("\n## ").next().unwrap();
             for row in table.lines().filter(|line| line.starts_with("| `")) {

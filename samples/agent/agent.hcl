@@ -23,8 +23,10 @@ template {
   perms                = "0600"
   error_on_missing_key = true
 
-  # Runs after the file was written, once for each key: reload the application here. Agent does not repeat
-  # a failed command. Make the command retry, or the application keeps a key that will die.
+  # Runs after the file was written, once for each key and also after the first rendering: make the
+  # application use the new key here. An application that gets the key as an environment variable has to be
+  # restarted. Agent does not repeat a failed command. Make the command retry, or the application keeps a key
+  # that will die.
   exec {
     command = ["./on-new-key"]
     timeout = "10s"

@@ -91,7 +91,7 @@ pub(super) fn advice(found: &Found, hash: &KeyHash, mount: &str) -> Advice {
             [],
         ),
         Owner::Stray | Owner::Unmanaged => say(
-            "It belongs to nobody in this mount. Disable it to see whether anyone uses it, or \
+            "No role or lease of this mount owns it. Disable it to see whether anyone uses it, or \
              revoke it permanently.",
             [disable, revoke],
         ),

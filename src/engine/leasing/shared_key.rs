@@ -170,7 +170,7 @@ pub struct View<'a> {
     key_name: &'a str,
     /// The key's version: 1 is the role's first key.
     key_version: u64,
-    /// When the key was handed out for the first time.
+    /// When the key became the current key.
     last_vault_rotation: Timestamp,
     /// The time between two rotations, in seconds. With a schedule, the time from the last rotation to
     /// the next.

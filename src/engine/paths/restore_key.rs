@@ -89,9 +89,9 @@ const DEFAULT_DURATION: u64 = 24 * 60 * 60;
 
 const DESCRIPTION: &str = "\
 Makes a held key work again for duration, or a superseded key work for at least that long from now on.
-Use it if an application turns out to need an old key after its grace period. A key can be held only if
-its role has a revocation_hold. Without one the key is deleted at the end of its grace period, or ten
-minutes later if the role has a budget. A deleted key cannot be restored.
+Use it if an application turns out to need an old key after its grace period. A key is held
+until its role's revocation_hold ends, and at least ten minutes if the role has a budget or track_usage.
+Otherwise it is deleted at the end of its grace period. A deleted key cannot be restored.
 
 With a budget the limit of the current key is lowered first, and the held key gets what it has spent
 plus a tenth of what is left. If that is not possible, the key is not enabled.

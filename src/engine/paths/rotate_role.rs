@@ -143,7 +143,7 @@ const FIELDS: &[Field] = &[Field::duration(
     "rotation_grace_period",
     "How long the old key keeps working after this rotation. 0 is an emergency: every older key\n\
      of the role is revoked before the response is sent, or disabled if the role has a\n\
-     revocation_hold.",
+     revocation_hold, a budget or track_usage.",
 )
 .default("the role's own")];
 
@@ -151,8 +151,9 @@ const DESCRIPTION: &str = "\
 Creates a new key, hands it out from now on, and counts the next automatic rotation from now. The old
 key keeps working for rotation_grace_period, by default the role's own.
 
-If a key has leaked, set rotation_grace_period=0: every older key of the role is revoked before the
-response is sent, and readers have a dead key until they read again.
+If a key has leaked, set rotation_grace_period=0: every older key of the role is revoked, or disabled if
+the role has a revocation_hold, a budget or track_usage, before the response is sent. Readers have a
+dead key until they read again.
 
 Returns the new key's metadata and when the older keys are revoked, but never a secret. A role with
 disable_automated_rotation is rotated only by this path.";

@@ -142,7 +142,8 @@ async fn cancel(engine: Arc<Engine>, _: Call) -> Outcome {
 const GRACE: Field = Field::duration(
     "rotation_grace_period",
     "How long the old keys keep working after this rotation. 0 is an emergency: every older key\n\
-     of the roles is revoked, and so are the keys under leases of the connection's dynamic roles.",
+     of the roles is revoked or disabled, as by rotate-role, and so are the keys under leases of\n\
+     the connection's dynamic roles.",
 )
 .default("each role's own");
 

@@ -51,8 +51,8 @@ Returns what the keys of a role have spent today (UTC), this week (from Monday),
 total, in US dollars: spent_day, spent_week, spent_month, spent_ever. Living keys are read at
 OpenRouter, with one request each; for ended keys the stored final reading counts. remaining is what is
 left of the role's budget, or of the current key's limit, and resets_at is when it resets. keys shows
-the limit and the spending of each living key. limited_by says whose limit blocks the requests of the
-current key, if any: the key's own, its guardrail's, or the workspace's.
+the limit and the spending of each key that is not yet deleted. limited_by says whose limit blocks the
+requests of the current key, if any: the key's own, its guardrail's, or the workspace's.
 
 For a dynamic role, keys has the key of each lease, leased or ended; an ended key waits ten minutes for
 its final reading. available is what new leases may take of the budget.
@@ -60,7 +60,7 @@ its final reading. available is what new leases may take of the budget.
 With cached=true nothing is requested from OpenRouter. The last readings of the living keys are used: of
 the last reconciliation, of a rotation, or of a read of this path. read_at says when, for each key, and
 at the top level for the oldest. They are kept in memory: after a restart a key has none until the first
-reconciliation, and then spent is null and complete is false. Of a role with neither a budget nor
+reconciliation, and then spent is null and complete is false. For a role with neither a budget nor
 track_usage, only the readings of the last read of this path are kept.
 
 Final readings are stored for roles with a budget or track_usage, from the time in since. complete is

@@ -37,9 +37,9 @@ pub async fn delete(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<(),
         Err(Stopped::CurrentLives(reason) | Stopped::Unclear(reason)) => {
             not_yet(guard, role, &reason).await?;
             Err(Error::Incomplete(format!(
-                "role {name:?} does not hand out its key any more and its deletion goes on by \
-                 itself, but is not over: {reason}; \"forget-role/{name}\" forgets it and leaves \
-                 its keys behind"
+                "role {name:?} no longer hands out its key; its deletion has not finished and \
+                 continues in the background: {reason}; \"forget-role/{name}\" forgets it and \
+                 leaves its keys behind"
             )))
         }
     }

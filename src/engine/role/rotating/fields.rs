@@ -12,8 +12,8 @@ pub const FIELDS: &[Field] = &[
     Field::secret(
         "api_key",
         "An existing key to adopt as the role's first key instead of creating one. Only valid\n\
-         when the role is created; an update accepts it if it is one of the role's keys. Only\n\
-         returned by creds.",
+         when the role is created; an update accepts it if it is the key that was adopted or another\n\
+         living key of the role. Only returned by creds and static-creds.",
     ),
     Field::switch(
         "force",

@@ -94,7 +94,7 @@ pub struct View<'a> {
     held_keys: Vec<KeyView<'a>>,
     /// The keys that were ordered and whose outcome is unknown. Null on a node that only serves reads.
     unconfirmed_keys: Option<Vec<Unconfirmed>>,
-    /// When the current key was handed out for the first time.
+    /// When the current key became current.
     last_vault_rotation: Timestamp,
     /// When the next automatic rotation is due; null if there is none.
     next_vault_rotation: Option<Timestamp>,
@@ -162,7 +162,7 @@ struct KeyView<'a> {
     /// The guardrail that the key is assigned to. Absent if there is none, or it is not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     guardrail_id: Option<&'a GuardrailId>,
-    /// When the key was handed out for the first time.
+    /// When the key became the current key.
     created: Timestamp,
     /// When the key expires at OpenRouter; null if it does not.
     expires: Option<Timestamp>,
