@@ -183,3 +183,18 @@ async fn a_management_key_of_another_account_takes_no_key_for_unguarded() {
     let role = world.role("app").await.unwrap();
     assert!(!role["drift"].to_string().contains("guardrail_changed"));
 }
+
+/// The listing of its workspace is empty then, and no other key shows that the account is still seen.
+#[tokio::test]
+async fn an_only_key_that_is_taken_off_its_guardrail_is_noticed_although_it_was_moved() {
+    let (world, _) = with_guarded_role().await;
+    let hash = world.key_hash("app").await;
+    let account = world.openrouter.account();
+    move_to(&world, &hash, &account.add_workspace());
+    assert!(account.unassign_guardrail(&hash));
+    compare(&world).await;
+    let role = world.role("app").await.unwrap();
+    assert!(role["drift"].to_string().contains("guardrail_changed"));
+    let refusal = world.key("app").await.unwrap_err();
+    assert!(refusal.contains("guardrail"), "{refusal}");
+}
