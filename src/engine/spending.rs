@@ -16,7 +16,7 @@ use super::error::Error;
 use super::events;
 use super::names::RoleName;
 use super::role::Role;
-use super::role::budget::{Alert, Amount, Counting, Pool, Report, Watch};
+use super::role::budget::{Alert, Amount, Counting, Report, Watch};
 use super::role::dynamic::DynamicRole;
 use super::role::rotating::RotatingRole;
 use super::task::Task;
@@ -41,7 +41,8 @@ pub fn look_at_all(engine: &Engine) {
         return;
     }
     let mut leases = HashMap::<RoleName, Vec<Record>>::new();
-    if let Some(books) = engine.books_if_open() {
+    let has_leases = watched.iter().any(|(_, role)| role.keys.is_none());
+    if let Some(books) = engine.books_if_open().filter(|_| has_leases) {
         for record in books.leases.all() {
             let of_role = leases.entry(record.key.role.clone()).or_default();
             of_role.push(record);
@@ -122,14 +123,7 @@ fn due_for_rotating(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Op
 fn due_for_dynamic(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Option<Alert> {
     let (watch, now) = (role.watch()?, engine.now());
     let books = engine.books_if_open()?;
-    let is_counted = |record: &Record| {
-        let nonce = &record.key.nonce;
-        let pool: Option<&Pool> = role.pool.as_ref();
-        pool.is_some_and(|pool| pool.has_counted(nonce))
-    };
-    let records = books.leases.all();
-    let records = records.filter(|record| record.key.role == *name && !is_counted(record));
-    let records: Vec<Record> = records.collect();
+    let records = books.leases.uncounted(name, role.pool.as_ref());
     let counting = role.terms.counting();
     let living = of_leases(engine, name, &watch, records.iter(), counting, now);
     watch.due(living, now)

@@ -7,7 +7,7 @@ mod moved;
 mod proof;
 mod written;
 
-use openrouter_simulator::{Fault, NewGuardrail, Rule};
+use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, Rule};
 use serde_json::{Value, json};
 
 use crate::harness::{CI, Harm, ROLE, ROTATE, World, role};
@@ -18,6 +18,30 @@ const ASSIGN: &str = "/guardrails/*/assignments/keys";
 fn guardrail(world: &World, name: &str) -> String {
     let account = world.openrouter.account();
     account.add_guardrail(NewGuardrail::named(name))
+}
+
+fn move_to(world: &World, hash: &str, workspace: &str) {
+    let changes = KeyChanges {
+        workspace_id: Some(workspace.to_owned()),
+        ..KeyChanges::default()
+    };
+    let account = world.openrouter.account();
+    account.change_key(hash, &changes).unwrap();
+}
+
+/// A guardrail of this workspace, and its id.
+fn guardrail_of(world: &World, name: &str, workspace: &str) -> String {
+    let account = world.openrouter.account();
+    account.add_guardrail(NewGuardrail {
+        workspace_id: Some(workspace.to_owned()),
+        ..NewGuardrail::named(name)
+    })
+}
+
+/// The hashes of all living keys, oldest first.
+fn hashes(world: &World) -> Vec<String> {
+    let keys = world.openrouter.account().keys().into_iter();
+    keys.map(|key| key.hash).collect()
 }
 
 fn guarded(name: &str) -> Value {

@@ -12,6 +12,7 @@ use super::room::Room;
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, RoleName};
 use crate::engine::role::Terms;
+use crate::engine::role::budget::Pool;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::framework::Locks;
 use crate::framework::wal::{self, Log};
@@ -129,6 +130,14 @@ impl Leases {
     /// Whether the key is under a living lease.
     pub fn has(&self, hash: &KeyHash) -> bool {
         self.log.count(|record| record.key.key_hash == *hash) > 0
+    }
+
+    /// The leases of a role whose spending is not counted in its pool.
+    pub fn uncounted(&self, role: &RoleName, pool: Option<&Pool>) -> Vec<Record> {
+        let is_counted =
+            |record: &Record| pool.is_some_and(|pool| pool.has_counted(&record.key.nonce));
+        let of_role = self.all().filter(|record| record.key.role == *role);
+        of_role.filter(|record| !is_counted(record)).collect()
     }
 
     /// The number of living leases.

@@ -127,7 +127,7 @@ async fn assign_keys(
         let hash = &key.key_hash;
         let lease = leases.lock(&key.nonce).await;
         if assigned.refused.contains(hash) {
-            lease.note_refused(storage, guardrail, terms).await?;
+            lease.note_unproved(storage, guardrail, terms).await?;
         } else if assigned.proved.contains(hash) || assigned.gone.contains(hash) {
             lease.note_guarded(storage, guardrail, terms).await?;
         }

@@ -66,12 +66,7 @@ pub async fn usage(
     let counting = terms.counting();
     let books = engine.books().await?;
     let pool = role.pool.as_ref();
-    let is_counted = |record: &Record| {
-        let nonce = &record.key.nonce;
-        pool.is_some_and(|pool| pool.has_counted(nonce))
-    };
-    let records = books.leases.all();
-    let records = records.filter(|record| record.key.role == *name && !is_counted(record));
+    let records = books.leases.uncounted(name, pool).into_iter();
     let readings: Vec<(Record, Option<Report>)> = match cached {
         true => records
             .map(|record| {

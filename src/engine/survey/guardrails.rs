@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listing::Surroundings;
 use super::pass::Pass;
 use super::report::report;
-use crate::engine::books::Drift;
+use crate::engine::books::{Drift, LeasedKey};
 use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{assign_each, seen};
 use crate::engine::leasing::resume_guardrail;
-use crate::engine::names::{Nonce, Place, RoleName};
+use crate::engine::names::{Place, RoleName};
 use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
@@ -131,8 +131,7 @@ async fn mend_leases(
     role: Option<DynamicRole>,
     place: &Place,
 ) -> Result<(), Error> {
-    let mut expected = BTreeMap::new();
-    let mut records = BTreeMap::new();
+    let mut records = Vec::new();
     for record in pass.books.leases.all() {
         // A key that is still to be assigned is handled by the keeper.
         let is_due = role
@@ -140,21 +139,21 @@ async fn mend_leases(
             .is_some_and(|role| record.guardrail_to_assign(role).is_some());
         let is_of_role = record.key.role == *guard.name() && record.ended.is_none();
         if is_of_role && record.place() == *place && !is_due {
-            let assigned = record.guardrail_id.clone();
-            expected.extend(assigned.map(|id| (record.key.key_hash.clone(), id)));
-            records.insert(record.key.key_hash.clone(), record.key.nonce);
+            let assigned = record.guardrail_id;
+            records.extend(assigned.map(|guardrail| (record.key, guardrail)));
         }
     }
-    let missing = missing(&pass.link, &expected).await?;
-    if missing.is_empty() {
+    let expected = records
+        .iter()
+        .map(|(key, guardrail)| (key.key_hash.clone(), guardrail.clone()));
+    let missing = missing(&pass.link, &expected.collect()).await?;
+    records.retain(|(key, _)| missing.contains(&key.key_hash));
+    if records.is_empty() {
         return Ok(());
     }
-    if let Some(role) = role.filter(|role| role.terms.guardrail_id.is_some()) {
-        records.retain(|hash, _| missing.contains(hash));
-        mend_leases_of(pass, guard, role, &records).await
-    } else {
-        expected.retain(|hash, _| missing.contains(hash));
-        mend_left(pass, guard, expected).await
+    match role.filter(|role| role.terms.guardrail_id.is_some()) {
+        Some(role) => mend_leases_of(pass, guard, role, records).await,
+        None => mend_left(pass, guard, records).await,
     }
 }
 
@@ -163,16 +162,17 @@ async fn mend_leases_of(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
     role: DynamicRole,
-    missing: &BTreeMap<KeyHash, Nonce>,
+    missing: Vec<(LeasedKey, GuardrailId)>,
 ) -> Result<(), Error> {
-    for (key_hash, nonce) in missing {
-        let lease = pass.books.leases.lock(nonce).await;
+    let storage = &*pass.engine.storage;
+    for (key, guardrail) in missing {
+        let lease = pass.books.leases.lock(&key.nonce).await;
         lease
-            .note_unproved(&*pass.engine.storage, &role.terms)
+            .note_unproved(storage, &guardrail, &role.terms)
             .await?;
         let message = format!("{TAKEN_OFF}; it is assigned again");
         let drift = Drift::GuardrailChanged;
-        report(pass, guard.name(), drift, key_hash, message).await;
+        report(pass, guard.name(), drift, &key.key_hash, message).await;
     }
     resume_guardrail(guard, role).await.map(|_| ())
 }
@@ -182,11 +182,14 @@ async fn mend_leases_of(
 async fn mend_left(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
-    missing: BTreeMap<KeyHash, GuardrailId>,
+    missing: Vec<(LeasedKey, GuardrailId)>,
 ) -> Result<(), Error> {
     let mut by_guardrail = BTreeMap::<GuardrailId, Vec<KeyHash>>::new();
     for (key, guardrail) in missing {
-        by_guardrail.entry(guardrail).or_default().push(key);
+        by_guardrail
+            .entry(guardrail)
+            .or_default()
+            .push(key.key_hash);
     }
     let mut outcome = Ok(());
     for (guardrail, keys) in by_guardrail {

@@ -113,26 +113,17 @@ async fn compare(
     let Some(now) = &key.workspace_id else {
         return Ok(());
     };
-    let is_in_default = around.is_default(now);
-    let is_elsewhere = match &record.workspace_id {
-        Some(stored) => stored != now,
-        // The UUID of the default workspace is only known from the keys that are listed there.
-        None => around.place == record.place() && around.workspace_id.is_some() && !is_in_default,
-    };
-    if is_elsewhere {
+    let is_of_default = engine.register.is_of_default(role);
+    let found = around.whereabouts(record.workspace_id.as_ref(), now, is_of_default);
+    if found.is_moved {
         let message =
             format!("the key of a lease was moved to the workspace {now}; it stays managed");
         report(pass, role, Drift::KeyMoved, &key.hash, message).await;
     }
-    let stored = if is_in_default && engine.register.is_of_default(role) {
-        None
-    } else if is_elsewhere {
-        Some(now.clone())
-    } else {
-        return Ok(());
-    };
-    if stored != record.workspace_id {
-        lease.note_moved(&*engine.storage, stored).await?;
+    if found.workspace_id != record.workspace_id {
+        lease
+            .note_moved(&*engine.storage, found.workspace_id)
+            .await?;
         // Guardrails belong to workspaces: the key may have to be assigned now.
         engine.keeper.now(Task::Tend(role.clone()));
     }

@@ -72,10 +72,43 @@ pub(super) async fn list(
     Ok(walk.end())
 }
 
+/// Where a key was found.
+pub(super) struct Whereabouts {
+    /// Whether it was moved since it was stored.
+    pub(super) is_moved: bool,
+    /// The workspace to store; `None` is the account's default one.
+    pub(super) workspace_id: Option<WorkspaceId>,
+}
+
 impl Surroundings {
-    /// Whether the listing was that of the account's default workspace, and this is its UUID.
-    pub(super) fn is_default(&self, workspace_id: &WorkspaceId) -> bool {
-        self.place.is_default() && self.workspace_id.as_ref() == Some(workspace_id)
+    /// Where a key is that is stored in the workspace `stored`, and is in the workspace `now` by OpenRouter's
+    /// word. If its role makes keys in the account's default workspace, none is stored of a key that is there.
+    pub(super) fn whereabouts(
+        &self,
+        stored: Option<&WorkspaceId>,
+        now: &WorkspaceId,
+        is_of_default: bool,
+    ) -> Whereabouts {
+        // The UUID of the default workspace is only known from the keys that are listed there.
+        let default = self
+            .workspace_id
+            .as_ref()
+            .filter(|_| self.place.is_default());
+        let is_moved = match stored.or(default) {
+            Some(was) => was != now,
+            None => false,
+        };
+        let workspace_id = if is_of_default && default == Some(now) {
+            None
+        } else if is_moved {
+            Some(now.clone())
+        } else {
+            stored.cloned()
+        };
+        Whereabouts {
+            is_moved,
+            workspace_id,
+        }
     }
 }
 
@@ -142,9 +175,8 @@ impl<'a> Walk<'a> {
             self.unlisted_leases.remove(&hash);
             self.listed.sees_the_account = true;
             let engine = self.pass.engine;
-            let is_back = self.place.is_default()
-                && record.workspace_id.is_some()
-                && engine.register.is_of_default(&record.key.role);
+            let is_of_default = || engine.register.is_of_default(&record.key.role);
+            let is_back = self.is_back(record.workspace_id.as_ref(), is_of_default);
             if let Ok(key) = listed.read() {
                 if record.is_to_be_counted() {
                     spending::note(engine, &record.key.role, &key);
@@ -161,6 +193,12 @@ impl<'a> Walk<'a> {
         self.visit_unknown(listed)
     }
 
+    /// Whether a listed key was moved away and back to the default workspace: stored with the workspace's UUID,
+    /// it is not where its role's keys are.
+    fn is_back(&self, stored: Option<&WorkspaceId>, is_of_default: impl Fn() -> bool) -> bool {
+        self.place.is_default() && stored.is_some() && is_of_default()
+    }
+
     fn compare(&mut self, holders: &[(RoleName, Expected)], key: &Key) {
         let board = &self.pass.engine.board;
         for (name, expected) in holders {
@@ -171,9 +209,8 @@ impl<'a> Walk<'a> {
             if key.is_named(&expected.name) {
                 board.is_over(&key.hash, Drift::KeyRenamed);
             }
-            // It was moved away and back: stored with the UUID, it is not where its role's keys are.
-            let is_back = self.place.is_default() && expected.is_of_default;
-            let is_back = is_back && expected.place.workspace_id.is_some();
+            let stored = expected.place.workspace_id.as_ref();
+            let is_back = self.is_back(stored, || expected.is_of_default);
             if differs(board, expected, key) || !is_here || is_back {
                 let doubts = self.listed.roles.entry(name.clone()).or_default();
                 doubts.keys.insert(key.hash.clone());

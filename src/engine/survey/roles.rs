@@ -246,27 +246,15 @@ impl Settling<'_> {
         let Some(now) = &key.workspace_id else {
             return false;
         };
-        let stored = workspace_id.clone();
-        let is_in_default = self.around.is_default(now);
-        let is_elsewhere = match &stored {
-            Some(stored) => stored != now,
-            // The UUID of the default workspace is only known from the keys that are listed there.
-            None => {
-                self.around.place.is_default()
-                    && self.around.workspace_id.is_some()
-                    && !is_in_default
-            }
-        };
-        if is_elsewhere {
+        let stored = workspace_id.as_ref();
+        let found = self.around.whereabouts(stored, now, is_of_default);
+        if found.is_moved {
             let message = format!("a key was moved to the workspace {now}; it stays managed");
             self.say(Drift::KeyMoved, &key.hash, message).await;
         }
-        if is_of_default && is_in_default {
-            *workspace_id = None;
-        } else if is_elsewhere {
-            *workspace_id = Some(now.clone());
-        }
-        *workspace_id != stored
+        let is_changed = found.workspace_id != *workspace_id;
+        *workspace_id = found.workspace_id;
+        is_changed
     }
 
     async fn take_in(&self, role: &mut RotatingRole, place: &Place, key: Key) -> Result<(), Error> {

@@ -1,28 +1,11 @@
 //! Keys that somebody moves to another workspace in the dashboard, and back. Guardrails belong to workspaces.
 
-use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, NewKey};
+use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
 
 use super::leases::with_guarded_leases;
-use super::{ASSIGN, all_held_to, held_to, with_guarded_role};
+use super::{ASSIGN, all_held_to, guardrail_of, held_to, move_to, with_guarded_role};
 use crate::harness::{CI, ROLE, World, role};
-
-fn move_to(world: &World, hash: &str, workspace: &str) {
-    let changes = KeyChanges {
-        workspace_id: Some(workspace.to_owned()),
-        ..KeyChanges::default()
-    };
-    let account = world.openrouter.account();
-    account.change_key(hash, &changes).unwrap();
-}
-
-fn guardrail_of(world: &World, name: &str, workspace: &str) -> String {
-    let account = world.openrouter.account();
-    account.add_guardrail(NewGuardrail {
-        workspace_id: Some(workspace.to_owned()),
-        ..NewGuardrail::named(name)
-    })
-}
 
 /// Each comparison begins anew.
 async fn compare(world: &World) {

@@ -1,12 +1,14 @@
 //! An assignment counts as proved only while it is compared, and one key that cannot be assigned does not
 //! affect the others.
 
-use openrouter_simulator::{Fault, KeyChanges};
+use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::Operation;
 
 use super::leases::with_guarded_leases;
-use super::{ASSIGN, all_held_to, guardrail, held_to, with_guarded_role};
+use super::{
+    ASSIGN, all_held_to, guardrail, guardrail_of, hashes, held_to, move_to, with_guarded_role,
+};
 use crate::harness::{Answer, CI, ROLE, ROTATE, World};
 
 async fn world_of(path: &str) -> (World, String) {
@@ -69,12 +71,8 @@ async fn a_key_that_was_moved_to_another_workspace_costs_no_other_key_its_guardr
         }
         let account = world.openrouter.account();
         let moved = account.keys().remove(0).hash;
-        let elsewhere = KeyChanges {
-            workspace_id: Some(account.add_workspace()),
-            ..KeyChanges::default()
-        };
         let own = guardrail_of_the_default_workspace(&world);
-        account.change_key(&moved, &elsewhere).unwrap();
+        move_elsewhere(&world, &moved);
         let written = world.node().write(path, json!({"guardrail": "own"})).await;
         let warnings = written.unwrap().unwrap().warnings;
         assert!(warnings[0].contains(&moved), "{path}: {warnings:?}");
@@ -85,20 +83,13 @@ async fn a_key_that_was_moved_to_another_workspace_costs_no_other_key_its_guardr
 }
 
 fn guardrail_of_the_default_workspace(world: &World) -> String {
-    let account = world.openrouter.account();
-    account.add_guardrail(openrouter_simulator::NewGuardrail {
-        workspace_id: Some(account.default_workspace()),
-        ..openrouter_simulator::NewGuardrail::named("own")
-    })
+    let default = world.openrouter.account().default_workspace();
+    guardrail_of(world, "own", &default)
 }
 
 fn move_elsewhere(world: &World, hash: &str) {
-    let account = world.openrouter.account();
-    let elsewhere = KeyChanges {
-        workspace_id: Some(account.add_workspace()),
-        ..KeyChanges::default()
-    };
-    account.change_key(hash, &elsewhere).unwrap();
+    let elsewhere = world.openrouter.account().add_workspace();
+    move_to(world, hash, &elsewhere);
 }
 
 /// A lease whose key cannot be assigned any more is tried again alone.
@@ -108,13 +99,7 @@ async fn a_lease_that_cannot_be_assigned_leaves_no_other_lease_in_doubt() {
     for _ in 0..6 {
         world.lease().await.unwrap();
     }
-    let hashes: Vec<String> = world
-        .openrouter
-        .account()
-        .keys()
-        .into_iter()
-        .map(|key| key.hash)
-        .collect();
+    let hashes = hashes(&world);
     let own = guardrail_of_the_default_workspace(&world);
     move_elsewhere(&world, &hashes[0]);
     world.openrouter.requests().reset();
@@ -143,13 +128,7 @@ async fn a_lease_that_cannot_be_assigned_leaves_no_other_lease_in_doubt() {
 async fn a_guardrail_can_be_changed_after_every_lease_of_the_role_was_moved() {
     let (world, strict) = with_guarded_leases().await;
     let own = guardrail_of_the_default_workspace(&world);
-    let hashes: Vec<String> = world
-        .openrouter
-        .account()
-        .keys()
-        .into_iter()
-        .map(|key| key.hash)
-        .collect();
+    let hashes = hashes(&world);
     for hash in &hashes {
         move_elsewhere(&world, hash);
     }
@@ -209,10 +188,7 @@ async fn an_unclear_change_is_settled_for_leases_that_the_role_leaves_behind() {
         }
         let account = world.openrouter.account();
         let team = account.add_named_workspace("Team", "team").unwrap();
-        account.add_guardrail(openrouter_simulator::NewGuardrail {
-            workspace_id: Some(team),
-            ..openrouter_simulator::NewGuardrail::named("there")
-        });
+        guardrail_of(&world, "there", &team);
         let elsewhere = json!({
             "credential_type": "dynamic", "workspace": "team", "guardrail": "there", "ttl": 3_000
         });

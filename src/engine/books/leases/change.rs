@@ -81,17 +81,20 @@ impl LeaseGuard {
         self.rewrite(storage, guarded).await
     }
 
-    /// Records that the key's guardrail is unproved. The terms are those of its role.
+    /// Records that it is no longer proved that the key has this guardrail, if it has it by its record. The
+    /// terms are those of its role.
     ///
     /// # Errors
     /// If it cannot be stored.
     pub async fn note_unproved(
         &self,
         storage: &dyn Storage,
+        guardrail_id: &GuardrailId,
         terms: &Terms,
     ) -> Result<(), StorageError> {
         let unproved = |record: Record| Record {
-            guardrail_unproved: true,
+            guardrail_unproved: record.guardrail_unproved
+                || record.guardrail_id.as_ref() == Some(guardrail_id),
             ..record.placed_by(terms)
         };
         self.rewrite(storage, unproved).await
@@ -112,25 +115,6 @@ impl LeaseGuard {
             ..record
         };
         self.rewrite(storage, moved).await
-    }
-
-    /// Records that OpenRouter refuses to assign the key to this guardrail. If that is the one that it has by
-    /// its record, this is no longer proved. The terms are those of its role.
-    ///
-    /// # Errors
-    /// If it cannot be stored.
-    pub async fn note_refused(
-        &self,
-        storage: &dyn Storage,
-        guardrail_id: &GuardrailId,
-        terms: &Terms,
-    ) -> Result<(), StorageError> {
-        let refused = |record: Record| Record {
-            guardrail_unproved: record.guardrail_unproved
-                || record.guardrail_id.as_ref() == Some(guardrail_id),
-            ..record.placed_by(terms)
-        };
-        self.rewrite(storage, refused).await
     }
 
     /// Changes the lease's record, if the lease is alive. No storage call if nothing changes.
