@@ -57,6 +57,10 @@ async fn set_up(world: &Arc<World>) {
     for name in ["default", "other"] {
         world.connect(name, None).await.unwrap();
     }
+    if world.budgets.are_there() {
+        // Else there would often be little to spend.
+        world.create_all().await;
+    }
     if world.dice.chance(0.15) {
         first.create_keys("somebody's", 96);
     }

@@ -98,10 +98,7 @@ impl World {
         } else if act == delete {
             self.delete(role).await;
         } else if act == create {
-            for role in ROTATING {
-                self.create(role).await;
-            }
-            self.define_dynamic().await;
+            self.create_all().await;
         } else if act == reconnect {
             let name = *self.dice.pick(&["default", "other"]);
             let _ = self.connect(name, self.patience()).await;
@@ -119,6 +116,14 @@ impl World {
                 .operate(Operation::Delete, "config/other", Value::Null)
                 .await;
         }
+    }
+
+    /// Creates the roles that are not there.
+    pub(crate) async fn create_all(self: &Arc<Self>) {
+        for role in ROTATING {
+            self.create(role).await;
+        }
+        self.define_dynamic().await;
     }
 
     async fn rotate(self: &Arc<Self>, role: &str) {

@@ -24,13 +24,13 @@ impl World {
             return;
         }
         loop {
-            sleep(self.dice.pause(1_000, 2_000_000)).await;
+            sleep(self.dice.pause(1_000, 900_000)).await;
             let Some(hash) = self.any_key_in_use() else {
                 continue;
             };
             let calls = self.dice.number(1, 8);
             // Some use whatever there is.
-            let calls = self.dice.weighted(&[(3, calls), (2, ALL)]);
+            let calls = self.dice.weighted(&[(1, calls), (1, ALL)]);
             let at_once = self.dice.weighted(&[(5, 1), (2, 2), (1, 4)]);
             tokio::spawn(Arc::clone(&self).spend(hash, calls, at_once));
         }
