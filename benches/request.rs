@@ -154,7 +154,6 @@ fn read_request() -> pb::HandleRequestArgs {
             path: "static-creds/app".to_owned(),
             data: "null".to_owned(),
             display_name: "kubernetes-billing".to_owned(),
-            mount_type: "vault-plugin-secrets-openrouter".to_owned(),
             ..pb::Request::default()
         }),
     }
