@@ -49,8 +49,7 @@ pub fn request(
     Ok(Request {
         data,
         secret,
-        caller_gone,
-        ..request_line(Some(message))?
+        ..line(message, caller_gone)?
     })
 }
 
@@ -60,13 +59,20 @@ pub fn request(
 /// # Errors
 /// See [`BadRequest`].
 pub fn request_line(message: Option<pb::Request>) -> Result<Request, BadRequest> {
-    let message = message.ok_or(BadRequest::Missing)?;
+    line(
+        message.ok_or(BadRequest::Missing)?,
+        CancellationToken::new(),
+    )
+}
+
+fn line(message: pb::Request, caller_gone: CancellationToken) -> Result<Request, BadRequest> {
+    let operation = message.operation.parse::<Operation>()?;
     Ok(Request {
         id: message.id,
         display_name: message.display_name,
         entity_id: message.entity_id,
         mount_point: message.mount_point,
-        ..Request::new(message.operation.parse::<Operation>()?, message.path)
+        ..Request::of_caller(operation, message.path, caller_gone)
     })
 }
 
