@@ -102,7 +102,9 @@ fn reply_to_protobuf(bencher: Bencher) {
                 renewable: false,
             },
             internal_data: object(json!({"role": "app", "key_version": 1})),
+            rendered: None,
         }),
+        rendered: None,
         warnings: Vec::new(),
     };
     bencher

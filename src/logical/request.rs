@@ -172,6 +172,7 @@ mod tests {
                 renewable: false,
             },
             internal_data: data,
+            rendered: None,
         });
         let entry = Entry {
             key: "config/default".to_owned(),

@@ -24,7 +24,7 @@ use super::pb::multiplexing::{MultiplexingSupportRequest, MultiplexingSupportRes
 use super::remote::{RemoteEvents, RemoteStorage, RemoteSystemView};
 use super::{
     Backend, Error, Existence, Factory, LARGEST_MESSAGE, LeasedSecret, Mount, Operation, Request,
-    convert,
+    Secret, convert,
 };
 use crate::goplugin::Broker;
 
@@ -238,7 +238,7 @@ fn panicked() -> Outcome {
 }
 
 async fn revoke_unheard(backend: &dyn Backend, unheard: super::Response) {
-    let Some(secret) = unheard.secret else {
+    let Some(secret) = unheard.secret.map(Secret::unfolded) else {
         return;
     };
     let mut revocation = Request::new(Operation::Revoke, "");
