@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
-use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
+use vault_plugin_secrets_openrouter::logical::{Entry, Error, Storage};
 
 use crate::harness::{ROLE, ROTATE, World};
 
@@ -192,6 +192,43 @@ async fn a_node_that_may_not_write_any_more_forgets_what_it_has_read() {
     assert_eq!(node.storage.calls() - before, 1);
 }
 
+/// Its keeper has nothing to do, and so does not learn of it.
+#[tokio::test]
+async fn a_node_whose_caller_may_not_write_any_more_forgets_what_it_has_read() {
+    let world = world().await;
+    let node = world.node();
+    node.storage.make_read_only();
+    let refused = node.write("roles/other", json!({})).await;
+    assert_eq!(refused, Err(Error::ReadOnly));
+    let before = node.storage.calls();
+    node.read("static-creds/app").await.unwrap();
+    assert!(node.storage.calls() > before);
+}
+
+/// Its last write reaches storage when the next process has already read the entry. Nobody is told of it.
+#[tokio::test]
+async fn what_a_killed_process_had_on_its_way_is_seen_after_a_minute() {
+    let world = world().await;
+    let killed = world.node();
+    let held = killed.storage.hold_when_putting(ROLE);
+    killed.storage.late_when_putting(ROLE);
+    let node = Arc::clone(&killed);
+    tokio::spawn(async move { node.write(ROTATE, Value::Null).await });
+    held.has_come.cancelled().await;
+    // The server has the write, and the process is no more.
+    held.let_go.cancel();
+    world.restart_plugin().await;
+    world.quiet().await;
+    read(&world, 1).await;
+    killed.storage.commit_what_is_late().await;
+    read(&world, 1).await;
+    world.time.set(world.after(60));
+    read(&world, 2).await;
+    world.quiet().await;
+    read(&world, 2).await;
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
 /// A role of which there is nothing to hand out is looked at anew by everybody.
 #[tokio::test]
 async fn a_key_that_is_not_handed_out_is_not_cached() {
@@ -211,7 +248,8 @@ async fn a_key_that_is_not_handed_out_is_not_cached() {
     assert_eq!(world.node().storage.calls() - before, 2);
 }
 
-/// Rotations, emergencies, seals, failovers and a restore, and in the end a deletion.
+/// Rotations, emergencies, seals, failovers, restores and a write that is reported as failed and takes effect
+/// later, and in the end a deletion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
     let world = Arc::new(world().await);
@@ -280,6 +318,13 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
                 let restore = async || world.put_back(before).await;
                 world.reload_after(restore).await;
                 drop(kept_out);
+            }
+            3 if round == 7 => {
+                let node = world.node();
+                node.storage.late_when_putting(ROLE);
+                node.write(ROTATE, Value::Null).await.unwrap_err();
+                a_while().await;
+                node.storage.commit_what_is_late().await;
             }
             _ => {}
         }
