@@ -45,7 +45,9 @@ mod tests {
         for sample in samples() {
             images.extend(images_of_a_manifest(&text(&format!("samples/{sample}"))));
         }
-        assert!(images.len() > 2, "{images:?}");
+        assert!(images.len() > 4, "{images:?}");
+        // The reader's own application.
+        images.retain(|image| !image.starts_with("registry.example.com/"));
         let unpinned: Vec<&String> = images.iter().filter(|image| !is_pinned(image)).collect();
         assert!(unpinned.is_empty(), "without a digest: {unpinned:?}");
     }
@@ -54,7 +56,9 @@ mod tests {
     fn an_image_without_a_digest_is_noticed() {
         let digest = "0123456789abcdef".repeat(4);
         let file = |version: &str| {
-            format!("ARG NAME=example.com/vault\nARG VERSION={version}\nFROM ${{NAME}}:${{VERSION}} AS base\n")
+            format!(
+                "ARG NAME=example.com/vault\nARG VERSION={version}\nFROM ${{NAME}}:${{VERSION}} AS base\n"
+            )
         };
         let pinned = base_images(&file(&format!("1.2@sha256:{digest}")));
         assert_eq!(pinned, [format!("example.com/vault:1.2@sha256:{digest}")]);

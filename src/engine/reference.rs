@@ -29,7 +29,9 @@ fn a_stale_reference_is_noticed() {
     let renamed = current.replacen("- `rotation_period`", "- `rotation_interval`", 1);
     let (begins, _) = current.split_once("\n## `metrics`").unwrap();
     let mut other = examples();
-    let answer = other.iter_mut().find_map(|example| example.response.as_mut());
+    let answer = other
+        .iter_mut()
+        .find_map(|example| example.response.as_mut());
     answer.unwrap()["data"]["colour"] = "blue".into();
     let other = page(&blueprint(), "openrouter", &other).unwrap();
     let cut_off = &current[..current.len() - 1];

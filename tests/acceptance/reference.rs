@@ -47,7 +47,9 @@ async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
 async fn each_sample_command_of_the_reference_runs() {
     for program in ["bash", "curl", "jq"] {
         if !runs(program) {
-            skipped(&format!("the commands of docs/reference.md: there is no {program}"));
+            skipped(&format!(
+                "the commands of docs/reference.md: there is no {program}"
+            ));
             return;
         }
     }
@@ -110,10 +112,17 @@ fn script(form: Form, mount: &Mount, by_hand: &str) -> String {
             Form::Curl => Some(example.curl(mount)),
         };
         let (Some(shown), Some(command)) = (command("openrouter"), command(mount.path())) else {
-            assert!(is_text, "{} of {} is not shown", example.operation, example.at);
+            assert!(
+                is_text,
+                "{} of {} is not shown",
+                example.operation, example.at
+            );
             continue;
         };
-        assert!(page.contains(&format!("\n$ {shown}\n")), "not in the page: {shown}");
+        assert!(
+            page.contains(&format!("\n$ {shown}\n")),
+            "not in the page: {shown}"
+        );
         // To this mount's OpenRouter.
         let command = match form {
             Form::Cli => command.replace(
@@ -126,7 +135,10 @@ fn script(form: Form, mount: &Mount, by_hand: &str) -> String {
             ),
         };
         if let Some(payload) = example.payload() {
-            assert!(page.contains(&format!("\n{payload:#}\n")), "not in the page: {payload:#}");
+            assert!(
+                page.contains(&format!("\n{payload:#}\n")),
+                "not in the page: {payload:#}"
+            );
             let _ = writeln!(script, "cat >{PAYLOAD} <<'JSON'\n{payload}\nJSON");
         }
         let _ = writeln!(

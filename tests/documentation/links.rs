@@ -125,7 +125,9 @@ fn no_link_of_a_page_in_a_release_archive_leads_out_of_it() {
     assert!(packed.len() > 5, "{packed:?}");
     let is_packed = |path: &Path| packed.iter().any(|folder| path.starts_with(folder));
     let pages = pages();
-    let in_archive = pages.values().filter(|page| is_packed(Path::new(&page.name)));
+    let in_archive = pages
+        .values()
+        .filter(|page| is_packed(Path::new(&page.name)));
     let mut checked = 0;
     for page in in_archive {
         for link in &page.links {

@@ -14,7 +14,10 @@ fn every_message_that_is_explained_is_one_of_the_plugins() {
             messages += 1;
             let unknown = message.split('…').map(str::trim);
             let unknown: Vec<&str> = unknown.filter(|part| !source.contains(part)).collect();
-            assert!(unknown.is_empty(), "nothing says {unknown:?} of `{message}`");
+            assert!(
+                unknown.is_empty(),
+                "nothing says {unknown:?} of `{message}`"
+            );
         }
     }
     assert!(messages > 100, "{messages} messages");
@@ -43,7 +46,10 @@ fn a_log_line_is_found_and_compared_by_its_text() {
     assert_eq!(log_lines(source), ["failed to do it; {}", "an end"]);
     assert!(fits("failed to do it; …", "failed to do it; {}"));
     assert!(fits("… to do it; …", "failed to do it; it is retried"));
-    assert!(!fits("failed to do it; …", "failed to do that; it is retried"));
+    assert!(!fits(
+        "failed to do it; …",
+        "failed to do that; it is retried"
+    ));
     assert!(!fits("an end", "an end that is none"));
 }
 

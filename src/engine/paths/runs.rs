@@ -43,14 +43,11 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("connection", "The connection's name.")
         .on(
             Operation::Update,
-            Endpoint::new(
-                "List or remove stray keys of this mount.",
-                tidy,
-            )
-            .takes([DRY_RUN])
-            .answers::<TidyView<'_>>()
-            .verb("start")
-            .active_only(),
+            Endpoint::new("List or remove stray keys of this mount.", tidy)
+                .takes([DRY_RUN])
+                .answers::<TidyView<'_>>()
+                .verb("start")
+                .active_only(),
         )
         .on(
             Operation::Read,
@@ -58,10 +55,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 .answers::<TidyView<'_>>()
                 .active_only(),
         )
-        .help(
-            "Remove stray keys of this mount.",
-            TIDY_DESCRIPTION,
-        );
+        .help("Remove stray keys of this mount.", TIDY_DESCRIPTION);
     let teardown = Path::new("teardown", "teardown")
         .on(
             Operation::Update,

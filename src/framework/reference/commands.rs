@@ -40,7 +40,9 @@ impl Example {
     #[must_use]
     pub fn curl(&self, mount: &str) -> String {
         let method = Method::named(&self.operation);
-        let mut command = self.body().map_or_else(String::new, |jq| format!("{jq} |\n  "));
+        let mut command = self
+            .body()
+            .map_or_else(String::new, |jq| format!("{jq} |\n  "));
         command.push_str("curl --header \"X-Vault-Token: $VAULT_TOKEN\"");
         if let Some(method) = method.filter(|method| *method != Method::Read) {
             command = format!("{command}{CONTINUED}--request {}", method.http());
@@ -62,7 +64,9 @@ impl Example {
     pub fn payload(&self) -> Option<Value> {
         let here = |(_, value): &(&String, &Value)| matches!(Source::of(value), Source::Here);
         let fields = self.fields.iter().filter(here);
-        let fields: Map<_, _> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let fields: Map<_, _> = fields
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         (!fields.is_empty()).then(|| fields.into())
     }
 

@@ -128,13 +128,16 @@ fn a_change_of_any_text_changes_the_page() {
         |path| path.description = "Changed.",
         |path| path.parameters[0].description = "Changed.",
         |path| path.endpoints.get_mut(&Operation::Update).unwrap().summary = "Changed.",
-        |path| path.endpoints.get_mut(&Operation::Update).unwrap().fields[0].description = "Changed.",
+        |path| {
+            path.endpoints.get_mut(&Operation::Update).unwrap().fields[0].description = "Changed."
+        },
         |path| path.endpoints.get_mut(&Operation::Update).unwrap().fields[1].default = Some("7"),
     ];
     for (place, change) in changes.into_iter().enumerate() {
         let mut blueprint = sample::blueprint();
         let path = blueprint.paths.iter_mut();
-        let mut path = path.filter(|path| path.endpoints.contains_key(&note) && !path.parameters.is_empty());
+        let mut path =
+            path.filter(|path| path.endpoints.contains_key(&note) && !path.parameters.is_empty());
         change(path.next().unwrap());
         let after = page(&blueprint, "notes-here", &examples()).unwrap();
         assert_ne!(before, after, "change {place}");
