@@ -79,14 +79,16 @@ pub async fn adopt(
         workspace_id,
         guardrail,
     };
+    // Recorded before the check, so that a teardown either prevents this or waits for it; and before the key
+    // counts as the role's, so that an emergency either waits for it or finds it newer.
+    let adoptions = &engine.adoptions;
+    adoptions.store_begins(&hash, name, &connection, engine.now());
     let role = adopted(engine, definition, &link, own);
     let mut warnings = vec![others_may_hold_it(name)];
     warnings.extend(of_creation(&role.definition));
     warnings.extend(unclear);
     warnings.extend(next_key_only(&role));
     warnings.extend(expiry(&role, now));
-    // Recorded before the check, so that a teardown either prevents this or waits for it.
-    engine.adoptions.store_begins(&hash, name, engine.now());
     if let Err(reason) = engine.require_in_service() {
         engine.adoptions.succeeded(&hash);
         return Err(reason);
