@@ -109,9 +109,12 @@ async fn a_deletion_is_tried_again_ever_more_rarely() {
     let away = Fault::status(503).on("DELETE", "/keys/*").forever();
     world.openrouter.faults().add(away);
     world.delete(ROLE, json!({})).await.unwrap_err();
-    world.pass(2 * 3_600).await;
+    world.pass(15 * 60).await;
     let tries = world.openrouter.requests().to("DELETE", "/keys/*").len();
-    assert!((8..=20).contains(&tries), "{tries} tries in two hours");
+    assert!(
+        (7..=15).contains(&tries),
+        "{tries} tries in a quarter of an hour"
+    );
     world.openrouter.faults().clear();
     world.pass(3_600).await;
     assert!(world.role("app").await.is_none());
