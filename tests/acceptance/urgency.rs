@@ -1,6 +1,5 @@
 //! What must not wait behind hanging requests of the same connection, through the server's own HTTP API.
 
-use futures::FutureExt;
 use futures::future::join_all;
 use openrouter_simulator::Fault;
 use serde_json::json;
@@ -17,7 +16,8 @@ async fn an_emergency_and_a_revocation_wait_for_none_of_eight_hanging_requests()
     let leased = mount.read("creds/ci").await.ok();
     let faults = mount.openrouter.faults();
     faults.add(Fault::held().on("POST", "/keys").times(HANGING));
-    let readers = join_all((0..HANGING).map(|_| mount.read("creds/ci"))).shared();
+    let readers = join_all((0..HANGING).map(|_| mount.read("creds/ci")));
+    tokio::pin!(readers);
     let meanwhile = async {
         let all_hang = async || (faults.held() == HANGING as usize).then_some(());
         eventually("eight orders hang", SOON, all_hang).await;
@@ -28,7 +28,7 @@ async fn an_emergency_and_a_revocation_wait_for_none_of_eight_hanging_requests()
         assert_eq!(faults.held(), HANGING as usize, "they still hang");
     };
     tokio::select! {
-        _ = readers.clone() => panic!("nobody lets them go"),
+        _ = &mut readers => panic!("nobody lets them go"),
         () = meanwhile => {}
     }
     assert!(!mount.openrouter.accepts(&old).await);

@@ -132,6 +132,8 @@ async fn any_number_of_them_ends_whatever_fails_meanwhile() {
             let strays = forgotten_keys(&world, count).await;
             let gone = lose_the_current_key(&world).await;
             trouble.begins(&world, &strays);
+            // The key that replaces the lost one is younger than the strays.
+            world.time.set(world.after(1));
             world.restart().await;
             world.pass(120).await;
             let key = world.key("app").await.expect(&case);
