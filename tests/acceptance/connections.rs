@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{Fault, NewKey};
 use serde_json::json;
 
-use crate::harness::Mount;
+use crate::harness::{Mount, SOON, eventually};
 
 #[tokio::test]
 async fn a_write_proves_the_management_key_and_lists_the_workspaces_with_a_request_each() {
@@ -259,4 +259,34 @@ async fn a_connection_in_use_is_not_deleted() {
     mount.delete("roles/app").await.ok();
     mount.delete("config").await.ok();
     mount.read("config").await.absent();
+}
+
+#[tokio::test]
+async fn a_connection_is_not_deleted_while_a_key_is_being_made_through_it() {
+    let mount = Mount::new().await;
+    let dynamic = json!({"credential_type": "dynamic"});
+    mount.role("ci", dynamic).await;
+    for makes_a_role in [true, false] {
+        let faults = mount.openrouter.faults();
+        faults.add(Fault::held().on("POST", "/keys"));
+        let making = async {
+            match makes_a_role {
+                true => mount.write("roles/app", json!({})).await,
+                false => mount.read("creds/ci").await,
+            }
+        };
+        let deleting = async {
+            let is_held = async || (faults.held() == 1).then_some(());
+            eventually("a key is ordered", SOON, is_held).await;
+            let deleted = mount.delete("config").await;
+            faults.clear();
+            deleted
+        };
+        let (made, deleted) = tokio::join!(making, deleting);
+        deleted.refused(400, &["default"]);
+        made.ok();
+    }
+    let key = mount.key("app").await;
+    assert!(mount.openrouter.accepts(&key).await);
+    assert_eq!(mount.openrouter.hashes().len(), 2);
 }

@@ -1,8 +1,12 @@
 //! Forgetting a role or a connection that cannot be ended properly: what stays behind is named.
 
+use std::time::Duration;
+
+use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::harness::{Mount, Reply};
+use crate::crash::kill_plugin;
+use crate::harness::{Mount, Reply, SOON, Vault, eventually};
 
 /// The hashes that an answer names.
 fn left_behind(reply: &Reply) -> Vec<&str> {
@@ -44,7 +48,8 @@ async fn a_forgotten_role_names_the_keys_that_could_not_be_revoked() {
 
 #[tokio::test]
 async fn a_role_is_forgotten_without_a_word_to_openrouter_if_its_keys_are_to_live() {
-    let mount = Mount::new().await;
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
     mount.role("app", json!({})).await;
     let key = mount.key("app").await;
     mount.openrouter.requests().reset();
@@ -57,8 +62,16 @@ async fn a_role_is_forgotten_without_a_word_to_openrouter_if_its_keys_are_to_liv
     mount.read("roles/app").await.absent();
     assert!(mount.openrouter.accepts(&key).await);
 
-    // A new role of that name is another one: it does not take the key over.
+    // A new role of that name is another one: it does not take the key over, not at a start either.
     mount.role("app", json!({})).await;
+    mount.openrouter.requests().reset();
+    kill_plugin(&vault).await;
+    let compared = async || {
+        let status = mount.read("status").await;
+        let begun = !mount.openrouter.requests().to("GET", "/keys").is_empty();
+        (begun && status.status() == 200).then_some(())
+    };
+    eventually("the keys are compared", SOON, compared).await;
     mount.write("rotate-role/app", json!({})).await.ok();
     mount.delete("roles/app").await.ok();
     assert!(mount.openrouter.accepts(&key).await);
@@ -94,4 +107,29 @@ async fn what_is_not_there_cannot_be_forgotten() {
     role.refused(400, &["none"]);
     let connection = mount.write("forget-connection/none", json!({})).await;
     connection.refused(400, &["none"]);
+}
+
+/// The answer, which names the keys, reaches nobody.
+#[tokio::test]
+async fn what_is_left_behind_is_in_the_log_although_the_caller_has_given_up() {
+    let vault = Vault::dev().await;
+    let mount = Mount::on(vault.client()).await;
+    mount.role("app", json!({})).await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let faults = mount.openrouter.faults();
+    // One deletion hangs, the other one fails.
+    faults.add(Fault::held().on("DELETE", "/keys/*"));
+    faults.add(Fault::status(503).on("DELETE", "/keys/*").forever());
+    let impatient = mount.client().giving_up_after(Duration::from_secs(2));
+    let path = mount.at("forget-role/app");
+    let forgotten = impatient.try_write(&path, json!({})).await;
+    assert!(forgotten.is_none(), "it was answered");
+    faults.clear();
+    let is_forgotten = async || (mount.read("roles/app").await.status() == 404).then_some(());
+    eventually("the role is forgotten", SOON, is_forgotten).await;
+    let living = mount.openrouter.hashes();
+    assert_eq!(living.len(), 1);
+    let log = vault.log();
+    let named = |line: &&str| line.contains("is left behind") && line.contains(&living[0]);
+    assert_eq!(log.lines().filter(named).count(), 1, "{log}");
 }

@@ -78,3 +78,5 @@ mod servers;
 mod soak;
 #[cfg(test)]
 mod upgrade;
+#[cfg(test)]
+mod urgency;

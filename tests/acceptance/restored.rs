@@ -1,10 +1,10 @@
 //! A snapshot of the server's storage is restored, from before rotations that OpenRouter remembers.
 
-use openrouter_simulator::NewKey;
+use openrouter_simulator::{Fault, NewKey};
 use serde_json::json;
 
 use crate::crash::kill_plugin;
-use crate::harness::{Mount, RaftVault, SOON, Vault, eventually};
+use crate::harness::{Mount, Promise, RaftVault, SOON, Vault, eventually};
 
 #[tokio::test]
 async fn a_snapshot_from_before_a_rotation_is_made_up_for_without_a_person() {
@@ -81,6 +81,64 @@ async fn a_current_key_that_is_gone_is_replaced_however_many_keys_nobody_knows_o
     eventually("the keys that nobody knew are revoked", SOON, over).await;
     assert!(mount.openrouter.accepts(&key).await);
     mount.knows_every_key().await;
+}
+
+/// The order of the key is in the snapshot, and that it was handed out is not.
+#[tokio::test]
+async fn a_key_that_was_being_ordered_at_the_snapshot_lives_as_its_readers_were_promised() {
+    let vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    let times = json!({"rotation_grace_period": 15, "ttl": 10});
+    mount.role("app", times).await;
+    let faults = mount.openrouter.faults();
+    faults.add(Fault::held().on("POST", "/keys"));
+    let taking = async {
+        let is_held = async || (faults.held() == 1).then_some(());
+        eventually("a key is ordered", SOON, is_held).await;
+        let snapshot = vault.save_snapshot().await;
+        faults.clear();
+        snapshot
+    };
+    let rotating = mount.write("rotate-role/app", json!({}));
+    let (rotated, snapshot) = tokio::join!(rotating, taking);
+    rotated.ok();
+    let asked = mount.openrouter.clock().now();
+    let reply = mount.read("creds/app").await.ok();
+    assert_eq!(reply.integer("key_version"), 2);
+    vault.restore_snapshot(&snapshot).await;
+    Promise::made_by(&reply, asked).is_kept(&mount).await;
+    let key = reply.text("key_hash");
+    let is_over = async || (!mount.openrouter.hashes().contains(&key)).then_some(());
+    eventually("nobody can hold it any more", SOON, is_over).await;
+    mount.knows_every_key().await;
+}
+
+#[tokio::test]
+async fn a_key_that_a_snapshot_forgets_is_found_in_the_account_that_its_role_had_moved_to() {
+    let vault = RaftVault::new().await;
+    let mount = Mount::on(vault.client()).await;
+    let times = json!({"rotation_grace_period": 600, "ttl": 300});
+    mount.role("app", times).await;
+    let other = mount.openrouter.add_account();
+    let connection = json!({
+        "api_url": mount.openrouter.base_url(),
+        "management_key": other.add_management_key(),
+    });
+    mount.write("config/other", connection).await.ok();
+    mount.role("app", json!({"connection": "other"})).await;
+    let snapshot = vault.save_snapshot().await;
+    mount.write("rotate-role/app", json!({})).await.ok();
+    let forgotten = mount.read("static-creds/app").await.ok();
+    assert_eq!(other.keys().len(), 1);
+    vault.restore_snapshot(&snapshot).await;
+    let is_known = async || {
+        let role = mount.read("roles/app").await;
+        let keys = role.data()["superseded_keys"].to_string();
+        keys.contains(&forgotten.text("key_hash")).then_some(())
+    };
+    eventually("the forgotten key is superseded", SOON, is_known).await;
+    let key = forgotten.text("api_key");
+    assert!(mount.openrouter.accepts(&key).await);
 }
 
 /// More than a role may have superseded ones.

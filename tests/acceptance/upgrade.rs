@@ -84,6 +84,12 @@ async fn what_a_newer_version_stored_is_refused_by_name_and_left_as_it_is() {
     deleted.refused(500, &["newer version"]);
     assert_eq!(client.read(&raw).await.ok().text("value"), newer);
 
+    // It costs nobody else anything: other connections can be deleted, and the management key replaced.
+    mount.write("config/unused", mount.connection()).await.ok();
+    mount.delete("config/unused").await.ok();
+    let replacement = mount.openrouter.account().add_management_key();
+    let body = json!({"management_key": replacement});
+    mount.write("config", body).await.ok();
     mount.write("rotate-role/other", json!({})).await.ok();
     vault
         .node()
@@ -100,4 +106,9 @@ async fn what_a_newer_version_stored_is_refused_by_name_and_left_as_it_is() {
         3,
         "none of them was revoked"
     );
+    // The way out.
+    let forgotten = mount.write("forget-role/upgraded", json!({})).await.ok();
+    let left = forgotten.field("keys_left_behind").as_array().unwrap();
+    assert_eq!(left.len(), 1, "{forgotten}");
+    assert_eq!(mount.list("roles").await.ok().keys(), ["other"]);
 }

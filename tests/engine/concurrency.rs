@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
+mod failing_changes;
+#[cfg(test)]
 mod readers;
 
 use std::collections::BTreeSet;

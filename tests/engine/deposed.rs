@@ -2,6 +2,9 @@
 //! hearing of it. It goes on reading its old state for a while, and must not delete by it what its
 //! successor hands out.
 
+#[cfg(test)]
+mod steps;
+
 use std::time::Duration;
 
 use openrouter_simulator::Fault;
@@ -150,6 +153,30 @@ async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
         old.life.quiet().await;
     }
     assert_eq!(world.seen(&key).deleted_at, None);
+}
+
+/// By the state that it still reads the deletion has begun, so it has nothing new to store.
+#[tokio::test]
+async fn a_deposed_leader_that_is_told_again_to_delete_or_forget_a_role_ends_no_key() {
+    for is_forgotten in [false, true] {
+        let world = World::with_role().await;
+        let key = world.key_hash("app").await;
+        let unclear = Fault::status(500).on("DELETE", "/keys/*").forever();
+        world.openrouter.faults().add(unclear);
+        let old = world.node();
+        let _ = old.delete(ROLE, Value::Null).await;
+        depose(&old).await;
+        world.take_over().await;
+        let forget = json!({"revoke_keys": false});
+        world.write(FORGET, forget).await.unwrap();
+        world.openrouter.faults().clear();
+        let told = match is_forgotten {
+            false => old.delete(ROLE, Value::Null).await,
+            true => old.write(FORGET, json!({})).await,
+        };
+        told.unwrap_err();
+        assert_eq!(world.seen(&key).deleted_at, None, "{is_forgotten}");
+    }
 }
 
 /// There is no entry by which a deposed leader could find out that it is one.

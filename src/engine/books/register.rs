@@ -37,13 +37,14 @@ struct Known {
     unreadable: BTreeSet<RoleName>,
 }
 
+/// What is known of a role. Slices without spare room: there is an entry for each idle role.
 struct Entry {
     origin: Origin,
     is_rotating: bool,
-    places: BTreeSet<Place>,
-    keys: Vec<(KeyHash, Expected)>,
+    places: Box<[Place]>,
+    keys: Box<[(KeyHash, Expected)]>,
     /// Those of the keys that should have a guardrail.
-    guarded: Vec<Guarded>,
+    guarded: Box<[Guarded]>,
     /// Whether it has keys that a comparison found.
     has_found: bool,
     /// Set if it has a budget.
@@ -140,9 +141,9 @@ impl Register {
         let entry = Entry {
             origin,
             is_rotating: matches!(role, Role::Rotating(_)),
-            places,
-            keys,
-            guarded,
+            places: places.into_iter().collect(),
+            keys: keys.into(),
+            guarded: guarded.into(),
             has_found,
             watched: Watched::of(role).map(Box::new),
         };
@@ -198,7 +199,7 @@ impl Register {
         match known.unread.first() {
             None => Ok(()),
             Some(name) => Err(Error::Conflict(format!(
-                "{} roles cannot be read, {name} for one",
+                "{} roles cannot be read, for example {name}",
                 known.unread.len()
             ))),
         }
@@ -212,7 +213,7 @@ impl Register {
             let places = entry.places.iter();
             let here = places.filter(|place| place.connection == *connection);
             expectations.places.extend(here.cloned());
-            for (hash, expected) in &entry.keys {
+            for (hash, expected) in entry.keys.iter() {
                 expectations.known.insert(hash.clone());
                 if expected.place.connection == *connection {
                     let keys = expectations.keys.entry(hash.clone()).or_default();
@@ -261,7 +262,7 @@ impl Register {
     /// Whether a role has the key.
     pub fn has(&self, hash: &KeyHash) -> bool {
         let known = self.known();
-        let mut keys = known.roles.values().flat_map(|entry| &entry.keys);
+        let mut keys = known.roles.values().flat_map(|entry| entry.keys.iter());
         keys.any(|(own, _)| own == hash)
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::engine::books::OUTLIVED;
 use crate::engine::clock::after;
-use crate::engine::names::RoleName;
+use crate::engine::names::{ConnectionName, RoleName};
 use crate::framework::{Held, Locks};
 use crate::openrouter::KeyHash;
 
@@ -25,6 +25,7 @@ pub struct Adoptions {
 /// A store that makes a key this role's.
 struct Store {
     role: RoleName,
+    connection: ConnectionName,
     begun: Timestamp,
 }
 
@@ -42,13 +43,23 @@ impl Adoptions {
         self.locks.lock(hash.as_str()).await
     }
 
-    /// Records that a role that adopts the key is about to be stored. The outcome is unknown until
-    /// [`succeeded`](Self::succeeded) is called.
-    pub fn store_begins(&self, hash: &KeyHash, role: &RoleName, now: Timestamp) {
+    /// Records that a role that adopts the key through this connection is about to be stored. The outcome is
+    /// unknown until [`succeeded`](Self::succeeded) is called.
+    pub fn store_begins(
+        &self,
+        hash: &KeyHash,
+        role: &RoleName,
+        connection: &ConnectionName,
+        now: Timestamp,
+    ) {
         let mut unsure = self.unsure();
         unsure.retain(|_, store| now < store.certain_at());
-        let role = role.clone();
-        unsure.insert(hash.clone(), Store { role, begun: now });
+        let store = Store {
+            role: role.clone(),
+            connection: connection.clone(),
+            begun: now,
+        };
+        unsure.insert(hash.clone(), store);
     }
 
     /// Records that the role is stored.
@@ -79,6 +90,14 @@ impl Adoptions {
     pub fn are_open(&self, now: Timestamp) -> bool {
         let unsure = self.unsure();
         unsure.values().any(|store| now < store.certain_at())
+    }
+
+    /// The roles that adopt a key through this connection and are being stored, or may still become stored.
+    pub fn open_through(&self, connection: &ConnectionName, now: Timestamp) -> Vec<RoleName> {
+        let unsure = self.unsure();
+        let open = unsure.values().filter(|store| now < store.certain_at());
+        let open = open.filter(|store| store.connection == *connection);
+        open.map(|store| store.role.clone()).collect()
     }
 
     fn unsure(&self) -> MutexGuard<'_, HashMap<KeyHash, Store>> {

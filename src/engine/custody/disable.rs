@@ -7,7 +7,7 @@
 //! | a superseded key | with `force`; the role records that it was not disabled by the engine itself |
 //! | a held key | it is disabled already; only `restore-key` enables it |
 //! | a leased key, or one of another mount | with `force` |
-//! | stray, unmanaged | always |
+//! | stray, unmanaged | always, behind the fence |
 //! | pending, lost | never: recovery decides |
 //!
 //! Enabling a key is harmless, so it needs no `force`. A key that the engine has ended, or is about to
@@ -39,9 +39,17 @@ pub async fn set_disabled(
 ) -> Result<Owner, Error> {
     // A role that adopts the key at the same time would not know that it is disabled.
     let alone = engine.adoptions.lock(hash).await;
-    let owner = Target::of(engine, connection, hash).await?.owner;
+    let target = Target::of(engine, connection, hash).await?;
+    let owner = target.owner.clone();
     permit_any(&owner, hash, force || !disabled)?;
     match &owner {
+        // Enabling a key harms nobody.
+        owner if owner.is_unclaimed() && disabled => {
+            // The proof takes it again, after the lock of the role in the key's mark.
+            drop(alone);
+            let _unclaimed = target.prove_unclaimed(engine, connection, hash).await?;
+            switch(engine, connection, hash, true).await?;
+        }
         Owner::Role(name, Some(Standing::Held { version, .. })) if !disabled => {
             return Err(Error::Invalid(format!(
                 "key {hash} is {owner}; write to \"restore-key/{name}\" with key_version={version} to \

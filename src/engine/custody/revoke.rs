@@ -15,7 +15,7 @@ use crate::engine::books::Record;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::keys::{Holdings, Owner, Warrant, prove_unclaimed, retire};
+use crate::engine::keys::{Holdings, Owner, Unclaimed, Warrant, prove_unclaimed, retire};
 use crate::engine::leasing;
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::rotating::Standing;
@@ -97,6 +97,20 @@ impl Target {
             }),
         }
     }
+
+    /// Proves that nobody in this mount has the key, and keeps it so.
+    ///
+    /// # Errors
+    /// See [`prove_unclaimed`].
+    pub(super) async fn prove_unclaimed(
+        &self,
+        engine: &Engine,
+        connection: &ConnectionName,
+        hash: &KeyHash,
+    ) -> Result<Unclaimed, Error> {
+        let marked_for = self.marked_for.as_ref();
+        prove_unclaimed(engine, connection, hash, &self.key_name, marked_for, None).await
+    }
 }
 
 pub(super) fn unknown(connection: &ConnectionName, hash: &KeyHash) -> Error {
@@ -173,9 +187,7 @@ async fn unclaimed(
     hash: &KeyHash,
     target: &Target,
 ) -> Result<(), Error> {
-    let marked_for = target.marked_for.as_ref();
-    let name = &target.key_name;
-    let unclaimed = prove_unclaimed(engine, connection, hash, name, marked_for, None).await?;
+    let unclaimed = target.prove_unclaimed(engine, connection, hash).await?;
     let warrant = Warrant::Ordered(&unclaimed);
     retire(engine, connection, hash, warrant).await.map(|_| ())
 }

@@ -52,5 +52,5 @@ pub use pin::pin;
 pub use presence::{Presence, is_there, presence, seen, sees_another};
 pub use recover::{next_look, recover};
 pub use retire::{Switched, Warrant, hold, release, retire};
-pub use unclaimed::prove_unclaimed;
+pub use unclaimed::{Unclaimed, prove_unclaimed};
 pub use whose::{Known, Owner, State};

@@ -45,7 +45,8 @@ pub async fn delete(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<(),
     }
 }
 
-/// Stores that the role's deletion has begun, unless it already has.
+/// Stores that the role's deletion has begun. Also if it has begun before: the write proves that this node may
+/// still end the role's keys.
 ///
 /// # Errors
 /// Errors from storage.
@@ -53,14 +54,12 @@ pub(super) async fn begin_deletion(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,
 ) -> Result<(), Error> {
-    if role.deletion.is_none() {
-        role.deletion = Some(Deletion {
-            since: guard.engine().now(),
-            failure: None,
-        });
-        guard.store(role).await?;
-    }
-    Ok(())
+    let since = guard.engine().now();
+    role.deletion.get_or_insert(Deletion {
+        since,
+        failure: None,
+    });
+    guard.store(role).await
 }
 
 /// Continues a deletion that has begun. Returns `None` when it is complete.

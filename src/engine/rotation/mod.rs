@@ -5,7 +5,7 @@
 //! - [`next_step`](crate::engine::role::rotating::next_step) determines the next step from a role's stored
 //!   state and the time. It is pure.
 //! - [`perform`] performs that step under the role's lock and stores the result.
-//! - [`adopt`] makes an existing key a role's first key.
+//! - [`adopt`] makes an existing key a role's first key; [`candidate`] checks that key before.
 //! - [`ending`] ends superseded keys, and [`restore`] restores one.
 //! - [`budget`] divides a role's budget among its keys.
 //! - [`next_key`] makes the role's next key.
@@ -27,6 +27,7 @@
 
 mod adopt;
 mod budget;
+mod candidate;
 mod delete;
 mod ending;
 mod forget;

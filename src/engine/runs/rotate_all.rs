@@ -110,6 +110,13 @@ impl<'a> RotateAll<'a> {
                     self.tally.done += 1;
                     true
                 }
+                Ok(Verdict::NotConcerned) if self.adopting().contains(&name) => {
+                    // Its store was reported as failed, and may have been committed.
+                    let why =
+                        format!("it is not certain yet whether role {what:?} has adopted a key");
+                    again = again.or(Some(Error::Conflict(why)));
+                    false
+                }
                 Ok(Verdict::NotConcerned) => {
                     self.tally.total -= 1;
                     true
@@ -199,6 +206,15 @@ impl<'a> RotateAll<'a> {
             && (is_older || self.old_orders.contains(&record.key.nonce))
     }
 
+    /// Roles that are adopting a key. Taking their locks waits for that.
+    fn adopting(&self) -> Vec<RoleName> {
+        let engine = self.run.engine;
+        match self.is_emergency() {
+            true => engine.adoptions.open_through(self.connection, engine.now()),
+            false => Vec::new(),
+        }
+    }
+
     /// Roles for which keys have been in the making since before an emergency. Taking their locks waits for
     /// these keys.
     fn roles_in_the_making(&self, books: &OpenBooks) -> BTreeSet<RoleName> {
@@ -209,6 +225,7 @@ impl<'a> RotateAll<'a> {
                 *is_in_flight && intent.place.connection == *self.connection
             })
             .map(|(intent, _)| intent.role)
+            .chain(self.adopting())
             .collect()
     }
 

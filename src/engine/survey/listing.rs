@@ -96,7 +96,8 @@ impl Surroundings {
             .filter(|_| self.place.is_default());
         let is_moved = match stored.or(default) {
             Some(was) => was != now,
-            None => false,
+            // No key is listed in the default workspace, so this one is elsewhere.
+            None => self.place.is_default(),
         };
         let workspace_id = if is_of_default && default == Some(now) {
             None

@@ -28,6 +28,10 @@ pub(super) async fn settle(
     let Some(mut role) = guard.load_rotating().await? else {
         return Ok(());
     };
+    if pass.engine.require_in_service().is_err() {
+        // The teardown decides about every key of the mount.
+        return Ok(());
+    }
     let settling = Settling {
         pass,
         guard: &guard,
@@ -67,6 +71,10 @@ impl Settling<'_> {
     async fn current(&self, role: &mut RotatingRole) -> Result<Option<Key>, Error> {
         let engine = self.pass.engine;
         let before = role.unfit.map(|unfit| unfit.reason);
+        if before == Some(Misfit::TornDown) {
+            // The engine itself has revoked it, or tried to, in a teardown that was cancelled.
+            return Ok(None);
+        }
         let key = match presence(engine, &role.current).await? {
             Presence::Unseen => return Ok(None),
             Presence::Gone if before == Some(Misfit::Gone) => return Ok(None),

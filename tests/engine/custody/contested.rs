@@ -159,16 +159,16 @@ async fn a_key_that_is_adopted_while_a_removal_is_under_way_is_kept() {
 }
 
 #[tokio::test]
-async fn while_it_is_not_certain_whether_a_key_is_adopted_it_is_not_deleted() {
-    for takes_effect in [true, false] {
+async fn while_it_is_not_certain_whether_a_key_is_adopted_it_is_neither_deleted_nor_disabled() {
+    for (takes_effect, place) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
         let (world, key) = world().await;
-        let [(path, body), _] = ends(&key);
+        let (path, body) = ends(&key)[place].clone();
         world.node().storage.late_when_putting(ROLE);
         adopt(&world.node(), key.secret()).await.unwrap_err();
         let reason = world.write(&path, body.clone()).await.unwrap_err();
         let reason = reason.to_string();
         assert!(reason.contains("has adopted"), "{reason}");
-        assert!(world.lives(&key.hash));
+        assert!(world.lives(&key.hash) && !world.seen(&key.hash).disabled);
         if takes_effect {
             world.node().storage.commit_what_is_late().await;
         }
@@ -180,28 +180,31 @@ async fn while_it_is_not_certain_whether_a_key_is_adopted_it_is_not_deleted() {
             assert_eq!(world.key_hash("app").await, key.hash);
         } else {
             ended.unwrap();
-            assert!(!world.lives(&key.hash));
+            assert!(!world.lives(&key.hash) || world.seen(&key.hash).disabled);
         }
         assert_eq!(world.violations().await, [""; 0]);
     }
 }
 
 #[tokio::test]
-async fn a_leader_that_was_deposed_while_it_adopted_a_key_does_not_delete_it() {
-    let (world, key) = world().await;
-    let [(path, body), _] = ends(&key);
-    let deposed = world.node();
-    deposed.storage.deposed_when_putting(ROLE);
-    adopt(&deposed, key.secret()).await.unwrap_err();
-    world.take_over().await;
-    for seconds in [0, 300] {
-        world.time.set(world.after(seconds));
-        deposed.write(&path, body.clone()).await.unwrap_err();
-        assert!(world.lives(&key.hash), "after {seconds} seconds");
+async fn a_leader_that_was_deposed_while_it_adopted_a_key_neither_deletes_nor_disables_it() {
+    for place in 0..2 {
+        let (world, key) = world().await;
+        let (path, body) = ends(&key)[place].clone();
+        let deposed = world.node();
+        deposed.storage.deposed_when_putting(ROLE);
+        adopt(&deposed, key.secret()).await.unwrap_err();
+        world.take_over().await;
+        for seconds in [0, 300] {
+            world.time.set(world.after(seconds));
+            deposed.write(&path, body.clone()).await.unwrap_err();
+            let seen = world.seen(&key.hash);
+            assert!(world.lives(&key.hash) && !seen.disabled, "{seconds}");
+        }
+        let reason = world.write(&path, body).await.unwrap_err().to_string();
+        assert!(reason.contains("the current key of role app"), "{reason}");
+        assert_eq!(world.key_hash("app").await, key.hash);
     }
-    let reason = world.write(&path, body).await.unwrap_err().to_string();
-    assert!(reason.contains("the current key of role app"), "{reason}");
-    assert_eq!(world.key_hash("app").await, key.hash);
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Rotating every role of a connection: what is rotated, what is skipped, what is named, and who need not
 //! wait for it.
 
-use openrouter_simulator::Fault;
+use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::logical::{Entry, Operation, Storage};
 
-use crate::harness::{CI, ROTATE, World, role};
+use crate::harness::{CI, ROLE, ROTATE, World, role};
 
 const PATH: &str = "rotate-all/default";
 
@@ -319,4 +319,59 @@ async fn without_a_run_there_is_nothing_to_read_and_without_a_connection_nothing
         (&told["state"], &told["roles"]),
         (&json!("finished"), &json!(0))
     );
+}
+
+/// The role is stored after the emergency has read which roles there are.
+#[tokio::test]
+async fn an_emergency_waits_for_an_adoption_under_way_and_ends_its_key() {
+    for is_told in [true, false] {
+        let world = World::connected().await;
+        let account = world.openrouter.account();
+        let key = account.create_key(NewKey::named("chatbot"));
+        let body = json!({"api_key": key.secret(), "rotation_grace_period": 600, "ttl": 300});
+        let node = world.node();
+        let adopting = async move { node.write(ROLE, body).await };
+        let emergency = json!({"rotation_grace_period": 0});
+        if is_told {
+            let held = world.node().storage.hold_when_putting(ROLE);
+            let adoption = tokio::spawn(adopting);
+            held.has_come.cancelled().await;
+            world.time.set(world.after(1));
+            let told = world.told(PATH, emergency).await;
+            assert_eq!(told["state"], "running", "{told:?}");
+            held.let_go.cancel();
+            adoption.await.unwrap().unwrap();
+        } else {
+            world.node().storage.late_when_putting(ROLE);
+            adopting.await.unwrap_err();
+            world.time.set(world.after(1));
+            let told = world.told(PATH, emergency).await;
+            assert_eq!(told["state"], "running", "{told:?}");
+            world.node().storage.commit_what_is_late().await;
+        }
+        world.pass(180).await;
+        let run = world.run(PATH).await;
+        assert_eq!(run["state"], "finished", "{run:?}");
+        assert_eq!((&run["rotated"], &run["failed"]), (&json!(1), &json!({})));
+        assert!(!world.lives(&key.hash), "told: {is_told}");
+        assert_eq!(world.version().await, 2);
+    }
+}
+
+/// The store of the adoption fails for good, so the emergency has nothing to wait for in the end.
+#[tokio::test]
+async fn an_emergency_does_not_wait_for_ever_for_an_adoption_that_failed() {
+    let world = World::connected().await;
+    let account = world.openrouter.account();
+    let key = account.create_key(NewKey::named("chatbot"));
+    let body = json!({"api_key": key.secret(), "rotation_grace_period": 600, "ttl": 300});
+    world.node().storage.late_when_putting(ROLE);
+    world.write(ROLE, body).await.unwrap_err();
+    let emergency = json!({"rotation_grace_period": 0});
+    assert_eq!(world.told(PATH, emergency).await["state"], "running");
+    world.pass(180).await;
+    let run = world.run(PATH).await;
+    assert_eq!(run["state"], "finished", "{run:?}");
+    assert_eq!((&run["roles"], &run["failed"]), (&json!(0), &json!({})));
+    assert!(world.lives(&key.hash), "it was never the mount's");
 }

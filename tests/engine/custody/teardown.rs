@@ -448,3 +448,35 @@ async fn a_teardown_is_not_over_while_it_is_uncertain_whether_a_listed_role_is_s
     let is_stored = world.storage.keys().contains(&ROLE.to_owned());
     assert!(!is_stored || is_named || !world.lives(&key.hash), "{run:?}");
 }
+
+/// The comparison began before the teardown, and sees its result.
+#[tokio::test]
+async fn what_a_teardown_ends_is_not_reported_by_a_comparison_under_way() {
+    for cancels in [false, true] {
+        let world = World::with_role().await;
+        let manual = json!({"disable_automated_rotation": true});
+        world.write(ROLE, manual).await.unwrap();
+        world.quiet().await;
+        let listing = Fault::held().on("GET", "/keys");
+        world.openrouter.faults().add(listing);
+        world.time.set(world.after(3_600));
+        while world.openrouter.faults().held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let told = world.told(PATH, json!({})).await;
+        assert_eq!(told["roles_done"], 1, "{told:?}");
+        if cancels {
+            world.delete(PATH, Value::Null).await.unwrap();
+        }
+        world.openrouter.faults().clear();
+        world.pass(60).await;
+        if !cancels {
+            world.delete(PATH, Value::Null).await.unwrap();
+        }
+        assert_eq!(world.living(), [""; 0]);
+        let role = world.role("app").await.unwrap();
+        assert_eq!(role["drift"], json!([]), "cancelled first: {cancels}");
+        let reason = world.key("app").await.unwrap_err().to_string();
+        assert!(reason.contains("teardown"), "{reason}");
+    }
+}

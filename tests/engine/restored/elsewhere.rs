@@ -4,7 +4,7 @@
 use openrouter_simulator::Account;
 use serde_json::{Value, json};
 
-use crate::harness::{ROLE, ROTATE, World, hashes};
+use crate::harness::{ROLE, ROTATE, World, hashes, role};
 
 /// The role is rotated once more, and storage forgets that. Returns the hash of the forgotten key.
 async fn forget_a_rotation(world: &World) -> String {
@@ -77,4 +77,67 @@ async fn a_forgotten_key_where_the_role_has_only_a_superseded_one_is_found() {
     is_taken_in_and_dies_at_its_time(&world, account, &forgotten).await;
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(world.broken_promises(), [""; 0]);
+}
+
+/// Where a role can make its keys: in two workspaces of each of two accounts.
+const PLACES: [(&str, bool); 4] = [
+    ("default", false),
+    ("default", true),
+    ("other", false),
+    ("other", true),
+];
+
+/// A world with a second account, and the fields of each place.
+async fn with_places() -> (World, Account, [Value; 4]) {
+    let world = World::connected().await;
+    let other = world.openrouter.add_account();
+    let key = json!({"management_key": other.add_management_key(), "api_url": world.gate_url()});
+    world.write("config/other", key).await.unwrap();
+    let workspaces = [
+        world.openrouter.account().add_workspace(),
+        other.add_workspace(),
+    ];
+    let fields = PLACES.map(|(connection, is_workspace)| {
+        let workspace = &workspaces[usize::from(connection == "other")];
+        let workspace = is_workspace.then_some(workspace);
+        json!({"connection": connection, "workspace_id": workspace})
+    });
+    (world, other, fields)
+}
+
+/// The snapshot is taken right after the change, or after the rotation that follows it.
+#[tokio::test]
+async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved() {
+    for from in 0..4 {
+        for to in (0..4).filter(|to| *to != from) {
+            for is_rotated_before in [false, true] {
+                let (world, other, fields) = with_places().await;
+                let mut role = role();
+                let first = fields[from].as_object().unwrap().clone();
+                role.as_object_mut().unwrap().extend(first);
+                world.write(ROLE, role).await.unwrap();
+                world.write(ROLE, fields[to].clone()).await.unwrap();
+                if is_rotated_before {
+                    world.write(ROTATE, Value::Null).await.unwrap();
+                }
+                let forgotten = forget_a_rotation(&world).await;
+                let account = match PLACES[to].0 {
+                    "other" => &other,
+                    _ => world.openrouter.account(),
+                };
+                is_taken_in_and_dies_at_its_time(&world, account, &forgotten).await;
+                let moved = (PLACES[from], PLACES[to], is_rotated_before);
+                // What lives is the role's, in either account.
+                let role = world.role("app").await.unwrap();
+                let mut living: Vec<_> = [world.openrouter.account(), &other]
+                    .into_iter()
+                    .flat_map(|account| account.keys())
+                    .map(|key| key.hash)
+                    .collect();
+                let mut known = hashes(&role);
+                (living.sort(), known.sort());
+                assert_eq!(living, known, "{moved:?}");
+            }
+        }
+    }
 }

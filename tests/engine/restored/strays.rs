@@ -77,6 +77,80 @@ async fn a_current_key_that_is_gone_is_noticed_although_the_others_cannot_be_loo
     assert_eq!(world.violations().await, [""; 0]);
 }
 
+/// What OpenRouter does while the keys are compared.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// Every third of the strays cannot be looked up at first.
+    SomeLookups,
+    /// None of the strays can be looked up for minutes.
+    AllLookups,
+    /// The second page of a list fails, or the first list, if it has one page.
+    APage,
+    /// The first lookups are put off.
+    RateLimited,
+}
+
+impl Trouble {
+    fn begins(self, world: &World, strays: &[String]) {
+        let faults = world.openrouter.faults();
+        let unavailable = || Fault::status(503);
+        let lookup = |hash: &String| format!("/keys/{hash}");
+        match self {
+            Self::SomeLookups => {
+                for stray in strays.iter().step_by(3) {
+                    faults.add(unavailable().on("GET", &lookup(stray)));
+                }
+            }
+            Self::AllLookups => {
+                for stray in strays {
+                    faults.add(unavailable().on("GET", &lookup(stray)).forever());
+                }
+            }
+            Self::APage => {
+                let nth = if strays.len() >= 99 { 2 } else { 1 };
+                faults.add(unavailable().on("GET", "/keys").nth(nth));
+            }
+            Self::RateLimited => {
+                faults.add(Fault::rate_limited(30).on("GET", "/keys/*").times(2));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_number_of_them_ends_whatever_fails_meanwhile() {
+    let troubles = [
+        Trouble::SomeLookups,
+        Trouble::AllLookups,
+        Trouble::APage,
+        Trouble::RateLimited,
+    ];
+    for trouble in troubles {
+        // Around the edge of a page, which one other key is on.
+        for count in [1, 98, 99, 101] {
+            let case = format!("{count} strays, {trouble:?}");
+            let world = World::with_role().await;
+            let strays = forgotten_keys(&world, count).await;
+            let gone = lose_the_current_key(&world).await;
+            trouble.begins(&world, &strays);
+            // The key that replaces the lost one is younger than the strays.
+            world.time.set(world.after(1));
+            world.restart().await;
+            world.pass(120).await;
+            let key = world.key("app").await.expect(&case);
+            assert_ne!(key["key_hash"], gone.as_str(), "{case}");
+            world.openrouter.faults().clear();
+            world.pass(180).await;
+            let known = hashes(&world.role("app").await.unwrap());
+            assert!(strays.iter().all(|stray| known.contains(stray)), "{case}");
+            assert_eq!(alive(&world), count + 1, "somebody may hold them: {case}");
+            world.pass(601).await;
+            assert_eq!(alive(&world), 1, "{case}");
+            assert_eq!(world.violations().await, [""; 0], "{case}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn one_lookup_that_fails_costs_only_the_key_that_it_was_about() {
     let world = World::with_role().await;

@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 
 use super::definition::Definition;
-use super::entry::{Misfit, RotatingRole, SupersededKey, Unfit};
+use super::entry::RotatingRole;
+use super::keys::SupersededKey;
 use super::stage::Stage;
+use super::unfit::{Misfit, Unfit};
 use crate::engine::clock::after;
 use crate::engine::role::budget::{
     Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, Watch, of_key,

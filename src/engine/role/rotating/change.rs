@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 
 use super::definition::Definition;
-use super::entry::{CurrentKey, Misfit, RotatingRole, SupersededKey, Unfit};
+use super::entry::RotatingRole;
+use super::keys::{CurrentKey, SupersededKey};
 use super::stage::Stage;
+use super::unfit::{Misfit, Unfit};
 use crate::engine::clock::after;
 use crate::engine::names::Place;
 use crate::openrouter::Key;

@@ -1,11 +1,24 @@
 //! The record of a failure, which is stored with a role, and the time of its retry.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use super::entry::Failure;
 use crate::engine::error::Error;
 use crate::engine::randomness::Randomness;
 use crate::engine::retry::delay;
+
+/// A failure that is retried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The number of consecutive attempts.
+    pub attempts: u32,
+    /// The time of the last failure.
+    pub at: Timestamp,
+    /// The reason.
+    pub message: String,
+    /// When it is retried.
+    pub retry_at: Timestamp,
+}
 
 /// The record of a failure that follows `previous`, with the time of the retry: see [`delay`].
 pub fn failed(

@@ -8,22 +8,24 @@ mod entry;
 mod failure;
 mod fields;
 mod guarded;
+mod keys;
 #[cfg(test)]
 pub mod sample;
 mod shared_key;
 mod stage;
 mod status;
 mod step;
+mod unfit;
 
 pub use change::Grace;
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
-pub use entry::{
-    CurrentKey, Deletion, Failure, Misfit, RotatingRole, Standing, SupersededKey, Unfit,
-};
-pub use failure::failed;
+pub use entry::{Deletion, RotatingRole};
+pub use failure::{Failure, failed};
 pub use fields::{FIELDS, apply};
 pub use guarded::Guarded;
+pub use keys::{CurrentKey, Standing, SupersededKey};
 pub use shared_key::{SharedKey, Successor, Withheld};
 pub use stage::{LateUse, Stage};
 pub use status::{Health, Unconfirmed, View as StatusView, of as status};
 pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};
+pub use unfit::{Misfit, Unfit};

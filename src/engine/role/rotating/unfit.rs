@@ -1,0 +1,58 @@
+//! Why a role's current key is not as storage expects.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The reason why a current key differs from what storage expects: the role's entry was restored from a
+/// snapshot, or the key was deleted or disabled at OpenRouter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfit {
+    /// The reason.
+    pub reason: Misfit,
+    /// When it was found.
+    pub since: Timestamp,
+    /// When OpenRouter was last asked about it; `None` if only when it was found.
+    #[serde(default)]
+    pub asked: Option<Timestamp>,
+}
+
+impl Unfit {
+    /// A reason that OpenRouter has just reported.
+    pub fn found(reason: Misfit, now: Timestamp) -> Self {
+        Self {
+            reason,
+            since: now,
+            asked: Some(now),
+        }
+    }
+}
+
+/// See [`Unfit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Misfit {
+    /// OpenRouter no longer knows it, so it is not handed out.
+    Gone,
+    /// It was disabled at OpenRouter outside the engine. It is not handed out, and is not replaced
+    /// automatically, since someone may have disabled it on purpose.
+    Disabled,
+    /// It is disabled at OpenRouter, which has a newer key of the role: it was replaced and held before
+    /// storage was restored. It is not handed out, and is replaced again.
+    Held,
+    /// It is being revoked by a teardown of the mount, so it is not handed out. `asked` is when OpenRouter
+    /// confirmed that it is gone.
+    TornDown,
+    /// OpenRouter has a newer key of the role: it was replaced before storage was restored. It works until it
+    /// is revoked, which nothing has scheduled.
+    Outdated,
+}
+
+impl Misfit {
+    /// Whether the key does not work.
+    pub fn is_dead(self) -> bool {
+        match self {
+            Self::Gone | Self::Disabled | Self::Held | Self::TornDown => true,
+            Self::Outdated => false,
+        }
+    }
+}
