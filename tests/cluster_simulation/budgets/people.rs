@@ -106,4 +106,4 @@ impl World {
 }
 
 /// How many lives have budgets.
-const SHARE: f64 = 0.3;
+const SHARE: f64 = 0.15;
