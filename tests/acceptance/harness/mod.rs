@@ -25,7 +25,7 @@ mod sidecar;
 mod vault;
 mod wait;
 
-pub(crate) use available::{runs, skipped};
+pub(crate) use available::{runs, say, skipped};
 pub(crate) use cli::{output_in, output_of};
 pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
