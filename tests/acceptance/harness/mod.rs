@@ -31,7 +31,7 @@ pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;
 pub(crate) use egress::EgressProxy;
-pub(crate) use listen::free_address;
+pub(crate) use listen::{ATTEMPTS, START_TIME, free_address};
 pub(crate) use mount::Mount;
 pub(crate) use node::Node;
 pub(crate) use openrouter::OpenRouter;
