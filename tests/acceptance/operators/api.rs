@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use reqwest::{Certificate, Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -58,6 +59,14 @@ impl Api {
     /// What the server would answer to the object.
     pub(super) async fn dry_run(&self, object: &Object) -> Answer {
         self.send(object, "&dryRun=All").await
+    }
+
+    /// The key in a Secret, as a pod would be given it; nothing if it is not there yet.
+    pub(super) async fn key_in(&self, secret: &str) -> Option<String> {
+        let path = format!("/api/v1/namespaces/apps/secrets/{secret}");
+        let value = self.get(&path).await.body["data"]["OPENROUTER_API_KEY"].take();
+        let bytes = BASE64_STANDARD.decode(value.as_str()?).expect("base64");
+        Some(String::from_utf8(bytes).expect("a key is text"))
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _};
+use serde_json::{Value, json};
 
 use super::api::Api;
 use super::programs::Programs;
@@ -17,8 +18,11 @@ pub(super) struct Kubernetes {
     // Dropped in this order: nobody asks etcd when it ends.
     apiserver: ServerProcess,
     etcd: ServerProcess,
-    _directory: Directory,
+    directory: Directory,
     api: Api,
+    url: String,
+    authority: String,
+    token: String,
 }
 
 impl Kubernetes {
@@ -46,8 +50,11 @@ impl Kubernetes {
         let cluster = Self {
             apiserver,
             etcd,
-            _directory: directory,
+            directory,
             api: client(address),
+            url: format!("https://{address}"),
+            authority,
+            token,
         };
         let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: apps\n";
         cluster.api.apply(namespace).await;
@@ -57,6 +64,27 @@ impl Kubernetes {
     /// A client with all rights.
     pub(super) fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// The configuration of a program with all rights.
+    pub(super) fn kubeconfig(&self) -> Value {
+        let authority = BASE64_STANDARD.encode(&self.authority);
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "tests",
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+            "users": [{"name": "tests", "user": {"token": self.token}}],
+            "clusters": [{"name": "tests", "cluster": {
+                "server": self.url, "certificate-authority-data": authority,
+            }}],
+        })
+    }
+
+    /// The key that the tokens of service accounts are verified with, in PEM.
+    pub(super) fn accounts(&self) -> String {
+        let file = self.directory.path("accounts.pub");
+        fs::read_to_string(file).expect("a key")
     }
 }
 
@@ -100,7 +128,7 @@ fn apiserver(
         .arg(format!("--tls-private-key-file={}", file("server.key")))
         .arg(format!("--token-auth-file={}", file("tokens.csv")))
         .arg("--authorization-mode=RBAC")
-        .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+        .arg(format!("--service-account-issuer={ISSUER}"))
         .arg(format!(
             "--service-account-key-file={}",
             file("accounts.pub")
@@ -172,3 +200,6 @@ async fn start(
     }
     panic!("each of {ATTEMPTS} free ports was taken by somebody else");
 }
+
+/// Who issues the tokens of service accounts, and whom they are for.
+pub(super) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";

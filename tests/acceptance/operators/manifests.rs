@@ -5,13 +5,14 @@ use std::fs;
 use super::kubernetes::Kubernetes;
 use super::objects::objects;
 use super::programs::Programs;
-use crate::harness::samples;
+use super::site::{DEFINITIONS, sample, turn};
 
 #[tokio::test]
 async fn an_api_server_takes_every_manifest_in_a_dry_run() {
     let Some(programs) = Programs::find() else {
         return;
     };
+    let _turn = turn().await;
     let cluster = Kubernetes::new(&programs).await;
     let api = cluster.api();
     for name in DEFINITIONS {
@@ -42,13 +43,3 @@ async fn an_api_server_takes_every_manifest_in_a_dry_run() {
         assert!(refused > 0, "{name}: `x{field}`");
     }
 }
-
-fn sample(name: &str) -> String {
-    fs::read_to_string(samples().join("kubernetes").join(name)).expect("the sample can be read")
-}
-
-/// What the samples use of External Secrets Operator's definitions.
-const DEFINITIONS: [&str; 2] = [
-    "external-secrets.io_externalsecrets.yaml",
-    "generators.external-secrets.io_vaultdynamicsecrets.yaml",
-];

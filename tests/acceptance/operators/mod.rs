@@ -1,4 +1,5 @@
-//! A Kubernetes API server for real, with etcd, and the manifests of `samples/kubernetes` as they are.
+//! Kubernetes for real: an API server with etcd, and External Secrets Operator, with the manifests and the policy
+//! of `samples/kubernetes` as they are, but for Vault's address and the refresh intervals.
 //!
 //! `scripts/test operators` builds these programs; where they are not built, the tests say so and pass.
 
@@ -6,4 +7,7 @@ mod api;
 mod kubernetes;
 mod manifests;
 mod objects;
+mod outage;
 mod programs;
+mod rotation;
+mod site;

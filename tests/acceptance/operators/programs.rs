@@ -10,6 +10,7 @@ use crate::harness::skipped;
 pub(super) struct Programs {
     pub(super) etcd: PathBuf,
     pub(super) apiserver: PathBuf,
+    pub(super) external_secrets: PathBuf,
     /// The folder with the resource definitions of External Secrets Operator.
     pub(super) definitions: PathBuf,
 }
@@ -31,10 +32,12 @@ impl Programs {
         }
         let lines = String::from_utf8(output.stdout).expect("paths in UTF-8");
         let paths: Vec<PathBuf> = lines.lines().map(PathBuf::from).collect();
-        let [etcd, apiserver, definitions] = paths.try_into().expect("three paths");
+        let [etcd, apiserver, external_secrets, definitions] =
+            paths.try_into().expect("four paths");
         Some(Self {
             etcd,
             apiserver,
+            external_secrets,
             definitions,
         })
     }
