@@ -1,5 +1,8 @@
 //! What a connection lets its roles do binds whoever writes roles, and whatever storage says.
 
+#[cfg(test)]
+mod meanwhile;
+
 use openrouter_simulator::{Fault, NewGuardrail};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Entry, Storage};

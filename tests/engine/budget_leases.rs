@@ -183,3 +183,42 @@ async fn less_than_the_role_allows_can_be_asked_for_and_more_cannot() {
         "{refused}"
     );
 }
+
+/// The room of a role is the role's: one of the same name begins anew.
+#[tokio::test]
+async fn a_role_that_is_written_anew_has_all_of_its_budget() {
+    for path in ["forget-role/ci", CI] {
+        let world = World::with_dynamic_role().await;
+        let body = json!({"credential_type": "dynamic", "limit": 1, "budget": 1});
+        world.write(CI, body.clone()).await.unwrap();
+        let key = world.lease().await.unwrap()["key_hash"].clone();
+        let account = world.openrouter.account();
+        account.set_usage(key.as_str().unwrap(), 1.0).unwrap();
+        world.revoke().await.unwrap();
+        world.pass(601).await;
+        assert_eq!(reads(&world, 1).await.0, 0, "it is spent");
+        match path {
+            CI => world.delete(CI, json!({})).await.unwrap(),
+            forget => world.write(forget, json!({})).await.unwrap(),
+        };
+        world.write(CI, body).await.unwrap();
+        assert_eq!(reads(&world, 2).await.0, 1, "{path}");
+    }
+}
+
+/// When the other lease ends, what is left of the budget is exactly what one more takes.
+#[tokio::test]
+async fn the_first_lease_that_leaves_just_enough_makes_room() {
+    let world = with_budget().await;
+    world.write(CI, json!({"budget": 2})).await.unwrap();
+    let key = world.lease().await.unwrap()["key_hash"].clone();
+    let account = world.openrouter.account();
+    account.set_usage(key.as_str().unwrap(), 1.0).unwrap();
+    world.revoke().await.unwrap();
+    world.pass(601).await;
+    assert_eq!(reads(&world, 1).await.0, 1);
+    // It ends in five minutes, and is settled ten minutes later.
+    let told = format!("there will be room at {} at the earliest", world.after(900));
+    let refusal = reads(&world, 1).await.1.remove(0);
+    assert!(refusal.contains(&told), "{refusal}");
+}

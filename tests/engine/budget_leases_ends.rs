@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation};
+use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Storage};
 
 use crate::harness::{CI, World};
 
@@ -253,4 +253,20 @@ async fn a_clock_that_is_ahead_opens_no_window() {
     node.call(Operation::Read, "creds/ci", Value::Null)
         .await
         .unwrap();
+}
+
+/// Its entry would grow with every lease that ever was.
+#[tokio::test]
+async fn a_role_does_not_remember_leases_that_are_gone() {
+    let world = with_budget().await;
+    for _ in 0..4 {
+        ended(&world, 0.25).await;
+        world.pass(601).await;
+    }
+    assert_eq!(available(&world).await, 9.0);
+    let stored = world.storage.get(CI).await.unwrap().unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    let counted = stored["entry"]["dynamic"]["pool"]["counted"].as_array();
+    // The last one had its record when the role was stored.
+    assert_eq!(counted.unwrap().len(), 1, "{stored}");
 }

@@ -82,3 +82,40 @@ async fn a_connection_with_an_unconfirmed_creation_is_not_deleted() {
     world.pass(700).await;
     world.delete("config", json!({})).await.unwrap();
 }
+
+/// The first try was unclear: the key may be dead, whatever OpenRouter says of later ones.
+#[tokio::test]
+async fn a_deletion_that_is_under_way_is_not_taken_back_when_a_later_try_is_refused() {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    let node = world.node();
+    faults.add(Fault::LostReply.on("DELETE", "/keys/*"));
+    node.delete(ROLE, json!({})).await.unwrap_err();
+    faults.add(Fault::status(403).on("DELETE", "/keys/*"));
+    let refusal = node.delete(ROLE, json!({})).await.unwrap_err().to_string();
+    assert!(refusal.contains("no longer hands out its key"), "{refusal}");
+    let refusal = world.key("app").await.unwrap_err();
+    assert!(refusal.contains("being deleted"), "{refusal}");
+    let complaints = world.complaints().await;
+    assert!(complaints[0].contains("being deleted"), "{complaints:?}");
+    world.pass(60).await;
+    assert!(world.role("app").await.is_none());
+    assert!(world.openrouter.account().keys().is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_is_tried_again_ever_more_rarely() {
+    let world = World::with_role().await;
+    let away = Fault::status(503).on("DELETE", "/keys/*").forever();
+    world.openrouter.faults().add(away);
+    world.delete(ROLE, json!({})).await.unwrap_err();
+    world.pass(15 * 60).await;
+    let tries = world.openrouter.requests().to("DELETE", "/keys/*").len();
+    assert!(
+        (7..=15).contains(&tries),
+        "{tries} tries in a quarter of an hour"
+    );
+    world.openrouter.faults().clear();
+    world.pass(3_600).await;
+    assert!(world.role("app").await.is_none());
+}

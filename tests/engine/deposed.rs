@@ -2,6 +2,9 @@
 //! hearing of it. It goes on reading its old state for a while, and must not delete by it what its
 //! successor hands out.
 
+#[cfg(test)]
+mod steps;
+
 use std::time::Duration;
 
 use openrouter_simulator::Fault;

@@ -1,6 +1,11 @@
 //! The end of a superseded key: who still used it, the hold, the way back, and what fell due while
 //! nobody worked.
 
+#[cfg(test)]
+mod crowded;
+#[cfg(test)]
+mod holds;
+
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 

@@ -65,3 +65,27 @@ async fn while_openrouter_cannot_be_asked_it_stays_as_it_is() {
     let key = world.key("app").await.unwrap();
     assert_eq!(key["key_hash"], hash.as_str());
 }
+
+#[tokio::test]
+async fn a_key_that_turns_out_to_be_disabled_is_so_since_that_was_found() {
+    let (world, hash) = denied(1).await;
+    let gone_since = world.time.now().to_string();
+    let complaints = world.complaints().await;
+    assert!(complaints[0].contains(&gone_since), "{complaints:?}");
+    world
+        .openrouter
+        .account()
+        .set_disabled(&hash, true)
+        .unwrap();
+    world.pass(60).await;
+    let found = format!(
+        "at {} the current key was found to be disabled",
+        world.time.now()
+    );
+    let complaints = world.complaints().await;
+    assert!(complaints[0].contains(&found), "{complaints:?}");
+    // Asked again it is still disabled, and not since then only.
+    world.pass(60).await;
+    let complaints = world.complaints().await;
+    assert!(complaints[0].contains(&found), "{complaints:?}");
+}

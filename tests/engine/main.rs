@@ -28,6 +28,8 @@ mod budget_leases;
 #[cfg(test)]
 mod budget_leases_ends;
 #[cfg(test)]
+mod budget_revocations;
+#[cfg(test)]
 mod budget_spending;
 #[cfg(test)]
 mod budget_windows;

@@ -133,6 +133,32 @@ async fn a_key_in_the_wrong_workspace_is_deleted_although_that_fails_at_first() 
     assert_eq!(world.violations().await, [""; 0]);
 }
 
+/// OpenRouter says for so many deletions that there is no such key, as of one that is not known everywhere yet.
+/// It is not forgotten before it is deleted.
+async fn a_rejected_key_that_is_unknown_at_first_is_deleted(deletions: u32) {
+    let world = World::with_role().await;
+    let faults = world.openrouter.faults();
+    let useless = Fault::CreatedKeyDoesNotAuthenticate { uses: None };
+    faults.add(useless.on("POST", "/keys"));
+    faults.add(Fault::status(404).on("DELETE", "/keys/*").times(deletions));
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    world.pass(60).await;
+    let tries = world.openrouter.requests().to("DELETE", "/keys/*").len();
+    assert_eq!(tries, 1 + deletions as usize);
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_rejected_key_is_not_forgotten_when_it_is_unknown_at_its_deletion() {
+    a_rejected_key_that_is_unknown_at_first_is_deleted(1).await;
+}
+
+#[tokio::test]
+async fn a_rejected_key_that_is_unknown_by_its_hash_is_looked_for_by_its_name() {
+    a_rejected_key_that_is_unknown_at_first_is_deleted(2).await;
+}
+
 #[tokio::test]
 async fn a_first_key_that_is_not_what_was_ordered_leaves_no_role() {
     let world = World::connected().await;

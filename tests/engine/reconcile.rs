@@ -2,9 +2,13 @@
 //! said, and put right where that is the engine's to do.
 
 #[cfg(test)]
+mod again;
+#[cfg(test)]
 mod copies;
 #[cfg(test)]
 mod leased;
+#[cfg(test)]
+mod pace;
 
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};

@@ -135,6 +135,27 @@ async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
     }
 }
 
+/// The older of two orders is looked for in vain, shortly before the younger one's turn.
+#[tokio::test]
+async fn a_look_that_fails_does_not_put_off_one_that_is_due_soon() {
+    let world = World::connected().await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::ResetBeforeEffect.on("POST", "/keys").times(2));
+    world.write("roles/a", json!({})).await.unwrap_err();
+    world.pass(100).await;
+    world.write("roles/b", json!({})).await.unwrap_err();
+    world.pass(19).await;
+    faults.add(Fault::status(503).on("GET", "/keys"));
+    world.openrouter.requests().reset();
+    world.pass(1).await;
+    assert_eq!(requests(&world, "GET", "/keys"), 1, "that of the older");
+    // The younger one's is due after ten seconds, and nothing is asked again within fifteen.
+    world.pass(14).await;
+    assert_eq!(requests(&world, "GET", "/keys"), 1);
+    world.pass(1).await;
+    assert_eq!(requests(&world, "GET", "/keys"), 2);
+}
+
 #[tokio::test]
 async fn a_key_that_cannot_be_deleted_holds_up_no_other() {
     let world = adrift(5).await;

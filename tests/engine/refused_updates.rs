@@ -82,3 +82,61 @@ async fn a_description_is_changed_while_an_earlier_change_of_limits_is_pending()
     world.pass(60).await;
     assert_eq!(world.violations().await, [""; 0]);
 }
+
+/// What a read of the role shows.
+async fn shown(world: &World) -> (Value, Vec<String>) {
+    let answer = world.read(ROLE).await.unwrap().unwrap();
+    (Value::Object(answer.data), answer.warnings)
+}
+
+/// Writes this, which OpenRouter refuses; the role is as before.
+async fn leaves_no_trace(world: &World, change: Value) {
+    let before = shown(world).await;
+    let refused = Fault::status(403).on("PATCH", "/keys/*");
+    world.openrouter.faults().add(refused);
+    // Time stands still.
+    let refusal = world.node().write(ROLE, change).await.unwrap_err();
+    let refusal = refusal.to_string();
+    assert!(refusal.contains("403"), "{refusal}");
+    assert_eq!(shown(world).await, before);
+}
+
+/// By the schedule that was taken back, a rotation was missed by then, for which it counts from now on.
+#[tokio::test]
+async fn a_schedule_that_is_taken_back_moves_no_rotation() {
+    let world = World::with_role().await;
+    let monthly = json!({"rotation_period": "30d"});
+    world.write(ROLE, monthly).await.unwrap();
+    world.write(ROTATE, Value::Null).await.unwrap();
+    world.pass(3 * 3_600).await;
+    let daily = json!({
+        "limit": 9, "rotation_schedule": "30 12 * * *", "rotation_window": "1h",
+    });
+    leaves_no_trace(&world, daily).await;
+}
+
+#[tokio::test]
+async fn a_change_that_is_taken_back_hides_no_rotation_that_failed() {
+    let world = World::with_role().await;
+    let refused = Fault::status(403).on("POST", "/keys");
+    world.openrouter.faults().add(refused);
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    leaves_no_trace(&world, json!({"limit": 9})).await;
+    assert_eq!(shown(&world).await.0["rotation_status"], "failed");
+}
+
+#[tokio::test]
+async fn a_change_that_is_taken_back_hides_no_limits_that_are_pending() {
+    let world = World::with_role().await;
+    let unclear = Fault::status(500).on("PATCH", "/keys/*");
+    world.openrouter.faults().add(unclear);
+    world.node().write(ROLE, json!({"limit": 9})).await.unwrap();
+    leaves_no_trace(&world, json!({"limit": 11})).await;
+    let warnings = shown(&world).await.1;
+    assert!(
+        warnings[0].contains("the role's limits yet"),
+        "{warnings:?}"
+    );
+    world.pass(60).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}

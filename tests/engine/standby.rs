@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use openrouter_simulator::Fault;
+use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{
     Error, FixedSystemView, ReplicationState, SystemView, SystemViewError,
@@ -233,6 +233,46 @@ async fn a_node_that_may_write_again_knows_the_leases_that_were_made_meanwhile()
     first.tick().await.unwrap();
     let refusal = first.read("creds/ci").await.unwrap_err().to_string();
     assert!(refusal.contains("max_leases of 2"), "{refusal}");
+}
+
+/// The key was ordered before the node resigned, and its answer comes after that.
+#[tokio::test]
+async fn a_key_in_the_making_is_not_forgotten_by_a_node_that_may_not_write_for_a_while() {
+    let world = World::with_role().await;
+    let account = world.openrouter.account();
+    let home = json!({"workspace_id": account.add_workspace()});
+    world.write(ROLE, home).await.unwrap();
+    let often = json!({"reconcile_interval": 60});
+    world.write("config", often).await.unwrap();
+    let system = Changing::default();
+    world.fail_over(system.clone()).await;
+    world.quiet().await;
+    // It cannot be found by its name where it was to be.
+    let elsewhere = Fault::CreatedOtherwise(KeyChanges {
+        workspace_id: Some(account.add_workspace()),
+        ..KeyChanges::default()
+    });
+    let faults = world.openrouter.faults();
+    faults.add(elsewhere.on("POST", "/keys"));
+    faults.add(Fault::status(500).on("DELETE", "/keys/*"));
+    let node = world.node();
+    let announced = node.storage.hold_when_putting("wal/");
+    let resigned = async {
+        announced.has_come.cancelled().await;
+        system.step_down();
+        world.time.set(world.after(60));
+        while world.role("app").await.unwrap()["unconfirmed_keys"] != Value::Null {
+            tokio::task::yield_now().await;
+        }
+        system.step_up();
+        announced.let_go.cancel();
+    };
+    let (rotated, ()) = tokio::join!(node.write(ROTATE, Value::Null), resigned);
+    rotated.unwrap_err();
+    assert_eq!(account.keys().len(), 2);
+    world.pass(60).await;
+    assert_eq!(account.keys().len(), 1, "its hash is known");
+    assert_eq!(world.violations().await, [""; 0]);
 }
 
 /// No server is known to do that without a new instance.

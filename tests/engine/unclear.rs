@@ -227,6 +227,32 @@ async fn both_keys_of_an_order_that_arrived_twice_unheard_are_found() {
     }
 }
 
+/// The order was given up when it was not listed for ten minutes. It was never in service.
+#[tokio::test]
+async fn a_key_of_an_order_that_was_given_up_is_superseded_and_replaces_nothing() {
+    let world = World::with_role().await;
+    let monthly = json!({"rotation_period": "30d"});
+    world.write(ROLE, monthly).await.unwrap();
+    let (account, faults) = (world.openrouter.account(), world.openrouter.faults());
+    let delay = ListDelay::For(Duration::from_secs(700));
+    account.hide_new_keys_from_lists(Some(delay));
+    faults.add(Fault::LostReply.on("POST", "/keys"));
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    world.pass(600).await;
+    assert!(world.intents().is_empty(), "it is given up");
+    assert_eq!(account.keys().len(), 2);
+    world.pass(3_600).await;
+    assert_eq!(account.keys().len(), 1, "after its grace period");
+    let role = world.role("app").await.unwrap();
+    assert!(
+        role["drift"].to_string().contains("unknown_key"),
+        "{role:?}"
+    );
+    assert_eq!(world.version().await, 1);
+    assert_eq!(world.orders(), 2);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 /// In the end there is no key that nobody knows, and the next rotation works.
 async fn recovers(world: &World, what: &str) {
     world.pass(900).await;

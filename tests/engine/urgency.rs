@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openrouter_simulator::Fault;
-use serde_json::json;
+use openrouter_simulator::{Fault, NewKey};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{CI, ROTATE, World};
@@ -97,4 +97,36 @@ async fn nine_or_ten_requests_are_the_most_even_so() {
     rotated.unwrap();
     revoked.unwrap();
     read.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_has_is_revoked_by_order_before_what_hangs() {
+    let (world, _readers) = with_eight_hanging().await;
+    let leaked = NewKey::named("somebody's");
+    let leaked = world.openrouter.account().create_key(leaked).hash;
+    let node = world.node();
+    let path = format!("revoke-key/default/{leaked}");
+    comes(node.write(&path, json!({}))).await.unwrap();
+    assert_eq!(world.openrouter.faults().held(), 8, "they still hang");
+    assert!(world.seen(&leaked).deleted_at.is_some());
+}
+
+#[tokio::test]
+async fn an_emergency_does_not_wait_until_an_earlier_order_is_looked_for() {
+    let world = World::with_role().await;
+    let leaked = world.key_hash("app").await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("POST", "/keys"));
+    faults.add(Fault::status(503).on("GET", "/keys").forever());
+    let node = world.node();
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    node.write(ROTATE, Value::Null).await.unwrap_err();
+    assert_eq!(world.orders(), 2, "nobody knows what came of the first");
+    let at_once = json!({"rotation_grace_period": 0});
+    node.write(ROTATE, at_once).await.unwrap();
+    assert_eq!(world.version().await, 2);
+    assert!(world.seen(&leaked).deleted_at.is_some());
+    faults.clear();
+    world.pass(900).await;
+    assert_eq!(world.violations().await, [""; 0]);
 }

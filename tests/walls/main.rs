@@ -3,6 +3,8 @@
 
 // All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
+mod made_up;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod sources;

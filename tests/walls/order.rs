@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::sources::files;
+use crate::sources::{File, files};
 
 /// From top to bottom.
 const FLOORS: [&str; 6] = [
@@ -45,38 +45,16 @@ const ROOMS: [&str; 25] = [
 
 #[test]
 fn floors_know_only_those_below_them() {
-    let mut upwards = Vec::new();
-    for file in files() {
-        let Some(from) = FLOORS.iter().position(|floor| *floor == file.module[0]) else {
-            continue;
-        };
-        for path in file.references() {
-            let first = path.first().map_or("", String::as_str);
-            let to = FLOORS.iter().position(|floor| *floor == first);
-            if to.is_some_and(|to| to < from) {
-                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
-            }
-        }
-    }
+    let upwards = between_floors(&files());
     assert_eq!(upwards, [""; 0], "these know a floor above them");
 }
 
 #[test]
 fn rooms_of_the_engine_know_only_those_below_them() {
-    let mut upwards = Vec::new();
-    let mut seen = BTreeSet::new();
-    for file in files() {
-        let Some(from) = room(&file.module) else {
-            continue;
-        };
-        seen.insert(from);
-        for path in file.references() {
-            if room(&path).is_some_and(|to| to < from) {
-                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
-            }
-        }
-    }
+    let files = files();
+    let upwards = between_rooms(&files);
     assert_eq!(upwards, [""; 0], "these know a room above them");
+    let seen: BTreeSet<_> = files.iter().filter_map(|file| room(&file.module)).collect();
     let all = BTreeSet::from_iter(0..ROOMS.len());
     assert_eq!(seen, all, "a room on the list is not there");
 }
@@ -94,6 +72,35 @@ fn one_door_leads_to_the_deletion_of_keys() {
         .map(|file| file.module.join("::"))
         .collect();
     assert_eq!(doors, ["engine::keys::retire"]);
+}
+
+/// What these files name of a floor above their own.
+pub(crate) fn between_floors(files: &[File]) -> Vec<String> {
+    let floor = |path: &[String]| {
+        let first = path.first()?;
+        FLOORS.iter().position(|floor| floor == first)
+    };
+    upwards(files, floor)
+}
+
+/// What these files name of a room of the engine above their own.
+pub(crate) fn between_rooms(files: &[File]) -> Vec<String> {
+    upwards(files, room)
+}
+
+fn upwards(files: &[File], level: impl Fn(&[String]) -> Option<usize>) -> Vec<String> {
+    let mut upwards = Vec::new();
+    for file in files {
+        let Some(from) = level(&file.module) else {
+            continue;
+        };
+        for path in file.references() {
+            if level(&path).is_some_and(|to| to < from) {
+                upwards.push(format!("{}: {}", file.path.display(), path.join("::")));
+            }
+        }
+    }
+    upwards
 }
 
 /// Which of [`ROOMS`] a crate path leads to, if it leads into the engine.

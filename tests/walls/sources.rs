@@ -14,6 +14,20 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// The file at this path below `src/`.
+    pub(crate) fn new(path: &Path, text: String) -> Self {
+        let relative = path.with_extension("");
+        let parts = relative.iter();
+        let mut module: Vec<String> = parts
+            .map(|part| part.to_str().expect("a name in ASCII").to_owned())
+            .collect();
+        if module.last().is_some_and(|name| name == "mod") {
+            module.pop();
+        }
+        let path = path.to_owned();
+        Self { path, module, text }
+    }
+
     /// Every path that the file names, from the crate's root.
     pub(crate) fn references(&self) -> Vec<Vec<String>> {
         let tokens = TokenStream::from_str(&self.text).expect("it is Rust");
@@ -87,8 +101,10 @@ fn branch(tokens: TokenStream, base: &[String], found: &mut Vec<Vec<String>>) {
             continue;
         };
         let mut path = base.to_vec();
-        if first != "self" {
-            path.push(first.to_string());
+        match first.to_string().as_str() {
+            "self" => {}
+            "super" => _ = path.pop(),
+            name => path.push(name.to_owned()),
         }
         follow(part, &mut 1, path, &[], found);
     }
@@ -109,27 +125,13 @@ pub(crate) fn files() -> Vec<File> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                files.push(file(&root, path));
+                let text = fs::read_to_string(&path).expect("it can be read");
+                let path = path.strip_prefix(&root).expect("it is below src");
+                files.push(File::new(path, text));
             }
         }
     }
     files.retain(|file| !matches!(file.module[0].as_str(), "invariants" | "main" | "lib"));
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files
-}
-
-fn file(root: &Path, path: PathBuf) -> File {
-    let relative = path
-        .strip_prefix(root)
-        .expect("it is below src")
-        .with_extension("");
-    let mut module: Vec<String> = relative
-        .iter()
-        .map(|part| part.to_str().expect("a name in ASCII").to_owned())
-        .collect();
-    if module.last().is_some_and(|name| name == "mod") {
-        module.pop();
-    }
-    let text = fs::read_to_string(&path).expect("it can be read");
-    File { path, module, text }
 }

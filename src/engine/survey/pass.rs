@@ -15,6 +15,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::sees_another;
 use crate::engine::names::{ConnectionName, Place};
+use crate::engine::randomness::Randomness;
 use crate::engine::spending;
 use crate::engine::task::Task;
 use crate::openrouter::{KeyHash, Limits};
@@ -104,7 +105,7 @@ pub async fn reconcile(
     if !begun.saw_a_copy {
         pass.no_copy_was_seen();
     }
-    Ok((interval > 0).then(|| after(now, spread(engine, interval))))
+    Ok((interval > 0).then(|| after(now, spread(interval, &*engine.randomness))))
 }
 
 /// How long a comparison of the connection has been in progress, in seconds.
@@ -115,8 +116,8 @@ pub fn going_on(engine: &Engine, connection: &ConnectionName, now: Timestamp) ->
 
 /// An interval, shortened randomly by up to a tenth, so that connections that start together do not stay in
 /// step.
-fn spread(engine: &Engine, interval: u64) -> u64 {
-    let [a, b, ..] = engine.randomness.bytes();
+fn spread(interval: u64, randomness: &dyn Randomness) -> u64 {
+    let [a, b, ..] = randomness.bytes();
     let tenth = interval / 10;
     let less = u128::from(tenth) * u128::from(u16::from_be_bytes([a, b])) / u128::from(u16::MAX);
     interval.saturating_sub(u64::try_from(less).unwrap_or(tenth))
@@ -239,3 +240,19 @@ impl Pass<'_> {
 
 /// Roles processed concurrently. More would only wait for their turns.
 const AT_A_TIME: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::randomness::Always;
+
+    #[test]
+    fn an_interval_is_shortened_by_up_to_a_tenth() {
+        for (interval, shortest) in [(3_600, 3_240), (60, 54), (9, 9)] {
+            assert_eq!(spread(interval, &Always(0)), interval);
+            assert_eq!(spread(interval, &Always(255)), shortest);
+        }
+        let between = spread(3_600, &Always(128));
+        assert!((3_410..3_430).contains(&between), "{between}");
+    }
+}

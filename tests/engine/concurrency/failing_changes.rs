@@ -6,7 +6,8 @@ use std::sync::Arc;
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
-use super::readers::Readers;
+use super::readers::{DEADLOCK, Readers};
+use super::until;
 use crate::harness::{ROLE, ROTATE, World};
 
 /// Each with whether it is a refusal, which takes the change back.
@@ -63,6 +64,9 @@ async fn readers_are_kept_their_promises_through_changes_that_fail() {
             // Beyond the longest that anybody was told, with its margin, and every grace period.
             world.pass(4_000).await;
             assert_eq!(world.broken_promises(), [""; 0], "{case}");
+            // The engine works on another thread.
+            let settled = until(async || world.violations().await.is_empty());
+            let _ = tokio::time::timeout(DEADLOCK, settled).await;
             assert_eq!(world.violations().await, [""; 0], "{case}");
         }
     }

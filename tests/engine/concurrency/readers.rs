@@ -131,4 +131,4 @@ fn dead_keys(world: &World) -> BTreeSet<String> {
 }
 
 /// Far longer than anything takes on the busiest machine.
-const DEADLOCK: Duration = Duration::from_secs(120);
+pub(super) const DEADLOCK: Duration = Duration::from_secs(120);

@@ -40,7 +40,7 @@ async fn role(node: &Node) -> (String, Vec<String>) {
 fn is_warned(warnings: &[String]) -> bool {
     warnings
         .iter()
-        .any(|warning| warning.contains("another copy of this storage is at work"))
+        .any(|warning| warning.contains("another copy of this storage is active"))
 }
 
 #[tokio::test]
@@ -124,4 +124,28 @@ async fn what_was_taken_in_is_not_revoked_while_another_copy_is_at_work() {
     );
     assert!(!known.contains(&newest), "not taken in after that: {known}");
     assert_eq!(key(&newest).deleted_at, None);
+}
+
+/// A deposed leader may go on for a while, and clocks differ.
+#[tokio::test]
+async fn a_key_that_was_made_in_the_first_minutes_of_the_work_shows_no_copy() {
+    for (seconds, is_a_copys) in [(60, false), (120, false), (121, true)] {
+        let world = World::with_role().await;
+        let often = json!({"reconcile_interval": 60});
+        world.write("config", often).await.unwrap();
+        let own = world.key("app").await.unwrap()["key_name"].clone();
+        world.restart().await;
+        world.quiet().await;
+        world.pass(seconds).await;
+        let own = own.as_str().unwrap();
+        let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
+        let account = world.openrouter.account();
+        let key = account.create_key(openrouter_simulator::NewKey::named(other));
+        world.pass(60).await;
+        let status = world.read("status").await.unwrap().unwrap().data;
+        assert_eq!(status["two_copies"].is_object(), is_a_copys, "{seconds}");
+        let role = world.role("app").await.unwrap();
+        let is_taken_in = role["superseded_keys"].to_string().contains(&key.hash);
+        assert_eq!(is_taken_in, !is_a_copys, "{seconds}");
+    }
 }

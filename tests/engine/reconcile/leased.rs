@@ -118,3 +118,19 @@ async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_look() {
     world.revoke().await.unwrap();
     assert_eq!(world.violations().await, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_leased_key_that_is_disabled_enabled_and_disabled_again_is_said_twice() {
+    let (world, [hash, _]) = full().await;
+    let once = found("leased_key_disabled", &hash);
+    for (disabled, said) in [
+        (true, once.clone()),
+        (false, once.clone()),
+        (true, [once.clone(), once].concat()),
+    ] {
+        let account = world.openrouter.account();
+        account.set_disabled(&hash, disabled).unwrap();
+        world.pass(HOUR).await;
+        assert_eq!(drift(&world, "ci").await, said, "disabled: {disabled}");
+    }
+}

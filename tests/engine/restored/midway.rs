@@ -79,6 +79,31 @@ async fn a_rotation_does_not_wait_for_a_key_that_is_left_alone() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
+/// As many orders of which nobody knows what came of them keep a role from ordering another key.
+#[tokio::test]
+async fn however_many_keys_are_left_alone_the_next_is_ordered() {
+    let world = World::with_role().await;
+    let (node, faults) = (world.node(), world.openrouter.faults());
+    faults.add(Fault::LostReply.on("POST", "/keys").times(8));
+    faults.add(Fault::status(503).on("GET", "/keys").forever());
+    for _ in 0..8 {
+        // Only an emergency does not wait until the earlier ones are looked for.
+        let at_once = json!({"rotation_grace_period": 0});
+        node.write(ROTATE, at_once).await.unwrap_err();
+    }
+    node.life.end();
+    faults.clear();
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(world.intents().len(), 8);
+    world.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(world.version().await, 2);
+    assert_eq!(world.openrouter.account().keys().len(), 1 + 8 + 1);
+    world.pass(620).await;
+    assert_eq!(world.violations().await, [""; 0]);
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_leased_key_is_left_alone_for_the_leases_ttl_and_takes_no_place() {
     let world = World::with_dynamic_role().await;

@@ -126,7 +126,8 @@ async fn any_number_of_them_ends_whatever_fails_meanwhile() {
         Trouble::RateLimited,
     ];
     for trouble in troubles {
-        for count in [1, 98, 99, 100, 101, 300] {
+        // Around the edge of a page, which one other key is on.
+        for count in [1, 98, 99, 101] {
             let case = format!("{count} strays, {trouble:?}");
             let world = World::with_role().await;
             let strays = forgotten_keys(&world, count).await;

@@ -178,3 +178,20 @@ fn lives(world: &World, hash: &str) -> bool {
     let key = world.openrouter.account().key(hash).expect("it was made");
     key.deleted_at.is_none()
 }
+
+/// The last look seems to have begun an hour from now.
+#[tokio::test]
+async fn a_lost_key_is_looked_for_at_once_although_the_clock_was_set_back_since_the_last_look() {
+    let world = World::with_role().await;
+    let (node, faults) = (world.node(), world.openrouter.faults());
+    for back in [0, HOUR] {
+        world.time.set(world.after(-back));
+        faults.add(Fault::LostReply.on("POST", "/keys"));
+        node.write(ROTATE, Value::Null).await.unwrap_err();
+        assert_eq!(world.openrouter.account().keys().len(), 2);
+        world.quiet().await;
+        world.pass(30).await;
+        assert_eq!(world.openrouter.account().keys().len(), 1, "{back}");
+    }
+    assert_eq!(world.violations().await, [""; 0]);
+}

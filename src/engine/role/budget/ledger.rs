@@ -12,13 +12,18 @@
 //! unknown outcome; and the limit before the key was lowered, until a reading has shown what it had spent by
 //! then.
 
-use jiff::{SignedDuration, Timestamp};
+mod grant;
+mod windows;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use grant::{Grant, SETTLED};
+use grant::{Pending, SHARE};
 
 use super::amount::Amount;
 use super::window::Window;
 use super::{Budget, Counting};
-use crate::engine::clock::after;
 use crate::engine::role::rotating::Failure;
 use crate::openrouter::{KeyHash, Limits};
 
@@ -37,47 +42,6 @@ pub struct Ledger {
     /// The last time when the next window was found not to have begun at OpenRouter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) looked: Option<Timestamp>,
-}
-
-/// The grant of one key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Grant {
-    /// The key.
-    pub hash: KeyHash,
-    /// The last limit that OpenRouter has confirmed.
-    pub limit: Amount,
-    /// How OpenRouter counts the key's spending.
-    pub counting: Counting,
-    /// Its spending in the window, by the last reading.
-    pub spent: Amount,
-    /// The limit to lower it to; `None` if it is not to be lowered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Amount>,
-    /// A limit call with an unknown outcome.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pending: Option<Pending>,
-    /// What it could spend before it was lowered, until its actual spending is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) unread: Option<Pending>,
-    /// When it was disabled in order to be ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disabled_at: Option<Timestamp>,
-    /// Whether `spent` is its final reading, taken long enough after it was disabled. It is not deleted yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_final: bool,
-    /// Why it could not be read or changed, if it is not the current key. Such a failure does not delay other
-    /// keys.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
-}
-
-/// A possible amount, until a reading some time after `since` has shown the actual one.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Pending {
-    /// The highest possible amount.
-    pub(super) most: Amount,
-    /// Since when it is possible.
-    pub(super) since: Timestamp,
 }
 
 /// OpenRouter's report about a key.
@@ -427,254 +391,7 @@ impl Ledger {
         });
         left.map(|grant| grant.hash.clone()).collect()
     }
-
-    /// Whether a later window has begun at OpenRouter: by the reported end of its window, or, if that is
-    /// missing, by a counter that has dropped or by the time at which it must have begun.
-    pub fn has_rolled(&self, hash: &KeyHash, reading: Reading, now: Timestamp) -> bool {
-        let Some(latest) = self.window.end().map(|end| after(end, SETTLED)) else {
-            return false;
-        };
-        match reading.resets_at {
-            Some(resets_at) => resets_at > latest,
-            None => {
-                let before = self.grant(hash).map_or(Amount::ZERO, |grant| grant.spent);
-                reading.spent < before || latest <= now
-            }
-        }
-    }
-
-    /// Starts the later window that this reading shows. Nothing is spent in it yet, except by keys that have
-    /// ended since. Older keys are to be lowered to their share of it. Until a reading has shown what they
-    /// spend before that, they count as before.
-    pub fn roll(&mut self, budget: &Budget, current: &KeyHash, reading: Reading, now: Timestamp) {
-        // OpenRouter's window counts, even if the local clock is in another one.
-        let before_its_end =
-            |at: Timestamp| at.checked_sub(SignedDuration::from_secs(SETTLED.cast_signed()));
-        let within = reading.resets_at.and_then(|at| before_its_end(at).ok());
-        self.window = Window::at(self.window.reset(), within.unwrap_or(now));
-        self.ended = std::mem::take(&mut self.ended_since);
-        self.looked = None;
-        for grant in &mut self.grants {
-            grant.spent = Amount::ZERO;
-        }
-        self.retarget(budget, current);
-    }
-
-    /// Records that the next window has not begun yet.
-    pub fn has_not_rolled(&mut self, now: Timestamp) {
-        self.looked = Some(now);
-    }
-
-    /// Applies a changed budget or a changed way of counting. The spending of ended keys keeps counting until
-    /// the window ends, and is at least `in_window`, their spending in the new window.
-    pub fn rebudget(
-        &mut self,
-        budget: &Budget,
-        current: &KeyHash,
-        in_window: Amount,
-        now: Timestamp,
-    ) {
-        if budget.reset != self.window.reset() {
-            self.window = Window::at(budget.reset, now);
-            self.looked = None;
-        }
-        self.ended = self.ended.max(in_window);
-        for grant in &mut self.grants {
-            // The reading was final for the window before.
-            grant.is_final = false;
-        }
-        self.retarget(budget, current);
-    }
 }
-
-impl Grant {
-    fn new(hash: KeyHash, limit: Amount, counting: Counting) -> Self {
-        Self {
-            hash,
-            limit,
-            counting,
-            spent: Amount::ZERO,
-            target: None,
-            pending: None,
-            unread: None,
-            disabled_at: None,
-            is_final: false,
-            failure: None,
-        }
-    }
-
-    /// Records that from now on the key may have spent this much, until a later reading.
-    fn doubt(&mut self, could_spend: Amount, now: Timestamp) {
-        let earlier = self.unread.map_or(Amount::ZERO, |unread| unread.most);
-        self.unread = Some(Pending {
-            most: earlier.max(could_spend),
-            since: now,
-        });
-    }
-
-    /// Times from a clock that was ahead are corrected.
-    fn correct(&mut self, now: Timestamp) {
-        for possible in [&mut self.pending, &mut self.unread].into_iter().flatten() {
-            possible.since = possible.since.min(now);
-        }
-        self.disabled_at = self.disabled_at.map(|at| at.min(now));
-    }
-
-    /// Whether a reading now is final, since the key was disabled long enough ago.
-    fn has_settled(&self, now: Timestamp) -> bool {
-        self.disabled_at
-            .is_some_and(|disabled_at| after(disabled_at, SETTLED) <= now)
-    }
-
-    /// The most that the key was ever granted from the budget, or has spent.
-    fn granted(&self) -> Amount {
-        if self.is_final {
-            return self.counts();
-        }
-        let possible = [self.pending, self.unread].into_iter().flatten();
-        let possible = possible.map(|possible| possible.most).chain([self.limit]);
-        let granted = possible.filter(|most| *most != Amount::UNLIMITED);
-        granted.fold(self.spent, Amount::max)
-    }
-
-    /// The most that the key may be able to spend in the window.
-    pub fn counts(&self) -> Amount {
-        let possible = [self.pending, self.unread];
-        let possible = possible.into_iter().flatten().map(|pending| pending.most);
-        let certain = if self.is_final {
-            self.spent
-        } else {
-            self.limit.max(self.spent)
-        };
-        possible.fold(certain, Amount::max)
-    }
-
-    /// The limits that OpenRouter has confirmed; `None` if they are unclear.
-    pub fn settled_limits(&self) -> Option<Limits> {
-        let is_settled = self.pending.is_none() && self.limit != Amount::UNLIMITED;
-        is_settled.then(|| self.counting.limits(self.limit))
-    }
-
-    /// The limit for an older key that is restored: what it has spent plus a share of what is `left`, but
-    /// never less than it may have already.
-    pub fn wanted_again(&self, left: Amount) -> Amount {
-        let with_share = self.spent.plus(left.percent(SHARE));
-        if self.is_final {
-            with_share
-        } else {
-            with_share.max(self.limit)
-        }
-    }
-
-    /// Whether a pending call may still raise its limit.
-    pub fn may_rise(&self) -> bool {
-        self.may_rise_over(self.limit)
-    }
-
-    /// Whether a pending call may still raise its limit above this one.
-    pub fn may_rise_over(&self, limit: Amount) -> bool {
-        self.pending.is_some_and(|pending| pending.most > limit)
-    }
-}
-
-impl Pending {
-    /// When a reading shows the actual amount.
-    pub(super) fn settles_at(self) -> Timestamp {
-        after(self.since, SETTLED)
-    }
-}
-
-/// The share of all older keys during their grace periods, in percent of what is left.
-const SHARE: u64 = 10;
-
-/// In seconds. After this time a call has taken effect or never will, and a reading shows what was spent by
-/// then.
-pub const SETTLED: u64 = 10 * 60;
 
 #[cfg(test)]
-mod tests {
-    use secrecy::SecretString;
-
-    use super::*;
-    use crate::openrouter::LimitReset;
-
-    const BUDGET: Budget = Budget {
-        amount: Amount::LARGEST,
-        reset: Some(LimitReset::Daily),
-    };
-
-    fn key(name: &str) -> KeyHash {
-        KeyHash::of(&SecretString::from(name))
-    }
-
-    #[test]
-    fn a_key_that_never_took_over_is_forgotten_or_asked_about() {
-        let (now, counting) = (Timestamp::UNIX_EPOCH, BUDGET.counting(false));
-        let mut ledger = Ledger::begun(&BUDGET, counting, key("current"), now);
-        for powerless in ["a", "b"] {
-            ledger.add(key(powerless), counting);
-        }
-        ledger.add_unlimited(key("found"), counting);
-        let left_over = ledger.left_over(|hash| *hash == key("current"));
-        assert_eq!(left_over, [key("found")]);
-        assert_eq!(
-            ledger.grants.len(),
-            2,
-            "what can spend nothing is forgotten"
-        );
-        ledger.release(&key("found"));
-        assert_eq!(ledger.counted(), BUDGET.amount);
-    }
-
-    #[test]
-    fn no_call_lets_the_keys_have_more_than_the_budget() {
-        let (now, counting) = (Timestamp::UNIX_EPOCH, BUDGET.counting(false));
-        let mut ledger = Ledger::begun(&BUDGET, counting, key("current"), now);
-        ledger.add(key("next"), counting);
-        let a_cent = Amount::granted(0.01);
-        let refused = ledger.begin(&key("next"), a_cent, (&BUDGET, counting), now);
-        assert!(refused.is_none());
-        assert!(
-            ledger
-                .begin(&key("nobody's"), Amount::ZERO, (&BUDGET, counting), now)
-                .is_none()
-        );
-        let lower = BUDGET.amount.minus(a_cent);
-        let begun = ledger.begin(&key("current"), lower, (&BUDGET, counting), now);
-        let refused = ledger.begin(&key("next"), a_cent, (&BUDGET, counting), now);
-        assert!(refused.is_none(), "not before it is confirmed");
-        let reading = Reading {
-            spent: Amount::ZERO,
-            limit: lower,
-            resets_at: None,
-        };
-        ledger.confirm(begun.unwrap(), reading, false, now);
-        assert!(
-            ledger
-                .begin(&key("next"), a_cent, (&BUDGET, counting), now)
-                .is_some()
-        );
-    }
-
-    #[test]
-    fn a_reset_that_is_noticed_late_is_noticed_where_openrouter_does_not_say_when_it_was() {
-        let at = |instant: &str| -> Timestamp { instant.parse().unwrap() };
-        let counting = BUDGET.counting(false);
-        let noon = at("2026-11-20T12:00:00Z");
-        let mut ledger = Ledger::begun(&BUDGET, counting, key("current"), noon);
-        let reading = |spent| Reading {
-            spent: Amount::granted(spent),
-            limit: BUDGET.amount,
-            resets_at: None,
-        };
-        ledger.read(&key("current"), reading(5.0), noon);
-        // The node was down over midnight, or OpenRouter was; by now the key has spent more than it had by then.
-        for hour in ["06:00", "12:00", "20:00"] {
-            let now = at(&format!("2026-11-21T{hour}:00Z"));
-            assert!(
-                ledger.has_rolled(&key("current"), reading(8.0), now),
-                "{hour}"
-            );
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,13 @@
 //! What a switch does to a role's keys, and that a stored role is read back.
 
+use secrecy::SecretString;
 use serde_json::json;
 
 use super::super::Grace;
 use super::*;
 use crate::engine::clock::after;
+use crate::engine::names::AddressId;
+use crate::openrouter::{Limits, WorkspaceId};
 
 const NOON: &str = "2026-11-20T12:00:00Z";
 

@@ -1,5 +1,7 @@
 //! What holds of the next step for any role, at any time, and along any life of a role.
 
+mod rare;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,0 +1,54 @@
+//! What was found, was put right by whoever did it, and is done again.
+
+use openrouter_simulator::KeyChanges;
+use serde_json::json;
+
+use super::{HOUR, change, current, drift, found, monthly, superseded};
+use crate::harness::World;
+
+async fn rename(world: &World, hash: &str, name: &str) {
+    let renamed = KeyChanges {
+        name: Some(name.to_owned()),
+        ..KeyChanges::default()
+    };
+    change(world, hash, renamed);
+    world.pass(HOUR).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_renamed_back_and_again_is_said_twice() {
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    let own = world.seen(&hash).name;
+    rename(&world, &hash, "by hand").await;
+    rename(&world, &hash, &own).await;
+    assert_eq!(drift(&world, "app").await, found("key_renamed", &hash));
+    rename(&world, &hash, "by hand").await;
+    let twice = [found("key_renamed", &hash), found("key_renamed", &hash)].concat();
+    assert_eq!(drift(&world, "app").await, twice);
+}
+
+#[tokio::test]
+async fn a_superseded_key_that_is_enabled_again_counts_as_never_disabled() {
+    let world = monthly(json!({"rotation_grace_period": "10d"})).await;
+    let old = superseded(&world).await;
+    let account = world.openrouter.account();
+    let is_said = async || {
+        let role = world.role("app").await.unwrap();
+        role["superseded_keys"][0]
+            .get("disabled_outside_since")
+            .is_some()
+    };
+    account.set_disabled(&old, true).unwrap();
+    world.pass(HOUR).await;
+    assert!(is_said().await);
+    account.set_disabled(&old, false).unwrap();
+    world.pass(HOUR).await;
+    assert!(!is_said().await);
+    let longer = json!({"key_version": 1, "duration": "20d"});
+    world.write("restore-key/app", longer).await.unwrap();
+    world.pass(15 * 24 * HOUR).await;
+    assert!(!world.seen(&old).disabled && world.seen(&old).deleted_at.is_none());
+    assert_eq!(world.complaints().await, [""; 0]);
+    assert_eq!(world.violations().await, [""; 0]);
+}
