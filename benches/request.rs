@@ -102,7 +102,9 @@ fn reply_to_protobuf(bencher: Bencher) {
                 renewable: false,
             },
             internal_data: object(json!({"role": "app", "key_version": 1})),
+            rendered: None,
         }),
+        rendered: None,
         warnings: Vec::new(),
     };
     bencher
@@ -154,7 +156,6 @@ fn read_request() -> pb::HandleRequestArgs {
             path: "static-creds/app".to_owned(),
             data: "null".to_owned(),
             display_name: "kubernetes-billing".to_owned(),
-            mount_type: "vault-plugin-secrets-openrouter".to_owned(),
             ..pb::Request::default()
         }),
     }

@@ -1,4 +1,5 @@
-//! Every sample is run or checked by a command that it names. A sample that nothing checks is a failure here.
+//! Every sample is run or checked by a command that it names. A sample that nothing checks is a failure here,
+//! and so is a container image, of a sample or of a release, that is not pinned by its digest.
 
 #[cfg(test)]
 mod tests {
@@ -30,6 +31,86 @@ mod tests {
             let (folder, _) = sample.split_once('/').expect("every sample has a folder");
             assert!(page.contains(&format!("]({folder})")), "{folder}");
         }
+    }
+
+    #[test]
+    fn every_container_image_is_pinned_by_its_digest() {
+        let mut images = Vec::new();
+        for server in ["vault", "openbao"] {
+            let file = text(&format!("packaging/containers/{server}/Containerfile"));
+            let base = base_images(&file);
+            assert_eq!(base.len(), 1, "{server}: {base:?}");
+            images.extend(base);
+        }
+        for sample in samples() {
+            images.extend(images_of_a_manifest(&text(&format!("samples/{sample}"))));
+        }
+        assert!(images.len() > 4, "{images:?}");
+        // The reader's own application.
+        images.retain(|image| !image.starts_with("registry.example.com/"));
+        let unpinned: Vec<&String> = images.iter().filter(|image| !is_pinned(image)).collect();
+        assert!(unpinned.is_empty(), "without a digest: {unpinned:?}");
+    }
+
+    #[test]
+    fn an_image_without_a_digest_is_noticed() {
+        let digest = "0123456789abcdef".repeat(4);
+        let file = |version: &str| {
+            format!(
+                "ARG NAME=example.com/vault\nARG VERSION={version}\nFROM ${{NAME}}:${{VERSION}} AS base\n"
+            )
+        };
+        let pinned = base_images(&file(&format!("1.2@sha256:{digest}")));
+        assert_eq!(pinned, [format!("example.com/vault:1.2@sha256:{digest}")]);
+        assert!(is_pinned(&pinned[0]));
+        let short = &digest[1..];
+        for version in ["1.2", "1.2@sha256:", &format!("1.2@sha256:{short}")] {
+            assert!(!is_pinned(&base_images(&file(version))[0]), "{version}");
+        }
+        // A variable without a default can be anything.
+        assert!(!is_pinned(&base_images("ARG IMAGE\nFROM ${IMAGE}\n")[0]));
+        let manifest = format!("  - image: \"a:1\"\n    image: b:1@sha256:{digest}\n");
+        let images = images_of_a_manifest(&manifest);
+        assert_eq!(images, ["a:1".to_owned(), format!("b:1@sha256:{digest}")]);
+        assert!(!is_pinned(&images[0]) && is_pinned(&images[1]));
+    }
+
+    /// The images that a Containerfile builds on, with the defaults of its arguments.
+    fn base_images(containerfile: &str) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut images = Vec::new();
+        for line in containerfile.lines() {
+            if let Some((name, value)) = line
+                .strip_prefix("ARG ")
+                .and_then(|rest| rest.split_once('='))
+            {
+                arguments.push((format!("${{{name}}}"), value.to_owned()));
+            } else if let Some(from) = line.strip_prefix("FROM ") {
+                let image = from.split(' ').next().unwrap_or_default().to_owned();
+                images.push(arguments.iter().fold(image, |image, (name, value)| {
+                    image.replace(name.as_str(), value)
+                }));
+            }
+        }
+        images
+    }
+
+    /// The values of `image` in a Kubernetes manifest.
+    fn images_of_a_manifest(manifest: &str) -> Vec<String> {
+        let values = manifest.lines().filter_map(|line| {
+            let line = line.trim_start().trim_start_matches("- ");
+            line.strip_prefix("image: ")
+        });
+        values
+            .map(|image| image.trim().trim_matches('"').to_owned())
+            .collect()
+    }
+
+    fn is_pinned(image: &str) -> bool {
+        let digest = image.rsplit_once("@sha256:").map(|(_, digest)| digest);
+        digest.is_some_and(|digest| {
+            digest.len() == 64 && digest.chars().all(|digit| digit.is_ascii_hexdigit())
+        })
     }
 
     fn what_is_wrong_with(sample: &str) -> Option<String> {

@@ -1,17 +1,50 @@
 //! What a rotation by hand and the read of a dynamic role take beyond OpenRouter's own time: the server,
-//! the plugin, and its storage.
+//! the plugin, and its storage. And what a reader of a shared key waits for if everything is asleep.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::bursts::be_slow;
-use super::figure::{Figure, Goal};
+use super::contender::{Contenders, Contest};
+use super::figure::{Figure, Goal, Spread};
+use super::load::so_often;
 use super::options::Options;
+use super::server::Server;
 use crate::harness::{Mount, Vault};
 
-/// Measures both, with an OpenRouter that answers at once and with one that takes 50 ms.
-pub(crate) async fn measure(options: &Options) -> Vec<Figure> {
+/// Measures all of it.
+pub(crate) async fn measure(contenders: &Contenders, options: &Options) -> Vec<Figure> {
+    let mut figures = with_openrouter(options).await;
+    let server = Server::with(contenders.all()).await;
+    for contest in contenders.contests() {
+        figures.push(after_idling(&server, &contest, options).await);
+    }
+    figures
+}
+
+/// The first read after a second in which nobody has read: the median of a round.
+async fn after_idling(server: &Server, contest: &Contest<'_>, options: &Options) -> Figure {
+    let mut ours = server.readers(contest.ours.0, contest.ours.1, 1).await;
+    let mut theirs = server.readers(contest.theirs.0, contest.theirs.1, 1).await;
+    let mut turns = Vec::new();
+    for _ in 0..options.rounds() {
+        let mut took = [Vec::new(), Vec::new()];
+        for _ in 0..EACH_IDLE_ROUND {
+            for (readers, took) in [&mut ours, &mut theirs].into_iter().zip(&mut took) {
+                tokio::time::sleep(IDLE).await;
+                took.push(so_often(readers, 1).await.within(0.5) / 1e3);
+            }
+        }
+        let [ours, theirs] = took.map(|took| Spread::of(took).median);
+        turns.push((ours, theirs));
+    }
+    let name = format!("first {} after an idle second", contest.what);
+    Figure::ratio(name, "ms", &contest.theirs.0.name, &turns, Goal::None)
+}
+
+/// A rotation and a dynamic role, with an OpenRouter that answers at once and with one that takes 50 ms.
+async fn with_openrouter(options: &Options) -> Vec<Figure> {
     let vault = Vault::dev().await;
     let mut figures = Vec::new();
     for latency in LATENCIES {
@@ -65,3 +98,5 @@ const OF_A_ROTATION: u32 = 2;
 const OF_A_READ: u32 = 1;
 const EACH_ROUND: usize = 30;
 const EACH_ROLE: usize = 60;
+const EACH_IDLE_ROUND: usize = 5;
+const IDLE: Duration = Duration::from_secs(1);

@@ -65,7 +65,7 @@ async fn main() {
             Part::Bursts => bursts::measure(&options).await,
             Part::Limit => limit::measure(&contenders, &options).await,
             Part::Crowd => crowd::measure(&options).await,
-            Part::Latency => latency::measure(&options).await,
+            Part::Latency => latency::measure(&contenders, &options).await,
         });
     }
     report.print();

@@ -33,7 +33,7 @@ pub(crate) enum Part {
     Reads,
     /// The same without Vault in between
     Direct,
-    /// Memory, idle and after 100,000 reads
+    /// Memory, idle, after 100,000 reads of one role and of 1,000
     Memory,
     /// Time to the handshake line, and size of the executable
     Starts,
@@ -45,7 +45,8 @@ pub(crate) enum Part {
     Limit,
     /// 500 clients read 1,000 roles of which 50 rotate, beside the built-in engine
     Crowd,
-    /// rotate-role and the read of a dynamic role, beyond OpenRouter's own time
+    /// rotate-role and the read of a dynamic role, beyond OpenRouter's own time; the first read after an
+    /// idle second
     Latency,
 }
 

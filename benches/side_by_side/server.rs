@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use futures::{StreamExt as _, stream};
 use serde_json::json;
 
 use super::contender::Contender;
@@ -31,6 +32,39 @@ impl Server {
             }
         }
         Self { vault }
+    }
+
+    /// Sets this plugin up with so many copies of what is read.
+    pub(crate) async fn copy(&self, contender: &Contender, copies: usize) {
+        let client = &self.vault.client();
+        let writes = contender.setup.writes.iter();
+        for write in writes.filter(|write| write.path.ends_with(COPIED)) {
+            stream::iter(0..copies)
+                .for_each_concurrent(16, async |number| {
+                    let path = copy_of(&write.path, number);
+                    let path = format!("{}/{path}", contender.name);
+                    client.write(&path, write.data.clone()).await.ok();
+                })
+                .await;
+        }
+    }
+
+    /// So many readers of all copies in turn, each of another one at any time.
+    pub(crate) async fn readers_of_copies(
+        &self,
+        (contender, path): (&Contender, &str),
+        copies: usize,
+        count: usize,
+    ) -> Vec<HttpReader> {
+        assert!(path.ends_with(COPIED), "{path} has copies");
+        readers_of(&self.vault.client(), count, |number| {
+            let first = number * copies / count;
+            let numbers = (first..copies).chain(0..first);
+            numbers
+                .map(|number| format!("{}/{}", contender.name, copy_of(path, number)))
+                .collect()
+        })
+        .await
     }
 
     /// A client of it.
@@ -93,3 +127,10 @@ pub(crate) async fn readers_of(
 fn catalog_name(contender: &Contender) -> String {
     format!("measured-{}", contender.name)
 }
+
+fn copy_of(path: &str, number: usize) -> String {
+    format!("{path}-{number}")
+}
+
+/// The name of what is read, in the setup of every plugin.
+const COPIED: &str = "app";

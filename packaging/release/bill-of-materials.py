@@ -51,14 +51,14 @@ def identity(component):
     return component["name"], component["version"]
 
 
-def system_library(name, version, licence, source):
+def system_library(name, version, license, source):
     return {
         "type": "library",
         "bom-ref": f"{name}@{version}",
         "name": name,
         "version": version,
         "scope": "required",
-        "licenses": [{"expression": licence}],
+        "licenses": [{"expression": license}],
         "externalReferences": [{"type": "vcs", "url": source}],
     }
 

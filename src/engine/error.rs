@@ -84,8 +84,8 @@ impl Error {
     pub fn that_stays(self, beyond: Self) -> Self {
         match beyond {
             Self::Invalid(beyond) | Self::Missing(beyond) => Self::Incomplete(format!(
-                "{self}; the role stays as it was written, since its former definition is not possible \
-                 any more ({beyond})"
+                "{self}; the role stays as it was written, because its former definition is no longer \
+                 allowed ({beyond})"
             )),
             other => other,
         }

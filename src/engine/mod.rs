@@ -133,7 +133,10 @@ impl Lifecycle<Engine> for Life {
             if let Ok(name) = names::ConnectionName::parse(name) {
                 engine.links.forget(&name).await;
             }
-        } else if let Some(name) = key.strip_prefix(names::ROLES).and_then(RoleName::new) {
+        } else if let Some(name) = key.strip_prefix(names::ROLES).and_then(RoleName::new)
+            // A node that only serves reads keeps no timetable.
+            && engine.keeper.is_at_work()
+        {
             // If the role is unreadable, the keeper already knows.
             let _ = engine.schedule(&name).await;
         }

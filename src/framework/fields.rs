@@ -1,7 +1,5 @@
 //! The fields of one request, parsed with a path's schema.
 
-use std::collections::BTreeMap;
-
 use secrecy::SecretString;
 
 use super::field::{Field, FieldKind, FieldValue};
@@ -9,8 +7,10 @@ use crate::logical::Data;
 
 /// The given values, by field. Fields that were not given are absent: an update changes only the named
 /// fields.
+///
+/// A list rather than a map: there are few, and a read has one.
 #[derive(Debug, Default)]
-pub struct Fields(BTreeMap<&'static str, FieldValue>);
+pub struct Fields(Vec<(&'static str, FieldValue)>);
 
 /// An invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +47,7 @@ impl Fields {
         data: &Data,
         strict: bool,
     ) -> Result<Self, InvalidField> {
-        let mut fields = BTreeMap::new();
+        let mut fields = Self::default();
         for field in schema.clone() {
             if field.kind == FieldKind::Name {
                 continue;
@@ -61,31 +61,41 @@ impl Fields {
                             requirement,
                         })?
             {
-                fields.insert(field.name, parsed);
+                fields.set(field.name, parsed);
             }
         }
         if strict {
             refuse_unknown(schema, data)?;
         }
         for (name, value) in captured {
-            fields.insert(name, FieldValue::Text((*value).to_owned()));
+            fields.set(name, FieldValue::Text((*value).to_owned()));
         }
-        Ok(Self(fields))
+        Ok(fields)
+    }
+
+    fn set(&mut self, field: &'static str, value: FieldValue) {
+        self.0.retain(|(name, _)| *name != field);
+        self.0.push((field, value));
+    }
+
+    fn get(&self, field: &str) -> Option<&FieldValue> {
+        let mut given = self.0.iter();
+        given.find_map(|(name, value)| (*name == field).then_some(value))
     }
 
     /// Whether the field was given, including as `null`.
     pub fn has(&self, field: &str) -> bool {
-        self.0.contains_key(field)
+        self.get(field).is_some()
     }
 
     /// Whether the field was given as `null`.
     pub fn is_null(&self, field: &str) -> bool {
-        matches!(self.0.get(field), Some(FieldValue::Null))
+        matches!(self.get(field), Some(FieldValue::Null))
     }
 
     /// The text of the field.
     pub fn text(&self, field: &str) -> Option<&str> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::Text(text)) => Some(text),
             _ => None,
         }
@@ -93,7 +103,7 @@ impl Fields {
 
     /// The secret of the field.
     pub fn secret(&self, field: &str) -> Option<&SecretString> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::Secret(secret)) => Some(secret),
             _ => None,
         }
@@ -101,7 +111,7 @@ impl Fields {
 
     /// The integer of the field.
     pub fn integer(&self, field: &str) -> Option<i64> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::Integer(number)) => Some(*number),
             _ => None,
         }
@@ -109,7 +119,7 @@ impl Fields {
 
     /// The number of the field.
     pub fn number(&self, field: &str) -> Option<f64> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::Number(number)) => Some(*number),
             _ => None,
         }
@@ -117,7 +127,7 @@ impl Fields {
 
     /// The boolean of the field.
     pub fn switch(&self, field: &str) -> Option<bool> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::Switch(on)) => Some(*on),
             _ => None,
         }
@@ -125,7 +135,7 @@ impl Fields {
 
     /// The texts of the field.
     pub fn list(&self, field: &str) -> Option<&[String]> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::List(texts)) => Some(texts),
             _ => None,
         }
@@ -133,7 +143,7 @@ impl Fields {
 
     /// The duration of the field, in seconds.
     pub fn seconds(&self, field: &str) -> Option<u64> {
-        match self.0.get(field) {
+        match self.get(field) {
             Some(FieldValue::Seconds(seconds)) => Some(*seconds),
             _ => None,
         }

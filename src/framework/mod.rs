@@ -35,4 +35,4 @@ pub use fields::{Fields, InvalidField};
 pub use locks::{Held, Locks};
 pub use path::{Call, Endpoint, Outcome, Path};
 pub use pattern::{Captures, Pattern, is_name};
-pub use secret::{SecretType, under_lease};
+pub use secret::{SecretType, lease_data, under_lease, under_lease_with};

@@ -3,6 +3,8 @@
 //!
 //! Documentation only: the plugin does not serve it.
 
+mod commands;
+
 use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ use super::field::{Field, FieldKind};
 use super::path::{Endpoint, Path};
 use crate::logical::{Data, Operation};
 
+pub use commands::PAYLOAD;
+
 /// A request and the server's answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
@@ -23,7 +27,8 @@ pub struct Example {
     pub operation: String,
     /// The path of the request, below the mount: `roles/app`.
     pub at: String,
-    /// The fields of the request; empty for an operation without a body.
+    /// The fields of the request; empty for an operation without a body. A value `<FILE` is the content of that
+    /// file, a value `$NAME` that of a shell variable.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
     /// The body of the answer; `None` for a 204.
@@ -147,6 +152,17 @@ impl Method {
             Operation::Delete => Some(Self::Delete),
             _ => None,
         }
+    }
+
+    fn named(command: &str) -> Option<Self> {
+        const ALL: [Method; 5] = [
+            Method::Read,
+            Method::List,
+            Method::Write,
+            Method::Patch,
+            Method::Delete,
+        ];
+        ALL.into_iter().find(|method| method.command() == command)
     }
 
     const fn command(self) -> &'static str {
@@ -344,41 +360,20 @@ fn kind_of(schema: &Data) -> (&str, Option<&Data>) {
 }
 
 fn show(page: &mut String, method: Method, mount: &str, example: &Example) {
-    let at = format!("{mount}/{}", example.at);
-    let command = method.command();
-    let mut cli = format!("$ vault {command} {at}");
-    if method == Method::Write && example.fields.is_empty() {
-        cli = format!("$ vault write -force {at}");
+    let curl = example.curl(mount);
+    match example.cli(mount) {
+        Some(cli) => {
+            let command = method.command();
+            let _ = write!(page, "\n#### Sample request: `vault {command}`\n\n");
+            fenced(page, "shell-session", &format!("$ {cli}"));
+            page.push('\n');
+        }
+        None => page.push_str("\n#### Sample request\n\n"),
     }
-    for (name, value) in &example.fields {
-        let value = match value {
-            Value::String(text) => quoted(text),
-            other => other.to_string(),
-        };
-        let _ = write!(cli, " \\\n    {name}={value}");
-    }
-    let mut curl = String::from("$ curl --header \"X-Vault-Token: $VAULT_TOKEN\"");
-    if method != Method::Read {
-        let _ = write!(curl, " \\\n    --request {}", method.http());
-    }
-    if method == Method::Patch {
-        curl.push_str(" \\\n    --header \"Content-Type: application/merge-patch+json\"");
-    }
-    if !example.fields.is_empty() {
-        let _ = write!(curl, " \\\n    --data @payload.json");
-    }
-    let _ = write!(curl, " \\\n    $VAULT_ADDR/v1/{at}");
-    let _ = write!(page, "\n#### Sample request: `vault {command}`\n\n");
-    fenced(page, "shell-session", &cli);
-    page.push('\n');
-    fenced(page, "shell-session", &curl);
-    if !example.fields.is_empty() {
-        page.push_str("\n`payload.json`:\n\n");
-        fenced(
-            page,
-            "json",
-            &pretty(&Value::Object(example.fields.clone())),
-        );
+    fenced(page, "shell-session", &format!("$ {curl}"));
+    if let Some(payload) = example.payload() {
+        let _ = write!(page, "\n`{PAYLOAD}`:\n\n");
+        fenced(page, "json", &pretty(&payload));
     }
     match &example.response {
         Some(response) => {
@@ -389,16 +384,6 @@ fn show(page: &mut String, method: Method, mount: &str, example: &Example) {
             }
         }
         None => page.push_str("\nThe answer is `204 No Content`.\n"),
-    }
-}
-
-/// Quotes a value for a shell. A value that begins with `$` is a shell variable.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@,+$".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("\"{text}\"")
     }
 }
 
@@ -423,7 +408,8 @@ const PREAMBLE: &str = "\
 seconds in JSON. A write or a patch changes only what it names. An empty value, or `null` in JSON, clears a
 parameter of the kind `or null`. Unknown parameters are rejected.
 
-The samples were recorded from a Vault server with a simulated OpenRouter.
+The samples were recorded from a Vault server with a simulated OpenRouter, and a test runs their commands. A secret
+is read from a file (`management-key.txt`), so that it is not in the arguments of a program.
 ";
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::path::Outcome;
-use crate::logical::{Data, Error, Lease, LeasedSecret, Request, Secret};
+use crate::logical::{Data, Error, Lease, LeasedSecret, Rendered, Request, Secret};
 
 /// A type of leased secret of an engine `E`.
 pub struct SecretType<E> {
@@ -43,12 +43,31 @@ impl<E: Send + Sync + 'static> SecretType<E> {
 }
 
 /// A secret of the type `name`, for a response.
-pub fn under_lease(name: &'static str, lease: Lease, mut internal_data: Data) -> Secret {
-    internal_data.insert(SECRET_TYPE.to_owned(), name.into());
+pub fn under_lease(name: &'static str, lease: Lease, internal_data: Data) -> Secret {
     Secret {
         lease,
-        internal_data,
+        internal_data: typed(name, internal_data),
+        rendered: None,
     }
+}
+
+/// The internal data of secrets of the type `name`, rendered once for all that have the same.
+pub fn lease_data(name: &'static str, internal_data: Data) -> Rendered {
+    typed(name, internal_data).into()
+}
+
+/// A secret with such internal data, for a response.
+pub fn under_lease_with(lease: Lease, internal_data: Rendered) -> Secret {
+    Secret {
+        lease,
+        internal_data: Data::new(),
+        rendered: Some(internal_data),
+    }
+}
+
+fn typed(name: &'static str, mut internal_data: Data) -> Data {
+    internal_data.insert(SECRET_TYPE.to_owned(), name.into());
+    internal_data
 }
 
 /// The lease of a renewal or revocation, and the name of its type.
@@ -107,6 +126,13 @@ mod tests {
         assert_eq!(kind, "lent");
         assert_eq!(returned.internal_data["note"], "old");
         assert_eq!((returned.issued_at, returned.ttl), (5, LEASE.ttl));
+    }
+
+    #[test]
+    fn internal_data_that_was_rendered_before_is_the_same() {
+        let note = || data(json!({ "note": "old" }));
+        let secret = under_lease_with(LEASE, lease_data("lent", note()));
+        assert_eq!(secret.unfolded(), under_lease("lent", LEASE, note()));
     }
 
     #[test]

@@ -3,13 +3,22 @@
 //! The headers, message and trailers of a call are flushed separately. Each flush costs a TLS record
 //! and a system call, and wakes the peer for a few bytes. So a flush first yields to every other task
 //! that is ready, and their writes are sent with it. gRPC for Go does the same in its `loopyWriter`.
-//! There is no timer: if no other task is ready, the bytes are sent at once.
+//! If no other task is ready, the bytes are sent at once.
+//!
+//! The one exception is the acknowledgment of a PING, if it is all there is to send. gRPC for Go sends a
+//! PING after the first data that it receives while none is outstanding, to measure the connection. So a
+//! host with one caller pings after every answer, and the acknowledgment would cost as much as the answer.
+//! It is sent after the next bytes that are flushed, or alone after [`LONGEST`]. The place of an
+//! acknowledgment between other frames is free, and so is its order among several: each repeats the data of
+//! its PING.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
 /// A stream that holds small writes until a flush, and then sends them together with what other tasks
@@ -21,6 +30,10 @@ pub struct Coalesced<S> {
     sent: usize,
     /// Whether the flush has yielded to the other tasks.
     others_had_their_turn: bool,
+    /// The acknowledgment that waits for other bytes.
+    acknowledgment: Option<Acknowledgment>,
+    /// When it has waited for long enough. Made for the first one.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Coalesced<S> {
@@ -31,11 +44,58 @@ impl<S> Coalesced<S> {
             held: Vec::new(),
             sent: 0,
             others_had_their_turn: false,
+            acknowledgment: None,
+            patience: None,
         }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Coalesced<S> {
+    /// Pending while nothing must be sent yet. Called when whole frames are held.
+    fn poll_time_to_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.others_had_their_turn {
+            return Poll::Ready(());
+        }
+        if self.acknowledgment.is_none() {
+            self.acknowledgment = one_acknowledgment(&self.held);
+            if self.acknowledgment.is_some() {
+                self.held.clear();
+                self.be_patient();
+            }
+        }
+        if !self.held.is_empty() {
+            self.others_had_their_turn = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(patience) = &mut self.patience
+            && self.acknowledgment.is_some()
+        {
+            ready!(patience.as_mut().poll(cx));
+            // Should the stream not be ready, it does not wait a second time.
+            self.others_had_their_turn = true;
+        }
+        Poll::Ready(())
+    }
+
+    /// A timer that still runs, for an acknowledgment that is sent already, only ends earlier.
+    fn be_patient(&mut self) {
+        match &mut self.patience {
+            None => self.patience = Some(Box::pin(sleep(LONGEST))),
+            Some(patience) if patience.is_elapsed() => {
+                patience.as_mut().reset(Instant::now() + LONGEST);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The acknowledgment that waits is sent after what is held.
+    fn hold_acknowledgment(&mut self) {
+        if let Some(acknowledgment) = self.acknowledgment.take() {
+            self.held.extend_from_slice(&acknowledgment);
+        }
+    }
+
     /// Writes everything that is held to the stream.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.held.get(self.sent..) {
@@ -91,23 +151,36 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.held.is_empty() && !self.others_had_their_turn {
-            self.others_had_their_turn = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        ready!(self.poll_time_to_send(cx));
+        self.hold_acknowledgment();
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.hold_acknowledgment();
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
+/// The frame that acknowledges a PING: its head, and the data of the PING.
+type Acknowledgment = [u8; 9 + 8];
+
+/// These frames, if they are the acknowledgment of a PING and nothing else.
+fn one_acknowledgment(frames: &[u8]) -> Option<Acknowledgment> {
+    let frame = Acknowledgment::try_from(frames).ok()?;
+    // Length 8, type PING, flag ACK, no stream.
+    frame
+        .starts_with(&[0, 0, 8, 6, 1, 0, 0, 0, 0])
+        .then_some(frame)
+}
+
 /// The most that is held: the size of one TLS record.
 const LIMIT: usize = 16 * 1_024;
+/// The longest time that an acknowledgment waits. Peers that check whether a connection is alive allow
+/// seconds.
+const LONGEST: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +270,96 @@ mod tests {
         assert_eq!(stream.lock().await.stream.writes, [b"firstafterthird"]);
         flush(&stream).await.unwrap();
         assert_eq!(stream.lock().await.stream.writes[1], b"more");
+    }
+
+    /// A PING's acknowledgment with this data.
+    fn acknowledgment(data: &[u8; 8]) -> Vec<u8> {
+        [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &data[..]].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_acknowledgment_alone_waits_for_the_next_bytes_and_goes_after_them() {
+        let stream = Mutex::new(Carrier::taking(1_000));
+        let waiting = acknowledgment(b"measured");
+        stream.lock().await.write_all(&waiting).await.unwrap();
+        assert!(flush(&stream).now_or_never().is_none());
+        tokio::time::advance(LONGEST / 2).await;
+        assert!(flush(&stream).now_or_never().is_none());
+        stream.lock().await.write_all(b"answer").await.unwrap();
+        let begun = Instant::now();
+        flush(&stream).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let together = [b"answer", &waiting[..]].concat();
+        assert_eq!(stream.lock().await.stream.writes, [together]);
+        // Nothing is left.
+        flush(&stream).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(stream.into_inner().stream.writes.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_acknowledgment_that_nothing_follows_is_sent_in_time_each_time() {
+        let stream = Mutex::new(Carrier::taking(10));
+        for data in [b"measured", b"again...", b"and more"] {
+            let waiting = acknowledgment(data);
+            stream.lock().await.write_all(&waiting).await.unwrap();
+            let begun = Instant::now();
+            flush(&stream).await.unwrap();
+            // The clock of the timer counts whole milliseconds.
+            let waited = begun.elapsed();
+            assert!((LONGEST..LONGEST + Duration::from_millis(2)).contains(&waited));
+            let sent = std::mem::take(&mut stream.lock().await.stream.writes);
+            assert_eq!(sent.concat(), waiting);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_but_one_acknowledgment_ever_waits() {
+        let one = acknowledgment(b"measured");
+        let with_byte = |position: usize, byte: u8| {
+            let mut frame = one.clone();
+            frame[position] = byte;
+            frame
+        };
+        let begun = Instant::now();
+        for frames in [
+            // A PING of our own, data, acknowledged settings, and a window.
+            with_byte(4, 0),
+            with_byte(3, 0),
+            vec![0, 0, 0, 4, 1, 0, 0, 0, 0],
+            vec![0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+            [&one[..], &one].concat(),
+            [&one[..], b"answer"].concat(),
+            [b"answer", &one[..]].concat(),
+        ] {
+            let stream = Mutex::new(Carrier::taking(1_000));
+            stream.lock().await.write_all(&frames).await.unwrap();
+            flush(&stream).await.unwrap();
+            assert_eq!(stream.into_inner().stream.writes, [frames]);
+        }
+        // A second one does not wait with the first.
+        let stream = Mutex::new(Carrier::taking(1_000));
+        stream.lock().await.write_all(&one).await.unwrap();
+        assert!(flush(&stream).now_or_never().is_none());
+        stream.lock().await.write_all(&one).await.unwrap();
+        flush(&stream).await.unwrap();
+        assert_eq!(
+            stream.into_inner().stream.writes,
+            [[&one[..], &one].concat()]
+        );
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_sends_an_acknowledgment_that_waits() {
+        let stream = Mutex::new(Carrier::taking(1_000));
+        let waiting = acknowledgment(b"measured");
+        stream.lock().await.write_all(&waiting).await.unwrap();
+        assert!(flush(&stream).now_or_never().is_none());
+        let mut stream = stream.into_inner();
+        stream.shutdown().await.unwrap();
+        assert_eq!(stream.stream.writes, [waiting]);
+        assert!(stream.stream.is_shut);
     }
 
     #[tokio::test]

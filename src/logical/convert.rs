@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::pb::backend as pb;
 use super::{
-    Data, Error, LeasedSecret, Operation, Request, Response, Secret, SpecialPaths, UnknownOperation,
+    Data, Error, LeasedSecret, Operation, Rendered, Request, Response, Secret, SpecialPaths,
+    UnknownOperation,
 };
 
 /// A request that cannot be read.
@@ -49,8 +50,7 @@ pub fn request(
     Ok(Request {
         data,
         secret,
-        caller_gone,
-        ..request_line(Some(message))?
+        ..line(message, caller_gone)?
     })
 }
 
@@ -60,13 +60,20 @@ pub fn request(
 /// # Errors
 /// See [`BadRequest`].
 pub fn request_line(message: Option<pb::Request>) -> Result<Request, BadRequest> {
-    let message = message.ok_or(BadRequest::Missing)?;
+    line(
+        message.ok_or(BadRequest::Missing)?,
+        CancellationToken::new(),
+    )
+}
+
+fn line(message: pb::Request, caller_gone: CancellationToken) -> Result<Request, BadRequest> {
+    let operation = message.operation.parse::<Operation>()?;
     Ok(Request {
         id: message.id,
         display_name: message.display_name,
         entity_id: message.entity_id,
         mount_point: message.mount_point,
-        ..Request::new(message.operation.parse::<Operation>()?, message.path)
+        ..Request::of_caller(operation, message.path, caller_gone)
     })
 }
 
@@ -143,7 +150,7 @@ pub(super) fn special_paths(paths: SpecialPaths) -> pb::Paths {
 fn response(response: Response) -> pb::Response {
     pb::Response {
         secret: response.secret.map(secret),
-        data: Value::Object(response.data).to_string(),
+        data: text(response.rendered, response.data),
         warnings: response.warnings,
         ..pb::Response::default()
     }
@@ -159,9 +166,16 @@ fn secret(secret: Secret) -> pb::Secret {
             issue_time: Some(prost_types::Timestamp::default()),
             max_ttl: nanoseconds(secret.lease.max_ttl),
         }),
-        internal_data: Value::Object(secret.internal_data).to_string(),
+        internal_data: text(secret.rendered, secret.internal_data),
         // The host generates its own.
         lease_id: String::new(),
+    }
+}
+
+fn text(rendered: Option<Rendered>, fields: Data) -> String {
+    match rendered {
+        Some(rendered) => rendered.text().to_owned(),
+        None => Value::Object(fields).to_string(),
     }
 }
 
@@ -255,6 +269,7 @@ mod tests {
                     renewable: false,
                 },
                 internal_data: Data::new(),
+                rendered: None,
             }),
             ..Response::default()
         })));
@@ -265,6 +280,36 @@ mod tests {
         let options = secret.lease_options.unwrap();
         assert_eq!(options.ttl, 5_000_000_000);
         assert!(options.issue_time.is_some());
+    }
+
+    #[test]
+    fn what_was_rendered_before_is_sent_as_it_is_and_reads_the_same_here() {
+        let data = Data::from_iter([("api_key".to_owned(), "planted".into())]);
+        let internal_data = Data::from_iter([("role".to_owned(), "app".into())]);
+        let lease = Lease {
+            ttl: Duration::from_secs(5),
+            max_ttl: Duration::ZERO,
+            renewable: false,
+        };
+        let plain = Response {
+            secret: Some(Secret {
+                lease,
+                internal_data: internal_data.clone(),
+                rendered: None,
+            }),
+            ..Response::with_data(data.clone())
+        };
+        let folded = Response {
+            secret: Some(Secret {
+                lease,
+                internal_data: Data::new(),
+                rendered: Some(internal_data.into()),
+            }),
+            ..Response::with_rendered(Rendered::showing(&data).unwrap())
+        };
+        assert!(!format!("{folded:?}").contains("planted"));
+        assert_eq!(folded.clone().unfolded(), plain);
+        assert_eq!(reply(Ok(Some(folded))), reply(Ok(Some(plain))));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which engine instance serves which mount. One process serves all mounts.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,9 +18,9 @@ pub(super) struct Instances(Arc<RwLock<HashMap<MultiplexId, Arc<dyn Backend>>>>)
 impl Instances {
     /// The instance that a call addresses.
     pub(super) fn of(&self, metadata: &MetadataMap) -> Result<Arc<dyn Backend>, Status> {
-        let id = MultiplexId::of(metadata)?;
+        let id = multiplex_id(metadata)?;
         let live = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        live.get(&id).cloned().ok_or_else(|| {
+        live.get(id).cloned().ok_or_else(|| {
             Status::failed_precondition("no backend instance was set up for this multiplex_id")
         })
     }
@@ -39,29 +40,41 @@ impl Instances {
         &self,
         metadata: &MetadataMap,
     ) -> Result<Option<Arc<dyn Backend>>, Status> {
-        let id = MultiplexId::of(metadata)?;
+        let id = multiplex_id(metadata)?;
         let mut live = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(live.remove(&id))
+        Ok(live.remove(id))
     }
 }
 
-/// The value of the request metadata `multiplex_id`, which must occur exactly once.
+/// The id of a mount's connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct MultiplexId(String);
 
 impl MultiplexId {
     pub(super) fn of(metadata: &MetadataMap) -> Result<Self, Status> {
-        let mut values = metadata.get_all("multiplex_id").iter();
-        match (values.next(), values.next()) {
-            (Some(id), None) => match id.to_str() {
-                Ok(id) if !id.is_empty() => Ok(Self(id.to_owned())),
-                _ => Err(Status::invalid_argument(
-                    "multiplex_id is empty or not text",
-                )),
-            },
-            (None, _) => Err(Status::invalid_argument("multiplex_id is missing")),
-            (Some(_), Some(_)) => Err(Status::invalid_argument("multiplex_id is given twice")),
-        }
+        Ok(Self(multiplex_id(metadata)?.to_owned()))
+    }
+}
+
+/// Instances are found by the text of their id.
+impl Borrow<str> for MultiplexId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The value of the request metadata `multiplex_id`, which must occur exactly once.
+fn multiplex_id(metadata: &MetadataMap) -> Result<&str, Status> {
+    let mut values = metadata.get_all("multiplex_id").iter();
+    match (values.next(), values.next()) {
+        (Some(id), None) => match id.to_str() {
+            Ok(id) if !id.is_empty() => Ok(id),
+            _ => Err(Status::invalid_argument(
+                "multiplex_id is empty or not text",
+            )),
+        },
+        (None, _) => Err(Status::invalid_argument("multiplex_id is missing")),
+        (Some(_), Some(_)) => Err(Status::invalid_argument("multiplex_id is given twice")),
     }
 }
 

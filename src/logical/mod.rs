@@ -25,7 +25,7 @@ pub use error::Error;
 pub use event::{Event, EventSink, NoEvents};
 pub use memory::MemoryStorage;
 pub use request::{LeasedSecret, Operation, Request, UnknownOperation};
-pub use response::{Lease, Response, Secret};
+pub use response::{Lease, Rendered, Response, Secret};
 pub use storage::{Entry, Storage, StorageError};
 pub use system::{FixedSystemView, ReplicationState, SystemView, SystemViewError};
 

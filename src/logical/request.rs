@@ -33,6 +33,15 @@ pub struct Request {
 impl Request {
     /// A request without data, such as the host's own.
     pub fn new(operation: Operation, path: impl Into<String>) -> Self {
+        Self::of_caller(operation, path, CancellationToken::new())
+    }
+
+    /// The same for a caller whose absence is told by `caller_gone`.
+    pub(super) fn of_caller(
+        operation: Operation,
+        path: impl Into<String>,
+        caller_gone: CancellationToken,
+    ) -> Self {
         Self {
             id: String::new(),
             operation,
@@ -42,7 +51,7 @@ impl Request {
             secret: None,
             display_name: String::new(),
             entity_id: String::new(),
-            caller_gone: CancellationToken::new(),
+            caller_gone,
         }
     }
 
@@ -163,6 +172,7 @@ mod tests {
                 renewable: false,
             },
             internal_data: data,
+            rendered: None,
         });
         let entry = Entry {
             key: "config/default".to_owned(),

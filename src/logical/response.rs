@@ -1,8 +1,10 @@
 //! An engine's answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::{Data, Error};
@@ -12,7 +14,9 @@ use super::{Data, Error};
 pub struct Response {
     /// The fields. A lone field `error` would make it an error; use [`super::Error::Invalid`] for that.
     pub data: Data,
-    /// A lease on `data`; the server stores both.
+    /// What is sent instead of `data`, which is then empty.
+    pub rendered: Option<Rendered>,
+    /// A lease on the fields; the server stores both.
     pub secret: Option<Secret>,
     /// Shown to the user unchanged.
     pub warnings: Vec<String>,
@@ -23,6 +27,14 @@ impl Response {
     pub fn with_data(data: Data) -> Self {
         Self {
             data,
+            ..Self::default()
+        }
+    }
+
+    /// An answer whose fields were rendered before.
+    pub fn with_rendered(fields: Rendered) -> Self {
+        Self {
+            rendered: Some(fields),
             ..Self::default()
         }
     }
@@ -56,6 +68,16 @@ impl Response {
         self.warnings.extend(warnings);
         self
     }
+
+    /// The same answer with `data` and internal data as fields, for whoever reads them here instead of
+    /// sending them.
+    pub fn unfolded(mut self) -> Self {
+        if let Some(rendered) = self.rendered.take() {
+            self.data = rendered.fields();
+        }
+        self.secret = self.secret.map(Secret::unfolded);
+        self
+    }
 }
 
 impl std::fmt::Debug for Response {
@@ -63,6 +85,7 @@ impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Response")
             .field("fields", &self.data.keys().collect::<Vec<_>>())
+            .field("rendered", &self.rendered)
             .field("secret", &self.secret)
             .field("warnings", &self.warnings)
             .finish()
@@ -76,6 +99,18 @@ pub struct Secret {
     pub lease: Lease,
     /// What the engine needs again for renewal and revocation.
     pub internal_data: Data,
+    /// What is sent instead of `internal_data`, which is then empty.
+    pub rendered: Option<Rendered>,
+}
+
+impl Secret {
+    /// The same secret with its internal data as fields.
+    pub fn unfolded(mut self) -> Self {
+        if let Some(rendered) = self.rendered.take() {
+            self.internal_data = rendered.fields();
+        }
+        self
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -96,4 +131,44 @@ pub struct Lease {
     pub max_ttl: Duration,
     /// Whether it can be renewed.
     pub renewable: bool,
+}
+
+/// A JSON object as text, for what is sent many times and rendered once. A clone copies nothing. It may
+/// contain secrets.
+#[derive(Clone, Debug)]
+pub struct Rendered(Arc<SecretString>);
+
+impl Rendered {
+    /// The fields of this structure.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if it cannot be converted to JSON.
+    pub fn showing(view: &impl Serialize) -> Result<Self, Error> {
+        let text = serde_json::to_string(view);
+        let text = text.map_err(|reason| Error::internal(reason.to_string()))?;
+        Ok(Self(Arc::new(text.into())))
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The fields one by one. Text that is no object has none.
+    pub fn fields(&self) -> Data {
+        serde_json::from_str(self.text()).unwrap_or_default()
+    }
+}
+
+impl From<Data> for Rendered {
+    fn from(fields: Data) -> Self {
+        let text = serde_json::Value::Object(fields).to_string();
+        Self(Arc::new(text.into()))
+    }
+}
+
+impl PartialEq for Rendered {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
 }

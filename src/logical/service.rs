@@ -1,7 +1,10 @@
 //! The gRPC services that a Vault plugin offers in addition to go-plugin's own: the backend, its
 //! version, and the announcement that one process can serve many mounts.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -21,7 +24,7 @@ use super::pb::multiplexing::{MultiplexingSupportRequest, MultiplexingSupportRes
 use super::remote::{RemoteEvents, RemoteStorage, RemoteSystemView};
 use super::{
     Backend, Error, Existence, Factory, LARGEST_MESSAGE, LeasedSecret, Mount, Operation, Request,
-    convert,
+    Secret, convert,
 };
 use crate::goplugin::Broker;
 
@@ -197,27 +200,45 @@ impl PluginMultiplexing for Plugin {
     }
 }
 
-/// Handles a request in its own task. tonic drops a call's future when the caller hangs up or a
-/// deadline passes. A handler that stops halfway can lose keys, so it runs to completion, as Go
-/// handlers do. If the caller is gone, a lease in the answer is revoked: the host has never heard of
-/// it. A panic fails only this request and leaves the other mounts alone.
+/// Handles a request, whatever becomes of the call. tonic drops a call's future when the caller hangs up
+/// or a deadline passes. A handler that stops halfway can lose keys, so it runs to completion, as Go
+/// handlers do. If the caller is gone, a lease in the answer is revoked: the host has never heard of it.
+/// A panic fails only this request and leaves the other mounts alone.
+///
+/// A handler that waits for something goes on in its own task. Most reads do not wait, and need no task.
 async fn run_to_completion(backend: Arc<dyn Backend>, request: Request) -> Outcome {
+    let mut handling = Box::pin(async move {
+        let outcome = backend.handle_request(request).await;
+        (backend, outcome)
+    });
+    let first_poll = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
+        Poll::Ready(polled)
+    });
+    match first_poll.await {
+        Ok(Poll::Ready((_, outcome))) => return outcome,
+        Ok(Poll::Pending) => {}
+        Err(_) => return panicked(),
+    }
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
-        let outcome = backend.handle_request(request).await;
+        let (backend, outcome) = handling.await;
         if let Err(Ok(Some(unheard))) = answer.send(outcome) {
             revoke_unheard(&*backend, unheard).await;
         }
     });
-    answered.await.unwrap_or_else(|_| {
-        Err(Error::internal(
-            "the plugin had an internal error; see the server's log",
-        ))
-    })
+    answered.await.unwrap_or_else(|_| panicked())
+}
+
+/// The panic itself is in the log.
+fn panicked() -> Outcome {
+    Err(Error::internal(
+        "the plugin had an internal error; see the server's log",
+    ))
 }
 
 async fn revoke_unheard(backend: &dyn Backend, unheard: super::Response) {
-    let Some(secret) = unheard.secret else {
+    let Some(secret) = unheard.secret.map(Secret::unfolded) else {
         return;
     };
     let mut revocation = Request::new(Operation::Revoke, "");
@@ -237,3 +258,83 @@ type Outcome = Result<Option<super::Response>, Error>;
 
 /// `logical.TypeLogical` of Vault's SDK.
 const SECRETS_ENGINE: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures::FutureExt as _;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::logical::SpecialPaths;
+
+    /// Does what the path says.
+    #[derive(Default)]
+    struct Obedient {
+        go_on: Notify,
+        done: Notify,
+    }
+
+    #[async_trait]
+    impl Backend for Obedient {
+        fn special_paths(&self) -> SpecialPaths {
+            SpecialPaths::default()
+        }
+
+        async fn initialize(&self) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn handle_request(&self, request: Request) -> Outcome {
+            if request.path.contains("wait") {
+                self.go_on.notified().await;
+            }
+            if request.path.contains("panic") {
+                panic!("as ordered");
+            }
+            self.done.notify_one();
+            Ok(None)
+        }
+
+        async fn existence_check(&self, _: Request) -> Result<Existence, Error> {
+            Ok(Existence::Unknown)
+        }
+
+        async fn invalidate(&self, _: &str) {}
+
+        async fn cleanup(&self) {}
+    }
+
+    fn call(backend: &Arc<Obedient>, path: &str) -> impl Future<Output = Outcome> + use<> {
+        let request = Request::new(Operation::Read, path);
+        run_to_completion(Arc::clone(backend) as _, request)
+    }
+
+    /// Without a runtime there is no task.
+    #[test]
+    fn a_handler_that_does_not_wait_needs_no_task() {
+        let backend = Arc::default();
+        assert_eq!(call(&backend, "at once").now_or_never(), Some(Ok(None)));
+        let failed = call(&backend, "panic").now_or_never().unwrap();
+        assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_waits_goes_on_when_its_caller_is_gone() {
+        let backend = Arc::default();
+        assert_eq!(call(&backend, "wait").now_or_never(), None);
+        backend.go_on.notify_one();
+        backend.done.notified().await;
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_after_it_has_waited_fails_its_own_request() {
+        let backend = Arc::default();
+        let panicking = tokio::spawn(call(&backend, "wait, then panic"));
+        backend.go_on.notify_one();
+        let failed = panicking.await.unwrap();
+        assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
+        backend.go_on.notify_one();
+        assert_eq!(call(&backend, "wait").await, Ok(None));
+    }
+}

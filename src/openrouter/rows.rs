@@ -33,7 +33,7 @@ impl Page {
     pub(super) fn has_more_from(&self, offset: usize) -> Result<bool, Error> {
         let total = self.total();
         if offset >= MOST_ROWS {
-            return Err(Error::unclear("a list comes to no end"));
+            return Err(Error::unclear("the list does not end"));
         }
         Ok(offset < total || (total == 0 && self.data.len() >= PAGE))
     }

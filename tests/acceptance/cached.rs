@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use openrouter_simulator::Fault;
 use serde_json::json;
 
 use crate::harness::{Cluster, Mount, RaftVault, SOON, eventually};
@@ -123,36 +122,6 @@ async fn after_a_seal_and_after_a_reload_nothing_is_handed_out_that_was_read_bef
     assert_ne!(mount.key("app").await, before);
 }
 
-/// The process before is asked for nothing any more, and may still have a write under way.
-#[tokio::test]
-async fn what_a_process_that_was_replaced_has_still_stored_is_seen_after_a_minute() {
-    let vault = RaftVault::new().await;
-    let mount = with_role(&vault).await;
-    let faults = mount.openrouter.faults();
-    faults.add(Fault::held().on("POST", "/keys"));
-    let (client, path) = (vault.client(), mount.at("rotate-role/app"));
-    let rotating = tokio::spawn(async move { client.try_write(&path, json!({})).await });
-    let held = async || (faults.held() > 0).then_some(());
-    eventually("the rotation is under way", SOON, held).await;
-    let reload = json!({"mounts": [mount.at("")]});
-    let client = vault.client();
-    client
-        .write("sys/plugins/reload/backend", reload)
-        .await
-        .ok();
-    assert_eq!(version(&mount).await, 1);
-    faults.clear();
-    rotating.await.unwrap();
-    let agreed = async || {
-        let role = mount.read("roles/app").await.ok();
-        let stored = role.field("current_key")["version"].as_i64()?;
-        (versions(&mount).await == [stored; 2]).then_some(())
-    };
-    eventually("what is stored is read", SOON * 3, agreed).await;
-    let served = mount.key("app").await;
-    assert!(mount.openrouter.accepts(&served).await);
-}
-
 #[tokio::test]
 async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
     let mut cluster = Cluster::turn().await;
@@ -165,15 +134,21 @@ async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
     eventually("the standby knows the role", SOON, known).await;
     // Through the standby, which passes it on or is told of what the leader does.
     for expected in 2..5 {
+        // Who reads by itself has the entry in its cache now, for a minute.
+        for _ in 0..2 {
+            assert_eq!(versions(&mount).await, [expected - 1; 2]);
+        }
         mount.reach_through(cluster.client(leader));
         mount.write("rotate-role/app", json!({})).await.ok();
         assert_eq!(version(&mount).await, expected);
         mount.reach_through(cluster.client(standby));
         // A lease comes from the leader, and the rest from the standby, where it reads by itself.
         let seen = async || (versions(&mount).await == [expected; 2]).then_some(());
-        eventually("the rotation is seen through the standby", SOON, seen).await;
+        eventually("the rotation is seen through the standby", NOTICED, seen).await;
     }
     // The leader has the entry in its cache when it loses its office.
+    mount.reach_through(cluster.client(leader));
+    assert_eq!(version(&mount).await, 4);
     let successor = loop {
         let office = cluster.step_down(leader).await;
         let next = cluster.next_after(&office).await;
@@ -186,5 +161,9 @@ async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
     assert_eq!(version(&mount).await, 5);
     mount.reach_through(cluster.client(leader));
     let seen = async || (versions(&mount).await == [5; 2]).then_some(());
-    eventually("the rotation is seen through the one before", SOON, seen).await;
+    eventually("the rotation is seen through the one before", NOTICED, seen).await;
 }
+
+/// For what a node is told, with room for a very busy machine. Much less than the minute after which a node
+/// that is told nothing would see it, too.
+const NOTICED: Duration = Duration::from_secs(15);

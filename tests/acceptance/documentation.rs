@@ -2,11 +2,10 @@
 //! from its first shell block to its last, in one shell. A comment before a block says that it fails, and how,
 //! or why it is not run.
 
-#[expect(dead_code, reason = "tests/documentation.rs uses all of it")]
+#[expect(dead_code, reason = "tests/documentation uses all of it")]
 #[path = "../support/pages.rs"]
 mod pages;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +14,7 @@ use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::json;
 
 use crate::harness::{Directory, OpenRouter, PLUGIN_NAME, RaftVault, output_in, runs, skipped};
-use pages::{Mark, Page, RUN};
+use pages::{Page, RUN};
 
 #[tokio::test]
 async fn the_commands_of_the_readme_run() {
@@ -89,7 +88,7 @@ async fn run(name: &str, plugin: Plugin, before: &str) {
     let page = Page::read(name);
     furnish(&directory, &openrouter, &page);
     furnish_dashboard(&openrouter);
-    let script = here(&script(&page, before), &vault, &openrouter);
+    let script = here(&page.script(before), &vault, &openrouter);
     let bash = ["-c", &script];
     let output = output_in(&directory, Path::new("bash"), &bash, &vault.client()).await;
     let said = [output.stdout, output.stderr].concat();
@@ -113,8 +112,8 @@ async fn prepare(vault: &RaftVault, plugin: Plugin) {
     }
 }
 
-/// The files that a reader of the pages has at hand: management keys of one account, the plugin, and two
-/// releases of it.
+/// The files that a reader of the pages has at hand: management keys of one account, the sample for Vault Agent,
+/// the plugin, and two releases of it.
 fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
     let write = |name: &str, text: &str| {
         fs::write(directory.path(name), text).expect("a file can be written");
@@ -131,6 +130,9 @@ fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
     let by_hand = NewKey::named("chatbot");
     let by_hand = openrouter.account().create_key(by_hand);
     write("chatbot-key.txt", &format!("{}\n", by_hand.secret()));
+    let agent = "samples/agent/agent.hcl";
+    fs::create_dir_all(directory.path("samples/agent")).expect("a folder");
+    fs::copy(pages::root().join(agent), directory.path(agent)).expect("a sample");
     fs::create_dir(directory.path("plugins")).expect("a folder");
     directory.add_plugin(PLUGIN_NAME);
     fs::rename(
@@ -166,30 +168,6 @@ fn furnish_dashboard(openrouter: &OpenRouter) {
     });
 }
 
-/// One script of all shell blocks of the page.
-fn script(page: &Page, before: &str) -> String {
-    let mut script = String::from(PRELUDE);
-    script.push_str(before);
-    for block in page.shell() {
-        let text = &block.text;
-        let _ = writeln!(script, "line={}\nuntil_ready", block.line);
-        match block.mark() {
-            Mark::NotRun(_) => {}
-            Mark::Runs => script.push_str(text),
-            Mark::Fails(message) => {
-                assert_eq!(
-                    text.trim_end().lines().count(),
-                    1,
-                    "only its last line can fail"
-                );
-                let message = message.replace('\'', r"'\''");
-                let _ = writeln!(script, "must_fail '{message}' <<'BLOCK'\n{text}BLOCK");
-            }
-        }
-    }
-    script
-}
-
 /// Commands that are written for a server and an OpenRouter of one's own, for those of this test.
 fn here(script: &str, vault: &RaftVault, openrouter: &OpenRouter) -> String {
     let plugins = vault.node().path("plugins").display().to_string();
@@ -204,20 +182,3 @@ fn here(script: &str, vault: &RaftVault, openrouter: &OpenRouter) -> String {
     let lines: Vec<String> = script.lines().map(connected).collect();
     lines.join("\n").replace("/etc/vault.d/plugins", &plugins)
 }
-
-/// What the blocks run in: the shell ends with the first command that fails, and says in which block.
-const PRELUDE: &str = r#"
-set -euo pipefail
-line=0
-trap 'status=$?; [ $status = 0 ] || echo "the block in line $line failed" >&2' EXIT
-# A snapshot that was restored takes the server away for a moment.
-until_ready() { until curl -fs "$VAULT_ADDR/v1/sys/health" >/dev/null; do sleep 0.1; done; }
-must_fail() {
-  local said
-  if said=$(bash -euo pipefail -c "$(cat)" 2>&1 </dev/null); then
-    echo "it succeeded: $said" >&2
-    return 1
-  fi
-  [[ $said == *"$1"* ]] || { echo "it failed otherwise: $said" >&2 && return 1; }
-}
-"#;

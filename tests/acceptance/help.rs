@@ -1,94 +1,75 @@
 //! `vault path-help` and the OpenAPI document.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
 
 use crate::harness::{Mount, Vault};
+use crate::openapi::Document;
 
 #[tokio::test]
 async fn the_engines_own_page_lists_every_path() {
     let mount = Mount::unconfigured().await;
     let vault = Vault::shared().await;
     let page = vault.cli(&["path-help", mount.path()]).await.ok();
-    for path in [
-        "config",
-        "roles/",
-        "creds/",
-        "static-creds/",
-        "rotate-role/",
-        "keys/",
-        "lookup",
-        "revoke-key/",
-        "disable-key/",
-        "rotate-all/",
-        "tidy/",
-        "teardown",
-        "status",
-        "metrics",
-    ] {
-        assert!(page.contains(path), "{path} in:\n{page}");
+    let paths: BTreeSet<String> = operations(&Document::of(&mount).await)
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths {
+        let (fixed, _) = path.split_once('{').unwrap_or((path.as_str(), ""));
+        assert!(page.contains(fixed), "{path} in:\n{page}");
     }
 }
 
 #[tokio::test]
-async fn every_path_has_a_page_that_explains_its_fields() {
+async fn every_path_has_a_page_with_every_field_that_it_takes() {
     let mount = Mount::unconfigured().await;
-    let connection = [
-        "management_key",
-        "api_url",
-        "description",
-        "request_timeout",
-        "ca_certificate",
-        "proxy_url",
-        "allowed_roles",
-        "max_limit",
-        "max_key_lifetime",
-    ];
-    let role = [
-        "credential_type",
-        "connection",
-        "key_name",
-        "limit",
-        "limit_reset",
-        "include_byok_in_limit",
-        "workspace",
-        "workspace_id",
-        "guardrail",
-        "creator_user_id",
-        "description",
-        "rotation_period",
-        "rotation_schedule",
-        "rotation_window",
-        "rotate_at",
-        "disable_automated_rotation",
-        "rotation_grace_period",
-        "ttl",
-        "key_max_lifetime",
-    ];
-    let hash = "0".repeat(64);
-    let one = format!("keys/default/{hash}");
-    let revoke = format!("revoke-key/default/{hash}");
+    let document = Document::of(&mount).await;
+    let mut fields = 0;
+    for (path, method) in operations(&document) {
+        let reply = mount.help(&an_instance_of(&path)).await.ok();
+        let page = reply.json()["help"].as_str().unwrap();
+        for field in fields_of(&document, &path, &method) {
+            fields += 1;
+            assert!(
+                page.contains(&format!("\n    {field} (")),
+                "{field} of {method} in the page of {path}:\n{page}"
+            );
+        }
+    }
+    assert!(fields > 100, "{fields} fields");
+}
+
+#[tokio::test]
+async fn a_page_explains_what_its_path_does() {
+    let mount = Mount::unconfigured().await;
     let table: [(&str, &[&str]); 18] = [
-        ("config", &connection),
-        ("config/second", &connection),
         ("roles", &["list"]),
-        ("roles/app", &role),
-        ("creds/app", &["lease", "api_key"]),
-        ("static-creds/app", &["lease", "creds"]),
-        ("rotate-role/app", &["rotation_grace_period"]),
+        ("creds/{name}", &["lease", "api_key"]),
+        ("static-creds/{name}", &["lease", "creds"]),
+        ("rotate-role/{name}", &["rotation_grace_period"]),
+        ("restore-key/{name}", &["key_version", "duration"]),
+        ("usage/{name}", &["spent", "cached"]),
+        ("forget-role/{name}", &["keys_left_behind", "sudo"]),
+        ("forget-connection/{name}", &["keys_left_behind", "sudo"]),
         (
-            "forget-role/app",
-            &["revoke_keys", "keys_left_behind", "sudo"],
+            "keys/{connection}",
+            &["owner", "unmanaged", "complete", "next"],
         ),
-        ("forget-connection/app", &["keys_left_behind", "sudo"]),
-        ("keys/default", &["owner", "unmanaged", "complete", "next"]),
-        ("lookup", &["api_key", "key_hash", "not_asked", "commands"]),
-        (&one, &["requester", "revoke_at"]),
-        (&revoke, &["force", "rotate-role", "sudo"]),
+        ("lookup", &["key_hash", "not_asked", "commands"]),
+        ("keys/{connection}/{hash}", &["requester", "revoke_at"]),
         (
-            "rotate-all/default",
-            &["rotation_grace_period", "skipped", "failed", "45 seconds"],
+            "revoke-key/{connection}/{hash}",
+            &["force", "rotate-role", "sudo"],
         ),
-        ("tidy/default", &["dry_run", "kept", "refusal", "more"]),
+        ("disable-key/{connection}/{hash}", &["disabled", "sudo"]),
+        (
+            "rotate-all/{connection}",
+            &["skipped", "failed", "45 seconds"],
+        ),
+        ("tidy/{connection}", &["dry_run", "kept", "refusal", "more"]),
         (
             "teardown",
             &["left_alive", "cancels", "sudo", "vault secrets disable"],
@@ -97,7 +78,7 @@ async fn every_path_has_a_page_that_explains_its_fields() {
         ("metrics", &["Prometheus", "vault_openrouter"]),
     ];
     for (path, words) in table {
-        let reply = mount.help(path).await.ok();
+        let reply = mount.help(&an_instance_of(path)).await.ok();
         let page = reply.json()["help"].as_str().unwrap();
         for word in words {
             assert!(page.contains(word), "{word} in the page of {path}:\n{page}");
@@ -106,41 +87,57 @@ async fn every_path_has_a_page_that_explains_its_fields() {
 }
 
 #[tokio::test]
-async fn the_openapi_document_names_every_operation() {
+async fn the_servers_openapi_document_names_every_operation() {
     let mount = Mount::unconfigured().await;
-    let document = mount.client().read("sys/internal/specs/openapi").await.ok();
-    let paths = &document.json()["paths"];
-    let table: [(&str, &[&str]); 21] = [
-        ("config", &["get", "post", "patch", "delete"]),
-        ("config/", &["get"]),
-        ("config/{name}", &["get", "post", "patch", "delete"]),
-        ("roles/", &["get"]),
-        ("roles/{name}", &["get", "post", "patch", "delete"]),
-        ("creds/{name}", &["get"]),
-        ("static-creds/{name}", &["get"]),
-        ("rotate-role/{name}", &["post"]),
-        ("forget-role/{name}", &["post"]),
-        ("forget-connection/{name}", &["post"]),
-        ("keys/{connection}/", &["get"]),
-        ("keys/{connection}", &["get"]),
-        ("keys/{connection}/{hash}", &["get"]),
-        ("lookup", &["post"]),
-        ("revoke-key/{connection}/{hash}", &["post"]),
-        ("disable-key/{connection}/{hash}", &["post"]),
-        ("rotate-all/{connection}", &["get", "post"]),
-        ("tidy/{connection}", &["get", "post"]),
-        ("teardown", &["get", "post", "delete"]),
-        ("status", &["get"]),
-        ("metrics", &["get"]),
-    ];
-    for (path, methods) in table {
-        let item = &paths[format!("/{}", mount.at(path))];
-        for method in methods {
-            let name = item[method]["operationId"].as_str().unwrap_or_default();
-            assert!(!name.is_empty(), "{method} of {path} has no name: {item}");
-            assert_ne!(item[method]["summary"], json!(null), "{method} of {path}");
+    let whole = mount.client().read("sys/internal/specs/openapi").await.ok();
+    let operations = operations(&Document::of(&mount).await);
+    assert!(operations.len() > 35, "{operations:?}");
+    for (path, method) in operations {
+        let item = &whole.json()["paths"][format!("/{}", mount.at(&path))];
+        let name = item[&method]["operationId"].as_str().unwrap_or_default();
+        assert!(!name.is_empty(), "{method} of {path} has no name: {item}");
+        assert_ne!(item[&method]["summary"], json!(null), "{method} of {path}");
+    }
+}
+
+/// Every operation of the engine, as its own document has it: the path below the mount, and the method.
+fn operations(document: &Document) -> Vec<(String, String)> {
+    let operations = document.operations().into_iter();
+    operations
+        .map(|(path, method)| (path.trim_start_matches('/').to_owned(), method))
+        .collect()
+}
+
+/// A path of this kind that exists, or could.
+fn an_instance_of(path: &str) -> String {
+    path.trim_end_matches('/')
+        .replace("{name}", "app")
+        .replace("{connection}", "default")
+        .replace("{hash}", &"0".repeat(64))
+}
+
+/// The names of the fields that an operation takes: in its path, its query and its body.
+fn fields_of(document: &Document, path: &str, method: &str) -> Vec<String> {
+    let item = document.item(&format!("/{path}"));
+    let operation = &item[method];
+    let named = |parameters: &Value| {
+        let parameters = parameters.as_array().cloned().unwrap_or_default();
+        let names = parameters
+            .into_iter()
+            .map(|field| field["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let mut fields = named(&item["parameters"]);
+    fields.extend(named(&operation["parameters"]));
+    // The server's own switch between a list and a read.
+    fields.retain(|field| field != "list");
+    if let Some(content) = operation["requestBody"]["content"].as_object() {
+        for body in content.values() {
+            let properties = body["schema"]["properties"].as_object().expect("fields");
+            fields.extend(properties.keys().cloned());
         }
     }
+    fields
 }
 
 #[tokio::test]

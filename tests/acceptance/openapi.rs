@@ -158,16 +158,16 @@ async fn an_answer_that_is_not_as_described_is_noticed() {
 
 /// The document of a mount, as the plugin gives it. In its own document of all mounts a server leaves out
 /// which values may be null: its structures have no place for it.
-struct Document(Value);
+pub(crate) struct Document(Value);
 
 impl Document {
-    async fn of(mount: &Mount) -> Self {
+    pub(crate) async fn of(mount: &Mount) -> Self {
         let help = mount.help("").await.ok();
         Self(help.json()["openapi"].clone())
     }
 
     /// Every operation: its path and its method.
-    fn operations(&self) -> BTreeSet<(String, String)> {
+    pub(crate) fn operations(&self) -> BTreeSet<(String, String)> {
         let paths = self.0["paths"].as_object().expect("paths");
         let methods = |item: &Value| {
             let methods = ["get", "post", "patch", "delete"];
@@ -178,6 +178,11 @@ impl Document {
             .flat_map(|(path, item)| methods(item).map(|method| (path.clone(), method)))
             .filter_map(|(path, method)| Some((path, method?)))
             .collect()
+    }
+
+    /// What it says of a path.
+    pub(crate) fn item(&self, path: &str) -> &Value {
+        &self.0["paths"][path]
     }
 
     /// The schema of what an operation answers, under which nothing is allowed that it does not describe.

@@ -1,13 +1,15 @@
 //! The sample requests of `docs/reference.md`, sent to a real server, and whether it still answers as is
-//! shown there. `scripts/reference` records the answers.
+//! shown there. `scripts/reference` records the answers. The commands of the page are run as well.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use openrouter_simulator::{NewGuardrail, NewKey};
 use serde_json::{Map, Value, json};
+use vault_plugin_secrets_openrouter::framework::reference::{Example, PAYLOAD};
 
-use crate::harness::{Mount, Reply};
+use crate::harness::{Directory, Mount, Reply, output_in, runs, skipped};
 
 #[tokio::test]
 async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
@@ -18,7 +20,7 @@ async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
     let mut recorded = shown.clone();
     for example in &mut recorded {
         let reply = send(&mount, example, &by_hand).await.ok();
-        let answer = answer(&mount, &reply);
+        let answer = answer(&mount, reply.body());
         let example = example.as_object_mut().expect("an example");
         match answer {
             Some(answer) => example.insert("response".to_owned(), answer),
@@ -40,6 +42,128 @@ async fn each_sample_request_of_the_reference_is_answered_as_it_shows() {
         );
     }
 }
+
+#[tokio::test]
+async fn each_sample_command_of_the_reference_runs() {
+    for program in ["bash", "curl", "jq"] {
+        if !runs(program) {
+            skipped(&format!(
+                "the commands of docs/reference.md: there is no {program}"
+            ));
+            return;
+        }
+    }
+    for form in [Form::Cli, Form::Curl] {
+        let mount = Mount::unconfigured().await;
+        let by_hand = prepare(&mount);
+        let directory = Directory::without_plugin();
+        let key = format!("{}\n", mount.openrouter.management_key());
+        fs::write(directory.path("management-key.txt"), key).expect("a file can be written");
+        let script = script(form, &mount, &by_hand);
+        let output = output_in(
+            &directory,
+            Path::new("bash"),
+            &["-c", &script],
+            mount.client(),
+        )
+        .await;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success(), "{form:?}: {said}");
+        let mut compared = 0;
+        for (place, example) in examples().iter().enumerate() {
+            // What `vault` prints of the others has another form.
+            if form == Form::Cli && (example["operation"] != "read" || is_text(example)) {
+                continue;
+            }
+            let answered = fs::read_to_string(directory.path(&format!("answer-{place}")));
+            let answered = answer(&mount, &answered.expect("an answer"));
+            assert_eq!(
+                example.get("response").map(shape),
+                answered.as_ref().map(shape),
+                "{form:?}: {} of {} is answered otherwise: {answered:#?}",
+                example["operation"],
+                example["at"],
+            );
+            compared += 1;
+        }
+        assert!(compared > 10, "{form:?}: {compared} answers");
+    }
+}
+
+/// One of the two forms in which the page shows a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Cli,
+    Curl,
+}
+
+/// The commands of all examples, in the order in which they were recorded. Each writes a file with its answer.
+fn script(form: Form, mount: &Mount, by_hand: &str) -> String {
+    let page = root().join("docs/reference.md");
+    let page = fs::read_to_string(page).expect("the reference");
+    let api_url = mount.openrouter.base_url();
+    let mut script = format!("{PRELUDE}KEY_HASH={by_hand}\n");
+    for (place, example) in examples().into_iter().enumerate() {
+        let is_text = is_text(&example);
+        let example: Example = serde_json::from_value(example).expect("an example");
+        let command = |mount: &str| match form {
+            Form::Cli => example.cli(mount),
+            Form::Curl => Some(example.curl(mount)),
+        };
+        let (Some(shown), Some(command)) = (command("openrouter"), command(mount.path())) else {
+            assert!(
+                is_text,
+                "{} of {} is not shown",
+                example.operation, example.at
+            );
+            continue;
+        };
+        assert!(
+            page.contains(&format!("\n$ {shown}\n")),
+            "not in the page: {shown}"
+        );
+        // To this mount's OpenRouter.
+        let command = match form {
+            Form::Cli => command.replace(
+                "management_key=-",
+                &format!("api_url={api_url} management_key=-"),
+            ),
+            Form::Curl => command.replace(
+                "--rawfile management_key",
+                &format!("--arg api_url {api_url} --rawfile management_key"),
+            ),
+        };
+        if let Some(payload) = example.payload() {
+            assert!(
+                page.contains(&format!("\n{payload:#}\n")),
+                "not in the page: {payload:#}"
+            );
+            let _ = writeln!(script, "cat >{PAYLOAD} <<'JSON'\n{payload}\nJSON");
+        }
+        let _ = writeln!(
+            script,
+            "doing='{} of {}'\n{{ {command}\n}} >answer-{place}\nrm -f {PAYLOAD}",
+            example.operation, example.at
+        );
+    }
+    script
+}
+
+/// Whether the answer is no JSON.
+fn is_text(example: &Value) -> bool {
+    example["response"].is_string()
+}
+
+/// What the commands run in: the shell ends with the first one that fails, and says which.
+const PRELUDE: &str = r#"
+set -euo pipefail
+export VAULT_FORMAT=json
+doing=
+trap 'status=$?; [ $status = 0 ] || echo "the command failed: $doing" >&2' EXIT
+# Fails if the server refuses the request.
+curl() { command curl --silent --show-error --fail-with-body "$@"; }
+"#;
 
 /// The sample requests, each with its recorded answer, in the order in which they are sent.
 pub(crate) fn examples() -> Vec<Value> {
@@ -67,7 +191,7 @@ pub(crate) async fn send(mount: &Mount, example: &Value, by_hand: &str) -> Reply
         fields.insert("key_hash".to_owned(), by_hand.into());
     }
     if fields.contains_key("management_key") {
-        assert_eq!(fields["management_key"], "$OPENROUTER_MANAGEMENT_KEY");
+        assert_eq!(fields["management_key"], "<management-key.txt");
         fields.extend(mount.connection().as_object().cloned().unwrap_or_default());
     }
     let body = Value::Object(fields);
@@ -82,14 +206,15 @@ pub(crate) async fn send(mount: &Mount, example: &Value, by_hand: &str) -> Reply
 }
 
 /// What a reader needs of an answer, as a mount at `openrouter` that reaches the real OpenRouter gives it.
-fn answer(mount: &Mount, reply: &Reply) -> Option<Value> {
-    if reply.status() == 204 {
+/// Nothing of a 204, which has no body.
+fn answer(mount: &Mount, body: &str) -> Option<Value> {
+    if body.is_empty() {
         return None;
     }
-    if reply.json().is_null() {
-        return Some(reply.body().into());
-    }
-    let leased = reply.json()["lease_id"] != "";
+    let Ok(json) = serde_json::from_str::<Value>(body) else {
+        return Some(body.into());
+    };
+    let leased = json["lease_id"] != "";
     let names: &[&str] = match leased {
         true => &[
             "lease_id",
@@ -102,7 +227,7 @@ fn answer(mount: &Mount, reply: &Reply) -> Option<Value> {
     };
     let known = names
         .iter()
-        .map(|name| ((*name).to_owned(), reply.json()[*name].clone()))
+        .map(|name| ((*name).to_owned(), json[*name].clone()))
         .filter(|(_, value)| !value.is_null());
     let text = Value::Object(known.collect::<Map<_, _>>()).to_string();
     let text = text
@@ -144,5 +269,9 @@ fn is_hash(name: &str) -> bool {
 }
 
 fn file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/reference/examples.json")
+    root().join("tests/data/reference/examples.json")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -115,7 +115,8 @@ async fn handle(node: Arc<Node>, mut request: Request) -> Result<Option<Response
             request.operation = Operation::Create;
         }
     }
-    node.backend.handle_request(request).await
+    let answer = node.backend.handle_request(request).await?;
+    Ok(answer.map(Response::unfolded))
 }
 
 /// A request with these fields.

@@ -126,7 +126,7 @@ impl World {
 pub(crate) fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
     let answer = observer.handle_request(Request::new(Operation::Read, path));
     let answer = answer.now_or_never().expect("storage does not wait");
-    answer.ok().flatten().map(|answer| answer.data)
+    answer.ok().flatten().map(|answer| answer.unfolded().data)
 }
 
 fn rotating(role: &Data, serves: bool, is_going: bool) -> Rotating {

@@ -421,7 +421,7 @@ async fn a_key_has_one_role_or_one_lease() {
     assert!(refusal.contains("the key of a lease of role"), "{refusal}");
     let refusal = world.write(CI, body()).await.unwrap_err().to_string();
     assert!(
-        refusal.contains("api_key goes only with a rotating role"),
+        refusal.contains("api_key applies only to rotating roles"),
         "{refusal}"
     );
 }

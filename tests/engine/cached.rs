@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
-use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
+use vault_plugin_secrets_openrouter::logical::{Entry, Error, Storage};
 
 use crate::harness::{ROLE, ROTATE, World};
 
@@ -192,6 +192,43 @@ async fn a_node_that_may_not_write_any_more_forgets_what_it_has_read() {
     assert_eq!(node.storage.calls() - before, 1);
 }
 
+/// Its keeper has nothing to do, and so does not learn of it.
+#[tokio::test]
+async fn a_node_whose_caller_may_not_write_any_more_forgets_what_it_has_read() {
+    let world = world().await;
+    let node = world.node();
+    node.storage.make_read_only();
+    let refused = node.write("roles/other", json!({})).await;
+    assert_eq!(refused, Err(Error::ReadOnly));
+    let before = node.storage.calls();
+    node.read("static-creds/app").await.unwrap();
+    assert!(node.storage.calls() > before);
+}
+
+/// Its last write reaches storage when the next process has already read the entry. Nobody is told of it.
+#[tokio::test]
+async fn what_a_killed_process_had_on_its_way_is_seen_after_a_minute() {
+    let world = world().await;
+    let killed = world.node();
+    let held = killed.storage.hold_when_putting(ROLE);
+    killed.storage.late_when_putting(ROLE);
+    let node = Arc::clone(&killed);
+    tokio::spawn(async move { node.write(ROTATE, Value::Null).await });
+    held.has_come.cancelled().await;
+    // The server has the write, and the process is no more.
+    held.let_go.cancel();
+    world.restart_plugin().await;
+    world.quiet().await;
+    read(&world, 1).await;
+    killed.storage.commit_what_is_late().await;
+    read(&world, 1).await;
+    world.time.set(world.after(60));
+    read(&world, 2).await;
+    world.quiet().await;
+    read(&world, 2).await;
+    assert_eq!(world.broken_promises(), [""; 0]);
+}
+
 /// A role of which there is nothing to hand out is looked at anew by everybody.
 #[tokio::test]
 async fn a_key_that_is_not_handed_out_is_not_cached() {
@@ -211,7 +248,8 @@ async fn a_key_that_is_not_handed_out_is_not_cached() {
     assert_eq!(world.node().storage.calls() - before, 2);
 }
 
-/// Rotations, emergencies, seals, failovers and a restore, and in the end a deletion.
+/// Rotations, emergencies, seals, failovers, restores and a write that is reported as failed and takes effect
+/// later, and in the end a deletion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
     let world = Arc::new(world().await);
@@ -255,6 +293,7 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
         .collect();
     // Readers go on by what they have for a while.
     let a_while = || tokio::time::sleep(Duration::from_millis(5));
+    let mut is_late = false;
     for round in 0..20 {
         let body = match round % 3 {
             0 => json!({"rotation_grace_period": 0}),
@@ -281,16 +320,36 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
                 world.reload_after(restore).await;
                 drop(kept_out);
             }
+            3 if !is_late => is_late = rotate_late(&world).await,
             _ => {}
         }
         a_while().await;
     }
+    assert!(is_late);
     world.node().delete(ROLE, json!({})).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     over.store(true, Ordering::Relaxed);
     for reader in readers {
         assert!(reader.await.unwrap() > 0);
     }
+}
+
+/// A rotation is reported as failed and takes effect later, when the engine has written the role again as it
+/// read it. `false` if another write of the engine was lost in its place, which then never takes effect.
+async fn rotate_late(world: &World) -> bool {
+    let node = world.node();
+    node.storage.late_when_putting(ROLE);
+    let answer = node.write(ROTATE, Value::Null).await;
+    let is_late = answer.is_err_and(|reason| reason.to_string().contains("deadline exceeded"));
+    if is_late {
+        while !node.storage.is_late_overtaken() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Readers go on by what they have.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        node.storage.commit_what_is_late().await;
+    }
+    is_late
 }
 
 /// Which version is stored now; `None` when the role is gone.

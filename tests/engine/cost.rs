@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::logical::{Error, Operation};
+use vault_plugin_secrets_openrouter::logical::{
+    Error, FixedSystemView, Operation, ReplicationState,
+};
 
-use crate::harness::World;
+use crate::harness::{Node, ROLE, World};
 
 /// A lease of an hour: its role's entry serves readers for a whole minute.
 async fn with_an_hours_lease() -> World {
@@ -33,6 +35,55 @@ async fn a_read_of_a_key_that_was_read_within_a_minute_asks_nobody_for_anything(
     world.read("roles/app").await.unwrap().unwrap();
     assert_eq!(calls(), (before.0 + 3, before.1));
     assert!(world.openrouter.requests().all().is_empty());
+}
+
+/// What a node has asked its server for: storage calls, and calls about the mount and the node.
+fn asked(node: &Node) -> (usize, usize) {
+    (node.storage.calls(), node.system.calls())
+}
+
+/// It serves these reads itself.
+#[tokio::test]
+async fn an_unleased_read_on_a_standby_asks_nobody_for_anything() {
+    let world = with_an_hours_lease().await;
+    let standby = world.standby().await;
+    let before = asked(&standby);
+    for _ in 0..100 {
+        world.key_from(&standby, "app").await;
+    }
+    assert_eq!(asked(&standby), (before.0 + 1, before.1));
+}
+
+/// It serves both kinds of reads itself: its leases are its own.
+#[tokio::test]
+async fn a_read_on_a_performance_secondary_asks_nobody_for_anything() {
+    let world = with_an_hours_lease().await;
+    let secondary = FixedSystemView {
+        replication_state: ReplicationState::PERFORMANCE_SECONDARY,
+        ..FixedSystemView::default()
+    };
+    world.fail_over(secondary).await;
+    world.quiet().await;
+    let before = asked(&world.node());
+    for path in ["creds/app", "static-creds/app"].repeat(50) {
+        world.read(path).await.unwrap().unwrap();
+    }
+    assert_eq!(asked(&world.node()), (before.0 + 1, before.1));
+}
+
+/// The leader writes many roles, and readers of a standby want few of them.
+#[tokio::test]
+async fn a_node_that_only_serves_reads_is_told_of_changes_for_nothing() {
+    let world = with_an_hours_lease().await;
+    let standby = world.standby().await;
+    world.key_from(&standby, "app").await;
+    let before = asked(&standby);
+    for key in [ROLE, "roles/other", "config/default"] {
+        standby.backend.invalidate(key).await;
+    }
+    assert_eq!(asked(&standby), before);
+    world.key_from(&standby, "app").await;
+    assert_eq!(asked(&standby), (before.0 + 1, before.1));
 }
 
 #[tokio::test]
@@ -64,19 +115,22 @@ async fn a_node_learns_what_it_is_before_anybody_reads() {
 async fn a_leased_read_on_a_standby_asks_the_server_for_nothing() {
     let world = World::with_role().await;
     let standby = world.standby().await;
-    let asked = || (standby.storage.calls(), standby.system.calls());
-    let before = asked();
+    let before = asked(&standby);
     for _ in 0..100 {
         assert_eq!(standby.read("creds/app").await, Err(Error::ReadOnly));
     }
     standby.life.quiet().await;
-    assert_eq!(asked(), before);
+    assert_eq!(asked(&standby), before);
     world.time.set(world.after(1));
     for _ in 0..100 {
         assert_eq!(standby.read("creds/app").await, Err(Error::ReadOnly));
     }
     standby.life.quiet().await;
-    assert_eq!(asked(), (before.0, before.1 + 1), "one for all of them");
+    assert_eq!(
+        asked(&standby),
+        (before.0, before.1 + 1),
+        "one for all of them"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! each.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,11 @@ impl Page {
     pub(crate) fn read(name: &str) -> Self {
         let text =
             fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self::of(name, text)
+    }
+
+    /// A page with this text.
+    pub(crate) fn of(name: &str, text: String) -> Self {
         let mut page = Self {
             name: name.to_owned(),
             text,
@@ -138,11 +144,51 @@ impl Page {
         }
     }
 
+    /// One script of all shell blocks, each as it is marked. `before` are the commands that come first.
+    pub(crate) fn script(&self, before: &str) -> String {
+        let mut script = format!("{PRELUDE}{before}");
+        for block in self.shell() {
+            let text = &block.text;
+            let _ = writeln!(script, "line={}\nuntil_ready", block.line);
+            match block.mark() {
+                Mark::NotRun(_) => {}
+                Mark::Runs => script.push_str(text),
+                Mark::Fails(message) => {
+                    assert_eq!(
+                        text.trim_end().lines().count(),
+                        1,
+                        "only its last line can fail"
+                    );
+                    let message = message.replace('\'', r"'\''");
+                    let _ = writeln!(script, "must_fail '{message}' <<'BLOCK'\n{text}BLOCK");
+                }
+            }
+        }
+        script
+    }
+
     /// The shell blocks.
     pub(crate) fn shell(&self) -> impl Iterator<Item = &Block> {
         self.blocks.iter().filter(|block| block.language == "shell")
     }
 }
+
+/// What the blocks run in: the shell ends with the first command that fails, and says in which block.
+const PRELUDE: &str = r#"
+set -euo pipefail
+line=0
+trap 'status=$?; [ $status = 0 ] || echo "the block in line $line failed" >&2' EXIT
+# A snapshot that was restored takes the server away for a moment.
+until_ready() { until curl -fs "$VAULT_ADDR/v1/sys/health" >/dev/null; do sleep 0.1; done; }
+must_fail() {
+  local said
+  if said=$(bash -euo pipefail -c "$(cat)" 2>&1 </dev/null); then
+    echo "it succeeded: $said" >&2
+    return 1
+  fi
+  [[ $said == *"$1"* ]] || { echo "it failed otherwise: $said" >&2 && return 1; }
+}
+"#;
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {

@@ -251,7 +251,6 @@ pub(crate) fn request(operation: &str, path: &str, data: &str) -> pb::Request {
         path: path.to_owned(),
         data: data.to_owned(),
         mount_point: "openrouter/".to_owned(),
-        mount_type: "openrouter".to_owned(),
         ..pb::Request::default()
     }
 }

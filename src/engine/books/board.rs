@@ -249,8 +249,8 @@ impl Board {
 pub fn in_words(copies: &Copies) -> String {
     let keys: Vec<String> = copies.keys.iter().map(ToString::to_string).collect();
     format!(
-        "another copy of this storage is at work, as was found at {}: it has made the keys {}; stop \
-         one of the two, see \"Two copies of one storage\" in the documentation",
+        "another copy of this storage is active, detected at {}: it created the keys {}; stop one of \
+         the two, see \"Two copies of one storage\" in the documentation",
         copies.since,
         keys.join(", ")
     )

@@ -199,7 +199,7 @@ impl Register {
         match known.unread.first() {
             None => Ok(()),
             Some(name) => Err(Error::Conflict(format!(
-                "{} roles cannot be read, {name} for one",
+                "{} roles cannot be read, for example {name}",
                 known.unread.len()
             ))),
         }

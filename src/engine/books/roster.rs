@@ -116,9 +116,9 @@ pub struct Summary {
     pub complete_since: Option<Timestamp>,
     /// The number of roles by condition.
     pub by_condition: BTreeMap<Condition, usize>,
-    /// The number of roles that need a person.
+    /// The number of roles that need attention.
     pub in_trouble: usize,
-    /// The roles that need a person, at most [`MOST_NAMED`], and the reasons.
+    /// The roles that need attention, at most [`MOST_NAMED`], and the reasons.
     pub troubles: BTreeMap<RoleName, Vec<String>>,
     /// The number of roles whose budget is nearly spent, or spent.
     pub alerts: BTreeMap<Level, usize>,

@@ -13,34 +13,36 @@
 //! |---|---|
 //! | this instance | Every write goes through this cache. The value is dropped before the write begins, and
 //! none is kept or used until it has ended |
+//! | this instance, by a write that the server refuses, because the node is read-only | Nothing was written. But
+//! the node may have been the leader when it read, and is not any more: everything is dropped |
 //! | this instance, by a write that fails | The write may still take effect later, so its entry is not cached
 //! until the outcome is certain ([`IN_DOUBT`]). Also, this node may no longer be the leader: everything is
 //! dropped, and nothing is cached for that time, or until a later write of any entry has succeeded |
 //! | another node, whose server tells this one | [`Cache::invalidate`] drops it |
 //! | another node, whose server does not tell this one; a replaced process of the same mount with a write in
-//! flight; a write to the server's raw storage | No one is told, so the value is used for at most [`LONGEST`]
-//! |
-//! | a restored snapshot, a new leader, a seal, a reload | The server ends the instance: [`Cache::close`].
-//! The next instance starts with an empty cache |
+//! flight; a write to the server's raw storage; a snapshot that is restored or installed while this node is a
+//! standby of OpenBao, which serves reads | No one is told, so the value is used for at most [`LONGEST`] |
+//! | a snapshot that is restored on this node, a new leader, a seal, a reload | The server ends the instance:
+//! [`Cache::close`]. The next instance starts with an empty cache |
 //!
-//! Storage writes and deletes one entry at a time, so a failed write cannot change any other entry. A seal
-//! ends the instance. While a seal is in progress, writes fail and nothing is cached.
+//! Storage writes and deletes one entry at a time, so a failed write cannot change any other entry.
 //!
 //! If an entry changes while storage is being read, the result is not kept: [`Pending`] remembers the number
 //! of changes at the start of the read.
 //!
 //! An entry's age counts from before storage was read, not from its last use. It is measured by two clocks:
 //! one may be set, and the other stops when a virtual machine is paused. The higher age counts, and a clock
-//! that was set back ends the entry.
+//! that was set back ends the entry. If a virtual machine is paused and its time is set only later, neither
+//! clock shows the pause at first: a leader that was deposed meanwhile uses a value for the rest of its minute.
 //!
 //! The promise of a `ttl` also holds for a value that has become stale without notice:
 //! [`SharedKey::lifetime`](super::role::rotating::SharedKey::lifetime) is half of what a rotation leaves
 //! between the end of a lease and the end of its key.
 //!
 //! # What it costs
-//! A mount caches at most [`MOST`] values and [`MOST_BYTES`] bytes. A value that does not fit is not kept. A
-//! task drops expired values, and exists only while there are values. So no secret stays in memory after its
-//! last reader.
+//! A mount caches at most [`MOST`] values and [`MOST_BYTES`] bytes. A value that does not fit is not kept. The
+//! number of mounts of a process is not limited. A task drops expired values, and exists only while there are
+//! values. So a secret is dropped a minute after it was read from storage, even if nobody reads it again.
 
 mod sweep;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-use super::values::{IN_DOUBT, LONGEST, MOST, MOST_BYTES};
+use super::values::{IN_DOUBT, LONGEST, MOST, MOST_BYTES, MOST_IN_DOUBT};
 use super::*;
 use crate::logical::MemoryStorage;
 
@@ -367,10 +367,34 @@ async fn a_write_that_nobody_waits_for_any_more_counts_as_one_that_failed() {
 }
 
 #[tokio::test]
-async fn a_node_that_may_not_write_goes_on_caching() {
+async fn a_node_that_finds_that_it_may_not_write_drops_what_it_has_read_and_goes_on_caching() {
     let world = World::new().await;
+    world.read().await;
+    let pending = world.cache.about_to_read(KEY);
     world.storage.forbids.store(true, Ordering::Relaxed);
-    world.put("two").await.unwrap_err();
+    world.cache.put(other("roles/other")).await.unwrap_err();
+    assert_eq!(world.held().0, 0);
+    pending.keep(&Arc::new(Made(b"one".to_vec(), LONGEST, 0)));
+    assert_eq!(world.cached(), None, "it was asked for before");
+    world.read().await;
+    assert!(world.cached().is_some());
+}
+
+#[tokio::test]
+async fn failed_writes_of_other_entries_leave_an_entry_alone_unless_there_are_too_many() {
+    let world = World::new().await;
+    for (failures, is_cached) in [(MOST_IN_DOUBT, true), (1, false)] {
+        world.storage.fails.store(true, Ordering::Relaxed);
+        for number in 0..failures {
+            let key = format!("wal/{failures}-{number}");
+            world.cache.put(other(&key)).await.unwrap_err();
+        }
+        world.storage.fails.store(false, Ordering::Relaxed);
+        world.cache.put(other("wal/after")).await.unwrap();
+        world.read().await;
+        assert_eq!(world.cached().is_some(), is_cached, "{failures}");
+    }
+    world.clock.pass(IN_DOUBT);
     world.read().await;
     assert!(world.cached().is_some());
 }

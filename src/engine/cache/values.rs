@@ -51,7 +51,7 @@ pub(super) struct Begun(u64);
 pub(super) enum Ended {
     /// It is stored, so this node was the leader at the time.
     Written,
-    /// Nothing was written: this node may not write.
+    /// Nothing was written: this node may not write, whatever it was when it read.
     Refused,
     /// The outcome is unknown. The write ended at this moment.
     Unknown(Moment),
@@ -66,8 +66,10 @@ pub(super) struct Values<T> {
     /// The number of changes per bucket of entries, counted when a write begins and when it ends. Buckets
     /// make it unnecessary to remember every entry.
     changes: [u64; BUCKETS],
-    /// Per bucket, when the last write with an unknown outcome ended.
-    in_doubt: HashMap<usize, Moment>,
+    /// Per entry, when its last write with an unknown outcome ended.
+    in_doubt: HashMap<String, Moment>,
+    /// When the last of those ended that are not remembered one by one, because there were too many.
+    all_in_doubt: Option<Moment>,
     /// When the last of all those writes ended, unless a write that began later has succeeded. Until then
     /// this node may no longer be the leader.
     office_in_doubt: Option<Moment>,
@@ -130,11 +132,20 @@ impl<T> Values<T> {
                 self.clear();
                 self.failures += 1;
                 self.office_in_doubt = Some(now);
-                self.in_doubt.retain(|_, since| is_fresh(*since, now));
-                self.in_doubt.insert(bucket(key), now);
+                self.doubt(key, now);
             }
             Ended::Written if begun.0 == self.failures => self.office_in_doubt = None,
-            Ended::Written | Ended::Refused => {}
+            Ended::Written => {}
+            Ended::Refused => self.clear(),
+        }
+    }
+
+    fn doubt(&mut self, key: &str, now: Moment) {
+        self.in_doubt.retain(|_, since| is_fresh(*since, now));
+        if self.in_doubt.len() < MOST_IN_DOUBT {
+            self.in_doubt.insert(key.to_owned(), now);
+        } else {
+            self.all_in_doubt = Some(now);
         }
     }
 
@@ -197,9 +208,12 @@ impl<T> Values<T> {
     }
 
     fn is_in_doubt(&self, key: &str, now: Moment) -> bool {
-        let entry = self.in_doubt.get(&bucket(key)).copied();
-        let mut doubts = self.office_in_doubt.into_iter().chain(entry);
-        doubts.any(|since| is_fresh(since, now))
+        let entry = self.in_doubt.get(key).copied();
+        let doubts = [self.office_in_doubt, self.all_in_doubt, entry];
+        doubts
+            .into_iter()
+            .flatten()
+            .any(|since| is_fresh(since, now))
     }
 }
 
@@ -242,6 +256,7 @@ impl<T> Default for Values<T> {
             writing: HashMap::new(),
             changes: [0; BUCKETS],
             in_doubt: HashMap::new(),
+            all_in_doubt: None,
             office_in_doubt: None,
             failures: 0,
             closed: false,
@@ -272,5 +287,7 @@ pub(super) const IN_DOUBT: Duration = Duration::from_secs(120);
 pub(super) const MOST: usize = 8_192;
 /// Maximum size of the values per mount, in bytes.
 pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// Maximum number of entries whose doubts are remembered one by one.
+pub(super) const MOST_IN_DOUBT: usize = 1_024;
 /// The shortest time between two sweeps.
 pub(super) const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);

@@ -75,8 +75,8 @@ impl Bounds {
             None => "would never expire".to_owned(),
         };
         Err(Error::Invalid(format!(
-            "connection {:?} allows keys that live at most {longest} seconds (max_key_lifetime), \
-             and those of role {:?} {lives}; set key_max_lifetime on a rotating role, or max_ttl \
+            "connection {:?} allows keys that live at most {longest} seconds (max_key_lifetime); \
+             the keys of role {:?} {lives}; set key_max_lifetime on a rotating role, or max_ttl \
              on a dynamic one, to which 300 seconds are added",
             connection.to_string(),
             role.to_string()

@@ -121,8 +121,8 @@ impl Links {
         let at_it = uses.entry(name.clone()).or_default();
         if at_it.makers > 0 || at_it.closed {
             return Err(Error::Conflict(format!(
-                "connection {:?} is in use: {} keys or roles are being made through it; try again \
-                 when that is over",
+                "connection {:?} is in use: {} keys or roles are being created with it; try again \
+                 later",
                 name.to_string(),
                 at_it.makers
             )));

@@ -32,7 +32,7 @@ async fn assign(
     proved.map_err(|reason| half_done(true, reason))
 }
 
-/// What became of keys that were assigned by [`assign_each`]. A key in none of the sets was not tried, or the
+/// The outcome for each key of [`assign_each`]. A key in none of the sets was not tried, or the
 /// outcome for it is unknown.
 #[derive(Default)]
 pub struct Assigned {

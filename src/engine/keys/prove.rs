@@ -54,7 +54,7 @@ pub(super) async fn by_itself(
 ) -> Result<(), Error> {
     let itself = authenticate(engine, link, urgency, created).await?;
     if itself.is_management_key {
-        return unproven("a key that says of itself that it manages keys");
+        return unproven("a management key");
     }
     if itself.label != created.key.label {
         return unproven("another label than the key gives itself");

@@ -157,7 +157,7 @@ impl fmt::Display for Owner {
             Self::Lease(record) => write!(f, "under a lease of role {}", record.key.role),
             Self::Pending(name) => write!(f, "being created for role {name}"),
             Self::Lost(name) => write!(f, "an unconfirmed key of role {name}"),
-            Self::Stray => f.write_str("a key of this mount that belongs to nobody"),
+            Self::Stray => f.write_str("a stray key of this mount"),
             Self::OtherMount => f.write_str("a key of another mount of this engine"),
             Self::Unmanaged => f.write_str("not managed by this engine"),
         }

@@ -106,7 +106,7 @@ pub(super) async fn apply_guardrail(
     Ok((role, failure))
 }
 
-/// Stores with each key's record what became of it. Keys that OpenRouter no longer knows need no guardrail.
+/// Stores with each key's record the outcome for it. Keys that OpenRouter no longer knows need no guardrail.
 /// Returns why OpenRouter refuses a key, if it refuses one.
 ///
 /// # Errors

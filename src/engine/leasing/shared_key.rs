@@ -20,8 +20,8 @@ use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::rotating::{SharedKey, Successor, Withheld};
 use crate::engine::stored;
-use crate::framework::{SecretType, under_lease};
-use crate::logical::{Data, Lease, LeasedSecret, Response};
+use crate::framework::{SecretType, lease_data, under_lease_with};
+use crate::logical::{Data, Lease, LeasedSecret, Rendered, Response};
 use crate::openrouter::KeyHash;
 
 /// The lease on a shared key. When a lease ends, the key stays valid for the other readers.
@@ -42,10 +42,13 @@ pub async fn leased(
 ) -> Result<Response, Error> {
     let (handout, key) = awaiting::handout(engine, name, key).await?;
     let ttl = Duration::from_secs(handout.ttl);
-    let internal_data = Data::from_iter([
-        ("role".to_owned(), name.to_string().into()),
-        ("key_version".to_owned(), key.version.into()),
-    ]);
+    let internal_data = key.texts.lease.get_or_init(|| {
+        let data = Data::from_iter([
+            ("role".to_owned(), name.to_string().into()),
+            ("key_version".to_owned(), key.version.into()),
+        ]);
+        lease_data(SECRET_TYPE, data)
+    });
     let lease = Lease {
         ttl,
         max_ttl: ttl,
@@ -54,7 +57,7 @@ pub async fn leased(
         renewable: false,
     };
     let mut response = handout.response(&key)?;
-    response.secret = Some(under_lease(SECRET_TYPE, lease, internal_data));
+    response.secret = Some(under_lease_with(lease, internal_data.clone()));
     Ok(response)
 }
 
@@ -142,18 +145,37 @@ impl Handout {
     }
 
     fn response(self, key: &SharedKey) -> Result<Response, Error> {
-        let view = View {
-            api_key: &key.secret,
-            key_hash: &key.hash,
-            key_name: &key.name,
-            key_version: key.version,
-            last_vault_rotation: key.since,
-            rotation_period: key.period,
-            ttl: self.ttl,
+        let fields = if self.ttl == key.ttl {
+            in_full(key)?
+        } else {
+            rendered(key, self.ttl)?
         };
-        let shown = Response::showing(&view).map_err(Error::Answer)?;
-        Ok(shown.with_warnings(self.warning))
+        Ok(Response::with_rendered(fields).with_warnings(self.warning))
     }
+}
+
+/// The fields of nearly every answer: the key works for the role's whole ttl.
+fn in_full(key: &SharedKey) -> Result<Rendered, Error> {
+    if let Some(fields) = key.texts.fields.get() {
+        return Ok(fields.clone());
+    }
+    let fields = rendered(key, key.ttl)?;
+    // If somebody else was faster, the text is the same.
+    let _ = key.texts.fields.set(fields.clone());
+    Ok(fields)
+}
+
+fn rendered(key: &SharedKey, ttl: u64) -> Result<Rendered, Error> {
+    let view = View {
+        api_key: &key.secret,
+        key_hash: &key.hash,
+        key_name: &key.name,
+        key_version: key.version,
+        last_vault_rotation: key.since,
+        rotation_period: key.period,
+        ttl,
+    };
+    Rendered::showing(&view).map_err(Error::Answer)
 }
 
 /// The response to a reader. Between two rotations only `ttl` changes: clients compare the other fields to

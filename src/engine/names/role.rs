@@ -34,7 +34,7 @@ impl RoleName {
 
     /// Where the role is stored.
     pub fn key(&self) -> String {
-        format!("{PREFIX}{self}")
+        [PREFIX, &self.0].concat()
     }
 }
 

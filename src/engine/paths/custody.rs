@@ -116,7 +116,7 @@ keeps retrying the revocation of a superseded key; for any other key, repeat the
 sudo capability.";
 
 const DISABLE_DESCRIPTION: &str = "\
-The kill switch: a disabled key does not work until it is enabled again. The same keys can be disabled
+Disables a key until it is enabled again. The same keys can be disabled
 as with `revoke-key`, and the same ones require force=true. A role's current key can also be disabled
 with force=true. It is then no longer handed out, and is not replaced automatically: enable it, or write
 to `rotate-role`. Enabling a key does not require force. A held key is enabled with `restore-key`.

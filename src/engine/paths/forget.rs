@@ -66,7 +66,7 @@ async fn forget_role(engine: Arc<Engine>, call: Call) -> Outcome {
     };
     let warning = (!forgotten.left_behind.is_empty()).then(|| {
         format!(
-            "{} of the role's keys may still work at OpenRouter and are not known here any more: {}",
+            "{} of the role's keys may still work at OpenRouter and are no longer tracked: {}",
             forgotten.left_behind.len(),
             forgotten.reason
         )
@@ -99,8 +99,8 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
     deleted.map_err(Error::from)?;
     let warning = (!left_behind.is_empty()).then(|| {
         format!(
-            "{} keys cannot be revoked any more until the connection is written again, with a \
-             management key of the same account",
+            "{} keys can no longer be revoked until the connection is written again, with a management \
+             key of the same account",
             left_behind.len()
         )
     });

@@ -61,7 +61,7 @@ fn gauges(health: &MountHealth) -> Registry {
     gauges.count("roles", "Roles, by kind and rotation status", by_condition);
     gauges.count(
         "roles_needing_attention",
-        "Roles that need a person; status names them",
+        "Roles that need attention; status names them",
         [(NONE, roles.in_trouble)],
     );
     let alerts = roles.alerts.iter();
@@ -109,7 +109,7 @@ fn gauges(health: &MountHealth) -> Registry {
     let strays = strays.map(|(name, health)| ([("connection", name.to_string())], health.strays));
     gauges.count(
         "stray_keys",
-        "Keys with the mark of this mount that belong to nobody, by connection",
+        "Stray keys: keys with the mark of this mount and no owner, by connection",
         strays,
     );
     of_connections(&mut gauges, health);

@@ -43,14 +43,11 @@ pub fn paths() -> Vec<Path<Engine>> {
         .parameter("connection", "The connection's name.")
         .on(
             Operation::Update,
-            Endpoint::new(
-                "List or remove the keys of this mount that belong to nobody.",
-                tidy,
-            )
-            .takes([DRY_RUN])
-            .answers::<TidyView<'_>>()
-            .verb("start")
-            .active_only(),
+            Endpoint::new("List or remove stray keys of this mount.", tidy)
+                .takes([DRY_RUN])
+                .answers::<TidyView<'_>>()
+                .verb("start")
+                .active_only(),
         )
         .on(
             Operation::Read,
@@ -58,10 +55,7 @@ pub fn paths() -> Vec<Path<Engine>> {
                 .answers::<TidyView<'_>>()
                 .active_only(),
         )
-        .help(
-            "Remove keys of this mount that belong to nobody.",
-            TIDY_DESCRIPTION,
-        );
+        .help("Remove stray keys of this mount.", TIDY_DESCRIPTION);
     let teardown = Path::new("teardown", "teardown")
         .on(
             Operation::Update,
@@ -175,7 +169,7 @@ order is open. Such keys are left behind by forget-role, and by restoring a snap
 mount's mark is never touched.
 
 Write with dry_run=true first and check keys. Then write with dry_run=false: that removes exactly the
-listed keys that still belong to nobody; kept says why the others were kept. A key with the mark of a
+listed keys that still have no owner; kept says why the others were kept. A key with the mark of a
 rotating role is not listed: the reconciliation adds it to its role as a superseded key. refusal says
 why nothing was listed: a role is unreadable, or another copy of this storage seems to be active.
 

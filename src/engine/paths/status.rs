@@ -48,7 +48,7 @@ struct View<'a> {
     connections: BTreeMap<&'a ConnectionName, ConnectionView<'a>>,
     /// How many roles there are.
     roles: RolesView,
-    /// The roles that need a person.
+    /// Roles that need attention.
     attention: AttentionView<'a>,
     /// The last findings of the comparisons with OpenRouter.
     drift: DriftView<'a>,
@@ -64,15 +64,15 @@ struct ConnectionView<'a> {
     verified_at: Option<Timestamp>,
     /// When the management key expires; null if it does not.
     management_key_expires_at: Option<Timestamp>,
-    /// When OpenRouter last answered properly.
+    /// When OpenRouter last answered successfully.
     last_success: Option<Timestamp>,
     /// When a request last failed.
     last_error_at: Option<Timestamp>,
-    /// How it failed.
+    /// The last error.
     last_error: Option<&'a str>,
     /// When the keys were last compared with OpenRouter.
     last_reconciliation: Option<Timestamp>,
-    /// How many keys of this mount belong to nobody.
+    /// How many stray keys there are.
     stray_keys: usize,
 }
 
@@ -100,9 +100,9 @@ struct RolesView {
 
 #[derive(Serialize, JsonSchema)]
 struct AttentionView<'a> {
-    /// How many roles need a person.
+    /// How many roles need attention.
     count: usize,
-    /// The first 100 of them, with what is wrong.
+    /// The first 100 of them, with the reasons.
     roles: &'a BTreeMap<RoleName, Vec<String>>,
 }
 
@@ -250,7 +250,7 @@ grow with the number of idle roles.
 
 connections shows, for each connection, when its management key was verified and when it expires, when
 OpenRouter last answered, and the last error since the plugin was started. roles counts the roles.
-attention names the roles that need a person, up to 100, with the reasons. drift shows the newest 100
+attention names the roles that need attention, up to 100, with the reasons. drift shows the newest 100
 findings of the comparisons with OpenRouter since the plugin was started, including those of leases
 whose role is deleted. keys counts the keys of the mount: current, superseded, held (disabled, to be
 deleted later), leased, pending (being created) and lost (ordered, with an unknown outcome). overdue
@@ -259,5 +259,5 @@ names the roles, up to 100, whose rotation or revocation is overdue, and since w
 working_since is when the engine had read every role after it began its work on this node. Until then it
 is null, and the counts are incomplete. last_reconciliation is when storage was last compared with the
 keys at OpenRouter, for each connection; at the top level it is the oldest of these. stray_keys counts
-the keys that have this mount's mark and belong to nobody. two_copies is set while another copy of this
+the keys that have this mount's mark and no owner. two_copies is set while another copy of this
 storage is active. torn_down_since is when the teardown began that is in force: no key is handed out.";

@@ -51,15 +51,15 @@ mod tests {
         for (body, reason) in [
             (
                 json!({"max_ttl": "1d"}),
-                "max_ttl goes only with a dynamic role; this one is rotating",
+                "max_ttl applies only to dynamic roles; this one is rotating",
             ),
             (
                 json!({"max_leases": 5}),
-                "max_leases goes only with a dynamic role",
+                "max_leases applies only to dynamic roles",
             ),
             (
                 json!({"credential_type": "dynamic", "rotation_period": "1d"}),
-                "rotation_period goes only with a rotating role; this one is dynamic",
+                "rotation_period applies only to rotating roles; this one is dynamic",
             ),
             (
                 json!({"credential_type": "dynamic", "rotation_grace_period": "1d"}),

@@ -47,7 +47,7 @@ impl Kind {
             Self::Dynamic => Self::Rotating,
         };
         Err(Error::Invalid(format!(
-            "{name} goes only with a {other} role; this one is {self}"
+            "{name} applies only to {other} roles; this one is {self}"
         )))
     }
 }

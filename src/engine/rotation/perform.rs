@@ -1,4 +1,4 @@
-//! The shell around [`next_step`]: does a step's work and stores what came of it.
+//! Performs the step that [`next_step`] returns, and stores the result.
 //!
 //! Everything here runs under the role's lock, with the role as it was last stored in hand. Every
 //! function returns the role as it is stored now. Any of them may be dropped at any await, or die
@@ -51,7 +51,7 @@ impl Trigger<'_> {
     }
 }
 
-/// What a rotation came to, with the role as it is stored now.
+/// The outcome of a rotation, with the role as it is stored now.
 #[derive(Debug)]
 pub enum Rotation {
     /// It has a new key.

@@ -95,7 +95,7 @@ fn a_parameter_has_its_type_default_and_meaning() {
 #[test]
 fn an_example_is_shown_as_a_command_as_a_request_and_with_its_answer() {
     let mut examples = examples();
-    examples[1].fields = json!({"text": "two words", "priority": 5, "pin": "$PIN"})
+    examples[1].fields = json!({"text": "two words", "priority": 5, "pin": "<pin.txt"})
         .as_object()
         .cloned()
         .unwrap();
@@ -107,9 +107,9 @@ fn an_example_is_shown_as_a_command_as_a_request_and_with_its_answer() {
         "\n#### Sample request",
     );
     for part in [
-        "$ vault write notes-here/notes/old \\\n    pin=$PIN \\\n    priority=5 \\\n    text=\"two words\"\n",
-        "$ curl --header \"X-Vault-Token: $VAULT_TOKEN\" \\\n    --request POST \\\n    --data @payload.json \\\n    $VAULT_ADDR/v1/notes-here/notes/old\n",
-        "{\n  \"pin\": \"$PIN\",\n  \"priority\": 5,\n  \"text\": \"two words\"\n}\n",
+        "$ vault write notes-here/notes/old \\\n    pin=- \\\n    priority=5 \\\n    text=\"two words\" < pin.txt\n",
+        "$ jq --rawfile pin pin.txt '. + $ARGS.named' payload.json |\n  curl --header \"X-Vault-Token: $VAULT_TOKEN\" \\\n    --request POST \\\n    --data @- \\\n    $VAULT_ADDR/v1/notes-here/notes/old\n",
+        "{\n  \"priority\": 5,\n  \"text\": \"two words\"\n}\n",
         "#### Sample response\n\n```json\n{\n  \"data\": {\n    \"name\": \"old\"\n  }\n}\n```\n",
     ] {
         assert!(shown.contains(part), "{part}\nin\n{shown}");
@@ -117,6 +117,31 @@ fn an_example_is_shown_as_a_command_as_a_request_and_with_its_answer() {
     assert!(page.contains("--header \"Content-Type: application/merge-patch+json\""));
     assert!(page.contains("$ vault write -force notes-here/wipe\n"));
     assert!(page.contains("The answer is `204 No Content`."));
+}
+
+#[test]
+fn a_change_of_any_text_changes_the_page() {
+    let before = whole(&examples());
+    let note = Operation::Update;
+    let changes: [fn(&mut Path<sample::Notes>); 6] = [
+        |path| path.synopsis = "Changed.",
+        |path| path.description = "Changed.",
+        |path| path.parameters[0].description = "Changed.",
+        |path| path.endpoints.get_mut(&Operation::Update).unwrap().summary = "Changed.",
+        |path| {
+            path.endpoints.get_mut(&Operation::Update).unwrap().fields[0].description = "Changed."
+        },
+        |path| path.endpoints.get_mut(&Operation::Update).unwrap().fields[1].default = Some("7"),
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        let mut blueprint = sample::blueprint();
+        let path = blueprint.paths.iter_mut();
+        let mut path =
+            path.filter(|path| path.endpoints.contains_key(&note) && !path.parameters.is_empty());
+        change(path.next().unwrap());
+        let after = page(&blueprint, "notes-here", &examples()).unwrap();
+        assert_ne!(before, after, "change {place}");
+    }
 }
 
 #[test]

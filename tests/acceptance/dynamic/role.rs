@@ -12,12 +12,12 @@ async fn what_goes_only_with_the_other_kind_is_refused_by_name() {
         (
             "roles/ci",
             json!({"rotation_period": "1d"}),
-            "rotation_period goes only with a rotating",
+            "rotation_period applies only to rotating",
         ),
         (
             "roles/ci",
             json!({"key_max_lifetime": "1d"}),
-            "key_max_lifetime goes only with a rotating",
+            "key_max_lifetime applies only to rotating",
         ),
         (
             "roles/ci",
@@ -37,12 +37,12 @@ async fn what_goes_only_with_the_other_kind_is_refused_by_name() {
         (
             "roles/app",
             json!({"max_ttl": "1d"}),
-            "max_ttl goes only with a dynamic",
+            "max_ttl applies only to dynamic",
         ),
         (
             "roles/app",
             json!({"max_leases": 1}),
-            "max_leases goes only with a dynamic",
+            "max_leases applies only to dynamic",
         ),
         (
             "roles/app",

@@ -146,7 +146,8 @@ impl Node {
         };
         let mut request = Request::new(operation, path).with_data(data);
         request.caller_gone = caller_gone;
-        self.backend.handle_request(request).await
+        let answer = self.backend.handle_request(request).await?;
+        Ok(answer.map(Response::unfolded))
     }
 }
 

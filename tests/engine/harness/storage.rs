@@ -33,6 +33,8 @@ pub(crate) struct NodeStorage {
     /// The key whose next put is reported as failed and takes effect later.
     late_at: Mutex<Option<String>>,
     late: Mutex<Option<Entry>>,
+    /// Whether its key has been put since.
+    late_is_overtaken: AtomicBool,
     /// The key whose next put is committed and reported as failed.
     unheard_at: Mutex<Option<String>>,
     /// What this node's server has in its cache of the keys of which it does not know what is stored.
@@ -61,6 +63,7 @@ impl NodeStorage {
             old_state: OnceLock::new(),
             late_at: Mutex::default(),
             late: Mutex::default(),
+            late_is_overtaken: AtomicBool::new(false),
             unheard_at: Mutex::default(),
             stale: Mutex::default(),
             stale_reads: AtomicUsize::new(usize::MAX),
@@ -123,6 +126,11 @@ impl NodeStorage {
         held
     }
 
+    /// Whether a later put of its key has succeeded before the one that is late.
+    pub(crate) fn is_late_overtaken(&self) -> bool {
+        self.late_is_overtaken.load(Ordering::Relaxed)
+    }
+
     /// The put that was late takes effect.
     pub(crate) async fn commit_what_is_late(&self) {
         let late = self.late.lock().unwrap().take();
@@ -155,6 +163,7 @@ impl NodeStorage {
     async fn put_unheard(&self, entry: &Entry) -> Result<(), StorageError> {
         if taken(&self.late_at, &entry.key) {
             *self.late.lock().unwrap() = Some(entry.clone());
+            self.late_is_overtaken.store(false, Ordering::Relaxed);
             let failed = "context deadline exceeded".to_owned();
             return Err(StorageError::Failed(failed));
         }
@@ -242,6 +251,10 @@ impl Storage for NodeStorage {
         let name = format!("put {name}");
         self.change(name, self.shared.put(entry)).await?;
         self.stale.lock().unwrap().remove(&key);
+        let late = self.late.lock().unwrap();
+        if late.as_ref().is_some_and(|late| late.key == key) {
+            self.late_is_overtaken.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 

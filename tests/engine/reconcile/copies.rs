@@ -40,7 +40,7 @@ async fn role(node: &Node) -> (String, Vec<String>) {
 fn is_warned(warnings: &[String]) -> bool {
     warnings
         .iter()
-        .any(|warning| warning.contains("another copy of this storage is at work"))
+        .any(|warning| warning.contains("another copy of this storage is active"))
 }
 
 #[tokio::test]

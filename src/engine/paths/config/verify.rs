@@ -82,15 +82,15 @@ pub(super) async fn sees_the_same(
         .await?;
     if let Some(one) = lost.first() {
         return Err(Error::Invalid(format!(
-            "management_key does not see {} of the keys that this engine manages ({one}, for \
-             one), so they could not be revoked any more; give it a key of the same account, or \
+            "management_key does not see {} of the keys that this engine manages (for \
+             example {one}), so they could no longer be revoked; give it a key of the same account, or \
              force=true to leave them behind",
             lost.len()
         )));
     }
     Ok(holdings.unreadable.first().map(|role| {
         format!(
-            "{} roles are unreadable, {role} for one, and it is not known whether the management \
+            "{} roles are unreadable, for example {role}; the engine cannot tell whether the management \
              key sees their keys",
             holdings.unreadable.len()
         )

@@ -51,8 +51,7 @@ pub(super) fn warnings(run: &Run) -> Vec<String> {
         && more > 0
     {
         warnings.push(format!(
-            "there are {more} more keys that belong to nobody: remove these, then write with \
-             dry_run=true again"
+            "there are {more} more stray keys: remove these, then write with dry_run=true again"
         ));
     }
     if let Some(reason) = &outcome.refusal {

@@ -1,6 +1,7 @@
 //! The part of a rotating role that its readers need, prepared once for all of them.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::engine::cache::Cacheable;
 use crate::engine::clock::seconds_until;
 use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::logical::Rendered;
 use crate::openrouter::KeyHash;
 
 /// A role's current key for its readers. A part of the role that cannot be stored.
@@ -34,6 +36,17 @@ pub struct SharedKey {
     pub withheld: Option<Withheld>,
     /// How it is replaced when it no longer works.
     pub successor: Successor,
+    /// What readers are answered.
+    pub texts: Texts,
+}
+
+/// The parts of an answer that are the same for every reader, each rendered for the first one that needs it.
+#[derive(Default)]
+pub struct Texts {
+    /// The fields, if the key works for the whole [`ttl`](SharedKey::ttl).
+    pub fields: OnceLock<Rendered>,
+    /// What the server stores in a lease.
+    pub lease: OnceLock<Rendered>,
 }
 
 /// Why a key is not handed out.
@@ -101,6 +114,7 @@ impl SharedKey {
             period,
             withheld,
             successor,
+            texts: Texts::default(),
         }
     }
 }
@@ -121,11 +135,12 @@ impl Cacheable for SharedKey {
         Duration::from_secs(self.ttl) / 18
     }
 
+    /// Includes the texts, which come later and contain the key a second time.
     fn weight(&self) -> usize {
+        let key = self.secret.expose_secret().len() + self.hash.as_str().len() + self.name.len();
         size_of::<Self>()
-            + self.secret.expose_secret().len()
-            + self.hash.as_str().len()
-            + self.name.len()
+            + 2 * key
+            + TEXTS
             + match &self.successor {
                 Successor::Failed(reason) => reason.len(),
                 Successor::Manual | Successor::Due => 0,
@@ -142,3 +157,6 @@ fn period(role: &RotatingRole) -> u64 {
     let next = schedule.next_after(since);
     next.map_or(0, |next| seconds_until(since, next)).max(1)
 }
+
+/// Roughly what the texts weigh beside the key: the names of the fields, the other values, and the lease.
+const TEXTS: usize = 512;

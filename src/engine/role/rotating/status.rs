@@ -321,7 +321,7 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
     let grants = role.ledger.iter().flat_map(Ledger::failures);
     let grants = grants.map(|(hash, failure)| {
         format!(
-            "what key {hash} counts for in the budget is not settled yet: {}",
+            "the budget share of key {hash} is still being determined: {}",
             failure.message
         )
     });
@@ -347,7 +347,7 @@ fn trouble_of(key: &SupersededKey) -> Option<String> {
     let hash = &key.hash;
     if let Some(used_at) = key.awaits_person {
         return Some(format!(
-            "key {hash}, which storage did not know, was used at {used_at} and is not revoked \
+            "key {hash}, which was unknown to storage, was last used at {used_at} and is not revoked \
              automatically: find out who uses it, then revoke it with revoke-key and force=true"
         ));
     }

@@ -15,20 +15,19 @@ use crate::schedule::Due;
 pub enum Step {
     /// Its deletion has begun: go on with it.
     Delete,
-    /// This superseded key's time has come while nobody worked: move it, once, to this time.
+    /// This revocation fell due while the engine was not running. Postpone it once, until this time.
     Postpone(KeyHash, Timestamp),
-    /// This superseded key's time has come, and it is to be disabled first: the role wants that, or its final
-    /// reading.
+    /// This superseded key is due, and is disabled first, because of a hold or for its final reading.
     Hold(KeyHash),
-    /// This superseded key's time has come, or that of its hold is over.
+    /// This key's grace period or hold has ended.
     Revoke(KeyHash),
-    /// This held key is wanted back, and OpenRouter has not confirmed that it is enabled.
+    /// A restore of this held key was requested, and OpenRouter has not confirmed it.
     Enable(KeyHash),
     /// Living keys are not assigned to the guardrail that they should have.
     ApplyGuardrail,
     /// The current key does not have the limits that the definition asks for.
     ApplyLimits,
-    /// The keys do not have the shares of the budget yet that they are to have.
+    /// Keys do not yet have their shares of the budget.
     Budget(Next),
     /// The current key was gone or disabled when OpenRouter was asked last: ask again.
     AskAgain,
@@ -37,7 +36,7 @@ pub enum Step {
         /// Since when.
         since: Timestamp,
     },
-    /// Nothing, until this time; `None` is until somebody changes something.
+    /// Nothing to do until this time; `None` means until the role changes.
     Wait(Option<Timestamp>),
 }
 
@@ -46,7 +45,7 @@ pub enum Step {
 pub struct Circumstances {
     /// The time now.
     pub now: Timestamp,
-    /// When this node began to look after things; `None` where it does not.
+    /// When this node became active; `None` on a node that is not.
     pub work_began: Option<Timestamp>,
     /// Whether another copy of this storage is at work, to which a key that was found may belong.
     pub two_copies: bool,
@@ -157,7 +156,7 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
     Step::Wait(wake.0)
 }
 
-/// What is to become of a superseded key, and when: the first of these whose time has come.
+/// The pending steps of a superseded key with their times. The earliest due one is taken.
 fn ends_of(
     key: &SupersededKey,
     role: &RotatingRole,
@@ -183,8 +182,8 @@ fn ends_of(
     [Some((key.revoke_at, end)), enable]
 }
 
-/// To when the end of a key is moved that fell due while nobody worked: those who use it could not
-/// learn of the next one. Not if somebody has tried it since, and never past the key's expiry.
+/// The postponed time of a revocation that fell due while the engine was not running: readers could not
+/// get the next key. `None` if the revocation was attempted since; never past the key's expiry.
 fn postponed_until(
     key: &SupersededKey,
     role: &RotatingRole,
@@ -214,8 +213,8 @@ fn one_held_too_many(role: &RotatingRole) -> Option<&SupersededKey> {
     held().min_by_key(|(since, _)| *since).map(|(_, key)| key)
 }
 
-/// When to ask again about a current key that is gone or disabled, where nothing replaces it by itself:
-/// after as long as it has been so, at first and at last after fixed times.
+/// When to check again a current key that is gone or disabled, if it is not replaced automatically. The
+/// interval equals the time since it was found, within fixed limits.
 fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
     let unfit = role.unfit.filter(|unfit| match unfit.reason {
         Misfit::Gone => !role.definition.rotation.automated,
@@ -288,11 +287,11 @@ impl Wake {
     }
 }
 
-/// So many keys that were superseded by a rotation in their grace period at once, and no more: they
-/// are all in the role's entry, which storage limits, and each of them can spend.
+/// The maximum number of superseded keys in their grace period: they are all in the role's entry, whose
+/// size storage limits, and each of them can spend.
 pub const MOST_SUPERSEDED: usize = 100;
 
-/// So many keys of a role are held at once, and no more.
+/// The maximum number of held keys of a role.
 const MOST_HELD: usize = 100;
 
 /// In seconds.

@@ -1,0 +1,15 @@
+//! The documentation, as far as it can be judged without a server: links, sizes, which commands are run, and
+//! whether the messages that it explains exist. `tests/acceptance/documentation.rs` runs the commands. Made-up
+//! pages show that each check can fail.
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod links;
+#[cfg(test)]
+mod messages;
+#[cfg(test)]
+#[path = "../support/pages.rs"]
+mod pages;
+#[cfg(test)]
+mod sizes;
