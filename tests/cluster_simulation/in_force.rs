@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::budgets::Terms;
 use crate::node::MOUNT;
 use crate::world::World;
 
@@ -21,6 +22,8 @@ struct Version {
     /// Its writer was told, or another leader has read it.
     told: bool,
     entry: Entry,
+    /// What it says of a role's budget, in a life with budgets.
+    terms: Option<Terms>,
 }
 
 /// An entry as it is stored; `None` when there is none.
@@ -41,7 +44,16 @@ impl World {
                     (last.at, last.told) = (at, true);
                 }
             }
-            _ => versions.push(Version { at, told, entry }),
+            _ => {
+                let role = key.strip_prefix(ROLES).filter(|_| self.budgets.are_there());
+                let terms = role.and_then(|role| Terms::of(role, &entry));
+                versions.push(Version {
+                    at,
+                    told,
+                    entry,
+                    terms,
+                });
+            }
         }
     }
 
@@ -68,7 +80,33 @@ impl World {
         }
         entries
     }
+
+    /// What the versions of a role say of its budget on which a server may have acted between these times;
+    /// the newest first, each with when it was first seen.
+    pub(crate) fn budgets_in_force(
+        &self,
+        role: &str,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Vec<(Timestamp, Option<Terms>)> {
+        let key = format!("{ROLES}{role}");
+        self.note_version(&key, false);
+        let known = self.in_force.0.lock().unwrap();
+        let versions = known.get(&key).into_iter().flatten().rev();
+        let mut found: Vec<(Timestamp, Option<Terms>)> = Vec::new();
+        for version in versions.filter(|version| version.at <= until) {
+            match found.last_mut() {
+                Some((at, terms)) if *terms == version.terms => *at = version.at,
+                _ => found.push((version.at, version.terms.clone())),
+            }
+            if version.told && version.at < since {
+                break;
+            }
+        }
+        found
+    }
 }
 
 /// Of which entries the versions are kept.
-const KINDS: [&str; 2] = ["roles/", "config/"];
+const KINDS: [&str; 2] = [ROLES, "config/"];
+const ROLES: &str = "roles/";

@@ -31,10 +31,13 @@ pub(crate) fn live(seed: u64) -> Outcome {
         let world = World::new(seed);
         set_up(&world).await;
         let readers = tokio::spawn(Arc::clone(&world).readers_live());
+        let applications = tokio::spawn(Arc::clone(&world).applications_live());
+        tokio::spawn(Arc::clone(&world).windows_end());
         for _ in 0..world.dice.number(20, 50) {
             step(&world).await;
         }
         readers.abort();
+        applications.abort();
         come_to_rest(&world).await;
         world
     });
@@ -49,9 +52,14 @@ async fn set_up(world: &Arc<World>) {
     let [first, _] = &world.openrouter.accounts;
     first.add_workspace();
     world.make_guardrails();
+    world.change_lag();
     world.elect(0);
     for name in ["default", "other"] {
         world.connect(name, None).await.unwrap();
+    }
+    if world.budgets.are_there() {
+        // Else there would often be little to spend.
+        world.create_all().await;
     }
     if world.dice.chance(0.15) {
         first.create_keys("somebody's", 96);
@@ -72,6 +80,7 @@ async fn step(world: &Arc<World>) {
         world.set_weather(Weather::any(&world.dice));
         let weather = world.weather();
         world.story.tell(format!("--- {weather:?}"));
+        world.change_lag();
     }
     if world.dice.chance(0.35) {
         world.trouble();
@@ -162,6 +171,7 @@ fn crowd(world: &Arc<World>) {
 async fn come_to_rest(world: &Arc<World>) {
     world.story.tell("--- calm");
     world.set_weather(Weather::CALM);
+    world.it_is_calm();
     world.spare_everybody();
     world.plug_in_again();
     // Longer than anything that is on its way, or a deposed leader, goes on.
@@ -182,21 +192,23 @@ async fn come_to_rest(world: &Arc<World>) {
         sleep(Duration::from_secs(120)).await;
     }
     sleep(Duration::from_secs(4 * 3_600)).await;
+    world.await_reset().await;
     // The end may fall into a rotation.
-    for _ in 0..5 {
+    for _ in 0..20 {
         if is_at_rest(world) {
             break;
         }
         sleep(Duration::from_secs(60)).await;
     }
     judge(world).await;
+    world.judge_last_windows().await;
 }
 
 /// Nothing is due, and nothing is being made.
 fn is_at_rest(world: &World) -> bool {
     let (truth, now) = (world.truth(), world.now());
     let is_due = |entry: &Rotating| {
-        let mut ends = entry.superseded.iter().chain(&entry.held);
+        let mut ends = entry.ending().chain(&entry.held);
         entry.message.starts_with("due since") || ends.any(|(_, end)| *end <= now)
     };
     truth.log.is_empty() && !truth.rotating.values().any(is_due)
@@ -214,7 +226,7 @@ async fn judge(world: &Arc<World>) {
         world.violated(&told, &[nonce]);
     }
     for (role, entry) in &truth.rotating {
-        for (hash, due) in entry.superseded.iter().filter(|(_, due)| *due <= now) {
+        for (hash, due) in entry.ending().filter(|(_, due)| *due <= now) {
             let name = world.story.name(hash);
             world.violated(
                 &format!("{name} of {role} was to be revoked at {due}"),
@@ -235,7 +247,9 @@ async fn judge(world: &Arc<World>) {
         }
         let key = find(&entry.current);
         let spends = key.as_ref().and_then(|key| key.limit);
-        if entry.automated && entry.serves && spends != entry.limit {
+        if entry.automated && entry.serves && entry.has_budget {
+            world.judge_unlocked(role, entry);
+        } else if entry.automated && entry.serves && spends != entry.limit {
             let (name, limit) = (world.story.name(&entry.current), entry.limit);
             let told = format!("{name} of {role} may spend {spends:?} instead of {limit:?}");
             world.violated(&told, &[&entry.current]);
@@ -262,6 +276,7 @@ async fn judge(world: &Arc<World>) {
     }
     if truth.roles.contains(DYNAMIC)
         && let Err(reason) = world.read_patiently(DYNAMIC).await
+        && !world.has_no_room(&reason)
     {
         world.violated(&format!("{DYNAMIC} has no room for a lease: {reason}"), &[]);
     }

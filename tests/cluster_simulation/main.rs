@@ -12,10 +12,13 @@
 //! - [`people`]: operators. [`readers`]: who relies on keys. [`leases`]: the servers' leases.
 //! - [`runs`]: operators who order long jobs.
 //! - [`requests`]: the way from them to an engine.
-//! - [`guardrails`]: guardrails and bounds. [`in_force`]: what was in force when.
+//! - [`guardrails`]: guardrails and bounds. [`budgets`]: budgets, and applications that spend.
+//! - [`in_force`]: what was in force when.
 //! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
 //! - [`story`]: what is printed of it.
 
+#[cfg(test)]
+mod budgets;
 #[cfg(test)]
 mod dice;
 #[cfg(test)]

@@ -151,7 +151,7 @@ async fn deliver(
         OnTheWay::Garbled(_) => told("arrives, its answer will be spoilt"),
         OnTheWay::Straight => {}
     }
-    let answer = arrive(&world, &request, &sent).await;
+    let answer = arrive(&world, &request, &sent, false).await;
     sleep(journey()).await;
     match way {
         OnTheWay::LostBack => {}
@@ -166,7 +166,7 @@ async fn deliver(
             let _ = answered.send(answer);
             sleep(delay).await;
             told("arrives once more");
-            arrive(&world, &request, &sent).await;
+            arrive(&world, &request, &sent, true).await;
         }
         _ => {
             let _ = answered.send(answer);
@@ -174,9 +174,15 @@ async fn deliver(
     }
 }
 
-/// The request has its effect.
-async fn arrive(world: &Arc<World>, request: &HttpRequest, sent: &Sent) -> HttpAnswer {
+/// The request has its effect, once more if it is repeated.
+async fn arrive(
+    world: &Arc<World>,
+    request: &HttpRequest,
+    sent: &Sent,
+    is_repeated: bool,
+) -> HttpAnswer {
     world.before_arrival(request);
+    let before = world.before_change(request);
     let mut builder = http::Request::builder()
         .method(request.method.clone())
         .uri(&request.url)
@@ -195,6 +201,7 @@ async fn arrive(world: &Arc<World>, request: &HttpRequest, sent: &Sent) -> HttpA
     if parts.status.is_success() {
         let body = serde_json::from_slice(&body).unwrap_or_default();
         had_effect(world, request, sent, &body);
+        world.after_change(before, sent, is_repeated);
     }
     HttpAnswer {
         status: parts.status,
@@ -218,6 +225,7 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         }
     } else if request.method == Method::DELETE {
         world.witness_end(&sent.about[0], sent, "deleted");
+        world.excuse_unreported(&sent.about[0]);
     } else if request.method == Method::PATCH {
         let about: Vec<&str> = sent.about.iter().map(String::as_str).collect();
         let name = world.story.name(about[0]);

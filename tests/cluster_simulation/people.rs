@@ -98,10 +98,7 @@ impl World {
         } else if act == delete {
             self.delete(role).await;
         } else if act == create {
-            for role in ROTATING {
-                self.create(role).await;
-            }
-            self.define_dynamic().await;
+            self.create_all().await;
         } else if act == reconnect {
             let name = *self.dice.pick(&["default", "other"]);
             let _ = self.connect(name, self.patience()).await;
@@ -119,6 +116,14 @@ impl World {
                 .operate(Operation::Delete, "config/other", Value::Null)
                 .await;
         }
+    }
+
+    /// Creates the roles that are not there.
+    pub(crate) async fn create_all(self: &Arc<Self>) {
+        for role in ROTATING {
+            self.create(role).await;
+        }
+        self.define_dynamic().await;
     }
 
     async fn rotate(self: &Arc<Self>, role: &str) {
@@ -164,7 +169,7 @@ impl World {
         let [_, second] = &self.openrouter.accounts[0].workspaces()[..] else {
             return;
         };
-        let body = match self.dice.number(0, 7) {
+        let mut body = match self.dice.number(0, 7) {
             0 => json!({"limit": self.dice.number(1, 9)}),
             6 | 7 => json!({"guardrail": self.any_guardrail()}),
             1 | 2 => {
@@ -192,6 +197,7 @@ impl World {
         if role == "man" && !body["rotation_period"].is_null() {
             return;
         }
+        self.change_budget(role, &mut body);
         // Somebody reads while the change is under way.
         let (world, reader) = (Arc::clone(self), role.to_owned());
         tokio::spawn(async move {
@@ -223,6 +229,7 @@ impl World {
             "limit": 5,
             "guardrail": self.any_guardrail(),
         });
+        self.with_budget(role, &mut body);
         if self.dice.chance(0.3) {
             body["api_key"] = self.made_by_hand(role, connection).into();
         }
@@ -239,13 +246,14 @@ impl World {
             ..NewKey::named(format!("{role} by hand"))
         });
         self.witness_by_hand(&key.hash, role);
+        self.use_by_hand(role, &key.hash);
         key.secret().to_owned()
     }
 
     async fn define_dynamic(self: &Arc<Self>) {
         let ttl = *self.dice.pick(&[60, 300, 600]);
         self.witness.in_use_for(DYNAMIC, ttl);
-        let body = json!({
+        let mut body = json!({
             "credential_type": "dynamic",
             "ttl": ttl,
             "max_ttl": self.dice.number(1, 3) * 900,
@@ -254,6 +262,7 @@ impl World {
             "limit": 5,
             "guardrail": self.any_guardrail(),
         });
+        self.with_budget(DYNAMIC, &mut body);
         let _ = self
             .operate(Operation::Update, &format!("roles/{DYNAMIC}"), body)
             .await;
@@ -332,6 +341,7 @@ impl World {
             self.person_unguards(hash);
             return;
         }
+        let before = self.key(hash);
         for account in &self.openrouter.accounts {
             let (did, what) = if act == delete {
                 (account.delete_key(hash).is_ok(), "deletes")
@@ -362,6 +372,7 @@ impl World {
             }
             self.witness.unseen();
         }
+        before.iter().for_each(|before| self.excuse_change(before));
     }
 
     /// Whoever has disabled keys in the dashboard enables them again, but for those that are held by now.
@@ -374,7 +385,9 @@ impl World {
             .collect();
         for hash in std::mem::take(&mut *self.unplugged.lock().unwrap()) {
             for account in &self.openrouter.accounts {
+                let before = account.key(&hash);
                 if !held.contains(&&hash) && account.set_disabled(&hash, false).is_ok() {
+                    before.iter().for_each(|before| self.excuse_change(before));
                     let name = self.story.name(&hash);
                     self.story
                         .tell_of(&[&hash], format!("a person enables {name} again"));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::Operation;
 
@@ -25,7 +24,8 @@ impl World {
     ) -> Result<String, String> {
         let leased = role == DYNAMIC || self.dice.chance(0.7);
         let path = if leased { "creds" } else { "static-creds" };
-        let asked = request(Operation::Read, &format!("{path}/{role}"), Value::Null);
+        let asked = self.asked_for(role);
+        let asked = request(Operation::Read, &format!("{path}/{role}"), asked);
         let (answer, node) = self.ask(asked, patience).await;
         let answer = match answer {
             Ok(answer) => answer.ok_or("nothing")?,

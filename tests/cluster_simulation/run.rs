@@ -6,15 +6,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::budgets::Windows;
 use crate::guardrails::Counted;
 use crate::life::{Outcome, live};
 
 /// Lives these many lives, on as many threads as there are cores; returns the seeds that failed, and
-/// why, and how often it was looked whether keys are guarded.
-fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted) {
+/// why, how often it was looked whether keys are guarded, and what the windows of budgets came to.
+fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted, Windows) {
     let next = AtomicU64::new(first);
     let failed = Mutex::new(BTreeMap::new());
     let counted = Mutex::new(Counted::default());
+    let windows = Mutex::new(Windows::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -26,6 +28,7 @@ fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted) {
                     }
                     let outcome = live(seed);
                     counted.lock().unwrap().add(outcome.world.counted());
+                    windows.lock().unwrap().add(outcome.world.windows());
                     let lived = seed - first + 1;
                     if lived.is_multiple_of(1_000) {
                         println!("{lived} seeds");
@@ -41,7 +44,11 @@ fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted) {
             });
         }
     });
-    (failed.into_inner().unwrap(), counted.into_inner().unwrap())
+    (
+        failed.into_inner().unwrap(),
+        counted.into_inner().unwrap(),
+        windows.into_inner().unwrap(),
+    )
 }
 
 /// The story of a life that failed.
@@ -59,8 +66,8 @@ fn tell(seed: u64, outcome: &Outcome) -> String {
 
 #[test]
 fn no_life_of_three_hundred_ends_badly() {
-    let (failed, counted) = run(1, 300);
-    println!("{counted:?}");
+    let (failed, counted, windows) = run(1, 300);
+    println!("{counted:?} {windows:?}");
     let first = failed.first_key_value().map(|(seed, _)| *seed);
     let story = first
         .map(|seed| tell(seed, &live(seed)))
@@ -71,6 +78,7 @@ fn no_life_of_three_hundred_ends_badly() {
         counted.guarded > 1_000 && counted.bounded > 100,
         "{counted:?}"
     );
+    assert!(windows.spent > 20 && windows.unlocked > 20, "{windows:?}");
 }
 
 #[test]
@@ -101,7 +109,7 @@ fn simulate() {
         return;
     }
     let begun = Instant::now();
-    let (failed, counted) = run(first, count);
+    let (failed, counted, windows) = run(first, count);
     let seconds = begun.elapsed().as_secs_f64();
     if let Some(seed) = failed.keys().next() {
         println!("\n{}", tell(*seed, &live(*seed)));
@@ -114,6 +122,11 @@ fn simulate() {
     println!(
         "{} guarded keys were handed out ({} excused), {} assigned; {} keys were made under bounds",
         counted.guarded, counted.excused, counted.assigned, counted.bounded
+    );
+    println!(
+        "{} windows of budgets were judged, {} without an excuse: the budget was spent in {}, {} % of it at \
+         most; {} roles had all that was left",
+        windows.judged, windows.strictly, windows.spent, windows.worst, windows.unlocked
     );
     assert!(
         failed.is_empty(),

@@ -39,8 +39,11 @@ pub(crate) struct Rotating {
     pub(crate) superseded: Vec<(String, Timestamp)>,
     /// Hashes of the keys that are disabled, and when each is to be deleted.
     pub(crate) held: Vec<(String, Timestamp)>,
-    /// What the current key is to spend.
+    /// What the current key is to spend, if the role has no budget.
     pub(crate) limit: Option<f64>,
+    pub(crate) has_budget: bool,
+    /// Superseded keys that are used late, about which a person has to decide.
+    pub(crate) used_late: Vec<String>,
     /// Whether the current key is handed out.
     pub(crate) serves: bool,
     /// Its deletion has begun.
@@ -53,6 +56,12 @@ pub(crate) struct Rotating {
 }
 
 impl Rotating {
+    /// Those that are to be revoked at their times.
+    pub(crate) fn ending(&self) -> impl Iterator<Item = &(String, Timestamp)> {
+        let superseded = self.superseded.iter();
+        superseded.filter(|(hash, _)| !self.used_late.contains(hash))
+    }
+
     /// All its keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let superseded = self.superseded.iter().chain(&self.held);
@@ -141,11 +150,16 @@ fn rotating(role: &Data, serves: bool, is_going: bool) -> Rotating {
         });
         ends.collect()
     };
+    let superseded = role["superseded_keys"].as_array().unwrap().iter();
+    let used_late = superseded.filter(|key| !key["used_at"].is_null());
+    let used_late = used_late.map(|key| text(&key["hash"])).collect();
     Rotating {
         current: text(&role["current_key"]["hash"]),
         superseded: ends("superseded_keys", "revoke_at"),
         held: ends("held_keys", "held_until"),
         limit: role["limit"].as_f64(),
+        has_budget: role.get("budget").is_some_and(|budget| !budget.is_null()),
+        used_late,
         serves,
         is_going,
         automated: role["disable_automated_rotation"] == json!(false),

@@ -230,6 +230,19 @@ impl Witness {
         self.seen(|seen| seen.strays.insert(hash.to_owned()));
     }
 
+    /// Whose key it is, and its nonce: empty for a key made by hand.
+    pub(crate) fn whose(&self, hash: &str) -> Option<(String, String)> {
+        self.seen(|seen| {
+            let made = seen.keys.get(hash)?;
+            Some((made.role.clone(), made.nonce.clone()))
+        })
+    }
+
+    /// Whether a snapshot was restored since the request was sent.
+    pub(crate) fn was_restored_since(&self, sent: &Sent) -> bool {
+        self.seen(|seen| sent.restores < seen.restores)
+    }
+
     /// All violations so far.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         self.seen(|seen| seen.violations.clone())

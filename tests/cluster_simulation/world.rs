@@ -8,6 +8,7 @@ use openrouter_simulator::Clock;
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::{Operation, Request};
 
+use crate::budgets::Budgets;
 use crate::dice::Dice;
 use crate::guardrails::Guardrails;
 use crate::in_force::InForce;
@@ -29,6 +30,7 @@ pub(crate) struct World {
     pub(crate) witness: Witness,
     pub(crate) guardrails: Guardrails,
     pub(crate) in_force: InForce,
+    pub(crate) budgets: Budgets,
     weather: Mutex<Weather>,
     blows: Mutex<Vec<Blow>>,
     pub(crate) cluster: Mutex<Cluster>,
@@ -77,7 +79,9 @@ pub(crate) enum BlowKind {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
-        let clock = Clock::tokio_from("2026-11-20T12:00:00Z".parse().unwrap());
+        // With dice of its own, so that lives without budgets do not depend on them.
+        let (budgets, begins) = Budgets::any(&Dice::new(!seed));
+        let clock = Clock::tokio_from(begins);
         Arc::new(Self {
             dice: Arc::new(Dice::new(seed)),
             story: Story::new(clock.clone()),
@@ -87,6 +91,7 @@ impl World {
             witness: Witness::default(),
             guardrails: Guardrails::default(),
             in_force: InForce::default(),
+            budgets,
             weather: Mutex::new(Weather::CALM),
             blows: Mutex::default(),
             cluster: Mutex::default(),

@@ -12,6 +12,7 @@ use crate::world::{Snapshot, World};
 impl World {
     /// A reader was told that this key works for so many seconds.
     pub(crate) fn witness_promise(&self, hash: &str, ttl: u64, who: &str) {
+        self.hand_out(hash);
         let (now, until, name) = (self.now(), self.after(ttl), self.story.name(hash));
         self.story
             .tell_of(&[hash], format!("{who} gets {name}, for {ttl} s"));
@@ -174,6 +175,7 @@ impl World {
     pub(crate) fn witness_restore(&self, snapshot: &Snapshot) {
         let (now, before) = (self.now(), self.truth());
         let after = self.truth_of(snapshot.map.clone());
+        self.forget_spending(&snapshot.map, &after);
         let is_known = |promise: &Promise| promise.order < snapshot.promises;
         let living: BTreeSet<String> = self.living().map(|key| key.hash).collect();
         self.witness.seen(|seen| {

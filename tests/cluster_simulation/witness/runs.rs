@@ -22,7 +22,7 @@ impl Witness {
 
 impl World {
     /// Whether the mount is torn down, or was until some minutes ago.
-    pub(super) fn was_torn_down(&self) -> bool {
+    pub(crate) fn was_torn_down(&self) -> bool {
         let run = self.run("teardown");
         run.is_some_and(|run| !self.is_long_over(&run["work"]["teardown"]["cancelled"]))
     }

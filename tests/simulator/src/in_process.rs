@@ -13,6 +13,7 @@ use axum::response::Response;
 use tower::ServiceExt as _;
 
 use crate::account::Account;
+use crate::billing::Billing;
 use crate::clock::Clock;
 use crate::pipeline::BASE_PATH;
 use crate::requests::RequestLog;
@@ -89,6 +90,12 @@ impl InProcess {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    /// The cost of calls, when it becomes known, and the calls in flight.
+    #[must_use]
+    pub fn billing(&self) -> &Billing {
+        &self.shared.billing
     }
 
     /// The fault script.

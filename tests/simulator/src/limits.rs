@@ -42,7 +42,9 @@ impl LimitReset {
         next.map_or(Timestamp::MAX, |day| midnight(day, Timestamp::MAX))
     }
 
-    pub(crate) fn window_start(self, now: Timestamp) -> Timestamp {
+    /// The start of the window that contains `now`.
+    #[must_use]
+    pub fn window_start(self, now: Timestamp) -> Timestamp {
         midnight(self.first_day(now), Timestamp::MIN)
     }
 

@@ -1,0 +1,345 @@
+//! Budgets: what the keys of a role spend in each window, whatever happens.
+//!
+//! In some lives roles have budgets, and applications spend with every key that they were handed, as long as
+//! OpenRouter lets them.
+//!
+//! - [`people`]: which roles have budgets, and who changes them. [`applications`]: who spends.
+//! - [`windows`]: what each window came to. [`rest`]: what there is to spend when everything is calm again.
+//!
+//! # What must hold
+//! - **In each window the keys of a role spend at most its budget and what they had in flight**: the largest
+//!   budget that was in force in the window, or ten minutes before it. What a key had in flight is the most
+//!   that was in flight within any three seconds: so long may it take from a reading of the key until the
+//!   limit that follows from it is in effect.
+//! - **Nothing stays locked**: when nothing has gone wrong for hours, the current key may spend all that the
+//!   ledger leaves for it, and after the next reset all that is neither spent nor granted to other keys. A
+//!   role with room for a lease issues one.
+//!
+//! # What is excused, and why
+//! - **A restored snapshot**: what keys spend that are not in service by the snapshot, until storage knows
+//!   them again; and what older keys may spend more than by the snapshot.
+//! - **Limits that are raised, and keys that are enabled, behind the engine's back**: in the dashboard, by a
+//!   request that arrives a second time, and by one that was sent before a snapshot was restored. Nothing
+//!   that was sent can be called back, and OpenRouter's API has no conditional changes.
+//! - **A budget that is lowered or redefined while OpenRouter cannot be reached**: what the limits of living
+//!   keys exceed it by when a window begins. Windows in which a role gets a budget, loses it, or gets another
+//!   kind of window are not judged.
+//! - **A teardown**: it does not wait until OpenRouter reports what was spent last.
+//! - **A key that was left behind, or whose role is gone**: nobody limits it any more.
+
+mod applications;
+mod people;
+mod rest;
+mod windows;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use jiff::{SignedDuration, Timestamp};
+use openrouter_simulator::{Account, Key, LimitReset};
+use reqwest::Method;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
+
+use crate::dice::Dice;
+use crate::in_force::Entry;
+use crate::node::MOUNT;
+use crate::openrouter::hash_in;
+use crate::raft::Map;
+use crate::truth::Truth;
+use crate::witness::Sent;
+use crate::world::World;
+
+pub(crate) use windows::Windows;
+
+/// In millionths of a dollar.
+type Money = u64;
+
+/// What was seen of budgets in one life.
+pub(crate) struct Budgets {
+    /// The roles that are to have budgets, and how often these reset.
+    plan: BTreeMap<&'static str, Option<LimitReset>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Keys that applications have, by their hashes.
+    keys: BTreeMap<String, Held>,
+    /// Those that are not in service by a snapshot that was restored.
+    unknown: BTreeSet<String>,
+    excused: Vec<Excused>,
+    /// By how much the limits of living keys exceeded the budget when the window began, with a reason.
+    carried: BTreeMap<Life, Money>,
+    windows: Windows,
+    /// Since when nothing goes wrong any more.
+    calm: Option<Timestamp>,
+}
+
+/// One life of a role.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Life {
+    role: String,
+    /// Which the nonces of its keys contain.
+    mark: String,
+}
+
+/// A key that an application has.
+#[derive(Default)]
+struct Held {
+    /// Unknown for a key made by hand that no role has adopted yet.
+    life: Option<Life>,
+    is_handed_out: bool,
+    is_busy: bool,
+    is_dead: bool,
+    calls: Vec<Call>,
+}
+
+/// A call to a model.
+struct Call {
+    begun: Timestamp,
+    /// When it was charged; none while it is in flight.
+    charged: Option<Timestamp>,
+    cost: Money,
+}
+
+/// Money that may be spent beyond the budget.
+struct Excused {
+    at: Timestamp,
+    life: Life,
+    amount: Money,
+}
+
+/// What a version of a role's entry says of its budget.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Terms {
+    life: Life,
+    budget: Option<(Money, Option<LimitReset>)>,
+}
+
+impl Terms {
+    /// `None` where there is no role.
+    pub(crate) fn of(role: &str, entry: &Entry) -> Option<Self> {
+        let entry: Value = serde_json::from_slice(entry.as_ref()?).ok()?;
+        let (rotating, dynamic) = (&entry["entry"]["rotating"], &entry["entry"]["dynamic"]);
+        let (life, terms) = match rotating {
+            Value::Null => (&dynamic["life"], &dynamic["terms"]),
+            rotating => (&rotating["life"], &rotating["definition"]["terms"]),
+        };
+        let life = life.as_str().filter(|life| !life.is_empty())?;
+        let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(format!("{role}/{life}")));
+        let budget = &terms["budget"];
+        let reset = serde_json::from_value(budget["reset"].clone()).unwrap_or_default();
+        Some(Self {
+            life: Life {
+                role: role.to_owned(),
+                mark: format!("{a:02x}{b:02x}{c:02x}{d:02x}"),
+            },
+            budget: budget["amount"].as_u64().map(|amount| (amount, reset)),
+        })
+    }
+}
+
+impl Budgets {
+    /// The budgets of a life, if it is to have some, and when it begins.
+    pub(crate) fn any(dice: &Dice) -> (Self, Timestamp) {
+        let (plan, begins) = people::plan(dice);
+        let seen = Mutex::default();
+        (Self { plan, seen }, begins)
+    }
+
+    /// Whether this is a life with budgets.
+    pub(crate) fn are_there(&self) -> bool {
+        !self.plan.is_empty()
+    }
+
+    fn seen<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
+        act(&mut self.seen.lock().unwrap())
+    }
+}
+
+impl World {
+    /// An application has a key from now on.
+    pub(crate) fn hand_out(&self, hash: &str) {
+        let Some(life) = self.life_of_key(hash) else {
+            return;
+        };
+        self.budgets.seen(|seen| {
+            let key = seen.keys.entry(hash.to_owned()).or_default();
+            key.life.get_or_insert(life);
+            key.is_handed_out = true;
+        });
+    }
+
+    /// `None` for a key of a role that is to have no budget.
+    fn life_of_key(&self, hash: &str) -> Option<Life> {
+        let (role, nonce) = self.witness.whose(hash)?;
+        if !self.budgets.plan.contains_key(role.as_str()) {
+            return None;
+        }
+        let Some(mark) = nonce.get(8..16) else {
+            let known = self.budgets.seen(|seen| seen.keys.get(hash)?.life.clone());
+            return known.or_else(|| self.life_of(&role));
+        };
+        let mark = mark.to_owned();
+        Some(Life { role, mark })
+    }
+
+    fn life_of(&self, role: &str) -> Option<Life> {
+        let entry = self.raft.stored(&format!("{MOUNT}roles/{role}"));
+        Some(Terms::of(role, &entry)?.life)
+    }
+
+    /// A request that changes a key is about to have its effect; what it is about, where that matters.
+    pub(crate) fn before_change(&self, request: &HttpRequest) -> Option<Key> {
+        let is_change = request.method == Method::PATCH && self.budgets.are_there();
+        hash_in(request)
+            .filter(|_| is_change)
+            .and_then(|hash| self.key(hash))
+    }
+
+    /// It has had its effect, a second time or although storage does not know that it was sent.
+    pub(crate) fn after_change(&self, before: Option<Key>, sent: &Sent, is_repeated: bool) {
+        let Some(before) = before else {
+            return;
+        };
+        let is_late = self.now().duration_since(sent.at).as_secs() > 5;
+        let is_stale = is_repeated || self.witness.was_restored_since(sent);
+        let Some(key) = self.key(&before.hash) else {
+            return;
+        };
+        if is_stale || (is_late && before.disabled && !key.disabled) {
+            self.excuse_change(&before);
+        }
+    }
+
+    /// A key was changed behind the engine's back.
+    pub(crate) fn excuse_change(&self, before: &Key) {
+        let Some(key) = self.key(&before.hash) else {
+            return;
+        };
+        let limit = |key: &Key| key.limit.map_or(UNLIMITED, money);
+        let raised = limit(&key).saturating_sub(limit(before));
+        let enabled = match before.disabled && !key.disabled {
+            true => limit(&key),
+            false => 0,
+        };
+        let amount = raised.max(enabled);
+        let Some(life) = self.life_of_key(&key.hash).filter(|_| amount > 0) else {
+            return;
+        };
+        let (name, at) = (self.story.name(&key.hash), self.now());
+        let told = format!("{name} may spend {} more than its role knows", usd(amount));
+        self.story.tell_of(&[&key.hash], told);
+        self.budgets
+            .seen(|seen| seen.excused.push(Excused { at, life, amount }));
+    }
+
+    /// OpenRouter has deleted a key; the engine may have read it just before, for the last time.
+    pub(crate) fn excuse_unreported(&self, hash: &str) {
+        if !self.budgets.are_there() || !self.was_torn_down() {
+            return;
+        }
+        let Some(life) = self.life_of_key(hash) else {
+            return;
+        };
+        let at = self.now();
+        let lag = self
+            .openrouter
+            .simulator
+            .billing()
+            .rules()
+            .reporting_lag_seconds;
+        let read = at - SignedDuration::from_mins(1);
+        let known = read - SignedDuration::from_secs(lag.cast_signed());
+        self.budgets.seen(|seen| {
+            let calls = seen.keys.get(hash).map_or(&[][..], |key| &key.calls);
+            let unreported = calls
+                .iter()
+                .filter(|call| call.charged.is_none_or(|charged| charged > known));
+            let amount = unreported.map(|call| call.cost).sum();
+            if amount > 0 {
+                seen.excused.push(Excused { at, life, amount });
+            }
+        });
+    }
+
+    /// A snapshot is about to be restored in which this is true.
+    pub(crate) fn forget_spending(&self, snapshot: &Map, after: &Truth) {
+        let is_in_service = |hash: &str| {
+            let of_role = after.rotating.values().any(|role| {
+                let superseded = role.superseded.iter().map(|(key, _)| key);
+                superseded.chain([&role.current]).any(|key| key == hash)
+            });
+            let nonce = self.witness.whose(hash).map(|(_, nonce)| nonce);
+            of_role || nonce.is_some_and(|nonce| after.log.get(&nonce) == Some(&true))
+        };
+        self.budgets.seen(|seen| {
+            let unknown = seen.keys.keys().filter(|hash| !is_in_service(hash));
+            let unknown: Vec<String> = unknown.cloned().collect();
+            seen.unknown.extend(unknown);
+        });
+        for role in self.budgets.plan.keys() {
+            let stored = snapshot.get(&format!("{MOUNT}roles/{role}"));
+            let stored = stored.and_then(|stored| serde_json::from_slice::<Value>(stored).ok());
+            let entry = &stored.unwrap_or_default()["entry"]["rotating"];
+            let current = &entry["current"]["hash"];
+            let grants = entry["ledger"]["grants"].as_array().into_iter().flatten();
+            for grant in grants.filter(|grant| grant["hash"] != *current) {
+                let hash = grant["hash"].as_str().unwrap_or_default();
+                let now = self.key(hash).filter(|key| key.deleted_at.is_none());
+                if let (Some(mut key), Some(then)) = (now, grant["limit"].as_u64()) {
+                    key.limit = Some(then as f64 / 1e6);
+                    self.excuse_change(&key);
+                }
+            }
+        }
+    }
+
+    /// A key as OpenRouter has it, living or deleted.
+    pub(crate) fn key(&self, hash: &str) -> Option<Key> {
+        let accounts = self.openrouter.accounts.iter();
+        accounts.filter_map(|account| account.key(hash)).next()
+    }
+
+    /// The living keys of one life of a role, those that nobody knows left out.
+    fn living_of(&self, life: &Life) -> Vec<Key> {
+        let of_life: BTreeSet<String> = self.budgets.seen(|seen| {
+            let keys = seen.keys.iter();
+            let keys = keys.filter(|(_, key)| key.life.as_ref() == Some(life));
+            keys.map(|(hash, _)| hash.clone()).collect()
+        });
+        let now = self.now();
+        let keys = self.openrouter.accounts.iter().flat_map(Account::keys);
+        let is_of_life = |key: &Key| of_life.contains(&key.hash);
+        keys.filter(|key| is_of_life(key) && !key.is_expired(now))
+            .collect()
+    }
+}
+
+impl Held {
+    fn spent_between(&self, start: Timestamp, end: Timestamp) -> Money {
+        let charged = |call: &&Call| call.charged.is_some_and(|at| start <= at && at < end);
+        self.calls
+            .iter()
+            .filter(charged)
+            .map(|call| call.cost)
+            .sum()
+    }
+}
+
+fn money(usd: f64) -> Money {
+    (usd * 1e6).round() as Money
+}
+
+/// An amount as people read it.
+fn usd(amount: Money) -> String {
+    match amount {
+        UNLIMITED => "any amount".to_owned(),
+        _ => format!("{:.3}", amount as f64 / 1e6),
+    }
+}
+
+/// What a key without a limit may spend.
+const UNLIMITED: Money = Money::MAX;
