@@ -14,6 +14,7 @@
     reason = "a benchmark fails by panicking, and prints what it measures"
 )]
 
+mod budget;
 mod bursts;
 mod contender;
 mod crowd;
@@ -66,6 +67,7 @@ async fn main() {
             Part::Limit => limit::measure(&contenders, &options).await,
             Part::Crowd => crowd::measure(&options).await,
             Part::Latency => latency::measure(&contenders, &options).await,
+            Part::Budget => budget::measure(&options).await,
         });
     }
     report.print();

@@ -48,6 +48,8 @@ pub(crate) enum Part {
     /// rotate-role and the read of a dynamic role, beyond OpenRouter's own time; the first read after an
     /// idle second
     Latency,
+    /// Reads of a dynamic role with a budget beside reads of one without
+    Budget,
 }
 
 impl fmt::Display for Part {

@@ -1,7 +1,8 @@
 # The policy that the manifests in this folder need; the role of the Kubernetes auth method names it. Checked
-# by `scripts/test consumers`. It does not control what the keys may do: `guardrail`, `workspace` and `limit`
-# belong to the role, and `allowed_roles`, `max_limit` and `max_key_lifetime` to the connection. `roles.yaml`
-# writes roles, with the policy `../policies/team.hcl`.
+# by `scripts/test consumers`; External Secrets Operator runs with it in `scripts/test operators`. It does not
+# control what the keys may do: `guardrail`, `workspace` and `limit` belong to the role, and `allowed_roles`,
+# `max_limit` and `max_key_lifetime` to the connection. `roles.yaml` writes roles, with the policy
+# `../policies/team.hcl`.
 path "openrouter/static-creds/app" {
   capabilities = ["read"]
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::books::Record;
+use super::books::{Leases, Record};
 use super::context::{Engine, RoleGuard};
 use super::error::Error;
 use super::events;
@@ -22,16 +22,26 @@ use super::role::rotating::RotatingRole;
 use super::task::Task;
 use crate::openrouter::{CurrentKey, Key, KeyHash};
 
-/// Notes what OpenRouter has reported about a key of a role.
+/// Notes what OpenRouter has reported about a key of a rotating role, unless it is no longer one of its keys.
 pub fn note(engine: &Engine, role: &RoleName, key: &Key) {
     let report = Report::of_key(key, engine.now());
-    engine.readings.note(role, &key.hash, report);
+    let exists = || engine.register.is_key_of(role, &key.hash);
+    engine.readings.note(role, &key.hash, report, exists);
 }
 
-/// Notes what a key of a role itself was told.
+/// The same for what the key itself was told.
 pub fn note_itself(engine: &Engine, role: &RoleName, hash: &KeyHash, key: &CurrentKey) {
     let report = Report::of_bearer(key, engine.now());
-    engine.readings.note(role, hash, report);
+    let exists = || engine.register.is_key_of(role, hash);
+    engine.readings.note(role, hash, report, exists);
+}
+
+/// The same for the key of a lease, unless its record is gone.
+pub fn note_leased(engine: &Engine, leases: &Leases, record: &Record, key: &Key) {
+    let report = Report::of_key(key, engine.now());
+    let exists = || leases.living(&record.key.nonce).is_some();
+    let role = &record.key.role;
+    engine.readings.note(role, &key.hash, report, exists);
 }
 
 /// Has every role tended whose readings show something to report. Uses memory only.
@@ -163,4 +173,86 @@ fn of_leases<'a>(
         (report.at >= from).then(|| record.spent(&report, counting).0)
     });
     spent.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::clock::SystemClock;
+    use crate::engine::randomness::SystemRandomness;
+    use crate::engine::role::rotating::sample::{policies, role};
+    use crate::logical::{FixedSystemView, MemoryStorage, Mount, NoEvents};
+    use crate::openrouter::SystemNetwork;
+
+    fn engine() -> Engine {
+        let mount = Mount {
+            storage: Arc::new(MemoryStorage::default()),
+            system: Arc::new(FixedSystemView::default()),
+            events: Arc::new(NoEvents),
+            backend_uuid: "test".to_owned(),
+        };
+        let randomness = Arc::new(SystemRandomness);
+        Engine::new(
+            mount,
+            Arc::new(SystemClock),
+            randomness,
+            Arc::new(SystemNetwork),
+        )
+    }
+
+    fn key(hash: &KeyHash) -> Key {
+        serde_json::from_value(json!({"hash": hash, "usage": 1})).unwrap()
+    }
+
+    /// As in a listing, which may see the key of a lease that ends meanwhile.
+    #[tokio::test]
+    async fn a_report_about_the_key_of_a_lease_that_has_ended_is_not_kept() {
+        let engine = engine();
+        let leases = engine.books().await.unwrap().leases;
+        let record: Record = serde_json::from_value(json!({
+            "nonce": "0".repeat(32),
+            "role": "ci",
+            "connection": "default",
+            "key_hash": "0".repeat(64),
+            "until": "2026-11-21T12:00:00Z",
+        }))
+        .unwrap();
+        let begun = leases.begin(&*engine.storage, record.clone(), engine.now());
+        begun.await.unwrap();
+        let is_kept = || {
+            note_leased(&engine, &leases, &record, &key(&record.key.key_hash));
+            let report = engine.readings.of(&record.key.role, &record.key.key_hash);
+            report.is_some()
+        };
+        assert!(is_kept());
+        let lease = leases.lock(&record.key.nonce).await;
+        lease.end(&*engine.storage).await.unwrap();
+        assert!(!is_kept());
+    }
+
+    #[tokio::test]
+    async fn a_report_about_a_key_that_its_role_no_longer_has_is_not_kept() {
+        let engine = engine();
+        let name = RoleName::new("app").unwrap();
+        let policy = policies().new_tree(&mut TestRunner::deterministic());
+        let role = role(policy.unwrap().current(), engine.now());
+        let hash = role.current.hash.clone();
+        let is_kept = || {
+            note(&engine, &name, &key(&hash));
+            engine.readings.of(&name, &hash).is_some()
+        };
+        assert!(!is_kept());
+        let origin = engine.origin(&name, &role.life);
+        let entered = Role::Rotating(Box::new(role));
+        engine.register.enter(&name, origin, &entered);
+        assert!(is_kept());
+        engine.register.forget(&name);
+        assert!(!is_kept());
+    }
 }

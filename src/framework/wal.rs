@@ -14,39 +14,20 @@ use serde_json::Value;
 
 use crate::logical::{Entry, Storage, StorageError};
 
+mod known;
+
+use known::Known;
+pub use known::Summary;
+
 /// The storage prefix of the entries, for the special paths.
 pub const PREFIX: &str = "wal/";
 
-/// The log of one kind of entry.
-pub struct Log<T> {
+/// The log of one kind of entry, with a [summary](Summary) of them if one is needed.
+pub struct Log<T, S = ()> {
     kind: &'static str,
     version: u32,
     // A plain mutex: it is never held across an await.
-    known: Mutex<Known<T>>,
-}
-
-struct Known<T> {
-    entries: BTreeMap<String, Written<T>>,
-    /// The ids removed during a [`Log::load`], which may have read them earlier.
-    removed: Option<BTreeSet<String>>,
-}
-
-impl<T> Known<T> {
-    fn remove(&mut self, id: &str) {
-        self.entries.remove(id);
-        if let Some(removed) = &mut self.removed {
-            removed.insert(id.to_owned());
-        }
-    }
-}
-
-impl<T> Default for Known<T> {
-    fn default() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            removed: None,
-        }
-    }
+    known: Mutex<Known<T, S>>,
 }
 
 /// An entry and the time when it was written.
@@ -135,7 +116,7 @@ pub trait Kind: Send + Sync {
     fn end_load(&self);
 }
 
-impl<T: DeserializeOwned + Send> Kind for Log<T> {
+impl<T: DeserializeOwned + Send, S: Summary<T>> Kind for Log<T, S> {
     fn kind(&self) -> &'static str {
         self.kind
     }
@@ -154,9 +135,9 @@ impl<T: DeserializeOwned + Send> Kind for Log<T> {
             reason: reason.to_string(),
         })?;
         let mut known = self.known();
-        if !known.removed.as_ref().is_some_and(|ids| ids.contains(id)) {
-            let written = Written::new(data, created_at);
-            known.entries.entry(id.to_owned()).or_insert(written);
+        let is_removed = known.removed.as_ref().is_some_and(|ids| ids.contains(id));
+        if !is_removed && !known.entries.contains_key(id) {
+            known.insert(id, Written::new(data, created_at));
         }
         Ok(())
     }
@@ -166,7 +147,7 @@ impl<T: DeserializeOwned + Send> Kind for Log<T> {
     }
 }
 
-impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
+impl<T: Clone + Serialize + DeserializeOwned, S: Summary<T>> Log<T, S> {
     /// An empty log of entries of `kind`, in this version. Raise the version if an older build would
     /// lose a field.
     pub fn new(kind: &'static str, version: u32) -> Self {
@@ -195,7 +176,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         self.remember(id, data, now);
         let put = storage.put(entry).await;
         if put == Err(StorageError::ReadOnly) {
-            self.known().entries.remove(id);
+            self.known().forget(id);
         }
         put
     }
@@ -211,10 +192,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         id: &str,
         change: impl FnOnce(&mut T),
     ) -> Result<(), StorageError> {
-        let changed = self.known().entries.get_mut(id).map(|written| {
-            change(&mut written.data);
-            written.clone()
-        });
+        let changed = self.known().change(id, change).cloned();
         let Some(Written { data, at }) = changed else {
             return Ok(());
         };
@@ -245,7 +223,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
 
     /// Forgets all entries but those to keep. Makes no storage call: [`load`] reads the others again.
     pub fn forget(&self, is_kept: impl Fn(&str) -> bool) {
-        self.known().entries.retain(|id, _| is_kept(id));
+        self.known().retain(is_kept);
     }
 
     /// How many entries match. Makes no storage call.
@@ -253,6 +231,20 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
         let known = self.known();
         let entries = known.entries.values();
         entries.filter(|written| matches(&written.data)).count()
+    }
+
+    /// The entries that match. Makes no storage call.
+    pub fn matching(&self, matches: impl Fn(&T) -> bool) -> Vec<Written<T>> {
+        let known = self.known();
+        let entries = known.entries.values();
+        let matching = entries.filter(|written| matches(&written.data));
+        matching.cloned().collect()
+    }
+
+    /// Looks at the summary and at single entries by id, all at the same moment. Makes no storage call.
+    pub fn look<R>(&self, look: impl FnOnce(&S, &BTreeMap<String, Written<T>>) -> R) -> R {
+        let known = self.known();
+        look(&known.summary, &known.entries)
     }
 
     /// Removes an entry: the announced action is complete, or undone.
@@ -281,7 +273,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
 
     fn remember(&self, id: &str, data: T, now: Timestamp) {
         let written = Written::new(data, now.as_second());
-        self.known().entries.insert(id.to_owned(), written);
+        self.known().insert(id, written);
     }
 
     /// An entry in its stored form.
@@ -296,8 +288,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Log<T> {
     }
 }
 
-impl<T> Log<T> {
-    fn known(&self) -> std::sync::MutexGuard<'_, Known<T>> {
+impl<T, S> Log<T, S> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Known<T, S>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

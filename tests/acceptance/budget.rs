@@ -78,6 +78,9 @@ async fn ten_rotations_and_two_emergencies_spend_the_budget_and_no_more() {
     assert_eq!((usd("spent_month") * 100.0).round(), f64::from(spent));
     let remaining = usd("remaining");
     assert!(remaining < 0.011, "{remaining}");
+    let told = usage.text("limited_by");
+    let expected = "the limit of the current key is spent: ";
+    assert!(told.starts_with(expected), "{told}");
 }
 
 #[tokio::test]

@@ -49,6 +49,8 @@ mod lifecycle;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod prometheus;

@@ -100,6 +100,29 @@ async fn after_a_restore_the_old_key_is_not_raised_beside_the_living_new_one() {
     );
 }
 
+/// Nothing but storage knew of it: what the key had spent that ended after the snapshot can be spent again.
+#[tokio::test]
+async fn after_a_restore_no_more_is_spent_again_than_what_ended_since_had_spent() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    let snapshot = world.snapshot().await;
+    let body = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, body).await.unwrap();
+    world.pass(601).await;
+    assert_eq!(limits(&world), [(60.0, false)], "the first has ended");
+    let second = current(&world).await;
+    let mut spent = 40.0 + spend(&world, &second, 20.0);
+    world.restore(snapshot).await;
+    world.restart().await;
+    world.pass(3 * 3_600).await;
+    for key in world.openrouter.account().keys() {
+        spent += spend(&world, &key.hash, 500.0);
+    }
+    assert_ne!(current(&world).await, old, "it is gone");
+    assert!(spent <= 100.0 + 40.0 + 1.0, "{spent} of 100");
+}
+
 /// Its old limit holds until the call arrives; what it spends by then is taken for unspent.
 #[tokio::test]
 async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_again() {

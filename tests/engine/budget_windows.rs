@@ -117,3 +117,32 @@ async fn one_report_that_is_late_over_the_reset_costs_the_window_after_it_nothin
     world.pass_until("2026-11-21T12:00:00Z").await;
     assert_eq!(limits(&world), [(100.0, false)]);
 }
+
+/// Around the reset it is not known in which window a call is counted.
+#[tokio::test]
+async fn a_scheduled_rotation_waits_until_the_reset_is_over_and_one_by_hand_does_not() {
+    let world = with_budget().await;
+    // Noon to two minutes before midnight.
+    let body = json!({"rotation_period": 43_080});
+    world.write(ROLE, body).await.unwrap();
+    spend(&world, &current(&world).await, 40.0);
+    world.pass_until("2026-11-21T00:00:59Z").await;
+    assert_eq!(world.version().await, 1);
+    assert_eq!(limits(&world), [(100.0, false)]);
+    // OpenRouter has made the reset.
+    world.pass_until("2026-11-21T00:11:00Z").await;
+    assert_eq!(world.version().await, 2);
+    assert_eq!(limits(&world), [(10.0, false), (90.0, false)]);
+    assert_eq!(world.violations().await, [""; 0]);
+
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.pass_until("2026-11-20T23:59:30Z").await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
+    world.pass_until("2026-11-21T00:15:00Z").await;
+    let both = spend(&world, &old, 500.0) + spend(&world, &current(&world).await, 500.0);
+    assert!((100.0..=101.0).contains(&both), "{both} of 100");
+    assert_eq!(world.violations().await, [""; 0]);
+}

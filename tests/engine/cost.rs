@@ -1,5 +1,6 @@
 //! What things cost: storage calls, and requests to OpenRouter.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use vault_plugin_secrets_openrouter::logical::{
     Error, FixedSystemView, Operation, ReplicationState,
 };
 
-use crate::harness::{Node, ROLE, World};
+use crate::harness::{CI, Node, ROLE, ROTATE, World};
 
 /// A lease of an hour: its role's entry serves readers for a whole minute.
 async fn with_an_hours_lease() -> World {
@@ -236,4 +237,129 @@ async fn of_many_keys_that_are_due_at_once_sixteen_are_in_the_making() {
     assert!((8..=16).contains(&most), "{most}");
     world.quiet().await;
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// Requests to OpenRouter, storage calls and system calls.
+type Cost = (usize, usize, usize);
+
+/// What it costs until nothing more happens.
+async fn cost(world: &World, work: impl AsyncFnOnce()) -> Cost {
+    let calls = || (world.node().storage.calls(), world.node().system.calls());
+    world.quiet().await;
+    world.openrouter.requests().reset();
+    let before = calls();
+    work().await;
+    world.quiet().await;
+    let after = calls();
+    let requests = world.openrouter.requests().all().len();
+    (requests, after.0 - before.0, after.1 - before.1)
+}
+
+/// The same figures as in the build before there were budgets.
+#[tokio::test]
+async fn a_role_without_a_budget_costs_what_it_did_before_there_were_budgets() {
+    let world = World::connected().await;
+    let write = async |path: &str, body: Value| _ = world.write(path, body).await.unwrap();
+    let role = json!({
+        "rotation_period": "30d", "rotation_grace_period": 600, "ttl": 300, "limit": 5,
+    });
+    let ci = json!({"credential_type": "dynamic", "ttl": 300, "max_ttl": 3600, "limit": 5});
+    let costs = [
+        (
+            "creation",
+            cost(&world, async || write(ROLE, role).await).await,
+        ),
+        (
+            "change",
+            cost(&world, async || write(ROLE, json!({"limit": 6})).await).await,
+        ),
+        (
+            "rotation",
+            cost(&world, async || write(ROTATE, json!({})).await).await,
+        ),
+        (
+            "end",
+            cost(&world, async || world.pass_without_calls(601).await).await,
+        ),
+        ("dynamic", cost(&world, async || write(CI, ci).await).await),
+        (
+            "lease",
+            cost(&world, async || _ = world.lease().await.unwrap()).await,
+        ),
+        (
+            "renewal",
+            cost(&world, async || _ = world.renew(300).await.unwrap()).await,
+        ),
+        (
+            "revocation",
+            cost(&world, async || world.revoke().await.unwrap()).await,
+        ),
+        (
+            "comparison",
+            cost(&world, async || world.pass_without_calls(3_660).await).await,
+        ),
+    ];
+    let before = [
+        ("creation", (2, 6, 2)),
+        ("change", (1, 5, 2)),
+        ("rotation", (2, 5, 2)),
+        ("end", (2, 5, 1)),
+        ("dynamic", (0, 4, 3)),
+        ("lease", (1, 3, 2)),
+        ("renewal", (0, 1, 1)),
+        ("revocation", (1, 1, 0)),
+        ("comparison", (1, 8, 1)),
+    ];
+    assert_eq!(costs, before);
+}
+
+/// Every field that is stored, without its value.
+fn fields(entry: &Value, at: &str, into: &mut BTreeSet<String>) {
+    match entry {
+        Value::Object(object) => object
+            .iter()
+            .for_each(|(name, value)| fields(value, &format!("{at}/{name}"), into)),
+        Value::Array(array) => array.iter().for_each(|value| fields(value, at, into)),
+        _ => _ = into.insert(at.to_owned()),
+    }
+}
+
+/// The format before the one that has budgets.
+const BEFORE: &str = include_str!("../data/stored/format-2.json");
+
+#[tokio::test]
+async fn of_a_role_without_a_budget_nothing_is_stored_that_was_not_before_there_were_budgets() {
+    let world = World::with_role().await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    let role = json!({"credential_type": "dynamic", "max_leases": 3, "ttl": 3_000});
+    world.write(CI, role).await.unwrap();
+    world.lease().await.unwrap();
+    let before: BTreeMap<String, Value> = serde_json::from_str(BEFORE).unwrap();
+    let mut known = BTreeSet::new();
+    // The entries of the log have random names.
+    let kind = |key: &str| match key.split_once('/') {
+        Some(("wal", _)) => "wal".to_owned(),
+        _ => key.to_owned(),
+    };
+    for (key, entry) in before {
+        fields(&entry, &kind(&key), &mut known);
+    }
+    let mut stored = BTreeSet::new();
+    let entries = world.snapshot().await.into_iter();
+    for entry in entries.filter(|entry| !entry.key.starts_with("config/")) {
+        let value: Value = serde_json::from_slice(&entry.value).unwrap();
+        fields(&value, &kind(&entry.key), &mut stored);
+    }
+    let new: Vec<_> = stored.difference(&known).collect();
+    let of_custody = [
+        "roles/app/entry/rotating/superseded/leased_until",
+        "wal/data/granted/include_byok_in_limit",
+        "wal/data/granted/limit",
+        "wal/data/granted/limit_reset",
+        "wal/data/requester/at",
+        "wal/data/requester/display_name",
+        "wal/data/requester/entity_id",
+        "wal/data/requester/request_id",
+    ];
+    assert_eq!(new, of_custody);
 }

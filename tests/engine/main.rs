@@ -100,4 +100,6 @@ mod urgency;
 #[cfg(test)]
 mod usage_cached;
 #[cfg(test)]
+mod usage_limits;
+#[cfg(test)]
 mod usage_tracked;

@@ -339,3 +339,82 @@ async fn the_key_of_a_revoked_lease_is_not_enabled_again() {
     let refusal = enabled.unwrap_err().to_string();
     assert!(refusal.contains("is not enabled"), "{refusal}");
 }
+
+/// What the last readings say, as [`spent`], and how many keys are shown.
+async fn last_known(world: &World) -> (f64, bool, usize) {
+    let query = json!({"cached": true});
+    let read = world.node().call(Operation::Read, "usage/app", query).await;
+    let told = read.unwrap().unwrap().data;
+    let keys = told["keys"].as_array().unwrap().len();
+    let complete = told["complete"].as_bool().unwrap();
+    (told["spent_ever"].as_f64().unwrap(), complete, keys)
+}
+
+/// With and without a budget: the teardown has read the key, and the last reading of it is still in memory.
+#[tokio::test]
+async fn a_current_key_that_a_teardown_has_ended_is_counted_once() {
+    for is_budgeted in [false, true] {
+        let world = tracked().await;
+        if is_budgeted {
+            world.write(ROLE, json!({"budget": 100})).await.unwrap();
+        }
+        has_spent(&world, &current(&world).await, 4.0);
+        assert_eq!(spent(&world, "app").await, (4.0, true));
+        world.write("teardown", json!({})).await.unwrap();
+        world.quiet().await;
+        assert!(world.openrouter.account().keys().is_empty());
+        assert_eq!(last_known(&world).await, (4.0, true, 0));
+        assert_eq!(spent(&world, "app").await, (4.0, true));
+        if is_budgeted {
+            assert_eq!(usage(&world, "app").await["remaining"], json!(96.0));
+        }
+        world.delete("teardown", json!({})).await.unwrap();
+        world.quiet().await;
+        has_spent(&world, &current(&world).await, 0.5);
+        assert_eq!(spent(&world, "app").await, (4.5, true));
+        assert_eq!(last_known(&world).await.0, 4.5);
+        world.pass(2 * 3_600).await;
+        assert_eq!(world.openrouter.account().keys().len(), 1);
+        assert_eq!(spent(&world, "app").await, (4.5, true));
+    }
+}
+
+#[tokio::test]
+async fn a_teardown_that_is_repeated_counts_no_key_again() {
+    let world = tracked().await;
+    let old = current(&world).await;
+    has_spent(&world, &old, 4.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    has_spent(&world, &current(&world).await, 2.0);
+    let fault = Fault::status(500).on("DELETE", &format!("/keys/{old}"));
+    world.openrouter.faults().add(fault.forever());
+    world.write("teardown", json!({})).await.unwrap();
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    world.openrouter.faults().clear();
+    world.pass(3_600).await;
+    assert!(world.openrouter.account().keys().is_empty());
+    assert_eq!(spent(&world, "app").await, (6.0, true));
+}
+
+/// What a teardown has counted stays so when the role's way of counting changes, or is not changed after all.
+#[tokio::test]
+async fn a_budget_that_comes_or_goes_during_a_teardown_counts_the_ended_key_once() {
+    for (first, then, is_changed) in [
+        (json!({"track_usage": true}), json!({"budget": 100}), true),
+        // The key that would have to be changed is gone.
+        (json!({"budget": 100}), json!({"budget": null}), false),
+        (json!({"track_usage": true}), json!({"limit": 5}), false),
+    ] {
+        let world = tracked().await;
+        world.write(ROLE, first).await.unwrap();
+        has_spent(&world, &current(&world).await, 4.0);
+        world.write("teardown", json!({})).await.unwrap();
+        let changed = world.write(ROLE, then).await;
+        assert_eq!(changed.is_ok(), is_changed, "{changed:?}");
+        assert_eq!(last_known(&world).await, (4.0, true, 0));
+        world.delete("teardown", json!({})).await.unwrap();
+        world.pass(2 * 3_600).await;
+        assert_eq!(world.openrouter.account().keys().len(), 1);
+        assert_eq!(spent(&world, "app").await, (4.0, true));
+    }
+}

@@ -180,33 +180,26 @@ impl Intents {
 
     /// The intents that are adrift at a place, with the time when each was announced.
     pub fn adrift(&self, place: &Place) -> Vec<Written<Intent>> {
-        let mut adrift = self.all_adrift();
-        adrift.retain(|written| written.data.place == *place);
-        adrift
+        self.adrift_where(|intent| intent.place == *place)
     }
 
     /// The intents of a role that are adrift.
     pub fn adrift_of(&self, role: &RoleName) -> Vec<Written<Intent>> {
-        let mut adrift = self.all_adrift();
-        adrift.retain(|written| written.data.role == *role);
-        adrift
+        self.adrift_where(|intent| intent.role == *role)
     }
 
     /// The places with intents that are adrift.
     pub fn places_adrift(&self) -> BTreeSet<Place> {
-        let adrift = self.all_adrift().into_iter();
+        let adrift = self.adrift_where(|_| true).into_iter();
         adrift.map(|written| written.data.place).collect()
     }
 
-    fn all_adrift(&self) -> Vec<Written<Intent>> {
+    fn adrift_where(&self, matches: impl Fn(&Intent) -> bool) -> Vec<Written<Intent>> {
         // Locked while the log is read. Otherwise an intent that is deleted and released in between, whose
         // key is in service, would appear to be adrift.
         let in_flight = lock(&self.in_flight);
-        let known = self.log.entries().into_iter();
-        known
-            .map(|(_, written)| written)
-            .filter(|written| !in_flight.contains(&written.data.nonce))
-            .collect()
+        self.log
+            .matching(|intent| !in_flight.contains(&intent.nonce) && matches(intent))
     }
 
     /// When the next search at a place is due; `None` if nothing is adrift there.

@@ -19,15 +19,17 @@ use crate::framework::wal::{self, Log};
 use crate::logical::{Storage, StorageError};
 use crate::openrouter::{GuardrailId, KeyHash};
 
+mod by_role;
 mod change;
 mod record;
 
+use by_role::ByRole;
 pub use change::LeaseGuard;
 pub use record::{LeasedKey, Record, Requester};
 
 /// The leases of a mount.
 pub struct Leases {
-    log: Log<Record>,
+    pub(super) log: Log<Record, ByRole>,
     /// Leases being issued, per role. A plain mutex: it is never held across an await.
     coming: Mutex<HashMap<RoleName, usize>>,
     /// The guardrails of roles, as they were last stored or read to be applied. A key that was ordered with
@@ -136,7 +138,7 @@ impl Leases {
     pub fn uncounted(&self, role: &RoleName, pool: Option<&Pool>) -> Vec<Record> {
         let is_counted =
             |record: &Record| pool.is_some_and(|pool| pool.has_counted(&record.key.nonce));
-        let of_role = self.all().filter(|record| record.key.role == *role);
+        let of_role = self.matching(|record| record.key.role == *role);
         of_role.filter(|record| !is_counted(record)).collect()
     }
 
@@ -147,18 +149,21 @@ impl Leases {
 
     /// The number of living leases of a role.
     pub fn of_role(&self, role: &RoleName) -> usize {
-        let is_alive = |record: &Record| record.ended.is_none();
-        self.log
-            .count(|record| record.key.role == *role && is_alive(record))
+        self.log.look(|by_role, _| by_role.living(role))
+    }
+
+    /// The records of living leases that match.
+    pub(super) fn matching(
+        &self,
+        matches: impl Fn(&Record) -> bool,
+    ) -> impl Iterator<Item = Record> {
+        let matching = self.log.matching(matches).into_iter();
+        matching.map(|written| written.data)
     }
 
     /// The leases that have ended, whose keys wait for their final readings.
     pub fn ended(&self) -> Vec<Record> {
-        let is_over = |record: &Record| record.ended.is_some();
-        match self.log.count(is_over) {
-            0 => Vec::new(),
-            _ => self.all().filter(is_over).collect(),
-        }
+        self.matching(|record| record.ended.is_some()).collect()
     }
 
     /// The number of a role's leases whose keys were made without a budget.
@@ -173,7 +178,7 @@ impl Leases {
         if role.terms.guardrail_id.is_none() {
             return Vec::new();
         }
-        let of_role = self.all().filter(|record| record.key.role == *name);
+        let of_role = self.matching(|record| record.key.role == *name);
         let living = of_role.filter(|record| record.ended.is_none());
         let due = living.filter_map(|record| {
             record
@@ -195,7 +200,7 @@ impl Leases {
         name: &RoleName,
         role: &DynamicRole,
     ) -> Result<(), StorageError> {
-        let of_role = self.all().filter(|record| record.key.role == *name);
+        let of_role = self.matching(|record| record.key.role == *name);
         let depends =
             |record: &Record| record.is_unplaced() || record.guardrail_to_assign(role).is_some();
         for record in of_role.filter(depends).collect::<Vec<_>>() {

@@ -22,7 +22,24 @@ pub struct Readings {
 impl Readings {
     /// Records a report about a key of a role, in place of the one before, whatever its time: the clock may
     /// have been ahead then.
-    pub fn note(&self, role: &RoleName, hash: &KeyHash, report: Report) {
+    ///
+    /// The key may have ended since OpenRouter was asked. `exists` is called after the report is recorded, and
+    /// a key is removed from where `exists` looks before it is [forgotten](Self::forget) here. So the report
+    /// does not stay, whichever comes first.
+    pub fn note(
+        &self,
+        role: &RoleName,
+        hash: &KeyHash,
+        report: Report,
+        exists: impl FnOnce() -> bool,
+    ) {
+        self.insert(role, hash, report);
+        if !exists() {
+            self.forget(role, hash);
+        }
+    }
+
+    fn insert(&self, role: &RoleName, hash: &KeyHash, report: Report) {
         let mut roles = self.roles();
         if !roles.contains_key(role) {
             roles.insert(role.clone(), HashMap::new());
@@ -102,18 +119,29 @@ mod tests {
     #[test]
     fn the_latest_report_about_a_key_counts_until_the_key_is_gone() {
         let (readings, role) = (Readings::default(), RoleName::new("app").unwrap());
-        readings.note(&role, &hash(1), report(1.0, 20));
+        readings.note(&role, &hash(1), report(1.0, 20), || true);
         // The clock was ahead.
-        readings.note(&role, &hash(1), report(2.0, 10));
-        readings.note(&role, &hash(2), report(3.0, 10));
+        readings.note(&role, &hash(1), report(2.0, 10), || true);
+        readings.note(&role, &hash(2), report(3.0, 10), || true);
         let spent = |number| {
             let report = readings.of(&role, &hash(number))?;
             Some(report.reading(EVER).spent.as_usd())
         };
         assert_eq!((spent(1), spent(2)), (Some(2.0), Some(3.0)));
-        readings.note(&role, &hash(1), report(4.0, 30));
+        readings.note(&role, &hash(1), report(4.0, 30), || true);
         readings.retain(&role, |key| *key == hash(1));
         assert_eq!((spent(1), spent(2)), (Some(4.0), None));
+        readings.forget(&role, &hash(1));
+        assert!(readings.roles().is_empty());
+    }
+
+    #[test]
+    fn a_report_does_not_stay_if_its_key_ends_before_it_is_recorded_or_right_after() {
+        let (readings, role) = (Readings::default(), RoleName::new("ci").unwrap());
+        readings.note(&role, &hash(1), report(1.0, 10), || false);
+        assert!(readings.roles().is_empty());
+        let ends_after_the_check = || true;
+        readings.note(&role, &hash(1), report(1.0, 10), ends_after_the_check);
         readings.forget(&role, &hash(1));
         assert!(readings.roles().is_empty());
     }

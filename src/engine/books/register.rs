@@ -266,6 +266,13 @@ impl Register {
         keys.any(|(own, _)| own == hash)
     }
 
+    /// Whether this rotating role has the key.
+    pub fn is_key_of(&self, name: &RoleName, hash: &KeyHash) -> bool {
+        let known = self.known();
+        let role = known.roles.get(name);
+        role.is_some_and(|entry| entry.keys.iter().any(|(own, _)| own == hash))
+    }
+
     /// The roles that have a budget.
     pub fn watched(&self) -> Vec<(RoleName, Watched)> {
         let known = self.known();

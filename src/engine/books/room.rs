@@ -4,13 +4,13 @@
 //! order with an unknown outcome counts by its intent. So a key that may be alive counts at any moment, and a
 //! hundred concurrent readers share what is left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
 use super::intents::{Intents, Purpose};
-use super::leases::{Leases, Record};
+use super::leases::Leases;
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, RoleName};
@@ -95,7 +95,7 @@ impl Leases {
         let taken = self.taken(&kept, wanted, intents);
         let left = wanted.budget.amount.minus(taken.in_all());
         if wanted.amount > left {
-            return Err(full(wanted, left, &taken));
+            return Err(full(wanted, left, &taken, self.given_back_at(wanted)));
         }
         let id = kept.next;
         kept.next = id.wrapping_add(1);
@@ -118,36 +118,43 @@ impl Leases {
     }
 
     fn taken(&self, kept: &Kept, wanted: &Wanted<'_>, intents: &Intents) -> Taken {
-        // Read before the pool: a lease that ends is counted there before its record is deleted.
-        let living: Vec<Record> = self.all().filter(|r| r.key.role == *wanted.role).collect();
-        let has_record: HashSet<&Nonce> = living.iter().map(|r| &r.key.nonce).collect();
         let pool = kept.pools.get(wanted.role).or(wanted.pool);
-        let is_counted = |lease: &Nonce| pool.is_some_and(|pool| pool.has_counted(lease));
-        let alive = living.iter().filter(|r| !is_counted(&r.key.nonce));
-        let alive: Amount = alive.map(|r| r.grant.unwrap_or(Amount::UNLIMITED)).sum();
         let adrift = intents.adrift_of(wanted.role).into_iter();
-        let adrift = adrift
-            .map(|written| written.data)
-            .filter(|i| i.purpose == Purpose::Lease && !has_record.contains(&i.nonce));
-        let adrift: Amount = adrift.map(|i| i.grant.unwrap_or(Amount::UNLIMITED)).sum();
-        let coming = kept.reserved.values().filter(|reserved| {
-            let has_record = |nonce| has_record.contains(nonce);
-            reserved.role == *wanted.role && !reserved.nonce.as_ref().is_some_and(has_record)
+        let adrift = adrift.map(|written| written.data);
+        let adrift = adrift.filter(|intent| intent.purpose == Purpose::Lease);
+        let coming = kept.reserved.values();
+        let coming = coming.filter(|reserved| reserved.role == *wanted.role);
+        let by_others = self.log.look(|by_role, records| {
+            let record = |lease: &Nonce| Some(&records.get(lease.as_str())?.data);
+            let mut alive = by_role.granted(wanted.role);
+            // A lease that ends is counted in the pool before its record is deleted.
+            let counted = pool.into_iter().flat_map(Pool::counted);
+            for record in counted.filter_map(record) {
+                alive.remove(record.may_spend());
+            }
+            let adrift = adrift.filter(|intent| record(&intent.nonce).is_none());
+            let adrift = adrift.map(|intent| intent.grant.unwrap_or(Amount::UNLIMITED));
+            let has_record = |reserved: &Reserved| reserved.nonce.as_ref().and_then(record);
+            let coming = coming.filter(|reserved| has_record(reserved).is_none());
+            let coming = coming.map(|reserved| reserved.amount);
+            alive.amount().plus(adrift.chain(coming).sum())
         });
-        let coming: Amount = coming.map(|reserved| reserved.amount).sum();
         let ended = pool.map_or(Amount::ZERO, |pool| pool.ended(wanted.now));
-        let given_back = living.iter();
-        let given_back = given_back.map(|r| after(r.ended.unwrap_or(r.until), SETTLED));
-        // An end that is overdue says nothing about when it will succeed.
-        let given_back = given_back.filter(|at| *at > wanted.now);
         Taken {
             by_ended: ended,
-            by_others: [alive, adrift, coming].into_iter().sum(),
-            given_back_at: given_back.min(),
+            by_others,
             resets_at: pool
                 .and_then(Pool::ends_at)
                 .filter(|_| ended > Amount::ZERO),
         }
+    }
+
+    /// When the first lease of a role can return what it did not spend.
+    fn given_back_at(&self, wanted: &Wanted<'_>) -> Option<Timestamp> {
+        let of_role = self.matching(|record| record.key.role == *wanted.role);
+        let ends = of_role.map(|record| after(record.ended.unwrap_or(record.until), SETTLED));
+        // An end that is overdue says nothing about when it will succeed.
+        ends.filter(|at| *at > wanted.now).min()
     }
 
     /// Records the stored spending of a role's ended leases. Must be called before the record of a lease that
@@ -167,8 +174,6 @@ struct Taken {
     by_ended: Amount,
     /// What may be spent by living leases, those being issued, and those with an unknown outcome.
     by_others: Amount,
-    /// When the first lease can return what it did not spend.
-    given_back_at: Option<Timestamp>,
     /// When the spending of ended leases no longer counts.
     resets_at: Option<Timestamp>,
 }
@@ -181,9 +186,14 @@ impl Taken {
 
 /// The error if there is no room. There is room again when a lease that ends has returned what it did not
 /// spend, if that can suffice, or when the next window begins.
-fn full(wanted: &Wanted<'_>, left: Amount, taken: &Taken) -> Error {
+fn full(
+    wanted: &Wanted<'_>,
+    left: Amount,
+    taken: &Taken,
+    given_back_at: Option<Timestamp>,
+) -> Error {
     let can_be_enough = taken.by_ended.plus(wanted.amount) <= wanted.budget.amount;
-    let given_back = taken.given_back_at.filter(|_| can_be_enough);
+    let given_back = given_back_at.filter(|_| can_be_enough);
     let at = given_back.into_iter().chain(taken.resets_at).min();
     let when = match at {
         Some(at) => format!("there will be room at {at} at the earliest"),

@@ -11,7 +11,7 @@
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::books::{LeaseGuard, LeasedKey, OpenBooks, Record};
+use crate::engine::books::{LeaseGuard, LeasedKey, Leases, OpenBooks, Record};
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
@@ -175,7 +175,7 @@ async fn settle(
         let now = engine.now();
         let pool = entry.pool.get_or_insert_with(|| Pool::begun(&budget, now));
         if !pool.has_counted(nonce) {
-            let key = read(engine, &record).await?;
+            let key = read(engine, &leases, &record).await?;
             if key.as_ref().is_some_and(|key| !key.disabled) {
                 tracing::warn!(
                     mount = engine.mount,
@@ -208,7 +208,11 @@ async fn settle(
 }
 
 /// Reads a lease's key; `None` if it is gone.
-pub(super) async fn read(engine: &Engine, record: &Record) -> Result<Option<Key>, Error> {
+pub(super) async fn read(
+    engine: &Engine,
+    leases: &Leases,
+    record: &Record,
+) -> Result<Option<Key>, Error> {
     let LeasedKey {
         connection,
         key_hash,
@@ -217,7 +221,7 @@ pub(super) async fn read(engine: &Engine, record: &Record) -> Result<Option<Key>
     let link = engine.links.open(&*engine.storage, connection).await?;
     match link.client(Urgency::Revocation).await.key(key_hash).await {
         Ok(key) => {
-            spending::note(engine, &record.key.role, &key);
+            spending::note_leased(engine, leases, record, &key);
             Ok(Some(key))
         }
         Err(openrouter::Error::NotFound { .. }) => Ok(None),

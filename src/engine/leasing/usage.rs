@@ -76,9 +76,10 @@ pub async fn usage(
             })
             .collect(),
         false => {
+            let leases = &books.leases;
             let readings: Vec<_> = records
                 .map(|record| async move {
-                    let key = read(engine, &record).await?;
+                    let key = read(engine, leases, &record).await?;
                     let report = key.map(|key| Report::of_key(&key, engine.now()));
                     Ok::<_, Error>((record, report))
                 })

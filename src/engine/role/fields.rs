@@ -63,11 +63,11 @@ mod tests {
             ),
             (
                 json!({"credential_type": "dynamic", "rotation_grace_period": "1d"}),
-                "rotation_grace_period goes only with",
+                "rotation_grace_period applies only to rotating roles",
             ),
             (
                 json!({"credential_type": "dynamic", "disable_automated_rotation": true}),
-                "disable_automated_rotation goes only with",
+                "disable_automated_rotation applies only to rotating roles",
             ),
         ] {
             let refusal = kind(body.clone()).unwrap_err();

@@ -232,6 +232,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
         guardrail_id: guardrail,
         guardrail_unproved: false,
         promised_until: None,
+        counted: false,
     };
     // The key's current limit may exceed the budget. Its spending in the window counts.
     let ledger = definition

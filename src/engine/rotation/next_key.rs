@@ -84,6 +84,7 @@ impl NextKey<'_> {
             guardrail_id: definition.terms.guardrail_id.clone(),
             guardrail_unproved: false,
             promised_until: None,
+            counted: false,
         };
         Ok((key, minted.in_flight))
     }

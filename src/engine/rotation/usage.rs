@@ -11,7 +11,7 @@ use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, RoleName};
 use crate::engine::role::budget::{Amount, Counting, Report, Tally};
-use crate::engine::role::rotating::{RotatingRole, SupersededKey};
+use crate::engine::role::rotating::RotatingRole;
 use crate::engine::role::{Role, Usage};
 use crate::engine::spending;
 use crate::openrouter::{self, Effective, KeyHash};
@@ -83,23 +83,20 @@ pub async fn usage(
             shown(&key.hash, key.version, state, report.as_ref(), counting)
         })
         .collect();
-    keys.push(shown(
-        &role.current.hash,
-        role.current.version,
-        "current",
-        current.as_ref(),
-        counting,
-    ));
+    // A teardown may have ended it.
+    let is_over = role.has_counted(&role.current.hash);
+    if !is_over {
+        let (hash, version) = (&role.current.hash, role.current.version);
+        keys.push(shown(hash, version, "current", current.as_ref(), counting));
+    }
     let now = engine.now();
-    let all: Option<Vec<&Report>> = older.iter().chain([&current]).map(Option::as_ref).collect();
-    let is_complete = all.is_some();
-    // What a key has spent that is counted already must not be added again.
-    let counts =
-        |key: &SupersededKey| role.is_to_be_counted(&key.hash) || !terms.counts_ended_keys();
     let uncounted = role.superseded.iter().zip(&older);
-    let uncounted = uncounted.filter(|(key, _)| counts(key));
+    // What a key has spent that is counted already must not be added again.
+    let uncounted = uncounted.filter(|(key, _)| !role.has_counted(&key.hash));
     let uncounted = uncounted.map(|(_, report)| report);
-    let living: Vec<&Report> = uncounted.chain([&current]).flatten().collect();
+    let uncounted: Vec<_> = uncounted.chain((!is_over).then_some(&current)).collect();
+    let is_complete = uncounted.iter().all(|report| report.is_some());
+    let living: Vec<&Report> = uncounted.into_iter().flatten().collect();
     let tally = role.tally.as_ref();
     let read_at = living.iter().map(|report| report.at).min();
     let spans = living.iter().map(|report| report.spans(counting));
@@ -155,7 +152,7 @@ fn shown(
     }
 }
 
-/// The reports about the superseded keys, and about the current one.
+/// The reports about the superseded keys, and about the current one: none if it has ended and is counted.
 type Reports = (Vec<Option<Report>>, Option<Report>);
 
 /// What OpenRouter last reported.
@@ -163,7 +160,8 @@ fn last_reports(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Report
     let now = engine.now();
     let last = |hash| Some(engine.readings.of(name, hash)?.seen_at(now));
     let older = role.superseded.iter().map(|key| last(&key.hash));
-    (older.collect(), last(&role.current.hash))
+    let current = Some(&role.current.hash).filter(|hash| !role.has_counted(hash));
+    (older.collect(), current.and_then(last))
 }
 
 /// What it reports now.
@@ -175,8 +173,11 @@ async fn ask(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Result<Re
         .collect();
     let older = stream::iter(older).buffered(AT_A_TIME);
     let older: Vec<Option<Report>> = older.try_collect().await?;
-    let current = read_current(engine, name, role).await?;
-    Ok((older, Some(current)))
+    let current = match role.has_counted(&role.current.hash) {
+        true => None,
+        false => Some(read_current(engine, name, role).await?),
+    };
+    Ok((older, current))
 }
 
 /// In one line, whose limit blocks the current key's requests; `None` if none does.

@@ -192,6 +192,7 @@ async fn take_back(
             key.disabled_to_end = old.disabled_to_end;
         }
     }
+    role.current.counted = before.current.counted;
     role.current.limits_unproved = before.current.limits_unproved;
     role.limits_failure = before.limits_failure;
     role.guardrail_failure = before.guardrail_failure;

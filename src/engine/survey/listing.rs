@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
             let is_back = self.is_back(record.workspace_id.as_ref(), is_of_default);
             if let Ok(key) = listed.read() {
                 if record.is_to_be_counted() {
-                    spending::note(engine, &record.key.role, &key);
+                    spending::note_leased(engine, &self.pass.books.leases, record, &key);
                 }
                 if differs_from_record(engine, record, &key) || is_back {
                     self.listed.leases.push(record.clone());

@@ -194,3 +194,60 @@ async fn what_is_struck_out_or_amended_while_the_log_is_read_stays_so() {
     assert_eq!(known.len(), 1, "{known:?}");
     assert_eq!(known[0].1.data, "app!");
 }
+
+/// How many entries there are of each text.
+#[derive(Debug, Default, PartialEq)]
+struct Count(BTreeMap<String, usize>);
+
+impl Summary<String> for Count {
+    fn add(&mut self, data: &String) {
+        *self.0.entry(data.clone()).or_default() += 1;
+    }
+
+    fn remove(&mut self, data: &String) {
+        let count = self.0.get_mut(data).unwrap();
+        *count -= 1;
+        if *count == 0 {
+            self.0.remove(data);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_summary_follows_every_change_of_the_entries() {
+    let storage = MemoryStorage::default();
+    let log = Log::<String, Count>::new("create", 1);
+    let is = |expected: &[(&str, usize)]| {
+        let expected = expected
+            .iter()
+            .map(|(text, count)| ((*text).to_owned(), *count));
+        let expected = Count(expected.collect());
+        log.look(|count, entries| {
+            assert_eq!(*count, expected);
+            assert_eq!(entries.len(), count.0.values().sum::<usize>());
+        });
+    };
+    for (id, data) in [("n1", "a"), ("n2", "a"), ("n3", "b")] {
+        log.put(&storage, id, data.to_owned(), at(1)).await.unwrap();
+    }
+    is(&[("a", 2), ("b", 1)]);
+    let overwritten = log.overwrite(&storage, "n2", "c".to_owned(), at(1));
+    overwritten.await.unwrap();
+    is(&[("a", 1), ("b", 1), ("c", 1)]);
+    let amended = log.amend(&storage, "n2", |data| data.push('!'));
+    amended.await.unwrap();
+    is(&[("a", 1), ("b", 1), ("c!", 1)]);
+    log.put(&ReadOnly, "n4", "d".to_owned(), at(1))
+        .await
+        .unwrap_err();
+    is(&[("a", 1), ("b", 1), ("c!", 1)]);
+    log.delete(&storage, "n1").await.unwrap();
+    log.overwritten("n2");
+    is(&[("b", 1)]);
+    log.forget(|id| id != "n3");
+    is(&[]);
+    for _ in 0..2 {
+        load(&storage, &[&log]).await.unwrap();
+        is(&[("b", 1), ("c!", 1)]);
+    }
+}

@@ -9,18 +9,22 @@ use crate::harness::Mount;
 
 /// What came of an application's requests.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Requests that OpenRouter answered.
-    pub(super) served: usize,
+    pub(crate) served: usize,
     /// The key of every request that was refused, shortened.
-    pub(super) refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
+    /// When each of those refusals came.
+    pub(crate) refused_at: Vec<Instant>,
+    /// The longest time between two requests that were answered with a refusal between them.
+    pub(crate) longest_dead: Duration,
     /// The different keys that it used, in the order of their first use.
-    pub(super) keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
 }
 
 impl Tally {
     /// Uses the key that `current` tells, as long as `done` says no.
-    pub(super) async fn of(
+    pub(crate) async fn of(
         mount: &Mount,
         mut current: impl AsyncFnMut() -> Option<String>,
         mut done: impl FnMut(&Self) -> bool,
@@ -28,15 +32,22 @@ impl Tally {
         let mut tally = Self::default();
         let mut ticks = interval(Duration::from_millis(100));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let deadline = Instant::now() + TOO_LONG;
+        let mut served_at = Instant::now();
+        let deadline = served_at + TOO_LONG;
         while !done(&tally) {
             assert!(Instant::now() < deadline, "not done in {TOO_LONG:?}");
             ticks.tick().await;
             let Some(key) = current().await else { continue };
             if mount.openrouter.accepts(&key).await {
                 tally.served += 1;
+                let refused = tally.refused_at.last().is_some_and(|at| *at > served_at);
+                if refused {
+                    tally.longest_dead = tally.longest_dead.max(served_at.elapsed());
+                }
+                served_at = Instant::now();
             } else {
                 tally.refused.push(key.chars().take(16).collect());
+                tally.refused_at.push(Instant::now());
             }
             if !tally.keys.contains(&key) {
                 tally.keys.push(key);
@@ -47,7 +58,7 @@ impl Tally {
 
     /// Uses the key that `current` tells until the first `dead` keys of the mount's only role are dead
     /// at OpenRouter, the application has used more different ones than that, and was at work.
-    pub(super) async fn until_keys_are_dead(
+    pub(crate) async fn until_keys_are_dead(
         mount: &Mount,
         dead: usize,
         current: impl AsyncFnMut() -> Option<String>,
@@ -63,7 +74,7 @@ impl Tally {
 
     /// Asserts that every request of it was answered.
     #[track_caller]
-    pub(super) fn is_flawless(&self) {
+    pub(crate) fn is_flawless(&self) {
         assert_eq!(
             self.refused,
             Vec::<String>::new(),
@@ -74,7 +85,7 @@ impl Tally {
 }
 
 /// Waits until so much time has passed since `since`.
-pub(super) async fn after(since: Instant, time: Duration) {
+pub(crate) async fn after(since: Instant, time: Duration) {
     sleep_until(since + time).await;
 }
 
@@ -86,4 +97,4 @@ const AT_WORK: usize = 50;
 
 /// How long after its rotation a shared key lives here. Its last reader was told a few seconds; the rest
 /// is for whatever is late on a busy machine: the application, or the client that it has the key from.
-pub(super) const LONG_GRACE: u64 = 40;
+pub(crate) const LONG_GRACE: u64 = 40;

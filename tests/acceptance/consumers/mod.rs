@@ -5,10 +5,11 @@
 //! What is run are the files of `samples/`, with the mount's path put in.
 
 mod agent;
-mod application;
+pub(crate) mod application;
 mod ci;
 mod kubernetes;
 mod leased;
+pub(crate) mod minute;
 mod outage;
 mod proxy;
 mod roles;

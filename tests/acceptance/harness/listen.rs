@@ -72,4 +72,4 @@ pub(crate) async fn serves(client: &Client, path: &str) {
 const PORTS: Range<u16> = 20_000..32_000;
 
 /// How long a server may take to start on a busy machine.
-const START_TIME: Duration = Duration::from_secs(180);
+pub(crate) const START_TIME: Duration = Duration::from_secs(180);

@@ -25,13 +25,13 @@ mod sidecar;
 mod vault;
 mod wait;
 
-pub(crate) use available::{runs, skipped};
+pub(crate) use available::{runs, say, skipped};
 pub(crate) use cli::{output_in, output_of};
 pub(crate) use client::{Client, Reply};
 pub(crate) use cluster::Cluster;
 pub(crate) use directory::Directory;
 pub(crate) use egress::EgressProxy;
-pub(crate) use listen::free_address;
+pub(crate) use listen::{ATTEMPTS, START_TIME, free_address};
 pub(crate) use mount::Mount;
 pub(crate) use node::Node;
 pub(crate) use openrouter::OpenRouter;

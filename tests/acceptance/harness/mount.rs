@@ -47,10 +47,21 @@ impl Mount {
         mount
     }
 
+    /// The same under the name that the samples use.
+    pub(crate) async fn as_in_the_samples(client: Client) -> Self {
+        let mount = Self::at_path("openrouter".to_owned(), PLUGIN_NAME, client).await;
+        mount.connect().await.ok();
+        mount
+    }
+
     /// Mounts a plugin of the catalog, without a connection.
     pub(crate) async fn of(plugin: &str, client: Client) -> Self {
         static MOUNTS: AtomicU32 = AtomicU32::new(0);
         let path = format!("openrouter-{}", MOUNTS.fetch_add(1, Ordering::Relaxed));
+        Self::at_path(path, plugin, client).await
+    }
+
+    async fn at_path(path: String, plugin: &str, client: Client) -> Self {
         client
             .write(&format!("sys/mounts/{path}"), json!({"type": plugin}))
             .await

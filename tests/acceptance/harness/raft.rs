@@ -68,8 +68,13 @@ impl RaftVault {
 
     /// Starts the server again on the storage it has, and unseals it.
     pub(crate) async fn start(&mut self) {
-        self.node.start().await;
+        self.start_sealed().await;
         self.unseal().await;
+    }
+
+    /// Starts the server again on the storage it has.
+    pub(crate) async fn start_sealed(&mut self) {
+        self.node.start().await;
     }
 
     /// The plugin processes that live now.

@@ -135,7 +135,8 @@ async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved() {
                     .map(|key| key.hash)
                     .collect();
                 let mut known = hashes(&role);
-                (living.sort(), known.sort());
+                living.sort();
+                known.sort();
                 assert_eq!(living, known, "{moved:?}");
             }
         }

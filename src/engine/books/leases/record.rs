@@ -90,6 +90,11 @@ impl Record {
         self.grant.is_some() || self.tracked
     }
 
+    /// What the key takes out of a budget: all there is if it was made without one.
+    pub fn may_spend(&self) -> Amount {
+        self.grant.unwrap_or(Amount::UNLIMITED)
+    }
+
     /// What the key has spent in the budget's window, and in each span, by a report about it.
     pub fn spent(&self, report: &Report, counting: Counting) -> (Amount, Spans) {
         let spans = report.spans(counting);

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::engine::role::budget::Amount;
 use crate::logical::MemoryStorage;
 
 fn record(number: u64, role: &str) -> Record {
@@ -141,4 +142,52 @@ async fn a_lease_that_has_ended_cannot_be_extended() {
     assert!(!lease.extend(&storage, until).await.unwrap());
     assert_eq!(leases.of_role(&role("ci")), 0);
     assert!(storage.keys().is_empty());
+}
+
+/// After any change, and after a restart, the sums are those of all records.
+#[tokio::test]
+async fn what_a_roles_leases_add_up_to_follows_every_record() {
+    let (leases, storage) = with(0).await;
+    let grants = [Some(2.0), None, Some(0.5)];
+    let sums = |leases: &Leases| {
+        let role = role("ci");
+        let granted = leases
+            .log
+            .look(|by_role, _| by_role.granted(&role))
+            .amount();
+        let all: Vec<Record> = leases.matching(|record| record.key.role == role).collect();
+        let in_all: Amount = all.iter().map(Record::may_spend).sum();
+        assert_eq!(granted, in_all);
+        let living = all.iter().filter(|record| record.ended.is_none());
+        assert_eq!(leases.of_role(&role), living.count());
+        (granted, leases.of_role(&role))
+    };
+    for (number, grant) in (0..).zip(grants) {
+        let mut record = record(number, "ci");
+        record.grant = grant.map(Amount::granted);
+        let begun = leases.begin(&storage, record, Timestamp::UNIX_EPOCH);
+        begun.await.unwrap();
+    }
+    let begun = leases.begin(&storage, record(9, "other"), Timestamp::UNIX_EPOCH);
+    begun.await.unwrap();
+    assert_eq!(sums(&leases), (Amount::UNLIMITED, 3));
+    let lock = async |number| leases.lock(&record(number, "ci").key.nonce).await;
+    lock(1).await.end(&storage).await.unwrap();
+    assert_eq!(sums(&leases), (Amount::granted(2.5), 2));
+    let disabled = lock(0).await;
+    for _ in 0..2 {
+        let now = Timestamp::UNIX_EPOCH;
+        disabled.disabled(&storage, now).await.unwrap();
+        assert_eq!(
+            sums(&leases),
+            (Amount::granted(2.5), 1),
+            "it may be read yet"
+        );
+    }
+    let later = Arc::new(Leases::default());
+    wal::load(&storage, &[later.log()]).await.unwrap();
+    assert_eq!(sums(&later), (Amount::granted(2.5), 1));
+    later.forget();
+    assert_eq!(sums(&later), (Amount::ZERO, 0));
+    assert_eq!(leases.of_role(&role("other")), 1);
 }

@@ -86,6 +86,43 @@ impl std::iter::Sum for Amount {
     }
 }
 
+/// The sum of amounts that come and go. Unlike an [`Amount`], it is still exact after an unlimited one is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    millionths: u128,
+    unlimited: usize,
+}
+
+impl Total {
+    /// Adds an amount.
+    pub fn add(&mut self, amount: Amount) {
+        match amount {
+            Amount::UNLIMITED => self.unlimited = self.unlimited.saturating_add(1),
+            Amount(millionths) => {
+                self.millionths = self.millionths.saturating_add(millionths.into());
+            }
+        }
+    }
+
+    /// Removes an amount that was added.
+    pub fn remove(&mut self, amount: Amount) {
+        match amount {
+            Amount::UNLIMITED => self.unlimited = self.unlimited.saturating_sub(1),
+            Amount(millionths) => {
+                self.millionths = self.millionths.saturating_sub(millionths.into());
+            }
+        }
+    }
+
+    /// The sum, at most [`Amount::UNLIMITED`].
+    pub fn amount(self) -> Amount {
+        match self.unlimited {
+            0 => Amount(self.millionths.try_into().unwrap_or(u64::MAX)),
+            _ => Amount::UNLIMITED,
+        }
+    }
+}
+
 /// Millionths in a dollar.
 const MILLION: u64 = 1_000_000;
 
@@ -106,6 +143,29 @@ mod tests {
             assert_eq!(Amount::spent(nothing), Amount::ZERO);
         }
         assert_eq!(Amount::of_limit(Some(f64::INFINITY)), Amount::UNLIMITED);
+    }
+
+    #[test]
+    fn a_total_is_exact_again_when_what_was_without_limit_is_gone() {
+        let mut total = Total::default();
+        let amounts = [Amount::LARGEST, Amount::UNLIMITED, Amount::granted(0.5)];
+        for amount in amounts.into_iter().chain([Amount::UNLIMITED]) {
+            total.add(amount);
+        }
+        assert_eq!(total.amount(), Amount::UNLIMITED);
+        total.remove(Amount::UNLIMITED);
+        assert_eq!(total.amount(), Amount::UNLIMITED);
+        total.remove(Amount::UNLIMITED);
+        assert_eq!(total.amount(), Amount::LARGEST.plus(Amount::granted(0.5)));
+        // More than an amount can be, and back.
+        for _ in 0..20_000 {
+            total.add(Amount::LARGEST);
+        }
+        assert_eq!(total.amount(), Amount::UNLIMITED);
+        for _ in 0..20_001 {
+            total.remove(Amount::LARGEST);
+        }
+        assert_eq!(total.amount(), Amount::granted(0.5));
     }
 
     #[test]

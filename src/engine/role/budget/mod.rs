@@ -27,7 +27,7 @@ mod tally;
 mod window;
 
 pub use alert::{ALERT_PERCENT, Alert, Level, Watch};
-pub use amount::Amount;
+pub use amount::{Amount, Total};
 pub use fields::{FIELDS, alert_percent, apply, check_pooled, exclude_limit};
 pub use ledger::{Begun, Grant, Ledger, Reading, SETTLED};
 use next::AFTER_RESET;

@@ -60,6 +60,11 @@ impl Pool {
         self.counted.contains(lease)
     }
 
+    /// The leases that were counted and whose records may still exist.
+    pub fn counted(&self) -> impl Iterator<Item = &Nonce> {
+        self.counted.iter()
+    }
+
     /// What ended leases have spent today, this week, this month, and in total.
     pub fn tally(&self) -> &Tally {
         &self.tally

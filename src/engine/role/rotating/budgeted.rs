@@ -68,10 +68,33 @@ impl RotatingRole {
     /// Whether what the key spends is still to be counted when it ends: against the budget, or only for the
     /// role's usage.
     pub fn is_to_be_counted(&self, hash: &KeyHash) -> bool {
-        let is_counted = |key: &SupersededKey| key.hash == *hash && key.counted;
-        let is_tracked =
-            || self.is_tracked() && self.has_key(hash) && !self.superseded.iter().any(is_counted);
+        let is_tracked = || self.is_tracked() && self.has_key(hash) && !self.is_counted(hash);
         self.counts_against_budget(hash) || is_tracked()
+    }
+
+    /// Whether the key has ended and what it has spent is counted already, so that it must not be added again.
+    pub fn has_counted(&self, hash: &KeyHash) -> bool {
+        match (self.definition.terms.budget, &self.ledger) {
+            (Some(_), Some(ledger)) => ledger.grant(hash).is_none(),
+            _ => self.is_counted(hash),
+        }
+    }
+
+    /// Whether the key is counted without a budget, whose ledger would know.
+    fn is_counted(&self, hash: &KeyHash) -> bool {
+        let mut superseded = self.superseded.iter();
+        let superseded = superseded.any(|key| key.hash == *hash && key.counted);
+        superseded || (self.current.hash == *hash && self.current.counted)
+    }
+
+    /// Where that is noted; `None` if it is not a key of the role.
+    fn counted_mut(&mut self, hash: &KeyHash) -> Option<&mut bool> {
+        if self.current.hash == *hash {
+            return Some(&mut self.current.counted);
+        }
+        let mut superseded = self.superseded.iter_mut();
+        let key = superseded.find(|key| key.hash == *hash)?;
+        Some(&mut key.counted)
     }
 
     /// Whether ended keys are counted without a budget.
@@ -188,11 +211,10 @@ impl RotatingRole {
             Some(_) => {}
             None => {
                 self.tally.get_or_insert_with(|| Tally::begun(now));
-                let counted = self.superseded.iter().filter(|key| key.counted);
-                let counted: Vec<_> = counted.map(|key| key.hash.clone()).collect();
-                let keys = self.keys().map(|(hash, _)| hash.clone());
-                let keys = keys.filter(|hash| !counted.contains(hash));
+                let keys = self.keys().map(|(hash, _)| hash);
+                let keys = keys.filter(|hash| !self.is_counted(hash)).cloned();
                 let mut ledger = Ledger::of_keys(&budget, counting, keys, now);
+                self.current.counted = false;
                 for key in &mut self.superseded {
                     let disabled_at = key.disabled_to_end.take();
                     if let Some(since) = disabled_at.or(held_since(key)) {
@@ -210,6 +232,7 @@ impl RotatingRole {
         let ledger = self.ledger.take();
         if !is_tracked {
             self.tally = None;
+            self.current.counted = false;
             for key in &mut self.superseded {
                 (key.disabled_to_end, key.counted) = (None, false);
             }
@@ -217,6 +240,9 @@ impl RotatingRole {
         }
         let is_new = self.tally.is_none();
         self.tally.get_or_insert_with(|| Tally::begun(now));
+        if let Some(ledger) = &ledger {
+            self.current.counted = ledger.grant(&self.current.hash).is_none();
+        }
         for key in &mut self.superseded {
             if let Some(ledger) = &ledger {
                 let grant = ledger.grant(&key.hash);
@@ -243,12 +269,12 @@ impl RotatingRole {
             return;
         }
         if self.ledger.is_none() {
-            let mut superseded = self.superseded.iter_mut();
-            if let Some(key) = superseded.find(|key| key.hash == *hash) {
-                if key.counted || self.tally.is_none() {
+            let is_counting = self.tally.is_some();
+            if let Some(counted) = self.counted_mut(hash) {
+                if *counted || !is_counting {
                     return;
                 }
-                key.counted = true;
+                *counted = true;
             }
         }
         match (&mut self.tally, reading) {

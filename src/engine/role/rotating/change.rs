@@ -74,7 +74,7 @@ impl RotatingRole {
             disabled_outside,
             awaits_person: None,
             disabled_to_end: None,
-            counted: false,
+            counted: old.counted,
         });
         Self {
             definition: self.definition,

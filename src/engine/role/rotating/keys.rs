@@ -63,6 +63,9 @@ pub struct CurrentKey {
     /// When the leases end that were handed out with a longer `ttl` than the role has now, including the
     /// margin that every lease has.
     pub promised_until: Option<Timestamp>,
+    /// As for [`SupersededKey::counted`]: a teardown has read and ended it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub counted: bool,
 }
 
 /// A key that was replaced and is not deleted yet.
@@ -194,7 +197,8 @@ impl PartialEq for CurrentKey {
     fn eq(&self, other: &Self) -> bool {
         let changing = |key: &Self| {
             let limits = (key.limits, key.limits_unproved);
-            (limits, key.promised_until, key.guardrail_unproved)
+            let unproved = key.guardrail_unproved;
+            (limits, key.promised_until, unproved, key.counted)
         };
         (&self.hash, &self.guardrail_id, changing(self))
             == (&other.hash, &other.guardrail_id, changing(other))

@@ -54,6 +54,7 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
         guardrail_id: None,
         guardrail_unproved: false,
         promised_until: None,
+        counted: false,
     }
 }
 

@@ -36,6 +36,7 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
         guardrail_id: None,
         guardrail_unproved: false,
         promised_until: None,
+        counted: false,
     }
 }
 
