@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -136,6 +136,12 @@ impl Node {
     pub(crate) fn replace_plugin(&self, version: &str) -> Value {
         self.directory.replace_plugin(PLUGIN_NAME, version);
         program::catalog_entry_of(&self.directory.path("plugins").join(PLUGIN_NAME))
+    }
+
+    /// Installs another plugin beside ours; returns its entry for the catalog.
+    pub(crate) fn add_other_plugin(&self, executable: &Path, name: &str) -> Value {
+        self.directory.add_executable(executable, name);
+        json!({"sha256": program::sha256(executable), "command": name})
     }
 
     /// Runs `vault <arguments>` against this node.

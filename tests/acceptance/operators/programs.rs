@@ -11,6 +11,8 @@ pub(super) struct Programs {
     pub(super) etcd: PathBuf,
     pub(super) apiserver: PathBuf,
     pub(super) external_secrets: PathBuf,
+    /// Vault's Kubernetes auth method, which a server that the scripts build does not have built in.
+    pub(super) kubernetes_auth: PathBuf,
     /// The folder with the resource definitions of External Secrets Operator.
     pub(super) definitions: PathBuf,
 }
@@ -32,12 +34,18 @@ impl Programs {
         }
         let lines = String::from_utf8(output.stdout).expect("paths in UTF-8");
         let paths: Vec<PathBuf> = lines.lines().map(PathBuf::from).collect();
-        let [etcd, apiserver, external_secrets, definitions] =
-            paths.try_into().expect("four paths");
+        let [
+            etcd,
+            apiserver,
+            external_secrets,
+            kubernetes_auth,
+            definitions,
+        ] = paths.try_into().expect("five paths");
         Some(Self {
             etcd,
             apiserver,
             external_secrets,
+            kubernetes_auth,
             definitions,
         })
     }

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::kubernetes::{ISSUER, Kubernetes};
 use super::programs::Programs;
-use crate::harness::{Client, Directory, Mount, RaftVault, ServerProcess, samples};
+use crate::harness::{Directory, Mount, RaftVault, ServerProcess, samples};
 
 /// What an application in the cluster depends on.
 pub(super) struct Site {
@@ -35,7 +35,7 @@ impl Site {
         let cluster = Kubernetes::new(&programs).await;
         let vault = RaftVault::new().await;
         let mount = Mount::as_in_the_samples(vault.client()).await;
-        let_in(&vault.client(), &cluster).await;
+        let_in(&vault, &programs, &cluster).await;
         for name in DEFINITIONS {
             let file = programs.definitions.join(name);
             let text = fs::read_to_string(file).expect("a resource definition");
@@ -84,22 +84,29 @@ pub(super) async fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
-/// Lets the service account `app` of the cluster read what the samples' policy allows. Its token is a JWT, and the
-/// JWT method, which is built into the server, takes the place of the Kubernetes method: a login has the same path
-/// and the same parameters.
-async fn let_in(root: &Client, cluster: &Kubernetes) {
+/// Lets the service account `app` of the cluster read what the samples' policy allows. Vault asks the cluster about
+/// the account's token, with that token.
+async fn let_in(vault: &RaftVault, programs: &Programs, cluster: &Kubernetes) {
+    let root = vault.client();
     let write = async |path: &str, body: Value| root.write(path, body).await.ok();
-    write("sys/auth/kubernetes", json!({"type": "jwt"})).await;
-    let config = json!({"jwt_validation_pubkeys": cluster.accounts(), "bound_issuer": ISSUER});
+    let entry = vault
+        .node()
+        .add_other_plugin(&programs.kubernetes_auth, METHOD);
+    write(&format!("sys/plugins/catalog/auth/{METHOD}"), entry).await;
+    write("sys/auth/kubernetes", json!({"type": METHOD})).await;
+    let (url, authority) = cluster.address();
+    let config = json!({
+        "kubernetes_host": url, "kubernetes_ca_cert": authority, "disable_local_ca_jwt": true,
+    });
     write("auth/kubernetes/config", config).await;
     let policy = sample("vault-policy.hcl");
     write("sys/policies/acl/app", json!({"policy": policy})).await;
     let role = json!({
-        "role_type": "jwt", "user_claim": "sub", "bound_audiences": ISSUER,
-        "bound_subject": "system:serviceaccount:apps:app", "token_policies": "app",
-        "token_ttl": "1h",
+        "bound_service_account_names": "app", "bound_service_account_namespaces": "apps",
+        "audience": ISSUER, "token_policies": "app", "token_ttl": "1h",
     });
     write("auth/kubernetes/role/app", role).await;
+    cluster.api().apply(MAY_BE_REVIEWED).await;
 }
 
 fn external_secrets(programs: &Programs, directory: &Directory, kubeconfig: &Value) -> Command {
@@ -121,6 +128,25 @@ fn external_secrets(programs: &Programs, directory: &Directory, kubeconfig: &Val
 pub(super) fn sample(name: &str) -> String {
     fs::read_to_string(samples().join("kubernetes").join(name)).expect("the sample can be read")
 }
+
+/// The name of the auth method in Vault's catalog.
+const METHOD: &str = "vault-plugin-auth-kubernetes";
+
+/// Lets the holder of the account's token ask the API server about it.
+const MAY_BE_REVIEWED: &str = "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: app-token-review
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: system:auth-delegator
+subjects:
+  - kind: ServiceAccount
+    name: app
+    namespace: apps
+";
 
 /// What the operator needs to start, and the samples use.
 pub(super) const DEFINITIONS: [&str; 4] = [
