@@ -1,4 +1,4 @@
-//! The kill switch: a person disables one key, or enables it again.
+//! A person disables one key, or enables it again.
 //!
 //! | key | condition |
 //! |---|---|

@@ -1,5 +1,5 @@
 //! The only place that deletes or holds keys at OpenRouter. Every caller has to present a [`Warrant`]: the
-//! reason why the key may be ended. (The kill switch, which a person uses, is in
+//! reason why the key may be ended. (`disable-key`, which a person uses, is in
 //! [`custody`](crate::engine::custody).)
 
 use super::unclaimed::Unclaimed;
