@@ -18,7 +18,7 @@ pub(super) struct Kubernetes {
     // Dropped in this order: nobody asks etcd when it ends.
     apiserver: ServerProcess,
     etcd: ServerProcess,
-    directory: Directory,
+    _directory: Directory,
     api: Api,
     url: String,
     authority: String,
@@ -50,7 +50,7 @@ impl Kubernetes {
         let cluster = Self {
             apiserver,
             etcd,
-            directory,
+            _directory: directory,
             api: client(address),
             url: format!("https://{address}"),
             authority,
