@@ -283,7 +283,7 @@ async fn a_connection_is_not_deleted_while_a_key_is_being_made_through_it() {
             deleted
         };
         let (made, deleted) = tokio::join!(making, deleting);
-        deleted.refused(400, &["default"]);
+        deleted.refused(409, &["in use"]);
         made.ok();
     }
     let key = mount.key("app").await;
