@@ -88,7 +88,7 @@ async fn a_forgotten_connection_names_the_keys_made_with_it_and_can_be_written_a
     mount.read("creds/ci").await.ok();
     let living = sorted(mount.openrouter.hashes());
     let reply = mount.write("forget-connection/default", json!({})).await;
-    let reply = reply.ok().warns(&["2 keys cannot be revoked any more"]);
+    let reply = reply.ok().warns(&["2 keys can no longer be revoked"]);
     assert_eq!(left_behind(&reply), living);
     mount.read("config").await.absent();
     let without = mount.write("rotate-role/app", json!({})).await;
