@@ -72,7 +72,7 @@ async fn a_key_that_says_something_else_of_itself_is_refused() {
         ),
         ("limit", json!(1_000_000), "other limits"),
         ("include_byok_in_limit", json!(true), "other limits"),
-        ("is_management_key", json!(true), "manages keys"),
+        ("is_management_key", json!(true), "a management key"),
     ] {
         let answer = Fault::edited_reply(json!({ field: value }));
         let answer = answer.on("GET", "/key").by(CallerKind::Key);
