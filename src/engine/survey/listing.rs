@@ -96,8 +96,7 @@ impl Surroundings {
             .filter(|_| self.place.is_default());
         let is_moved = match stored.or(default) {
             Some(was) => was != now,
-            // No key is listed in the default workspace, so this one is elsewhere.
-            None => self.place.is_default(),
+            None => false,
         };
         let workspace_id = if is_of_default && default == Some(now) {
             None
