@@ -24,14 +24,15 @@ use crate::openrouter::{CurrentKey, Key, KeyHash};
 
 /// Notes what OpenRouter has reported about a key of a rotating role, unless it is no longer one of its keys.
 pub fn note(engine: &Engine, role: &RoleName, key: &Key) {
-    let report = Report::of_key(key, engine.now());
-    let exists = || engine.register.is_key_of(role, &key.hash);
-    engine.readings.note(role, &key.hash, report, exists);
+    note_of_rotating(engine, role, &key.hash, Report::of_key(key, engine.now()));
 }
 
 /// The same for what the key itself was told.
 pub fn note_itself(engine: &Engine, role: &RoleName, hash: &KeyHash, key: &CurrentKey) {
-    let report = Report::of_bearer(key, engine.now());
+    note_of_rotating(engine, role, hash, Report::of_bearer(key, engine.now()));
+}
+
+fn note_of_rotating(engine: &Engine, role: &RoleName, hash: &KeyHash, report: Report) {
     let exists = || engine.register.is_key_of(role, hash);
     engine.readings.note(role, hash, report, exists);
 }

@@ -152,7 +152,7 @@ impl Leases {
         self.log.look(|by_role, _| by_role.living(role))
     }
 
-    /// The records of living leases that match.
+    /// The records that match, also of leases that have ended and wait for their final readings.
     pub(super) fn matching(
         &self,
         matches: impl Fn(&Record) -> bool,

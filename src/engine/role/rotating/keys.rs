@@ -64,7 +64,7 @@ pub struct CurrentKey {
     /// margin that every lease has.
     pub promised_until: Option<Timestamp>,
     /// As for [`SupersededKey::counted`]: a teardown has read and ended it.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub counted: bool,
 }
 
@@ -117,10 +117,10 @@ pub struct SupersededKey {
     #[serde(default, skip_serializing_if = "Stage::is_grace")]
     pub stage: Stage,
     /// Whether an emergency rotation has ended it.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
     /// Whether its revocation was postponed because it became due while no node was active.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub postponed: bool,
     /// When it was found to have been disabled outside the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,12 +134,8 @@ pub struct SupersededKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_to_end: Option<Timestamp>,
     /// Whether its final reading is in the tally already, without a budget. It is not deleted yet.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub counted: bool,
-}
-
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// What a key is to its role.
