@@ -5,7 +5,7 @@ use std::time::Duration;
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::json;
 
-use crate::harness::{Mount, SOON, eventually};
+use crate::harness::Mount;
 
 #[tokio::test]
 async fn a_write_proves_the_management_key_and_lists_the_workspaces_with_a_request_each() {
@@ -276,8 +276,7 @@ async fn a_connection_is_not_deleted_while_a_key_is_being_made_through_it() {
             }
         };
         let deleting = async {
-            let is_held = async || (faults.held() == 1).then_some(());
-            eventually("a key is ordered", SOON, is_held).await;
+            mount.openrouter.holding(1).await;
             let deleted = mount.delete("config").await;
             faults.clear();
             deleted

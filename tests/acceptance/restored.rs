@@ -93,8 +93,7 @@ async fn a_key_that_was_being_ordered_at_the_snapshot_lives_as_its_readers_were_
     let faults = mount.openrouter.faults();
     faults.add(Fault::held().on("POST", "/keys"));
     let taking = async {
-        let is_held = async || (faults.held() == 1).then_some(());
-        eventually("a key is ordered", SOON, is_held).await;
+        mount.openrouter.holding(1).await;
         let snapshot = vault.save_snapshot().await;
         faults.clear();
         snapshot

@@ -256,8 +256,7 @@ async fn at_most_eight_requests_reach_openrouter_at_a_time() {
     let names: Vec<String> = (0..24).map(|number| format!("app-{number}")).collect();
     let roles = names.iter().map(|name| mount.role(name, json!({})));
     let release = async {
-        let eight = async || (faults.held() == 8).then_some(());
-        eventually("eight orders are under way", SOON, eight).await;
+        mount.openrouter.holding(8).await;
         // Time for a ninth, were there one.
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(faults.held(), 8);

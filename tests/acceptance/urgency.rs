@@ -4,7 +4,7 @@ use futures::future::join_all;
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::harness::{Mount, SOON, eventually};
+use crate::harness::Mount;
 
 #[tokio::test]
 async fn an_emergency_and_a_revocation_wait_for_none_of_eight_hanging_requests() {
@@ -19,8 +19,7 @@ async fn an_emergency_and_a_revocation_wait_for_none_of_eight_hanging_requests()
     let readers = join_all((0..HANGING).map(|_| mount.read("creds/ci")));
     tokio::pin!(readers);
     let meanwhile = async {
-        let all_hang = async || (faults.held() == HANGING as usize).then_some(());
-        eventually("eight orders hang", SOON, all_hang).await;
+        mount.openrouter.holding(HANGING as usize).await;
         let emergency = json!({"rotation_grace_period": 0});
         mount.write("rotate-role/app", emergency).await.ok();
         let body = json!({"lease_id": leased.lease_id(), "sync": true});

@@ -331,9 +331,7 @@ async fn bounds_that_are_written_during_a_change_hold_when_that_is_refused() {
         faults.add(Fault::held().on("POST", "/guardrails/*/assignments/keys"));
         let (writes, binds) = (world.node(), world.node());
         let bound = async {
-            while world.openrouter.faults().held() == 0 {
-                tokio::task::yield_now().await;
-            }
+            world.holding(1).await;
             let bounds = json!({"max_key_lifetime": 7_200});
             let bound = binds.write("config", bounds).await;
             account.delete_guardrail(&other).unwrap();

@@ -52,9 +52,7 @@ async fn an_emergency_under_a_budget_waits_behind_no_hanging_requests() {
         let node = world.node();
         readers.spawn(async move { drop(node.read("creds/ci").await) });
     }
-    while world.openrouter.faults().held() < 8 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    world.holding(8).await;
     let node = world.node();
     let body = json!({"rotation_grace_period": 0});
     let emergency = node.write(ROTATE, body);

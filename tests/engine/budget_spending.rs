@@ -134,9 +134,7 @@ async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_agai
     world.openrouter.faults().add(held);
     let node = world.node();
     let rotation = tokio::spawn(async move { node.write(ROTATE, json!({})).await.map(drop) });
-    while world.openrouter.faults().held() < 1 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    world.holding(1).await;
     world.time.set(world.after(20));
     let first = 40.0 + spend(&world, &old, 50.0);
     world.openrouter.faults().clear();

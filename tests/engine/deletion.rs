@@ -38,6 +38,15 @@ async fn a_deletion_that_openrouter_refuses_leaves_the_role_in_service() {
     assert!(world.openrouter.account().keys().is_empty());
 }
 
+/// The deletion is under way, and ends by itself.
+async fn goes_on(world: &World) {
+    let complaints = world.complaints().await;
+    assert!(complaints[0].contains("being deleted"), "{complaints:?}");
+    world.pass(60).await;
+    assert!(world.role("app").await.is_none());
+    assert!(world.openrouter.account().keys().is_empty());
+}
+
 #[tokio::test]
 async fn a_deletion_that_is_unclear_goes_on_until_openrouter_has_confirmed_it() {
     let world = World::with_role().await;
@@ -47,11 +56,7 @@ async fn a_deletion_that_is_unclear_goes_on_until_openrouter_has_confirmed_it() 
         .add(Fault::status(502).on("DELETE", "/keys/*").times(4));
     world.delete(ROLE, json!({})).await.unwrap_err();
     world.key("app").await.unwrap_err();
-    let complaints = world.complaints().await;
-    assert!(complaints[0].contains("being deleted"), "{complaints:?}");
-    world.pass(60).await;
-    assert!(world.role("app").await.is_none());
-    assert!(world.openrouter.account().keys().is_empty());
+    goes_on(&world).await;
 }
 
 #[tokio::test]
@@ -96,11 +101,7 @@ async fn a_deletion_that_is_under_way_is_not_taken_back_when_a_later_try_is_refu
     assert!(refusal.contains("no longer hands out its key"), "{refusal}");
     let refusal = world.key("app").await.unwrap_err();
     assert!(refusal.contains("being deleted"), "{refusal}");
-    let complaints = world.complaints().await;
-    assert!(complaints[0].contains("being deleted"), "{complaints:?}");
-    world.pass(60).await;
-    assert!(world.role("app").await.is_none());
-    assert!(world.openrouter.account().keys().is_empty());
+    goes_on(&world).await;
 }
 
 #[tokio::test]

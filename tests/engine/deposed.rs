@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod steps;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -134,9 +134,9 @@ async fn a_deposed_leaders_comparison_disables_and_changes_no_key() {
     assert_eq!(world.seen(&current).limit, Some(3.0));
 }
 
-/// Its successor was told to leave the keys alone.
-#[tokio::test]
-async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
+/// A leader that is deposed during the deletion of a role, and the role's key, which its successor was told to
+/// leave alone.
+async fn in_a_deletion() -> (World, Arc<Node>, String) {
     let world = World::with_role().await;
     let key = world.key_hash("app").await;
     let unclear = Fault::status(500).on("DELETE", "/keys/*").forever();
@@ -148,6 +148,12 @@ async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
     let forget = json!({"revoke_keys": false});
     world.write(FORGET, forget).await.unwrap();
     world.openrouter.faults().clear();
+    (world, old, key)
+}
+
+#[tokio::test]
+async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
+    let (world, old, key) = in_a_deletion().await;
     for seconds in [30, 60] {
         world.time.set(world.after(seconds));
         old.life.quiet().await;
@@ -159,17 +165,7 @@ async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
 #[tokio::test]
 async fn a_deposed_leader_that_is_told_again_to_delete_or_forget_a_role_ends_no_key() {
     for is_forgotten in [false, true] {
-        let world = World::with_role().await;
-        let key = world.key_hash("app").await;
-        let unclear = Fault::status(500).on("DELETE", "/keys/*").forever();
-        world.openrouter.faults().add(unclear);
-        let old = world.node();
-        let _ = old.delete(ROLE, Value::Null).await;
-        depose(&old).await;
-        world.take_over().await;
-        let forget = json!({"revoke_keys": false});
-        world.write(FORGET, forget).await.unwrap();
-        world.openrouter.faults().clear();
+        let (world, old, key) = in_a_deletion().await;
         let told = match is_forgotten {
             false => old.delete(ROLE, Value::Null).await,
             true => old.write(FORGET, json!({})).await,
@@ -207,9 +203,7 @@ async fn a_lease_whose_record_is_committed_unheard_keeps_its_key_until_it_lapses
     let faults = world.openrouter.faults();
     faults.add(Fault::held().on("POST", "/keys"));
     let deposed = async {
-        while faults.held() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        world.holding(1).await;
         old.storage.deposed_when_putting("wal/");
         faults.clear();
     };

@@ -101,9 +101,7 @@ async fn keys_whose_revocation_hangs_are_in_the_log_although_nobody_waits_for_th
     let node = world.node();
     let forgotten = node.call_for(gone.clone(), Operation::Update, FORGET, json!({}));
     let gives_up = async {
-        while faults.held() < 1 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        world.holding(1).await;
         gone.cancel();
     };
     let (answer, ()) = tokio::join!(forgotten, gives_up);
@@ -143,11 +141,7 @@ async fn a_role_that_was_not_forgotten_to_the_end_is_deleted_by_the_next_process
     let node = world.node();
     tokio::select! {
         _ = node.write(FORGET, json!({})) => panic!("it hangs"),
-        () = async {
-            while faults.held() < 3 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        } => {}
+        () = world.holding(3) => {}
     }
     node.life.end();
     faults.clear();

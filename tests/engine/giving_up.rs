@@ -1,11 +1,9 @@
 //! Callers that give up: before their order was announced they have cost nothing; of those that go
 //! later no key is left, unless what they began is a change that goes on without them.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::logical::Operation;
@@ -19,9 +17,7 @@ async fn with_eight_held(world: &World) {
 }
 
 async fn until_held(world: &World, count: usize) {
-    while world.openrouter.faults().held() < count {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.holding(count).await;
 }
 
 /// So many readers of the dynamic role, who give up with the token.

@@ -137,9 +137,7 @@ async fn an_order_that_waited_long_for_its_turn_is_looked_for_as_long_as_any() {
         .account()
         .hide_new_keys_from_lists(Some(delay));
     world.time.set(world.after(3_600));
-    while world.openrouter.faults().held() < 8 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.holding(8).await;
     // Much longer than after its announcement an order can come true.
     world.time.set(world.after(1_500));
     world.openrouter.faults().clear();

@@ -220,9 +220,7 @@ async fn one_more_than_have_a_turn(world: &Arc<World>) -> Vec<JoinHandle<Result<
         tokio::spawn(async move { world.lease().await })
     };
     let asked = (0..9).map(|_| ask()).collect();
-    while world.openrouter.faults().held() < 8 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.holding(8).await;
     asked
 }
 

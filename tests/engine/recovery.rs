@@ -76,9 +76,7 @@ async fn the_lost_key_on_the_second_page_is_deleted(meanwhile: impl FnOnce(&Worl
     let faults = world.openrouter.faults();
     faults.add(Fault::held().on("GET", "/keys").nth(2));
     let meanwhile = async {
-        while faults.held() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        world.holding(1).await;
         meanwhile(&world);
         faults.clear();
     };
@@ -121,14 +119,20 @@ async fn many_that_cannot_be_found_share_their_later_looks() {
     assert!(looks <= 4 * 45 / 5 + 4, "{looks} looks, at least 5 s apart");
 }
 
-#[tokio::test]
-async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
+/// The orders were made a hundred seconds apart.
+async fn with_two_lost_orders() -> World {
     let world = World::connected().await;
     let faults = world.openrouter.faults();
     faults.add(Fault::ResetBeforeEffect.on("POST", "/keys").times(2));
     world.write("roles/a", json!({})).await.unwrap_err();
     world.pass(100).await;
     world.write("roles/b", json!({})).await.unwrap_err();
+    world
+}
+
+#[tokio::test]
+async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
+    let world = with_two_lost_orders().await;
     for (seconds, left) in [(499, 2), (1, 1), (99, 1), (1, 0)] {
         world.pass(seconds).await;
         assert_eq!(world.intents().len(), left, "after {seconds} s more");
@@ -138,14 +142,10 @@ async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
 /// The older of two orders is looked for in vain, shortly before the younger one's turn.
 #[tokio::test]
 async fn a_look_that_fails_does_not_put_off_one_that_is_due_soon() {
-    let world = World::connected().await;
-    let faults = world.openrouter.faults();
-    faults.add(Fault::ResetBeforeEffect.on("POST", "/keys").times(2));
-    world.write("roles/a", json!({})).await.unwrap_err();
-    world.pass(100).await;
-    world.write("roles/b", json!({})).await.unwrap_err();
+    let world = with_two_lost_orders().await;
     world.pass(19).await;
-    faults.add(Fault::status(503).on("GET", "/keys"));
+    let away = Fault::status(503).on("GET", "/keys");
+    world.openrouter.faults().add(away);
     world.openrouter.requests().reset();
     world.pass(1).await;
     assert_eq!(requests(&world, "GET", "/keys"), 1, "that of the older");
@@ -264,9 +264,7 @@ async fn a_listing_that_began_before_an_order_says_nothing_of_its_key() {
     faults.add(Fault::LostReply.on("POST", "/keys").times(2));
     faults.add(Fault::held().on("GET", "/keys"));
     node.write(ROTATE, Value::Null).await.unwrap_err();
-    while faults.held() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.holding(1).await;
     let other = node.write("rotate-role/other", Value::Null).await;
     other.unwrap_err();
     assert_eq!(world.orders(), 4);

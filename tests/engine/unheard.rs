@@ -2,8 +2,6 @@
 //! on having what was there before. What this node hands out and what its successor will read must
 //! become the same again before anybody relies on the difference.
 
-use std::time::Duration;
-
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Error, Operation, Storage};
@@ -83,9 +81,7 @@ async fn a_rotation_that_reads_the_role_twice_loses_no_key_of_it() {
     node.storage.unheard_when_putting(ROLE);
     node.storage.drop_from_cache_after(1);
     let release = async {
-        while faults.held() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        world.holding(1).await;
         faults.clear();
     };
     let (first, _, ()) = tokio::join!(

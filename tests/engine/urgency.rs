@@ -22,9 +22,7 @@ async fn with_eight_hanging() -> (Arc<World>, JoinSet<()>) {
         let node = world.node();
         readers.spawn(async move { drop(node.read("creds/ci").await) });
     }
-    while world.openrouter.faults().held() < 8 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.holding(8).await;
     (world, readers)
 }
 
@@ -57,11 +55,7 @@ async fn a_revocation_waits_for_none_of_them_and_an_emergency_not_even_for_a_rev
         let world = Arc::clone(&world);
         async move { world.revoke().await }
     });
-    let is_held = async {
-        while world.openrouter.faults().held() < 9 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
+    let is_held = world.holding(9);
     comes(is_held).await;
     let at_once = json!({"rotation_grace_period": 0});
     let node = world.node();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::revoke;
 use crate::crash::kill_plugin;
-use crate::harness::{Mount, SOON, Vault, eventually};
+use crate::harness::{Mount, Vault, eventually};
 
 #[tokio::test]
 async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
@@ -23,7 +23,7 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
         mount.openrouter.faults().add(held.on("POST", "/keys"));
         let (client, path) = (mount.client().clone(), mount.at("creds/ci"));
         callers.push(tokio::spawn(async move { client.read(&path).await }));
-        held_request(&mount).await;
+        mount.openrouter.holding(1).await;
         mounts.push(mount);
     }
     kill_plugin(&vault).await;
@@ -64,7 +64,7 @@ async fn a_plugin_that_dies_while_it_deletes_a_key_does_so_when_it_is_asked_agai
             json!({"lease_id": lease.lease_id(), "sync": true}),
         );
         let caller = tokio::spawn(async move { client.write("sys/leases/revoke", body).await });
-        held_request(&mount).await;
+        mount.openrouter.holding(1).await;
         kill_plugin(&vault).await;
         mount.openrouter.recover();
         // The server repeats the request in a new process, or fails it; both may be.
@@ -75,11 +75,6 @@ async fn a_plugin_that_dies_while_it_deletes_a_key_does_so_when_it_is_asked_agai
         let role = mount.read("roles/ci").await.ok();
         assert_eq!(role.integer("living_leases"), 0);
     }
-}
-
-async fn held_request(mount: &Mount) {
-    let held = async || (mount.openrouter.faults().held() == 1).then_some(());
-    eventually("the request is held", SOON, held).await;
 }
 
 /// The engine looks for a lost key at once, and again after 5, 30 and 120 seconds.

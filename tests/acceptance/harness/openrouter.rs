@@ -5,6 +5,8 @@ use std::ops::Deref;
 use openrouter_simulator::{Fault, Options, Simulator};
 use serde_json::json;
 
+use super::wait::{SOON, eventually};
+
 /// A simulated OpenRouter with one account, for one test.
 pub(crate) struct OpenRouter {
     simulator: Simulator,
@@ -56,6 +58,12 @@ impl OpenRouter {
             after_effect: false,
         };
         self.faults().add(unavailable.on_anything().forever());
+    }
+
+    /// Waits until so many requests are held.
+    pub(crate) async fn holding(&self, count: usize) {
+        let held = async || (self.faults().held() == count).then_some(());
+        eventually(&format!("{count} requests are held"), SOON, held).await;
     }
 
     /// Ends every fault.

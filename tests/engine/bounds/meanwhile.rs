@@ -14,9 +14,7 @@ async fn a_role_is_not_made_beyond_bounds_that_were_written_while_its_first_key_
         .faults()
         .add(Fault::held().on("POST", "/keys"));
     let bound = async {
-        while world.openrouter.faults().held() == 0 {
-            tokio::task::yield_now().await;
-        }
+        world.holding(1).await;
         let bound = binds.write("config", json!({"max_limit": 4})).await;
         world.openrouter.faults().clear();
         bound

@@ -1,8 +1,6 @@
 //! Things that end while somebody makes or extends what needs them: connections and leases. Every
 //! order of the two is tried, a step later each time.
 
-use std::time::Duration;
-
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
@@ -31,9 +29,7 @@ async fn is_not_deleted_during(world: &World, method: &str, path: &str, work: im
     faults.add(Fault::held().on(method, path));
     let node = world.node();
     let deleted = async {
-        while faults.held() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        world.holding(1).await;
         let answer = node.delete("config", json!({})).await;
         faults.clear();
         answer
@@ -57,9 +53,7 @@ async fn a_connection_is_not_deleted_while_a_role_or_a_lease_is_made_through_it(
     let lease = async {
         // The role itself goes meanwhile: only the lease needs the connection.
         let gone = async {
-            while world.openrouter.faults().held() == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            world.holding(1).await;
             node.delete(CI, json!({})).await.unwrap();
         };
         tokio::join!(world.lease(), gone).0.unwrap();
@@ -132,9 +126,7 @@ async fn a_lease_that_is_extended_while_it_ends_does_not_come_back() {
         let faults = world.openrouter.faults();
         faults.add(Fault::held().on("DELETE", "/keys/*"));
         let renewal = async {
-            while faults.held() == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            world.holding(1).await;
             let freed = async {
                 steps(STEPS / 2).await;
                 faults.clear();

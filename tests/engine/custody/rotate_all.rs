@@ -274,9 +274,7 @@ async fn a_lease_that_was_being_made_when_an_emergency_began_does_not_survive_it
         let node = std::sync::Arc::clone(&node);
         async move { node.read("creds/ci").await }
     });
-    while world.openrouter.faults().held() < 1 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    world.holding(1).await;
     world.time.set(world.after(1));
     let gone = CancellationToken::new();
     gone.cancel();

@@ -203,9 +203,7 @@ async fn a_lease_that_is_being_made_is_refused_and_its_key_dies() {
         let node = std::sync::Arc::clone(&node);
         async move { node.read("creds/ci").await }
     });
-    while world.openrouter.faults().held() < 1 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    world.holding(1).await;
     let teardown = tokio::spawn({
         let node = std::sync::Arc::clone(&node);
         async move { node.write(PATH, json!({})).await }
@@ -460,9 +458,7 @@ async fn what_a_teardown_ends_is_not_reported_by_a_comparison_under_way() {
         let listing = Fault::held().on("GET", "/keys");
         world.openrouter.faults().add(listing);
         world.time.set(world.after(3_600));
-        while world.openrouter.faults().held() == 0 {
-            tokio::task::yield_now().await;
-        }
+        world.holding(1).await;
         let told = world.told(PATH, json!({})).await;
         assert_eq!(told["roles_done"], 1, "{told:?}");
         if cancels {

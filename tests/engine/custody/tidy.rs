@@ -279,9 +279,7 @@ async fn a_copy_is_noticed_although_a_hundred_newer_keys_of_it_are_gone_by_now()
     let look = Fault::held().on("GET", "/keys/*");
     world.openrouter.faults().add(look);
     world.time.set(world.after(3_700));
-    while world.openrouter.faults().held() == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    world.holding(1).await;
     for hash in &gone {
         world.openrouter.account().delete_key(hash).unwrap();
     }

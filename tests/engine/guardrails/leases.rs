@@ -92,9 +92,7 @@ async fn a_key_that_was_ordered_before_its_role_was_given_another_guardrail_is_n
         let (node, changed) = (world.node(), world.node());
         let read = node.read("creds/ci");
         let change = async {
-            while world.openrouter.faults().held() == 0 {
-                tokio::task::yield_now().await;
-            }
+            world.holding(1).await;
             let answer = changed.write(CI, json!({"guardrail": "other"})).await;
             world.openrouter.faults().clear();
             answer

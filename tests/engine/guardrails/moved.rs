@@ -101,9 +101,7 @@ async fn a_key_that_was_ordered_without_guardrail_is_not_handed_out_after_the_ro
     faults.add(Fault::held().on("POST", "/keys"));
     let (node, changed) = (world.node(), world.node());
     let change = async {
-        while faults.held() == 0 {
-            tokio::task::yield_now().await;
-        }
+        world.holding(1).await;
         let moved = json!({"workspace": "team", "guardrail": "there"});
         let answer = changed.write(CI, moved).await;
         faults.clear();

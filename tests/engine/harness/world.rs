@@ -351,6 +351,13 @@ impl World {
         }
     }
 
+    /// Returns when so many requests, or more, are held at OpenRouter.
+    pub(crate) async fn holding(&self, count: usize) {
+        while self.openrouter.faults().held() < count {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
     /// Returns when nothing more happens before the clock moves.
     pub(crate) async fn quiet(&self) {
         self.node().life.quiet().await;

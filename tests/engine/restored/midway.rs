@@ -15,9 +15,7 @@ async fn snapshot_during(
     let faults = world.openrouter.faults();
     faults.add(Fault::held().on("POST", "/keys"));
     let taken = async {
-        while faults.held() == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        world.holding(1).await;
         let snapshot = world.snapshot().await;
         faults.clear();
         snapshot
