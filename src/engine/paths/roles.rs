@@ -128,9 +128,9 @@ async fn list(engine: Arc<Engine>, _: Call) -> Outcome {
 /// A role in a detailed list.
 #[derive(Serialize, JsonSchema)]
 struct Row {
-    /// `rotating` or `dynamic`.
+    /// `rotating` or `dynamic`; `unreadable` if the stored entry cannot be read.
     credential_type: &'static str,
-    /// `success`, `failed` or `pending`.
+    /// `success`, also while a rotation is pending, or `failed`.
     rotation_status: &'static str,
     /// When the next automatic rotation is due; null if there is none.
     next_vault_rotation: Option<Timestamp>,
