@@ -1,6 +1,6 @@
 //! The documentation, as far as it can be judged without a server: links, sizes, which commands are run, and
-//! whether the messages that it explains exist. `tests/acceptance/documentation.rs` runs the commands. Made-up
-//! pages show that each check can fail.
+//! whether the messages that it explains and the names that it quotes exist.
+//! `tests/acceptance/documentation.rs` runs the commands. Made-up pages show that each check can fail.
 
 #[cfg(test)]
 mod commands;
@@ -8,6 +8,10 @@ mod commands;
 mod links;
 #[cfg(test)]
 mod messages;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 #[path = "../support/pages.rs"]
 mod pages;

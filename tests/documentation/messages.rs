@@ -117,7 +117,7 @@ fn fits(message: &str, line: &str) -> bool {
 }
 
 /// The source of the plugin, with texts that go over several lines in one.
-fn source() -> String {
+pub(crate) fn source() -> String {
     let mut source = String::new();
     let mut folders = vec![root().join("src")];
     while let Some(folder) = folders.pop() {
