@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use openrouter_simulator::Key;
 
 use super::{Promise, Sent};
 use crate::people::DYNAMIC;
@@ -141,12 +142,14 @@ impl World {
         })
     }
 
-    /// An emergency rotation was answered with this new key: none that is older works any more.
+    /// An emergency rotation was answered with this new key: none that is older works any more. A disabled one
+    /// may wait for its final reading.
     pub(crate) fn witness_emergency(&self, role: &str, new: &str) {
         let truth = self.truth();
         let superseded = truth.rotating.get(role).map(|role| role.superseded.clone());
         for (hash, _) in superseded.unwrap_or_default() {
-            if hash != new && self.living().any(|key| key.hash == hash) {
+            let works = |key: &Key| key.hash == hash && !key.disabled;
+            if hash != new && self.living().any(|key| works(&key)) {
                 let name = self.story.name(&hash);
                 self.violated(&format!("{name} has survived an emergency"), &[&hash]);
             }
