@@ -42,6 +42,8 @@ pub(crate) fn live(seed: u64) -> Outcome {
         world
     });
     drop(runtime);
+    // An engine holds on to its world, which would never go.
+    world.end_every_engine();
     Outcome {
         violations: world.witness.violations(),
         world,

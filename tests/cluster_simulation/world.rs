@@ -122,6 +122,11 @@ impl World {
         self.cluster.lock().unwrap().active.clone()
     }
 
+    /// There is no engine any more.
+    pub(crate) fn end_every_engine(&self) {
+        *self.cluster.lock().unwrap() = Cluster::default();
+    }
+
     // --- What befalls the servers ---
 
     /// The leader will be struck at one of its next effects, counted from 1.
