@@ -31,7 +31,9 @@ async fn an_agent_that_ends_leaves_its_key_to_its_token() {
     let key = first_key(&agent).await;
     let token = agent.file("vault-token").expect("its token");
     drop(agent);
-    assert!(mount.openrouter.accepts(&key).await);
+    let works = mount.openrouter.accepts(&key).await;
+    // What ended the key, if it does not.
+    assert!(works, "{:#?}", mount.openrouter.requests().all());
     let token = mount.client().with_token(&token);
     token.write("auth/token/revoke-self", json!({})).await.ok();
     no_key_is_left(&mount).await;
