@@ -12,7 +12,7 @@ use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Origin, Place, RoleName};
 use crate::engine::role::Role;
 use crate::engine::role::budget::{Counting, Watch};
-use crate::engine::role::rotating::{Guarded, Misfit, RotatingRole, Stage};
+use crate::engine::role::rotating::{Guarded, MismatchReason, RotatingRole, Stage};
 use crate::logical::StorageError;
 use crate::openrouter::{GuardrailId, KeyHash, Limits};
 
@@ -86,8 +86,8 @@ pub enum Part {
     Current {
         /// See above.
         limits: Option<Limits>,
-        /// Whether it is known to be gone or disabled.
-        unfit: Option<Misfit>,
+        /// Why it differs from storage, if it is known to.
+        mismatch: Option<MismatchReason>,
     },
     /// A key that works until its grace period ends. It may have been disabled outside the engine.
     Superseded {
@@ -353,7 +353,7 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
     let expected = Expected {
         part: Part::Current {
             limits: role.granted(),
-            unfit: role.unfit.map(|unfit| unfit.reason),
+            mismatch: role.mismatch.map(|mismatch| mismatch.reason),
         },
         name: current.name.clone(),
         place: role.place_of_current(),

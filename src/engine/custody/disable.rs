@@ -22,7 +22,7 @@ use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::Owner;
 use crate::engine::names::{ConnectionName, RoleName};
-use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, Standing, Unfit};
+use crate::engine::role::rotating::{Mismatch, MismatchReason, RotatingRole, Stage, Standing};
 use crate::openrouter::{self, KeyHash};
 
 /// Disables a key, or enables it again. Returns its owner.
@@ -151,8 +151,8 @@ async fn disable_current(
 ) -> Result<(), Error> {
     let engine = guard.engine();
     role.require_lasting(guard.name())?;
-    let (hash, before) = (role.current.hash.clone(), role.unfit);
-    role.unfit = Some(Unfit::found(Misfit::Disabled, engine.now()));
+    let (hash, before) = (role.current.hash.clone(), role.mismatch);
+    role.mismatch = Some(Mismatch::found(MismatchReason::Disabled, engine.now()));
     guard.store(&role).await?;
     let switched = switch(engine, connection, &hash, true).await;
     let is_unclear = matches!(
@@ -160,7 +160,7 @@ async fn disable_current(
         Err(Error::OpenRouter { reason, .. }) if !reason.is_definite()
     );
     if switched.is_err() && !is_unclear {
-        role.unfit = before;
+        role.mismatch = before;
         guard.store(&role).await?;
     }
     switched
@@ -175,11 +175,11 @@ async fn note(
 ) -> Result<(), Error> {
     let now = guard.engine().now();
     if role.current.hash == *hash {
-        let unfit = role.unfit.map(|unfit| unfit.reason);
-        if !unfit.is_some_and(Misfit::is_dead) {
+        let mismatch = role.mismatch.map(|mismatch| mismatch.reason);
+        if !mismatch.is_some_and(MismatchReason::is_dead) {
             return Ok(());
         }
-        role.unfit = None;
+        role.mismatch = None;
     } else if let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) {
         if key.disabled_outside.is_some() == disabled {
             return Ok(());

@@ -7,7 +7,7 @@ use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{Failures, Presence, Target, assign_each, half_done, presence};
-use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit, failed};
+use crate::engine::role::rotating::{Mismatch, MismatchReason, RotatingRole, failed};
 use crate::openrouter::{self, KeyHash};
 
 /// Applies a change that was stored earlier. First the role is rewritten as it was read: a deposed node keeps
@@ -96,8 +96,11 @@ async fn assign_keys(
         !assigned.proved.is_empty() || failure.is_some_and(|reason| !reason.is_definite());
     let seen = presence(engine, &role.current).await;
     if let Presence::Gone = seen.map_err(|reason| half_done(is_begun, reason))? {
-        if !role.unfit.is_some_and(|unfit| unfit.reason.is_dead()) {
-            role.unfit = Some(Unfit::found(Misfit::Gone, engine.now()));
+        if !role
+            .mismatch
+            .is_some_and(|mismatch| mismatch.reason.is_dead())
+        {
+            role.mismatch = Some(Mismatch::found(MismatchReason::Gone, engine.now()));
         }
         return Err(refused(openrouter::Error::Unclear {
             reason: "it is gone, the management key does not see it".to_owned(),

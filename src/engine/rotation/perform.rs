@@ -19,7 +19,7 @@ use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::{Presence, presence, reject, strike};
 use crate::engine::role::rotating::{
-    Failure, Grace, Misfit, RotatingRole, Step, Unfit, failed, next_step,
+    Failure, Grace, Mismatch, MismatchReason, RotatingRole, Step, failed, next_step,
 };
 use crate::engine::spending;
 use crate::openrouter;
@@ -226,15 +226,17 @@ async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<Rota
     let engine = guard.engine();
     let now = engine.now();
     let found = match presence(engine, &role.current).await {
-        Ok(Presence::There(key)) if key.disabled => Some(Misfit::Disabled),
+        Ok(Presence::There(key)) if key.disabled => Some(MismatchReason::Disabled),
         Ok(Presence::There(_) | Presence::Unseen) => None,
-        Ok(Presence::Gone) => Some(Misfit::Gone),
+        Ok(Presence::Gone) => Some(MismatchReason::Gone),
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(_) => role.unfit.map(|unfit| unfit.reason),
+        Err(_) => role.mismatch.map(|mismatch| mismatch.reason),
     };
-    let since = role.unfit.filter(|unfit| Some(unfit.reason) == found);
-    let since = since.map_or(now, |unfit| unfit.since);
-    role.unfit = found.map(|reason| Unfit {
+    let since = role
+        .mismatch
+        .filter(|mismatch| Some(mismatch.reason) == found);
+    let since = since.map_or(now, |mismatch| mismatch.since);
+    role.mismatch = found.map(|reason| Mismatch {
         reason,
         since,
         asked: Some(now),

@@ -15,13 +15,15 @@ use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{Warrant, retire};
-use crate::engine::role::rotating::{Misfit, RotatingRole, Unfit};
+use crate::engine::role::rotating::{Mismatch, MismatchReason, RotatingRole};
 use crate::openrouter::KeyHash;
 
 /// Whether OpenRouter has confirmed that every key of the role is gone.
 fn is_torn_down(role: &RotatingRole) -> bool {
-    let gone = |unfit: Unfit| unfit.reason == Misfit::TornDown && unfit.asked.is_some();
-    role.superseded.is_empty() && role.unfit.is_some_and(gone)
+    let gone = |mismatch: Mismatch| {
+        mismatch.reason == MismatchReason::TornDown && mismatch.asked.is_some()
+    };
+    role.superseded.is_empty() && role.mismatch.is_some_and(gone)
 }
 
 /// Revokes every key of the role, trying each once. Returns those that may still work, with the reasons.
@@ -41,13 +43,15 @@ pub async fn tear_down(
         key.revoke_at = key.revoke_at.min(now);
         key.failure = None;
     }
-    let before = role.unfit.filter(|unfit| unfit.reason == Misfit::TornDown);
-    let mut unfit = before.unwrap_or(Unfit {
-        reason: Misfit::TornDown,
+    let before = role
+        .mismatch
+        .filter(|mismatch| mismatch.reason == MismatchReason::TornDown);
+    let mut mismatch = before.unwrap_or(Mismatch {
+        reason: MismatchReason::TornDown,
         since: now,
         asked: None,
     });
-    role.unfit = Some(unfit);
+    role.mismatch = Some(mismatch);
     guard.store(&role).await?;
     let mut left = Vec::new();
     let keys: Vec<_> = role
@@ -61,7 +65,7 @@ pub async fn tear_down(
             Ok(_) => {
                 role.count_ended(&hash, reading, engine.now());
                 if hash == role.current.hash {
-                    unfit.asked = Some(engine.now());
+                    mismatch.asked = Some(engine.now());
                 } else {
                     role.superseded.retain(|key| key.hash != hash);
                 }
@@ -70,7 +74,7 @@ pub async fn tear_down(
             Err(reason) => left.push((hash, reason)),
         }
     }
-    role.unfit = Some(unfit);
+    role.mismatch = Some(mismatch);
     guard.store(&role).await?;
     if left.is_empty() {
         tracing::warn!(

@@ -20,7 +20,7 @@ use crate::engine::keys::Holdings;
 use crate::engine::leasing;
 use crate::engine::names::{ConnectionName, Nonce, RoleName};
 use crate::engine::role::Role;
-use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::engine::role::rotating::{MismatchReason, RotatingRole};
 use crate::engine::rotation::{revoke_early, rotate_by_hand};
 use crate::openrouter::{self, KeyHash};
 
@@ -318,10 +318,12 @@ async fn rotate_one(
 /// Whether the role's key was disabled outside the engine. A run must not give such a role another key. This
 /// asks OpenRouter, because the last comparison can be an hour old.
 async fn is_disabled_outside(engine: &Engine, role: &RotatingRole) -> Result<bool, Error> {
-    match role.unfit.map(|unfit| unfit.reason) {
-        Some(Misfit::Gone | Misfit::Held | Misfit::TornDown) => return Ok(false),
-        Some(Misfit::Disabled) => return Ok(true),
-        Some(Misfit::Outdated) | None => {}
+    match role.mismatch.map(|mismatch| mismatch.reason) {
+        Some(MismatchReason::Gone | MismatchReason::Held | MismatchReason::TornDown) => {
+            return Ok(false);
+        }
+        Some(MismatchReason::Disabled) => return Ok(true),
+        Some(MismatchReason::Outdated) | None => {}
     }
     let key = &role.current;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;

@@ -15,7 +15,7 @@ use crate::engine::leasing::resume_guardrail;
 use crate::engine::names::{Place, RoleName};
 use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
-use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::engine::role::rotating::{MismatchReason, RotatingRole};
 use crate::engine::rotation::apply_guardrail;
 use crate::openrouter::{self, GuardrailId, KeyHash};
 
@@ -99,7 +99,7 @@ async fn mend_role(
     place: &Place,
     mut role: RotatingRole,
 ) -> Result<(), Error> {
-    let is_gone = role.unfit.map(|unfit| unfit.reason) == Some(Misfit::Gone);
+    let is_gone = role.mismatch.map(|mismatch| mismatch.reason) == Some(MismatchReason::Gone);
     let mut keys = role.guarded_keys();
     // Keys that are not assigned yet are handled by the keeper, and a key that is gone needs no guardrail.
     keys.retain(|key| {

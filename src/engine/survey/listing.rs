@@ -14,7 +14,7 @@ use crate::engine::connection::Urgency;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, Origin, Place, RoleName};
-use crate::engine::role::rotating::Misfit;
+use crate::engine::role::rotating::MismatchReason;
 use crate::engine::spending;
 use crate::openrouter::{Key, KeyHash, ListedKey, WorkspaceId};
 
@@ -258,8 +258,8 @@ impl<'a> Walk<'a> {
 }
 
 fn is_known_to_be_gone(expected: &Expected) -> bool {
-    let gone = Some(Misfit::Gone);
-    matches!(expected.part, Part::Current { unfit, .. } if unfit == gone)
+    let gone = Some(MismatchReason::Gone);
+    matches!(expected.part, Part::Current { mismatch, .. } if mismatch == gone)
 }
 
 /// Whether a role's key differs from what is expected.
@@ -269,8 +269,8 @@ fn differs(board: &Board, expected: &Expected, key: &Key) -> bool {
         return true;
     }
     match expected.part {
-        Part::Current { limits, unfit } => {
-            let known_not_to_work = unfit.is_some_and(Misfit::is_dead);
+        Part::Current { limits, mismatch } => {
+            let known_not_to_work = mismatch.is_some_and(MismatchReason::is_dead);
             key.disabled != known_not_to_work
                 || limits.is_some_and(|granted| !key.limits.agree_with(&granted))
         }

@@ -10,7 +10,7 @@ use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{Presence, Warrant, hold, presence, seen};
 use crate::engine::names::{Place, RoleName};
-use crate::engine::role::rotating::{Misfit, RotatingRole, Stage, SupersededKey, Unfit};
+use crate::engine::role::rotating::{Mismatch, MismatchReason, RotatingRole, Stage, SupersededKey};
 use crate::engine::task::Task;
 use crate::openrouter::{Key, KeyHash, WorkspaceId};
 
@@ -70,36 +70,51 @@ impl Settling<'_> {
     /// Checks the current key; returns it if it exists.
     async fn current(&self, role: &mut RotatingRole) -> Result<Option<Key>, Error> {
         let engine = self.pass.engine;
-        let before = role.unfit.map(|unfit| unfit.reason);
-        if before == Some(Misfit::TornDown) {
+        let before = role.mismatch.map(|mismatch| mismatch.reason);
+        if before == Some(MismatchReason::TornDown) {
             // The engine itself has revoked it, or tried to, in a teardown that was cancelled.
             return Ok(None);
         }
         let key = match presence(engine, &role.current).await? {
             Presence::Unseen => return Ok(None),
-            Presence::Gone if before == Some(Misfit::Gone) => return Ok(None),
+            Presence::Gone if before == Some(MismatchReason::Gone) => return Ok(None),
             Presence::Gone => {
                 let message = "the current key is gone at OpenRouter; it is no longer handed out";
-                self.unfit(role, Misfit::Gone, Drift::CurrentKeyGone, message)
+                self.mark_mismatch(role, MismatchReason::Gone, Drift::CurrentKeyGone, message)
                     .await?;
                 return Ok(None);
             }
             Presence::There(key) => *key,
         };
-        if key.disabled && before == Some(Misfit::Outdated) {
+        if key.disabled && before == Some(MismatchReason::Outdated) {
             // The engine disabled it when it had been replaced, in a time that storage has lost.
             let message = "the current key is disabled at OpenRouter, which has a newer key of the role; it \
                            is no longer handed out, and is replaced";
-            self.unfit(role, Misfit::Held, Drift::CurrentKeyDisabled, message)
-                .await?;
-        } else if key.disabled && !matches!(before, Some(Misfit::Disabled | Misfit::Held)) {
+            self.mark_mismatch(
+                role,
+                MismatchReason::Held,
+                Drift::CurrentKeyDisabled,
+                message,
+            )
+            .await?;
+        } else if key.disabled
+            && !matches!(
+                before,
+                Some(MismatchReason::Disabled | MismatchReason::Held)
+            )
+        {
             let message = "the current key was disabled at OpenRouter; it is no longer handed out, \
                            and is not replaced automatically";
-            self.unfit(role, Misfit::Disabled, Drift::CurrentKeyDisabled, message)
-                .await?;
+            self.mark_mismatch(
+                role,
+                MismatchReason::Disabled,
+                Drift::CurrentKeyDisabled,
+                message,
+            )
+            .await?;
         }
-        if !key.disabled && before.is_some_and(Misfit::is_dead) {
-            role.unfit = None;
+        if !key.disabled && before.is_some_and(MismatchReason::is_dead) {
+            role.mismatch = None;
             self.guard.store(role).await?;
             let message = "the current key works again at OpenRouter; it is handed out again";
             self.say(Drift::CurrentKeyRestored, &key.hash, message)
@@ -144,14 +159,14 @@ impl Settling<'_> {
         Ok(())
     }
 
-    async fn unfit(
+    async fn mark_mismatch(
         &self,
         role: &mut RotatingRole,
-        reason: Misfit,
+        reason: MismatchReason,
         drift: Drift,
         message: &str,
     ) -> Result<(), Error> {
-        role.unfit = Some(Unfit::found(reason, self.pass.engine.now()));
+        role.mismatch = Some(Mismatch::found(reason, self.pass.engine.now()));
         self.guard.store(role).await?;
         self.say(drift, &role.current.hash, message).await;
         Ok(())
@@ -285,12 +300,12 @@ impl Settling<'_> {
         if role.has_key(&key.hash) || seen(&self.pass.link, &key.hash).await?.is_none() {
             return Ok(());
         }
-        let (hash, unfit) = (key.hash.clone(), role.unfit);
+        let (hash, mismatch) = (key.hash.clone(), role.mismatch);
         role.take_in(key, place, engine.now());
         if engine.series.has(&nonce) {
             // An order of this instance that took effect long after it was given up. Storage has not lost a
             // rotation.
-            role.unfit = unfit;
+            role.mismatch = mismatch;
         }
         self.guard.store(role).await?;
         let message = "a key of the role was unknown to storage; it is now superseded";

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::definition::Definition;
 use super::entry::RotatingRole;
 use super::keys::SupersededKey;
+use super::mismatch::{Mismatch, MismatchReason};
 use super::stage::Stage;
-use super::unfit::{Misfit, Unfit};
 use crate::engine::clock::after;
 use crate::engine::role::budget::{
     Amount, Counting, Grant, Ledger, Next, SETTLED, Spans, Tally, Watch, of_key,
@@ -18,9 +18,14 @@ impl RotatingRole {
     pub(super) fn budget_step(&self, now: Timestamp) -> Option<Next> {
         let (budget, counting) = self.definition.terms.budget()?;
         let ledger = self.ledger.as_ref()?;
-        let is_gone = |unfit: Unfit| matches!(unfit.reason, Misfit::Gone | Misfit::TornDown);
+        let is_gone = |mismatch: Mismatch| {
+            matches!(
+                mismatch.reason,
+                MismatchReason::Gone | MismatchReason::TornDown
+            )
+        };
         // There is no key to set a limit on until the next rotation.
-        if self.unfit.is_some_and(is_gone) {
+        if self.mismatch.is_some_and(is_gone) {
             return None;
         }
         Some(ledger.next((&budget, counting), &self.current.hash, now))

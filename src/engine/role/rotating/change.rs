@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::definition::Definition;
 use super::entry::RotatingRole;
 use super::keys::{CurrentKey, SupersededKey};
+use super::mismatch::{Mismatch, MismatchReason};
 use super::stage::Stage;
-use super::unfit::{Misfit, Unfit};
 use crate::engine::clock::after;
 use crate::engine::names::Place;
 use crate::openrouter::Key;
@@ -28,8 +28,16 @@ impl RotatingRole {
     pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
         let now = new.since;
         let old = self.current;
-        let disabled = |unfit: &Unfit| matches!(unfit.reason, Misfit::Disabled | Misfit::Held);
-        let disabled_outside = self.unfit.filter(disabled).map(|unfit| unfit.since);
+        let disabled = |mismatch: &Mismatch| {
+            matches!(
+                mismatch.reason,
+                MismatchReason::Disabled | MismatchReason::Held
+            )
+        };
+        let disabled_outside = self
+            .mismatch
+            .filter(disabled)
+            .map(|mismatch| mismatch.since);
         let mut superseded = self.superseded;
         let leased_until = after(now, self.definition.rotation.ttl)
             .max(old.promised_until.unwrap_or(Timestamp::MIN));
@@ -85,7 +93,7 @@ impl RotatingRole {
             rotation_failure: None,
             limits_failure: None,
             guardrail_failure: self.guardrail_failure,
-            unfit: None,
+            mismatch: None,
             deletion: self.deletion,
             late_use: self.late_use,
             adopted: self.adopted,
@@ -145,18 +153,23 @@ impl RotatingRole {
     pub fn take_in(&mut self, key: Key, place: &Place, now: Timestamp) {
         let since = key.created_at.unwrap_or(now);
         if since >= self.current.since {
-            let reason = match self.unfit.map(|unfit| unfit.reason) {
-                None => Some(Misfit::Outdated),
+            let reason = match self.mismatch.map(|mismatch| mismatch.reason) {
+                None => Some(MismatchReason::Outdated),
                 // It was disabled by the engine, not by someone else.
-                Some(Misfit::Disabled) => Some(Misfit::Held),
-                Some(Misfit::Gone | Misfit::Held | Misfit::TornDown | Misfit::Outdated) => None,
+                Some(MismatchReason::Disabled) => Some(MismatchReason::Held),
+                Some(
+                    MismatchReason::Gone
+                    | MismatchReason::Held
+                    | MismatchReason::TornDown
+                    | MismatchReason::Outdated,
+                ) => None,
             };
-            let now_unfit = reason.map(|reason| Unfit {
+            let mismatch = reason.map(|reason| Mismatch {
                 reason,
                 since: now,
                 asked: None,
             });
-            self.unfit = now_unfit.or(self.unfit);
+            self.mismatch = mismatch.or(self.mismatch);
         }
         self.budget_unknown_key(&key);
         let name = key.shown_name();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::keys::{CurrentKey, Standing, SupersededKey};
-use super::unfit::Unfit;
+use super::mismatch::Mismatch;
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, Life, Nonce, Place, RoleName};
 use crate::engine::role::budget::{Alert, Ledger, Tally};
@@ -37,8 +37,8 @@ pub struct RotatingRole {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guardrail_failure: Option<Failure>,
     /// Why the current key is not as storage expects; `None` if it is.
-    #[serde(default)]
-    pub unfit: Option<Unfit>,
+    #[serde(default, rename = "unfit")]
+    pub mismatch: Option<Mismatch>,
     /// Set when the role's deletion has begun. Its key may be dead and is no longer handed out.
     pub deletion: Option<Deletion>,
     /// Set if the last superseded key that ended was used after every lease on it had expired.
@@ -80,7 +80,7 @@ impl RotatingRole {
             rotation_failure: None,
             limits_failure: None,
             guardrail_failure: None,
-            unfit: None,
+            mismatch: None,
             deletion: None,
             late_use: None,
             adopted: None,

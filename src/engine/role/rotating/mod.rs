@@ -9,13 +9,13 @@ mod failure;
 mod fields;
 mod guarded;
 mod keys;
+mod mismatch;
 #[cfg(test)]
 pub mod sample;
 mod shared_key;
 mod stage;
 mod status;
 mod step;
-mod unfit;
 
 pub use change::Grace;
 pub use definition::{Definition, KeyLifetime, RotationPolicy};
@@ -24,8 +24,8 @@ pub use failure::{Failure, failed};
 pub use fields::{FIELDS, apply};
 pub use guarded::Guarded;
 pub use keys::{CurrentKey, Standing, SupersededKey};
+pub use mismatch::{Mismatch, MismatchReason};
 pub use shared_key::{SharedKey, Successor, Withheld};
 pub use stage::{LateUse, Stage};
 pub use status::{Health, Unconfirmed, View as StatusView, of as status};
 pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};
-pub use unfit::{Misfit, Unfit};

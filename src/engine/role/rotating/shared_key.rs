@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::engine::cache::Cacheable;
 use crate::engine::clock::seconds_until;
-use crate::engine::role::rotating::{Misfit, RotatingRole};
+use crate::engine::role::rotating::{MismatchReason, RotatingRole};
 use crate::logical::Rendered;
 use crate::openrouter::KeyHash;
 
@@ -87,16 +87,16 @@ impl SharedKey {
             Some(failure) => Successor::Failed(failure.message),
             None => Successor::Due,
         };
-        let unfit = role.unfit.and_then(|unfit| match unfit.reason {
-            Misfit::Gone => Some(Withheld::Gone(unfit.since)),
-            Misfit::Disabled => Some(Withheld::Disabled(unfit.since)),
-            Misfit::Held => Some(Withheld::Held(unfit.since)),
-            Misfit::TornDown => Some(Withheld::TornDown(unfit.since)),
-            Misfit::Outdated => None,
+        let mismatch = role.mismatch.and_then(|mismatch| match mismatch.reason {
+            MismatchReason::Gone => Some(Withheld::Gone(mismatch.since)),
+            MismatchReason::Disabled => Some(Withheld::Disabled(mismatch.since)),
+            MismatchReason::Held => Some(Withheld::Held(mismatch.since)),
+            MismatchReason::TornDown => Some(Withheld::TornDown(mismatch.since)),
+            MismatchReason::Outdated => None,
         });
-        let withheld = match (role.deletion, unfit) {
+        let withheld = match (role.deletion, mismatch) {
             (Some(_), _) => Some(Withheld::Deletion),
-            (None, Some(unfit)) => Some(unfit),
+            (None, Some(mismatch)) => Some(mismatch),
             (None, None) if guarded => None,
             (None, None) => Some(Withheld::Unguarded(match role.guardrail_failure {
                 Some(failure) => Cow::Owned(failure.message),

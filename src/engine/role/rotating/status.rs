@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::engine::role::TermsView;
 use crate::engine::role::budget::Ledger;
 use crate::engine::role::rotating::{
-    CurrentKey, MOST_SUPERSEDED, Misfit, RotatingRole, Stage, SupersededKey, Unfit, rotation_due,
+    CurrentKey, MOST_SUPERSEDED, Mismatch, MismatchReason, RotatingRole, Stage, SupersededKey,
+    rotation_due,
 };
 use crate::openrouter::{GuardrailId, KeyHash};
 use crate::schedule::{self, Cron, Due, Period, TimeOfDay, Window};
@@ -251,11 +252,11 @@ fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, Stri
         return (FAILED, format!("{message} (attempt {attempts}{next})"));
     }
     let expiry = role.current.expires_at.filter(|expiry| *expiry <= now);
-    if let (Some(expiry), None) = (expiry, role.unfit) {
+    if let (Some(expiry), None) = (expiry, role.mismatch) {
         let message = format!("the current key expired at {expiry} and is not handed out");
         return (FAILED, message);
     }
-    match (due, &role.unfit) {
+    match (due, &role.mismatch) {
         (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
             FAILED,
             format!(
@@ -263,8 +264,8 @@ fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, Stri
                  for one of them to be revoked"
             ),
         ),
-        (Due::Now { .. }, Some(unfit)) => ("pending", misfit(unfit)),
-        (_, Some(unfit)) => (FAILED, misfit(unfit)),
+        (Due::Now { .. }, Some(mismatch)) => ("pending", describe_mismatch(mismatch)),
+        (_, Some(mismatch)) => (FAILED, describe_mismatch(mismatch)),
         (Due::Now { since }, None) => ("pending", format!("due since {since}")),
         (Due::Missed { missed, next }, None) => (
             FAILED,
@@ -276,23 +277,25 @@ fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, Stri
     }
 }
 
-fn misfit(unfit: &Unfit) -> String {
-    let since = unfit.since;
-    match unfit.reason {
-        Misfit::Gone => format!("at {since} the current key was found to be gone at OpenRouter"),
-        Misfit::Disabled => format!(
+fn describe_mismatch(mismatch: &Mismatch) -> String {
+    let since = mismatch.since;
+    match mismatch.reason {
+        MismatchReason::Gone => {
+            format!("at {since} the current key was found to be gone at OpenRouter")
+        }
+        MismatchReason::Disabled => format!(
             "at {since} the current key was found to be disabled at OpenRouter; it is not handed \
              out, and not replaced automatically: enable it there, or replace it with rotate-role"
         ),
-        Misfit::Held => format!(
+        MismatchReason::Held => format!(
             "at {since} the current key was found to be disabled at OpenRouter, which has a newer key of \
              this role than the storage, which was restored from an older state; the rotation is done \
              again"
         ),
-        Misfit::TornDown => {
+        MismatchReason::TornDown => {
             format!("the current key was revoked by a teardown of the mount, since {since}")
         }
-        Misfit::Outdated => format!(
+        MismatchReason::Outdated => format!(
             "at {since} OpenRouter was found to have a newer key of this role than the storage, \
              which was restored from an older state; the rotation is done again"
         ),
@@ -333,8 +336,8 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
             used.hash, used.version, used.used_at, used.leased_until
         )
     });
-    let unfit = role.unfit.as_ref().map(misfit).into_iter();
-    unfit
+    let mismatch = role.mismatch.as_ref().map(describe_mismatch).into_iter();
+    mismatch
         .chain(guardrail)
         .chain(limits)
         .chain(grants)

@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::engine::clock::{after, seconds_until};
 use crate::engine::role::budget::Next;
-use crate::engine::role::rotating::{Failure, Misfit, RotatingRole, Stage, SupersededKey, Unfit};
+use crate::engine::role::rotating::{
+    Failure, Mismatch, MismatchReason, RotatingRole, Stage, SupersededKey,
+};
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
 
@@ -216,13 +218,13 @@ fn one_held_too_many(role: &RotatingRole) -> Option<&SupersededKey> {
 /// When to check again a current key that is gone or disabled, if it is not replaced automatically. The
 /// interval equals the time since it was found, within fixed limits.
 fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
-    let unfit = role.unfit.filter(|unfit| match unfit.reason {
-        Misfit::Gone => !role.definition.rotation.automated,
-        Misfit::Disabled => true,
-        Misfit::Held | Misfit::TornDown | Misfit::Outdated => false,
+    let mismatch = role.mismatch.filter(|mismatch| match mismatch.reason {
+        MismatchReason::Gone => !role.definition.rotation.automated,
+        MismatchReason::Disabled => true,
+        MismatchReason::Held | MismatchReason::TornDown | MismatchReason::Outdated => false,
     })?;
-    let asked = unfit.asked.unwrap_or(unfit.since);
-    let wait = seconds_until(unfit.since, asked).clamp(SOONEST_ASKED, LATEST_ASKED);
+    let asked = mismatch.asked.unwrap_or(mismatch.since);
+    let wait = seconds_until(mismatch.since, asked).clamp(SOONEST_ASKED, LATEST_ASKED);
     Some(after(asked, wait))
 }
 
@@ -230,18 +232,19 @@ fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
 ///
 /// By the role's schedule, but in any case while the key still outlives its own grace period:
 /// OpenRouter cannot extend a key's life, and a schedule that was made slower, or a window that
-/// was missed twice, must not leave the role without a key. A key that is unfit is replaced at once;
+/// was missed twice, must not leave the role without a key. A key with a mismatch is replaced at once;
 /// where rotation is not automated, only if it had been replaced before, which a person asked for. One
 /// that somebody disabled is never replaced by itself.
 pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     let policy = &role.definition.rotation;
-    match role.unfit {
-        Some(Unfit {
-            reason: Misfit::Disabled,
+    match role.mismatch {
+        Some(Mismatch {
+            reason: MismatchReason::Disabled,
             ..
         }) => return Due::Never,
-        Some(Unfit { reason, since, .. })
-            if policy.automated || matches!(reason, Misfit::Held | Misfit::Outdated) =>
+        Some(Mismatch { reason, since, .. })
+            if policy.automated
+                || matches!(reason, MismatchReason::Held | MismatchReason::Outdated) =>
         {
             return Due::Now { since };
         }

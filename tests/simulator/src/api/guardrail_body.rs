@@ -103,8 +103,8 @@ fn check_settings(settings: &Map<String, Value>) -> Result<(), ApiError> {
                 _ => value.is_boolean(),
             }
     };
-    let misfit = settings.iter().find(|setting| !fits(setting));
-    misfit.map_or(Ok(()), |(name, _)| {
+    let mistyped = settings.iter().find(|setting| !fits(setting));
+    mistyped.map_or(Ok(()), |(name, _)| {
         Err(ApiError::invalid(format!("{name} is of the wrong type")))
     })
 }

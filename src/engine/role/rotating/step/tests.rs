@@ -44,23 +44,23 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
         prop::option::of((time(), failed())),
         guarded,
     );
-    let misfits = prop::sample::select(vec![
-        Misfit::Gone,
-        Misfit::Disabled,
-        Misfit::TornDown,
-        Misfit::Outdated,
+    let reasons = prop::sample::select(vec![
+        MismatchReason::Gone,
+        MismatchReason::Disabled,
+        MismatchReason::TornDown,
+        MismatchReason::Outdated,
     ]);
-    let unfit = prop::option::weighted(0.2, (misfits, time()));
+    let mismatch = prop::option::weighted(0.2, (reasons, time()));
     (
         policies(),
         time(),
         superseded,
         any::<bool>(),
         failures,
-        unfit,
+        mismatch,
     )
         .prop_map(
-            |(policy, since, superseded, other_limits, failures, unfit)| {
+            |(policy, since, superseded, other_limits, failures, mismatch)| {
                 let (rotation, patch, deletion, guarded) = failures;
                 let mut role = role(policy.clone(), at(since));
                 for (version, end) in superseded.into_iter().enumerate() {
@@ -81,7 +81,7 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
                 }
                 role.rotation_failure = rotation;
                 role.limits_failure = patch;
-                role.unfit = unfit.map(|(reason, since)| Unfit {
+                role.mismatch = mismatch.map(|(reason, since)| Mismatch {
                     reason,
                     since: at(since),
                     asked: None,
@@ -135,16 +135,17 @@ proptest! {
             }
             Step::ApplyLimits | Step::Budget(_) => prop_assert!(!waits(&role.limits_failure)),
             Step::AskAgain => {
-                let unfit = role.unfit.unwrap();
-                prop_assert!(unfit.reason != Misfit::Outdated && unfit.since < now);
+                let mismatch = role.mismatch.unwrap();
+                prop_assert!(mismatch.reason != MismatchReason::Outdated && mismatch.since < now);
                 let automated = role.definition.rotation.automated;
-                prop_assert!(unfit.reason == Misfit::Disabled || !automated);
+                prop_assert!(mismatch.reason == MismatchReason::Disabled || !automated);
             }
             Step::Rotate { since } => {
                 prop_assert!(since <= now && !waits(&role.rotation_failure));
-                let outdated = |unfit: Unfit| unfit.reason == Misfit::Outdated;
-                prop_assert!(role.definition.rotation.automated || role.unfit.is_some_and(outdated));
-                prop_assert!(role.unfit.is_none_or(|unfit| unfit.reason != Misfit::Disabled));
+                let outdated = |mismatch: Mismatch| mismatch.reason == MismatchReason::Outdated;
+                prop_assert!(role.definition.rotation.automated || role.mismatch.is_some_and(outdated));
+                let disabled = |mismatch: Mismatch| mismatch.reason == MismatchReason::Disabled;
+                prop_assert!(!role.mismatch.is_some_and(disabled));
             }
         }
     }
@@ -323,8 +324,8 @@ fn a_key_that_is_gone_and_not_replaced_by_itself_is_asked_about_later_and_later(
     let mut asked = Vec::new();
     let mut now = at(0);
     for _ in 0..9 {
-        role.unfit = Some(Unfit {
-            reason: Misfit::Gone,
+        role.mismatch = Some(Mismatch {
+            reason: MismatchReason::Gone,
             since: at(0),
             asked: Some(now),
         });

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The reason why a current key differs from what storage expects: the role's entry was restored from a
 /// snapshot, or the key was deleted or disabled at OpenRouter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unfit {
+pub struct Mismatch {
     /// The reason.
-    pub reason: Misfit,
+    pub reason: MismatchReason,
     /// When it was found.
     pub since: Timestamp,
     /// When OpenRouter was last asked about it; `None` if only when it was found.
@@ -16,9 +16,9 @@ pub struct Unfit {
     pub asked: Option<Timestamp>,
 }
 
-impl Unfit {
+impl Mismatch {
     /// A reason that OpenRouter has just reported.
-    pub fn found(reason: Misfit, now: Timestamp) -> Self {
+    pub fn found(reason: MismatchReason, now: Timestamp) -> Self {
         Self {
             reason,
             since: now,
@@ -27,10 +27,10 @@ impl Unfit {
     }
 }
 
-/// See [`Unfit`].
+/// See [`Mismatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Misfit {
+pub enum MismatchReason {
     /// OpenRouter no longer knows it, so it is not handed out.
     Gone,
     /// It was disabled at OpenRouter outside the engine. It is not handed out, and is not replaced
@@ -47,7 +47,7 @@ pub enum Misfit {
     Outdated,
 }
 
-impl Misfit {
+impl MismatchReason {
     /// Whether the key does not work.
     pub fn is_dead(self) -> bool {
         match self {
