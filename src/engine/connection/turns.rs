@@ -34,10 +34,10 @@ impl Default for Turns {
     fn default() -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
-            requests: semaphore(REQUESTS_AT_A_TIME),
+            requests: semaphore(REQUEST_CONCURRENCY),
             revocations: semaphore(1),
             emergencies: semaphore(1),
-            orders: semaphore(KEYS_IN_THE_MAKING),
+            orders: semaphore(ORDER_CONCURRENCY),
         }
     }
 }
@@ -103,6 +103,6 @@ async fn acquire(permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
 }
 
 /// Across all roles of a connection.
-const REQUESTS_AT_A_TIME: usize = 8;
+const REQUEST_CONCURRENCY: usize = 8;
 /// Twice that, so that requests continue during the storage calls of other keys.
-const KEYS_IN_THE_MAKING: usize = 2 * REQUESTS_AT_A_TIME;
+const ORDER_CONCURRENCY: usize = 2 * REQUEST_CONCURRENCY;

@@ -97,7 +97,7 @@ pub async fn give_up_waiting(engine: &Engine) {
         return;
     }
     stream::iter(waiting)
-        .for_each_concurrent(AT_A_TIME, |record| async move {
+        .for_each_concurrent(CONCURRENCY, |record| async move {
             if let Err(reason) = end_early(engine, &record.key.nonce).await {
                 let key_hash = &record.key.key_hash;
                 tracing::warn!(
@@ -289,4 +289,4 @@ fn lapses_at(record: &Record) -> Timestamp {
 }
 
 /// Keys processed concurrently. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;

@@ -85,7 +85,7 @@ pub async fn usage(
                 })
                 .collect();
             stream::iter(readings)
-                .buffered(AT_A_TIME)
+                .buffered(CONCURRENCY)
                 .try_collect()
                 .await?
         }
@@ -163,4 +163,4 @@ fn shown(record: Record, report: Option<&Report>, counting: Counting) -> KeyUsag
 }
 
 /// Keys read concurrently. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;

@@ -171,7 +171,7 @@ async fn ask(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Result<Re
         .iter()
         .map(|key| read(engine, name, &key.connection, &key.hash))
         .collect();
-    let older = stream::iter(older).buffered(AT_A_TIME);
+    let older = stream::iter(older).buffered(CONCURRENCY);
     let older: Vec<Option<Report>> = older.try_collect().await?;
     let current = match role.has_counted(&role.current.hash) {
         true => None,
@@ -245,4 +245,4 @@ fn while_reading(reason: openrouter::Error) -> Error {
 }
 
 /// Keys read concurrently. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;

@@ -100,7 +100,7 @@ impl<'a> RotateAll<'a> {
                 let verdict = rotate_one(run, &name, grace, is_rotated).await;
                 (name, verdict)
             })
-            .buffer_unordered(AT_A_TIME);
+            .buffer_unordered(CONCURRENCY);
         let (mut still, mut again) = (left, None);
         while let Some((name, verdict)) = verdicts.next().await {
             let what = name.to_string();
@@ -182,7 +182,7 @@ impl<'a> RotateAll<'a> {
                 };
                 (record.key.key_hash, ended)
             })
-            .buffer_unordered(AT_A_TIME);
+            .buffer_unordered(CONCURRENCY);
         let mut again = (!under_way.is_empty()).then(|| {
             Error::Conflict(format!(
                 "{} keys that were ordered before the run began are being created",
@@ -359,7 +359,7 @@ fn older(role: &RotatingRole, run: Ongoing<'_>) -> Vec<KeyHash> {
 }
 
 /// How many roles are rotated at a time. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;
 /// How often the run tries to revoke a role's older keys, over a quarter of an hour. The engine keeps
 /// retrying afterwards.
 const MOST_TRIES: u32 = 10;

@@ -76,7 +76,7 @@ impl<'a> Teardown<'a> {
                 let left = end_role(run, &name).await;
                 (name, left)
             })
-            .buffer_unordered(AT_A_TIME);
+            .buffer_unordered(CONCURRENCY);
         let mut again = None;
         while let Some((name, left)) = ended.next().await {
             match left {
@@ -162,7 +162,7 @@ impl<'a> Teardown<'a> {
                 };
                 (record.key.key_hash, ended)
             })
-            .buffer_unordered(AT_A_TIME);
+            .buffer_unordered(CONCURRENCY);
         let mut again = None;
         while let Some((hash, ended)) = ended.next().await {
             let what = hash.to_string();
@@ -353,7 +353,7 @@ async fn end_role(run: Ongoing<'_>, name: &RoleName) -> Result<Option<Left>, Err
 }
 
 /// How many roles or keys are handled at a time. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;
 const UNREADABLE: &str = "its entry cannot be read, and it may have keys that are still alive; see \
                           the keys of its connection";
 const UNCONFIRMED: &str = "it was ordered, and it is not known yet whether it exists";

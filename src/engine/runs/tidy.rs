@@ -201,7 +201,7 @@ impl Removal<'_> {
                 let removed = remove(run, connection, &hash, holdings).await;
                 (hash, removed)
             })
-            .buffer_unordered(AT_A_TIME);
+            .buffer_unordered(CONCURRENCY);
         let mut again = None;
         while let Some((hash, removed)) = removed.next().await {
             let what = hash.to_string();
@@ -348,4 +348,4 @@ const MOST_LISTED: usize = 1_000;
 /// How many keys share one reading of all roles. It must not be old when the last of them is deleted.
 const BATCH: usize = 100;
 /// How many keys are handled at a time. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;

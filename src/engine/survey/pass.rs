@@ -182,7 +182,7 @@ impl Pass<'_> {
         let around = &around;
         let settled = stream::iter(listed.roles)
             .map(|(name, doubts)| async move { roles::settle(self, around, &name, doubts).await })
-            .buffer_unordered(AT_A_TIME)
+            .buffer_unordered(CONCURRENCY)
             .collect::<Vec<_>>();
         let mut outcome: Result<(), Error> = settled.await.into_iter().collect();
         for record in listed.leases {
@@ -239,7 +239,7 @@ impl Pass<'_> {
 }
 
 /// Roles processed concurrently. More would only wait for their turns.
-const AT_A_TIME: usize = 8;
+const CONCURRENCY: usize = 8;
 
 #[cfg(test)]
 mod tests {

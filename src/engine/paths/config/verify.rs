@@ -76,7 +76,7 @@ pub(super) async fn sees_the_same(
             let seen = sees(new, &hash).await? || !sees(old, &hash).await.unwrap_or(true);
             Ok::<_, Error>((!seen).then_some(hash))
         })
-        .buffer_unordered(8)
+        .buffer_unordered(CONCURRENCY)
         .try_filter_map(|lost| async move { Ok(lost) })
         .try_collect()
         .await?;
@@ -109,3 +109,5 @@ async fn sees(link: &Link, hash: &KeyHash) -> Result<bool, Error> {
 
 /// How long before its expiry a key causes a warning, in seconds: 14 days.
 const SOON: u64 = 14 * 24 * 60 * 60;
+/// Keys verified concurrently. More would only wait for their turns.
+const CONCURRENCY: usize = 8;
