@@ -179,13 +179,13 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         warnings.extend(verify::warnings(&proof, now));
         connection.proof = Some(proof);
         if let Some(before) = &before
-            && verify::reaches_elsewhere(before, &connection)
+            && verify::may_hide_keys(before, &connection)
             && !call.fields.switch("force").unwrap_or(false)
         {
             let old = engine.links.trial(&name, before)?;
-            warnings.extend(verify::sees_the_same(&engine, &name, &old, &link).await?);
+            warnings.extend(verify::require_keys_reachable(&engine, &name, &old, &link).await?);
         }
-    } else if before.is_none_or(|before| verify::reaches_elsewhere(&before, &connection)) {
+    } else if before.is_none_or(|before| verify::may_hide_keys(&before, &connection)) {
         connection.proof = None;
     }
     let stored = connection.store(&*engine.storage, &name).await;

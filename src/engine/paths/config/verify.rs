@@ -55,16 +55,19 @@ pub(super) fn warnings(proof: &Proof, now: Timestamp) -> Option<String> {
 }
 
 /// Whether this change could hide the managed keys from the engine.
-pub(super) fn reaches_elsewhere(before: &Connection, after: &Connection) -> bool {
+pub(super) fn may_hide_keys(before: &Connection, after: &Connection) -> bool {
     use secrecy::ExposeSecret;
     before.management_key.expose_secret() != after.management_key.expose_secret()
         || before.api_url != after.api_url
 }
 
-/// Verifies that every key that the engine manages through the connection can be seen over `link`. A key that
-/// the old connection cannot see either is gone, and is ignored. Returns a warning if the keys of a role are
+/// Verifies that every key that the engine manages through the connection can be seen over `new`. A key that
+/// cannot be seen over `old` either is gone, and is ignored. Returns a warning if the keys of a role are
 /// unknown.
-pub(super) async fn sees_the_same(
+///
+/// # Errors
+/// [`Error::Invalid`] if there are keys that cannot be reached; errors from OpenRouter or storage.
+pub(super) async fn require_keys_reachable(
     engine: &Engine,
     name: &ConnectionName,
     old: &Link,
