@@ -3,7 +3,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`duties`] | what is done when a task is due |
+//! | [`worker`] | what is done when a task is due |
 //! | [`paths`] | the engine's paths, one file per family |
 //! | [`custody`] | every key that a management key can see, its owner, and how it is revoked |
 //! | [`runs`] | jobs that take longer than a request may: rotating every role, tidying up, tearing down |
@@ -29,7 +29,6 @@ pub mod clock;
 mod connection;
 mod context;
 mod custody;
-mod duties;
 mod error;
 mod events;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -52,6 +51,7 @@ mod spending;
 mod stored;
 mod survey;
 mod task;
+mod worker;
 
 use std::sync::Arc;
 
@@ -59,9 +59,9 @@ use async_trait::async_trait;
 
 use clock::Clock;
 use context::Engine;
-use duties::EngineDuties;
 use names::RoleName;
 use randomness::Randomness;
+use worker::EngineWorker;
 
 use crate::framework::{Backend, Blueprint, Lifecycle, wal};
 use crate::logical::{self, Error, Factory, SpecialPaths};
@@ -120,8 +120,8 @@ impl Lifecycle<Engine> for Life {
         }
         let node = engine.look_at_node().await?;
         if !is_at_work && engine.system.may_write_as(node).await? {
-            let duties = EngineDuties(Arc::clone(engine));
-            engine.keeper.start(Arc::new(duties));
+            let worker = EngineWorker(Arc::clone(engine));
+            engine.keeper.start(Arc::new(worker));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ const FLOORS: [&str; 6] = [
 /// The rooms of the engine, from top to bottom. `mod` is the engine's own module page.
 const ROOMS: [&str; 25] = [
     "mod",
-    "duties",
+    "worker",
     "paths",
     "custody",
     "runs",

@@ -3,7 +3,7 @@
 //! One async task for each mount sleeps until the next task is due. It keeps one time for each task, so
 //! that idle roles cost neither storage calls nor work. Vault's periodic call, once a minute, is the safety
 //! net: it wakes a keeper whose timer failed, and restarts the work if a bug has ended it. What a task does
-//! is defined elsewhere: see [`Duties`].
+//! is defined elsewhere: see [`Worker`].
 
 mod timetable;
 
@@ -23,12 +23,12 @@ use timetable::Timetable;
 
 /// Finds and performs the tasks.
 #[async_trait]
-pub trait Duties<T>: Send + Sync {
+pub trait Worker<T>: Send + Sync {
     /// Puts all tasks on the timetable. `false` if they could not be determined yet.
     async fn begin(&self) -> bool;
 
     /// Performs what is due, and returns when to check again; `None` if there is nothing to wait for.
-    async fn look_after(&self, task: &T) -> Option<Timestamp>;
+    async fn perform(&self, task: &T) -> Option<Timestamp>;
 }
 
 /// The keeper of a mount.
@@ -62,15 +62,15 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
     }
 
     /// Starts the work, unless it has started, and finds the tasks in the background.
-    pub fn start(self: &Arc<Self>, duties: Arc<dyn Duties<T>>) {
+    pub fn start(self: &Arc<Self>, worker: Arc<dyn Worker<T>>) {
         if self.is_stopping() || self.at_work.swap(true, Ordering::AcqRel) {
             return;
         }
         self.resigned.store(false, Ordering::Release);
         let work = AtWork(Arc::clone(self));
         self.spawn(async move {
-            if duties.begin().await {
-                work.0.run(&duties).await;
+            if worker.begin().await {
+                work.0.run(&worker).await;
             }
         });
     }
@@ -129,7 +129,7 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
         }
     }
 
-    async fn run(self: &Arc<Self>, duties: &Arc<dyn Duties<T>>) {
+    async fn run(self: &Arc<Self>, worker: &Arc<dyn Worker<T>>) {
         while !self.is_stopping() && !self.resigned.load(Ordering::Acquire) {
             let now = self.clock.now();
             let due = self.timetable().due(now);
@@ -137,9 +137,9 @@ impl<T: Clone + Ord + Hash + Send + Sync + 'static> Keeper<T> {
                 // If a bug ends the work on it, it is started again.
                 let anew = after(now, LOST_AFTER);
                 self.plan(task.clone(), anew);
-                let (keeper, duties) = (Arc::clone(self), Arc::clone(duties));
+                let (keeper, worker) = (Arc::clone(self), Arc::clone(worker));
                 self.spawn(async move {
-                    let next = duties.look_after(&task).await;
+                    let next = worker.perform(&task).await;
                     keeper.replan(task, anew, next);
                 });
             }
@@ -226,13 +226,13 @@ mod tests {
     }
 
     #[async_trait]
-    impl Duties<&'static str> for Overtaken {
+    impl Worker<&'static str> for Overtaken {
         async fn begin(&self) -> bool {
             self.keeper.now(TASK);
             true
         }
 
-        async fn look_after(&self, task: &&'static str) -> Option<Timestamp> {
+        async fn perform(&self, task: &&'static str) -> Option<Timestamp> {
             match self.looks.fetch_add(1, Ordering::Relaxed) {
                 0 => self.keeper.now(task),
                 _ => self.seen.notify_one(),
@@ -244,13 +244,13 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_was_asked_for_during_another_is_not_forgotten() {
         let keeper = keeper();
-        let duties = Arc::new(Overtaken {
+        let worker = Arc::new(Overtaken {
             keeper: Arc::clone(&keeper),
             looks: AtomicUsize::new(0),
             seen: Notify::new(),
         });
-        keeper.start(Arc::clone(&duties) as _);
-        soon(&duties.seen).await;
+        keeper.start(Arc::clone(&worker) as _);
+        soon(&worker.seen).await;
         keeper.stop().await;
     }
 
@@ -261,14 +261,14 @@ mod tests {
     }
 
     #[async_trait]
-    impl Duties<&'static str> for Deposed {
+    impl Worker<&'static str> for Deposed {
         async fn begin(&self) -> bool {
             self.keeper.now(TASK);
             self.begun.notify_one();
             true
         }
 
-        async fn look_after(&self, _: &&'static str) -> Option<Timestamp> {
+        async fn perform(&self, _: &&'static str) -> Option<Timestamp> {
             self.keeper.resign();
             None
         }
@@ -277,13 +277,13 @@ mod tests {
     #[tokio::test]
     async fn work_that_was_given_up_begins_anew() {
         let keeper = keeper();
-        let duties = Arc::new(Deposed {
+        let worker = Arc::new(Deposed {
             keeper: Arc::clone(&keeper),
             begun: Notify::new(),
         });
         for _ in 0..2 {
-            keeper.start(Arc::clone(&duties) as _);
-            soon(&duties.begun).await;
+            keeper.start(Arc::clone(&worker) as _);
+            soon(&worker.begun).await;
             while keeper.is_at_work() {
                 tokio::task::yield_now().await;
             }

@@ -1,4 +1,4 @@
-//! The keeper's work for the engine: it finds the tasks, rotates and revokes, recovers intents whose outcome
+//! The engine's worker: it finds the tasks, rotates and revokes, recovers intents whose outcome
 //! is unknown, reconciles storage with OpenRouter, and resumes runs.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::clock::after;
 use super::context::Engine;
 use super::error::Error;
-use super::keeper::Duties;
+use super::keeper::Worker;
 use super::keys::{next_look, recover};
 use super::leasing;
 use super::names::{CONNECTIONS, ConnectionName, RoleName, RunId};
@@ -21,11 +21,11 @@ use super::survey;
 use super::task::Task;
 use crate::logical::StorageError;
 
-/// The duties of one engine.
-pub struct EngineDuties(pub Arc<Engine>);
+/// Performs the tasks of one engine.
+pub struct EngineWorker(pub Arc<Engine>);
 
 #[async_trait]
-impl Duties<Task> for EngineDuties {
+impl Worker<Task> for EngineWorker {
     async fn begin(&self) -> bool {
         let engine = &self.0;
         let begun = begin(engine).await;
@@ -35,9 +35,9 @@ impl Duties<Task> for EngineDuties {
         begun.is_ok()
     }
 
-    async fn look_after(&self, task: &Task) -> Option<Timestamp> {
+    async fn perform(&self, task: &Task) -> Option<Timestamp> {
         let engine = &self.0;
-        match attend(engine, task).await {
+        match perform(engine, task).await {
             Ok(next) => next,
             // This node may no longer write. Its successor continues, or this node does after a later
             // periodic call, if it may write again.
@@ -53,7 +53,7 @@ impl Duties<Task> for EngineDuties {
     }
 }
 
-async fn attend(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error> {
+async fn perform(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Error> {
     if !engine.system.may_write().await? {
         return Err(StorageError::ReadOnly.into());
     }
