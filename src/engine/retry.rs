@@ -12,12 +12,13 @@ pub fn delay(attempts: u32, reason: &Error, randomness: &dyn Randomness) -> Dura
     backoff(attempts, randomness).max(asked(reason))
 }
 
-/// The same where failures are not counted: about as long as it has been `going_on` (in seconds), at
-/// least 15 seconds, so that the retries after an outage do not cause the next one. In seconds.
-pub fn delay_of_ongoing(going_on: u64, reason: &Error, randomness: &dyn Randomness) -> u64 {
-    let doublings = u64::BITS - going_on.leading_zeros();
+/// The same where failures are not counted: about `elapsed`, which is how long the operation has been in
+/// progress, and at least 15 seconds, so that the retries after an outage do not cause the next one. In
+/// seconds.
+pub fn delay_by_elapsed(elapsed: u64, reason: &Error, randomness: &dyn Randomness) -> u64 {
+    let doublings = u64::BITS - elapsed.leading_zeros();
     let wait = delay(doublings + 1, reason, randomness);
-    wait.max(SHORTEST_OF_ONGOING).as_secs()
+    wait.max(SHORTEST_BY_ELAPSED).as_secs()
 }
 
 fn backoff(attempts: u32, randomness: &dyn Randomness) -> Duration {
@@ -37,7 +38,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 60 * 60);
-const SHORTEST_OF_ONGOING: Duration = Duration::from_secs(15);
+const SHORTEST_BY_ELAPSED: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
@@ -73,10 +74,10 @@ mod tests {
     #[test]
     fn openrouters_own_wish_is_honoured_when_it_is_longer() {
         let day = 24 * 60 * 60;
-        for (asked, counted, ongoing) in [(0, 1, 15), (30, 30, 30), (10_000_000, day, day)] {
+        for (asked, counted, by_elapsed) in [(0, 1, 15), (30, 30, 30), (10_000_000, day, day)] {
             let reason = asking(asked);
             assert_eq!(delay(1, &reason, &Always(0)).as_secs(), counted);
-            assert_eq!(delay_of_ongoing(0, &reason, &Always(0)), ongoing);
+            assert_eq!(delay_by_elapsed(0, &reason, &Always(0)), by_elapsed);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::keeper::Worker;
 use super::keys::{next_look, recover};
 use super::leasing;
 use super::names::{CONNECTIONS, ConnectionName, RoleName, RunId};
-use super::retry::delay_of_ongoing;
+use super::retry::delay_by_elapsed;
 use super::role::Role;
 use super::rotation;
 use super::runs;
@@ -47,7 +47,7 @@ impl Worker<Task> for EngineWorker {
             }
             Err(reason) => {
                 tracing::warn!(mount = engine.mount, ?task, %reason, "a task failed; it is retried");
-                Some(again(engine, task, &reason))
+                Some(retry_at(engine, task, &reason))
             }
         }
     }
@@ -65,7 +65,7 @@ async fn perform(engine: &Engine, task: &Task) -> Result<Option<Timestamp>, Erro
         Task::Recover(place) => recover(engine, place).await,
         Task::Lapse(nonce) => leasing::lapse(engine, nonce).await,
         Task::Reconcile(connection) => survey::reconcile(engine, connection).await,
-        Task::Run(id) => runs::go_on(engine, id).await,
+        Task::Run(id) => runs::resume(engine, id).await,
     }
 }
 
@@ -94,18 +94,18 @@ async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Err
 
 /// When a task is retried whose failure was not stored with a role: soon, or when OpenRouter asked for it.
 /// A recovery has its own schedule.
-fn again(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
+fn retry_at(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     let now = engine.now();
-    let after_so_long = |going_on| {
-        let wait = delay_of_ongoing(going_on, reason, &*engine.randomness);
+    let retry_after = |elapsed| {
+        let wait = delay_by_elapsed(elapsed, reason, &*engine.randomness);
         after(now, wait)
     };
     match task {
-        Task::Tend(_) | Task::Run(_) => after_so_long(0),
-        Task::Reconcile(connection) => after_so_long(survey::going_on(engine, connection, now)),
-        Task::Lapse(nonce) => after_so_long(leasing::overdue(engine, nonce, now)),
+        Task::Tend(_) | Task::Run(_) => retry_after(0),
+        Task::Reconcile(connection) => retry_after(survey::elapsed(engine, connection, now)),
+        Task::Lapse(nonce) => retry_after(leasing::overdue(engine, nonce, now)),
         Task::Recover(place) => {
-            let (soon, next) = (after_so_long(0), next_look(engine, place, now));
+            let (soon, next) = (retry_after(0), next_look(engine, place, now));
             next.map_or(soon, |next| next.max(soon))
         }
     }
@@ -123,7 +123,7 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
     for record in books.leases.all() {
         leasing::watch(engine, &record);
     }
-    for run in engine.runs().going_on() {
+    for run in engine.runs().active() {
         engine.keeper.now(Task::Run(run));
     }
     for name in Role::names(&*engine.storage).await? {

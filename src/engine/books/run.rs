@@ -109,7 +109,7 @@ impl Run {
     }
 
     /// Whether there is work left.
-    pub fn is_going_on(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.ended.is_none() && self.cancelled().is_none()
     }
 

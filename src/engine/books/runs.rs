@@ -99,8 +99,8 @@ impl Runs {
         let mut known = self.known();
         // The progress is only in memory.
         if let Some(before) = known.get(id)
-            && before.is_going_on()
-            && run.is_going_on()
+            && before.is_active()
+            && run.is_active()
             && before.began == run.began
         {
             run.outcome.clone_from(&before.outcome);
@@ -152,7 +152,7 @@ impl Runs {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StorageError> {
         let _held = self.lock(id).await;
-        let over = self.get(id).filter(|run| !run.is_going_on());
+        let over = self.get(id).filter(|run| !run.is_active());
         let (Some(doubt), Some(run)) = (self.unsure.of(id), over) else {
             return Ok(None);
         };
@@ -169,11 +169,11 @@ impl Runs {
     }
 
     /// The runs that have work left.
-    pub fn going_on(&self) -> Vec<RunId> {
+    pub fn active(&self) -> Vec<RunId> {
         let known = self.known();
         let mut ids: Vec<_> = known
             .iter()
-            .filter(|(_, run)| run.is_going_on())
+            .filter(|(_, run)| run.is_active())
             .map(|(id, _)| id.clone())
             .collect();
         ids.sort();
@@ -181,10 +181,10 @@ impl Runs {
     }
 
     /// Whether the run that began at `began` is still in progress.
-    pub fn goes_on(&self, id: &RunId, began: Timestamp) -> bool {
+    pub fn is_active(&self, id: &RunId, began: Timestamp) -> bool {
         let known = self.known();
         let run = known.get(id);
-        run.is_some_and(|run| run.began == began && run.is_going_on())
+        run.is_some_and(|run| run.began == began && run.is_active())
     }
 
     /// Records the progress of the run that began at `began`.
@@ -192,7 +192,7 @@ impl Runs {
         let mut known = self.known();
         if let Some(run) = known.get_mut(id)
             && run.began == began
-            && run.is_going_on()
+            && run.is_active()
         {
             run.outcome = outcome;
         }
@@ -223,7 +223,7 @@ impl Runs {
     ) -> Result<Option<TornDown>, StorageError> {
         let id = RunId::Teardown;
         let _held = self.lock(&id).await;
-        let Some(run) = self.get(&id).filter(|_| self.goes_on(&id, began)) else {
+        let Some(run) = self.get(&id).filter(|_| self.is_active(&id, began)) else {
             return Ok(None);
         };
         // Without the progress: until the run ends, the entry stays as it was ordered.
@@ -275,7 +275,7 @@ mod tests {
         };
         store(ended.clone()).await.unwrap();
         assert_eq!(runs.torn_down_since(), Some(at(5)));
-        assert_eq!(runs.going_on(), []);
+        assert_eq!(runs.active(), []);
         let work = Work::Teardown {
             cancelled: Some(at(7)),
         };
@@ -296,7 +296,7 @@ mod tests {
         let readable = |reason| panic!("{reason}");
         second.load(&storage, readable).await.unwrap();
         assert_eq!(second.get(&RunId::Teardown), Some(run));
-        assert_eq!(second.going_on(), [RunId::Teardown]);
+        assert_eq!(second.active(), [RunId::Teardown]);
         second.forget();
         assert_eq!(second.torn_down_since(), None);
     }

@@ -43,7 +43,7 @@ use crate::engine::connection::{Link, Urgency};
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::names::{Nonce, Place, RoleName};
-use crate::engine::retry::delay_of_ongoing;
+use crate::engine::retry::delay_by_elapsed;
 use crate::framework::wal::Written;
 use crate::logical::StorageError;
 use crate::openrouter::{Deletion, Key, KeyHash};
@@ -375,8 +375,8 @@ fn postpone(engine: &Engine, books: &OpenBooks, written: &Written<Intent>, reaso
         return;
     }
     let now = engine.now();
-    let going_on = seconds_until(written.at, now);
-    let wait = delay_of_ongoing(going_on, reason, &*engine.randomness);
+    let elapsed = seconds_until(written.at, now);
+    let wait = delay_by_elapsed(elapsed, reason, &*engine.randomness);
     books.intents.looks.learn(nonce, |look| {
         look.failure = Some(reason.clone());
         if look.next <= now {

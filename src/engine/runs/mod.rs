@@ -39,7 +39,7 @@ use super::names::{ConnectionName, RunId};
 use super::task::Task;
 use order::Decision;
 
-pub use work::go_on;
+pub use work::resume;
 
 /// The request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ async fn wait(
     loop {
         let changed = runs.changed();
         let now = engine.now();
-        if !runs.goes_on(id, began) || now >= deadline {
+        if !runs.is_active(id, began) || now >= deadline {
             return;
         }
         // In short intervals, so that a clock that is set causes little delay.

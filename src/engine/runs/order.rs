@@ -26,11 +26,11 @@ pub(super) enum Decision {
 /// [`Error::Conflict`] if it cannot join the active run of this kind; [`Error::Invalid`] for a removal
 /// without a preceding dry run.
 pub(super) fn decide(before: Option<&Run>, wanted: &Wanted) -> Result<Decision, Error> {
-    let going_on = before.filter(|run| run.is_going_on());
+    let active = before.filter(|run| run.is_active());
     match wanted {
-        Wanted::RotateAll(_, grace) => Ok(rotate_all(going_on, *grace)),
+        Wanted::RotateAll(_, grace) => Ok(rotate_all(active, *grace)),
         Wanted::Tidy(_, dry_run) => tidy(before, *dry_run),
-        Wanted::Teardown => Ok(going_on
+        Wanted::Teardown => Ok(active
             .map_or(Decision::Begin(Work::Teardown { cancelled: None }), |run| {
                 join(run, None)
             })),
@@ -43,8 +43,8 @@ fn join(run: &Run, warning: Option<String>) -> Decision {
 }
 
 /// An emergency does not join a run that leaves keys alive. It replaces that run, and starts now.
-fn rotate_all(going_on: Option<&Run>, grace: Option<u64>) -> Decision {
-    let Some(run) = going_on else {
+fn rotate_all(active: Option<&Run>, grace: Option<u64>) -> Decision {
+    let Some(run) = active else {
         return Decision::Begin(Work::RotateAll { grace });
     };
     let Work::RotateAll { grace: other } = run.work else {
@@ -77,7 +77,7 @@ fn tidy(before: Option<&Run>, dry_run: bool) -> Result<Decision, Error> {
         _ => None,
     });
     if let Some((run, other, ..)) = last
-        && run.is_going_on()
+        && run.is_active()
     {
         if other == dry_run {
             return Ok(join(run, None));

@@ -24,7 +24,7 @@ impl Ongoing<'_> {
     /// closing.
     pub(super) fn is_on(&self) -> bool {
         let engine = self.engine;
-        engine.runs().goes_on(self.id, self.began) && !engine.keeper.is_stopping()
+        engine.runs().is_active(self.id, self.began) && !engine.keeper.is_stopping()
     }
 
     /// Reports the progress to the callers.

@@ -39,7 +39,7 @@ pub(super) trait Job: Send {
 ///
 /// # Errors
 /// Errors from storage. The caller retries.
-pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Error> {
+pub async fn resume(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Error> {
     engine.books().await?;
     let runs = engine.runs();
     let Some(_worker) = runs.try_work(id) else {
@@ -57,7 +57,7 @@ pub async fn go_on(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Err
         };
     }
     while let Some(run) = runs.get(id) {
-        if run.is_going_on() {
+        if run.is_active() {
             carry_out(engine, id, run).await?;
         } else {
             if run.cancelled().is_some() {
@@ -142,7 +142,7 @@ async fn finish(ongoing: Ongoing<'_>, outcome: Outcome, work: Option<Work>) -> R
     let runs = engine.runs();
     {
         let _held = runs.lock(id).await;
-        let Some(mut run) = runs.get(id).filter(|_| runs.goes_on(id, began)) else {
+        let Some(mut run) = runs.get(id).filter(|_| runs.is_active(id, began)) else {
             return Ok(());
         };
         run.ended = Some(engine.now());

@@ -47,4 +47,4 @@ mod roles;
 mod unknown;
 
 pub use listing::is_foreign;
-pub use pass::{begin, going_on, plan, reconcile};
+pub use pass::{begin, elapsed, plan, reconcile};

@@ -109,7 +109,7 @@ pub async fn reconcile(
 }
 
 /// How long a comparison of the connection has been in progress, in seconds.
-pub fn going_on(engine: &Engine, connection: &ConnectionName, now: Timestamp) -> u64 {
+pub fn elapsed(engine: &Engine, connection: &ConnectionName, now: Timestamp) -> u64 {
     let begun = engine.passes.of(connection);
     begun.map_or(0, |begun| seconds_until(begun.at, now))
 }
