@@ -10,7 +10,7 @@ use super::clock::after;
 use super::context::Engine;
 use super::error::Error;
 use super::keeper::Worker;
-use super::keys::{next_look, recover};
+use super::keys::{next_search, recover};
 use super::leasing;
 use super::names::{CONNECTIONS, ConnectionName, RoleName, RunId};
 use super::retry::delay_by_elapsed;
@@ -105,7 +105,7 @@ fn retry_at(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
         Task::Reconcile(connection) => retry_after(survey::elapsed(engine, connection, now)),
         Task::Lapse(nonce) => retry_after(leasing::overdue(engine, nonce, now)),
         Task::Recover(place) => {
-            let (soon, next) = (retry_after(0), next_look(engine, place, now));
+            let (soon, next) = (retry_after(0), next_search(engine, place, now));
             next.map_or(soon, |next| next.max(soon))
         }
     }

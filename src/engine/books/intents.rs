@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::looks::Looks;
+use super::searches::Searches;
 use crate::engine::connection::{InUse, Making};
 use crate::engine::keeper::Keeper;
 use crate::engine::names::{Nonce, Place, RoleName};
@@ -71,7 +71,7 @@ pub struct Intents {
     /// Intents that this instance announced itself, which cannot come from a snapshot.
     own: Mutex<HashSet<Nonce>>,
     /// The results of searches for intents that are adrift.
-    pub looks: Looks,
+    pub searches: Searches,
 }
 
 impl Default for Intents {
@@ -80,7 +80,7 @@ impl Default for Intents {
             log: Log::new("create-key", 2),
             in_flight: Mutex::default(),
             own: Mutex::default(),
-            looks: Looks::default(),
+            searches: Searches::default(),
         }
     }
 }
@@ -203,13 +203,13 @@ impl Intents {
     }
 
     /// When the next search at a place is due; `None` if nothing is adrift there.
-    pub fn next_look(&self, place: &Place, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_search(&self, place: &Place, now: Timestamp) -> Option<Timestamp> {
         let adrift = self.adrift(place);
         let next = adrift
             .iter()
-            .map(|written| self.looks.of(&written.data.nonce).next)
+            .map(|written| self.searches.of(&written.data.nonce).next)
             .min()?;
-        Some(next.max(self.looks.rested(place, now)))
+        Some(next.max(self.searches.rested(place, now)))
     }
 
     /// Deletes an intent: its key is in service, or gone, or was never made.
@@ -218,7 +218,7 @@ impl Intents {
     /// If it cannot be removed from storage; it then stays known.
     pub async fn strike(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
         self.log.delete(storage, nonce.as_str()).await?;
-        self.looks.forget(nonce);
+        self.searches.forget(nonce);
         lock(&self.own).remove(nonce);
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Intents {
     /// Forgets an intent whose entry was overwritten by something else that leads to the key.
     pub fn taken_over(&self, nonce: &Nonce) {
         self.log.overwritten(nonce.as_str());
-        self.looks.forget(nonce);
+        self.searches.forget(nonce);
         lock(&self.own).remove(nonce);
     }
 
@@ -255,7 +255,7 @@ impl InFlight {
     /// Records that the key is about to be stored in its role's entry. Unless the intent is deleted
     /// afterwards, the recovery ignores the key until the outcome of that store is certain.
     pub fn is_being_stored(&self, now: Timestamp) {
-        self.intents.looks.store_begins(&self.nonce, now);
+        self.intents.searches.store_begins(&self.nonce, now);
     }
 
     /// Deletes the intent: its key is in service, or gone, or was never made.

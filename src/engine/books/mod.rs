@@ -1,7 +1,7 @@
 //! The books: the open work of a mount, in memory, and in the write-ahead log if it must survive the process.
 //!
 //! - [`intents`]: keys that were ordered and are not confirmed yet.
-//! - [`looks`]: results of the searches for intents that are adrift.
+//! - [`searches`]: results of the searches for intents that are adrift.
 //! - [`leases`]: the leases of dynamic roles.
 //! - [`readings`]: what OpenRouter last reported about the roles' keys.
 //! - [`register`]: what is known about all roles and their keys.
@@ -18,7 +18,6 @@
 mod board;
 mod intents;
 mod leases;
-mod looks;
 mod passes;
 mod readings;
 mod register;
@@ -26,6 +25,7 @@ mod room;
 mod roster;
 mod run;
 mod runs;
+mod searches;
 mod unsure;
 
 use std::sync::Arc;
@@ -36,7 +36,6 @@ use tokio::sync::Mutex;
 pub use board::{Board, Copies, Drift, Noted, in_words};
 pub use intents::{InFlight, Intent, Intents, Purpose};
 pub use leases::{LeaseGuard, LeasedKey, Leases, Record, Requester};
-pub use looks::{Finding, Listing, OUTLIVED};
 pub use passes::{BegunPass, Passes};
 pub use readings::Readings;
 pub use register::{Expectations, Expected, Owner, Part, Register};
@@ -44,6 +43,7 @@ pub use room::{Reservation, Wanted};
 pub use roster::{Condition, MOST_NAMED, Overdue, Roster, Summary};
 pub use run::{Named, Outcome, Run, Work};
 pub use runs::{Runs, TornDown, while_torn_down};
+pub use searches::{Finding, Listing, OUTLIVED};
 pub use unsure::Unsure;
 
 use crate::framework::wal;

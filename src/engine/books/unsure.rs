@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use super::looks::OUTLIVED;
+use super::searches::OUTLIVED;
 use crate::engine::clock::after;
 
 /// The entries with a write of unknown outcome. Other entries cost nothing.

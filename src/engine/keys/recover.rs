@@ -53,24 +53,24 @@ use settle::settle;
 /// nothing is adrift there any more.
 ///
 /// # Errors
-/// If OpenRouter or storage failed. The intents stay, and [`next_look`] returns the time of the next search.
+/// If OpenRouter or storage failed. The intents stay, and [`next_search`] returns when the next search is due.
 pub async fn recover(engine: &Engine, place: &Place) -> Result<Option<Timestamp>, Error> {
     let books = engine.books().await?;
     let next = || {
         let now = engine.now();
-        (books.intents.next_look(place, now), now)
+        (books.intents.next_search(place, now), now)
     };
     if let (Some(at), now) = next()
         && at <= now
     {
-        look(engine, &books, place, None).await?;
+        search(engine, &books, place, None).await?;
     }
     Ok(next().0)
 }
 
 /// When the next search at a place is due; `None` if nothing is adrift there.
-pub fn next_look(engine: &Engine, place: &Place, now: Timestamp) -> Option<Timestamp> {
-    engine.books_if_open()?.intents.next_look(place, now)
+pub fn next_search(engine: &Engine, place: &Place, now: Timestamp) -> Option<Timestamp> {
+    engine.books_if_open()?.intents.next_search(place, now)
 }
 
 /// Makes sure that a role may order a key at this place. For each earlier order, a search must have shown
@@ -87,7 +87,7 @@ pub(super) async fn settle_earlier(
     is_urgent: bool,
 ) -> Result<(), Error> {
     let (engine, role) = (guard.engine(), guard.name());
-    let looks = &books.intents.looks;
+    let searches = &books.intents.searches;
     require_certain_stores(guard, books).await?;
     let earlier = || {
         let mut adrift = books.intents.adrift_of(role);
@@ -97,19 +97,20 @@ pub(super) async fn settle_earlier(
         });
         adrift.into_iter().map(|written| written.data.nonce)
     };
-    let is_unknown = |nonce: &_| looks.of(nonce).finding == Finding::Unknown;
+    let is_unknown = |nonce: &_| searches.of(nonce).finding == Finding::Unknown;
     if !is_urgent && earlier().any(|nonce| is_unknown(&nonce)) {
-        let looked = look(engine, books, place, Some(guard)).await;
-        looked.map_err(not_known)?;
+        let searched = search(engine, books, place, Some(guard)).await;
+        searched.map_err(not_known)?;
         for nonce in earlier() {
-            let look = looks.of(&nonce);
-            if look.finding == Finding::Unknown {
-                let reason = look.failure.unwrap_or_else(|| not_settled(role));
+            let search = searches.of(&nonce);
+            if search.finding == Finding::Unknown {
+                let reason = search.failure.unwrap_or_else(|| not_settled(role));
                 return Err(not_known(reason));
             }
         }
     }
-    let unsettled = earlier().filter(|nonce| !matches!(looks.of(nonce).finding, Finding::InUse(_)));
+    let unsettled =
+        earlier().filter(|nonce| !matches!(searches.of(nonce).finding, Finding::InUse(_)));
     if unsettled.count() < MOST_UNSETTLED {
         Ok(())
     } else {
@@ -122,7 +123,7 @@ async fn require_certain_stores(guard: &RoleGuard<'_>, books: &OpenBooks) -> Res
     let engine = guard.engine();
     for written in books.intents.adrift_of(guard.name()) {
         let nonce = &written.data.nonce;
-        let Some(begun) = books.intents.looks.of(nonce).store_begun else {
+        let Some(begun) = books.intents.searches.of(nonce).store_begun else {
             continue;
         };
         let role = guard.load_rotating().await?;
@@ -164,7 +165,7 @@ fn not_settled(role: &RoleName) -> Error {
 
 /// Searches once for everything that is adrift at a place and can be settled now: for the role that the
 /// caller has locked, or for every role that is not locked.
-async fn look(
+async fn search(
     engine: &Engine,
     books: &OpenBooks,
     place: &Place,
@@ -239,11 +240,11 @@ async fn settle_all(
 
 /// Whether an intent may be settled now.
 fn is_due(engine: &Engine, books: &OpenBooks, intent: &Intent) -> bool {
-    let look = books.intents.looks.of(&intent.nonce);
-    let certain = look
+    let search = books.intents.searches.of(&intent.nonce);
+    let certain = search
         .store_begun
         .is_none_or(|begun| after(begun, OUTLIVED) <= engine.now());
-    let in_use = matches!(look.finding, Finding::InUse(until) if engine.now() < until);
+    let in_use = matches!(search.finding, Finding::InUse(until) if engine.now() < until);
     certain && !in_use
 }
 
@@ -253,15 +254,15 @@ async fn shared_listing(
     books: &OpenBooks,
     place: &Place,
 ) -> Result<Arc<Listing>, Error> {
-    let looks = &books.intents.looks;
-    let arrived = looks.ticket();
-    let _alone = looks.alone(place).await;
-    if let Some(outcome) = looks.since(place, arrived) {
+    let searches = &books.intents.searches;
+    let arrived = searches.ticket();
+    let _alone = searches.alone(place).await;
+    if let Some(outcome) = searches.since(place, arrived) {
         return outcome;
     }
-    let begun = (looks.ticket(), engine.now());
+    let begun = (searches.ticket(), engine.now());
     let outcome = list(engine, books, place).await.map(Arc::new);
-    looks.ended(place, begun, outcome.clone());
+    searches.ended(place, begun, outcome.clone());
     outcome
 }
 
@@ -377,24 +378,24 @@ fn postpone(engine: &Engine, books: &OpenBooks, written: &Written<Intent>, reaso
     let now = engine.now();
     let elapsed = seconds_until(written.at, now);
     let wait = delay_by_elapsed(elapsed, reason, &*engine.randomness);
-    books.intents.looks.learn(nonce, |look| {
-        look.failure = Some(reason.clone());
-        if look.next <= now {
-            look.next = after(now, wait);
+    books.intents.searches.learn(nonce, |search| {
+        search.failure = Some(reason.clone());
+        if search.next <= now {
+            search.next = after(now, wait);
         }
     });
 }
 
 /// When to search again after a search at `now` that found nothing.
-fn next_look_after(announced: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    LOOKS
+fn next_search_after(announced: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    SEARCHED_AFTER
         .iter()
         .map(|seconds| after(announced, *seconds))
         .find(|at| *at > now)
 }
 
 /// When an order that left no trace is searched for again, in seconds after its announcement.
-const LOOKS: [u64; 4] = [5, 30, 120, SETTLED];
+const SEARCHED_AFTER: [u64; 4] = [5, 30, 120, SETTLED];
 
 /// How long after its announcement an order may still take effect, in seconds. The longest request of a
 /// connection takes a minute; the rest is for OpenRouter's lists to catch up.
@@ -412,13 +413,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_come_at_growing_distances_and_end_when_the_order_has_settled() {
+    fn searches_are_repeated_at_growing_intervals_until_the_order_has_settled() {
         let announced = Timestamp::from_second(1_000).unwrap();
-        let look =
-            |offset| next_look_after(announced, after(announced, offset)).map(|t| t.as_second());
-        assert_eq!(look(0), Some(1_005));
-        assert_eq!(look(5), Some(1_030));
-        assert_eq!(look(200), Some(1_600));
-        assert_eq!(look(600), None);
+        let search =
+            |offset| next_search_after(announced, after(announced, offset)).map(|t| t.as_second());
+        assert_eq!(search(0), Some(1_005));
+        assert_eq!(search(5), Some(1_030));
+        assert_eq!(search(200), Some(1_600));
+        assert_eq!(search(600), None);
     }
 }

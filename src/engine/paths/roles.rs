@@ -99,7 +99,7 @@ fn unconfirmed(engine: &Engine, name: &RoleName) -> Option<Vec<Unconfirmed>> {
     let intents = engine.books_if_open()?.intents;
     let adrift = intents.adrift_of(name).into_iter();
     let shown = adrift.map(|written| Unconfirmed {
-        revoke_at: match intents.looks.of(&written.data.nonce).finding {
+        revoke_at: match intents.searches.of(&written.data.nonce).finding {
             Finding::InUse(until) => Some(until),
             Finding::Unknown | Finding::Nothing => None,
         },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{SETTLED, next_look_after};
+use super::{SETTLED, next_search_after};
 use crate::engine::books::{
     Finding, Intent, LeasedKey, Listing, OUTLIVED, OpenBooks, Purpose, Record,
 };
@@ -75,7 +75,7 @@ impl Settling<'_> {
             return self.nothing_was_found().await;
         }
         let own = self.books.intents.is_own(nonce);
-        let store_begun = self.books.intents.looks.of(nonce).store_begun;
+        let store_begun = self.books.intents.searches.of(nonce).store_begun;
         let work_began = self.books.since;
         if role.is_none() && !own {
             // It is unknown when an earlier process stored the key.
@@ -179,12 +179,12 @@ impl Settling<'_> {
     /// Since when the key is certainly out of service: now, if the fence has just shown it for the first
     /// time.
     fn out_of_service_since(&self) -> Timestamp {
-        let (now, looks) = (self.engine.now(), &self.books.intents.looks);
+        let (now, searches) = (self.engine.now(), &self.books.intents.searches);
         let nonce = &self.written.data.nonce;
-        looks.learn(nonce, |look| {
-            _ = look.out_of_service_since.get_or_insert(now)
+        searches.learn(nonce, |search| {
+            _ = search.out_of_service_since.get_or_insert(now)
         });
-        looks.of(nonce).out_of_service_since.unwrap_or(now)
+        searches.of(nonce).out_of_service_since.unwrap_or(now)
     }
 
     /// Whether it is too early to delete what was found. If so, it is left alone until then.
@@ -229,22 +229,22 @@ impl Settling<'_> {
             );
         }
         let intents = &self.books.intents;
-        intents.looks.learn(&self.written.data.nonce, |look| {
-            look.finding = Finding::InUse(until);
-            look.failure = None;
-            look.next = until;
+        intents.searches.learn(&self.written.data.nonce, |search| {
+            search.finding = Finding::InUse(until);
+            search.failure = None;
+            search.next = until;
         });
     }
 
     async fn nothing_was_found(&self) -> Result<(), Error> {
-        let Some(next) = next_look_after(self.written.at, self.listing.begun) else {
+        let Some(next) = next_search_after(self.written.at, self.listing.begun) else {
             return self.strike("never_created").await;
         };
         let intents = &self.books.intents;
-        intents.looks.learn(&self.written.data.nonce, |look| {
-            look.finding = Finding::Nothing;
-            look.failure = None;
-            look.next = next;
+        intents.searches.learn(&self.written.data.nonce, |search| {
+            search.finding = Finding::Nothing;
+            search.failure = None;
+            search.next = next;
         });
         Ok(())
     }
@@ -253,8 +253,8 @@ impl Settling<'_> {
         let nonce = &self.written.data.nonce;
         let intents = &self.books.intents;
         intents
-            .looks
-            .learn(nonce, |look| look.next = look.next.max(next));
+            .searches
+            .learn(nonce, |search| search.next = search.next.max(next));
     }
 
     async fn retire(&self, key: &Key, warrant: Warrant<'_>) -> Result<(), Error> {

@@ -18,7 +18,7 @@ use crate::openrouter::{Key, KeyHash};
 
 /// What is known about an intent that is adrift.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct Search {
     /// What the searches have shown about its key.
     pub finding: Finding,
     /// Why the last search failed; `None` if it succeeded.
@@ -43,7 +43,7 @@ pub enum Finding {
     InUse(Timestamp),
 }
 
-impl Default for Look {
+impl Default for Search {
     /// Nothing has been searched for, so a search is due.
     fn default() -> Self {
         Self {
@@ -58,9 +58,9 @@ impl Default for Look {
 
 /// The search results of all intents.
 #[derive(Default)]
-pub struct Looks {
+pub struct Searches {
     // Plain mutexes: neither is ever held across an await.
-    by_nonce: Mutex<HashMap<Nonce, Look>>,
+    by_nonce: Mutex<HashMap<Nonce, Search>>,
     last: Mutex<HashMap<Place, Ended>>,
     one_at_a_time: Locks,
     tickets: AtomicU64,
@@ -97,7 +97,7 @@ impl Listing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-impl Looks {
+impl Searches {
     /// The next ticket.
     pub fn ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
@@ -143,20 +143,20 @@ impl Looks {
     }
 
     /// What is known about an intent.
-    pub fn of(&self, nonce: &Nonce) -> Look {
+    pub fn of(&self, nonce: &Nonce) -> Search {
         lock(&self.by_nonce).get(nonce).cloned().unwrap_or_default()
     }
 
     /// Updates what is known about an intent.
-    pub fn learn(&self, nonce: &Nonce, change: impl FnOnce(&mut Look)) {
+    pub fn learn(&self, nonce: &Nonce, change: impl FnOnce(&mut Search)) {
         change(lock(&self.by_nonce).entry(nonce.clone()).or_default());
     }
 
     /// Records that a write begins that stores the intent's key in its role's entry.
     pub fn store_begins(&self, nonce: &Nonce, now: Timestamp) {
-        self.learn(nonce, |look| {
-            look.store_begun = Some(now);
-            look.next = after(now, OUTLIVED);
+        self.learn(nonce, |search| {
+            search.store_begun = Some(now);
+            search.next = after(now, OUTLIVED);
         });
     }
 
