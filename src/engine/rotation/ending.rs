@@ -1,11 +1,11 @@
-//! The end of a superseded key: it is [checked](super::last_look) once more, disabled if the role wants that,
+//! The end of a superseded key: it is [checked](super::last_check) once more, disabled if the role wants that,
 //! and deleted. Also enables held keys again. Everything here runs under the role's lock, as in
 //! [`perform`](super::perform).
 
 use jiff::Timestamp;
 
 use super::budget;
-use super::last_look::{Look, last_look, report_late_use};
+use super::last_check::{LastCheck, last_check, report_late_use};
 use super::perform::failure;
 use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
@@ -40,24 +40,24 @@ pub(super) async fn end(
     let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
         return Ok(role);
     };
-    let late_use = match last_look(engine, key, urgency).await? {
-        Look::Nothing => None,
-        Look::UsedLate(used) if key.found && !key.emergency => {
+    let late_use = match last_check(engine, key, urgency).await? {
+        LastCheck::Nothing => None,
+        LastCheck::UsedLate(used) if key.found && !key.emergency => {
             key.awaits_person = Some(used.used_at);
             key.failure = None;
             guard.store(&role).await?;
             report_late_use(guard, &role, &used, true).await;
             return Ok(role);
         }
-        Look::UsedLate(used) => Some(used),
-        Look::Needed(reason) => {
+        LastCheck::UsedLate(used) => Some(used),
+        LastCheck::Needed(reason) => {
             key.failure = Some(failure(engine, key.failure.as_ref(), &reason));
             guard.store(&role).await?;
             return Ok(role);
         }
     };
     // Keys in other stages are not checked for late use, so the last known result is kept.
-    let was_looked_at = !key.stage.is_held() && key.stage != Stage::Ordered;
+    let was_checked = !key.stage.is_held() && key.stage != Stage::Ordered;
     let ended = carry_out(guard, &mut role, hash, ending, urgency).await;
     let Some(key) = role.superseded.iter_mut().find(|key| key.hash == *hash) else {
         return Ok(role);
@@ -88,7 +88,7 @@ pub(super) async fn end(
             return Ok(role);
         }
     }
-    if was_looked_at {
+    if was_checked {
         role.late_use.clone_from(&late_use);
     }
     guard.store(&role).await?;

@@ -32,7 +32,7 @@ mod delete;
 mod ending;
 mod forget;
 mod guardrail;
-mod last_look;
+mod last_check;
 mod manual;
 mod next_key;
 mod perform;

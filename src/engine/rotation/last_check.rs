@@ -10,7 +10,7 @@ use crate::engine::role::rotating::{LateUse, RotatingRole, Stage, SupersededKey}
 use crate::openrouter::{self, Key};
 
 /// The result of the last check of a key.
-pub(super) enum Look {
+pub(super) enum LastCheck {
     /// The key was not used late, or OpenRouter did not answer in time.
     Nothing,
     /// It was used after every lease on it had expired.
@@ -26,30 +26,30 @@ pub(super) enum Look {
 ///
 /// # Errors
 /// Errors from storage.
-pub(super) async fn last_look(
+pub(super) async fn last_check(
     engine: &Engine,
     key: &mut SupersededKey,
     urgency: Urgency,
-) -> Result<Look, Error> {
+) -> Result<LastCheck, Error> {
     if key.emergency || key.stage.is_held() || key.stage == Stage::Ordered {
-        return Ok(Look::Nothing);
+        return Ok(LastCheck::Nothing);
     }
-    let looking = look(engine, key, urgency);
-    let looked = if key.found {
-        looking.await
+    let asking = ask(engine, key, urgency);
+    let answer = if key.found {
+        asking.await
     } else {
         let now = engine.now();
-        let at_most = now.checked_add(LONGEST_LOOK).unwrap_or(now);
+        let at_most = now.checked_add(LONGEST_CHECK).unwrap_or(now);
         tokio::select! {
             biased;
-            looked = looking => looked,
-            () = engine.clock.sleep_until(at_most) => return Ok(Look::Nothing),
+            answer = asking => answer,
+            () = engine.clock.sleep_until(at_most) => return Ok(LastCheck::Nothing),
         }
     };
-    let seen = match looked {
+    let seen = match answer {
         Ok(seen) => seen,
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(reason) if key.found => return Ok(Look::Needed(reason)),
+        Err(reason) if key.found => return Ok(LastCheck::Needed(reason)),
         Err(reason) => {
             let hash = &key.hash;
             tracing::debug!(
@@ -58,22 +58,22 @@ pub(super) async fn last_look(
                 %reason,
                 "failed to find out whether a superseded key is still in use"
             );
-            return Ok(Look::Nothing);
+            return Ok(LastCheck::Nothing);
         }
     };
     let Some(seen) = seen else {
-        return Ok(Look::Nothing);
+        return Ok(LastCheck::Nothing);
     };
     if seen.disabled && key.stage.is_grace() && key.disabled_outside.is_none() {
         key.disabled_outside = Some(engine.now());
     }
     let (Some(used_at), Some(leased_until)) = (seen.last_used_at, key.leased_until) else {
-        return Ok(Look::Nothing);
+        return Ok(LastCheck::Nothing);
     };
     if used_at <= leased_until {
-        return Ok(Look::Nothing);
+        return Ok(LastCheck::Nothing);
     }
-    Ok(Look::UsedLate(LateUse {
+    Ok(LastCheck::UsedLate(LateUse {
         hash: key.hash.clone(),
         version: key.version,
         used_at,
@@ -82,11 +82,7 @@ pub(super) async fn last_look(
 }
 
 /// What OpenRouter says about a key; `None` if it does not know the key.
-async fn look(
-    engine: &Engine,
-    key: &SupersededKey,
-    urgency: Urgency,
-) -> Result<Option<Key>, Error> {
+async fn ask(engine: &Engine, key: &SupersededKey, urgency: Urgency) -> Result<Option<Key>, Error> {
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     let turn = link.client(urgency).await;
     match turn.key(&key.hash).await {
@@ -121,4 +117,4 @@ pub(super) async fn report_late_use(
 }
 
 /// How long a revocation waits for the last check.
-const LONGEST_LOOK: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST_CHECK: SignedDuration = SignedDuration::from_secs(2);
