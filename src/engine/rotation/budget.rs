@@ -63,7 +63,7 @@ pub(super) async fn follow(
             let done = settle(guard, &mut role, &hash).await;
             (hash, done)
         }
-        Next::LookForReset(hash) => (hash, look_for_reset(guard, &mut role).await),
+        Next::CheckForReset(hash) => (hash, check_for_reset(guard, &mut role).await),
         Next::Wait(_) => return Ok((role, None)),
     };
     let engine = guard.engine();
@@ -314,7 +314,7 @@ async fn settle(
     Ok(())
 }
 
-async fn look_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Error> {
+async fn check_for_reset(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Error> {
     let Some((budget, counting)) = role.definition.terms.budget() else {
         return Ok(());
     };

@@ -43,7 +43,7 @@ pub async fn resume(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Er
     engine.books().await?;
     let runs = engine.runs();
     let Some(_worker) = runs.try_work(id) else {
-        return Ok(Some(after(engine.now(), LOOK_AGAIN)));
+        return Ok(Some(after(engine.now(), CHECK_AGAIN)));
     };
     {
         // Read as a successor would read it: an earlier store may have had another outcome than reported.
@@ -176,4 +176,4 @@ async fn serve_again(engine: &Engine) -> Result<(), Error> {
 }
 
 /// In seconds, for a run that another task is working on.
-const LOOK_AGAIN: u64 = 5;
+const CHECK_AGAIN: u64 = 5;

@@ -40,8 +40,8 @@ pub struct Ledger {
     /// The keys that may still spend.
     pub(super) grants: Vec<Grant>,
     /// The last time when the next window was found not to have begun at OpenRouter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) looked: Option<Timestamp>,
+    #[serde(default, rename = "looked", skip_serializing_if = "Option::is_none")]
+    pub(super) reset_checked: Option<Timestamp>,
 }
 
 /// OpenRouter's report about a key.
@@ -108,7 +108,7 @@ impl Ledger {
             ended: Amount::ZERO,
             ended_since: Amount::ZERO,
             grants: Vec::new(),
-            looked: None,
+            reset_checked: None,
         }
     }
 

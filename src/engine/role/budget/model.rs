@@ -493,7 +493,7 @@ impl Life {
                     continue;
                 }
                 Next::Read(_) if self.dice.once_in(20) => return Ok(()),
-                Next::LookForReset(_) if self.dice.once_in(3) => return Ok(()),
+                Next::CheckForReset(_) if self.dice.once_in(3) => return Ok(()),
                 Next::Read(hash) => {
                     let since = Timestamp::from_second(self.engine.since).unwrap();
                     if state.ledger.is_inherited(&hash, since) {
@@ -508,7 +508,7 @@ impl Life {
                         state.ledger.release(&hash);
                     }
                 }
-                Next::LookForReset(hash) => {
+                Next::CheckForReset(hash) => {
                     let reading = self.model.exact(&hash);
                     if state.ledger.has_rolled(&hash, reading, now) {
                         state.ledger.roll(&budget, &current, reading, now);

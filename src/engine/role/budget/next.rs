@@ -18,7 +18,7 @@ pub enum Next {
     /// Read the key's spending and limit, to settle what is unclear.
     Read(KeyHash),
     /// Check with this key whether the next window has begun at OpenRouter.
-    LookForReset(KeyHash),
+    CheckForReset(KeyHash),
     /// Wait until this time; `None` means until something changes.
     Wait(Option<Timestamp>),
 }
@@ -35,9 +35,9 @@ impl Ledger {
         let mut wake_at = |at: Timestamp| {
             wake = Some(wake.map_or(at, |earliest: Timestamp| earliest.min(at)));
         };
-        if let Some(at) = self.look_for_reset_at(now) {
+        if let Some(at) = self.reset_check_at(now) {
             if at <= now {
-                return Next::LookForReset(current.clone());
+                return Next::CheckForReset(current.clone());
             }
             wake_at(at);
         }
@@ -77,19 +77,19 @@ impl Ledger {
     }
 
     /// When to check whether the next window has begun at OpenRouter.
-    fn look_for_reset_at(&self, now: Timestamp) -> Option<Timestamp> {
+    fn reset_check_at(&self, now: Timestamp) -> Option<Timestamp> {
         let due = after(self.window.end()?, AFTER_RESET);
         // A time from a clock that was ahead is ignored.
-        let looked = self.looked.filter(|looked| *looked <= now);
-        let looked = looked.map(|looked| after(looked, LOOK_AGAIN));
-        Some(looked.map_or(due, |again| due.max(again)))
+        let checked = self.reset_checked.filter(|checked| *checked <= now);
+        let checked = checked.map(|checked| after(checked, CHECK_AGAIN));
+        Some(checked.map_or(due, |again| due.max(again)))
     }
 
     /// Until when an automatic rotation is postponed: around the end of a window, and while a call for the
     /// current key is unclear.
     pub fn rotation_waits_until(&self, current: &KeyHash, now: Timestamp) -> Option<Timestamp> {
         let unclear = self.grant(current).and_then(|grant| grant.pending);
-        let unclear = unclear.map(|pending| after(pending.settles_at(), LOOK_AGAIN));
+        let unclear = unclear.map(|pending| after(pending.settles_at(), CHECK_AGAIN));
         let around_reset = self.window.end().and_then(|end| {
             let until = after(end, SETTLED);
             (after(now, BEFORE_RESET) >= end).then_some(until)
@@ -144,4 +144,4 @@ pub(super) const AFTER_RESET: u64 = 60;
 /// In seconds: how long before a reset rotations are postponed.
 const BEFORE_RESET: u64 = 3 * 60;
 /// In seconds.
-const LOOK_AGAIN: u64 = 60;
+const CHECK_AGAIN: u64 = 60;

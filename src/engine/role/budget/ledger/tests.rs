@@ -82,3 +82,13 @@ fn a_reset_that_is_noticed_late_is_noticed_where_openrouter_does_not_say_when_it
         );
     }
 }
+
+#[test]
+fn the_last_check_for_a_reset_is_stored_under_the_name_that_earlier_builds_read() {
+    let (now, counting) = (Timestamp::UNIX_EPOCH, BUDGET.counting(false));
+    let mut ledger = Ledger::begun(&BUDGET, counting, key("current"), now);
+    ledger.has_not_rolled(now);
+    let stored = serde_json::to_value(&ledger).unwrap();
+    assert_eq!(stored["looked"], "1970-01-01T00:00:00Z");
+    assert_eq!(serde_json::from_value::<Ledger>(stored).unwrap(), ledger);
+}

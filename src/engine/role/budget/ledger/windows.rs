@@ -35,7 +35,7 @@ impl Ledger {
         let within = reading.resets_at.and_then(|at| before_its_end(at).ok());
         self.window = Window::at(self.window.reset(), within.unwrap_or(now));
         self.ended = std::mem::take(&mut self.ended_since);
-        self.looked = None;
+        self.reset_checked = None;
         for grant in &mut self.grants {
             grant.spent = Amount::ZERO;
         }
@@ -44,7 +44,7 @@ impl Ledger {
 
     /// Records that the next window has not begun yet.
     pub fn has_not_rolled(&mut self, now: Timestamp) {
-        self.looked = Some(now);
+        self.reset_checked = Some(now);
     }
 
     /// Applies a changed budget or a changed way of counting. The spending of ended keys keeps counting until
@@ -58,7 +58,7 @@ impl Ledger {
     ) {
         if budget.reset != self.window.reset() {
             self.window = Window::at(budget.reset, now);
-            self.looked = None;
+            self.reset_checked = None;
         }
         self.ended = self.ended.max(in_window);
         for grant in &mut self.grants {
