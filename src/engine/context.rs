@@ -247,7 +247,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the call to the server fails.
-    pub async fn look_at_node(&self) -> Result<ReplicationState, Error> {
+    pub async fn refresh_node(&self) -> Result<ReplicationState, Error> {
         let state = self.system.replication_state().await?;
         self.node.learn(state.is_standby(), self.clock.uptime());
         Ok(state)
@@ -261,12 +261,12 @@ impl Engine {
     pub async fn is_standby(self: &Arc<Self>) -> Result<bool, Error> {
         match self.node.read(self.clock.uptime()) {
             Knowledge::NoStandby => Ok(false),
-            Knowledge::Nothing => Ok(self.look_at_node().await?.is_standby()),
+            Knowledge::Nothing => Ok(self.refresh_node().await?.is_standby()),
             Knowledge::Standby { ask } => {
                 if ask {
                     let engine = Arc::clone(self);
                     tokio::spawn(async move {
-                        if let Err(reason) = engine.look_at_node().await {
+                        if let Err(reason) = engine.refresh_node().await {
                             tracing::debug!(
                                 mount = engine.mount,
                                 %reason,

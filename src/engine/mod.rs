@@ -118,7 +118,7 @@ impl Lifecycle<Engine> for Life {
             engine.keeper.wake();
             leasing::give_up_waiting(engine).await;
         }
-        let node = engine.look_at_node().await?;
+        let node = engine.refresh_node().await?;
         if !is_at_work && engine.system.may_write_as(node).await? {
             let worker = EngineWorker(Arc::clone(engine));
             engine.keeper.start(Arc::new(worker));

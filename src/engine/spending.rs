@@ -46,7 +46,7 @@ pub fn note_leased(engine: &Engine, leases: &Leases, record: &Record, key: &Key)
 }
 
 /// Has every role tended whose readings show something to report. Uses memory only.
-pub fn look_at_all(engine: &Engine) {
+pub fn check_all(engine: &Engine) {
     let watched = engine.register.watched();
     if watched.is_empty() {
         return;
@@ -76,7 +76,7 @@ pub fn look_at_all(engine: &Engine) {
 }
 
 /// The same for one role as it was just read.
-pub fn look_at(engine: &Engine, name: &RoleName, role: &Role) {
+pub fn check(engine: &Engine, name: &RoleName, role: &Role) {
     let due = match role {
         Role::Rotating(role) => due_for_rotating(engine, name, role),
         Role::Dynamic(role) => due_for_dynamic(engine, name, role),

@@ -241,10 +241,10 @@ impl<T: Clone + Serialize + DeserializeOwned, S: Summary<T>> Log<T, S> {
         matching.cloned().collect()
     }
 
-    /// Looks at the summary and at single entries by id, all at the same moment. Makes no storage call.
-    pub fn look<R>(&self, look: impl FnOnce(&S, &BTreeMap<String, Written<T>>) -> R) -> R {
+    /// Shows the summary and single entries by id, all at the same moment. Makes no storage call.
+    pub fn inspect<R>(&self, inspect: impl FnOnce(&S, &BTreeMap<String, Written<T>>) -> R) -> R {
         let known = self.known();
-        look(&known.summary, &known.entries)
+        inspect(&known.summary, &known.entries)
     }
 
     /// Removes an entry: the announced action is complete, or undone.

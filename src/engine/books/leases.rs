@@ -149,7 +149,7 @@ impl Leases {
 
     /// The number of living leases of a role.
     pub fn of_role(&self, role: &RoleName) -> usize {
-        self.log.look(|by_role, _| by_role.living(role))
+        self.log.inspect(|by_role, _| by_role.living(role))
     }
 
     /// The records that match, also of leases that have ended and wait for their final readings.

@@ -124,7 +124,7 @@ impl Leases {
         let adrift = adrift.filter(|intent| intent.purpose == Purpose::Lease);
         let coming = kept.reserved.values();
         let coming = coming.filter(|reserved| reserved.role == *wanted.role);
-        let by_others = self.log.look(|by_role, records| {
+        let by_others = self.log.inspect(|by_role, records| {
             let record = |lease: &Nonce| Some(&records.get(lease.as_str())?.data);
             let mut alive = by_role.granted(wanted.role);
             // A lease that ends is counted in the pool before its record is deleted.

@@ -96,7 +96,7 @@ pub async fn lookup(engine: &Engine, hash: &KeyHash, mount_point: &str) -> Resul
 ///
 /// # Errors
 /// Errors from OpenRouter or storage.
-pub async fn look_at(
+pub async fn read_key(
     engine: &Engine,
     connection: &ConnectionName,
     hash: &KeyHash,

@@ -23,5 +23,5 @@ pub use cursor::Cursor;
 pub use disable::set_disabled;
 pub use health::{MountHealth, OtherKeys, expiry, health};
 pub use inventory::{Inventory, Selection, inventory};
-pub use lookup::{Found, look_at, lookup};
+pub use lookup::{Found, lookup, read_key};
 pub use revoke::revoke;

@@ -221,7 +221,7 @@ mod tests {
     /// Another run of the task is requested while the first one is about to end.
     struct Overtaken {
         keeper: Arc<Keeper<&'static str>>,
-        looks: AtomicUsize,
+        runs: AtomicUsize,
         seen: Notify,
     }
 
@@ -233,7 +233,7 @@ mod tests {
         }
 
         async fn perform(&self, task: &&'static str) -> Option<Timestamp> {
-            match self.looks.fetch_add(1, Ordering::Relaxed) {
+            match self.runs.fetch_add(1, Ordering::Relaxed) {
                 0 => self.keeper.now(task),
                 _ => self.seen.notify_one(),
             }
@@ -242,11 +242,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_that_was_asked_for_during_another_is_not_forgotten() {
+    async fn a_run_that_is_requested_during_another_is_not_lost() {
         let keeper = keeper();
         let worker = Arc::new(Overtaken {
             keeper: Arc::clone(&keeper),
-            looks: AtomicUsize::new(0),
+            runs: AtomicUsize::new(0),
             seen: Notify::new(),
         });
         keeper.start(Arc::clone(&worker) as _);

@@ -130,7 +130,7 @@ pub async fn usage(
         .map(|(record, report)| shown(record, report.as_ref(), counting))
         .collect();
     if !cached {
-        spending::look_at(engine, name, &Role::Dynamic(Box::new(role)));
+        spending::check(engine, name, &Role::Dynamic(Box::new(role)));
     }
     Ok(LeasesUsage {
         usage,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::field_of_path;
 use crate::engine::books::Requester;
 use crate::engine::context::Engine;
-use crate::engine::custody::{Cursor, Inventory, Selection, inventory, look_at};
+use crate::engine::custody::{Cursor, Inventory, Selection, inventory, read_key};
 use crate::engine::error::Error;
 use crate::engine::keys::{Known, Owner, State};
 use crate::engine::names::{ConnectionName, RoleName};
@@ -114,7 +114,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Outcome {
 async fn read_one(engine: Arc<Engine>, call: Call) -> Outcome {
     let connection = connection_of_path(&call.fields)?;
     let hash = hash_of_path(&call.fields)?;
-    let known = look_at(&engine, &connection, &hash).await?;
+    let known = read_key(&engine, &connection, &hash).await?;
     Ok(match known {
         None => None,
         Some(known) => Some(Response::showing(&KeyView::of(&known))?),

@@ -127,7 +127,7 @@ pub async fn usage(
         complete: is_complete && tally.is_some_and(Tally::is_complete),
     };
     if !cached {
-        spending::look_at(engine, name, &Role::Rotating(Box::new(role)));
+        spending::check(engine, name, &Role::Rotating(Box::new(role)));
     }
     Ok(result)
 }

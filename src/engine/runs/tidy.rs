@@ -83,7 +83,7 @@ impl<'a> DryRun<'a> {
         Ok(strays)
     }
 
-    async fn look(&mut self) -> Result<(), Error> {
+    async fn collect(&mut self) -> Result<(), Error> {
         let engine = self.run.engine;
         let mut keys = BTreeMap::new();
         for stray in self.list().await? {
@@ -101,7 +101,7 @@ impl<'a> DryRun<'a> {
 #[async_trait]
 impl Job for DryRun<'_> {
     async fn pass(&mut self) -> Result<Option<Error>, Error> {
-        match self.look().await {
+        match self.collect().await {
             Ok(()) => Ok(None),
             Err(reason @ Error::Storage(StorageError::ReadOnly)) => Err(reason),
             Err(reason) if passes_by_itself(&reason) => Ok(Some(reason)),

@@ -95,7 +95,7 @@ pub async fn reconcile(
         }
         engine.passes.keep(connection, begun.clone());
     }
-    spending::look_at_all(engine);
+    spending::check_all(engine);
     outcome?;
     engine.passes.end(connection);
     let now = engine.now();

@@ -222,7 +222,7 @@ async fn a_summary_follows_every_change_of_the_entries() {
             .iter()
             .map(|(text, count)| ((*text).to_owned(), *count));
         let expected = Count(expected.collect());
-        log.look(|count, entries| {
+        log.inspect(|count, entries| {
             assert_eq!(*count, expected);
             assert_eq!(entries.len(), count.0.values().sum::<usize>());
         });

@@ -8,7 +8,7 @@ fn words(words: &[&str]) -> HashSet<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn look_at(whole: Value, nonces: &[&str]) -> Result<Option<Key>, Error> {
+fn find_in(whole: Value, nonces: &[&str]) -> Result<Option<Key>, Error> {
     matching(ListedKey::of(whole)?, &words(nonces))
 }
 
@@ -20,7 +20,7 @@ fn a_key_of_somebody_else_may_be_as_odd_as_it_likes() {
         json!({"name": "no hash of ours", "hash": "x", "limit": "five", "disabled": "no"}),
         json!({"name": null, "hash": "0"}),
     ] {
-        assert_eq!(look_at(odd.clone(), &["vault-1"]), Ok(None), "{odd}");
+        assert_eq!(find_in(odd.clone(), &["vault-1"]), Ok(None), "{odd}");
     }
 }
 
@@ -33,7 +33,7 @@ fn a_key_that_may_be_the_one_but_cannot_be_read_is_an_error() {
         json!("app vault-1"),
         json!(null),
     ] {
-        let refused = look_at(odd.clone(), &["vault-1"]);
+        let refused = find_in(odd.clone(), &["vault-1"]);
         assert!(refused.is_err_and(|error| !error.is_definite()), "{odd}");
     }
 }
@@ -42,7 +42,7 @@ fn a_key_that_may_be_the_one_but_cannot_be_read_is_an_error() {
 fn each_of_several_nonces_is_looked_for() {
     for (number, found) in [(1, true), (2, false), (150, true)] {
         let key = json!({"hash": format!("{number:064x}"), "name": format!("app vault-{number}")});
-        let matching = look_at(key, &["vault-1", "vault-150"]).unwrap();
+        let matching = find_in(key, &["vault-1", "vault-150"]).unwrap();
         assert_eq!(matching.is_some(), found, "{number}");
     }
 }

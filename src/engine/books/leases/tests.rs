@@ -153,7 +153,7 @@ async fn what_a_roles_leases_add_up_to_follows_every_record() {
         let role = role("ci");
         let granted = leases
             .log
-            .look(|by_role, _| by_role.granted(&role))
+            .inspect(|by_role, _| by_role.granted(&role))
             .amount();
         let all: Vec<Record> = leases.matching(|record| record.key.role == role).collect();
         let in_all: Amount = all.iter().map(Record::may_spend).sum();
