@@ -16,13 +16,13 @@ pub(crate) async fn measure(contenders: &Contenders, options: &Options) -> Vec<F
         for _ in 0..options.long_rounds() {
             let sides = [contest.ours, contest.theirs];
             let server = Server::with(sides.map(|(contender, _)| contender)).await;
-            let look = || sides.map(|(contender, _)| memory(server.plugin(contender)));
-            idle.push(look());
+            let sample = || sides.map(|(contender, _)| memory(server.plugin(contender)));
+            idle.push(sample());
             for (contender, path) in sides {
                 let mut readers = server.readers(contender, path, CLIENTS).await;
                 so_often(&mut readers, READS).await;
             }
-            used.push(look());
+            used.push(sample());
         }
         figures.extend(compared(&contest, "idle", &idle));
         let after = format!("after {READS} {}s", contest.what);
@@ -51,11 +51,11 @@ async fn of_many_roles(contest: &Contest<'_>, options: &Options) -> [Figure; 2] 
 }
 
 /// Resident and anonymous memory.
-fn compared(contest: &Contest<'_>, when: &str, looks: &[[Memory; 2]]) -> [Figure; 2] {
+fn compared(contest: &Contest<'_>, when: &str, samples: &[[Memory; 2]]) -> [Figure; 2] {
     let figure = |what: &str, part: fn(&Memory) -> f64| {
         let name = format!("{what} memory, {when}");
         let megabytes = |memory| part(memory) / 1e6;
-        let turns: Vec<(f64, f64)> = looks
+        let turns: Vec<(f64, f64)> = samples
             .iter()
             .map(|[ours, theirs]| (megabytes(ours), megabytes(theirs)))
             .collect();

@@ -80,7 +80,7 @@ async fn roles_and_keys_in_every_condition_are_described() {
     for keys in ["superseded_keys", "held_keys"] {
         assert_eq!(role.field(keys).as_array().map(Vec::len), Some(1), "{keys}");
     }
-    looked_at(&mount, &document).await;
+    read_everything(&mount, &document).await;
 
     // What changes while OpenRouter fails, and what was drifting before.
     mount.openrouter.fail();
@@ -97,7 +97,7 @@ async fn roles_and_keys_in_every_condition_are_described() {
 }
 
 /// Reads all that there is to read of these roles and their keys.
-async fn looked_at(mount: &Mount, document: &Document) {
+async fn read_everything(mount: &Mount, document: &Document) {
     let reads = [
         ("list", "roles", "roles"),
         ("read", "roles/:name", "roles/held"),

@@ -41,7 +41,7 @@ async fn a_switch_that_is_committed_unheard_stands() {
 
 /// It is still there when its successor has found all well.
 #[tokio::test]
-async fn a_deposed_leader_that_looks_again_later_deletes_nothing() {
+async fn a_deposed_leader_that_searches_again_later_deletes_nothing() {
     let world = World::with_role().await;
     let old = world.node();
     old.storage.deposed_when_putting(ROLE);

@@ -78,7 +78,7 @@ async fn a_key_that_was_used_after_its_last_lease_is_revoked_in_time_and_named()
 }
 
 #[tokio::test]
-async fn the_last_look_costs_one_request_and_holds_no_revocation_up() {
+async fn the_last_check_costs_one_request_and_delays_no_revocation() {
     let world = World::with_role().await;
     for fault in [Fault::status(503), Fault::status(404), Fault::LostReply] {
         let old = superseded(&world).await;
@@ -86,8 +86,8 @@ async fn the_last_look_costs_one_request_and_holds_no_revocation_up() {
         world.openrouter.requests().reset();
         world.pass(600).await;
         assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
-        let looks = world.openrouter.requests().to("GET", "/keys/*").len();
-        assert_eq!(looks, 1);
+        let lookups = world.openrouter.requests().to("GET", "/keys/*").len();
+        assert_eq!(lookups, 1);
     }
 }
 

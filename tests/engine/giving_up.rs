@@ -59,7 +59,7 @@ async fn of_forty_readers_that_give_up_only_those_with_a_turn_have_ordered_and_n
     let world = forty_give_up(None).await;
     assert_eq!(world.orders(), 8, "the others waited for a turn");
     assert_eq!(world.openrouter.account().all_keys().len(), 8);
-    // No time has passed: nothing waits for a later look.
+    // No time has passed: nothing waits for a later search.
     assert_eq!(world.openrouter.account().keys().len(), 0);
     assert!(world.intents().is_empty());
     // All forty places are free again.

@@ -49,13 +49,13 @@ async fn in_an_outage_of_a_day_the_key_is_served_and_at_most_one_order_is_unreso
     // What came of the first order cannot be found out, so there is no second one.
     assert_eq!(world.orders(), 1);
     assert_eq!(world.intents().len(), 1);
-    let looks = world.openrouter.requests().to("GET", "/keys");
-    let looks: Vec<_> = looks.iter().map(|look| look.at).collect();
+    let listings = world.openrouter.requests().to("GET", "/keys");
+    let listings: Vec<_> = listings.iter().map(|listing| listing.at).collect();
     // The role's tries and the recovery's own come each at least once an hour, and at most twice.
     let last_hours = world.after(-10 * 60 * 60);
-    let late = looks.iter().filter(|at| **at > last_hours).count();
-    assert!((15..=40).contains(&late), "{late} looks in ten hours");
-    assert!(looks.len() < 150, "{} looks in a day", looks.len());
+    let late = listings.iter().filter(|at| **at > last_hours).count();
+    assert!((15..=40).contains(&late), "{late} listings in ten hours");
+    assert!(listings.len() < 150, "{} listings in a day", listings.len());
 
     let role = world.role("app").await.unwrap();
     assert_eq!(role["rotation_status"], "failed");

@@ -277,8 +277,8 @@ async fn keys_that_were_moved_or_renamed_stay_managed() {
     world.openrouter.requests().reset();
     world.time.set(world.after(HOUR));
     world.quiet().await;
-    let looks = world.openrouter.requests().to("GET", "/keys/*").len();
-    assert_eq!(looks, 0, "and is not looked up again");
+    let lookups = world.openrouter.requests().to("GET", "/keys/*").len();
+    assert_eq!(lookups, 0, "and is not looked up again");
     assert_eq!(current(&world).await, hash);
     // It is still revoked when its time has come.
     world.write(ROTATE, json!({})).await.unwrap();

@@ -58,7 +58,7 @@ async fn one_listing_serves_all_that_are_looked_for_in_a_workspace() {
     world.pass(GRACE - 1).await;
     assert_eq!(world.openrouter.account().keys().len(), 230);
     world.pass(1).await;
-    assert_eq!(requests(&world, "GET", "/keys"), 6, "one look more");
+    assert_eq!(requests(&world, "GET", "/keys"), 6, "one more listing");
     assert_eq!(requests(&world, "DELETE", "/keys/*"), 50);
     assert!(world.intents().is_empty());
     assert_eq!(world.openrouter.account().keys().len(), 180);
@@ -104,7 +104,7 @@ async fn a_deletion_while_keys_are_listed_hides_no_lost_key() {
 }
 
 #[tokio::test]
-async fn many_that_cannot_be_found_share_their_later_looks() {
+async fn keys_that_cannot_be_found_share_the_later_listings() {
     let world = World::connected().await;
     let faults = world.openrouter.faults();
     faults.add(Fault::ResetBeforeEffect.on("POST", "/keys").forever());
@@ -115,8 +115,11 @@ async fn many_that_cannot_be_found_share_their_later_looks() {
     }
     world.pass(700).await;
     assert!(world.intents().is_empty());
-    let looks = requests(&world, "GET", "/keys");
-    assert!(looks <= 4 * 45 / 5 + 4, "{looks} looks, at least 5 s apart");
+    let listings = requests(&world, "GET", "/keys");
+    assert!(
+        listings <= 4 * 45 / 5 + 4,
+        "{listings} listings, at least 5 s apart"
+    );
 }
 
 /// The orders were made a hundred seconds apart.
@@ -141,7 +144,7 @@ async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
 
 /// The older of two orders is looked for in vain, shortly before the younger one's turn.
 #[tokio::test]
-async fn a_look_that_fails_does_not_put_off_one_that_is_due_soon() {
+async fn a_failed_search_does_not_delay_one_that_is_due_soon() {
     let world = with_two_lost_orders().await;
     world.pass(19).await;
     let away = Fault::status(503).on("GET", "/keys");
@@ -196,7 +199,7 @@ async fn a_role_orders_no_other_key_while_an_earlier_one_cannot_be_looked_for_or
 }
 
 #[tokio::test]
-async fn a_rotation_and_the_keeper_that_look_for_the_same_key_share_the_look() {
+async fn a_rotation_and_the_keeper_share_the_search_for_the_same_key() {
     let world = World::with_role().await;
     let faults = world.openrouter.faults();
     faults.add(Fault::LostReply.on("POST", "/keys"));
@@ -217,7 +220,7 @@ async fn a_rotation_and_the_keeper_that_look_for_the_same_key_share_the_look() {
 }
 
 #[tokio::test]
-async fn many_that_want_to_order_again_at_once_share_a_look_that_fails() {
+async fn concurrent_retries_of_orders_share_a_listing_that_fails() {
     let world = lost(30).await;
     world.openrouter.set_latency(Duration::from_millis(50));
     let node = &world.node();
@@ -229,8 +232,8 @@ async fn many_that_want_to_order_again_at_once_share_a_look_that_fails() {
         let refusal = answer.unwrap_err().to_string();
         assert!(refusal.contains("503"), "{refusal}");
     }
-    let looks = requests(&world, "GET", "/keys");
-    assert!(looks < 10, "{looks} looks for 30 roles");
+    let listings = requests(&world, "GET", "/keys");
+    assert!(listings < 10, "{listings} listings for 30 roles");
     assert_eq!(world.orders(), 0);
     assert_eq!(world.intents().len(), 30);
 }

@@ -129,7 +129,7 @@ async fn a_key_that_lists_show_only_later_is_still_caught_before_its_intent_is_d
             .faults()
             .add(Fault::LostReply.on("POST", "/keys"));
         world.write(ROTATE, Value::Null).await.unwrap_err();
-        assert_eq!(world.intents().len(), 1, "the first look finds nothing");
+        assert_eq!(world.intents().len(), 1, "the first search finds nothing");
         recovers(&world, &format!("after {seconds} s")).await;
     }
 }

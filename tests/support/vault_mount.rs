@@ -154,7 +154,7 @@ impl MountServer {
         }
     }
 
-    fn looking(&self) -> Result<(), Status> {
+    fn system_call(&self) -> Result<(), Status> {
         self.0.system_calls.fetch_add(1, Ordering::SeqCst);
         self.present()
     }
@@ -236,17 +236,17 @@ impl SystemView for MountServer {
         &self,
         _: Request<pb::Empty>,
     ) -> Result<Response<pb::TtlReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::TtlReply { ttl: LEASE_TTL }))
     }
 
     async fn max_lease_ttl(&self, _: Request<pb::Empty>) -> Result<Response<pb::TtlReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::TtlReply { ttl: LEASE_TTL }))
     }
 
     async fn tainted(&self, _: Request<pb::Empty>) -> Result<Response<pb::TaintedReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::TaintedReply::default()))
     }
 
@@ -254,7 +254,7 @@ impl SystemView for MountServer {
         &self,
         _: Request<pb::Empty>,
     ) -> Result<Response<pb::ReplicationStateReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         let state = self.0.replication_state.load(Ordering::SeqCst);
         Ok(Response::new(pb::ReplicationStateReply { state }))
     }
@@ -263,7 +263,7 @@ impl SystemView for MountServer {
         &self,
         _: Request<pb::Empty>,
     ) -> Result<Response<pb::MlockEnabledReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::MlockEnabledReply::default()))
     }
 
@@ -271,7 +271,7 @@ impl SystemView for MountServer {
         &self,
         _: Request<pb::Empty>,
     ) -> Result<Response<pb::LocalMountReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::LocalMountReply::default()))
     }
 
@@ -279,7 +279,7 @@ impl SystemView for MountServer {
         &self,
         _: Request<pb::EntityInfoArgs>,
     ) -> Result<Response<pb::EntityInfoReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::EntityInfoReply::default()))
     }
 
@@ -287,7 +287,7 @@ impl SystemView for MountServer {
         &self,
         _: Request<pb::Empty>,
     ) -> Result<Response<pb::PluginEnvReply>, Status> {
-        self.looking()?;
+        self.system_call()?;
         Ok(Response::new(pb::PluginEnvReply::default()))
     }
 }

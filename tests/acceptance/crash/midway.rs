@@ -72,7 +72,7 @@ async fn a_seal_at_any_point_of_a_rotation_leaves_nothing_undone() {
 }
 
 #[tokio::test]
-async fn an_order_that_takes_effect_after_the_first_look_for_it_is_found_by_the_next() {
+async fn an_order_that_takes_effect_after_the_first_search_is_found_by_the_next() {
     let vault = Vault::dev().await;
     let points = [
         Point::before(Cause::Creation, "POST", "/keys"),
@@ -82,11 +82,14 @@ async fn an_order_that_takes_effect_after_the_first_look_for_it_is_found_by_the_
     kill_plugin(&vault).await;
     for life in &lives {
         life.mount.list("roles").await;
-        let looked = async || {
-            let looks = life.mount.openrouter.requests().to("GET", "/keys");
-            looks.iter().any(|look| look.status.is_some()).then_some(())
+        let listed = async || {
+            let listings = life.mount.openrouter.requests().to("GET", "/keys");
+            listings
+                .iter()
+                .any(|listing| listing.status.is_some())
+                .then_some(())
         };
-        eventually("the new process looks for the key", SOON, looked).await;
+        eventually("the new process looks for the key", SOON, listed).await;
     }
     lives.iter().for_each(Life::go_on);
     join_all(lives.iter().map(Life::is_whole)).await;

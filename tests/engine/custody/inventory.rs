@@ -111,7 +111,7 @@ async fn a_key_in_the_making_and_one_whose_outcome_is_unknown_are_not_taken_for_
     let away = Fault::ResetBeforeEffect.on("GET", "/keys").forever();
     world.openrouter.faults().add(away);
     world.write("rotate-role/app", json!({})).await.unwrap_err();
-    // The keeper's first look has failed too, before it could find the key.
+    // The keeper's first search has failed too, before it could find the key.
     world.quiet().await;
     world.openrouter.faults().clear();
     let owners: BTreeSet<_> = listed(&world).await.into_values().collect();

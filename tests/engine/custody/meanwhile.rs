@@ -134,7 +134,7 @@ async fn an_order_that_was_lost_during_a_listing_is_not_shown_as_a_stray() {
     faults.add(Fault::LostReply.on("POST", "/keys"));
     faults.add(Fault::ResetBeforeEffect.on("GET", "/keys").times(2));
     node.write(ROTATE, json!({})).await.unwrap_err();
-    // The keeper's first look has failed by then, before it could find the key.
+    // The keeper's first search has failed by then, before it could find the key.
     for _ in 0..50 {
         a_moment().await;
     }
@@ -286,7 +286,7 @@ async fn a_listing_that_shows_nothing_ends_after_45_seconds_all_the_same() {
     assert!(took <= 75, "{took} seconds: {answer:?}");
 }
 
-fn hold_a_look(openrouter: &Simulator) {
+fn hold_a_lookup(openrouter: &Simulator) {
     openrouter.requests().reset();
     openrouter.faults().add(Fault::held().on("GET", "/keys/*"));
 }
@@ -316,7 +316,7 @@ async fn a_lookup_ends_after_45_seconds_and_says_which_connection_has_not_answer
     let other = world.role("other").await.unwrap()["current_key"]["hash"].clone();
     let current = json!(world.current().await);
     for (hash, is_seen) in [(&current, true), (&other, false)] {
-        hold_a_look(&elsewhere);
+        hold_a_lookup(&elsewhere);
         let (node, body) = (world.node(), json!({"key_hash": hash}));
         let lookup = tokio::spawn(async move { node.write("lookup", body).await });
         arrived(&elsewhere).await;
@@ -334,7 +334,7 @@ async fn a_lookup_ends_after_45_seconds_and_says_which_connection_has_not_answer
         assert!(why.contains("longer than 45 seconds"), "{why}");
         elsewhere.faults().clear();
     }
-    hold_a_look(&elsewhere);
+    hold_a_lookup(&elsewhere);
     let (node, path) = (
         world.node(),
         format!("keys/second/{}", other.as_str().unwrap()),

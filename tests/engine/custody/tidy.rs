@@ -276,8 +276,8 @@ async fn a_copy_is_noticed_although_a_hundred_newer_keys_of_it_are_gone_by_now()
     world.pass(300).await;
     let living = world.with_the_mark_of(&stray);
     let gone: Vec<_> = (0..100).map(|_| world.with_the_mark_of(&stray)).collect();
-    let look = Fault::held().on("GET", "/keys/*");
-    world.openrouter.faults().add(look);
+    let lookup = Fault::held().on("GET", "/keys/*");
+    world.openrouter.faults().add(lookup);
     world.time.set(world.after(3_700));
     world.holding(1).await;
     for hash in &gone {

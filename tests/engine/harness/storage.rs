@@ -195,7 +195,7 @@ impl NodeStorage {
         tokio::task::yield_now().await;
     }
 
-    async fn look(&self, name: String) -> Result<(), StorageError> {
+    async fn before_read(&self, name: String) -> Result<(), StorageError> {
         self.called().await;
         let reached = self.effects.reach_harmless(&self.life, name).await;
         reached.map_err(|_| StorageError::Failed("cannot be read".to_owned()))
@@ -222,7 +222,8 @@ impl NodeStorage {
 #[async_trait]
 impl Storage for NodeStorage {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        self.look(format!("get {}", without_nonce(key))).await?;
+        self.before_read(format!("get {}", without_nonce(key)))
+            .await?;
         match self.cached(key) {
             Some(value) => Ok(value),
             None => self.seen().get(key).await,
@@ -267,7 +268,7 @@ impl Storage for NodeStorage {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
-        self.look(format!("list {prefix}")).await?;
+        self.before_read(format!("list {prefix}")).await?;
         self.seen().list(prefix).await
     }
 }

@@ -87,7 +87,7 @@ async fn a_lease_whose_key_is_unseen_stays_while_nothing_shows_that_the_account_
 
 /// What was said and needs no action is not looked up again.
 #[tokio::test]
-async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_look() {
+async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_lookup() {
     let (world, [first, second]) = full().await;
     let account = world.openrouter.account();
     account.set_disabled(&first, true).unwrap();

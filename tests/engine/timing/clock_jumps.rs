@@ -179,9 +179,9 @@ fn lives(world: &World, hash: &str) -> bool {
     key.deleted_at.is_none()
 }
 
-/// The last look seems to have begun an hour from now.
+/// The last search seems to have begun an hour from now.
 #[tokio::test]
-async fn a_lost_key_is_looked_for_at_once_although_the_clock_was_set_back_since_the_last_look() {
+async fn a_lost_key_is_looked_for_at_once_although_the_clock_was_set_back_since_the_last_search() {
     let world = World::with_role().await;
     let (node, faults) = (world.node(), world.openrouter.faults());
     for back in [0, HOUR] {
