@@ -54,7 +54,7 @@ async fn the_role_is_complete(openrouter: &Simulator, mount: &Mount) {
         mount.server.keys_below("roles/") == ["roles/app"]
     })
     .await;
-    until("the intent is struck out", || {
+    until("the intent is deleted", || {
         mount.server.keys_below("wal/").is_empty()
     })
     .await;
@@ -96,7 +96,7 @@ async fn a_rotation_whose_caller_hangs_up_is_finished() {
         mount.server.entry("roles/app") != before
     })
     .await;
-    until("the intent is struck out", || {
+    until("the intent is deleted", || {
         mount.server.keys_below("wal/").is_empty()
     })
     .await;

@@ -38,7 +38,7 @@ async fn a_lost_key_is_found_behind_a_hundred_thousand_others_in_little_memory()
     let pages = openrouter.requests().to("GET", "/keys");
     let read = pages.iter().filter(|page| page.status == Some(200));
     assert_eq!(read.count(), (OTHERS + 1).div_ceil(NEW_IN_A_PAGE));
-    until_within(A_LONG_LIST, "the intent is struck out", || {
+    until_within(A_LONG_LIST, "the intent is deleted", || {
         mount.server.keys_below("wal/").is_empty()
     })
     .await;

@@ -50,10 +50,7 @@ async fn a_deposed_leader_that_searches_again_later_deletes_nothing() {
     world.take_over().await;
     world.quiet().await;
     assert_eq!(world.version().await, 2);
-    assert!(
-        world.intents().is_empty(),
-        "the successor has struck it out"
-    );
+    assert!(world.intents().is_empty(), "the successor has deleted it");
     // Longer than it may last: the fence must hold by itself.
     for seconds in [30, OUTLIVED, 300] {
         world.time.set(world.after(seconds));

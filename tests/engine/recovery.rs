@@ -134,7 +134,7 @@ async fn with_two_lost_orders() -> World {
 }
 
 #[tokio::test]
-async fn each_intent_has_its_own_schedule_and_is_struck_out_on_its_own() {
+async fn each_intent_has_its_own_schedule_and_is_deleted_on_its_own() {
     let world = with_two_lost_orders().await;
     for (seconds, left) in [(499, 2), (1, 1), (99, 1), (1, 0)] {
         world.pass(seconds).await;

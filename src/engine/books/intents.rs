@@ -216,7 +216,7 @@ impl Intents {
     ///
     /// # Errors
     /// If it cannot be removed from storage; it then stays known.
-    pub async fn strike(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
+    pub async fn delete(&self, storage: &dyn Storage, nonce: &Nonce) -> Result<(), StorageError> {
         self.log.delete(storage, nonce.as_str()).await?;
         self.searches.forget(nonce);
         lock(&self.own).remove(nonce);
@@ -262,8 +262,8 @@ impl InFlight {
     ///
     /// # Errors
     /// If it cannot be removed from storage; the recovery deletes it later.
-    pub async fn strike(&self, storage: &dyn Storage) -> Result<(), StorageError> {
-        self.intents.strike(storage, &self.nonce).await
+    pub async fn delete(&self, storage: &dyn Storage) -> Result<(), StorageError> {
+        self.intents.delete(storage, &self.nonce).await
     }
 
     /// See [`Intents::reject`].

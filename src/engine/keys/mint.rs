@@ -147,9 +147,9 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
 }
 
 /// Deletes the intent of a key that is in its role's entry, or gone. If that fails, recovery does it later.
-pub async fn strike(engine: &Engine, in_flight: &InFlight) {
-    let struck = in_flight.strike(&*engine.storage);
-    if let Err(reason) = struck.await {
+pub async fn delete_intent(engine: &Engine, in_flight: &InFlight) {
+    let deleted = in_flight.delete(&*engine.storage);
+    if let Err(reason) = deleted.await {
         tracing::debug!(mount = engine.mount, %reason, "failed to delete an intent; it stays until \
                                                         its recovery");
     }
@@ -184,7 +184,7 @@ pub async fn reject(
     let retired = retire(engine, connection, hash, unused).await;
     let is_gone = matches!(retired, Ok(Deletion::Deleted));
     if is_gone {
-        strike(engine, &in_flight).await;
+        delete_intent(engine, &in_flight).await;
     }
     is_gone
 }
@@ -262,7 +262,7 @@ impl Ordering<'_> {
             .await?;
         // Once more, after the wait. A teardown that began since then finds the intent and waits for it.
         if let Err(reason) = engine.require_in_service() {
-            in_flight.strike(&*engine.storage).await?;
+            in_flight.delete(&*engine.storage).await?;
             return Err(reason);
         }
         let created = turn.create_key(&new).await;
@@ -273,7 +273,7 @@ impl Ordering<'_> {
                 let mut doing = "no key could be created".to_owned();
                 if reason.is_definite() {
                     // No key was created. If the intent cannot be deleted, recovery will find nothing.
-                    in_flight.strike(&*engine.storage).await?;
+                    in_flight.delete(&*engine.storage).await?;
                 } else {
                     doing.push_str(" (if there is one all the same, it will be found and deleted)");
                 }

@@ -5,7 +5,7 @@
 //! # Expected flow
 //! 1. [`mint()`] waits for its turn with OpenRouter, stores an [intent](crate::engine::books), orders
 //!    the key, verifies it ([`prove`]), and returns it with its intent in flight.
-//! 2. The caller stores the key or hands it on, and deletes the intent: [`strike`].
+//! 2. The caller stores the key or hands it on, and deletes the intent: [`delete_intent`].
 //! 3. If one of these steps fails, the intent is adrift. [`recover()`] then searches for the key and deletes
 //!    it, and the [`books`](crate::engine::books) remember the result of each search.
 //!
@@ -47,7 +47,7 @@ mod whose;
 
 pub use assign::{Failures, Target, assign_each, half_done};
 pub use holdings::{Holder, Holdings, mentioned};
-pub use mint::{Minted, Order, Recipient, discard, mint, reject, strike};
+pub use mint::{Minted, Order, Recipient, delete_intent, discard, mint, reject};
 pub use pin::pin;
 pub use presence::{Presence, is_there, presence, seen, sees_another};
 pub use recover::{next_search, recover};

@@ -128,7 +128,7 @@ async fn require_certain_stores(guard: &RoleGuard<'_>, books: &OpenBooks) -> Res
         };
         let role = guard.load_rotating().await?;
         if role.is_some_and(|role| role.has_key_of(nonce)) {
-            books.intents.strike(&*engine.storage, nonce).await?;
+            books.intents.delete(&*engine.storage, nonce).await?;
             continue;
         }
         let certain_at = after(begun, OUTLIVED);
@@ -338,7 +338,7 @@ async fn delete_rejected(
         return Ok(false);
     }
     let (intents, storage) = (&books.intents, &*engine.storage);
-    intents.strike(storage, &intent.nonce).await?;
+    intents.delete(storage, &intent.nonce).await?;
     engine.meters.recovered("deleted");
     Ok(true)
 }

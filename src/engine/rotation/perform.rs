@@ -17,7 +17,7 @@ use crate::engine::connection::Urgency;
 use crate::engine::context::{Engine, RoleGuard};
 use crate::engine::error::Error;
 use crate::engine::events;
-use crate::engine::keys::{Presence, presence, reject, strike};
+use crate::engine::keys::{Presence, delete_intent, presence, reject};
 use crate::engine::role::rotating::{
     Failure, Grace, Mismatch, MismatchReason, RotatingRole, Step, failed, next_step,
 };
@@ -151,10 +151,10 @@ pub async fn rotate(
     }
     let role = role.switched_to(key, grace);
     // The switch. Before it, the new key is known by its intent; after it, by the entry. The intent
-    // is struck out second, so that there is no moment at which neither is stored.
+    // is deleted second, so that there is no moment at which neither is stored.
     in_flight.is_being_stored(engine.now());
     guard.store(&role).await?;
-    strike(engine, &in_flight).await;
+    delete_intent(engine, &in_flight).await;
     tracing::info!(
         mount = engine.mount,
         role = %guard.name(),

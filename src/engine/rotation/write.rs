@@ -11,7 +11,7 @@ use super::perform::apply_limits;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::keys::{pin, strike};
+use crate::engine::keys::{delete_intent, pin};
 use crate::engine::names::Life;
 use crate::engine::role::budget::{Ledger, Tally};
 use crate::engine::role::rotating::{Definition, KeyLifetime, RotatingRole, apply, rotation_due};
@@ -64,7 +64,7 @@ pub async fn create(
     // If this fails, the intent is adrift and leads to the key, whether or not the role was stored.
     in_flight.is_being_stored(engine.now());
     guard.store(&role).await?;
-    strike(engine, &in_flight).await;
+    delete_intent(engine, &in_flight).await;
     Ok(warnings)
 }
 

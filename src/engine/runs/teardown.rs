@@ -254,7 +254,7 @@ impl<'a> Teardown<'a> {
                 self.tally.succeeded(&what);
                 // The key of an order whose outcome was unknown.
                 if let Some(nonce) = nonce.filter(|nonce| books.intents.is_known(nonce)) {
-                    books.intents.strike(storage, nonce).await?;
+                    books.intents.delete(storage, nonce).await?;
                 }
                 Ok((Some(deletion), None))
             }

@@ -8,7 +8,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn an_entry_outlives_the_process_until_it_is_struck_out() {
+async fn an_entry_outlives_the_process_until_it_is_deleted() {
     let storage = MemoryStorage::default();
     let log = Log::<String>::new("create", 1);
     let data = "app".to_owned();
@@ -171,7 +171,7 @@ impl Storage for SlowToRead {
 }
 
 #[tokio::test]
-async fn what_is_struck_out_or_amended_while_the_log_is_read_stays_so() {
+async fn entries_deleted_or_amended_while_the_log_is_read_stay_so() {
     let storage = SlowToRead::default();
     let log = Log::<String>::new("create", 1);
     for id in ["n1", "n2"] {

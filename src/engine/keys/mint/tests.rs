@@ -84,8 +84,8 @@ async fn a_key_for_a_lease_costs_one_request() {
     assert_eq!(key.name, minted.name);
     assert_eq!(key.expires_at, minted.expires_at);
     assert_eq!(key.hash, minted.created.key.hash.as_str());
-    let struck = minted.in_flight.strike(&*engine.storage);
-    struck.await.unwrap();
+    let deleted = minted.in_flight.delete(&*engine.storage);
+    deleted.await.unwrap();
     drop(minted);
     assert_eq!(recover(&engine, &place(None)).await, Ok(None));
     assert_eq!(openrouter.account().keys().len(), 1, "it is somebody's");

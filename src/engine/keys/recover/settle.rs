@@ -69,7 +69,7 @@ impl Settling<'_> {
         if is_in_service(&role) {
             // The store that put the key there may have taken effect after this process listed the roles.
             self.engine.keeper.now(Task::Tend(guard.name().clone()));
-            return self.strike("in_service").await;
+            return self.delete_intent("in_service").await;
         }
         if self.found.is_empty() {
             return self.nothing_was_found().await;
@@ -89,7 +89,7 @@ impl Settling<'_> {
         let last_store = store_begun.or((!own).then_some(work_began));
         let fenced = guard.fence(last_store).await?;
         if is_in_service(&fenced.role) {
-            return self.strike("in_service").await;
+            return self.delete_intent("in_service").await;
         }
         // A write that reported failure may have been committed, and a standby that serves reads may have
         // read the key until just now. Servers do not tell whether there are such standbys.
@@ -103,7 +103,7 @@ impl Settling<'_> {
         for key in &self.found {
             self.retire(key, Warrant::Unknown(&fenced)).await?;
         }
-        self.strike("deleted").await
+        self.delete_intent("deleted").await
     }
 
     async fn lease(&self) -> Result<(), Error> {
@@ -129,7 +129,7 @@ impl Settling<'_> {
         }
         match last_read {
             Some((grant, key)) => self.end_as_lease(key, grant).await,
-            None => self.strike("deleted").await,
+            None => self.delete_intent("deleted").await,
         }
     }
 
@@ -238,7 +238,7 @@ impl Settling<'_> {
 
     async fn nothing_was_found(&self) -> Result<(), Error> {
         let Some(next) = next_search_after(self.written.at, self.listing.begun) else {
-            return self.strike("never_created").await;
+            return self.delete_intent("never_created").await;
         };
         let intents = &self.books.intents;
         intents.searches.learn(&self.written.data.nonce, |search| {
@@ -272,9 +272,9 @@ impl Settling<'_> {
         Ok(())
     }
 
-    async fn strike(&self, outcome: &'static str) -> Result<(), Error> {
+    async fn delete_intent(&self, outcome: &'static str) -> Result<(), Error> {
         let (intents, storage) = (&self.books.intents, &*self.engine.storage);
-        intents.strike(storage, &self.written.data.nonce).await?;
+        intents.delete(storage, &self.written.data.nonce).await?;
         self.engine.meters.recovered(outcome);
         Ok(())
     }
