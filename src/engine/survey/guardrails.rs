@@ -48,7 +48,7 @@ pub(super) async fn compare_assignments(
     let mut outcome = Ok(());
     for role in roles {
         // A failure with one role does not affect the others.
-        outcome = outcome.and(mend(pass, place, role).await);
+        outcome = outcome.and(repair(pass, place, role).await);
     }
     outcome
 }
@@ -80,20 +80,20 @@ fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName
 
 /// Takes the role's lock, and compares again under it: the key or the guardrail may have changed since the
 /// listing.
-async fn mend(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
+async fn repair(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
     // The role may be gone or have been created anew. Its leases are alive in any case.
     match guard.load().await? {
         Some(Role::Rotating(role)) => {
-            mend_role(pass, &guard, place, *role).await?;
-            mend_leases(pass, &guard, None, place).await
+            repair_role(pass, &guard, place, *role).await?;
+            repair_leases(pass, &guard, None, place).await
         }
-        Some(Role::Dynamic(role)) => mend_leases(pass, &guard, Some(*role), place).await,
-        None => mend_leases(pass, &guard, None, place).await,
+        Some(Role::Dynamic(role)) => repair_leases(pass, &guard, Some(*role), place).await,
+        None => repair_leases(pass, &guard, None, place).await,
     }
 }
 
-async fn mend_role(
+async fn repair_role(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
     place: &Place,
@@ -125,7 +125,7 @@ async fn mend_role(
     apply_guardrail(guard, role).await.map(|_| ())
 }
 
-async fn mend_leases(
+async fn repair_leases(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
     role: Option<DynamicRole>,
@@ -152,13 +152,13 @@ async fn mend_leases(
         return Ok(());
     }
     match role.filter(|role| role.terms.guardrail_id.is_some()) {
-        Some(role) => mend_leases_of(pass, guard, role, records).await,
-        None => mend_left(pass, guard, records).await,
+        Some(role) => repair_leases_of_role(pass, guard, role, records).await,
+        None => repair_orphaned_leases(pass, guard, records).await,
     }
 }
 
 /// Repairs the leases of a role that has a guardrail. Failures are stored with the role, shown, and retried.
-async fn mend_leases_of(
+async fn repair_leases_of_role(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
     role: DynamicRole,
@@ -170,7 +170,7 @@ async fn mend_leases_of(
         lease
             .note_unproved(storage, &guardrail, &role.terms)
             .await?;
-        let message = format!("{TAKEN_OFF}; it is assigned again");
+        let message = format!("{REMOVED}; it is assigned again");
         let drift = Drift::GuardrailChanged;
         report(pass, guard.name(), drift, &key.key_hash, message).await;
     }
@@ -179,7 +179,7 @@ async fn mend_leases_of(
 
 /// Repairs the leases of a role that is gone or no longer has a guardrail, so that no role entry can store
 /// what is left to do. A rejection is reported once, and retried with each comparison until the lease ends.
-async fn mend_left(
+async fn repair_orphaned_leases(
     pass: &Pass<'_>,
     guard: &RoleGuard<'_>,
     missing: Vec<(LeasedKey, GuardrailId)>,
@@ -222,12 +222,12 @@ async fn assign_again(
         let is_assigned = assigned.proved.contains(key) || assigned.gone.contains(key);
         let message = match &failure {
             Some(Error::OpenRouter { reason, .. }) if !is_assigned => format!(
-                "{TAKEN_OFF}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
+                "{REMOVED}, and it cannot be assigned to guardrail {guardrail} again: {reason}; revoke \
                  the lease if it must not be used without it"
             ),
             _ => {
                 board.is_over(key, drift);
-                format!("{TAKEN_OFF}; it is assigned again")
+                format!("{REMOVED}; it is assigned again")
             }
         };
         if board.is_news(key, drift, &message) {
@@ -237,5 +237,5 @@ async fn assign_again(
     Ok(())
 }
 
-const TAKEN_OFF: &str =
+const REMOVED: &str =
     "the key of a lease was removed from its guardrail at OpenRouter, or given another one";
