@@ -26,7 +26,7 @@ pub struct Roster(Mutex<Rolls>);
 struct Rolls {
     roles: HashMap<RoleName, Seen>,
     by_condition: BTreeMap<Condition, usize>,
-    in_trouble: BTreeSet<RoleName>,
+    with_problems: BTreeSet<RoleName>,
     /// Roles with an alert, by the end of its window; `None` sorts first and never ends.
     alerts: BTreeSet<(Option<Timestamp>, RoleName)>,
     rotations: BTreeSet<(Timestamp, RoleName)>,
@@ -43,7 +43,7 @@ pub struct Seen {
     /// Its condition.
     pub condition: Condition,
     /// What a person should know about it; empty if there is nothing.
-    pub troubles: Vec<String>,
+    pub problems: Vec<String>,
     /// What is to be said of its budget while the alert's window lasts.
     pub alert: Option<Box<Alarm>>,
     /// When its current key is to be rotated automatically.
@@ -117,9 +117,9 @@ pub struct Summary {
     /// The number of roles by condition.
     pub by_condition: BTreeMap<Condition, usize>,
     /// The number of roles that need attention.
-    pub in_trouble: usize,
+    pub with_problems: usize,
     /// The roles that need attention, at most [`MOST_NAMED`], and the reasons.
-    pub troubles: BTreeMap<RoleName, Vec<String>>,
+    pub problems: BTreeMap<RoleName, Vec<String>>,
     /// The number of roles whose budget is nearly spent, or spent.
     pub alerts: BTreeMap<Level, usize>,
     /// Rotations that are overdue.
@@ -155,7 +155,7 @@ impl Roster {
             Ok(None) => self.rolls().remove(name),
             Err(reason @ Error::Storage(StorageError::Malformed { .. })) => {
                 let seen = Seen {
-                    troubles: vec![reason.to_string()],
+                    problems: vec![reason.to_string()],
                     ..plain(Condition::Unreadable)
                 };
                 self.rolls().set(name, seen);
@@ -168,7 +168,7 @@ impl Roster {
     pub fn note_rotating(&self, name: &RoleName, role: &RotatingRole, now: Timestamp) {
         let Health {
             is_failed,
-            troubles,
+            problems,
             next_rotation,
         } = Health::of(role, now);
         let held = role.superseded.iter().filter(|key| key.stage.is_held());
@@ -179,7 +179,7 @@ impl Roster {
         };
         let seen = Seen {
             condition,
-            troubles,
+            problems,
             alert: Alarm::of(role.watch(), now).map(Box::new),
             next_rotation,
             next_revocation: role
@@ -196,7 +196,7 @@ impl Roster {
     /// The same for a dynamic role.
     pub fn note_dynamic(&self, name: &RoleName, role: &DynamicRole, now: Timestamp) {
         let seen = Seen {
-            troubles: troubles(role).into_iter().collect(),
+            problems: problems(role).into_iter().collect(),
             alert: Alarm::of(role.watch(), now).map(Box::new),
             ..plain(Condition::Dynamic)
         };
@@ -232,18 +232,18 @@ impl Roster {
     pub fn summary(&self, now: Timestamp) -> Summary {
         let mut rolls = self.rolls();
         rolls.end_alerts(now);
-        let named = rolls.in_trouble.iter().take(MOST_NAMED);
-        let troubles = named.filter_map(|name| {
+        let named = rolls.with_problems.iter().take(MOST_NAMED);
+        let problems = named.filter_map(|name| {
             let seen = rolls.roles.get(name)?;
             let alert = seen.alert.iter().map(|alert| alert.message.clone());
-            let troubles = seen.troubles.iter().cloned();
-            Some((name.clone(), troubles.chain(alert).collect()))
+            let problems = seen.problems.iter().cloned();
+            Some((name.clone(), problems.chain(alert).collect()))
         });
         Summary {
             complete_since: rolls.complete_since,
             by_condition: rolls.by_condition.clone(),
-            in_trouble: rolls.in_trouble.len(),
-            troubles: troubles.collect(),
+            with_problems: rolls.with_problems.len(),
+            problems: problems.collect(),
             alerts: rolls.count_alerts(),
             overdue_rotations: overdue(&rolls.rotations, now),
             overdue_revocations: overdue(&rolls.revocations, now),
@@ -259,7 +259,7 @@ impl Roster {
 }
 
 /// What a person should know about a dynamic role.
-fn troubles(role: &DynamicRole) -> Option<String> {
+fn problems(role: &DynamicRole) -> Option<String> {
     let failure = role.guardrail_failure.as_ref()?;
     Some(format!(
         "keys under leases do not have the role's guardrail yet: {}",
@@ -270,7 +270,7 @@ fn troubles(role: &DynamicRole) -> Option<String> {
 fn plain(condition: Condition) -> Seen {
     Seen {
         condition,
-        troubles: Vec::new(),
+        problems: Vec::new(),
         alert: None,
         next_rotation: None,
         next_revocation: None,
@@ -301,8 +301,8 @@ impl Rolls {
     fn set(&mut self, name: &RoleName, seen: Seen) {
         self.remove(name);
         *self.by_condition.entry(seen.condition).or_default() += 1;
-        if !seen.troubles.is_empty() || seen.alert.is_some() {
-            self.in_trouble.insert(name.clone());
+        if !seen.problems.is_empty() || seen.alert.is_some() {
+            self.with_problems.insert(name.clone());
         }
         if let Some(alert) = &seen.alert {
             self.alerts.insert((alert.ends_at, name.clone()));
@@ -358,7 +358,7 @@ impl Rolls {
         if let Some(count) = self.by_condition.get_mut(&seen.condition) {
             *count -= 1;
         }
-        self.in_trouble.remove(name);
+        self.with_problems.remove(name);
         if let Some(alert) = seen.alert {
             self.alerts.remove(&(alert.ends_at, name.clone()));
         }
@@ -459,9 +459,9 @@ mod tests {
         let lost = StorageError::Failed("timeout".to_owned());
         roster.note(&name(1), &Err(lost.into()), at(0));
         let summary = roster.summary(at(0));
-        assert_eq!(summary.in_trouble, 1);
-        assert!(summary.troubles[&name(1)][0].contains("roles/role-1"));
+        assert_eq!(summary.with_problems, 1);
+        assert!(summary.problems[&name(1)][0].contains("roles/role-1"));
         roster.note(&name(1), &Ok(None), at(0));
-        assert_eq!(roster.summary(at(0)).in_trouble, 0);
+        assert_eq!(roster.summary(at(0)).with_problems, 0);
     }
 }

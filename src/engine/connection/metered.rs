@@ -41,7 +41,7 @@ impl Pulse {
 
     fn note(&self, outcome: Outcome, now: Timestamp) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match outcome.trouble() {
+        match outcome.fault() {
             None => last.last_success = Some(now),
             Some(what) => last.last_error = Some((now, what)),
         }
@@ -141,7 +141,7 @@ impl Outcome {
 
     /// The fault of the connection, if there is one. An answer that a key does not exist, for example, is not
     /// a fault.
-    fn trouble(self) -> Option<&'static str> {
+    fn fault(self) -> Option<&'static str> {
         match self {
             Self::Success | Self::Refused => None,
             Self::Unauthorized => Some("OpenRouter does not accept a key"),

@@ -215,11 +215,11 @@ pub fn status<'a>(
     };
     let failure = role.guardrail_failure.as_ref();
     let reason = failure.map(|failure| failure.message.as_str());
-    let troubles = reason
+    let problems = reason
         .or_else(pending)
         .map(|reason| format!("keys under leases do not have the role's guardrail yet: {reason}"));
     let alert = role.watch().and_then(|watch| watch.in_words(engine.now()));
-    (view, troubles.into_iter().chain(alert).collect())
+    (view, problems.into_iter().chain(alert).collect())
 }
 
 /// The response to a read of the role.

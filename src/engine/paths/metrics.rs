@@ -62,7 +62,7 @@ fn gauges(health: &MountHealth) -> Registry {
     gauges.count(
         "roles_needing_attention",
         "Roles that need attention; status names them",
-        [(NONE, roles.in_trouble)],
+        [(NONE, roles.with_problems)],
     );
     let alerts = roles.alerts.iter();
     let alerts = alerts.map(|(level, count)| ([("level", level.as_str())], *count));

@@ -188,8 +188,8 @@ impl<'a> View<'a> {
             connections: connections.collect(),
             roles: RolesView::of(roles),
             attention: AttentionView {
-                count: roles.in_trouble,
-                roles: &roles.troubles,
+                count: roles.with_problems,
+                roles: &roles.problems,
             },
             drift: DriftView {
                 count: health.findings_count,

@@ -22,8 +22,8 @@ pub fn of(
     now: Timestamp,
 ) -> (View<'_>, Vec<String>) {
     let alert = role.alert_in_words(now);
-    let troubles = troubles(role).into_iter().chain(alert).collect();
-    (View::of(role, unconfirmed, now), troubles)
+    let problems = problems(role).into_iter().chain(alert).collect();
+    (View::of(role, unconfirmed, now), problems)
 }
 
 /// A key that was ordered for the role and whose outcome is unknown.
@@ -42,7 +42,7 @@ pub struct Health {
     /// Whether its last rotation failed, or it waits for a person.
     pub is_failed: bool,
     /// What a person should know about it; empty if there is nothing.
-    pub troubles: Vec<String>,
+    pub problems: Vec<String>,
     /// When its current key is to be rotated automatically.
     pub next_rotation: Option<Timestamp>,
 }
@@ -56,7 +56,7 @@ impl Health {
         let failure = is_failed.then_some(message);
         Self {
             is_failed,
-            troubles: failure.into_iter().chain(troubles(role)).collect(),
+            problems: failure.into_iter().chain(problems(role)).collect(),
             next_rotation: due.time(),
         }
     }
@@ -303,7 +303,7 @@ fn describe_mismatch(mismatch: &Mismatch) -> String {
 }
 
 /// What an operator should see in any read of the role.
-fn troubles(role: &RotatingRole) -> Vec<String> {
+fn problems(role: &RotatingRole) -> Vec<String> {
     let unguarded = role.unguarded_keys().len();
     let guardrail = (unguarded > 0).then(|| {
         let reason = role.guardrail_failure.as_ref();
@@ -328,7 +328,7 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
             failure.message
         )
     });
-    let ends = role.superseded.iter().filter_map(trouble_of);
+    let ends = role.superseded.iter().filter_map(problem_of);
     let late_use = role.late_use.iter().map(|used| {
         format!(
             "superseded key {}, version {}, was used at {}, although every lease on it had expired \
@@ -346,7 +346,7 @@ fn troubles(role: &RotatingRole) -> Vec<String> {
         .collect()
 }
 
-fn trouble_of(key: &SupersededKey) -> Option<String> {
+fn problem_of(key: &SupersededKey) -> Option<String> {
     let hash = &key.hash;
     if let Some(used_at) = key.awaits_person {
         return Some(format!(
