@@ -33,7 +33,7 @@ pub struct Coalesced<S> {
     /// The acknowledgment that waits for other bytes.
     acknowledgment: Option<Acknowledgment>,
     /// When it has waited for long enough. Made for the first one.
-    patience: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Coalesced<S> {
@@ -45,7 +45,7 @@ impl<S> Coalesced<S> {
             sent: 0,
             others_had_their_turn: false,
             acknowledgment: None,
-            patience: None,
+            timer: None,
         }
     }
 }
@@ -60,7 +60,7 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
             self.acknowledgment = one_acknowledgment(&self.held);
             if self.acknowledgment.is_some() {
                 self.held.clear();
-                self.be_patient();
+                self.start_timer();
             }
         }
         if !self.held.is_empty() {
@@ -68,10 +68,10 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(patience) = &mut self.patience
+        if let Some(timer) = &mut self.timer
             && self.acknowledgment.is_some()
         {
-            ready!(patience.as_mut().poll(cx));
+            ready!(timer.as_mut().poll(cx));
             // Should the stream not be ready, it does not wait a second time.
             self.others_had_their_turn = true;
         }
@@ -79,11 +79,11 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
     }
 
     /// A timer that still runs, for an acknowledgment that is sent already, only ends earlier.
-    fn be_patient(&mut self) {
-        match &mut self.patience {
-            None => self.patience = Some(Box::pin(sleep(LONGEST))),
-            Some(patience) if patience.is_elapsed() => {
-                patience.as_mut().reset(Instant::now() + LONGEST);
+    fn start_timer(&mut self) {
+        match &mut self.timer {
+            None => self.timer = Some(Box::pin(sleep(LONGEST))),
+            Some(timer) if timer.is_elapsed() => {
+                timer.as_mut().reset(Instant::now() + LONGEST);
             }
             Some(_) => {}
         }

@@ -95,7 +95,7 @@ impl Places {
     fn take(&self) -> Place {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|place| !place.is_closed());
-        if taken.len() >= PLACES {
+        if taken.len() >= MAX_CONNECTIONS {
             taken.pop_front();
         }
         let (hold, held) = oneshot::channel();
@@ -125,33 +125,33 @@ impl Place {
 /// Logs refused clients, at most once per [`REFUSAL_PAUSE`]. Otherwise any client that can connect
 /// could fill the host's log.
 #[derive(Default)]
-struct Refusals(Mutex<Unsaid>);
+struct Refusals(Mutex<Unlogged>);
 
 #[derive(Default)]
-struct Unsaid {
-    last_said: Option<Instant>,
+struct Unlogged {
+    last_logged: Option<Instant>,
     count: u64,
 }
 
 impl Refusals {
     fn note(&self, error: &io::Error) {
-        let Some(unsaid) = self.count(Instant::now()) else {
+        let Some(unlogged) = self.count(Instant::now()) else {
             return;
         };
-        tracing::warn!(%error, before = unsaid, "refused a connection");
+        tracing::warn!(%error, before = unlogged, "refused a connection");
     }
 
     /// Counts a refusal at `now`. If it may be logged, returns how many were not logged since the last
     /// one.
     fn count(&self, now: Instant) -> Option<u64> {
-        let mut unsaid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let too_early = |last| now.duration_since(last) < REFUSAL_PAUSE;
-        if unsaid.last_said.is_some_and(too_early) {
-            unsaid.count += 1;
+        if unlogged.last_logged.is_some_and(too_early) {
+            unlogged.count += 1;
             return None;
         }
-        unsaid.last_said = Some(now);
-        Some(std::mem::take(&mut unsaid.count))
+        unlogged.last_logged = Some(now);
+        Some(std::mem::take(&mut unlogged.count))
     }
 }
 
@@ -163,7 +163,7 @@ const FIRST_WORD: usize = 1_024;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A host opens one connection. The other slots are for reconnects and for silent clients.
-const PLACES: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn with_all_places_taken_the_oldest_makes_room() {
         let places = Places::default();
-        let mut taken: VecDeque<Place> = (0..=PLACES).map(|_| places.take()).collect();
+        let mut taken: VecDeque<Place> = (0..=MAX_CONNECTIONS).map(|_| places.take()).collect();
         assert!(is_lost(taken.pop_front().unwrap()).await);
         for place in taken {
             assert!(!is_lost(place).await);
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_place_that_was_given_back_is_taken_before_anybody_has_to_make_room() {
         let places = Places::default();
-        let mut taken: VecDeque<Place> = (0..PLACES).map(|_| places.take()).collect();
+        let mut taken: VecDeque<Place> = (0..MAX_CONNECTIONS).map(|_| places.take()).collect();
         taken.pop_back();
         let newcomer = places.take();
         for place in taken {
@@ -206,7 +206,7 @@ mod tests {
     async fn what_was_done_in_time_is_done() {
         let places = Places::default();
         let place = places.take();
-        let newcomers: Vec<Place> = (0..PLACES).map(|_| places.take()).collect();
+        let newcomers: Vec<Place> = (0..MAX_CONNECTIONS).map(|_| places.take()).collect();
         assert_eq!(place.during(ready(Ok(7))).await.unwrap(), 7);
         drop(newcomers);
     }

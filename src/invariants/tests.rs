@@ -125,8 +125,8 @@ enum Change {
 
 fn change(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Change> {
     let place = any::<Index>;
-    let telling = select(TELLING).prop_map(|text| text.as_bytes().to_vec());
-    let bytes = prop_oneof![vec(any::<u8>(), 0..4), telling];
+    let tricky = select(TRICKY).prop_map(|text| text.as_bytes().to_vec());
+    let bytes = prop_oneof![vec(any::<u8>(), 0..4), tricky];
     prop_oneof![
         (place(), place(), bytes).prop_map(|(from, to, bytes)| Change::Replace(from, to, bytes)),
         (place(), place()).prop_map(|(from, to)| Change::Repeat(from, to)),
@@ -161,7 +161,7 @@ impl Change {
 }
 
 /// Inputs that often break parsers.
-const TELLING: &[&str] = &[
+const TRICKY: &[&str] = &[
     "",
     "-",
     "+",

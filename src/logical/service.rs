@@ -223,8 +223,8 @@ async fn run_to_completion(backend: Arc<dyn Backend>, request: Request) -> Outco
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         let (backend, outcome) = handling.await;
-        if let Err(Ok(Some(unheard))) = answer.send(outcome) {
-            revoke_unheard(&*backend, unheard).await;
+        if let Err(Ok(Some(undelivered))) = answer.send(outcome) {
+            revoke_undelivered(&*backend, undelivered).await;
         }
     });
     answered.await.unwrap_or_else(|_| panicked())
@@ -237,8 +237,8 @@ fn panicked() -> Outcome {
     ))
 }
 
-async fn revoke_unheard(backend: &dyn Backend, unheard: super::Response) {
-    let Some(secret) = unheard.secret.map(Secret::unfolded) else {
+async fn revoke_undelivered(backend: &dyn Backend, undelivered: super::Response) {
+    let Some(secret) = undelivered.secret.map(Secret::unfolded) else {
         return;
     };
     let mut revocation = Request::new(Operation::Revoke, "");

@@ -92,7 +92,7 @@ impl Intents {
     }
 
     /// Forgets the intents that are not in flight in this process.
-    pub(super) fn forget_what_is_adrift(&self) {
+    pub(super) fn forget_adrift(&self) {
         let in_flight = lock(&self.in_flight);
         let is_in_flight = |id: &str| in_flight.iter().any(|nonce| nonce.as_str() == id);
         self.log.forget(is_in_flight);

@@ -107,7 +107,7 @@ impl Books {
     /// stay.
     pub async fn close(&self) {
         let mut opened = self.since.lock().await;
-        self.intents.forget_what_is_adrift();
+        self.intents.forget_adrift();
         self.leases.forget();
         self.runs.forget();
         *opened = None;

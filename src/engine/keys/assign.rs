@@ -51,7 +51,7 @@ pub struct Assigned {
 impl Assigned {
     /// A refused key may be assigned all the same: one that was moved to another workspace keeps its
     /// guardrail, and cannot be assigned to it again.
-    async fn believe_the_list(
+    async fn recheck_refused(
         &mut self,
         link: &Link,
         urgency: Urgency,
@@ -127,7 +127,7 @@ pub async fn assign_each(
         }
     }
     if !assigned.refused.is_empty()
-        && let Err(reason) = assigned.believe_the_list(link, urgency, guardrail).await
+        && let Err(reason) = assigned.recheck_refused(link, urgency, guardrail).await
     {
         assigned.broken_off.get_or_insert(reason);
     }

@@ -127,7 +127,7 @@ pub async fn mint(engine: &Engine, order: Order<'_>) -> Result<Minted, Error> {
     // A reader waits for the answer, so this is one request, plus those for a guardrail.
     if proved.is_ok() && matches!(order.recipient, Recipient::Role(..)) {
         let (urgency, guardrail) = (order.urgency, order.guardrail);
-        proved = prove::by_itself(engine, &link, urgency, &created, &new, guardrail).await;
+        proved = prove::by_authenticating(engine, &link, urgency, &created, &new, guardrail).await;
     }
     let minted = Minted {
         created,

@@ -111,7 +111,7 @@ impl Pinning<'_> {
         };
         let warning = match pinned.filter(|pinned| *pinned != found) {
             None => None,
-            Some(pinned) => Some(changed_hands(&link, text, &pinned, &found).await?),
+            Some(pinned) => Some(resolve_reused_name(&link, text, &pinned, &found).await?),
         };
         terms.guardrail_id = Some(found);
         Ok(warning)
@@ -156,7 +156,7 @@ impl Pinning<'_> {
 /// Handles a guardrail's name that now refers to another guardrail. If the former guardrail is gone, it was
 /// created again, and this returns a warning. Otherwise guardrails were renamed, and the role's living keys
 /// must not be reassigned because of that.
-async fn changed_hands(
+async fn resolve_reused_name(
     link: &Link,
     text: &str,
     pinned: &GuardrailId,

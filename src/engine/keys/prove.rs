@@ -44,7 +44,7 @@ pub(super) fn by_answer(created: &CreatedKey, new: &NewKey) -> Result<(), Error>
 ///
 /// # Errors
 /// [`Error::Unproven`] if it does not authenticate or differs from the order.
-pub(super) async fn by_itself(
+pub(super) async fn by_authenticating(
     engine: &Engine,
     link: &Link,
     urgency: Urgency,

@@ -169,7 +169,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         .tightened(&bounds_before.unwrap_or_default());
     if !tightened.are_open() {
         let within = within::require_roles(&engine, &name, &tightened).await;
-        warnings.extend(within.map_err(|reason| within::with_way_out(reason, before.is_none()))?);
+        warnings.extend(within.map_err(|reason| within::with_advice(reason, before.is_none()))?);
     }
     let link = engine.links.trial(&name, &connection)?;
     if call.fields.switch("verify_connection").unwrap_or(true) {

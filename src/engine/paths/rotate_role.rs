@@ -11,7 +11,7 @@ use crate::engine::error::Error;
 use crate::engine::names::RoleName;
 use crate::engine::role::Role;
 use crate::engine::role::rotating::{RotatingRole, rotation_due};
-use crate::engine::rotation::{revoke_all, rotate_by_hand};
+use crate::engine::rotation::{revoke_all, rotate_manually};
 use crate::framework::{Call, Endpoint, Field, Outcome, Path};
 use crate::logical::{Operation, Response};
 use crate::openrouter::KeyHash;
@@ -37,7 +37,7 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     let asked_grace = call.fields.seconds("rotation_grace_period");
     let (guard, role) = take_turn(&engine, &name, asked_grace).await?;
     let caller_gone = &call.request.caller_gone;
-    let mut role = rotate_by_hand(&guard, role, asked_grace, caller_gone).await?;
+    let mut role = rotate_manually(&guard, role, asked_grace, caller_gone).await?;
     if asked_grace == Some(0) {
         let unrevoked;
         (role, unrevoked) = revoke_all(&guard, role).await?;

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::budget::follow_all;
 use super::candidate::{
-    guardrail_of, prove, require_free, require_short_lived, take_mark_off, workspace_of,
+    guardrail_of, prove, remove_mark, require_free, require_short_lived, workspace_of,
 };
 use super::guardrail::apply_guardrail;
 use super::perform::apply_limits;
@@ -72,7 +72,7 @@ pub async fn adopt(
     require_short_lived(longest.bounds().max_key_lifetime, &connection, &key, now)?;
     engine.require_in_service()?;
     if let Some(nonce) = &foreign {
-        key = take_mark_off(&link, &key, nonce).await?;
+        key = remove_mark(&link, &key, nonce).await?;
     }
     let own = OwnKey {
         secret,
@@ -86,7 +86,7 @@ pub async fn adopt(
     let adoptions = &engine.adoptions;
     adoptions.store_begins(&hash, name, &connection, engine.now());
     let role = adopted(engine, definition, &link, own);
-    let mut warnings = vec![others_may_hold_it(name)];
+    let mut warnings = vec![other_holders_warning(name)];
     warnings.extend(of_creation(&role.definition));
     warnings.extend(unclear);
     warnings.extend(next_key_only(&role));
@@ -250,7 +250,7 @@ fn adopted(engine: &Engine, definition: Definition, link: &Link, own: OwnKey<'_>
     }
 }
 
-fn others_may_hold_it(name: &RoleName) -> String {
+fn other_holders_warning(name: &RoleName) -> String {
     format!(
         "the key is adopted as it is, and whoever had it before still has it; once every application \
          reads it from creds/{name}, write to rotate-role/{name} to replace it"

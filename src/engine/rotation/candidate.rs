@@ -130,7 +130,7 @@ pub(super) fn require_short_lived(
 }
 
 /// By its mark the other mount would treat the key as one that it has lost, and delete it.
-pub(super) async fn take_mark_off(link: &Link, key: &Key, nonce: &Nonce) -> Result<Key, Error> {
+pub(super) async fn remove_mark(link: &Link, key: &Key, nonce: &Nonce) -> Result<Key, Error> {
     let turn = link.client(Urgency::Ordinary).await;
     let renamed = turn.rename(&key.hash, nonce.unmarked(&key.name)).await;
     renamed.map_err(Error::while_doing(

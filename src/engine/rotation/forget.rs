@@ -38,7 +38,7 @@ pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgot
         Ok(Some(Role::Rotating(mut role))) => {
             begin_deletion(guard, &mut role).await?;
             if revoke {
-                revoke_what_can_be(guard, &role).await
+                revoke_keys(guard, &role).await
             } else {
                 Forgotten {
                     left_behind: role.keys().map(|(hash, _)| hash.clone()).collect(),
@@ -80,7 +80,7 @@ pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgot
 }
 
 /// Revokes all keys concurrently, so that a request that hangs does not delay the others.
-async fn revoke_what_can_be(guard: &RoleGuard<'_>, role: &RotatingRole) -> Forgotten {
+async fn revoke_keys(guard: &RoleGuard<'_>, role: &RotatingRole) -> Forgotten {
     let engine = guard.engine();
     let keys = role.keys();
     let keys: Vec<_> = keys

@@ -15,7 +15,7 @@ use crate::engine::role::rotating::{Grace, MOST_SUPERSEDED, RotatingRole, Rotati
 /// [`Error::Invalid`] for a grace period that is too short; [`Error::Conflict`] for a role that is being
 /// deleted or has too many superseded keys; errors from OpenRouter, which are stored with the role; errors
 /// from storage.
-pub async fn rotate_by_hand(
+pub async fn rotate_manually(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
     asked_grace: Option<u64>,

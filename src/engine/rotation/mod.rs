@@ -46,7 +46,7 @@ pub use delete::delete;
 pub use ending::{revoke_all, revoke_early};
 pub use forget::forget;
 pub use guardrail::apply_guardrail;
-pub use manual::rotate_by_hand;
+pub use manual::rotate_manually;
 pub use perform::tend;
 pub use restore::restore;
 pub use teardown::tear_down;

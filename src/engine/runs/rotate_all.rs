@@ -21,7 +21,7 @@ use crate::engine::leasing;
 use crate::engine::names::{ConnectionName, Nonce, RoleName};
 use crate::engine::role::Role;
 use crate::engine::role::rotating::{MismatchReason, RotatingRole};
-use crate::engine::rotation::{revoke_early, rotate_by_hand};
+use crate::engine::rotation::{revoke_early, rotate_manually};
 use crate::openrouter::{self, KeyHash};
 
 /// See the module's page.
@@ -80,7 +80,7 @@ impl<'a> RotateAll<'a> {
             Some(roles) => roles,
             None => {
                 // First, so that a role that is being created is in one of the two.
-                let mut roles = self.roles_in_the_making(books);
+                let mut roles = self.roles_with_open_orders(books);
                 let holdings = Holdings::of(engine).await?;
                 let users = holdings.users_of(self.connection);
                 roles.extend(users.into_iter().cloned());
@@ -217,7 +217,7 @@ impl<'a> RotateAll<'a> {
 
     /// Roles for which keys have been in the making since before an emergency. Taking their locks waits for
     /// these keys.
-    fn roles_in_the_making(&self, books: &OpenBooks) -> BTreeSet<RoleName> {
+    fn roles_with_open_orders(&self, books: &OpenBooks) -> BTreeSet<RoleName> {
         let orders = books.intents.announced_before(self.run.began).into_iter();
         orders
             .filter(|_| self.is_emergency())
@@ -301,7 +301,7 @@ async fn rotate_one(
         } else {
             // A caller that stops waiting does not cancel the run.
             let nobody = CancellationToken::new();
-            role = rotate_by_hand(&guard, role, grace, &nobody).await?;
+            role = rotate_manually(&guard, role, grace, &nobody).await?;
         }
     }
     let undead = match grace {

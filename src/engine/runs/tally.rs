@@ -78,7 +78,7 @@ impl Tally {
         if matches!(reason, Error::Storage(StorageError::ReadOnly)) {
             return Err(reason);
         }
-        if passes_by_itself(&reason) {
+        if is_temporary(&reason) {
             self.fails(what, reason.to_string());
             Ok(Some(reason))
         } else {
@@ -119,7 +119,7 @@ impl Tally {
 }
 
 /// Whether a failure is temporary, so that a retry can succeed.
-pub(super) fn passes_by_itself(reason: &Error) -> bool {
+pub(super) fn is_temporary(reason: &Error) -> bool {
     match reason {
         Error::OpenRouter { reason, .. } => matches!(
             reason,
@@ -190,10 +190,10 @@ mod tests {
             key: "roles/a".to_owned(),
             reason: "Eof".to_owned(),
         };
-        assert!(!passes_by_itself(&malformed.into()));
-        assert!(passes_by_itself(
+        assert!(!is_temporary(&malformed.into()));
+        assert!(is_temporary(
             &StorageError::Failed("timeout".to_owned()).into()
         ));
-        assert!(!passes_by_itself(&Error::Missing("c".to_owned())));
+        assert!(!is_temporary(&Error::Missing("c".to_owned())));
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::tally::{Ongoing, Tally, passes_by_itself};
+use super::tally::{Ongoing, Tally, is_temporary};
 use super::work::Job;
 use crate::engine::books::{Copies, Work, in_words};
 use crate::engine::connection::{Link, Urgency};
@@ -104,7 +104,7 @@ impl Job for DryRun<'_> {
         match self.collect().await {
             Ok(()) => Ok(None),
             Err(reason @ Error::Storage(StorageError::ReadOnly)) => Err(reason),
-            Err(reason) if passes_by_itself(&reason) => Ok(Some(reason)),
+            Err(reason) if is_temporary(&reason) => Ok(Some(reason)),
             Err(reason) => {
                 self.tally.refusal = Some(reason.to_string());
                 Ok(None)

@@ -103,7 +103,7 @@ pub async fn reconcile(
         .board
         .compared(connection, &pass.places(&expected), now);
     if !begun.saw_a_copy {
-        pass.no_copy_was_seen();
+        pass.clear_copies();
     }
     Ok((interval > 0).then(|| after(now, spread(interval, &*engine.randomness))))
 }
@@ -224,7 +224,7 @@ impl Pass<'_> {
     }
 
     /// Unknown keys that were stored may be revoked again.
-    fn no_copy_was_seen(&self) {
+    fn clear_copies(&self) {
         let engine = self.engine;
         if engine.board.clear_copies(self.connection) {
             tracing::info!(

@@ -117,7 +117,7 @@ impl Settling<'_> {
             role.mismatch = None;
             self.guard.store(role).await?;
             let message = "the current key works again at OpenRouter; it is handed out again";
-            self.say(Drift::CurrentKeyRestored, &key.hash, message)
+            self.report(Drift::CurrentKeyRestored, &key.hash, message)
                 .await;
         }
         let name = role.current.name.clone();
@@ -154,7 +154,7 @@ impl Settling<'_> {
                  limits are applied again",
                 key.limits
             );
-            self.say(Drift::LimitsChanged, &key.hash, message).await;
+            self.report(Drift::LimitsChanged, &key.hash, message).await;
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Settling<'_> {
     ) -> Result<(), Error> {
         role.mismatch = Some(Mismatch::found(reason, self.pass.engine.now()));
         self.guard.store(role).await?;
-        self.say(drift, &role.current.hash, message).await;
+        self.report(drift, &role.current.hash, message).await;
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl Settling<'_> {
             return Ok(());
         };
         let Some(seen) = seen(&self.pass.link, hash).await? else {
-            return self.superseded_is_unseen(role, hash).await;
+            return self.forget_unseen_superseded(role, hash).await;
         };
         let is_held = |key: &SupersededKey| matches!(key.stage, Stage::Held { .. });
         if !seen.disabled && role.superseded.get(place).is_some_and(is_held) {
@@ -196,14 +196,15 @@ impl Settling<'_> {
                 hold(self.pass.engine, &key.connection, hash, warrant).await?;
                 was_enabled = true;
                 let message = "a held key was enabled at OpenRouter; it is disabled again";
-                self.say(Drift::HeldKeyEnabled, hash, message).await;
+                self.report(Drift::HeldKeyEnabled, hash, message).await;
             }
             Stage::Grace if seen.disabled && key.disabled_outside.is_none() => {
                 key.disabled_outside = Some(self.pass.engine.now());
                 changed = true;
                 let message = "a superseded key was disabled at OpenRouter; it stays disabled \
                                until it is deleted";
-                self.say(Drift::SupersededKeyDisabled, hash, message).await;
+                self.report(Drift::SupersededKeyDisabled, hash, message)
+                    .await;
             }
             Stage::Grace if !seen.disabled && key.disabled_outside.is_some() => {
                 key.disabled_outside = None;
@@ -226,7 +227,7 @@ impl Settling<'_> {
     }
 
     /// Forgets the key if there is a sign that the management key can still see the account.
-    async fn superseded_is_unseen(
+    async fn forget_unseen_superseded(
         &self,
         role: &mut RotatingRole,
         hash: &KeyHash,
@@ -239,7 +240,7 @@ impl Settling<'_> {
         role.superseded.retain(|key| key.hash != *hash);
         self.guard.store(role).await?;
         let message = "a superseded key is gone at OpenRouter; it is forgotten";
-        self.say(Drift::SupersededKeyGone, hash, message).await;
+        self.report(Drift::SupersededKeyGone, hash, message).await;
         Ok(())
     }
 
@@ -264,7 +265,7 @@ impl Settling<'_> {
                     .take(LONGEST_SHOWN)
                     .collect::<String>()
             );
-            self.say(Drift::KeyRenamed, &key.hash, message).await;
+            self.report(Drift::KeyRenamed, &key.hash, message).await;
         }
         let Some(now) = &key.workspace_id else {
             return false;
@@ -273,7 +274,7 @@ impl Settling<'_> {
         let found = self.around.whereabouts(stored, now, is_of_default);
         if found.is_moved {
             let message = format!("a key was moved to the workspace {now}; it stays managed");
-            self.say(Drift::KeyMoved, &key.hash, message).await;
+            self.report(Drift::KeyMoved, &key.hash, message).await;
         }
         let is_changed = found.workspace_id != *workspace_id;
         *workspace_id = found.workspace_id;
@@ -309,11 +310,11 @@ impl Settling<'_> {
         }
         self.guard.store(role).await?;
         let message = "a key of the role was unknown to storage; it is now superseded";
-        self.say(Drift::UnknownKey, &hash, message).await;
+        self.report(Drift::UnknownKey, &hash, message).await;
         Ok(())
     }
 
-    async fn say(&self, drift: Drift, hash: &KeyHash, message: impl Into<String>) {
+    async fn report(&self, drift: Drift, hash: &KeyHash, message: impl Into<String>) {
         report(self.pass, self.guard.name(), drift, hash, message).await;
     }
 }

@@ -72,7 +72,7 @@ impl Settling<'_> {
             return self.delete_intent("in_service").await;
         }
         if self.found.is_empty() {
-            return self.nothing_was_found().await;
+            return self.settle_not_found().await;
         }
         let own = self.books.intents.is_own(nonce);
         let store_begun = self.books.intents.searches.of(nonce).store_begun;
@@ -108,7 +108,7 @@ impl Settling<'_> {
 
     async fn lease(&self) -> Result<(), Error> {
         if self.found.is_empty() {
-            return self.nothing_was_found().await;
+            return self.settle_not_found().await;
         }
         // A lease that this instance announced itself cannot come from a snapshot, and its reader never got
         // the key.
@@ -236,7 +236,7 @@ impl Settling<'_> {
         });
     }
 
-    async fn nothing_was_found(&self) -> Result<(), Error> {
+    async fn settle_not_found(&self) -> Result<(), Error> {
         let Some(next) = next_search_after(self.written.at, self.listing.begun) else {
             return self.delete_intent("never_created").await;
         };

@@ -102,7 +102,7 @@ fn is_being_deleted(role: &Role) -> bool {
 
 /// Adds advice for a connection that was forgotten and is written again: its roles cannot be changed without
 /// it.
-pub(super) fn with_way_out(reason: Error, is_new: bool) -> Error {
+pub(super) fn with_advice(reason: Error, is_new: bool) -> Error {
     match reason {
         Error::Invalid(reason) if is_new => Error::Invalid(format!(
             "{reason}; write the connection without bounds before, since roles cannot be changed without \

@@ -106,7 +106,7 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
             }
         }
     }
-    if let Some(key) = one_held_too_many(role) {
+    if let Some(key) = excess_held_key(role) {
         let due = role.settles_at(&key.hash).unwrap_or(Timestamp::MIN);
         match not_before(due, key.failure.as_ref()) {
             at if at <= now => return Step::Revoke(key.hash.clone()),
@@ -201,7 +201,7 @@ fn postponed_until(
 }
 
 /// The held key that is deleted before its time, to make room.
-fn one_held_too_many(role: &RotatingRole) -> Option<&SupersededKey> {
+fn excess_held_key(role: &RotatingRole) -> Option<&SupersededKey> {
     let held = || {
         let superseded = role.superseded.iter();
         superseded.filter_map(|key| match key.stage {
