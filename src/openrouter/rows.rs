@@ -32,7 +32,7 @@ impl Page {
     /// its pages are full.
     pub(super) fn has_more_from(&self, offset: usize) -> Result<bool, Error> {
         let total = self.total();
-        if offset >= MOST_ROWS {
+        if offset >= MAX_ROWS {
             return Err(Error::unclear("the list does not end"));
         }
         Ok(offset < total || (total == 0 && self.data.len() >= PAGE))
@@ -106,4 +106,4 @@ impl Client {
 /// Rows per page: OpenRouter's maximum.
 pub(super) const PAGE: usize = 100;
 /// A longer list is considered endless.
-const MOST_ROWS: usize = 1_000_000;
+const MAX_ROWS: usize = 1_000_000;

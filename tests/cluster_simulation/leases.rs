@@ -151,7 +151,7 @@ pub(crate) async fn manage(world: Arc<World>, server: usize) {
         for lease in world.leases() {
             let due = tries.lock().unwrap().get(&lease.id).copied();
             let is_due = match due {
-                Some((tried, at)) => tried <= MOST_TRIES && at <= now,
+                Some((tried, at)) => tried <= MAX_TRIES && at <= now,
                 None => lease.until <= now,
             };
             if is_due && !lease.ending {
@@ -191,4 +191,4 @@ pub(crate) async fn manage(world: Arc<World>, server: usize) {
 
 const LEASES: &str = "server/lease/";
 /// After that a lease is irrevocable.
-const MOST_TRIES: u32 = 6;
+const MAX_TRIES: u32 = 6;

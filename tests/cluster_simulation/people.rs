@@ -257,7 +257,7 @@ impl World {
             "credential_type": "dynamic",
             "ttl": ttl,
             "max_ttl": self.dice.number(1, 3) * 900,
-            "max_leases": MOST_LEASES,
+            "max_leases": MAX_LEASES,
             "connection": self.dice.weighted(&[(3, "default"), (1, "other")]),
             "limit": 5,
             "guardrail": self.any_guardrail(),
@@ -416,4 +416,4 @@ fn did_nothing(reason: &str) -> bool {
         .any(|said| reason.contains(said))
 }
 
-const MOST_LEASES: u64 = 3;
+const MAX_LEASES: u64 = 3;

@@ -277,7 +277,7 @@ impl World {
         self.story.tell(format!("!!! {what}"));
         let what = what.to_owned();
         self.witness.seen(|seen| {
-            if seen.violations.len() < MOST_VIOLATIONS {
+            if seen.violations.len() < MAX_VIOLATIONS {
                 seen.violations.push(Violation { what, about });
             }
         });
@@ -335,7 +335,7 @@ pub(crate) fn nonce_of(name: &str) -> Option<&str> {
     name.rsplit_once(" vault-").map(|(_, nonce)| nonce)
 }
 
-const MOST_VIOLATIONS: usize = 20;
+const MAX_VIOLATIONS: usize = 20;
 
 /// So long after it failed to be stored it is settled whether a deletion goes on.
 const SETTLED: SignedDuration = SignedDuration::from_secs(120);

@@ -108,7 +108,7 @@ impl Board {
     pub fn post(&self, role: &RoleName, noted: Noted) {
         let mut posted = self.posted();
         let notes = posted.notes.entry(role.clone()).or_default();
-        if notes.len() == MOST_NOTES {
+        if notes.len() == MAX_NOTES {
             notes.pop_front();
         }
         notes.push_back(noted);
@@ -145,7 +145,7 @@ impl Board {
     /// Whether a drift that needs no action was not reported with these details yet.
     pub fn is_news(&self, hash: &KeyHash, drift: Drift, details: &str) -> bool {
         let mut posted = self.posted();
-        if posted.standing.len() == MOST_STANDING {
+        if posted.standing.len() == MAX_STANDING {
             posted.standing.clear();
         }
         let before = posted
@@ -257,9 +257,9 @@ pub fn in_words(copies: &Copies) -> String {
 }
 
 /// Per role.
-const MOST_NOTES: usize = 20;
+const MAX_NOTES: usize = 20;
 /// In total. Beyond that, drifts may be reported again.
-const MOST_STANDING: usize = 10_000;
+const MAX_STANDING: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -296,7 +296,7 @@ mod tests {
             );
         }
         let kept = board.of(&role);
-        assert_eq!((kept.len(), &kept[19].key_hash), (MOST_NOTES, &hash(49)));
+        assert_eq!((kept.len(), &kept[19].key_hash), (MAX_NOTES, &hash(49)));
         board.forget(&role);
         assert!(board.of(&role).is_empty());
     }

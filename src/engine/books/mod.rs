@@ -40,7 +40,7 @@ pub use passes::{BegunPass, Passes};
 pub use readings::Readings;
 pub use register::{Expectations, Expected, Owner, Part, Register};
 pub use room::{Reservation, Wanted};
-pub use roster::{Condition, MOST_NAMED, Overdue, Roster, Summary};
+pub use roster::{Condition, MAX_NAMED, Overdue, Roster, Summary};
 pub use run::{Named, Outcome, Run, Work};
 pub use runs::{Runs, TornDown, while_torn_down};
 pub use searches::{Finding, Listing, OUTLIVED};

@@ -118,7 +118,7 @@ pub struct Summary {
     pub by_condition: BTreeMap<Condition, usize>,
     /// The number of roles that need attention.
     pub with_problems: usize,
-    /// The roles that need attention, at most [`MOST_NAMED`], and the reasons.
+    /// The roles that need attention, at most [`MAX_NAMED`], and the reasons.
     pub problems: BTreeMap<RoleName, Vec<String>>,
     /// The number of roles whose budget is nearly spent, or spent.
     pub alerts: BTreeMap<Level, usize>,
@@ -141,7 +141,7 @@ pub struct Overdue {
     pub count: usize,
     /// Since when the first one is overdue.
     pub since: Option<Timestamp>,
-    /// The roles, at most [`MOST_NAMED`], the longest overdue first.
+    /// The roles, at most [`MAX_NAMED`], the longest overdue first.
     pub roles: Vec<RoleName>,
 }
 
@@ -232,7 +232,7 @@ impl Roster {
     pub fn summary(&self, now: Timestamp) -> Summary {
         let mut rolls = self.rolls();
         rolls.end_alerts(now);
-        let named = rolls.with_problems.iter().take(MOST_NAMED);
+        let named = rolls.with_problems.iter().take(MAX_NAMED);
         let problems = named.filter_map(|name| {
             let seen = rolls.roles.get(name)?;
             let alert = seen.alert.iter().map(|alert| alert.message.clone());
@@ -290,7 +290,7 @@ fn overdue(times: &BTreeSet<(Timestamp, RoleName)>, now: Timestamp) -> Overdue {
     for (at, name) in times.iter().take_while(|(at, _)| *at <= now) {
         overdue.count += 1;
         overdue.since = overdue.since.or(Some(*at));
-        if overdue.roles.len() < MOST_NAMED {
+        if overdue.roles.len() < MAX_NAMED {
             overdue.roles.push(name.clone());
         }
     }
@@ -381,7 +381,7 @@ impl Condition {
 }
 
 /// Maximum number of roles that are named, per kind of news.
-pub const MOST_NAMED: usize = 100;
+pub const MAX_NAMED: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -443,7 +443,7 @@ mod tests {
         }
         assert_eq!(roster.summary(seconds(DAY - 1)).overdue_rotations.count, 0);
         let overdue = roster.summary(seconds(DAY + 149)).overdue_rotations;
-        assert_eq!((overdue.count, overdue.roles.len()), (150, MOST_NAMED));
+        assert_eq!((overdue.count, overdue.roles.len()), (150, MAX_NAMED));
         assert_eq!(overdue.since, Some(seconds(DAY)));
         assert_eq!(overdue.roles[0], name(0));
     }

@@ -62,7 +62,7 @@ pub struct Outcome {
     pub refusal: Option<String>,
 }
 
-/// Names with reasons, at most [`MOST_NAMED`] of them, and how many there are.
+/// Names with reasons, at most [`MAX_NAMED`] of them, and how many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// How many there are.
@@ -75,7 +75,7 @@ impl Named {
     /// Combines these maps and keeps the first names. The cost does not depend on the names that are not
     /// kept.
     pub fn of(all: &[&BTreeMap<String, String>]) -> Self {
-        let first = all.iter().flat_map(|part| part.iter()).take(MOST_NAMED);
+        let first = all.iter().flat_map(|part| part.iter()).take(MAX_NAMED);
         Self {
             count: all.iter().map(|part| part.len()).sum(),
             names: first
@@ -123,7 +123,7 @@ impl Run {
 }
 
 /// Maximum number of names that are kept.
-pub const MOST_NAMED: usize = 100;
+pub const MAX_NAMED: usize = 100;
 /// In characters.
 const LONGEST_TEXT: usize = 300;
 
@@ -137,7 +137,7 @@ mod tests {
             .map(|number| (format!("{number:04}"), "ä".repeat(10_000)))
             .collect();
         let named = Named::of(&[&all, &BTreeMap::new()]);
-        assert_eq!((named.count, named.names.len()), (1_000, MOST_NAMED));
+        assert_eq!((named.count, named.names.len()), (1_000, MAX_NAMED));
         assert!(named.names.contains_key("0000") && !named.names.contains_key("0100"));
         assert_eq!(named.names["0000"].chars().count(), LONGEST_TEXT + 1);
     }

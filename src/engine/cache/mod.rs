@@ -40,9 +40,9 @@
 //! between the end of a lease and the end of its key.
 //!
 //! # What it costs
-//! A mount caches at most [`MOST`] values and [`MOST_BYTES`] bytes. A value that does not fit is not kept. The
-//! number of mounts of a process is not limited. A task drops expired values, and exists only while there are
-//! values. So a secret is dropped a minute after it was read from storage, even if nobody reads it again.
+//! A mount caches at most [`MAX_VALUES`] values and [`MAX_BYTES`] bytes. A value that does not fit is not kept.
+//! The number of mounts of a process is not limited. A task drops expired values, and exists only while there
+//! are values. So a secret is dropped a minute after it was read from storage, even if nobody reads it again.
 
 mod sweep;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-use super::values::{IN_DOUBT, LONGEST, MOST, MOST_BYTES, MOST_IN_DOUBT};
+use super::values::{IN_DOUBT, LONGEST, MAX_BYTES, MAX_IN_DOUBT, MAX_VALUES};
 use super::*;
 use crate::logical::MemoryStorage;
 
@@ -383,7 +383,7 @@ async fn a_node_that_finds_that_it_may_not_write_drops_what_it_has_read_and_goes
 #[tokio::test]
 async fn failed_writes_of_other_entries_leave_an_entry_alone_unless_there_are_too_many() {
     let world = World::new().await;
-    for (failures, is_cached) in [(MOST_IN_DOUBT, true), (1, false)] {
+    for (failures, is_cached) in [(MAX_IN_DOUBT, true), (1, false)] {
         world.storage.fails.store(true, Ordering::Relaxed);
         for number in 0..failures {
             let key = format!("wal/{failures}-{number}");
@@ -431,14 +431,14 @@ async fn a_closed_cache_holds_nothing_any_more() {
 #[tokio::test]
 async fn there_is_room_for_so_many_values_and_so_many_bytes() {
     let world = World::new().await;
-    for number in 0..=MOST {
+    for number in 0..=MAX_VALUES {
         let made = Arc::new(Made(Vec::new(), LONGEST, 1));
         world.cache.about_to_read(&number.to_string()).keep(&made);
     }
-    assert_eq!(world.held().0, MOST);
+    assert_eq!(world.held().0, MAX_VALUES);
 
     let world = World::new().await;
-    let heavy = || Arc::new(Made(Vec::new(), LONGEST, MOST_BYTES / 3));
+    let heavy = || Arc::new(Made(Vec::new(), LONGEST, MAX_BYTES / 3));
     for key in ["a", "b", "c"] {
         world.cache.about_to_read(key).keep(&heavy());
     }

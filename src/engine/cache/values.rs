@@ -142,7 +142,7 @@ impl<T> Values<T> {
 
     fn doubt(&mut self, key: &str, now: Moment) {
         self.in_doubt.retain(|_, since| is_fresh(*since, now));
-        if self.in_doubt.len() < MOST_IN_DOUBT {
+        if self.in_doubt.len() < MAX_IN_DOUBT {
             self.in_doubt.insert(key.to_owned(), now);
         } else {
             self.all_in_doubt = Some(now);
@@ -238,7 +238,7 @@ impl<T: Cacheable> Values<T> {
             read,
             lifetime: value.lifetime().min(LONGEST),
         };
-        let is_full = self.by_key.len() >= MOST || self.weight + cached.weight > MOST_BYTES;
+        let is_full = self.by_key.len() >= MAX_VALUES || self.weight + cached.weight > MAX_BYTES;
         if is_full || cached.left(now).is_none() {
             return false;
         }
@@ -284,10 +284,10 @@ pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// How long an entry is not cached after a failed write: see [`OUTLIVED`](crate::engine::books::OUTLIVED).
 pub(super) const IN_DOUBT: Duration = Duration::from_secs(120);
 /// Maximum number of values per mount.
-pub(super) const MOST: usize = 8_192;
+pub(super) const MAX_VALUES: usize = 8_192;
 /// Maximum size of the values per mount, in bytes.
-pub(super) const MOST_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum number of entries whose doubts are remembered one by one.
-pub(super) const MOST_IN_DOUBT: usize = 1_024;
+pub(super) const MAX_IN_DOUBT: usize = 1_024;
 /// The shortest time between two sweeps.
 pub(super) const BETWEEN_SWEEPS: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::engine::books::{Copies, MOST_NAMED, Noted, Summary};
+use crate::engine::books::{Copies, MAX_NAMED, Noted, Summary};
 use crate::engine::connection::{Connection, Heartbeats, Proof};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -22,7 +22,7 @@ pub struct MountHealth {
     pub keys: OtherKeys,
     /// What is known about active copies of this storage.
     pub copies: Option<Copies>,
-    /// The last findings of the comparisons with OpenRouter, oldest first, at most [`MOST_NAMED`].
+    /// The last findings of the comparisons with OpenRouter, oldest first, at most [`MAX_NAMED`].
     pub findings: Vec<(RoleName, Noted)>,
     /// How many findings there are.
     pub findings_count: usize,
@@ -93,7 +93,7 @@ pub async fn health(engine: &Engine) -> Result<MountHealth, Error> {
         };
         connections.insert(name, health);
     }
-    let (findings, findings_count) = engine.board.newest(MOST_NAMED);
+    let (findings, findings_count) = engine.board.newest(MAX_NAMED);
     Ok(MountHealth {
         roles: engine.roster.summary(engine.now()),
         connections,

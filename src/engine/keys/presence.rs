@@ -85,7 +85,7 @@ pub async fn sees_another(
     let of_leases = books.leases.all().map(|record| record.key);
     let of_leases = of_leases.filter(|key| key.connection == *connection);
     let others = of_roles.chain(of_leases.map(|key| key.key_hash));
-    for other in others.filter(|other| other != hash).take(MOST_ASKED) {
+    for other in others.filter(|other| other != hash).take(MAX_ASKED) {
         if is_there(link, &other).await? {
             return Ok(true);
         }
@@ -98,4 +98,4 @@ fn while_looking_up(reason: openrouter::Error) -> Error {
 }
 
 /// Number of other keys to try.
-const MOST_ASKED: usize = 8;
+const MAX_ASKED: usize = 8;

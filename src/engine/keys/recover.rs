@@ -23,7 +23,7 @@
 //! - An intent is deleted only if its key is in service, is deleted, or cannot exist.
 //! - A failure with one intent does not delay the others.
 //! - If the earlier order of a role cannot be searched for, the role orders nothing. If earlier orders were
-//!   searched for and not found, the role may order again while there are fewer than [`MOST_UNSETTLED`] of
+//!   searched for and not found, the role may order again while there are fewer than [`MAX_UNSETTLED`] of
 //!   them: if only creations fail and lists work, that many may wait for their last search. An emergency does
 //!   not wait for a search.
 
@@ -111,7 +111,7 @@ pub(super) async fn settle_earlier(
     }
     let unsettled =
         earlier().filter(|nonce| !matches!(searches.of(nonce).finding, Finding::InUse(_)));
-    if unsettled.count() < MOST_UNSETTLED {
+    if unsettled.count() < MAX_UNSETTLED {
         Ok(())
     } else {
         Err(not_settled(role))
@@ -403,7 +403,7 @@ pub const SETTLED: u64 = 10 * 60;
 
 /// How many orders of a role may wait for their last search before it orders another. The schedule's own
 /// retries come close to this number within [`SETTLED`]; people and scripts could exceed it.
-const MOST_UNSETTLED: usize = 8;
+const MAX_UNSETTLED: usize = 8;
 
 /// Intents settled concurrently. More would only wait for their turns.
 const CONCURRENCY: usize = 8;

@@ -81,7 +81,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Outcome {
         owner: None,
         state: None,
         workspace: None,
-        most: MOST,
+        most: MAX_KEYS,
         after: None,
     };
     let found = inventory(&engine, &connection, &everything).await?;
@@ -124,11 +124,11 @@ async fn read_one(engine: Arc<Engine>, call: Call) -> Outcome {
 fn selection(fields: &Fields) -> Result<Selection, Error> {
     let text = |field| fields.text(field).filter(|text| !text.is_empty());
     let most = match fields.integer("limit") {
-        None => MOST,
+        None => MAX_KEYS,
         Some(number) => usize::try_from(number)
             .ok()
-            .filter(|number| (1..=MOST).contains(number))
-            .ok_or_else(|| Error::Invalid(format!("limit must be between 1 and {MOST}")))?,
+            .filter(|number| (1..=MAX_KEYS).contains(number))
+            .ok_or_else(|| Error::Invalid(format!("limit must be between 1 and {MAX_KEYS}")))?,
     };
     let workspace = text("workspace_id").map(WorkspaceId::parse).transpose();
     Ok(Selection {
@@ -323,7 +323,7 @@ const FIELDS: &[Field] = &[
 ];
 
 /// More would not fit well in memory, here and in the server.
-const MOST: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 
 const DESCRIPTION: &str = "\
 Lists every key that the connection's management key can see, in every workspace, including disabled and

@@ -6,7 +6,7 @@ use super::perform::{Rotation, Trigger, rotate};
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::names::RoleName;
-use crate::engine::role::rotating::{Grace, MOST_SUPERSEDED, RotatingRole, RotationPolicy};
+use crate::engine::role::rotating::{Grace, MAX_SUPERSEDED, RotatingRole, RotationPolicy};
 
 /// Replaces the current key, which keeps working for `asked_grace` seconds: 0 is an emergency, `None` is the
 /// role's own grace period. In an emergency every older key becomes due as well. The caller revokes them.
@@ -45,9 +45,9 @@ fn grace(policy: &RotationPolicy, asked: Option<u64>) -> Result<Grace, Error> {
 
 fn permit(name: &RoleName, role: &RotatingRole, grace: Grace) -> Result<(), Error> {
     role.require_lasting(name)?;
-    if role.superseded_by_rotation() >= MOST_SUPERSEDED && grace != Grace::Emergency {
+    if role.superseded_by_rotation() >= MAX_SUPERSEDED && grace != Grace::Emergency {
         return Err(Error::Conflict(format!(
-            "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one \
+            "role {:?} has {MAX_SUPERSEDED} superseded keys in their grace period; wait for one \
              of them to be revoked, or give rotation_grace_period=0 to revoke them all",
             name.to_string()
         )));

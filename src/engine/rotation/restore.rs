@@ -11,7 +11,7 @@ use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
-use crate::engine::role::rotating::{MOST_SUPERSEDED, RotatingRole, Stage, SupersededKey};
+use crate::engine::role::rotating::{MAX_SUPERSEDED, RotatingRole, Stage, SupersededKey};
 use crate::openrouter::{self, KeyHash};
 
 /// A restored key.
@@ -41,13 +41,13 @@ pub async fn restore(
     role.require_lasting(guard.name())?;
     let now = guard.engine().now();
     let place = place_of(guard, &role, version)?;
-    let has_room = role.superseded_by_rotation() < MOST_SUPERSEDED;
+    let has_room = role.superseded_by_rotation() < MAX_SUPERSEDED;
     let key = role.superseded.get(place).ok_or_else(|| none(guard))?;
     permit(key, now, force)?;
     let before = key.clone();
     if before.stage.is_held() && !has_room {
         return Err(Error::Conflict(format!(
-            "role {:?} has {MOST_SUPERSEDED} superseded keys in their grace period; wait for one of \
+            "role {:?} has {MAX_SUPERSEDED} superseded keys in their grace period; wait for one of \
              them to be revoked",
             guard.name().to_string()
         )));

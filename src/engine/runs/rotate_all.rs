@@ -131,7 +131,7 @@ impl<'a> RotateAll<'a> {
                         .extend(skipped.map(|why| (what.clone(), why)));
                     let tries = self.tries.entry(name.clone()).or_default();
                     *tries += 1;
-                    if *tries < MOST_TRIES {
+                    if *tries < MAX_TRIES {
                         self.tally.fails(what.clone(), why.clone());
                         again = again.or(Some(Error::Conflict(why)));
                         false
@@ -362,4 +362,4 @@ fn older(role: &RotatingRole, run: Ongoing<'_>) -> Vec<KeyHash> {
 const CONCURRENCY: usize = 8;
 /// How often the run tries to revoke a role's older keys, over a quarter of an hour. The engine keeps
 /// retrying afterwards.
-const MOST_TRIES: u32 = 10;
+const MAX_TRIES: u32 = 10;

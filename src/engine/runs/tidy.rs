@@ -91,8 +91,8 @@ impl<'a> DryRun<'a> {
                 keys.insert(stray.hash, stray.name);
             }
         }
-        self.more = keys.len().saturating_sub(MOST_LISTED);
-        self.keys = keys.into_iter().take(MOST_LISTED).collect();
+        self.more = keys.len().saturating_sub(MAX_LISTED);
+        self.keys = keys.into_iter().take(MAX_LISTED).collect();
         self.tally.total = self.keys.len();
         Ok(())
     }
@@ -287,7 +287,7 @@ async fn refuse_copies(engine: &Engine, strays: &[Stray]) -> Result<(), Error> {
         nonce.is_some_and(|nonce| is_foreign(engine, &books, &nonce, stray.created_at))
     });
     let keys: BTreeSet<_> = theirs
-        .take(MOST_NAMED)
+        .take(MAX_NAMED)
         .map(|stray| stray.hash.clone())
         .collect();
     if keys.is_empty() {
@@ -342,9 +342,9 @@ pub(super) async fn each_key(
 }
 
 /// Keys of another copy that are named.
-const MOST_NAMED: usize = 4;
+const MAX_NAMED: usize = 4;
 /// How many keys a run lists, since they are all in one entry.
-const MOST_LISTED: usize = 1_000;
+const MAX_LISTED: usize = 1_000;
 /// How many keys share one reading of all roles. It must not be old when the last of them is deleted.
 const BATCH: usize = 100;
 /// How many keys are handled at a time. More would only wait for their turns.

@@ -26,7 +26,7 @@ pub(super) async fn confirm_copies(
     let mut copies = BTreeSet::new();
     // Those that are gone by now say nothing about the others.
     for key in foreign {
-        if copies.len() == MOST_NAMED {
+        if copies.len() == MAX_NAMED {
             break;
         }
         let Some((nonce, origin)) = origin_of(engine, &pass.books, &key.name) else {
@@ -95,4 +95,4 @@ pub(super) fn report_strays(pass: &Pass<'_>, place: &Place, strays: BTreeMap<Key
 }
 
 /// Number of keys to name.
-const MOST_NAMED: usize = 4;
+const MAX_NAMED: usize = 4;

@@ -42,7 +42,7 @@ pub(super) async fn require_roles(
     }
     if !beyond.is_empty() {
         let (names, reasons): (Vec<_>, Vec<_>) = beyond.into_iter().unzip();
-        let shown = reasons.get(..MOST_REASONS).unwrap_or(&reasons);
+        let shown = reasons.get(..MAX_REASONS).unwrap_or(&reasons);
         return Err(Error::Invalid(format!(
             "{} roles that use the connection would be beyond its bounds: {}; change them first ({})",
             names.len(),
@@ -113,4 +113,4 @@ pub(super) fn with_advice(reason: Error, is_new: bool) -> Error {
 }
 
 /// How many roles that exceed a connection's bounds are explained in one error.
-const MOST_REASONS: usize = 10;
+const MAX_REASONS: usize = 10;

@@ -28,4 +28,4 @@ pub use mismatch::{Mismatch, MismatchReason};
 pub use shared_key::{SharedKey, Successor, Withheld};
 pub use stage::{LateUse, Stage};
 pub use status::{Health, Unconfirmed, View as StatusView, of as status};
-pub use step::{Circumstances, MOST_SUPERSEDED, Step, next_step, rotation_due};
+pub use step::{Circumstances, MAX_SUPERSEDED, Step, next_step, rotation_due};

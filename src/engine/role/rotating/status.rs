@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::engine::role::TermsView;
 use crate::engine::role::budget::Ledger;
 use crate::engine::role::rotating::{
-    CurrentKey, MOST_SUPERSEDED, Mismatch, MismatchReason, RotatingRole, Stage, SupersededKey,
+    CurrentKey, MAX_SUPERSEDED, Mismatch, MismatchReason, RotatingRole, Stage, SupersededKey,
     rotation_due,
 };
 use crate::openrouter::{GuardrailId, KeyHash};
@@ -257,10 +257,10 @@ fn outcome(role: &RotatingRole, due: Due, now: Timestamp) -> (&'static str, Stri
         return (FAILED, message);
     }
     match (due, &role.mismatch) {
-        (Due::Now { .. }, _) if role.superseded_by_rotation() >= MOST_SUPERSEDED => (
+        (Due::Now { .. }, _) if role.superseded_by_rotation() >= MAX_SUPERSEDED => (
             FAILED,
             format!(
-                "{MOST_SUPERSEDED} superseded keys are in their grace period; the rotation waits \
+                "{MAX_SUPERSEDED} superseded keys are in their grace period; the rotation waits \
                  for one of them to be revoked"
             ),
         ),

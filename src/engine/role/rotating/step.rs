@@ -144,7 +144,7 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
         wake.at(at);
     }
     match rotation_due(role, now) {
-        Due::Now { since } if role.superseded_by_rotation() < MOST_SUPERSEDED => {
+        Due::Now { since } if role.superseded_by_rotation() < MAX_SUPERSEDED => {
             let since = role.rotation_waits_until(now).unwrap_or(since);
             match not_before(since, role.rotation_failure.as_ref()) {
                 at if at <= now => return Step::Rotate { since },
@@ -209,7 +209,7 @@ fn excess_held_key(role: &RotatingRole) -> Option<&SupersededKey> {
             Stage::Grace | Stage::Restoring | Stage::Ordered => None,
         })
     };
-    if held().count() <= MOST_HELD {
+    if held().count() <= MAX_HELD {
         return None;
     }
     held().min_by_key(|(since, _)| *since).map(|(_, key)| key)
@@ -292,10 +292,10 @@ impl Wake {
 
 /// The maximum number of superseded keys in their grace period: they are all in the role's entry, whose
 /// size storage limits, and each of them can spend.
-pub const MOST_SUPERSEDED: usize = 100;
+pub const MAX_SUPERSEDED: usize = 100;
 
 /// The maximum number of held keys of a role.
-const MOST_HELD: usize = 100;
+const MAX_HELD: usize = 100;
 
 /// In seconds.
 const SOONEST_ASKED: u64 = 60;

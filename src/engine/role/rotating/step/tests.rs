@@ -300,7 +300,7 @@ fn so_many_superseded_keys_hold_the_next_rotation_up_and_no_more() {
         hold: 0,
     };
     let mut role = role(policy.clone(), at(0));
-    for version in 0..MOST_SUPERSEDED as u64 {
+    for version in 0..MAX_SUPERSEDED as u64 {
         assert!(matches!(next_step(&role, at(1_000)), Step::Rotate { .. }));
         role = role.switched_to(key(version + 2, &policy, at(0)), Grace::Seconds(100_000));
     }
@@ -350,7 +350,7 @@ fn keys_that_were_found_hold_no_rotation_up() {
         hold: 0,
     };
     let mut role = role(policy.clone(), at(0));
-    for version in 0..MOST_SUPERSEDED as u64 {
+    for version in 0..MAX_SUPERSEDED as u64 {
         role = role.switched_to(key(version + 2, &policy, at(0)), Grace::Seconds(100_000));
     }
     assert!(matches!(next_step(&role, at(1_000)), Step::Wait(_)));
@@ -406,17 +406,17 @@ fn a_key_that_is_wanted_back_is_enabled_and_ends_at_its_new_time() {
 fn beyond_a_hundred_held_keys_the_oldest_is_deleted_early_and_none_of_them_holds_a_rotation_up() {
     let mut role = superseded(1_000_000);
     let model = role.superseded.remove(0);
-    for number in 0..=MOST_HELD as i64 {
+    for number in 0..=MAX_HELD as i64 {
         let mut key = model.clone();
         key.hash = KeyHash::of(&secrecy::SecretString::from(format!("held {number}")));
-        let since = at(MOST_HELD as i64 - number);
+        let since = at(MAX_HELD as i64 - number);
         key.stage = Stage::Held {
             since,
             until: at(900_000),
         };
         role.superseded.push(key);
     }
-    let oldest = role.superseded[MOST_HELD].hash.clone();
+    let oldest = role.superseded[MAX_HELD].hash.clone();
     assert_eq!(next_step(&role, at(200)), Step::Revoke(oldest));
     role.superseded.pop();
     assert_eq!(next_step(&role, at(200)), Step::Wait(Some(at(100_000))));

@@ -24,7 +24,7 @@ fn a_key_is_not_due_since_longer_than_it_has_been_current() {
 fn under_a_budget_a_held_key_too_many_is_deleted_only_after_its_final_reading() {
     let mut role = superseded(1_000_000);
     let model = role.superseded.remove(0);
-    for number in 0..=MOST_HELD as i64 {
+    for number in 0..=MAX_HELD as i64 {
         let mut key = model.clone();
         key.hash = KeyHash::of(&secrecy::SecretString::from(format!("held {number}")));
         key.stage = Stage::Held {
