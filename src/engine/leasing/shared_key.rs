@@ -197,7 +197,7 @@ pub struct View<'a> {
     /// The time between two rotations, in seconds. With a schedule, the time from the last rotation to
     /// the next.
     rotation_period: u64,
-    /// How long the key is valid for at least, in seconds.
+    /// The minimum time that the key remains valid, in seconds.
     ttl: u64,
 }
 

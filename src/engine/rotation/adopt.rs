@@ -257,8 +257,8 @@ fn other_holders_warning(name: &RoleName) -> String {
     )
 }
 
-/// What the engine changes of no living key: its workspace, and with that the guardrail. Nor does it take a
-/// guardrail off.
+/// The warning about terms that take effect with the next key. The engine does not move a living key to another
+/// workspace, whose guardrail therefore has to wait too, and never removes a key from a guardrail.
 fn next_key_only(role: &RotatingRole) -> Option<String> {
     let (terms, has) = (&role.definition.terms, &role.current.guardrail_id);
     if terms.place() == role.place_of_current() {

@@ -36,7 +36,7 @@ pub struct SharedKey {
     pub withheld: Option<Withheld>,
     /// How it is replaced when it no longer works.
     pub successor: Successor,
-    /// What readers are answered.
+    /// The parts of an answer that all readers share.
     pub texts: Texts,
 }
 
