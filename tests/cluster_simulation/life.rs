@@ -38,7 +38,7 @@ pub(crate) fn live(seed: u64) -> Outcome {
         }
         readers.abort();
         applications.abort();
-        come_to_rest(&world).await;
+        let_everything_settle(&world).await;
         world
     });
     drop(runtime);
@@ -99,7 +99,7 @@ async fn step(world: &Arc<World>) {
         }
         12 => world.person_acts(),
         13 | 14 => world.restore(),
-        15 => world.befall(*world.dice.pick(&[BlowKind::Depose, BlowKind::KillServer])),
+        15 => world.inflict(*world.dice.pick(&[BlowKind::Depose, BlowKind::KillServer])),
         16 => {
             for _ in 0..world.dice.number(1, 5) {
                 let world = Arc::clone(world);
@@ -170,11 +170,11 @@ fn crowd(world: &Arc<World>) {
 }
 
 /// Nothing goes wrong any more, and there is time for everything.
-async fn come_to_rest(world: &Arc<World>) {
+async fn let_everything_settle(world: &Arc<World>) {
     world.story.tell("--- calm");
     world.set_weather(Weather::CALM);
-    world.it_is_calm();
-    world.spare_everybody();
+    world.note_calm();
+    world.cancel_blows();
     world.plug_in_again();
     // Longer than anything that is on its way, or a deposed leader, goes on.
     sleep(Duration::from_secs(4 * 60)).await;
@@ -188,9 +188,9 @@ async fn come_to_rest(world: &Arc<World>) {
         }
     }
     world.end_teardown().await;
-    world.mend_guardrails().await;
+    world.repair_guardrails().await;
     if world.witness.has_unseen() || world.dice.chance(0.5) {
-        world.befall(BlowKind::Depose);
+        world.inflict(BlowKind::Depose);
         sleep(Duration::from_secs(120)).await;
     }
     sleep(Duration::from_secs(4 * 3_600)).await;

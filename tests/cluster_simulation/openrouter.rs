@@ -254,7 +254,7 @@ async fn watch_for_its_reader(world: Arc<World>, hash: String) {
             return;
         }
     }
-    if world.witness.untorn_for(300, world.now())
+    if world.witness.not_torn_down_for(300, world.now())
         && world
             .active()
             .is_some_and(|active| Arc::ptr_eq(&active, &node))

@@ -47,7 +47,7 @@ impl Story {
     }
 
     /// A short name for the next key of a role, such as `app#3`.
-    pub(crate) fn christen(&self, hash: &str, role: &str) -> String {
+    pub(crate) fn name_key(&self, hash: &str, role: &str) -> String {
         let mut told = self.told.lock().unwrap();
         let number = told.made.entry(role.to_owned()).or_default();
         *number += 1;

@@ -152,7 +152,7 @@ impl Witness {
     }
 
     /// Whether no handler was torn off for so many seconds.
-    pub(crate) fn untorn_for(&self, seconds: i64, now: Timestamp) -> bool {
+    pub(crate) fn not_torn_down_for(&self, seconds: i64, now: Timestamp) -> bool {
         let long_ago = |torn: Timestamp| now.duration_since(torn).as_secs() > seconds;
         self.seen(|seen| seen.torn.is_none_or(long_ago))
     }
@@ -287,7 +287,7 @@ impl World {
     pub(crate) fn witness_creation(&self, hash: &str, name: &str, sent: &Sent) {
         let role = name.split(' ').next().unwrap_or_default().to_owned();
         let nonce = nonce_of(name).unwrap_or_default().to_owned();
-        let short = self.story.christen(hash, &role);
+        let short = self.story.name_key(hash, &role);
         let told = format!("S{}: {short} is made", sent.server);
         self.story.tell_of(&[hash, &nonce], told);
         self.witness.seen(|seen| {
@@ -304,7 +304,7 @@ impl World {
 
     /// Somebody has made a key that a role is to adopt.
     pub(crate) fn witness_by_hand(&self, hash: &str, role: &str) {
-        let name = self.story.christen(hash, &format!("{role}-by-hand"));
+        let name = self.story.name_key(hash, &format!("{role}-by-hand"));
         self.story
             .tell_of(&[hash, role], format!("{name} is made by hand"));
         let made = Made {
@@ -317,7 +317,7 @@ impl World {
 
     /// A key of a role's is there that storage knows nothing of.
     pub(crate) fn witness_stray(&self, hash: &str, role: &str, nonce: &str) {
-        self.story.christen(hash, &format!("{role}-stray"));
+        self.story.name_key(hash, &format!("{role}-stray"));
         let made = Made {
             role: role.to_owned(),
             nonce: nonce.to_owned(),

@@ -135,7 +135,7 @@ impl World {
     }
 
     /// Nothing more is to befall anybody.
-    pub(crate) fn spare_everybody(&self) {
+    pub(crate) fn cancel_blows(&self) {
         self.blows.lock().unwrap().clear();
     }
 
@@ -155,12 +155,12 @@ impl World {
         for kind in struck {
             self.story
                 .tell(format!("--- {kind:?}, {point} on S{server}"));
-            self.befall(kind);
+            self.inflict(kind);
         }
     }
 
     /// It happens now.
-    pub(crate) fn befall(self: &Arc<Self>, kind: BlowKind) {
+    pub(crate) fn inflict(self: &Arc<Self>, kind: BlowKind) {
         match kind {
             BlowKind::Snapshot => {
                 self.snapshots.lock().unwrap().push(Snapshot {

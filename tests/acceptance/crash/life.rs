@@ -22,7 +22,7 @@ pub(crate) enum Cause {
     /// The current key's period is over.
     Schedule,
     /// Somebody rotates the role.
-    Person,
+    Manual,
     /// Somebody rotates a role whose keys have a guardrail.
     Guarded,
     /// Somebody rotates it with a grace period of 0.
@@ -215,7 +215,7 @@ impl Life {
         let (mount, first) = (&self.mount, self.first.as_deref().unwrap_or_default());
         match self.point.cause {
             // Whoever asked for it has been told that it failed, if it did.
-            Cause::Creation | Cause::Person | Cause::Guarded => true,
+            Cause::Creation | Cause::Manual | Cause::Guarded => true,
             Cause::Schedule => mount.key("app").await != first,
             Cause::Emergency | Cause::Retirement => !mount.openrouter.accepts(first).await,
             Cause::Limit => {
@@ -243,7 +243,7 @@ async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> 
             None
         }
         Cause::Creation => Some(write(role, definition(cause))),
-        Cause::Person | Cause::Guarded => Some(write(rotate, json!({}))),
+        Cause::Manual | Cause::Guarded => Some(write(rotate, json!({}))),
         Cause::Emergency => Some(write(rotate, json!({"rotation_grace_period": 0}))),
         Cause::Limit => Some(write(role, json!({"limit": NEW_LIMIT}))),
         Cause::Deletion => {

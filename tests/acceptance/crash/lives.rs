@@ -88,9 +88,9 @@ const OWN: [Point; 5] = [
 const ASKED: [Point; 13] = [
     Point::before(Cause::Creation, "POST", "/keys"),
     Point::after(Cause::Creation, "POST", "/keys"),
-    Point::before(Cause::Person, "POST", "/keys"),
-    Point::after(Cause::Person, "POST", "/keys"),
-    Point::lost(Cause::Person, "GET", "/key"),
+    Point::before(Cause::Manual, "POST", "/keys"),
+    Point::after(Cause::Manual, "POST", "/keys"),
+    Point::lost(Cause::Manual, "GET", "/key"),
     // Created and not assigned; assigned and not verified.
     Point::lost(Cause::Guarded, "POST", ASSIGNMENTS),
     Point::lost(Cause::Guarded, "GET", ASSIGNMENTS),

@@ -76,7 +76,7 @@ async fn an_order_that_takes_effect_after_the_first_search_is_found_by_the_next(
     let vault = Vault::dev().await;
     let points = [
         Point::before(Cause::Creation, "POST", "/keys"),
-        Point::before(Cause::Person, "POST", "/keys"),
+        Point::before(Cause::Manual, "POST", "/keys"),
     ];
     let lives = lives(&points, &vault.client()).await;
     kill_plugin(&vault).await;

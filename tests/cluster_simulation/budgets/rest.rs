@@ -17,7 +17,7 @@ use crate::world::World;
 
 impl World {
     /// Nothing goes wrong from now on.
-    pub(crate) fn it_is_calm(&self) {
+    pub(crate) fn note_calm(&self) {
         let now = self.now();
         self.budgets.seen(|seen| seen.calm = Some(now));
     }

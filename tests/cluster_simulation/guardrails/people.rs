@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Operators put right what people have done to guardrails, and bind nobody any more.
-    pub(crate) async fn mend_guardrails(self: &Arc<Self>) {
+    pub(crate) async fn repair_guardrails(self: &Arc<Self>) {
         self.make_guardrails();
         for name in ["default", "other"] {
             let path = format!("config/{name}");

@@ -51,7 +51,7 @@ pub(crate) struct NodeClock {
     life: Arc<Life>,
     sleepers: Mutex<BTreeMap<u64, Timestamp>>,
     deaf: AtomicBool,
-    cursed: AtomicBool,
+    panics: AtomicBool,
 }
 
 impl NodeClock {
@@ -61,7 +61,7 @@ impl NodeClock {
             life,
             sleepers: Mutex::default(),
             deaf: AtomicBool::new(false),
-            cursed: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
         })
     }
 
@@ -70,9 +70,9 @@ impl NodeClock {
         self.deaf.store(true, Ordering::Relaxed);
     }
 
-    /// Who is woken next panics.
-    pub(crate) fn curse_the_next_to_wake(&self) {
-        self.cursed.store(true, Ordering::Relaxed);
+    /// The next task that is woken panics.
+    pub(crate) fn panic_at_next_wake(&self) {
+        self.panics.store(true, Ordering::Relaxed);
     }
 
     /// When the next of those who sleep wants to be woken.
@@ -101,8 +101,8 @@ impl Clock for NodeClock {
         let woken = now.wait_for(is_over).await;
         drop(woken.expect("the world outlives its nodes"));
         self.life.checkpoint().await;
-        let cursed = self.cursed.swap(false, Ordering::Relaxed);
-        assert!(!cursed, "the timer is lost: this panic is part of a test");
+        let panics = self.panics.swap(false, Ordering::Relaxed);
+        assert!(!panics, "the timer is lost: this panic is part of a test");
     }
 }
 

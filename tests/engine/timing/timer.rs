@@ -91,7 +91,7 @@ async fn a_keeper_that_a_fault_of_ours_has_ended_begins_anew_at_the_servers_next
     world.write(ROLE, role()).await.unwrap();
     world.quiet().await;
     // Nobody has read the key, so nobody but the keeper sleeps: not what empties the cache either.
-    world.node().clock.curse_the_next_to_wake();
+    world.node().clock.panic_at_next_wake();
     world.time.set(world.after(3_600));
     world.quiet().await;
     assert_eq!(world.orders(), 1, "the keeper is dead");
