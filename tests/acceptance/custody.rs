@@ -12,7 +12,7 @@ fn words(value: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_detailed_list_shows_whose_every_key_is() {
+async fn a_detailed_list_shows_the_owner_of_every_key() {
     let mount = Mount::new().await;
     mount.role("app", json!({"limit": 5})).await;
     let account = mount.openrouter.account();

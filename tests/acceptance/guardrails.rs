@@ -168,7 +168,7 @@ async fn every_living_key_is_changed_and_put_back_and_a_current_one_withheld_unt
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused_with_the_reason() {
+async fn unusable_guardrails_and_workspaces_are_rejected_with_the_reason() {
     let mount = Mount::new().await;
     let account = mount.openrouter.account();
     let team = account.add_named_workspace("Team", "team").unwrap();

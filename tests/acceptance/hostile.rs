@@ -45,7 +45,7 @@ async fn a_name_may_be_as_odd_and_as_long_as_the_help_says() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_reaches_nothing() {
+async fn an_invalid_name_reaches_nothing() {
     let vault = Vault::dev().await;
     let mount = Mount::on(vault.client()).await;
     mount

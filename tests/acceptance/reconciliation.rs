@@ -20,7 +20,7 @@ async fn eventually_found(mount: &Mount, role: &str, drift: &str, hash: &str) {
 }
 
 #[tokio::test]
-async fn what_somebody_does_in_the_dashboard_is_in_the_status_and_put_right() {
+async fn changes_in_the_dashboard_are_reported_and_undone() {
     let vault = RaftVault::new().await;
     let mount = Mount::on(vault.client()).await;
     mount.role("app", json!({"limit": 5})).await;

@@ -7,7 +7,7 @@ use crate::crash::kill_plugin;
 use crate::harness::{Mount, Promise, RaftVault, SOON, Vault, eventually};
 
 #[tokio::test]
-async fn a_snapshot_from_before_a_rotation_is_made_up_for_without_a_person() {
+async fn recovery_from_a_snapshot_before_a_rotation_needs_no_person() {
     let vault = RaftVault::new().await;
     let mount = Mount::on(vault.client()).await;
     for role in ["superseded", "gone", "untouched"] {

@@ -69,7 +69,7 @@ async fn a_rotation_of_every_role_skips_a_key_that_somebody_disabled_and_names_i
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_removed_and_another_mounts_key_is_not() {
+async fn unowned_keys_are_removed_and_another_mounts_key_is_not() {
     let mount = Mount::new().await;
     let other = Mount::unconfigured().await;
     other.write("config", mount.connection()).await.ok();

@@ -189,7 +189,7 @@ async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
 }
 
 #[tokio::test]
-async fn a_guardrail_that_the_write_clears_stays_on_the_key_which_is_said() {
+async fn clearing_the_guardrail_leaves_it_on_the_key_with_a_warning() {
     let world = World::connected().await;
     let account = world.openrouter.account();
     let strict = account.add_guardrail(NewGuardrail::named("strict"));
@@ -232,7 +232,7 @@ async fn a_key_that_may_not_be_held_to_the_guardrail_is_not_adopted() {
 }
 
 #[tokio::test]
-async fn what_binds_roles_binds_those_that_adopt() {
+async fn the_bounds_of_the_connection_apply_to_an_adopted_key() {
     let world = World::connected().await;
     let bounds = json!({"max_limit": 10});
     world.write("config", bounds).await.unwrap();
@@ -450,7 +450,7 @@ async fn an_update_takes_the_key_that_was_adopted_and_no_other() {
 }
 
 #[tokio::test]
-async fn the_way_back_leaves_the_key_with_the_application() {
+async fn forgetting_the_role_returns_the_key_to_the_application() {
     let world = World::connected().await;
     let key = by_hand(&world);
     adopt(&world, key.secret(), json!({})).await.unwrap();
@@ -466,7 +466,7 @@ async fn the_way_back_leaves_the_key_with_the_application() {
 }
 
 #[tokio::test]
-async fn an_expiry_that_comes_too_soon_is_said() {
+async fn an_expiry_that_comes_too_soon_causes_a_warning() {
     let world = World::connected().await;
     let key = by_hand(&world);
     let account = world.openrouter.account();

@@ -86,7 +86,7 @@ async fn a_read_waits_no_longer_than_two_seconds_for_a_rotation_that_hangs() {
 }
 
 #[tokio::test]
-async fn where_the_rotation_has_failed_a_read_is_told_so_at_once_and_to_come_again() {
+async fn after_a_failed_rotation_a_read_fails_at_once_and_may_be_retried() {
     let down = |world: &World| {
         let faults = world.openrouter.faults();
         faults.add(Fault::status(503).on("POST", "/keys").forever());
@@ -108,7 +108,7 @@ async fn where_the_rotation_has_failed_a_read_is_told_so_at_once_and_to_come_aga
 
 /// Nobody is about to replace it, so there is nothing to wait for and no use in coming again.
 #[tokio::test]
-async fn where_rotation_is_by_hand_the_answer_is_a_refusal() {
+async fn with_manual_rotation_a_read_is_rejected() {
     let by_hand = json!({
         "disable_automated_rotation": true,
         "key_max_lifetime": 9_000,

@@ -215,7 +215,7 @@ async fn a_key_lives_no_longer_than_its_connection_allows_whatever_its_role_asks
 }
 
 #[tokio::test]
-async fn bounds_that_only_a_living_key_is_beyond_are_refused_until_it_is_replaced() {
+async fn bounds_that_only_a_living_key_exceeds_are_rejected_until_it_is_replaced() {
     let world = World::connected().await;
     let mut manual = role();
     manual["disable_automated_rotation"] = json!(true);

@@ -233,7 +233,7 @@ async fn the_leases_of_a_dynamic_role_are_added_up() {
 }
 
 #[tokio::test]
-async fn a_node_that_has_lost_its_office_reports_nothing() {
+async fn a_deposed_node_reports_nothing() {
     let world = World::connected().await;
     world.write(ROLE, role()).await.unwrap();
     world.quiet().await;

@@ -86,7 +86,7 @@ async fn a_lease_that_ends_gives_back_what_it_did_not_spend_when_it_was_read() {
 }
 
 #[tokio::test]
-async fn the_end_is_carried_on_with_after_a_restart() {
+async fn the_end_of_a_lease_continues_after_a_restart() {
     let world = with_budget().await;
     world.lease().await.unwrap();
     world.revoke().await.unwrap();

@@ -72,7 +72,7 @@ async fn a_lease_under_a_budget_costs_nothing_more_at_its_creation_and_two_reque
 }
 
 #[tokio::test]
-async fn a_role_without_a_budget_stores_not_a_byte_about_one() {
+async fn a_role_without_a_budget_stores_nothing_about_budgets() {
     let world = World::with_dynamic_role().await;
     world.lease().await.unwrap();
     for entry in world.snapshot().await {
@@ -150,7 +150,7 @@ async fn a_lost_key_that_may_have_been_used_counts_for_what_it_spent() {
 }
 
 #[tokio::test]
-async fn a_key_of_whose_end_there_is_no_reading_counts_for_its_whole_limit() {
+async fn a_key_without_a_final_reading_counts_for_its_whole_limit() {
     let world = with_budget().await;
     let hash = ended(&world, 0.25).await;
     world.openrouter.account().delete_key(&hash).unwrap();

@@ -32,7 +32,7 @@ async fn what_a_disabled_key_spent_last_is_not_spent_again_by_its_successor() {
 
 /// `GET /key` without `budgets`: the reports stand in.
 #[tokio::test]
-async fn where_openrouter_tells_no_budgets_the_lag_of_its_reports_is_not_spent_again() {
+async fn if_openrouter_reports_no_budgets_the_lag_of_its_reports_is_not_spent_again() {
     let world = with_budget().await;
     lag(&world);
     let old = current(&world).await;

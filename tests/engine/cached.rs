@@ -207,7 +207,7 @@ async fn a_node_whose_caller_may_not_write_any_more_forgets_what_it_has_read() {
 
 /// Its last write reaches storage when the next process has already read the entry. Nobody is told of it.
 #[tokio::test]
-async fn what_a_killed_process_had_on_its_way_is_seen_after_a_minute() {
+async fn a_write_in_flight_when_the_process_was_killed_is_seen_after_a_minute() {
     let world = world().await;
     let killed = world.node();
     let held = killed.storage.hold_when_putting(ROLE);

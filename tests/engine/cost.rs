@@ -74,7 +74,7 @@ async fn a_read_on_a_performance_secondary_asks_nobody_for_anything() {
 
 /// The leader writes many roles, and readers of a standby want few of them.
 #[tokio::test]
-async fn a_node_that_only_serves_reads_is_told_of_changes_for_nothing() {
+async fn a_standby_learns_of_changes_without_any_call() {
     let world = with_an_hours_lease().await;
     let standby = world.standby().await;
     world.key_from(&standby, "app").await;
@@ -203,7 +203,7 @@ async fn a_start_lists_the_keys_once_and_the_first_reads_ask_openrouter_nothing(
 }
 
 #[tokio::test]
-async fn what_became_overdue_is_made_up_for_eight_requests_at_a_time() {
+async fn overdue_work_is_done_with_eight_concurrent_requests() {
     let world = World::with_role().await;
     world.copy_role(200).await;
     world.node().life.end();
@@ -222,7 +222,7 @@ async fn what_became_overdue_is_made_up_for_eight_requests_at_a_time() {
 }
 
 #[tokio::test]
-async fn of_many_keys_that_are_due_at_once_sixteen_are_in_the_making() {
+async fn at_most_sixteen_of_many_due_keys_are_created_at_once() {
     let world = World::with_role().await;
     world.copy_role(200).await;
     world.restart().await;
@@ -328,7 +328,7 @@ fn fields(entry: &Value, at: &str, into: &mut BTreeSet<String>) {
 const BEFORE: &str = include_str!("../data/stored/format-2.json");
 
 #[tokio::test]
-async fn of_a_role_without_a_budget_nothing_is_stored_that_was_not_before_there_were_budgets() {
+async fn a_role_without_a_budget_is_stored_as_before_there_were_budgets() {
     let world = World::with_role().await;
     world.write(ROTATE, json!({})).await.unwrap();
     let role = json!({"credential_type": "dynamic", "max_leases": 3, "ttl": 3_000});

@@ -105,7 +105,7 @@ async fn a_deletion_that_is_under_way_is_not_taken_back_when_a_later_try_is_refu
 }
 
 #[tokio::test]
-async fn a_deletion_is_tried_again_ever_more_rarely() {
+async fn a_deletion_is_retried_at_growing_intervals() {
     let world = World::with_role().await;
     let away = Fault::status(503).on("DELETE", "/keys/*").forever();
     world.openrouter.faults().add(away);

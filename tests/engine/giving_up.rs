@@ -55,7 +55,7 @@ async fn forty_give_up(deletions: Option<Fault>) -> Arc<World> {
 }
 
 #[tokio::test]
-async fn of_forty_readers_that_give_up_only_those_with_a_turn_have_ordered_and_no_key_is_left() {
+async fn forty_readers_that_give_up_order_only_with_a_turn_and_leave_no_key() {
     let world = forty_give_up(None).await;
     assert_eq!(world.orders(), 8, "the others waited for a turn");
     assert_eq!(world.openrouter.account().all_keys().len(), 8);

@@ -42,7 +42,7 @@ async fn a_key_that_was_denied_by_mistake_is_handed_out_again_a_minute_later() {
 }
 
 #[tokio::test]
-async fn it_is_asked_about_ever_more_rarely_and_for_as_long_as_it_takes() {
+async fn it_is_checked_at_growing_intervals_for_as_long_as_it_takes() {
     let (world, hash) = denied(30).await;
     world.pass(24 * 60 * 60).await;
     let asked = world.openrouter.requests().to("GET", "/keys/*").len();

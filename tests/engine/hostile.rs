@@ -7,7 +7,7 @@ use vault_plugin_secrets_openrouter::logical::{Error, Operation, Storage};
 use crate::harness::{CI, World};
 
 #[tokio::test]
-async fn every_field_refuses_by_its_name_what_it_does_not_take() {
+async fn every_field_rejects_invalid_values_by_its_name() {
     let world = world().await;
     let before = stored(&world).await;
     let mut tried = 0;
@@ -47,7 +47,7 @@ async fn every_field_refuses_by_its_name_what_it_does_not_take() {
 }
 
 #[tokio::test]
-async fn a_field_that_there_is_not_is_refused_wherever_something_is_changed() {
+async fn an_unknown_field_is_rejected_by_every_operation_that_changes_something() {
     let world = world().await;
     for target in targets(&world).await {
         for unknown in ["limti", "__proto__", "\u{202e}evil", ""] {

@@ -120,7 +120,7 @@ async fn a_revocation_that_openrouter_does_not_confirm_is_an_error_until_it_does
 }
 
 #[tokio::test]
-async fn an_order_of_which_nobody_knows_what_came_leaves_no_key() {
+async fn an_order_with_an_unknown_outcome_leaves_no_key() {
     let world = World::with_dynamic_role().await;
     for fault in [
         Fault::status(500).after_the_effect(),
@@ -154,7 +154,7 @@ async fn a_key_that_is_not_what_was_ordered_is_not_handed_out() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_at_once_as_many_are_served_as_may_be_alive() {
+async fn a_hundred_concurrent_reads_get_as_many_keys_as_max_leases_allows() {
     let world = Arc::new(World::with_dynamic_role().await);
     world.write(CI, json!({"max_leases": 30})).await.unwrap();
     world.openrouter.set_latency(Duration::from_millis(2));

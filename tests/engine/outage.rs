@@ -83,7 +83,7 @@ async fn a_first_key_that_is_asked_for_again_and_again_in_an_outage_is_ordered_o
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_refused_is_tried_again_ever_more_rarely() {
+async fn a_rejected_rotation_is_retried_at_growing_intervals() {
     let world = long_lived().await;
     world.openrouter.requests().reset();
     world
@@ -171,7 +171,7 @@ async fn the_first_success_after_an_outage_clears_the_status_and_leaves_nothing_
 }
 
 #[tokio::test]
-async fn openrouters_wish_for_a_pause_is_honoured() {
+async fn a_pause_that_openrouter_asks_for_is_honoured() {
     let world = long_lived().await;
     world.pass(2 * DAY - 1).await;
     world.openrouter.requests().reset();

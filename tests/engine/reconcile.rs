@@ -68,7 +68,7 @@ fn change(world: &World, hash: &str, changes: KeyChanges) {
 }
 
 #[tokio::test]
-async fn what_is_found_is_counted_and_so_is_what_belongs_to_nobody() {
+async fn findings_and_stray_keys_are_counted() {
     let world = monthly(json!({})).await;
     let app = current(&world).await;
     let changes = KeyChanges {

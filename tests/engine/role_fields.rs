@@ -447,7 +447,7 @@ fn newest(world: &World, names: &Names, before: &[Shown]) -> Shown {
 }
 
 #[tokio::test]
-async fn each_field_does_to_living_keys_and_to_the_next_what_it_says() {
+async fn each_field_affects_living_keys_and_the_next_as_documented() {
     for field in schema().await {
         for kind in [Kind::Rotating, Kind::Dynamic] {
             // It is divided among the keys: see the next test.
@@ -463,7 +463,7 @@ async fn each_field_does_to_living_keys_and_to_the_next_what_it_says() {
 
 /// A budget is divided among the keys: together they have all of it.
 #[tokio::test]
-async fn a_budget_does_to_living_keys_and_to_the_next_what_it_says() {
+async fn a_budget_affects_living_keys_and_the_next_as_documented() {
     let limits = |keys: &[Shown]| -> Vec<Value> {
         let of_each = keys.iter().map(|key| key[&Part::Limit].clone());
         of_each.collect()
@@ -505,7 +505,7 @@ async fn a_budget_does_to_living_keys_and_to_the_next_what_it_says() {
 }
 
 #[tokio::test]
-async fn what_somebody_makes_of_a_share_is_put_back() {
+async fn a_share_that_somebody_changes_is_restored() {
     let (world, names) = world().await;
     let budget = json!({"budget": 50.0});
     with_role(&world, Kind::Rotating, &budget).await.unwrap();
@@ -523,7 +523,7 @@ async fn what_somebody_makes_of_a_share_is_put_back() {
 }
 
 #[tokio::test]
-async fn what_somebody_changes_at_openrouter_is_put_back_where_it_is_said_to_be() {
+async fn changes_at_openrouter_are_undone_where_documented() {
     for field in schema().await {
         for kind in [Kind::Rotating, Kind::Dynamic] {
             outside(&field, kind).await;

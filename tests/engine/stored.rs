@@ -95,7 +95,7 @@ async fn a_run_of_a_newer_build_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn what_earlier_builds_wrote_is_read_and_looked_after() {
+async fn entries_of_earlier_builds_are_read_and_tended() {
     for (number, entries) in FORMATS {
         let world = lived_in().await;
         for key in world.storage.keys() {

@@ -39,7 +39,7 @@ async fn a_deletion_that_was_refused_is_not_gone_on_with_by_the_next_leader() {
 
 /// A server carries on with a handler's call although nobody waits for the handler any more.
 #[tokio::test]
-async fn a_deletion_of_which_nobody_awaits_the_answer_is_seen_through_or_undone() {
+async fn a_deletion_whose_caller_is_gone_is_completed_or_undone() {
     let world = World::with_role().await;
     let node = world.node();
     node.storage.late_when_putting(ROLE);
@@ -133,7 +133,7 @@ async fn a_plugin_that_dies_after_such_a_creation_leaves_the_doubt_to_the_next()
 }
 
 #[tokio::test]
-async fn a_role_that_comes_about_after_the_next_process_has_begun_is_looked_after() {
+async fn a_role_that_is_committed_after_the_next_process_has_started_is_tended() {
     let world = World::connected().await;
     let maker = world.node();
     maker.storage.late_when_putting(ROLE);

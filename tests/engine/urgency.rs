@@ -66,7 +66,7 @@ async fn a_revocation_waits_for_none_of_them_and_an_emergency_not_even_for_a_rev
 }
 
 #[tokio::test]
-async fn nine_or_ten_requests_are_the_most_even_so() {
+async fn even_then_at_most_ten_requests_are_in_flight() {
     let (world, _readers) = with_eight_hanging().await;
     let node = world.node();
     let more = async {

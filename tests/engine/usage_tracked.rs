@@ -67,7 +67,7 @@ async fn an_ended_key_is_read_when_its_requests_have_ended_and_counts() {
 }
 
 #[tokio::test]
-async fn who_does_not_ask_for_it_pays_nothing() {
+async fn roles_that_do_not_track_usage_pay_nothing() {
     let mut costs = Vec::new();
     for body in [
         json!({}),

@@ -18,7 +18,7 @@ async fn an_outage_shorter_than_grace_without_ttl_costs_vault_secrets_operator_n
 }
 
 #[tokio::test]
-async fn nor_external_secrets_operator() {
+async fn an_outage_shorter_than_grace_without_ttl_costs_external_secrets_operator_nothing() {
     nothing_is_lost(ESO).await;
 }
 

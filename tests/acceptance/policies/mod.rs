@@ -202,7 +202,7 @@ async fn to_tear_down_and_to_cancel_that_needs_sudo() {
 
 /// The server protects a path by its letters: the same with a slash at its end is another path to it.
 #[tokio::test]
-async fn what_needs_sudo_needs_it_with_a_slash_at_its_end_too() {
+async fn a_trailing_slash_does_not_avoid_the_need_for_sudo() {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;
     let hash = mount.openrouter.hashes()[0].clone();

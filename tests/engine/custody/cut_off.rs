@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{FORGET, Harm, ROTATE, World, role};
 
 #[test]
-fn a_teardown_that_is_cut_off_leaves_no_key_alive_and_the_way_back_open() {
+fn an_interrupted_teardown_leaves_no_key_alive_and_can_be_cancelled() {
     for harm in [Harm::Crash, Harm::Fault] {
         explore(harm, |at| Box::pin(tear_down(harm, at)));
     }

@@ -20,7 +20,7 @@ async fn refusal(world: &World, path: &str, body: Value) -> String {
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_revoked_freely_and_the_rest_with_force() {
+async fn unowned_keys_are_revoked_freely_and_the_others_with_force() {
     let (world, keys) = with_keys().await;
     for kind in ["stray", "unmanaged"] {
         world.write(&revoke(&keys[kind]), json!({})).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_disabled_key_does_not_work_until_it_is_enabled() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_or_is_anothers_is_said_to_be_that() {
+async fn missing_keys_and_keys_of_other_mounts_are_reported_as_such() {
     let (world, keys) = with_keys().await;
     let unknown = "0".repeat(64);
     let reason = refusal(&world, &revoke(&unknown), json!({})).await;

@@ -147,7 +147,7 @@ async fn a_read_takes_filters() {
 }
 
 #[tokio::test]
-async fn what_a_read_does_not_take_is_refused_with_the_field() {
+async fn invalid_parameters_are_rejected_with_the_field() {
     let world = World::connected().await;
     let foreign = format!(
         "{}.1.{}",
@@ -215,7 +215,7 @@ async fn a_key_is_not_missed_though_others_are_deleted_between_two_parts() {
 }
 
 #[tokio::test]
-async fn a_listing_that_broke_off_says_so_and_can_be_gone_on_with() {
+async fn an_incomplete_listing_says_so_and_can_be_continued() {
     let world = World::connected().await;
     world.openrouter.account().create_keys("many", 300);
     let second_page = Fault::status(503).on("GET", "/keys").nth(2).forever();

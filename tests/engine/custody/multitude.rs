@@ -42,14 +42,14 @@ fn is_one_line(key: &Value) {
 }
 
 #[tokio::test]
-async fn among_thousands_of_keys_of_others_every_read_comes_to_its_end() {
-    every_read_comes_to_its_end(MANY).await;
+async fn every_read_completes_among_thousands_of_foreign_keys() {
+    every_read_completes(MANY).await;
 }
 
 #[tokio::test]
 #[ignore = "takes minutes: cargo test --test engine multitude -- --ignored"]
-async fn among_a_hundred_thousand_keys_of_others_every_read_comes_to_its_end() {
-    every_read_comes_to_its_end(VERY_MANY).await;
+async fn every_read_completes_among_a_hundred_thousand_foreign_keys() {
+    every_read_completes(VERY_MANY).await;
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn among_a_hundred_thousand_keys_of_others_a_comparison_finds_what_was_cha
     a_comparison_finds_what_was_changed(VERY_MANY).await;
 }
 
-async fn every_read_comes_to_its_end(many: usize) {
+async fn every_read_completes(many: usize) {
     let (world, odd) = crowded(many).await;
     let current = world.current().await;
 

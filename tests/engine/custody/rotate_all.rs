@@ -210,7 +210,7 @@ async fn two_who_ask_at_once_get_one_new_key_for_each_role() {
 }
 
 #[tokio::test]
-async fn whoever_gives_up_waiting_does_not_take_the_run_back() {
+async fn giving_up_waiting_does_not_cancel_the_run() {
     let world = world().await;
     let gone = CancellationToken::new();
     gone.cancel();
@@ -294,7 +294,7 @@ async fn a_lease_that_was_being_made_when_an_emergency_began_does_not_survive_it
 }
 
 #[tokio::test]
-async fn an_order_of_which_nobody_knows_what_came_is_named() {
+async fn an_order_with_an_unknown_outcome_is_named() {
     let world = world().await;
     world.die_during_a_rotation("after POST /keys").await;
     world.restart().await;

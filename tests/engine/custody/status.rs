@@ -115,7 +115,7 @@ async fn a_revocation_that_fails_is_overdue() {
 }
 
 #[tokio::test]
-async fn doings_are_counted_by_kind() {
+async fn operations_are_counted_by_kind() {
     let (world, _) = with_keys().await;
     world
         .write(ROTATE, json!({"rotation_grace_period": 0}))
@@ -149,7 +149,7 @@ async fn doings_are_counted_by_kind() {
 }
 
 #[tokio::test]
-async fn an_unreadable_role_and_the_beginning_of_the_work_show() {
+async fn an_unreadable_role_and_the_start_of_the_work_are_shown() {
     let world = World::with_role().await;
     let (key, value) = ("roles/broken".to_owned(), b"{".to_vec());
     world.storage.put(Entry { key, value }).await.unwrap();

@@ -44,7 +44,7 @@ async fn every_key_of_the_mount_dies_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn meanwhile_no_key_is_handed_out_or_made_and_nothing_is_done_about_that() {
+async fn during_a_teardown_no_key_is_handed_out_or_created() {
     let (world, _) = with_keys().await;
     assert_eq!(world.run("status").await["torn_down_since"], Value::Null);
     world.told(PATH, json!({})).await;
@@ -302,7 +302,7 @@ async fn a_deposed_node_ends_no_key_that_was_made_after_the_teardown_was_cancell
 }
 
 #[tokio::test]
-async fn an_order_that_failed_to_be_stored_is_not_in_force_unless_it_was() {
+async fn a_teardown_whose_store_failed_is_in_force_only_if_it_was_committed() {
     let world = World::with_role().await;
     world.node().storage.late_when_putting("runs/teardown");
     world.refusal(PATH, json!({})).await;
@@ -316,7 +316,7 @@ async fn an_order_that_failed_to_be_stored_is_not_in_force_unless_it_was() {
 
 /// `left_alive` is to name each key that may be alive.
 #[tokio::test]
-async fn a_teardown_names_a_role_of_which_not_even_the_hashes_can_be_read() {
+async fn a_teardown_names_a_role_whose_hashes_cannot_be_read() {
     let world = World::connected().await;
     let key = world
         .openrouter

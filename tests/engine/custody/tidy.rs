@@ -50,7 +50,7 @@ async fn forget_another(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn what_nobody_has_is_listed_and_then_removed_and_nothing_else_is_touched() {
+async fn unowned_keys_are_listed_and_then_removed_and_nothing_else_is_touched() {
     let (world, mut keys) = with_keys().await;
     let stray = keys.remove("stray").unwrap();
     assert_eq!(world.listed().await, [&*stray]);

@@ -155,7 +155,7 @@ fn late_refusals() -> Vec<Vec<Rule>> {
 }
 
 #[tokio::test]
-async fn a_refusal_after_keys_were_assigned_is_none_of_the_change() {
+async fn a_rejection_after_keys_were_assigned_does_not_undo_the_change() {
     for refusal in late_refusals() {
         for path in [ROLE, CI] {
             let (world, strict) = match path {

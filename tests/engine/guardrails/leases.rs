@@ -197,7 +197,7 @@ async fn keys_under_leases_that_cannot_be_put_back_are_shown() {
 
 /// No read can show it: it is news, once for each key, and tried with each comparison.
 #[tokio::test]
-async fn that_keys_of_a_deleted_role_cannot_be_put_back_is_news_and_tried_again() {
+async fn a_failure_to_reassign_keys_of_a_deleted_role_is_reported_and_retried() {
     let (world, strict) = with_leases_left_behind(Role::Deleted).await;
     let often = json!({"reconcile_interval": 600});
     world.write("config/default", often).await.unwrap();

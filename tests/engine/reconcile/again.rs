@@ -16,7 +16,7 @@ async fn rename(world: &World, hash: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn a_key_that_is_renamed_back_and_again_is_said_twice() {
+async fn a_key_that_is_renamed_back_and_again_is_reported_twice() {
     let world = monthly(json!({})).await;
     let hash = current(&world).await;
     let own = world.seen(&hash).name;

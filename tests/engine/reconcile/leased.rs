@@ -52,7 +52,7 @@ async fn limits_of_a_leased_key_are_applied_again_as_they_were_granted() {
 }
 
 #[tokio::test]
-async fn a_leased_key_that_was_disabled_or_renamed_is_said_once() {
+async fn a_leased_key_that_was_disabled_or_renamed_is_reported_once() {
     let (world, [disabled, renamed]) = full().await;
     world
         .openrouter
@@ -120,7 +120,7 @@ async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_lookup() {
 }
 
 #[tokio::test]
-async fn a_leased_key_that_is_disabled_enabled_and_disabled_again_is_said_twice() {
+async fn a_leased_key_that_is_disabled_enabled_and_disabled_again_is_reported_twice() {
     let (world, [hash, _]) = full().await;
     let once = found("leased_key_disabled", &hash);
     for (disabled, said) in [

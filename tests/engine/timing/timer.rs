@@ -86,7 +86,7 @@ async fn a_timer_that_wakes_nobody_costs_no_more_than_the_time_to_the_servers_ne
 }
 
 #[tokio::test]
-async fn a_keeper_that_a_fault_of_ours_has_ended_begins_anew_at_the_servers_next_call() {
+async fn a_keeper_that_a_bug_has_ended_starts_again_at_the_servers_next_call() {
     let world = World::connected().await;
     world.write(ROLE, role()).await.unwrap();
     world.quiet().await;
