@@ -4,8 +4,10 @@
 mod scenario;
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::harness::{Harm, ROTATE, World};
 use scenario::Scenario;
@@ -95,22 +97,28 @@ struct Played {
 }
 
 async fn play(scenario: Scenario, harm: Harm, at: Option<usize>) -> Played {
-    let world = scenario.prepare().await;
+    let world = timeout(HANGS_AFTER, scenario.prepare()).await;
+    let world = world.unwrap_or_else(|_| panic!("{scenario:?} does not begin"));
+    let played = timeout(HANGS_AFTER, play_in(&world, scenario, harm, at)).await;
+    played.unwrap_or_else(|_| {
+        let story = world.effects.story().join("\n");
+        panic!("{scenario:?}, {harm:?} {at:?}, does not end:\n{story}")
+    })
+}
+
+async fn play_in(world: &World, scenario: Scenario, harm: Harm, at: Option<usize>) -> Played {
     world.effects.record(harm, at);
-    let crashed = tokio::select! {
-        () = scenario.act(&world) => false,
-        () = world.effects.crash() => true,
-    };
+    let crashed = world.effects.crash_during(scenario.act(world)).await;
     let points = world.effects.stop();
     if crashed {
         world.quiet().await;
         world.restart().await;
     }
     let mut wrong = Wrong::default();
-    wrong.at_rest(&world, "after it").await;
+    wrong.at_rest(world, "after it").await;
     if at.is_some() {
-        scenario.act(&world).await;
-        wrong.at_rest(&world, "after it was repeated").await;
+        scenario.act(world).await;
+        wrong.at_rest(world, "after it was repeated").await;
         wrong.note("after it was repeated", world.complaints().await);
     }
     if scenario.is_about_leases() {
@@ -119,7 +127,7 @@ async fn play(scenario: Scenario, harm: Harm, at: Option<usize>) -> Played {
             "leasing again",
             lease.err().map(|reason| reason.to_string()),
         );
-        wrong.at_rest(&world, "after another lease").await;
+        wrong.at_rest(world, "after another lease").await;
         wrong.note("all in all", world.broken_promises());
     } else if !scenario.is_ruthless() {
         let rotated = world.write(ROTATE, Value::Null).await;
@@ -127,7 +135,7 @@ async fn play(scenario: Scenario, harm: Harm, at: Option<usize>) -> Played {
             "rotating again",
             rotated.err().map(|reason| reason.to_string()),
         );
-        wrong.at_rest(&world, "after another rotation").await;
+        wrong.at_rest(world, "after another rotation").await;
         wrong.note("after another rotation", world.complaints().await);
         wrong.note("all in all", world.broken_promises());
     }
@@ -166,3 +174,6 @@ const LONG_ENOUGH: i64 = 1_200;
 
 /// In seconds, after the key was disabled.
 const FINAL_READING: i64 = 601;
+
+/// In real time, which a run takes a second of: without it a run that hangs would not say which it is.
+const HANGS_AFTER: Duration = Duration::from_secs(15 * 60);

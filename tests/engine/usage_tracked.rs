@@ -108,10 +108,7 @@ async fn a_key_is_counted_once_wherever_the_process_dies() {
         world.write(ROTATE, json!({})).await.unwrap();
         world.quiet().await;
         world.effects.record(Harm::Crash, Some(at));
-        let has_died = tokio::select! {
-            () = world.pass(3_600 + 601) => false,
-            () = world.effects.crash() => true,
-        };
+        let has_died = world.effects.crash_during(world.pass(3_600 + 601)).await;
         let points = world.effects.stop();
         if has_died {
             world.quiet().await;

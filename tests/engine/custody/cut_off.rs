@@ -46,11 +46,11 @@ async fn harmed(
     body: Value,
 ) -> Vec<String> {
     world.effects.record(harm, at);
-    let crashed = tokio::select! {
-        _ = world.write(path, body) => false,
-        () = world.effects.crash() => true,
+    let written = async {
+        let _ = world.write(path, body).await;
+        world.quiet().await;
     };
-    world.quiet().await;
+    let crashed = world.effects.crash_during(written).await;
     let points = world.effects.stop();
     if crashed {
         world.quiet().await;

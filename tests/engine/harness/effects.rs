@@ -31,6 +31,8 @@ struct Plan {
     recording: Option<Recording>,
     /// The name of a point to die at.
     death: Option<String>,
+    /// Every point that was reached, and what struck there.
+    story: Vec<String>,
 }
 
 struct Recording {
@@ -63,6 +65,25 @@ impl Effects {
     /// Lets the node die at the next point of that name.
     pub(crate) fn die_at(&self, name: &str) {
         self.plan.lock().unwrap().death = Some(name.to_owned());
+    }
+
+    /// Every point that was reached so far, whether it was recorded or not; for whoever has to find out why
+    /// something does not end.
+    pub(crate) fn story(&self) -> Vec<String> {
+        self.plan.lock().unwrap().story.clone()
+    }
+
+    /// Does something, and gives it up when a node crashes. Returns whether one did.
+    ///
+    /// What waits for a dead node to be quiet ends too. So it is not the end of `something` that shows that
+    /// no node has crashed.
+    pub(crate) async fn crash_during(&self, something: impl Future<Output = ()>) -> bool {
+        let mut crashes = self.crashes.subscribe();
+        tokio::select! {
+            crashed = crashes.changed() => crashed.map(|()| true),
+            () = something => crashes.has_changed(),
+        }
+        .expect("the world outlives its nodes")
     }
 
     /// Returns when a node crashes.
@@ -101,6 +122,13 @@ impl Effects {
 
 impl Plan {
     fn harm_at(&mut self, name: String) -> Option<Harm> {
+        self.story.push(name.clone());
+        let harm = self.planned_at(name);
+        self.story.extend(harm.map(|harm| format!("{harm:?}")));
+        harm
+    }
+
+    fn planned_at(&mut self, name: String) -> Option<Harm> {
         if self.death.as_ref() == Some(&name) {
             self.death = None;
             return Some(Harm::Crash);
