@@ -93,7 +93,7 @@ pub(crate) async fn after(since: Instant, time: Duration) {
 const TOO_LONG: Duration = Duration::from_secs(400);
 
 /// So many requests that were answered are not by chance.
-const AT_WORK: usize = 50;
+pub(super) const AT_WORK: usize = 50;
 
 /// How long after its rotation a shared key lives here. Its last reader was told a few seconds; the rest
 /// is for whatever is late on a busy machine: the application, or the client that it has the key from.

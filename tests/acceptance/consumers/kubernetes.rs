@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::application::{LONG_GRACE, Tally, after};
-use crate::harness::{Mount, Reply, SOON, eventually, reader};
+use super::application::{AT_WORK, LONG_GRACE, Tally, after};
+use crate::harness::{Mount, Reply, SOON, eventually, reader, say};
 
 #[tokio::test]
 async fn both_paths_describe_a_rotation_as_the_operators_parse_it() {
@@ -88,20 +88,53 @@ async fn an_operator_that_reads_when_ttl_is_over_never_holds_a_dead_key() {
     let mount = Mount::new().await;
     let fields = json!({"rotation_period": 7, "rotation_grace_period": LONG_GRACE, "ttl": 4});
     mount.role("app", fields).await;
-    let mut held: Option<(Instant, String)> = None;
-    let current = async || {
-        if held
-            .as_ref()
-            .is_none_or(|(until, _)| Instant::now() >= *until)
-        {
-            let reply = mount.read("static-creds/app").await.ok();
-            let ttl = Duration::from_secs(reply.integer("ttl").try_into().unwrap());
-            held = Some((Instant::now() + ttl + LATEST_READ, reply.text("api_key")));
-        }
-        held.as_ref().map(|(_, key)| key.clone())
-    };
+    let mut operator = Operator::default();
+    let current = async || Some(operator.key(&mount).await);
     let used = Tally::until_keys_are_dead(&mount, 2, current).await;
     used.is_flawless();
+}
+
+#[tokio::test]
+async fn an_operator_that_reads_when_ttl_is_over_has_the_next_key_by_then_after_an_emergency() {
+    let mount = Mount::new().await;
+    let ttl = 4;
+    mount.role("app", json!({"ttl": ttl})).await;
+    let mut operator = Operator::default();
+    let first = operator.key(&mount).await;
+    mount
+        .write("rotate-role/app", json!({"rotation_grace_period": 0}))
+        .await
+        .ok();
+    let current = async || Some(operator.key(&mount).await);
+    let used = Tally::of(&mount, current, |used| used.served >= AT_WORK).await;
+    let second = mount.key("app").await;
+    assert_eq!(used.keys, [first, second]);
+    say(&format!(
+        "Vault Secrets Operator, emulated: dead for {:.1} s in an emergency rotation, with a ttl of {ttl} s",
+        used.longest_dead.as_secs_f64()
+    ));
+}
+
+/// Vault Secrets Operator, as far as it decides when to read: when `ttl` is over, and a little later.
+#[derive(Default)]
+struct Operator {
+    held: Option<(Instant, String)>,
+}
+
+impl Operator {
+    /// The key in the Secret.
+    async fn key(&mut self, mount: &Mount) -> String {
+        if let Some((until, key)) = &self.held
+            && Instant::now() < *until
+        {
+            return key.clone();
+        }
+        let reply = mount.read("static-creds/app").await.ok();
+        let ttl = Duration::from_secs(reply.integer("ttl").try_into().unwrap());
+        let key = reply.text("api_key");
+        self.held = Some((Instant::now() + ttl + LATEST_READ, key.clone()));
+        key
+    }
 }
 
 #[tokio::test]
