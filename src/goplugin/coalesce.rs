@@ -5,12 +5,12 @@
 //! that is ready, and their writes are sent with it. gRPC for Go does the same in its `loopyWriter`.
 //! If no other task is ready, the bytes are sent at once.
 //!
-//! The one exception is the acknowledgment of a PING, if it is all there is to send. gRPC for Go sends a
-//! PING after the first data that it receives while none is outstanding, to measure the connection. So a
-//! host with one caller pings after every answer, and the acknowledgment would cost as much as the answer.
-//! It is sent after the next bytes that are flushed, or alone after [`LONGEST`]. The place of an
-//! acknowledgment between other frames is free, and so is its order among several: each repeats the data of
-//! its PING.
+//! The one exception is the acknowledgment of a PING, if it is all there is to send. gRPC for Go measures
+//! the connection: it sends a PING with the first data that it receives while none is outstanding. So a
+//! host with one caller would ping after every answer, and ping and acknowledgment would cost as much as
+//! the answer. The acknowledgment is sent after [`DELAY`], and until then the host sends no other PING.
+//! The place of an acknowledgment between other frames is free, and so is its order among several: each
+//! repeats the data of its PING.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
 /// A stream that holds small writes until a flush, and then sends them together with what other tasks
-/// wrote while the flush yielded. Used for HTTP/2, above TLS. Every flush is pending at least once.
+/// wrote while the flush yielded. Used for HTTP/2, above TLS. A flush that has something to send is pending
+/// at least once.
 pub struct Coalesced<S> {
     stream: S,
     held: Vec<u8>,
@@ -30,10 +31,10 @@ pub struct Coalesced<S> {
     sent: usize,
     /// Whether the flush has yielded to the other tasks.
     others_had_their_turn: bool,
-    /// The acknowledgment that waits for other bytes.
+    /// The acknowledgment that waits.
     acknowledgment: Option<Acknowledgment>,
     /// When it has waited for long enough. Made for the first one.
-    timer: Option<Pin<Box<Sleep>>>,
+    delay: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Coalesced<S> {
@@ -45,51 +46,44 @@ impl<S> Coalesced<S> {
             sent: 0,
             others_had_their_turn: false,
             acknowledgment: None,
-            timer: None,
+            delay: None,
         }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Coalesced<S> {
-    /// Pending while nothing must be sent yet. Called when whole frames are held.
-    fn poll_time_to_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sets an acknowledgment aside that is all there is to send. A second one does not wait, and neither
+    /// does the first one then: whoever sends two PINGs does not only measure.
+    fn set_acknowledgment_aside(&mut self) {
         if self.others_had_their_turn {
-            return Poll::Ready(());
+            return;
         }
-        if self.acknowledgment.is_none() {
-            self.acknowledgment = one_acknowledgment(&self.held);
-            if self.acknowledgment.is_some() {
-                self.held.clear();
-                self.start_timer();
-            }
+        let Some(acknowledgment) = one_acknowledgment(&self.held) else {
+            return;
+        };
+        if self.acknowledgment.is_some() {
+            self.hold_acknowledgment();
+            return;
         }
-        if !self.held.is_empty() {
-            self.others_had_their_turn = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        self.held.clear();
+        self.acknowledgment = Some(acknowledgment);
+        match &mut self.delay {
+            None => self.delay = Some(Box::pin(sleep(DELAY))),
+            Some(delay) => delay.as_mut().reset(Instant::now() + DELAY),
         }
-        if let Some(timer) = &mut self.timer
-            && self.acknowledgment.is_some()
+    }
+
+    /// Holds an acknowledgment that has waited for long enough. If it has not, the task that flushes is woken
+    /// when it has.
+    fn poll_acknowledgment(&mut self, cx: &mut Context<'_>) {
+        if self.acknowledgment.is_some()
+            && let Some(delay) = &mut self.delay
+            && delay.as_mut().poll(cx).is_ready()
         {
-            ready!(timer.as_mut().poll(cx));
-            // Should the stream not be ready, it does not wait a second time.
-            self.others_had_their_turn = true;
-        }
-        Poll::Ready(())
-    }
-
-    /// A timer that still runs, for an acknowledgment that is sent already, only ends earlier.
-    fn start_timer(&mut self) {
-        match &mut self.timer {
-            None => self.timer = Some(Box::pin(sleep(LONGEST))),
-            Some(timer) if timer.is_elapsed() => {
-                timer.as_mut().reset(Instant::now() + LONGEST);
-            }
-            Some(_) => {}
+            self.hold_acknowledgment();
         }
     }
 
-    /// The acknowledgment that waits is sent after what is held.
     fn hold_acknowledgment(&mut self) {
         if let Some(acknowledgment) = self.acknowledgment.take() {
             self.held.extend_from_slice(&acknowledgment);
@@ -150,9 +144,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
         Poll::Ready(Ok(buf.len()))
     }
 
+    /// Does not wait for an acknowledgment that was set aside: HTTP/2 sends nothing more on a stream while a
+    /// flush is pending.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_time_to_send(cx));
-        self.hold_acknowledgment();
+        self.set_acknowledgment_aside();
+        self.poll_acknowledgment(cx);
+        if !self.held.is_empty() && !self.others_had_their_turn {
+            self.others_had_their_turn = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         ready!(self.poll_send(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -178,9 +179,8 @@ fn one_acknowledgment(frames: &[u8]) -> Option<Acknowledgment> {
 
 /// The most that is held: the size of one TLS record.
 const LIMIT: usize = 16 * 1_024;
-/// The longest time that an acknowledgment waits. Peers that check whether a connection is alive allow
-/// seconds.
-const LONGEST: Duration = Duration::from_millis(20);
+/// How long an acknowledgment waits. Peers that check whether a connection is alive allow seconds.
+const DELAY: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -277,39 +277,62 @@ mod tests {
         [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &data[..]].concat()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_acknowledgment_alone_waits_for_the_next_bytes_and_goes_after_them() {
-        let stream = Mutex::new(Carrier::taking(1_000));
-        let waiting = acknowledgment(b"measured");
-        stream.lock().await.write_all(&waiting).await.unwrap();
-        assert!(flush(&stream).now_or_never().is_none());
-        tokio::time::advance(LONGEST / 2).await;
-        assert!(flush(&stream).now_or_never().is_none());
-        stream.lock().await.write_all(b"answer").await.unwrap();
+    /// Flushes until something is sent, and returns how long that took. A connection is woken likewise.
+    async fn next_write(stream: &Mutex<Coalesced<Carrier>>) -> Duration {
         let begun = Instant::now();
-        flush(&stream).await.unwrap();
-        assert_eq!(begun.elapsed(), Duration::ZERO);
-        let together = [b"answer", &waiting[..]].concat();
-        assert_eq!(stream.lock().await.stream.writes, [together]);
-        // Nothing is left.
-        flush(&stream).await.unwrap();
-        assert_eq!(begun.elapsed(), Duration::ZERO);
-        assert_eq!(stream.into_inner().stream.writes.len(), 1);
+        poll_fn(|cx| {
+            let mut stream = stream.try_lock().expect("nobody holds it for long");
+            let _ = Pin::new(&mut *stream).poll_flush(cx);
+            match stream.stream.writes.is_empty() {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+        begun.elapsed()
+    }
+
+    async fn take_writes(stream: &Mutex<Coalesced<Carrier>>) -> Vec<Vec<u8>> {
+        std::mem::take(&mut stream.lock().await.stream.writes)
+    }
+
+    /// The clock of the timer counts whole milliseconds.
+    fn is_the_delay(waited: Duration) -> bool {
+        (DELAY..DELAY + Duration::from_millis(2)).contains(&waited)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_acknowledgment_that_nothing_follows_is_sent_in_time_each_time() {
-        let stream = Mutex::new(Carrier::taking(10));
+    async fn an_acknowledgment_waits_while_other_bytes_are_flushed_at_once() {
+        let stream = Mutex::new(Carrier::taking(1_000));
+        let waiting = acknowledgment(b"measured");
+        stream.lock().await.write_all(&waiting).await.unwrap();
+        let begun = Instant::now();
+        flush(&stream).await.unwrap();
+        for answer in [&b"answer"[..], b"another"] {
+            tokio::time::advance(DELAY / 4).await;
+            stream.lock().await.write_all(answer).await.unwrap();
+            let flushed = Instant::now();
+            flush(&stream).await.unwrap();
+            assert_eq!(flushed.elapsed(), Duration::ZERO);
+            assert_eq!(take_writes(&stream).await, [answer]);
+        }
+        next_write(&stream).await;
+        assert!(is_the_delay(begun.elapsed()));
+        assert_eq!(take_writes(&stream).await, [waiting]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_acknowledgment_is_sent_once_and_in_time() {
+        let stream = Mutex::new(Carrier::taking(1_000));
         for data in [b"measured", b"again...", b"and more"] {
             let waiting = acknowledgment(data);
             stream.lock().await.write_all(&waiting).await.unwrap();
-            let begun = Instant::now();
+            assert!(is_the_delay(next_write(&stream).await));
+            assert_eq!(take_writes(&stream).await, [waiting]);
+            // Nothing is left.
+            tokio::time::advance(DELAY).await;
             flush(&stream).await.unwrap();
-            // The clock of the timer counts whole milliseconds.
-            let waited = begun.elapsed();
-            assert!((LONGEST..LONGEST + Duration::from_millis(2)).contains(&waited));
-            let sent = std::mem::take(&mut stream.lock().await.stream.writes);
-            assert_eq!(sent.concat(), waiting);
+            assert_eq!(take_writes(&stream).await.len(), 0);
         }
     }
 
@@ -339,14 +362,12 @@ mod tests {
         }
         // A second one does not wait with the first.
         let stream = Mutex::new(Carrier::taking(1_000));
-        stream.lock().await.write_all(&one).await.unwrap();
-        assert!(flush(&stream).now_or_never().is_none());
-        stream.lock().await.write_all(&one).await.unwrap();
-        flush(&stream).await.unwrap();
-        assert_eq!(
-            stream.into_inner().stream.writes,
-            [[&one[..], &one].concat()]
-        );
+        for sent in [0, 1] {
+            stream.lock().await.write_all(&one).await.unwrap();
+            flush(&stream).await.unwrap();
+            assert_eq!(stream.lock().await.stream.writes.len(), sent);
+        }
+        assert_eq!(take_writes(&stream).await, [[&one[..], &one].concat()]);
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
@@ -355,7 +376,7 @@ mod tests {
         let stream = Mutex::new(Carrier::taking(1_000));
         let waiting = acknowledgment(b"measured");
         stream.lock().await.write_all(&waiting).await.unwrap();
-        assert!(flush(&stream).now_or_never().is_none());
+        flush(&stream).await.unwrap();
         let mut stream = stream.into_inner();
         stream.shutdown().await.unwrap();
         assert_eq!(stream.stream.writes, [waiting]);
