@@ -252,6 +252,13 @@ impl Register {
         roles.collect()
     }
 
+    /// Whether this is known to be a dynamic role.
+    pub fn is_dynamic(&self, name: &RoleName) -> bool {
+        let known = self.known();
+        let role = known.roles.get(name);
+        role.is_some_and(|entry| !entry.is_rotating)
+    }
+
     /// Whether a dynamic role makes keys in the account's default workspace.
     pub fn is_of_default(&self, name: &RoleName) -> bool {
         let known = self.known();

@@ -3,6 +3,7 @@
 //! Readers of a rotating role share one key; each reader of a dynamic role gets a separate key.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::context::Engine;
 use crate::engine::leasing::{self, ASKED, Asked};
@@ -11,7 +12,7 @@ use crate::engine::role::Role;
 use crate::engine::role::dynamic::DynamicRole;
 use crate::engine::role::rotating::SharedKey;
 use crate::framework::{Call, Endpoint, Outcome, Path};
-use crate::logical::{Error, Operation};
+use crate::logical::{Error, Operation, SystemViewError};
 
 /// Both paths.
 pub fn paths() -> Vec<Path<Engine>> {
@@ -62,7 +63,11 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     engine.require_in_service()?;
     let asked = Asked::of(&call.fields);
-    Ok(Some(match HandedOut::by(&engine, &name).await? {
+    let (handed_out, server) = match HandedOut::cached(&engine, &name) {
+        Some(cached) => (cached, None),
+        None => HandedOut::stored_and_server(&engine, &name).await?,
+    };
+    Ok(Some(match handed_out {
         HandedOut::Shared(key) => {
             asked.require_nothing(&name)?;
             let leased = leasing::leased(&engine, &name, key).await?;
@@ -70,13 +75,15 @@ async fn read_leased(engine: Arc<Engine>, call: Call) -> Outcome {
             leased
         }
         HandedOut::OneEach(role) => {
-            let (may_write, longest) =
-                tokio::join!(engine.system.may_write(), engine.system.max_lease_ttl());
-            if !may_write? {
+            let server = match server {
+                Some(server) => server,
+                None => Server::of(&engine).await,
+            };
+            if !server.may_write? {
                 return Err(Error::ReadOnly);
             }
-            let role = asked.narrow(*role)?;
-            let issued = leasing::issue(&engine, &name, &role, &call.request, longest?).await?;
+            let (role, longest) = (asked.narrow(*role)?, server.max_lease_ttl?);
+            let issued = leasing::issue(&engine, &name, &role, &call.request, longest).await?;
             engine.meters.reads_dynamic.inc();
             issued
         }
@@ -96,6 +103,23 @@ async fn read_unleased(engine: Arc<Engine>, call: Call) -> Outcome {
     }
 }
 
+/// What the server says about node and mount, for a lease of a dynamic role.
+struct Server {
+    may_write: Result<bool, SystemViewError>,
+    max_lease_ttl: Result<Duration, SystemViewError>,
+}
+
+impl Server {
+    async fn of(engine: &Engine) -> Self {
+        let (may_write, max_lease_ttl) =
+            tokio::join!(engine.system.may_write(), engine.system.max_lease_ttl());
+        Self {
+            may_write,
+            max_lease_ttl,
+        }
+    }
+}
+
 /// What a role hands out.
 enum HandedOut {
     /// A rotating role: the same key for every reader.
@@ -108,12 +132,21 @@ impl HandedOut {
     /// What the role hands out now. No storage call for a rotating role that was read recently and whose key
     /// still works, otherwise one.
     async fn by(engine: &Engine, name: &RoleName) -> Result<Self, Error> {
-        let key = name.key();
-        let cached = engine.cache.cached(&key);
-        // An expired key may already have a successor.
-        if let Some(shared) = cached.filter(|shared| shared.works(engine.now())) {
-            return Ok(Self::Shared(shared));
+        match Self::cached(engine, name) {
+            Some(cached) => Ok(cached),
+            None => Self::stored(engine, name).await,
         }
+    }
+
+    fn cached(engine: &Engine, name: &RoleName) -> Option<Self> {
+        let cached = engine.cache.cached(&name.key());
+        // An expired key may already have a successor.
+        let cached = cached.filter(|shared| shared.works(engine.now()));
+        cached.map(Self::Shared)
+    }
+
+    async fn stored(engine: &Engine, name: &RoleName) -> Result<Self, Error> {
+        let key = name.key();
         let pending = engine.cache.about_to_read(&key);
         Ok(match Role::require(&*engine.storage, name).await? {
             Role::Rotating(role) => {
@@ -126,6 +159,19 @@ impl HandedOut {
             }
             Role::Dynamic(role) => Self::OneEach(role),
         })
+    }
+
+    /// The same, with what the server says, which is asked at the same time. `None` for a role that is not
+    /// known to be dynamic: a rotating role's reader does not need it.
+    async fn stored_and_server(
+        engine: &Engine,
+        name: &RoleName,
+    ) -> Result<(Self, Option<Server>), Error> {
+        if !engine.register.is_dynamic(name) {
+            return Ok((Self::stored(engine, name).await?, None));
+        }
+        let (stored, server) = tokio::join!(Self::stored(engine, name), Server::of(engine));
+        Ok((stored?, Some(server)))
     }
 }
 

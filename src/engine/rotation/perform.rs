@@ -154,7 +154,6 @@ pub async fn rotate(
     // is deleted second, so that there is no moment at which neither is stored.
     in_flight.is_being_stored(engine.now());
     guard.store(&role).await?;
-    delete_intent(engine, &in_flight).await;
     tracing::info!(
         mount = engine.mount,
         role = %guard.name(),
@@ -163,7 +162,10 @@ pub async fn rotate(
         manual = role.current.manual,
         "rotated"
     );
-    events::rotated(engine, guard.name(), &role, trigger.name()).await;
+    // The caller waits for both, and the role is rotated whatever becomes of them.
+    let deleted = delete_intent(engine, &in_flight);
+    let reported = events::rotated(engine, guard.name(), &role, trigger.name());
+    tokio::join!(deleted, reported);
     Ok(Rotation::Done(role))
 }
 
