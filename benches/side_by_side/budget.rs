@@ -82,18 +82,17 @@ impl Measured {
     }
 }
 
-/// A turn of several short parts. The order changes, so that neither side has the more leases before it, or
-/// the quieter machine.
+/// A turn of many short parts. The order changes, so that neither side has the more leases before it, or the
+/// quieter machine.
 async fn turn(with: &mut Side, without: &mut Side, time: Duration) -> [Measured; 2] {
     let (mut a, mut b) = (Measured::default(), Measured::default());
-    let part = time / PARTS;
-    for number in 0..PARTS {
+    for number in 0..time.div_duration_f64(PART) as usize {
         if number % 2 == 0 {
-            load(with, &mut a, part).await;
-            load(without, &mut b, part).await;
+            load(with, &mut a, PART).await;
+            load(without, &mut b, PART).await;
         } else {
-            load(without, &mut b, part).await;
-            load(with, &mut a, part).await;
+            load(without, &mut b, PART).await;
+            load(with, &mut a, PART).await;
         }
     }
     [a, b]
@@ -107,4 +106,5 @@ async fn load(side: &mut Side, measured: &mut Measured, time: Duration) {
     measured.wall += load.wall();
 }
 
-const PARTS: u32 = 4;
+/// Long enough for some reads, and shorter than what disturbs the machine.
+const PART: Duration = Duration::from_millis(100);

@@ -29,6 +29,8 @@ pub struct LoggedRequest {
     pub caller: Caller,
     /// The status that was sent; `None` while the request runs, or if the connection was reset.
     pub status: Option<u16>,
+    /// When the answer was ready, by the simulator's clock; `None` under the same conditions.
+    pub answered_at: Option<Timestamp>,
     /// The fault that was applied, by kind.
     pub fault: Option<&'static str>,
 }
@@ -183,17 +185,21 @@ impl Ticket {
         self.amend(|request| request.fault = Some(kind));
     }
 
-    pub(crate) fn note_status(&self, status: u16) {
-        self.amend(|request| request.status = Some(status));
+    pub(crate) fn note_answer(&self, status: u16, now: Timestamp) {
+        self.amend(|request| {
+            request.status = Some(status);
+            request.answered_at = Some(now);
+        });
     }
 
     fn amend(&self, change: impl FnOnce(&mut LoggedRequest)) {
         self.log.entries(|entries| {
-            // The log may have been reset in between.
+            // From the end, where the running requests are: a benchmark makes many thousands of them. The
+            // log may have been reset in between.
             let own = entries
                 .requests
                 .iter_mut()
-                .find(|request| request.number == self.number);
+                .rfind(|request| request.number == self.number);
             own.map(change);
         });
     }

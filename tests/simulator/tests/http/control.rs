@@ -1,5 +1,6 @@
 //! The same script, inspection and actions over HTTP.
 
+use jiff::Timestamp;
 use openrouter_simulator::{NewKey, Simulator};
 use serde_json::json;
 
@@ -47,6 +48,11 @@ async fn requests_are_shown_and_forgotten_and_control_requests_are_not_among_the
     assert_eq!(shown["counts"], json!({ "GET /keys": 1 }));
     assert_eq!(shown["high_water_mark"], json!(1));
     assert_eq!(shown["requests"][0]["status"], json!(200));
+    let moment = |field: &str| -> Timestamp {
+        let text = shown["requests"][0][field].as_str().unwrap();
+        text.parse().unwrap()
+    };
+    assert!(moment("at") <= moment("answered_at"));
     assert_eq!(control.delete("/requests").await.status, 204);
     assert_eq!(control.get("/requests").await.body["requests"], json!([]));
 }
