@@ -1,54 +1,13 @@
 //! Roles and connections that are forgotten, with requests that hang and callers that are not there.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tracing::field::{Field, Visit};
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use vault_plugin_secrets_openrouter::logical::Operation;
 
-use crate::harness::{CI, FORGET, ROLE, ROTATE, World, hashes};
-
-/// Every line that is logged on this thread while the guard lives.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    fn kept() -> (Self, DefaultGuard) {
-        let lines = Self::default();
-        let subscriber = tracing_subscriber::registry().with(lines.clone());
-        (lines, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// Whether a warning names all of these.
-    fn has(&self, words: &[&str]) -> bool {
-        let lines = self.0.lock().unwrap();
-        lines
-            .iter()
-            .any(|line| line.starts_with("WARN") && words.iter().all(|word| line.contains(word)))
-    }
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut line = Line(event.metadata().level().to_string());
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        use std::fmt::Write as _;
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
+use crate::harness::{CI, FORGET, ROLE, ROTATE, Warnings, World, hashes};
 
 /// A role with three keys.
 async fn with_three_keys() -> (World, Vec<String>) {
@@ -92,7 +51,7 @@ async fn keys_whose_revocation_hangs_are_in_the_log_although_nobody_waits_for_th
     let (world, known) = with_three_keys().await;
     let body = json!({"request_timeout": 1});
     world.write("config", body).await.unwrap();
-    let (lines, _guard) = Lines::kept();
+    let warnings = Warnings::kept();
     let faults = world.openrouter.faults();
     for hash in &known[..2] {
         faults.add(Fault::held().on("DELETE", &format!("/keys/{hash}")));
@@ -110,16 +69,16 @@ async fn keys_whose_revocation_hangs_are_in_the_log_although_nobody_waits_for_th
     expected.sort();
     assert_eq!(left, json!(expected));
     for hash in &expected {
-        assert!(lines.has(&["role=app", hash]), "{hash} is in the log");
+        assert!(warnings.has(&["role=app", hash]), "{hash} is in the log");
     }
-    assert!(!lines.has(&["left behind", &known[2]]));
+    assert!(!warnings.has(&["left behind", &known[2]]));
     assert!(world.role("app").await.is_none());
 }
 
 #[tokio::test]
 async fn a_role_may_be_forgotten_without_any_request() {
     let (world, known) = with_three_keys().await;
-    let (lines, _guard) = Lines::kept();
+    let warnings = Warnings::kept();
     world.openrouter.requests().reset();
     let body = json!({"revoke_keys": false});
     let answer = world.write(FORGET, body).await.unwrap().unwrap();
@@ -128,7 +87,7 @@ async fn a_role_may_be_forgotten_without_any_request() {
     assert_eq!(answer.data["keys_left_behind"], json!(expected));
     assert_eq!(world.openrouter.requests().all(), []);
     assert_eq!(world.openrouter.account().keys().len(), 3);
-    assert!(expected.iter().all(|hash| lines.has(&[hash])));
+    assert!(expected.iter().all(|hash| warnings.has(&[hash])));
     assert!(world.role("app").await.is_none());
 }
 
@@ -157,14 +116,14 @@ async fn a_connection_that_is_forgotten_names_the_keys_that_need_it() {
     let role = json!({"credential_type": "dynamic"});
     world.write(CI, role).await.unwrap();
     let leased = world.lease().await.unwrap();
-    let (lines, _guard) = Lines::kept();
+    let warnings = Warnings::kept();
     let answer = world.write("forget-connection/default", json!({})).await;
     let mut expected = known;
     expected.push(leased["key_hash"].as_str().unwrap().to_owned());
     expected.sort();
     let answer = answer.unwrap().unwrap();
     assert_eq!(answer.data["keys_left_behind"], json!(expected));
-    assert!(expected.iter().all(|hash| lines.has(&[hash])));
+    assert!(expected.iter().all(|hash| warnings.has(&[hash])));
     assert!(world.read("config").await.unwrap().is_none());
 }
 

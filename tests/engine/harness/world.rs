@@ -15,6 +15,7 @@ use super::effects::{Effects, Life};
 use super::gate::Gate;
 use super::invariants::Promise;
 use super::leases::ServerLease;
+use super::log;
 use super::node::{Answer, Foretellable, Node};
 use super::storage::NodeStorage;
 
@@ -46,6 +47,7 @@ pub(crate) struct World {
 impl World {
     /// A world with one active node, and nothing configured.
     pub(crate) async fn empty() -> Self {
+        log::listen();
         let present = "2026-11-20T12:00:00Z".parse().unwrap();
         let options = Options {
             clock: openrouter_simulator::Clock::standing_at(present),

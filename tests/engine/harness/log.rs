@@ -1,0 +1,72 @@
+//! What the engine logs.
+
+use std::cell::RefCell;
+use std::sync::Once;
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+/// The warnings that are logged on this thread, on which a test has all it runs, from when it began to keep
+/// them.
+pub(crate) struct Warnings(());
+
+impl Warnings {
+    pub(crate) fn kept() -> Self {
+        KEPT.with_borrow_mut(|kept| *kept = Some(Vec::new()));
+        Self(())
+    }
+
+    /// Whether one of them names all of these.
+    pub(crate) fn has(&self, words: &[&str]) -> bool {
+        KEPT.with_borrow(|kept| {
+            let mut lines = kept.iter().flatten();
+            lines.any(|line| words.iter().all(|word| line.contains(word)))
+        })
+    }
+}
+
+impl Drop for Warnings {
+    fn drop(&mut self) {
+        KEPT.with_borrow_mut(|kept| *kept = None);
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Has the process's log written to where each thread keeps it. Before the first engine logs anything: what is
+/// logged for the first time on one thread, while another installs a subscriber, may never be logged.
+pub(super) fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let subscriber = tracing_subscriber::registry()
+            .with(LevelFilter::WARN)
+            .with(ToThread);
+        tracing::subscriber::set_global_default(subscriber).expect("there is no other");
+    });
+}
+
+struct ToThread;
+
+impl<S: tracing::Subscriber> Layer<S> for ToThread {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        KEPT.with_borrow_mut(|kept| {
+            let Some(kept) = kept else { return };
+            let mut line = Line::default();
+            event.record(&mut line);
+            kept.push(line.0);
+        });
+    }
+}
+
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        use std::fmt::Write as _;
+        write!(self.0, " {field}={value:?}").unwrap();
+    }
+}
