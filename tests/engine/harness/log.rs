@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Once;
 
+use tracing::Level;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -52,6 +53,9 @@ struct ToThread;
 
 impl<S: tracing::Subscriber> Layer<S> for ToThread {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() != Level::WARN {
+            return;
+        }
         KEPT.with_borrow_mut(|kept| {
             let Some(kept) = kept else { return };
             let mut line = Line::default();
