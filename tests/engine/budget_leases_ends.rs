@@ -122,11 +122,7 @@ async fn what_leases_have_spent_can_be_read() {
 #[tokio::test]
 async fn a_lost_key_that_may_have_been_used_counts_for_what_it_spent() {
     let world = with_budget().await;
-    world.effects.die_at("after POST /keys");
-    tokio::select! {
-        _ = world.lease() => panic!("the read outlives the crash"),
-        () = world.effects.crash() => {}
-    }
+    world.die_during("after POST /keys", world.lease()).await;
     // It was handed out, and the storage that says so is lost.
     let lost = world.openrouter.account().keys().remove(0);
     world

@@ -291,11 +291,7 @@ impl Scenario {
                 world.lease().await.unwrap();
             }
             Self::RecoveryOfALease | Self::RecoveryOfABudgetLease => {
-                world.effects.die_at("after POST /keys");
-                tokio::select! {
-                    _ = world.lease() => panic!("the read outlives the crash"),
-                    () = world.effects.crash() => {}
-                }
+                world.die_during("after POST /keys", world.lease()).await;
             }
             _ => {}
         }

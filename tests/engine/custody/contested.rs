@@ -216,11 +216,7 @@ async fn after_a_crash_in_an_adoption_the_key_is_the_roles_or_may_be_deleted() {
         let (world, key) = world().await;
         let [(path, body), _] = ends(&key);
         let node = world.node();
-        world.effects.die_at(point);
-        tokio::select! {
-            _ = adopt(&node, key.secret()) => panic!("it outlives the crash"),
-            () = world.effects.crash() => {}
-        }
+        world.die_during(point, adopt(&node, key.secret())).await;
         world.restart().await;
         assert_eq!(
             world.write(&path, body).await.is_err(),

@@ -108,12 +108,13 @@ async fn a_superseded_key_that_cannot_be_revoked_now_is_tried_again() {
 #[tokio::test]
 async fn a_crash_in_the_middle_of_a_revocation_leaves_the_key_to_the_next_node() {
     let (world, keys) = with_keys().await;
-    world.effects.die_at("before DELETE /keys/*");
     let path = revoke(&keys["superseded"]);
-    tokio::select! {
-        _ = world.write(&path, json!({"force": true})) => panic!("it outlives the crash"),
-        () = world.effects.crash() => {}
-    }
+    world
+        .die_during(
+            "before DELETE /keys/*",
+            world.write(&path, json!({"force": true})),
+        )
+        .await;
     world.restart().await;
     world.pass(60).await;
     assert!(!world.lives(&keys["superseded"]));
@@ -325,11 +326,9 @@ async fn a_current_key_that_could_not_be_disabled_is_handed_out_again() {
     world.pass(61).await;
     world.key("app").await.unwrap();
     // The process dies in between.
-    world.effects.die_at("before PATCH /keys/*");
-    tokio::select! {
-        _ = world.write(&path, off) => panic!("it outlives the crash"),
-        () = world.effects.crash() => {}
-    }
+    world
+        .die_during("before PATCH /keys/*", world.write(&path, off))
+        .await;
     world.restart().await;
     world.pass(61).await;
     world.key("app").await.unwrap();

@@ -231,11 +231,9 @@ async fn the_next_node_goes_on_and_rotates_no_role_twice() {
     world.copy_role(5).await;
     world.restart().await;
     world.pass(60).await;
-    world.effects.die_at("after put roles/app");
-    tokio::select! {
-        _ = world.write(PATH, json!({})) => panic!("it outlives the crash"),
-        () = world.effects.crash() => {}
-    }
+    world
+        .die_during("after put roles/app", world.write(PATH, json!({})))
+        .await;
     world.restart().await;
     world.pass(120).await;
     let run = world.run(PATH).await;

@@ -235,9 +235,15 @@ impl World {
 
     /// Dies in the middle of a rotation, after this point of it.
     pub(crate) async fn die_during_a_rotation(&self, point: &str) {
+        self.die_during(point, self.write(ROTATE, Value::Null))
+            .await;
+    }
+
+    /// Dies at this point of something, which must not come to its end.
+    pub(crate) async fn die_during<T>(&self, point: &str, something: impl Future<Output = T>) {
         self.effects.die_at(point);
         tokio::select! {
-            _ = self.write(ROTATE, Value::Null) => panic!("the rotation outlives the crash"),
+            _ = something => panic!("it outlives the crash {point}"),
             () = self.effects.crash() => {}
         }
     }

@@ -125,12 +125,10 @@ async fn a_leased_key_is_left_alone_for_the_leases_ttl_and_takes_no_place() {
 async fn the_key_of_a_role_that_does_not_exist_lives_two_minutes_however_short_its_grace() {
     for (grace, lives) in [(10, 120), (600, 600)] {
         let world = World::connected().await;
-        world.effects.die_at("after POST /keys");
         let body = json!({"rotation_grace_period": grace, "ttl": 5});
-        tokio::select! {
-            _ = world.write(ROLE, body) => panic!("the creation outlives the crash"),
-            () = world.effects.crash() => {}
-        }
+        world
+            .die_during("after POST /keys", world.write(ROLE, body))
+            .await;
         world.restart().await;
         world.pass(lives - 1).await;
         assert_eq!(world.openrouter.account().keys().len(), 1, "{grace}");
