@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::application::{AT_WORK, LONG_GRACE, Tally, after};
+use super::operator::{Operator, VSO};
 use crate::harness::{Mount, Reply, SOON, eventually, reader, say};
 
 #[tokio::test]
@@ -88,10 +89,11 @@ async fn an_operator_that_reads_when_ttl_is_over_never_holds_a_dead_key() {
     let mount = Mount::new().await;
     let fields = json!({"rotation_period": 7, "rotation_grace_period": LONG_GRACE, "ttl": 4});
     mount.role("app", fields).await;
-    let mut operator = Operator::default();
-    let current = async || Some(operator.key(&mount).await);
+    let mut operator = Operator::new(&mount, VSO);
+    let current = async || operator.key().await;
     let used = Tally::until_keys_are_dead(&mount, 2, current).await;
     used.is_flawless();
+    assert_eq!(operator.failures, 0);
 }
 
 #[tokio::test]
@@ -99,42 +101,21 @@ async fn an_operator_that_reads_when_ttl_is_over_has_the_next_key_by_then_after_
     let mount = Mount::new().await;
     let ttl = 4;
     mount.role("app", json!({"ttl": ttl})).await;
-    let mut operator = Operator::default();
-    let first = operator.key(&mount).await;
+    let mut operator = Operator::new(&mount, VSO);
+    let first = operator.key().await.expect("a key");
     mount
         .write("rotate-role/app", json!({"rotation_grace_period": 0}))
         .await
         .ok();
-    let current = async || Some(operator.key(&mount).await);
+    let current = async || operator.key().await;
     let used = Tally::of(&mount, current, |used| used.served >= AT_WORK).await;
     let second = mount.key("app").await;
     assert_eq!(used.keys, [first, second]);
+    assert_eq!(operator.failures, 0);
     say(&format!(
         "Vault Secrets Operator, emulated: dead for {:.1} s in an emergency rotation, with a ttl of {ttl} s",
         used.longest_dead.as_secs_f64()
     ));
-}
-
-/// Vault Secrets Operator, as far as it decides when to read: when `ttl` is over, and a little later.
-#[derive(Default)]
-struct Operator {
-    held: Option<(Instant, String)>,
-}
-
-impl Operator {
-    /// The key in the Secret.
-    async fn key(&mut self, mount: &Mount) -> String {
-        if let Some((until, key)) = &self.held
-            && Instant::now() < *until
-        {
-            return key.clone();
-        }
-        let reply = mount.read("static-creds/app").await.ok();
-        let ttl = Duration::from_secs(reply.integer("ttl").try_into().unwrap());
-        let key = reply.text("api_key");
-        self.held = Some((Instant::now() + ttl + LATEST_READ, key.clone()));
-        key
-    }
 }
 
 #[tokio::test]
@@ -193,6 +174,3 @@ fn compared(reply: &Reply) -> Value {
     }
     data
 }
-
-/// How long after `ttl` VSO reads at the latest: so it was measured, with version 1.4.1.
-const LATEST_READ: Duration = Duration::from_millis(650);

@@ -10,6 +10,7 @@ mod ci;
 mod kubernetes;
 mod leased;
 pub(crate) mod minute;
+mod operator;
 mod outage;
 mod proxy;
 mod roles;

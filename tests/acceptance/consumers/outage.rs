@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::agent::{agent, rendered};
 use super::application::Tally;
 use super::minute::Minute;
+use super::operator::{ESO, Habits, Operator, VSO};
 use super::proxy::proxy;
 use crate::harness::{Mount, RaftVault};
 
@@ -52,7 +52,7 @@ async fn a_minute_without_vault_costs_no_client_its_key_until_ttl_has_passed_sin
 }
 
 /// With the operator's waits a tenth of what they are.
-async fn nothing_is_lost(retries: Retries) {
+async fn nothing_is_lost(habits: Habits) {
     let mut vault = RaftVault::new().await;
     let mount = Mount::on(vault.client()).await;
     // What is left of the grace period after `ttl` is far longer than the outage and the longest retry.
@@ -66,11 +66,7 @@ async fn nothing_is_lost(retries: Retries) {
         vault.start().await;
         back.set(true);
     };
-    let retries = Retries {
-        first: retries.first / 10,
-        longest: retries.longest / 10,
-    };
-    let mut operator = Operator::new(&mount, retries);
+    let mut operator = Operator::new(&mount, habits.hurried(10));
     let mut keys_before = 0;
     let done = |tally: &Tally| {
         if !back.get() {
@@ -83,67 +79,3 @@ async fn nothing_is_lost(retries: Retries) {
     used.is_flawless();
     assert!(operator.failures > 0, "the outage was noticed");
 }
-
-/// What an operator does to have a key: it reads when `ttl` is over, and again if that failed.
-struct Operator<'a> {
-    mount: &'a Mount,
-    retries: Retries,
-    key: Option<String>,
-    /// When it reads next.
-    due: Instant,
-    /// How long it waits after the next read that fails.
-    wait: Duration,
-    failures: u32,
-}
-
-/// How an operator waits between two reads that fail: twice as long each time.
-#[derive(Clone, Copy)]
-struct Retries {
-    first: Duration,
-    longest: Duration,
-}
-
-impl<'a> Operator<'a> {
-    fn new(mount: &'a Mount, retries: Retries) -> Self {
-        Self {
-            mount,
-            retries,
-            key: None,
-            due: Instant::now(),
-            wait: retries.first,
-            failures: 0,
-        }
-    }
-
-    /// The key that it has given its application; reads if it is time to.
-    async fn key(&mut self) -> Option<String> {
-        if Instant::now() >= self.due {
-            let path = self.mount.at("static-creds/app");
-            let reply = self.mount.client().try_read(&path).await;
-            let pause = if let Some(reply) = reply.filter(|reply| reply.status() == 200) {
-                self.key = Some(reply.text("api_key"));
-                self.wait = self.retries.first;
-                Duration::from_secs(reply.integer("ttl").unsigned_abs())
-            } else {
-                self.failures += 1;
-                let pause = self.wait;
-                self.wait = (self.wait * 2).min(self.retries.longest);
-                pause
-            };
-            self.due = Instant::now() + pause;
-        }
-        self.key.clone()
-    }
-}
-
-/// Vault Secrets Operator: after five seconds, then up to a minute.
-const VSO: Retries = Retries {
-    first: Duration::from_secs(5),
-    longest: Duration::from_mins(1),
-};
-
-/// External Secrets Operator: from a second up to seven minutes; the longest wait is not reached here.
-const ESO: Retries = Retries {
-    first: Duration::from_secs(1),
-    longest: Duration::from_mins(7),
-};
