@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::names::code;
 use crate::pages::{Page, root};
 
 #[test]
@@ -63,10 +64,7 @@ fn explained(page: &Page, section: &str) -> Vec<String> {
     let table = table.split("\n## ").next().unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split(" | ").next().unwrap());
-    cells
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .map(str::to_owned)
-        .collect()
+    cells.flat_map(code).collect()
 }
 
 /// The texts of the source's warnings and errors, but for those that consist of a variable.

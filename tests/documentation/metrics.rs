@@ -101,4 +101,5 @@ pub(crate) fn registered() -> BTreeSet<String> {
 /// The beginning of every metric's name.
 pub(crate) const PREFIX: &str = "vault_openrouter_";
 
-const PAGE: &str = "docs/monitoring.md";
+/// Where they are explained.
+pub(crate) const PAGE: &str = "docs/monitoring.md";

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use pulldown_cmark::{Event, Options, Parser};
 
 use crate::links::in_docs;
-use crate::metrics::{PREFIX, explained, registered};
+use crate::metrics::{PAGE, PREFIX, explained, registered};
 use crate::pages::{Block, Page};
 
 #[test]
@@ -101,7 +101,7 @@ impl Engine {
             }
         }
         // That these exist is tested where the metrics are.
-        let rows = explained(&Page::read("docs/monitoring.md").text);
+        let rows = explained(&Page::read(PAGE).text);
         let values = rows.into_iter().flat_map(|row| row.values);
         engine.values.extend(values);
         engine

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use openrouter_simulator::Key;
 
 use super::{Promise, Sent};
 use crate::people::DYNAMIC;
@@ -148,8 +147,8 @@ impl World {
         let truth = self.truth();
         let superseded = truth.rotating.get(role).map(|role| role.superseded.clone());
         for (hash, _) in superseded.unwrap_or_default() {
-            let works = |key: &Key| key.hash == hash && !key.disabled;
-            if hash != new && self.living().any(|key| works(&key)) {
+            let mut living = self.living();
+            if hash != new && living.any(|key| key.hash == hash && !key.disabled) {
                 let name = self.story.name(&hash);
                 self.violated(&format!("{name} has survived an emergency"), &[&hash]);
             }
