@@ -91,3 +91,23 @@ async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
     // 100 less the 10 that the first has spent and its share of 9.
     assert_eq!(limits(&world).last().unwrap(), &(81.0, false));
 }
+
+/// Nothing that is read could settle what it may spend, so only its successor ends the doubt.
+#[tokio::test]
+async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    let unclear = Fault::LostReply.on("PATCH", "/keys/*").forever();
+    world.openrouter.faults().add(unclear);
+    drop(world.write(ROLE, json!({"budget": 200})).await);
+    world.openrouter.account().delete_key(&old).unwrap();
+    world.openrouter.faults().clear();
+    world.restart().await;
+    world.pass(4_300).await;
+    assert_ne!(current(&world).await, old, "it was replaced");
+    // Until the window ends, it counts with all that it may have been granted.
+    assert_eq!(limits(&world), [(0.0, false)]);
+    world.pass_until("2026-11-21T00:02:00Z").await;
+    assert_eq!(limits(&world), [(200.0, false)]);
+}

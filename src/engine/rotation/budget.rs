@@ -217,13 +217,18 @@ async fn lower_current(
         ))
     };
     let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(&hash));
-    match grant {
-        None => return Ok(()),
-        Some(grant) if grant.may_rise() => return Err(unclear()),
-        Some(_) => {}
+    let Some(grant) = grant else {
+        return Ok(());
+    };
+    let is_unclear = grant.may_rise();
+    // For a key that is gone, nothing but this rotation settles that.
+    if is_unclear && !role.has_lost_its_key() {
+        return Err(unclear());
     }
     let now = guard.engine().now();
     let read = match read_current(guard, role, counting, urgency).await {
+        // It is back.
+        Ok(_) if is_unclear => return Err(unclear()),
         Ok(read) => read,
         // The key is gone. Its full grant counts in the window in which that was found.
         Err(reason) if is_gone(&reason) => {
