@@ -24,8 +24,6 @@ pub fn paths() -> Vec<Path<Engine>> {
                 .takes(ASKED.iter().cloned())
                 .answers::<leasing::SharedKeyView<'_>>()
                 .answers::<leasing::OwnKeyView<'_>>()
-                .answers::<leasing::SharedKeyView<'_>>()
-                .answers::<leasing::OwnKeyView<'_>>()
                 .verb("generate"),
         )
         .on(
