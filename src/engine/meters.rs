@@ -83,12 +83,12 @@ impl Default for Meters {
             revocation_failures: registered(
                 &mut registry,
                 "revocation_failures",
-                "Keys that could not be revoked at OpenRouter, by reason",
+                "Keys that could not be revoked or disabled at OpenRouter, by reason",
             ),
             holds: one(
                 &mut registry,
                 "holds",
-                "Superseded keys that were disabled, to be deleted after their hold",
+                "Keys that were disabled, to be deleted later",
             ),
             drifts: registered(
                 &mut registry,
@@ -145,13 +145,13 @@ impl Meters {
         self.revocations.get_or_create(&[("why", why)]).inc();
     }
 
-    /// A key could not be revoked.
+    /// A key could not be revoked or disabled.
     pub fn revocation_failed(&self, reason: &'static str) {
         let failures = &self.revocation_failures;
         failures.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// A superseded key was disabled at the end of its grace period.
+    /// A key was disabled, to be deleted later.
     pub fn held(&self) {
         self.holds.inc();
     }
