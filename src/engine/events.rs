@@ -1,5 +1,6 @@
 //! Events for the server's event bus, if it has one: rotations, failed rotations, superseded keys that are
-//! still used, keys that a person revoked, disabled or enabled, budgets that are nearly spent, drift, and finished runs.
+//! still used, keys that a person revoked, disabled or enabled, budgets that are nearly spent, drift, and
+//! finished runs.
 
 use std::collections::BTreeMap;
 

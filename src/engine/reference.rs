@@ -1,4 +1,5 @@
-//! `docs/reference.md` says what this engine does: its paths and fields, and the recorded examples.
+//! Checks that `docs/reference.md` describes the engine's current paths and fields, with the recorded
+//! examples.
 
 use std::{env, fs};
 
@@ -24,8 +25,7 @@ fn the_reference_is_what_the_engine_says_of_itself() {
 fn a_stale_reference_is_noticed() {
     let current = page(&blueprint(), "openrouter", &examples()).unwrap();
     assert_eq!(first_difference(&current, &current), None);
-    // A parameter that was renamed, a path that is missing, an answer that was recorded otherwise, an end that
-    // is cut off, and no page at all.
+    // A renamed parameter, a missing path, a different recorded answer, a truncated end, and no page at all.
     let renamed = current.replacen("- `rotation_period`", "- `rotation_interval`", 1);
     let (begins, _) = current.split_once("\n## `metrics`").unwrap();
     let mut other = examples();
@@ -40,8 +40,8 @@ fn a_stale_reference_is_noticed() {
     }
 }
 
-/// The first line in which the page in the repository is not the current one: its number, and what is there
-/// instead of what.
+/// The first line in which the page in the repository differs from the current one: its number, and both
+/// lines.
 fn first_difference(stored: &str, current: &str) -> Option<(usize, String, String)> {
     let (mut stored, mut current) = (stored.split('\n'), current.split('\n'));
     let mut number = 0;

@@ -1,10 +1,10 @@
 //! Reports when a large part of a role's budget is spent, or all of it: in the log, and on the event bus. The
 //! status and the metrics take it from the role.
 //!
-//! Readings are noted wherever a key is asked about anyway, in [`Readings`](crate::engine::books::Readings).
-//! If they show something to report, the keeper tends the role; only there, under the role's lock, a report is
-//! made. It is stored before it is sent, so that a failover does not repeat it, and a node that has lost its
-//! leadership sends nothing.
+//! Readings are recorded whenever a key is asked about for another reason, in
+//! [`Readings`](crate::engine::books::Readings). If they show something to report, the keeper tends the role.
+//! Only there, under the role's lock, is an alert raised. It is stored before it is sent, so that a failover
+//! does not repeat it, and a node that has lost its leadership sends nothing.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,8 @@ use super::role::rotating::RotatingRole;
 use super::task::Task;
 use crate::openrouter::{CurrentKey, Key, KeyHash};
 
-/// Notes what OpenRouter has reported about a key of a rotating role, unless it is no longer one of its keys.
+/// Records what OpenRouter has reported about a key of a rotating role, unless it is no longer one of its
+/// keys.
 pub fn note(engine: &Engine, role: &RoleName, key: &Key) {
     note_of_rotating(engine, role, &key.hash, Report::of_key(key, engine.now()));
 }
@@ -45,7 +46,7 @@ pub fn note_leased(engine: &Engine, leases: &Leases, record: &Record, key: &Key)
     engine.readings.note(role, &key.hash, report, exists);
 }
 
-/// Has every role tended whose readings show something to report. Uses memory only.
+/// Schedules every role whose readings show something to report. Uses memory only.
 pub fn check_all(engine: &Engine) {
     let watched = engine.register.watched();
     if watched.is_empty() {
@@ -75,7 +76,7 @@ pub fn check_all(engine: &Engine) {
     }
 }
 
-/// The same for one role as it was just read.
+/// The same for one role that was just read.
 pub fn check(engine: &Engine, name: &RoleName, role: &Role) {
     let due = match role {
         Role::Rotating(role) => due_for_rotating(engine, name, role),
@@ -86,11 +87,10 @@ pub fn check(engine: &Engine, name: &RoleName, role: &Role) {
     }
 }
 
-/// Reports what is to be reported about a rotating role, once. Its readings of keys that are gone are
-/// forgotten.
+/// Raises the alert that is due for a rotating role, once. Readings of keys that are gone are forgotten.
 ///
 /// # Errors
-/// Errors from storage. Nothing is reported then.
+/// Errors from storage. Nothing is reported in that case.
 pub async fn report_rotating(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> Result<(), Error> {
     let (engine, name) = (guard.engine(), guard.name());
     engine.readings.retain(name, |hash| role.has_key(hash));
@@ -106,7 +106,7 @@ pub async fn report_rotating(guard: &RoleGuard<'_>, role: &mut RotatingRole) -> 
 /// The same for a dynamic role.
 ///
 /// # Errors
-/// Errors from storage. Nothing is reported then.
+/// Errors from storage. Nothing is reported in that case.
 pub async fn report_dynamic(guard: &RoleGuard<'_>, role: &mut DynamicRole) -> Result<(), Error> {
     let Some(due) = enter_dynamic(guard, role) else {
         return Ok(());
@@ -116,7 +116,7 @@ pub async fn report_dynamic(guard: &RoleGuard<'_>, role: &mut DynamicRole) -> Re
     Ok(())
 }
 
-/// Enters into a dynamic role what is to be reported about it, once the role is stored.
+/// Records the alert of a dynamic role in the role, once the role is stored.
 pub fn enter_dynamic(guard: &RoleGuard<'_>, role: &mut DynamicRole) -> Option<Alert> {
     let due = due_for_dynamic(guard.engine(), guard.name(), role)?;
     role.alert = Some(due);
@@ -140,7 +140,7 @@ fn due_for_dynamic(engine: &Engine, name: &RoleName, role: &DynamicRole) -> Opti
     watch.due(living, now)
 }
 
-/// What these keys of a rotating role have spent in the window, by the readings that count.
+/// What these keys of a rotating role have spent in the window, according to the readings that count.
 fn of_keys<'a>(
     engine: &Engine,
     name: &RoleName,
@@ -211,7 +211,7 @@ mod tests {
         serde_json::from_value(json!({"hash": hash, "usage": 1})).unwrap()
     }
 
-    /// As in a listing, which may see the key of a lease that ends meanwhile.
+    /// As in a listing, which may contain the key of a lease that ends in the meantime.
     #[tokio::test]
     async fn a_report_about_the_key_of_a_lease_that_has_ended_is_not_kept() {
         let engine = engine();

@@ -311,7 +311,7 @@ fn parameter(page: &mut String, field: &Field) {
     page.push('\n');
 }
 
-/// Lists the fields that a schema describes, and theirs below them.
+/// Lists the fields that a schema describes, with their own fields below them.
 fn answered(page: &mut String, schema: &Data, depth: usize) {
     let Some(Value::Object(fields)) = schema.get("properties") else {
         return;
@@ -341,7 +341,7 @@ fn answered(page: &mut String, schema: &Data, depth: usize) {
     }
 }
 
-/// What a field is, in a word or two, and the schema of what it contains.
+/// The type of a field, in a word or two, and the schema of its content.
 fn kind_of(schema: &Data) -> (&str, Option<&Data>) {
     let within = |keyword| schema.get(keyword).and_then(Value::as_object);
     let is_object = |of: &Data| of.contains_key("properties");
@@ -388,7 +388,7 @@ fn show(page: &mut String, method: Method, mount: &str, example: &Example) {
 }
 
 fn pretty(value: &Value) -> String {
-    // The alternate format of a JSON value is indented.
+    // With `#`, a JSON value is indented.
     format!("{value:#}")
 }
 

@@ -52,8 +52,8 @@ impl<S> Coalesced<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Coalesced<S> {
-    /// Sets an acknowledgment aside that is all there is to send. A second one does not wait, and neither
-    /// does the first one then: whoever sends two PINGs does not only measure.
+    /// Postpones an acknowledgment if there is nothing else to send. If a second one arrives, neither is
+    /// postponed: a peer that sends two PINGs is not only measuring.
     fn set_acknowledgment_aside(&mut self) {
         if self.others_had_their_turn {
             return;
@@ -73,8 +73,8 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
         }
     }
 
-    /// Holds an acknowledgment that has waited for long enough. If it has not, the task that flushes is woken
-    /// when it has.
+    /// Takes an acknowledgment that has waited long enough. Otherwise, schedules the flushing task to be
+    /// woken when it has.
     fn poll_acknowledgment(&mut self, cx: &mut Context<'_>) {
         if self.acknowledgment.is_some()
             && let Some(delay) = &mut self.delay
@@ -126,8 +126,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Coalesced<S> {
     }
 }
 
-/// Not vectored: HTTP/2 then copies messages of up to a kilobyte next to their headers. With vectored
-/// writes it would flush between the two.
+/// Not vectored: HTTP/2 then copies messages of up to a kilobyte next to their headers. With vectored writes
+/// it would flush between the two.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -144,8 +144,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
         Poll::Ready(Ok(buf.len()))
     }
 
-    /// Does not wait for an acknowledgment that was set aside: HTTP/2 sends nothing more on a stream while a
-    /// flush is pending.
+    /// Does not wait for a postponed acknowledgment: HTTP/2 sends nothing more on a stream while a flush is
+    /// pending.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.set_acknowledgment_aside();
         self.poll_acknowledgment(cx);
@@ -277,7 +277,8 @@ mod tests {
         [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &data[..]].concat()
     }
 
-    /// Flushes until something is sent, and returns how long that took. A connection is woken likewise.
+    /// Flushes until something is sent, and returns how long that took. A connection is woken in the same
+    /// way.
     async fn next_write(stream: &Mutex<Coalesced<Carrier>>) -> Duration {
         let begun = Instant::now();
         poll_fn(|cx| {
@@ -296,7 +297,7 @@ mod tests {
         std::mem::take(&mut stream.lock().await.stream.writes)
     }
 
-    /// The clock of the timer counts whole milliseconds.
+    /// The timer counts whole milliseconds.
     fn is_the_delay(waited: Duration) -> bool {
         (DELAY..DELAY + Duration::from_millis(2)).contains(&waited)
     }
@@ -346,7 +347,7 @@ mod tests {
         };
         let begun = Instant::now();
         for frames in [
-            // A PING of our own, data, acknowledged settings, and a window.
+            // One of our own PINGs, data, acknowledged settings, and a window update.
             with_byte(4, 0),
             with_byte(3, 0),
             vec![0, 0, 0, 4, 1, 0, 0, 0, 0],
@@ -360,7 +361,7 @@ mod tests {
             flush(&stream).await.unwrap();
             assert_eq!(stream.into_inner().stream.writes, [frames]);
         }
-        // A second one does not wait with the first.
+        // A second acknowledgment does not wait with the first.
         let stream = Mutex::new(Carrier::taking(1_000));
         for sent in [0, 1] {
             stream.lock().await.write_all(&one).await.unwrap();

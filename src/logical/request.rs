@@ -36,7 +36,7 @@ impl Request {
         Self::of_caller(operation, path, CancellationToken::new())
     }
 
-    /// The same for a caller whose absence is told by `caller_gone`.
+    /// The same for a caller who cancels `caller_gone` on leaving.
     pub(super) fn of_caller(
         operation: Operation,
         path: impl Into<String>,

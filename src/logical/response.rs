@@ -69,7 +69,7 @@ impl Response {
         self
     }
 
-    /// The same answer with `data` and internal data as fields, for whoever reads them here instead of
+    /// The same answer with `data` and internal data as fields, for callers that read them here instead of
     /// sending them.
     pub fn unfolded(mut self) -> Self {
         if let Some(rendered) = self.rendered.take() {
@@ -154,7 +154,7 @@ impl Rendered {
         self.0.expose_secret()
     }
 
-    /// The fields one by one. Text that is no object has none.
+    /// The fields one by one. Text that is not an object has none.
     pub fn fields(&self) -> Data {
         serde_json::from_str(self.text()).unwrap_or_default()
     }

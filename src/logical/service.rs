@@ -200,10 +200,10 @@ impl PluginMultiplexing for Plugin {
     }
 }
 
-/// Handles a request, whatever becomes of the call. tonic drops a call's future when the caller hangs up
-/// or a deadline passes. A handler that stops halfway can lose keys, so it runs to completion, as Go
-/// handlers do. If the caller is gone, a lease in the answer is revoked: the host has never heard of it.
-/// A panic fails only this request and leaves the other mounts alone.
+/// Handles a request, even if the call is dropped. tonic drops a call's future when the caller hangs up or a
+/// deadline passes. A handler that stops halfway can lose keys, so it runs to completion, as Go handlers do.
+/// If the caller is gone, a lease in the answer is revoked: the host has never heard of it. A panic fails
+/// only this request and leaves the other mounts alone.
 ///
 /// A handler that waits for something goes on in its own task. Most reads do not wait, and need no task.
 async fn run_to_completion(backend: Arc<dyn Backend>, request: Request) -> Outcome {
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
     use crate::logical::SpecialPaths;
 
-    /// Does what the path says.
+    /// Behaves as the path says.
     #[derive(Default)]
     struct Obedient {
         go_on: Notify,
@@ -310,7 +310,7 @@ mod tests {
         run_to_completion(Arc::clone(backend) as _, request)
     }
 
-    /// Without a runtime there is no task.
+    /// Without a runtime, no task can be spawned.
     #[test]
     fn a_handler_that_does_not_wait_needs_no_task() {
         let backend = Arc::default();

@@ -125,7 +125,7 @@ impl Client {
     ) -> Result<BTreeSet<KeyHash>, Error> {
         let mut missing: BTreeSet<KeyHash> = expected.keys().cloned().collect();
         let guardrails: BTreeSet<&GuardrailId> = expected.values().collect();
-        // The list of one guardrail is shorter than the list of all.
+        // The list of one guardrail is shorter than the list of all guardrails.
         let path = match Vec::from_iter(guardrails).as_slice() {
             [] => return Ok(missing),
             [only] => format!("/guardrails/{only}/assignments/keys"),

@@ -166,7 +166,7 @@ impl ReportedLimits {
 }
 
 impl ReportedLimits {
-    /// These limits as they would be asked for; `None` if they cannot be.
+    /// These limits in the form of a request; `None` if they cannot be requested.
     #[must_use]
     pub fn as_asked(&self) -> Option<Limits> {
         let limit = self.limit.map(Usd::new).transpose().ok()?;
@@ -189,7 +189,7 @@ impl fmt::Display for ReportedLimits {
             None => f.write_str("no limit")?,
         }
         match self.reset.as_deref() {
-            // Other words may be anything.
+            // Unknown values may contain anything.
             Some(reset) if reset.parse::<LimitReset>().is_ok() => write!(f, ", reset {reset}")?,
             Some(_) => f.write_str(", reset at another time")?,
             None => {}

@@ -11,8 +11,8 @@ use serde_json::{Number, Value};
 use super::identifiers::KeyHash;
 use super::quote::Hidden;
 
-/// What OpenRouter says of a key. Texts are one line each, at most 300 characters, with whatever looks
-/// like an API key left out; what is missing or unreadable is `None`.
+/// OpenRouter's report about a key. Each text is one line of at most 300 characters, without anything that
+/// looks like an API key. Values that are missing or unreadable are `None`.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
     /// The key's name at OpenRouter.

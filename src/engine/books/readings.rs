@@ -1,6 +1,6 @@
-//! What OpenRouter last reported about the keys of roles: of those with a budget or `track_usage` in the listings
-//! of the comparisons, and of any whenever what a key has spent was asked for another reason. Nothing is
-//! requested for this. In memory only: after a restart the first comparison fills it.
+//! OpenRouter's last reports about the keys of roles. Listings of the comparisons report keys with a budget
+//! or `track_usage`; other requests that return what a key has spent report any key. Nothing is requested for
+//! this. In memory only: after a restart the first comparison fills it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use crate::engine::names::RoleName;
 use crate::engine::role::budget::Report;
 use crate::openrouter::KeyHash;
 
-/// Boxed, since most roles have one key and a map has room for several.
+/// Boxed, since most roles have one key and a map has spare capacity.
 type Roles = HashMap<RoleName, HashMap<KeyHash, Box<Report>>>;
 
 /// The last reports about the keys of a mount.

@@ -37,13 +37,13 @@ struct Known {
     unreadable: BTreeSet<RoleName>,
 }
 
-/// What is known of a role. Slices without spare room: there is an entry for each idle role.
+/// What is known of a role. Slices without spare capacity: there is an entry for each idle role.
 struct Entry {
     origin: Origin,
     is_rotating: bool,
     places: Box<[Place]>,
     keys: Box<[(KeyHash, Expected)]>,
-    /// Those of the keys that should have a guardrail.
+    /// The living keys that should have a guardrail.
     guarded: Box<[Guarded]>,
     /// Whether it has keys that a comparison found.
     has_found: bool,
@@ -67,19 +67,20 @@ pub struct Watched {
 /// The expected state of a role's key at OpenRouter.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// The part that it has in its role.
+    /// The key's part in its role.
     pub part: Part,
     /// Its name.
     pub name: String,
     /// Its place.
     pub place: Place,
-    /// Whether its role makes keys in the account's default workspace, of which roles do not store the UUID.
+    /// Whether its role makes keys in the account's default workspace. Roles do not store the UUID of that
+    /// workspace.
     pub is_of_default: bool,
-    /// Whether its spending is counted, so that what is read of it is kept.
+    /// Whether its spending is counted, so that readings of it are kept.
     pub is_counted: bool,
 }
 
-/// The part that a key has in its role.
+/// The part of a key in its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The current key, with its granted limits; `None` while they are being changed.

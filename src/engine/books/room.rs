@@ -153,7 +153,7 @@ impl Leases {
     fn given_back_at(&self, wanted: &Wanted<'_>) -> Option<Timestamp> {
         let of_role = self.matching(|record| record.key.role == *wanted.role);
         let ends = of_role.map(|record| after(record.ended.unwrap_or(record.until), SETTLED));
-        // An end that is overdue says nothing about when it will succeed.
+        // An overdue end does not say when it will succeed.
         ends.filter(|at| *at > wanted.now).min()
     }
 

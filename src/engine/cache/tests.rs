@@ -10,7 +10,7 @@ use crate::logical::MemoryStorage;
 
 const KEY: &str = "roles/app";
 
-/// What was made of an entry: its bytes, which may be used for this long and weigh so much.
+/// A value made from an entry: its bytes, how long it may be used, and its size.
 struct Made(Vec<u8>, Duration, usize);
 
 impl Cacheable for Made {
@@ -23,7 +23,7 @@ impl Cacheable for Made {
     }
 }
 
-/// The time that people set, and the machine's own.
+/// The wall clock, and the machine's uptime.
 struct Hands(watch::Sender<(Timestamp, Duration)>);
 
 impl Hands {
@@ -55,7 +55,7 @@ impl Clock for Hands {
     }
 }
 
-/// Storage whose writes can be made to wait, or to fail after they have happened.
+/// Storage whose writes can be delayed, or can fail after they took effect.
 #[derive(Default)]
 struct Slow {
     stored: MemoryStorage,
@@ -103,7 +103,7 @@ struct World {
 }
 
 impl World {
-    /// With an entry.
+    /// Storage that contains an entry.
     async fn new() -> Self {
         let noon = "2026-11-20T12:00:00Z".parse().unwrap();
         let clock = Arc::new(Hands(watch::channel((noon, Duration::from_secs(5))).0));
@@ -146,7 +146,7 @@ impl World {
         Some(String::from_utf8(cached.0.clone()).unwrap())
     }
 
-    /// How many values there are, and whether a task looks after them.
+    /// The number of values, and whether the sweep is running.
     fn held(&self) -> (usize, bool) {
         self.cache.values().held()
     }
@@ -166,7 +166,7 @@ fn entry(value: &str) -> Entry {
     }
 }
 
-/// Everything that can happen without the clock has happened.
+/// Returns when everything has happened that does not depend on the clock.
 async fn quiet() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -263,7 +263,7 @@ async fn a_write_drops_the_value_before_it_begins_and_lets_nothing_in_until_it_h
     assert_eq!(world.cached(), None);
     assert_eq!(world.read().await, "two");
     assert_eq!(world.cached(), None, "it may not last");
-    // Asked for before the end, and there after it.
+    // Requested before the write ended; arrives after it.
     let pending = world.cache.about_to_read(KEY);
     world.storage.go_on.notify_one();
     writing.await.unwrap().unwrap();
@@ -315,7 +315,7 @@ async fn a_later_write_that_succeeds_ends_the_doubt_of_all_but_the_entry_that_wa
         world.storage.fails.store(true, Ordering::Relaxed);
         world.cache.put(other(failed)).await.unwrap_err();
         world.storage.fails.store(false, Ordering::Relaxed);
-        // Of the same entry too: what failed may overtake it.
+        // This includes writes of the same entry: the failed write may overtake them.
         for written in ["wal/2", failed] {
             world.cache.put(other(written)).await.unwrap();
             world.read().await;
@@ -347,7 +347,7 @@ async fn a_write_that_began_before_another_failed_shows_nothing() {
     earlier.await.unwrap().unwrap();
     world.read().await;
     assert_eq!(world.cached(), None);
-    // Nor does one that this node may not make.
+    // A write that this node may not make does not end the doubt either.
     world.storage.forbids.store(true, Ordering::Relaxed);
     world.cache.put(other("wal/3")).await.unwrap_err();
     world.read().await;
@@ -402,7 +402,7 @@ async fn failed_writes_of_other_entries_leave_an_entry_alone_unless_there_are_to
 #[tokio::test]
 async fn a_change_of_another_entry_leaves_the_reply_that_is_under_way_alone() {
     let world = World::new().await;
-    // Not each of them can be in the same bucket.
+    // They cannot all be in the same bucket.
     let mut kept = 0;
     for other in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         let pending = world.cache.about_to_read(KEY);
@@ -443,7 +443,7 @@ async fn there_is_room_for_so_many_values_and_so_many_bytes() {
         world.cache.about_to_read(key).keep(&heavy());
     }
     assert_eq!(world.held().0, 2, "their keys have a weight, too");
-    // What is dropped makes room.
+    // Dropped values make room.
     world.cache.invalidate("a");
     world.cache.about_to_read("c").keep(&heavy());
     assert!(world.cache.cached("c").is_some());
@@ -455,7 +455,7 @@ async fn there_is_room_for_so_many_values_and_so_many_bytes() {
 async fn whoever_is_no_reader_of_keys_reads_storage() {
     let world = World::new().await;
     world.read().await;
-    // Behind the cache's back.
+    // Without the cache's knowledge.
     world.storage.stored.put(entry("two")).await.unwrap();
     let storage: &dyn Storage = &*world.cache;
     assert_eq!(storage.get(KEY).await.unwrap().unwrap(), b"two");

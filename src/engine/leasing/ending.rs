@@ -5,8 +5,9 @@
 //! 2. [`SETTLED`] later, when its requests in flight have ended, its usage is read for the last time and
 //!    stored with the role. Then the key is deleted.
 //!
-//! Until step 2 the lease counts with its full limit against a budget. If the mount is being disabled, nothing would be left
-//! to perform step 2, so every key is deleted at once. A teardown performs step 2 at once.
+//! Until step 2 the lease counts with its full limit against a budget. If the mount is being disabled,
+//! nothing would be left to perform step 2, so every key is deleted at once. A teardown performs step 2 at
+//! once.
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};

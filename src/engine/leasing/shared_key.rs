@@ -154,13 +154,13 @@ impl Handout {
     }
 }
 
-/// The fields of nearly every answer: the key works for the role's whole ttl.
+/// The fields of most answers: the key works for the role's whole ttl.
 fn in_full(key: &SharedKey) -> Result<Rendered, Error> {
     if let Some(fields) = key.texts.fields.get() {
         return Ok(fields.clone());
     }
     let fields = rendered(key, key.ttl)?;
-    // If somebody else was faster, the text is the same.
+    // If another caller was faster, the text is the same.
     let _ = key.texts.fields.set(fields.clone());
     Ok(fields)
 }

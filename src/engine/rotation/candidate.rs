@@ -1,4 +1,4 @@
-//! What has to be true of an existing key before a role may adopt it, and where it is.
+//! Checks whether a role may adopt an existing key, and finds out where the key is.
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -24,8 +24,9 @@ pub(super) async fn guardrail_of(
     ))
 }
 
-/// The workspace that the key is in, as the terms call it: where they ask for the account's default one, the
-/// key may be there already. OpenRouter says of no workspace that it is the default one, but lists its keys.
+/// The workspace that the key is in, in the form that the terms use. If the terms ask for the account's
+/// default workspace, the key may already be there. OpenRouter does not say which workspace is the default
+/// one, but lists its keys.
 pub(super) async fn workspace_of(
     link: &Link,
     key: &Key,
@@ -37,7 +38,7 @@ pub(super) async fn workspace_of(
     }
     let mut default = None;
     let mut visit = |listed: ListedKey| {
-        // Whoever's it is: all of them are in the workspace that is listed.
+        // The owner does not matter: all listed keys are in that workspace.
         default = default.take().or_else(|| listed.workspace_id());
         Ok(())
     };
@@ -107,7 +108,7 @@ pub(super) async fn prove(
     Ok((itself.label, key))
 }
 
-/// Refuses a key that lives longer than the connection's `max_key_lifetime`, if that is set.
+/// Rejects a key that lives longer than the connection's `max_key_lifetime`, if that is set.
 pub(super) fn require_short_lived(
     longest: Option<u64>,
     connection: &ConnectionName,
@@ -129,7 +130,7 @@ pub(super) fn require_short_lived(
     )))
 }
 
-/// By its mark the other mount would treat the key as one that it has lost, and delete it.
+/// The other mount would recognize its mark, treat the key as a lost one, and delete it.
 pub(super) async fn remove_mark(link: &Link, key: &Key, nonce: &Nonce) -> Result<Key, Error> {
     let turn = link.client(Urgency::Ordinary).await;
     let renamed = turn.rename(&key.hash, nonce.unmarked(&key.name)).await;
@@ -138,8 +139,8 @@ pub(super) async fn remove_mark(link: &Link, key: &Key, nonce: &Nonce) -> Result
     ))
 }
 
-/// Checks that the key has no other owner. Returns the mark of another mount, if the key is taken from it by
-/// force.
+/// Checks that the key has no other owner. Returns the mark of another mount, if `force` takes the key from
+/// that mount.
 pub(super) async fn require_free(
     engine: &Engine,
     key: &Key,

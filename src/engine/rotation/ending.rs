@@ -108,7 +108,8 @@ enum Ended {
 
 /// Disables or deletes a key. A key that cannot be disabled is deleted: at once if OpenRouter rejects the
 /// request or in an emergency, otherwise not before the second try, so that a short outage does not make a
-/// restore impossible. If ended keys are counted every key is disabled first, and deleted after its final reading.
+/// restore impossible. If ended keys are counted, every key is disabled first, and deleted after its final
+/// reading.
 async fn carry_out(
     guard: &RoleGuard<'_>,
     role: &mut RotatingRole,

@@ -1,9 +1,8 @@
 //! Performs the step that [`next_step`] returns, and stores the result.
 //!
-//! Everything here runs under the role's lock, with the role as it was last stored in hand. Every
-//! function returns the role as it is stored now. Any of them may be dropped at any await, or die
-//! with the process: each order of effects is chosen so that [`next_step`] then finds its way from
-//! what is stored, and says so where it matters.
+//! Everything here runs under the role's lock and starts from the role as it was last stored. Every function
+//! returns the role as it is stored now. Each of them can be dropped at any await, or die with the process:
+//! the order of its effects is chosen so that [`next_step`] can continue from what is stored.
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -24,13 +23,13 @@ use crate::engine::role::rotating::{
 use crate::engine::spending;
 use crate::openrouter;
 
-/// Why a role is rotated.
+/// The reason for a rotation.
 #[derive(Debug, Clone, Copy)]
 pub enum Trigger<'a> {
-    /// It is due.
+    /// The rotation is due.
     Schedule,
-    /// A person asked for it, with this grace period for the old key; until the new key is ordered,
-    /// they may give up.
+    /// A person requested it, with this grace period for the old key. Until the new key is ordered, the
+    /// caller can give up.
     Manual(Grace, &'a CancellationToken),
 }
 
@@ -56,15 +55,15 @@ impl Trigger<'_> {
 pub enum Rotation {
     /// It has a new key.
     Done(RotatingRole),
-    /// OpenRouter, or the new key, failed: the key before is still current, and in service.
+    /// OpenRouter failed, or the new key was rejected. The previous key is still current, and in service.
     Failed(RotatingRole, Error),
 }
 
-/// Takes a role through all steps that are due now, and returns when it is to be looked at again;
-/// `None` when there is nothing to wait for.
+/// Performs all steps of a role that are due now. Returns when to check the role again; `None` if there is
+/// nothing to wait for.
 ///
 /// # Errors
-/// Storage's own. What OpenRouter does wrong is stored with the role and tried again.
+/// Errors from storage. Errors from OpenRouter are stored with the role, and the step is retried.
 pub async fn tend(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -73,7 +72,7 @@ pub async fn tend(
     while !engine.keeper.is_stopping() {
         let step = next_step(&role, engine.circumstances().await?);
         if step.needs_fence() {
-            // As it was read: only the leader can.
+            // Rewritten as it was read, which only the leader can do.
             guard.store(&role).await?;
         }
         role = match step {
@@ -91,7 +90,7 @@ pub async fn tend(
             Step::ApplyLimits => apply_limits(guard, role).await?.0,
             Step::Budget(next) => budget::follow(guard, role, next).await?.0,
             Step::AskAgain => ask_again(guard, role).await?,
-            // A failure is in the role by now, with the time of the next try.
+            // A failure is already stored in the role, with the time of the next attempt.
             Step::Rotate { .. } => match rotate(guard, role, Trigger::Schedule).await? {
                 Rotation::Done(role) | Rotation::Failed(role, _) => role,
             },
@@ -107,8 +106,8 @@ pub async fn tend(
 /// Replaces the current key.
 ///
 /// # Errors
-/// Storage's own; [`Error::CallerGone`]. If it was the switch that could not be stored, either it took
-/// effect, or the new key's intent is adrift and leads to it.
+/// Errors from storage; [`Error::CallerGone`]. If storing the switch failed, either it took effect anyway, or
+/// the new key's intent is adrift and leads to the key.
 pub async fn rotate(
     guard: &RoleGuard<'_>,
     role: RotatingRole,
@@ -150,8 +149,8 @@ pub async fn rotate(
         return Ok(Rotation::Failed(role, reason));
     }
     let role = role.switched_to(key, grace);
-    // The switch. Before it, the new key is known by its intent; after it, by the entry. The intent
-    // is deleted second, so that there is no moment at which neither is stored.
+    // The switch. Before it, the intent leads to the new key; after it, the entry does. The intent is deleted
+    // afterwards, so that at least one of the two is stored at any moment.
     in_flight.is_being_stored(engine.now());
     guard.store(&role).await?;
     tracing::info!(
@@ -162,18 +161,18 @@ pub async fn rotate(
         manual = role.current.manual,
         "rotated"
     );
-    // The caller waits for both, and the role is rotated whatever becomes of them.
+    // The caller waits for both. The role is rotated regardless of their outcome.
     let deleted = delete_intent(engine, &in_flight);
     let reported = events::rotated(engine, guard.name(), &role, trigger.name());
     tokio::join!(deleted, reported);
     Ok(Rotation::Done(role))
 }
 
-/// Gives the current key the limits of the definition. The second result is why that failed, which
-/// is then stored with the role and tried again.
+/// Applies the limits in the definition to the current key. The second result is the reason for a failure,
+/// which is also stored with the role and retried.
 ///
 /// # Errors
-/// Storage's own. The key may have its new limits then; giving them once more does no harm.
+/// Errors from storage. The key may already have its new limits; applying them again is harmless.
 pub async fn apply_limits(
     guard: &RoleGuard<'_>,
     mut role: RotatingRole,
@@ -219,11 +218,11 @@ async fn patch_limits(engine: &Engine, role: &RotatingRole) -> Result<(), Error>
     }
 }
 
-/// Asks OpenRouter once more about a current key that was gone or disabled: if it works, it is handed
-/// out again.
+/// Asks OpenRouter again about a current key that was gone or disabled. If the key works, it is handed out
+/// again.
 ///
 /// # Errors
-/// Storage's own.
+/// Errors from storage.
 async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<RotatingRole, Error> {
     let engine = guard.engine();
     let now = engine.now();

@@ -91,7 +91,7 @@ pub async fn usage(
     }
     let now = engine.now();
     let uncounted = role.superseded.iter().zip(&older);
-    // What a key has spent that is counted already must not be added again.
+    // Spending that is already counted must not be added again.
     let uncounted = uncounted.filter(|(key, _)| !role.has_counted(&key.hash));
     let uncounted = uncounted.map(|(_, report)| report);
     let uncounted: Vec<_> = uncounted.chain((!is_over).then_some(&current)).collect();

@@ -4,8 +4,8 @@
 //! # Expected flow of a pass
 //! 1. The pass proves that the teardown is in force and that this node is the leader.
 //! 2. Every role is torn down, and every leased key is deleted.
-//! 3. Once no key is being created or adopted, the keys of every connection are listed, and those with this mount's mark
-//!    are deleted: lost orders and stray keys. The proof is repeated before each deletion.
+//! 3. Once no key is being created or adopted, the keys of every connection are listed, and those with this
+//!    mount's mark are deleted: lost orders and stray keys. The proof is repeated before each deletion.
 //! 4. The run continues until no order is open, because an order whose reply was lost can take effect late. If
 //!    a key was being created or adopted when a pass began, the pass is repeated.
 

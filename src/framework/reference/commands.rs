@@ -1,5 +1,5 @@
-//! An example as commands: with the server's command line, and with curl. The page shows what stands here, and a
-//! test on a real server runs it.
+//! An example as commands: with the server's command line, and with curl. The page shows these commands, and
+//! a test runs them on a real server.
 
 use serde_json::{Map, Value};
 
@@ -9,8 +9,8 @@ use super::{Example, Method};
 pub const PAYLOAD: &str = "payload.json";
 
 impl Example {
-    /// The example with `vault`; `None` if the answer is no JSON, which `vault` cannot show. A field with the
-    /// value `<FILE` is read from that file, and one with the value `$NAME` from that shell variable.
+    /// The example with `vault`; `None` if the answer is not JSON, which `vault` cannot show. A field with
+    /// the value `<FILE` is read from that file, and one with the value `$NAME` from that shell variable.
     #[must_use]
     pub fn cli(&self, mount: &str) -> Option<String> {
         if self.response.as_ref().is_some_and(Value::is_string) {
@@ -36,7 +36,7 @@ impl Example {
         Some(command + &standard_input)
     }
 
-    /// The example with curl. It takes the fields that stand in the page from [`PAYLOAD`].
+    /// The example with curl. It reads the fields that the page shows from [`PAYLOAD`].
     #[must_use]
     pub fn curl(&self, mount: &str) -> String {
         let method = Method::named(&self.operation);
@@ -70,7 +70,7 @@ impl Example {
         (!fields.is_empty()).then(|| fields.into())
     }
 
-    /// The command that makes the body of the request, if [`PAYLOAD`] is not all of it.
+    /// The command that builds the body of the request, if the body has more than [`PAYLOAD`].
     fn body(&self) -> Option<String> {
         let mut arguments = String::new();
         for (name, value) in &self.fields {
@@ -90,7 +90,7 @@ impl Example {
     }
 }
 
-/// Between a command and its next argument.
+/// The separator between a command and its next argument.
 const CONTINUED: &str = " \\\n    ";
 
 /// Where a field's value comes from.
@@ -128,7 +128,7 @@ fn argument(value: &Value) -> String {
     }
 }
 
-/// Quotes a text for a shell, if it has to be.
+/// Quotes a text for a shell, if necessary.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@,+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

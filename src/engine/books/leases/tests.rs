@@ -1,4 +1,4 @@
-//! What holds of the records of leases.
+//! Invariants of the records of leases.
 
 use serde_json::json;
 
@@ -93,7 +93,7 @@ fn dynamic(workspace: Option<&str>) -> DynamicRole {
     serde_json::from_value(role).unwrap()
 }
 
-/// What its role's entry says in doubt stays in doubt, whatever becomes of the role.
+/// What the role's entry says is in doubt stays in doubt, whatever happens to the role.
 #[tokio::test]
 async fn a_doubt_of_the_role_is_stored_with_each_lease_it_leaves_behind() {
     let (leases, storage) = with(0).await;

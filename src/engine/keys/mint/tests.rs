@@ -1,5 +1,5 @@
-//! Keys for leases, which no path orders by itself here: what they cost, how they are proved, and
-//! what becomes of one that nobody took.
+//! Creating keys for leases: what they cost, how they are verified, and what happens to a key that nobody
+//! takes. No path orders keys here.
 
 use std::sync::Arc;
 

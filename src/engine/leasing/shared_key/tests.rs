@@ -1,4 +1,4 @@
-//! The promise, for any role and any life of it.
+//! The promise, for any role in any sequence of events.
 
 use proptest::prelude::*;
 
@@ -9,22 +9,22 @@ use crate::engine::role::rotating::sample::{DAY, at, key, policies, role};
 use crate::engine::role::rotating::{Failure, Grace, RotatingRole, Stage, Step, next_step};
 use crate::openrouter::KeyHash;
 
-/// Something that happens to a role.
+/// An event in the life of a role.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Somebody reads the key.
+    /// A reader gets the key.
     Read,
-    /// Another node reads the entry. It hears nothing of what happens to the role from now on.
+    /// Another node reads the entry. It is not notified of anything that happens to the role afterwards.
     Cache,
-    /// Somebody reads the key there.
+    /// A reader gets the key from that node.
     ReadCached,
-    /// So many seconds pass, and nobody tends the role meanwhile.
+    /// This many seconds pass, during which nobody tends the role.
     Pass(u64),
-    /// The role is tended: what is due is done, or OpenRouter fails.
+    /// The role is tended: due steps are performed, or OpenRouter fails.
     Tend { succeeds: bool },
-    /// A person rotates, with so much more grace than the least that is allowed.
+    /// A person rotates, with a grace period that exceeds the minimum by this much.
     Rotate { more: u64 },
-    /// A person changes the lease.
+    /// A person changes the `ttl`.
     Change { ttl: u64 },
 }
 
@@ -45,9 +45,9 @@ fn events() -> impl Strategy<Value = Event> {
 struct Life {
     role: RotatingRole,
     now: Timestamp,
-    /// What the other node read, and when.
+    /// What the other node has read, and when.
     cached: Option<(SharedKey, Timestamp)>,
-    /// Until when each reader was told that the key works.
+    /// Until when each reader was promised a working key.
     promises: Vec<(KeyHash, Timestamp)>,
     /// When keys stopped working.
     deaths: Vec<(KeyHash, Timestamp)>,
@@ -70,7 +70,7 @@ impl Life {
     }
 
     fn read(&mut self, key: &SharedKey) {
-        // There may be no key to hand out: then there is no promise.
+        // If there is no key to hand out, there is no promise.
         if let Ok(handout) = Handout::of(key, self.now) {
             let until = after(self.now, handout.ttl);
             assert!(handout.ttl >= 1);
@@ -89,7 +89,7 @@ impl Life {
         }
     }
 
-    /// Whether there was something to do.
+    /// Returns whether there was something to do.
     fn step(&mut self, succeeds: bool) -> bool {
         let failed = Some(Failure {
             attempts: 1,

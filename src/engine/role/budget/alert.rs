@@ -1,4 +1,4 @@
-//! Tells from readings when a role has spent a large part of its budget, or all of it. Pure.
+//! Determines from readings when a role has spent a large part of its budget, or all of it. Pure.
 //!
 //! Readings lag, so those from the first minutes of a window may still show the window before: they do not
 //! count. An alert can therefore come late, but never for money of another window.
@@ -19,7 +19,7 @@ pub struct Alert {
     window: Window,
     /// How much of the budget is spent.
     pub level: Level,
-    /// What was spent by the readings.
+    /// The amount that was spent according to the readings.
     pub spent: Amount,
     /// When that was found.
     pub at: Timestamp,
@@ -77,7 +77,7 @@ impl Alert {
     }
 }
 
-/// What is needed, besides readings of the living keys, to tell whether a role is to be reported.
+/// The input, besides readings of the living keys, that determines whether an alert is due for a role.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Watch {
     /// The role's budget.
@@ -86,7 +86,7 @@ pub struct Watch {
     pub percent: u8,
     /// What ended keys have spent, and in which window.
     pub ended: Option<(Window, Amount)>,
-    /// The last report.
+    /// The last alert.
     pub last: Option<Alert>,
 }
 
@@ -98,13 +98,13 @@ impl Watch {
         (from <= now).then_some(from)
     }
 
-    /// The last report, for users; `None` if it no longer holds.
+    /// The last alert, for users; `None` if it no longer holds.
     pub fn in_words(&self, now: Timestamp) -> Option<String> {
         let alert = self.last.filter(|alert| alert.holds(now))?;
         Some(alert.in_words(&self.budget))
     }
 
-    /// The report that is due, if the living keys have spent this much by readings that count.
+    /// The alert that is due, if the living keys have spent this much according to readings that count.
     pub fn due(&self, living: Amount, now: Timestamp) -> Option<Alert> {
         self.counts_from(now)?;
         let window = Window::at(self.budget.reset, now);

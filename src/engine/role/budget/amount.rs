@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(total.amount(), Amount::UNLIMITED);
         total.remove(Amount::UNLIMITED);
         assert_eq!(total.amount(), Amount::LARGEST.plus(Amount::granted(0.5)));
-        // More than an amount can be, and back.
+        // More than the largest amount, and back.
         for _ in 0..20_000 {
             total.add(Amount::LARGEST);
         }

@@ -1,10 +1,9 @@
-//! The budget of a rotating role played through against a model of OpenRouter: any order of spending,
-//! rotations, emergencies, lost and late calls, crashes, failovers, changes of the budget and resets, with
-//! reports that lag by up to five minutes, also where exact ones are missing, and readings that fail so that
-//! resets are noticed late. Whatever happens, what is spent in a window is at most the
-//! budget and what was in flight.
+//! Runs the budget of a rotating role against a model of OpenRouter, with any order of spending, rotations,
+//! emergencies, lost and late calls, crashes, failovers, budget changes and resets. Reports lag by up to five
+//! minutes and sometimes replace exact readings. Readings fail, so that resets are noticed late. In every
+//! window, spending must not exceed the budget plus what was in flight.
 //!
-//! The order in which things are stored and sent is that of `rotation::budget`.
+//! The order of storing and sending is that of `rotation::budget`.
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -13,7 +12,7 @@ use super::window::Window;
 use super::{Amount, Budget, Counting, Ledger, Next, Reading, SETTLED};
 use crate::openrouter::{KeyHash, LimitReset};
 
-/// Small and good enough: every life of the model is decided by its seed.
+/// A small generator of sufficient quality. Its seed determines everything in a run of the model.
 struct Dice(u64);
 
 impl Dice {
@@ -25,12 +24,12 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Less than `below`.
+    /// A number below `below`.
     fn below(&mut self, below: u64) -> u64 {
         self.next() % below
     }
 
-    /// Once in so many times.
+    /// True once in this many calls, on average.
     fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
@@ -40,19 +39,19 @@ impl Dice {
 struct Key {
     hash: KeyHash,
     limit: Amount,
-    /// What enforcement counts in the window that began then.
+    /// What enforcement counts in the window that began at `window`.
     spent: Amount,
     window: Timestamp,
-    /// When what was charged: reports learn of it later.
+    /// The charges with their times. Reports show them later.
     charges: Vec<(i64, Amount)>,
-    /// When which calls complete.
+    /// The calls in flight, with the times at which they complete.
     calls: Vec<(i64, Amount)>,
-    /// The most that was in flight at any moment of the window.
+    /// The most that was in flight at any time in the window.
     most_in_flight: Amount,
-    /// What was in flight when it was read last, and has begun since: until the limit that follows from the
-    /// reading takes effect, none of that is held up.
+    /// What was in flight at the last reading, and what has begun since. The limit that follows from the
+    /// reading does not stop any of that.
     since_reading: Amount,
-    /// Nobody has it before the switch is stored.
+    /// Nobody has the key before the switch is stored.
     is_handed_out: bool,
     disabled: bool,
 }
@@ -71,7 +70,7 @@ struct Model {
     most_budget: Amount,
 }
 
-/// What a window came to.
+/// The outcome of a window.
 struct Outcome {
     spent: Amount,
     budget: Amount,
@@ -158,7 +157,7 @@ impl Model {
         }
     }
 
-    /// An application spends, as hard as it can.
+    /// An application spends as much as it can.
     fn spend(&mut self, dice: &mut Dice, price: Amount) {
         let now = self.now;
         for key in &mut self.keys {
@@ -221,7 +220,7 @@ struct State {
     superseded: Vec<(KeyHash, i64)>,
 }
 
-/// The process died, or its successor took over: it knows what is stored.
+/// The process died, or another leader took over. The successor knows only what is stored.
 struct Died;
 
 struct Life {
@@ -298,7 +297,7 @@ impl Life {
         hash
     }
 
-    /// Between two effects others go on spending, and the process may die.
+    /// Between two effects, applications keep spending, and the process may die.
     fn between(&mut self) -> Result<(), Died> {
         let price = self.engine.budget.amount.percent(1).shared_by(2);
         self.model.spend(&mut self.dice, price);
@@ -311,8 +310,8 @@ impl Life {
         }
     }
 
-    /// A limit call that was stored. It may be lost, take effect without an answer, or come late; then it
-    /// stays unclear.
+    /// Sends a limit call that was stored. It may be lost, take effect without an answer, or arrive late; its
+    /// outcome then stays unclear.
     fn send(
         &mut self,
         state: &mut State,
@@ -327,7 +326,7 @@ impl Life {
         };
         self.engine.stored = state.clone();
         if let Err(died) = self.between() {
-            // A deposed leader may send it all the same.
+            // A deposed leader may still send it.
             if self.dice.once_in(2) {
                 let at = self.model.now + i64::try_from(self.dice.below(90)).unwrap();
                 self.model.late.push((at, hash.clone(), to));
@@ -336,7 +335,7 @@ impl Life {
         }
         let now = self.model.time();
         match self.dice.below(25) {
-            // Lost on its way.
+            // The call is lost.
             0 => return Ok(false),
             1 => {
                 let at = self.model.now + i64::try_from(self.dice.below(300)).unwrap();
@@ -367,7 +366,7 @@ impl Life {
         Ok(true)
     }
 
-    /// As `rotation::budget::divide` and the switch.
+    /// As in `rotation::budget::divide`, followed by the switch.
     fn rotate(&mut self, is_emergency: bool) -> Result<(), Died> {
         let mut state = self.engine.stored.clone();
         let budget = self.engine.budget;
@@ -393,7 +392,7 @@ impl Life {
             .is_some_and(super::ledger::Grant::may_rise);
         let mut divided = !may_rise;
         if divided {
-            // Where it cannot be asked itself, reports stand in.
+            // If the key itself cannot be asked, reports replace the reading.
             let is_exact = !self.dice.once_in(10);
             let reading = if is_exact {
                 self.model.exact(&old)
@@ -414,7 +413,7 @@ impl Life {
             divided = self.send(&mut state, &new, rest, false)?;
         }
         if !divided && !is_emergency {
-            // It is rejected; that may fail, too, and then it is found later.
+            // The key is rejected. If that fails too, the key is found later.
             if self.dice.once_in(2) {
                 self.model.delete(|hash| *hash == new);
                 state.ledger.release(&new);
@@ -441,7 +440,7 @@ impl Life {
         self.between()
     }
 
-    /// As `rotation::budget::end`.
+    /// As in `rotation::budget::end`.
     fn end_superseded(&mut self) -> Result<(), Died> {
         let settled = i64::try_from(SETTLED).unwrap();
         let mut state = self.engine.stored.clone();
@@ -474,7 +473,7 @@ impl Life {
         Ok(())
     }
 
-    /// As `rotation::budget::follow`, until there is nothing to do.
+    /// As in `rotation::budget::follow`, until there is nothing left to do.
     fn follow(&mut self) -> Result<(), Died> {
         for _ in 0..200 {
             let mut state = self.engine.stored.clone();
@@ -487,7 +486,7 @@ impl Life {
                     let done = self.send(&mut state, &hash, to, lags)?;
                     self.engine.stored = state;
                     if !done {
-                        // Tried again later.
+                        // Retried later.
                         return Ok(());
                     }
                     continue;
@@ -551,7 +550,7 @@ impl Life {
             .and_then(|()| self.follow());
         if let Err(Died) = done {
             self.engine.since = self.model.now;
-            // What nobody knows of is found and deleted, sooner or later.
+            // A key that no stored state contains is eventually found and deleted.
             if self.dice.once_in(3) {
                 let state = &self.engine.stored;
                 let is_known = |hash: &KeyHash| {
@@ -579,13 +578,13 @@ impl Life {
         self.model.pass(i64::try_from(pause * longer).unwrap());
     }
 
-    /// The ledger never promises more than there is.
+    /// The total that the ledger counts against the budget.
     fn promised(&self) -> Amount {
         self.engine.stored.ledger.counted()
     }
 }
 
-/// Lives until so many windows have ended; for ever has one.
+/// Runs until this many windows have ended; a budget without a reset has only one.
 fn live(seed: u64, windows: usize, changes_budget: bool) -> Vec<Outcome> {
     let mut life = Life::new(seed);
     let mut steps = 0;
@@ -601,7 +600,7 @@ fn live(seed: u64, windows: usize, changes_budget: bool) -> Vec<Outcome> {
             break;
         }
     }
-    // The first window began before the role did.
+    // The first window began before the role was created.
     std::mem::take(&mut life.model.windows)
 }
 
@@ -616,7 +615,7 @@ fn ten_thousand_windows() {
     play(10_000);
 }
 
-/// So many windows, one life after the other; prints what they came to.
+/// Runs this many windows, in one life after another, and prints the results.
 fn play(wanted: u32) {
     let (mut windows, mut seed) = (0_u32, 0);
     let (mut worst, mut sum, mut sum_over) = (f64::MIN, 0.0, 0.0);
@@ -673,7 +672,7 @@ fn the_ledger_counts_no_more_than_the_budget_but_for_what_was_overshot() {
         life.step(false);
         let over = life.promised().minus(life.engine.budget.amount);
         let in_flight: Amount = life.model.keys.iter().map(|key| key.most_in_flight).sum();
-        // Of an earlier window's keys nothing is left, so that a little more is allowed for.
+        // The keys of an earlier window are gone, so this allows for a little more.
         let allowed = in_flight.plus(life.engine.budget.amount.percent(10));
         assert!(over <= allowed, "{over:?}: {:?}", life.engine.stored.ledger);
     }

@@ -1,5 +1,5 @@
-//! The budget of a dynamic role: the spending of its ended leases. Without a budget, only their tally is used. What living leases may spend is in their
-//! records, so that issuing a lease does not write the role.
+//! The budget of a dynamic role: the spending of its ended leases. Without a budget, only their tally is
+//! used. What living leases may spend is in their records, so that issuing a lease does not write the role.
 //!
 //! A lease counts with its full limit until its key was disabled and read, then with what it has spent. In a
 //! later window a key that is still alive counts with its full limit again.

@@ -215,7 +215,7 @@ mod tests {
         taken_back.restore_proofs(&before);
         let taken_back = taken_back.redefined(before.definition.clone(), at(120));
         assert!(taken_back.is_guarded() && !taken_back.lacks_its_guardrail());
-        // As after a refusal, but nobody knows whether nothing was done.
+        // As after a rejection, but it is unknown whether anything was changed.
         role = role.redefined(before.definition, at(120));
         assert_eq!(unguarded(&role), wanted('1'));
         role.note_guarded(&old, &id('1'));

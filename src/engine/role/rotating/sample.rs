@@ -1,4 +1,4 @@
-//! Rotating roles for tests: any that a user could write.
+//! Rotating roles for tests: any role that a user could write.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ pub const NOON: i64 = 1_795_176_000;
 /// In seconds.
 pub const DAY: u64 = 24 * 60 * 60;
 
-/// So many seconds after noon.
+/// This many seconds after noon.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(NOON + seconds).unwrap()
 }
 
-/// A limit of so many dollars.
+/// A limit of this many dollars.
 pub fn limits(limit: u32) -> Limits {
     Limits {
         limit: Some(Usd::new(f64::from(limit)).unwrap()),
@@ -33,7 +33,7 @@ pub fn limits(limit: u32) -> Limits {
     }
 }
 
-/// A key that became current then.
+/// A key that became current at this time.
 pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey {
     CurrentKey {
         secret: SecretString::from(format!("sk-or-v1-{version}")),
@@ -58,7 +58,7 @@ pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey 
     }
 }
 
-/// A role whose first key became current then.
+/// A role whose first key became current at this time.
 pub fn role(policy: RotationPolicy, now: Timestamp) -> RotatingRole {
     let first = key(1, &policy, now);
     let definition = Definition {
@@ -99,7 +99,7 @@ pub fn schedules() -> impl Strategy<Value = Schedule> {
     ]
 }
 
-/// Any policy that a role can have.
+/// Any valid rotation policy.
 pub fn policies() -> impl Strategy<Value = RotationPolicy> {
     let lifetimes = prop_oneof![
         Just(KeyLifetime::Default),

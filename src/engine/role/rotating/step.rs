@@ -1,6 +1,5 @@
-//! The heart: from a role's stored state and the time, the next step of its life. Pure, so that it
-//! can be read on one screen and tested without a network. What is done about a step is in
-//! [`super::perform`].
+//! The core of the engine: determines the next step of a role from its stored state and the time. Pure, so
+//! that it can be tested without a network. [`super::perform`] performs the steps.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,10 +11,10 @@ use crate::engine::role::rotating::{
 use crate::openrouter::KeyHash;
 use crate::schedule::Due;
 
-/// What is to be done about a role now.
+/// The next step of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Its deletion has begun: go on with it.
+    /// The role's deletion has begun: continue it.
     Delete,
     /// This revocation fell due while the engine was not running. Postpone it once, until this time.
     Postpone(KeyHash, Timestamp),
@@ -31,31 +30,31 @@ pub enum Step {
     ApplyLimits,
     /// Keys do not yet have their shares of the budget.
     Budget(Next),
-    /// The current key was gone or disabled when OpenRouter was asked last: ask again.
+    /// The current key was gone or disabled when OpenRouter was last asked: ask again.
     AskAgain,
-    /// The current key is to be replaced; it was due at this time.
+    /// The current key must be replaced.
     Rotate {
-        /// Since when.
+        /// When it became due.
         since: Timestamp,
     },
     /// Nothing to do until this time; `None` means until the role changes.
     Wait(Option<Timestamp>),
 }
 
-/// When a step is looked for, and what else counts besides the role.
+/// The time, and the other circumstances that determine the next step.
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances {
     /// The time now.
     pub now: Timestamp,
     /// When this node became active; `None` on a node that is not.
     pub work_began: Option<Timestamp>,
-    /// Whether another copy of this storage is at work, to which a key that was found may belong.
+    /// Whether another copy of this storage is active. A key that a comparison found may belong to that copy.
     pub two_copies: bool,
 }
 
 impl Step {
-    /// Whether it orders OpenRouter to change a living key by what was stored a while ago. A deposed leader
-    /// must not: its successor may have moved that key's end, or given it other limits.
+    /// Whether the step changes a living key based on state that was stored earlier. A deposed leader must
+    /// not do that: its successor may have postponed the key's end, or changed its limits.
     pub fn needs_fence(&self) -> bool {
         match self {
             Self::Hold(_)
@@ -64,7 +63,7 @@ impl Step {
             | Self::ApplyGuardrail
             | Self::ApplyLimits
             | Self::Delete => true,
-            // These store the role before they change anything, or change no living key.
+            // These store the role before they change a living key, or change none.
             Self::Budget(_) | Self::Rotate { .. } => false,
             Self::Postpone(..) | Self::AskAgain | Self::Wait(_) => false,
         }
@@ -72,7 +71,7 @@ impl Step {
 }
 
 impl From<Timestamp> for Circumstances {
-    /// Everybody has always worked, and nobody else does.
+    /// The work has always been active, and there is no other copy.
     fn from(now: Timestamp) -> Self {
         Self {
             now,
@@ -84,10 +83,9 @@ impl From<Timestamp> for Circumstances {
 
 /// The next step.
 ///
-/// A key that must die comes first, since it may be in the wrong hands; then the guardrail, without
-/// which the current key is not handed out; then the limits of the key that is spending now; then the
-/// next key. Each waits for its own retries only: a revocation that
-/// fails does not hold up a rotation.
+/// Keys that must end come first, since they may be in the wrong hands. Then come the guardrail, without
+/// which the current key is not handed out; the limits of the current key; and the next key. Each step waits
+/// only for its own retries: a revocation that fails does not delay a rotation.
 pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
     let at = at.into();
     let now = at.now;
@@ -139,7 +137,7 @@ pub fn next_step(role: &RotatingRole, at: impl Into<Circumstances>) -> Step {
             at => wake.at(at),
         }
     }
-    // So that whoever asks how the role is learns of it.
+    // So that the status of the role shows it.
     if let Some(at) = role.current.expires_at.filter(|at| *at > now) {
         wake.at(at);
     }
@@ -228,13 +226,13 @@ fn ask_again_at(role: &RotatingRole) -> Option<Timestamp> {
     Some(after(asked, wait))
 }
 
-/// When the current key is to be replaced by itself.
+/// When the current key is to be replaced automatically.
 ///
-/// By the role's schedule, but in any case while the key still outlives its own grace period:
-/// OpenRouter cannot extend a key's life, and a schedule that was made slower, or a window that
-/// was missed twice, must not leave the role without a key. A key with a mismatch is replaced at once;
-/// where rotation is not automated, only if it had been replaced before, which a person asked for. One
-/// that somebody disabled is never replaced by itself.
+/// This follows the role's schedule, but happens in any case early enough that the key outlives its own grace
+/// period: OpenRouter cannot extend a key's life, and a schedule that was made slower, or a window that was
+/// missed twice, must not leave the role without a key. A key with a mismatch is replaced at once. Without
+/// automated rotation, it is replaced only if it had been replaced before, which a person requested. A key
+/// that someone disabled is never replaced automatically.
 pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     let policy = &role.definition.rotation;
     match role.mismatch {
@@ -257,8 +255,8 @@ pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
         .current
         .expires_at
         .and_then(|expiry| expiry.checked_sub(grace).ok())
-        // A key that was made under other terms may be due the moment they change, but not longer
-        // than it has been current. The next one is made under the new terms, which leave it time.
+        // A key that was made under other terms may be due as soon as they change, but not since before it
+        // became current. The next key is made under the new terms, which leave enough time.
         .map(|latest| latest.max(role.current.since))
     else {
         return planned;
@@ -275,7 +273,7 @@ pub fn rotation_due(role: &RotatingRole, now: Timestamp) -> Due {
     }
 }
 
-/// The time of a step that may have failed before.
+/// The time of a step, taking an earlier failure into account.
 fn not_before(due: Timestamp, failure: Option<&Failure>) -> Timestamp {
     failure.map_or(due, |failure| due.max(failure.retry_at))
 }
@@ -290,8 +288,8 @@ impl Wake {
     }
 }
 
-/// The maximum number of superseded keys in their grace period: they are all in the role's entry, whose
-/// size storage limits, and each of them can spend.
+/// The maximum number of superseded keys in their grace period. They are all in the role's entry, whose size
+/// storage limits, and each of them can spend.
 pub const MAX_SUPERSEDED: usize = 100;
 
 /// The maximum number of held keys of a role.

@@ -1,4 +1,4 @@
-//! What a write makes of the terms of a role's keys.
+//! The effect of a write on the terms of a role's keys.
 
 use serde_json::{Value, json};
 

@@ -73,7 +73,7 @@ fn a_reset_that_is_noticed_late_is_noticed_where_openrouter_does_not_say_when_it
         resets_at: None,
     };
     ledger.read(&key("current"), reading(5.0), noon);
-    // The node was down over midnight, or OpenRouter was; by now the key has spent more than it had by then.
+    // The node or OpenRouter was down over midnight. By now the key has spent more than it had before.
     for hour in ["06:00", "12:00", "20:00"] {
         let now = at(&format!("2026-11-21T{hour}:00Z"));
         assert!(

@@ -1,4 +1,4 @@
-//! What a switch does to a role's keys, and that a stored role is read back.
+//! The effect of a switch on a role's keys, and reading a stored role back.
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -40,7 +40,7 @@ fn key(version: u64, since: Timestamp) -> CurrentKey {
     }
 }
 
-/// A role as version 1 of the format has it.
+/// A role in version 1 of the format.
 fn role() -> RotatingRole {
     let stored = json!({
         "definition": {

@@ -1,4 +1,4 @@
-//! What holds of the next step for any role, at any time, and along any life of a role.
+//! Invariants of the next step, for any role at any time, and over any life of a role.
 
 mod rare;
 
@@ -26,7 +26,7 @@ fn guardrail() -> Option<GuardrailId> {
     GuardrailId::parse("0f8fad5b-d9cb-469f-a165-70867728950e").ok()
 }
 
-/// Roles in whatever state, of which some cannot come about.
+/// Roles in any state, including impossible ones.
 fn roles() -> impl Strategy<Value = RotatingRole> {
     let time = || -60 * 86_400..60 * 86_400_i64;
     let failed = move || prop::option::of(time().prop_map(|t| failure(at(t))));
@@ -181,7 +181,7 @@ proptest! {
         let now = at(now);
         let new = key(99, &role.definition.rotation, now);
         let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, Grace::Emergency);
-        // Whether the work has begun just now makes no difference.
+        // It makes no difference that the work has just begun.
         let circumstances = Circumstances { work_began: Some(now), two_copies: true, now };
         while let Step::Revoke(hash) | Step::Hold(hash) = next_step(&role, circumstances) {
             role.superseded.retain(|key| key.hash != hash);
@@ -192,7 +192,8 @@ proptest! {
         }
     }
 
-    /// What fell due while nobody worked is moved once, to one `ttl` after the start of the work.
+    /// A revocation that fell due while no node was active is postponed once, to one `ttl` after the start of
+    /// the work.
     #[test]
     fn a_revocation_is_postponed_at_most_once_and_never_past_the_keys_expiry(
         role in roles(), began in -5_000_000..5_000_000_i64, later in 0..200_000_i64,
@@ -210,7 +211,7 @@ proptest! {
         }
     }
 
-    /// A life of a role: time passes, steps are taken when they are due or later, and fail or not.
+    /// A life of a role: time passes, and steps are taken on time or late, and succeed or fail.
     #[test]
     fn no_reader_is_left_with_a_dead_key_whatever_happens(
         policy in policies(), life in prop::collection::vec((0.0..1.5_f64, any::<bool>()), 1..60),
@@ -220,7 +221,7 @@ proptest! {
         let mut late = false;
         for (part, succeeds) in life {
             let expires_at = role.current.expires_at.unwrap_or(Timestamp::MAX);
-            // A role that rotates by hand only may be left with an expired key: its writer was warned.
+            // A role that is rotated only manually may be left with an expired key: its writer was warned.
             let cared_for = policy.automated && !late;
             prop_assert!(!cared_for || expires_at > now, "it was on time, but the key has expired");
             let ttl = policy.ttl.min(seconds_until(now, expires_at));
@@ -278,7 +279,7 @@ fn a_key_that_must_die_comes_first_then_the_guardrail_the_limits_and_a_rotation(
     let now = at(1_000);
     let old = role.superseded[0].hash.clone();
     assert_eq!(next_step(&role, now), Step::Revoke(old));
-    // A revocation that fails does not hold up the rest.
+    // A revocation that fails does not delay the other steps.
     role.superseded[0].failure = Some(failure(at(1_001)));
     assert_eq!(next_step(&role, now), Step::ApplyGuardrail);
     role.guardrail_failure = Some(failure(at(1_002)));
@@ -358,7 +359,7 @@ fn keys_that_were_found_hold_no_rotation_up() {
     assert!(matches!(next_step(&role, at(1_000)), Step::Rotate { .. }));
 }
 
-/// Rotated a minute ago with a grace period of ten seconds, and a lease of five.
+/// Rotated a minute ago, with a grace period of ten seconds and a lease of five.
 fn superseded(hold: u64) -> RotatingRole {
     let policy = RotationPolicy {
         schedule: Schedule::every(Period::new(Duration::from_secs(100_000)).unwrap()),
@@ -384,7 +385,7 @@ fn a_key_is_held_for_as_long_as_the_role_says_and_then_deleted() {
     };
     assert_eq!(next_step(&role, at(69)), Step::Wait(Some(at(70))));
     assert_eq!(next_step(&role, at(70)), Step::Revoke(old.clone()));
-    // One that has expired is of no use to anybody.
+    // An expired key is not worth holding.
     let mut role = superseded(60);
     role.superseded[0].expires_at = Some(at(10));
     assert_eq!(next_step(&role, at(10)), Step::Revoke(old));
@@ -432,11 +433,11 @@ fn a_revocation_that_fell_due_while_nobody_worked_comes_one_lease_after_the_star
         work_began: Some(at(work_began)),
         two_copies: false,
     };
-    // Somebody worked when it fell due.
+    // A node was active when it fell due.
     assert_eq!(next_step(&role, started(11, 10)), Step::Revoke(old.clone()));
     let postponed = Step::Postpone(old.clone(), at(55));
     assert_eq!(next_step(&role, started(51, 50)), postponed);
-    // Too late for that, or tried already.
+    // It is too late, or the revocation was already attempted.
     assert_eq!(next_step(&role, started(55, 50)), Step::Revoke(old.clone()));
     role.superseded[0].failure = Some(failure(at(12)));
     assert_eq!(next_step(&role, started(51, 50)), Step::Revoke(old.clone()));

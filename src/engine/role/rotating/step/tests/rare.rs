@@ -1,9 +1,9 @@
-//! States of a role that seldom come about.
+//! Rare states of a role.
 
 use super::*;
 use crate::engine::role::budget::{Amount, Budget, SETTLED};
 
-/// A key was made under other terms, and expires before its new grace period would be over.
+/// A key that was made under other terms expires before its new grace period would end.
 #[test]
 fn a_key_is_not_due_since_longer_than_it_has_been_current() {
     let policy = RotationPolicy {
@@ -19,7 +19,7 @@ fn a_key_is_not_due_since_longer_than_it_has_been_current() {
     assert_eq!(next_step(&role, at(7)), Step::Rotate { since: at(0) });
 }
 
-/// What the oldest of them has spent is not certain yet.
+/// The final spending of the oldest key is not certain yet.
 #[test]
 fn under_a_budget_a_held_key_too_many_is_deleted_only_after_its_final_reading() {
     let mut role = superseded(1_000_000);
