@@ -1,31 +1,31 @@
 //! Budgets: what the keys of a role spend in each window, whatever happens.
 //!
-//! In some lives roles have budgets, and applications spend with every key that they were handed, as long as
-//! OpenRouter lets them.
+//! In some lives roles have budgets, and applications spend with every key that they were handed, until
+//! OpenRouter refuses it.
 //!
 //! - [`people`]: which roles have budgets, and who changes them. [`applications`]: who spends.
-//! - [`windows`]: what each window came to. [`rest`]: what there is to spend when everything is calm again.
+//! - [`windows`]: the outcome of each window. [`rest`]: what can be spent when everything is calm again.
 //!
 //! # What must hold
 //! - **In each window the keys of a role spend at most its budget and what they had in flight**: the largest
 //!   budget that was in force in the window, or ten minutes before it. What a key had in flight is the most
-//!   that was in flight within any three seconds: so long may it take from a reading of the key until the
-//!   limit that follows from it is in effect.
+//!   that was in flight within any three seconds: that is the longest time from a reading of the key until
+//!   the limit that follows from it is in effect.
 //! - **Nothing stays locked**: when nothing has gone wrong for hours, the current key may spend all that the
 //!   ledger leaves for it, and after the next reset all that is neither spent nor granted to other keys. A
 //!   role with room for a lease issues one.
 //!
-//! # What is excused, and why
-//! - **A restored snapshot**: what keys spend that are not in service by the snapshot, until storage knows
-//!   them again; and what older keys may spend more than by the snapshot.
-//! - **Limits that are raised, and keys that are enabled, behind the engine's back**: in the dashboard, by a
-//!   request that arrives a second time, and by one that was sent before a snapshot was restored. Nothing
-//!   that was sent can be called back, and OpenRouter's API has no conditional changes.
-//! - **A budget that is lowered or redefined while OpenRouter cannot be reached**: what the limits of living
-//!   keys exceed it by when a window begins. Windows in which a role gets a budget, loses it, or gets another
-//!   kind of window are not judged.
-//! - **A teardown**: it does not wait until OpenRouter reports what was spent last.
-//! - **A key that was left behind, or whose role is gone**: nobody limits it any more.
+//! # Exceptions, and why
+//! - **A restored snapshot**: what keys spend that are not in service according to the snapshot, until
+//!   storage knows them again; and what older keys may spend beyond what the snapshot says.
+//! - **Limits that are raised, and keys that are enabled, outside the engine**: in the dashboard, by a
+//!   request that arrives a second time, and by one that was sent before a snapshot was restored. A request
+//!   that was sent cannot be called back, and OpenRouter's API has no conditional changes.
+//! - **A budget that is lowered or redefined while OpenRouter cannot be reached**: the amount by which the
+//!   limits of living keys exceed it when a window begins. Windows in which a role gets a budget, loses it,
+//!   or gets another kind of window are not judged.
+//! - **A teardown**: it does not wait until OpenRouter reports the last spending.
+//! - **A key that was left behind, or whose role is gone**: the engine no longer limits it.
 
 mod applications;
 mod people;
@@ -56,9 +56,9 @@ pub(crate) use windows::Windows;
 /// In millionths of a dollar.
 type Money = u64;
 
-/// What was seen of budgets in one life.
+/// What was observed about budgets in one life.
 pub(crate) struct Budgets {
-    /// The roles that are to have budgets, and how often these reset.
+    /// The roles that will have budgets, and how often these reset.
     plan: BTreeMap<&'static str, Option<LimitReset>>,
     seen: Mutex<Seen>,
 }
@@ -67,13 +67,13 @@ pub(crate) struct Budgets {
 struct Seen {
     /// Keys that applications have, by their hashes.
     keys: BTreeMap<String, Held>,
-    /// Those that are not in service by a snapshot that was restored.
+    /// Those that are not in service according to a snapshot that was restored.
     unknown: BTreeSet<String>,
     excused: Vec<Excused>,
     /// By how much the limits of living keys exceeded the budget when the window began, with a reason.
     carried: BTreeMap<Life, Money>,
     windows: Windows,
-    /// Since when nothing goes wrong any more.
+    /// Since when nothing goes wrong.
     calm: Option<Timestamp>,
 }
 
@@ -81,7 +81,7 @@ struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Life {
     role: String,
-    /// Which the nonces of its keys contain.
+    /// The nonces of its keys contain it.
     mark: String,
 }
 
@@ -99,7 +99,7 @@ struct Held {
 /// A call to a model.
 struct Call {
     begun: Timestamp,
-    /// When it was charged; none while it is in flight.
+    /// When it was charged; `None` while it is in flight.
     charged: Option<Timestamp>,
     cost: Money,
 }
@@ -111,7 +111,7 @@ struct Excused {
     amount: Money,
 }
 
-/// What a version of a role's entry says of its budget.
+/// What a version of a role's entry says about its budget.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Terms {
     life: Life,
@@ -119,7 +119,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// `None` where there is no role.
+    /// `None` if there is no role.
     pub(crate) fn of(role: &str, entry: &Entry) -> Option<Self> {
         let entry: Value = serde_json::from_slice(entry.as_ref()?).ok()?;
         let (rotating, dynamic) = (&entry["entry"]["rotating"], &entry["entry"]["dynamic"]);
@@ -142,7 +142,7 @@ impl Terms {
 }
 
 impl Budgets {
-    /// The budgets of a life, if it is to have some, and when it begins.
+    /// The budgets of a life, if it is to have some, and when the life begins.
     pub(crate) fn any(dice: &Dice) -> (Self, Timestamp) {
         let (plan, begins) = people::plan(dice);
         let seen = Mutex::default();
@@ -160,7 +160,7 @@ impl Budgets {
 }
 
 impl World {
-    /// An application has a key from now on.
+    /// An application has the key from now on.
     pub(crate) fn hand_out(&self, hash: &str) {
         let Some(life) = self.life_of_key(hash) else {
             return;
@@ -172,7 +172,7 @@ impl World {
         });
     }
 
-    /// `None` for a key of a role that is to have no budget.
+    /// `None` for a key of a role that has no budget.
     fn life_of_key(&self, hash: &str) -> Option<Life> {
         let (role, nonce) = self.witness.whose(hash)?;
         if !self.budgets.plan.contains_key(role.as_str()) {
@@ -191,7 +191,7 @@ impl World {
         Some(Terms::of(role, &entry)?.life)
     }
 
-    /// A request that changes a key is about to have its effect; what it is about, where that matters.
+    /// A request that changes a key is about to take effect. `hash` is the key, if that matters.
     pub(crate) fn before_change(&self, request: &HttpRequest) -> Option<Key> {
         let is_change = request.method == Method::PATCH && self.budgets.are_there();
         hash_in(request)
@@ -199,7 +199,7 @@ impl World {
             .and_then(|hash| self.key(hash))
     }
 
-    /// It has had its effect, a second time or although storage does not know that it was sent.
+    /// The request has taken effect a second time, or although storage does not know that it was sent.
     pub(crate) fn after_change(&self, before: Option<Key>, sent: &Sent, is_repeated: bool) {
         let Some(before) = before else {
             return;
@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    /// A key was changed behind the engine's back.
+    /// A key was changed outside the engine.
     pub(crate) fn excuse_change(&self, before: &Key) {
         let Some(key) = self.key(&before.hash) else {
             return;
@@ -236,7 +236,7 @@ impl World {
             .seen(|seen| seen.excused.push(Excused { at, life, amount }));
     }
 
-    /// OpenRouter has deleted a key; the engine may have read it just before, for the last time.
+    /// OpenRouter has deleted a key. The engine may have taken its final reading just before.
     pub(crate) fn excuse_unreported(&self, hash: &str) {
         if !self.budgets.are_there() || !self.was_torn_down() {
             return;
@@ -303,7 +303,7 @@ impl World {
         accounts.filter_map(|account| account.key(hash)).next()
     }
 
-    /// The living keys of one life of a role, those that nobody knows left out.
+    /// The living keys of one life of a role, except those that no storage knows.
     fn living_of(&self, life: &Life) -> Vec<Key> {
         let of_life: BTreeSet<String> = self.budgets.seen(|seen| {
             let keys = seen.keys.iter();
@@ -333,7 +333,7 @@ fn money(usd: f64) -> Money {
     (usd * 1e6).round() as Money
 }
 
-/// An amount as people read it.
+/// An amount in a readable form.
 fn usd(amount: Money) -> String {
     match amount {
         UNLIMITED => "any amount".to_owned(),

@@ -1,6 +1,5 @@
-//! Chance. One seeded generator decides everything that is not decided by the engine, in the order in
-//! which it is asked; and since everything runs on one thread in simulated time, that order is the same
-//! in every run of a seed.
+//! Randomness. One seeded generator decides everything that the engine does not decide, in the order of the
+//! calls. Everything runs on one thread in simulated time, so that order is the same in every run of a seed.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,7 +15,7 @@ impl Dice {
         Self(Mutex::new(Rng::with_seed(seed)))
     }
 
-    /// Whether something that happens so often, from 0 to 1, happens now.
+    /// True with this probability, from 0 to 1.
     pub(crate) fn chance(&self, probability: f64) -> bool {
         self.rng(|rng| rng.f64() < probability)
     }
@@ -26,12 +25,12 @@ impl Dice {
         self.rng(|rng| rng.u64(from..=to))
     }
 
-    /// One of these.
+    /// One of these, at random.
     pub(crate) fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
         &choices[self.rng(|rng| rng.usize(0..choices.len()))]
     }
 
-    /// One of these, each as often as its weight says.
+    /// One of these, at random according to the weights.
     pub(crate) fn weighted<T: Copy>(&self, choices: &[(u64, T)]) -> T {
         let total = choices.iter().map(|(weight, _)| weight).sum::<u64>();
         let mut drawn = self.number(1, total);
@@ -44,7 +43,7 @@ impl Dice {
         unreachable!("the weights sum up to the total")
     }
 
-    /// A time between these, in milliseconds; short ones are as likely as long ones.
+    /// A random time between these, in milliseconds; short times are as likely as long ones.
     pub(crate) fn pause(&self, shortest: u64, longest: u64) -> Duration {
         let (low, high) = ((shortest.max(1) as f64).ln(), (longest as f64).ln());
         let drawn = self.rng(|rng| low + rng.f64() * (high - low));

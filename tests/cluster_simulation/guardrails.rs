@@ -1,20 +1,20 @@
-//! Guardrails and bounds: who changes them, and whether each key that is handed out is held to the
-//! guardrail of its role, and each that is made is within the bounds of its connection.
+//! Guardrails and bounds: who changes them, whether each key that is handed out has the guardrail of its
+//! role, and whether each key that is created is within the bounds of its connection.
 //!
-//! - [`people`]: who changes them. [`held`]: what keys are held to. [`bounds`]: those of connections.
+//! - [`people`]: who changes them. [`held`]: the guardrails of keys. [`bounds`]: the bounds of connections.
 //!
 //! # What must hold
-//! - **No key of a guarded role is handed out that OpenRouter does not hold to its guardrail**: to the one
+//! - **No key of a guarded role is handed out without its guardrail in effect at OpenRouter**: the guardrail
 //!   of a version of the role that was in force, see [`in_force`](crate::in_force).
-//! - **No key of a guarded role is assigned to a guardrail that its role has no more**, by a request that
+//! - **No key of a guarded role is assigned to a guardrail that its role no longer has**, by a request that
 //!   was sent when another one had long been in force.
-//! - **In the end every living key is held to what its role shows.**
-//! - **No key is made beyond the bounds of its connection** that were in force when it was ordered.
+//! - **In the end every living key has the guardrail that its role shows.**
+//! - **No key is created beyond the bounds of its connection** that were in force when it was ordered.
 //!
-//! # What is excused, and why
-//! - **What a person has changed in the dashboard**, and what a restored snapshot does not know of: until a
-//!   comparison has come to its end that began later.
-//! - **An assignment that arrives late, or twice**: the same. Nothing that was sent can be called back.
+//! # Exceptions, and why
+//! - **What a person has changed in the dashboard**, and what a restored snapshot does not know: until a
+//!   comparison that began later has completed.
+//! - **An assignment that arrives late, or twice**: the same. A request that was sent cannot be called back.
 
 mod bounds;
 mod held;
@@ -33,29 +33,29 @@ use crate::raft::Map;
 use crate::truth::read;
 use crate::world::World;
 
-/// What was seen of guardrails in one life.
+/// What was observed about guardrails in one life.
 #[derive(Default)]
 pub(crate) struct Guardrails(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// Keys that are held to something else by somebody else's will, and since when.
+    /// Keys that have another guardrail because someone else assigned it, and since when.
     tampered: BTreeMap<String, Timestamp>,
     /// Keys whose guardrail was deleted.
     bereft: BTreeSet<String>,
     counted: Counted,
 }
 
-/// How often the promises were put to the test.
+/// How often the promises were tested.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
-    /// Keys that were handed out and held to the guardrail of their role.
+    /// Keys that were handed out with the guardrail of their role.
     pub(crate) guarded: u64,
-    /// Keys that were not, and excused.
+    /// Keys that were handed out without it, with an exception.
     pub(crate) excused: u64,
-    /// Assignments of keys that roles had.
+    /// Assignments of keys of roles.
     pub(crate) assigned: u64,
-    /// Keys that were made under bounds.
+    /// Keys that were created under bounds.
     pub(crate) bounded: u64,
 }
 
@@ -68,14 +68,14 @@ impl Counted {
     }
 }
 
-/// What a version of a role says of a key.
+/// What a version of a role says about a key.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
-    /// It need not be held to anything.
+    /// It need not have a guardrail.
     Nothing,
-    /// To this guardrail.
+    /// It must have this guardrail.
     To(String),
-    /// It was made elsewhere, by another version.
+    /// It was created elsewhere, by another version.
     Elsewhere,
 }
 
@@ -107,7 +107,7 @@ impl Placed<'_> {
 }
 
 impl World {
-    /// How often what must hold was put to the test.
+    /// How often the promises were tested.
     pub(crate) fn counted(&self) -> Counted {
         self.guardrails(|seen| seen.counted)
     }
@@ -132,7 +132,7 @@ impl World {
         found.next()
     }
 
-    /// What a version of a role says of a key.
+    /// What a version of a role says about a key.
     fn wanted(&self, role: &str, entry: &Entry, placed: &Placed<'_>) -> Wanted {
         let Some(definition) = self.definition(role, entry) else {
             return Wanted::Nothing;
@@ -150,7 +150,7 @@ impl World {
         if definition["credential_type"] == "dynamic" {
             return Wanted::Elsewhere;
         }
-        // It keeps what it was made with.
+        // It keeps the guardrail that it was created with.
         let superseded = definition["superseded_keys"].as_array().unwrap().iter();
         let mut keys = superseded.chain([&definition["current_key"]]);
         let key = keys.find(|key| key["hash"] == *placed.key.hash);

@@ -1,8 +1,8 @@
-//! What was in force when: the versions of roles and connections that were committed one after another.
+//! Which versions of roles and connections were in force when, in the order of their commits.
 //!
-//! A server in office acts on the last version whose writer was told that it is stored. Of one whose
-//! writer was told that it failed, and of those before it, either may be in force until the entry is
-//! written again or another leader begins. A deposed leader acts on what it knew.
+//! The leader acts on the last version whose writer was told that it is stored. If the writer was told that
+//! the write failed, that version or an earlier one may be in force until the entry is written again or
+//! another leader begins. A deposed leader acts on what it knew.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -19,14 +19,14 @@ pub(crate) struct InForce(Mutex<BTreeMap<String, Vec<Version>>>);
 
 struct Version {
     at: Timestamp,
-    /// Its writer was told, or another leader has read it.
+    /// Its writer was told that it is stored, or another leader has read it.
     told: bool,
     entry: Entry,
-    /// What it says of a role's budget, in a life with budgets.
+    /// What it says about a role's budget, in a life with budgets.
     terms: Option<Terms>,
 }
 
-/// An entry as it is stored; `None` when there is none.
+/// A stored entry; `None` if there is none.
 pub(crate) type Entry = Option<Vec<u8>>;
 
 impl World {
@@ -65,8 +65,8 @@ impl World {
         }
     }
 
-    /// The versions on which a server may have acted that did so at this time, or as many seconds before;
-    /// the newest first.
+    /// The versions that a server may have acted on at this time, or up to this many seconds before; the
+    /// newest first.
     pub(crate) fn in_force(&self, key: &str, at: Timestamp, before: i64) -> Vec<Entry> {
         self.note_version(key, false);
         let since = at - SignedDuration::from_secs(before);
@@ -81,7 +81,7 @@ impl World {
         entries
     }
 
-    /// What the versions of a role say of its budget on which a server may have acted between these times;
+    /// What the versions of a role that a server may have acted on between these times say about its budget;
     /// the newest first, each with when it was first seen.
     pub(crate) fn budgets_in_force(
         &self,
@@ -107,6 +107,6 @@ impl World {
     }
 }
 
-/// Of which entries the versions are kept.
+/// The entries whose versions are kept.
 const KINDS: [&str; 2] = [ROLES, "config/"];
 const ROLES: &str = "roles/";

@@ -1,5 +1,6 @@
-//! The servers' side of leases on keys of their own: kept in the same storage as everything else, renewed
-//! and revoked through the engine; revoked when they are over, with the tries that Vault makes.
+//! The servers' side of leases on separate keys. Leases are stored in the same storage as everything else,
+//! renewed and revoked through the engine, and revoked when they expire, with as many attempts as Vault
+//! makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use vault_plugin_secrets_openrouter::logical::{Data, LeasedSecret, Operation, Re
 use crate::node::Node;
 use crate::world::World;
 
-/// A lease that the servers have.
+/// A lease of the servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Lease {
     pub(crate) id: String,
@@ -37,8 +38,8 @@ impl World {
             .collect()
     }
 
-    /// The answer to a reader of a dynamic role comes by; the server registers its lease. `false` if it
-    /// could not: then nobody gets the key, and the server has it revoked.
+    /// The response to a reader of a dynamic role passes the server, which registers its lease. `false` if it
+    /// could not: then nobody gets the key, and the server revokes it.
     pub(crate) async fn register(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -71,10 +72,10 @@ impl World {
         false
     }
 
-    /// A lease's holder wants it longer.
+    /// The holder of a lease renews it.
     pub(crate) async fn renew(self: &Arc<Self>, lease: &Lease, increment: u64) {
         if lease.ending || lease.until <= self.now() {
-            // The servers refuse that by themselves.
+            // The servers reject that themselves.
             return;
         }
         let increment = Duration::from_secs(increment);
@@ -87,7 +88,7 @@ impl World {
             return self.story.tell_of(&[&lease.key_hash], told);
         };
         let ttl = answer.secret.expect("there is a lease").lease.ttl.as_secs();
-        // It may have come to its end meanwhile, or storage was restored.
+        // It may have ended in the meantime, or storage was restored.
         let stored = self.leases().into_iter().find(|known| known.id == lease.id);
         if let Some(mut lease) = stored.filter(|lease| !lease.ending) {
             lease.until = self.after(ttl);
@@ -96,7 +97,7 @@ impl World {
         }
     }
 
-    /// A lease's holder, or an operator, ends it.
+    /// The holder of a lease, or an operator, revokes it.
     pub(crate) async fn end_lease(self: &Arc<Self>, lease: &Lease) {
         let name = self.story.name(&lease.key_hash);
         self.story.tell_of(
@@ -141,7 +142,7 @@ impl Lease {
     }
 }
 
-/// A leader revokes what is over.
+/// A leader revokes expired leases.
 pub(crate) async fn manage(world: Arc<World>, server: usize) {
     let tries: Mutex<BTreeMap<String, (u32, Timestamp)>> = Mutex::default();
     let tries = Arc::new(tries);
@@ -183,7 +184,7 @@ pub(crate) async fn manage(world: Arc<World>, server: usize) {
                 });
             }
         }
-        // Vault is on time to the second; some seconds late is worse.
+        // Vault is punctual to the second; a few seconds late is the worse case.
         let pause = if world.leases().is_empty() { 30 } else { 10 };
         sleep(Duration::from_secs(pause)).await;
     }

@@ -1,4 +1,4 @@
-//! One life: a world that is set up, gets into trouble step by step, and comes to rest.
+//! One life: a world is set up, gets into trouble step by step, and comes to rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::weather::Weather;
 use crate::witness::{Violation, nonce_of};
 use crate::world::{BlowKind, World};
 
-/// What came of a life.
+/// The outcome of a life.
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<Violation>,
     pub(crate) world: Arc<World>,
 }
 
-/// Lives the life of this seed.
+/// Runs the life of this seed.
 pub(crate) fn live(seed: u64) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -42,7 +42,7 @@ pub(crate) fn live(seed: u64) -> Outcome {
         world
     });
     drop(runtime);
-    // An engine holds on to its world, which would never go.
+    // An engine holds on to its world, which would otherwise never be dropped.
     world.end_every_engine();
     Outcome {
         violations: world.witness.violations(),
@@ -60,7 +60,7 @@ async fn set_up(world: &Arc<World>) {
         world.connect(name, None).await.unwrap();
     }
     if world.budgets.are_there() {
-        // Else there would often be little to spend.
+        // Otherwise there would often be little to spend.
         world.create_all().await;
     }
     if world.dice.chance(0.15) {
@@ -71,7 +71,7 @@ async fn set_up(world: &Arc<World>) {
         .note(("mount/roles/bad".to_owned(), garbage(world)));
 }
 
-/// In some lives there is a role whose entry makes no sense.
+/// In some lives a role has an unreadable entry.
 fn garbage(world: &World) -> Option<Vec<u8>> {
     let is_there = world.dice.chance(0.1);
     is_there.then(|| br#"{"version":7,"entry":{}}"#.to_vec())
@@ -127,8 +127,9 @@ fn rest_as_a_secondary(world: &Arc<World>) {
     });
 }
 
-/// Others make many keys; or some or many of a role's keys are there that storage knows nothing of, as
-/// after a snapshot of long ago: where one of its keys is, which need not be where its next one will be.
+/// Other clients create many keys, or a few or many keys of a role exist that storage does not know, as after
+/// an old snapshot was restored. They are where one of the role's keys is, which may differ from where the
+/// next one will be.
 fn crowd(world: &Arc<World>) {
     let accounts = &world.openrouter.accounts;
     if world.dice.chance(0.4) {
@@ -176,7 +177,7 @@ async fn let_everything_settle(world: &Arc<World>) {
     world.note_calm();
     world.cancel_blows();
     world.plug_in_again();
-    // Longer than anything that is on its way, or a deposed leader, goes on.
+    // Longer than any request, and any deposed leader, lasts.
     sleep(Duration::from_secs(4 * 60)).await;
     world.secondary.set(false);
     for name in ["default", "other"] {
@@ -195,7 +196,7 @@ async fn let_everything_settle(world: &Arc<World>) {
     }
     sleep(Duration::from_secs(4 * 3_600)).await;
     world.await_reset().await;
-    // The end may fall into a rotation.
+    // The end may come during a rotation.
     for _ in 0..20 {
         if is_at_rest(world) {
             break;
@@ -206,7 +207,7 @@ async fn let_everything_settle(world: &Arc<World>) {
     world.judge_last_windows().await;
 }
 
-/// Nothing is due, and nothing is being made.
+/// Nothing is due, and nothing is being created.
 fn is_at_rest(world: &World) -> bool {
     let (truth, now) = (world.truth(), world.now());
     let is_due = |entry: &Rotating| {

@@ -1,19 +1,19 @@
-//! A simulated cluster: three servers with the engine on one storage, in simulated time, with the
-//! simulator's OpenRouter in process, and everything that can go wrong between them.
+//! A simulated cluster: three servers with the engine on one storage, in simulated time, with the simulator's
+//! OpenRouter in the same process, and everything that can go wrong between them.
 //!
-//! Each seed is a life: operators, readers, people at the dashboard, faults, kills, elections, restored
-//! snapshots; then calm, and a judgement. A life is a function of its seed: it runs on one thread, in
-//! tokio's paused time, and [`dice`] decides everything. So a failing seed fails again, and
-//! `scripts/simulate --seed N --seeds 1` tells its story.
+//! Each seed is a life: operators, readers, people in the dashboard, faults, kills, elections, restored
+//! snapshots; then calm, and a judgment. A life is a function of its seed: it runs on one thread, in tokio's
+//! paused time, and [`dice`] decides everything. So a failing seed fails again, and
+//! `scripts/simulate --seed N --seeds 1` prints its story.
 //!
 //! - [`life`]: what happens, step by step, and how it is judged at the end.
-//! - [`world`]: the servers, and what befalls them. [`node`]: the engine on one of them.
-//! - [`raft`]: the storage. [`openrouter`]: the way to OpenRouter. [`weather`]: how bad things are.
+//! - [`world`]: the servers, and what happens to them. [`node`]: the engine on one of them.
+//! - [`raft`]: the storage. [`openrouter`]: the network to OpenRouter. [`weather`]: how often things fail.
 //! - [`people`]: operators. [`readers`]: who relies on keys. [`leases`]: the servers' leases.
-//! - [`runs`]: operators who order long jobs.
+//! - [`runs`]: operators who start long jobs.
 //! - [`requests`]: the way from them to an engine.
 //! - [`guardrails`]: guardrails and bounds. [`budgets`]: budgets, and applications that spend.
-//! - [`in_force`]: what was in force when.
+//! - [`in_force`]: which versions were in force when.
 //! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
 //! - [`story`]: what is printed of it.
 

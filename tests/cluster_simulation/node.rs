@@ -1,4 +1,4 @@
-//! The engine as one server runs it: its clock, its storage, what the server tells it, and its death.
+//! The engine on one server: its clock, its storage, what the server tells it, and its death.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +19,12 @@ use crate::openrouter::NodeNetwork;
 use crate::raft::Fate;
 use crate::world::World;
 
-/// Where the engine's part of storage begins.
+/// The prefix of the engine's part of storage.
 pub(crate) const MOUNT: &str = "mount/";
 /// The mount's UUID.
 pub(crate) const UUID: &str = "6d1ff9a5-4c2e-4a0b-8a06-5a3c1f0d7e11";
 
-/// An engine that works, or has worked.
+/// An engine that is or was at work.
 pub(crate) struct Node {
     pub(crate) server: usize,
     pub(crate) began: Timestamp,
@@ -69,8 +69,8 @@ impl Node {
     }
 }
 
-/// Whether an engine's process lives. A dead one stops at its next effect, for good: nothing is cleaned
-/// up and nobody is told.
+/// Whether an engine's process is alive. A dead one stops at its next effect, forever, without cleaning up or
+/// notifying anyone.
 #[derive(Default)]
 pub(crate) struct Life(CancellationToken);
 
@@ -87,7 +87,7 @@ impl Life {
         self.0.cancelled().await;
     }
 
-    /// Passes as long as the process lives.
+    /// Passes as long as the process is alive.
     pub(crate) async fn checkpoint(&self) {
         if self.is_over() {
             std::future::pending::<()>().await;
@@ -163,7 +163,7 @@ struct NodeStorage {
 }
 
 impl NodeStorage {
-    /// The call reaches the server. `Err` if it gets lost.
+    /// The call reaches the server. `Err` if it is lost.
     async fn arrive(&self) -> Result<(), StorageError> {
         self.life.checkpoint().await;
         sleep(Duration::from_millis(self.world.dice.number(0, 3))).await;
@@ -174,7 +174,7 @@ impl NodeStorage {
         Ok(())
     }
 
-    /// The server goes on with a write whatever becomes of the engine.
+    /// The server continues a write even if the engine is gone.
     async fn write(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), StorageError> {
         self.life.checkpoint().await;
         let (world, server) = (Arc::clone(&self.world), self.server);
@@ -232,8 +232,8 @@ async fn write(
             world.raft.conclude(server, id, Fate::Unreported);
             world.note_version(&key, false);
             if is_intent && life.is_over() {
-                // The next process may have read the log before. Nothing was ordered: the store was
-                // never answered.
+                // The next process may have read the log before. Nothing was ordered: the store was never
+                // answered.
                 world.witness.unseen();
             }
         });

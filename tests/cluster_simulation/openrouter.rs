@@ -1,5 +1,5 @@
-//! The way to OpenRouter, on which requests are lost, late, doubled and refused. What arrives is
-//! answered by the simulator, in process.
+//! The network to OpenRouter, in which requests are lost, late, duplicated and refused. The simulator answers
+//! what arrives, in the same process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,14 +96,14 @@ impl Http for NodeHttp {
         }
         let sent = world.witness.sent(*server, &request, world.now());
         let (answered, answer) = oneshot::channel();
-        // OpenRouter carries out what has arrived, whatever becomes of the engine.
+        // OpenRouter carries out what has arrived, even if the engine is gone.
         tokio::spawn(deliver(Arc::clone(world), request, sent, way, answered));
         let limited = tokio::time::timeout(self.time_limit, answer).await;
         world.reach(*server, &format!("after {what}"));
         life.checkpoint().await;
         match limited {
             Err(_) => Err(Failure::TimedOut),
-            // Whoever carries the request has let it drop.
+            // The carrier of the request has dropped it.
             Ok(Err(_)) => Err(Failure::Lost("connection reset by peer".to_owned())),
             Ok(Ok(answer)) => Ok(answer),
         }
@@ -174,7 +174,7 @@ async fn deliver(
     }
 }
 
-/// The request has its effect, once more if it is repeated.
+/// The request takes effect, and once more if it is repeated.
 async fn arrive(
     world: &Arc<World>,
     request: &HttpRequest,
@@ -219,7 +219,7 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         let name = body["data"]["name"].as_str().unwrap();
         world.witness_creation(hash, name, sent);
         world.judge_bounds(hash, sent);
-        // What arrives later than the engine waits for it is looked for by its plan of looks.
+        // The engine searches on its own schedule for what arrives after it stopped waiting.
         if name.starts_with(DYNAMIC) && world.now() < sent.at + PROMPT {
             tokio::spawn(watch_for_its_reader(Arc::clone(world), hash.to_owned()));
         }
@@ -242,7 +242,7 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
 
 const PROMPT: SignedDuration = SignedDuration::from_secs(30);
 
-/// Looks again after two minutes in which nothing went wrong.
+/// Searches again after two minutes in which nothing went wrong.
 async fn watch_for_its_reader(world: Arc<World>, hash: String) {
     let quiet = |node: &Node| !world.weather().is_bad() && !node.life.is_over();
     let Some(node) = world.active().filter(|node| quiet(node)) else {
@@ -267,7 +267,7 @@ fn is_assignment(request: &HttpRequest) -> bool {
     request.method == Method::POST && request.url.ends_with("/assignments/keys")
 }
 
-/// What OpenRouter answers when it has assigned all these keys.
+/// OpenRouter's answer when it has assigned all these keys.
 fn assigned_nothing(request: &HttpRequest) -> HttpAnswer {
     let body = request.json.as_deref().unwrap_or_default();
     let body: Value = serde_json::from_slice(body).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Operators, who configure and change things, and people at the dashboard.
+//! Operators, who configure and change things, and people in the dashboard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use vault_plugin_secrets_openrouter::logical::Operation;
 use crate::requests::{Answer, request};
 use crate::world::{BlowKind, World};
 
-/// The rotating roles: one rotates by itself, the other by hand.
+/// The rotating roles: one rotates automatically, the other manually.
 pub(crate) const ROTATING: [&str; 2] = ["app", "man"];
 /// A dynamic role.
 pub(crate) const DYNAMIC: &str = "ci";
 
 impl World {
-    /// How long the next caller waits; `None` is as long as it takes.
+    /// How long the next caller waits; `None` is without limit.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let hasty = self
             .dice
@@ -25,7 +25,7 @@ impl World {
         hasty.then(|| self.dice.pause(20, 60_000))
     }
 
-    /// An operator does something, and the story says what came of it.
+    /// An operator does something, and the story contains the outcome.
     pub(crate) async fn operate(
         self: &Arc<Self>,
         operation: Operation,
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Creates the roles that are not there.
+    /// Creates the roles that do not exist.
     pub(crate) async fn create_all(self: &Arc<Self>) {
         for role in ROTATING {
             self.create(role).await;
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// An old key is wanted back, if there is one.
+    /// An operator restores an old key, if there is one.
     async fn restore_key(self: &Arc<Self>, role: &str) {
         let version = self.dice.number(1, 6);
         let duration = *self.dice.pick(&[60, 900, 5_000]);
@@ -198,7 +198,7 @@ impl World {
             return;
         }
         self.change_budget(role, &mut body);
-        // Somebody reads while the change is under way.
+        // A reader reads while the change is in progress.
         let (world, reader) = (Arc::clone(self), role.to_owned());
         tokio::spawn(async move {
             sleep(world.dice.pause(1, 400)).await;
@@ -238,7 +238,7 @@ impl World {
             .await;
     }
 
-    /// The key of an application, which is to become the role's first.
+    /// The key of an application, which is to become the role's first key.
     fn made_by_hand(&self, role: &str, connection: &str) -> String {
         let account = &self.openrouter.accounts[usize::from(connection == "other")];
         let key = account.create_key(NewKey {
@@ -300,8 +300,8 @@ impl World {
                 return;
             }
             Ok(Some(answer)) => answer,
-            // Whatever it did, the answer that names them is lost; what is left of it is in the
-            // engine's log, which nobody reads here.
+            // Whatever it did, the answer that names the keys is lost. Only the engine's log still names
+            // them, and nobody reads it here.
             _ => return keys.iter().for_each(|hash| self.witness.lose(hash)),
         };
         let left = answer
@@ -375,7 +375,7 @@ impl World {
         before.iter().for_each(|before| self.excuse_change(before));
     }
 
-    /// Whoever has disabled keys in the dashboard enables them again, but for those that are held by now.
+    /// People enable the keys again that they disabled in the dashboard, except those that are now held.
     pub(crate) fn plug_in_again(&self) {
         let truth = self.truth();
         let held: Vec<&String> = truth
@@ -396,7 +396,7 @@ impl World {
         }
     }
 
-    /// Something befalls the leader while somebody is at work.
+    /// Something happens to the leader while an operator is at work.
     pub(crate) fn trouble(&self) {
         let kinds = [
             (3, BlowKind::KillPlugin),
@@ -409,7 +409,7 @@ impl World {
 }
 
 /// Whether a refusal shows that nothing was begun: the request has not reached an engine, or there was
-/// nothing to be done. Of any other nobody knows what it has done.
+/// nothing to do. For any other refusal the outcome is unknown.
 fn did_nothing(reason: &str) -> bool {
     ["there is no leader", "there is no role"]
         .iter()

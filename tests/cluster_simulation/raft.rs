@@ -1,11 +1,11 @@
 //! The storage that all servers share: one log, linearizable, and what each server sees of it.
 //!
-//! It is as Vault's integrated storage is, on a bad day:
-//! - A write may fail and be committed all the same, at once or some seconds later: always before the
-//!   next write of the same server that succeeds, and before the next leader begins.
-//! - The server's cache learns only of writes that succeeded. So a leader goes on reading the old value
-//!   of what it was told it could not store.
-//! - A server that is no leader any more, and does not know it, reads what it knew, and writes nothing.
+//! It behaves as Vault's integrated storage does on a bad day:
+//! - A write may be committed although it failed, at once or some seconds later, but always before the next
+//!   successful write of the same server, and before the next leader begins.
+//! - The server's cache learns only of writes that succeeded. So a leader keeps reading the old value after a
+//!   write that was reported as failed.
+//! - A server that was deposed and does not know it reads what it knew, and writes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ pub(crate) type Map = BTreeMap<String, Vec<u8>>;
 /// A key, and its new value; `None` deletes it.
 pub(crate) type Change = (String, Option<Vec<u8>>);
 
-/// How many servers there are.
+/// The number of servers.
 pub(crate) const SERVERS: usize = 3;
 
 /// The log, and the servers' views of it.
@@ -32,7 +32,7 @@ struct State {
     appended: u64,
 }
 
-/// What a server sees.
+/// What one server sees.
 #[derive(Default)]
 struct View {
     /// What it knew when it was deposed.
@@ -45,18 +45,18 @@ struct View {
 struct Append {
     id: u64,
     change: Change,
-    /// It was reported as failed, and will be committed.
+    /// The write was reported as failed, and will be committed.
     late: bool,
 }
 
-/// What becomes of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It succeeds.
     Stored,
     /// It fails.
     Lost,
-    /// It is committed, and reported as failed.
+    /// It is committed, but reported as failed.
     Unreported,
     /// The same, but it is committed later.
     Late,
@@ -75,7 +75,7 @@ impl Raft {
         });
     }
 
-    /// The leader is none any more. Of what it appended last, the first so many are committed.
+    /// The leader is deposed. Of its last appended writes, the first of this number are committed.
     pub(crate) fn depose(&self, dice: &Dice) {
         self.state(|state| {
             let Some(server) = state.leader.take() else {
@@ -91,7 +91,7 @@ impl Raft {
         });
     }
 
-    /// A server reads. `skip_cache` is for an entry that the cache has lost.
+    /// A server reads. `skip_cache` is for an entry that the cache has dropped.
     pub(crate) fn read(&self, server: usize, key: &str, skip_cache: bool) -> Option<Vec<u8>> {
         self.state(|state| {
             let view = &mut state.views[server];
@@ -127,12 +127,12 @@ impl Raft {
         })
     }
 
-    /// The write comes to its end. Whether the server is told that it succeeded.
+    /// Completes the write. Returns whether the server is told that it succeeded.
     pub(crate) fn conclude(&self, server: usize, id: u64, fate: Fate) -> bool {
         self.state(|state| {
             let view = &mut state.views[server];
             let Some(at) = view.tail.iter().position(|append| append.id == id) else {
-                // The server was deposed meanwhile.
+                // The server was deposed in the meantime.
                 return false;
             };
             match fate {
@@ -150,7 +150,7 @@ impl Raft {
             if fate == Fate::Stored {
                 view.cache.insert(key, value);
             }
-            // What is late and was appended before comes first.
+            // A late write that was appended earlier comes first.
             let due = view
                 .tail
                 .extract_if(..=at, |append| append.late || append.id == id);
@@ -180,7 +180,7 @@ impl Raft {
         self.state(|state| state.committed.clone())
     }
 
-    /// Puts a snapshot in the place of everything. There is no leader then.
+    /// Replaces everything with a snapshot. There is no leader afterwards.
     pub(crate) fn restore(&self, snapshot: Map) {
         self.state(|state| {
             state.committed = snapshot;
@@ -189,7 +189,7 @@ impl Raft {
         });
     }
 
-    /// What the servers themselves keep, beside what the engine does.
+    /// What the servers themselves store, in addition to the engine.
     pub(crate) fn note(&self, change: Change) {
         self.state(|state| apply(&mut state.committed, change));
     }

@@ -11,12 +11,12 @@ use crate::requests::request;
 use crate::world::World;
 
 impl World {
-    /// Somebody reads a key, and relies on it.
+    /// A reader reads a key, and relies on it.
     pub(crate) async fn read(self: &Arc<Self>, role: &str) -> Result<String, String> {
         self.read_within(role, self.patience()).await
     }
 
-    /// The same, by somebody who waits no longer than this.
+    /// The same for a reader with this time limit.
     async fn read_within(
         self: &Arc<Self>,
         role: &str,
@@ -53,7 +53,7 @@ impl World {
         Ok(hash)
     }
 
-    /// The same, by somebody who waits, and tries again if the server could not register the lease.
+    /// The same for a reader who waits, and retries if the server could not register the lease.
     pub(crate) async fn read_patiently(self: &Arc<Self>, role: &str) -> Result<String, String> {
         let mut answer = self.read_within(role, None).await;
         for _ in 0..5 {
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    /// Somebody reads, renews or ends a lease every now and then.
+    /// Now and then someone reads, renews or revokes a lease.
     pub(crate) async fn readers_live(self: Arc<Self>) {
         loop {
             sleep(self.dice.pause(500, 900_000)).await;
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Whoever holds a lease renews it, or ends it, or both.
+    /// The holders of leases renew them, revoke them, or both.
     pub(crate) async fn holder_acts(self: &Arc<Self>, ends: bool) {
         let leases = self.leases();
         if leases.is_empty() {

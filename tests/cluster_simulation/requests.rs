@@ -1,5 +1,5 @@
-//! Requests to the engines: which of them a request reaches, how long its caller waits, and what
-//! happens to it on the way.
+//! Requests to the engines: which engine a request reaches, how long its caller waits, and what happens to it
+//! on the way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
 use crate::node::Node;
 use crate::world::World;
 
-/// What a request came to; the error is for people.
+/// The outcome of a request; the error is for people.
 pub(crate) type Answer = Result<Option<Response>, String>;
 
 impl World {
-    /// The engine that a request reaches: a server does not know at once that it was deposed.
+    /// The engine that a request reaches. A server does not know at once that it was deposed.
     fn route(&self) -> Option<Arc<Node>> {
         let cluster = self.cluster.lock().unwrap();
         let unaware = SignedDuration::from_secs(2);
@@ -32,7 +32,7 @@ impl World {
         cluster.active.clone()
     }
 
-    /// A request, by somebody who waits no longer than this.
+    /// A request of a caller with this time limit.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         request: Request,
@@ -42,7 +42,7 @@ impl World {
             return (Err("there is no leader".to_owned()), None);
         };
         let first = self.ask_node(&node, request.clone(), patience).await;
-        // The server repeats the one request that met a dead process.
+        // The server repeats a request that met a dead process, once.
         if first.as_ref().is_err_and(|reason| reason == DIED) && self.dice.chance(0.5) {
             sleep(Duration::from_millis(200)).await;
             if let Some(next) = self.active().filter(|next| next.server == node.server) {
@@ -73,14 +73,14 @@ impl World {
             () = node.life.ended() => Err(DIED.to_owned()),
             () = sleep(patience.unwrap_or(LONGEST_REQUEST)) => {
                 caller_gone.cancel();
-                // An answer that was on its way at that moment has still come.
+                // An answer that was on its way at that moment still arrives.
                 sleep(Duration::from_millis(1)).await;
                 if handler.is_finished()
                     && let Ok(answer) = (&mut handler).await
                 {
                     return answer.map_err(|reason| reason.to_string());
                 }
-                // The server lets a handler run on; it must not depend on that.
+                // The server lets a handler continue. The engine must not depend on that.
                 if self.dice.chance(0.25) {
                     self.witness.tear(self.now());
                     handler.abort();
@@ -90,8 +90,8 @@ impl World {
         }
     }
 
-    /// Before something arrives at OpenRouter: in a busy account, others delete keys while a listing is
-    /// under way.
+    /// Called before a request arrives at OpenRouter: in a busy account, other clients delete keys during a
+    /// listing.
     pub(crate) fn before_arrival(&self, request: &HttpRequest) {
         let is_second_page = request.url.contains("&offset=") && !request.url.contains("&offset=0");
         if is_second_page && self.dice.chance(0.3) {

@@ -1,4 +1,4 @@
-//! Many lives, and what came of them.
+//! Many lives, and their outcomes.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,8 +10,8 @@ use crate::budgets::Windows;
 use crate::guardrails::Counted;
 use crate::life::{Outcome, live};
 
-/// Lives these many lives, on as many threads as there are cores; returns the seeds that failed, and
-/// why, how often it was looked whether keys are guarded, and what the windows of budgets came to.
+/// Runs these lives, on as many threads as there are cores. Returns the seeds that failed and why, how often
+/// it was checked whether keys are guarded, and the outcomes of the windows of budgets.
 fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted, Windows) {
     let next = AtomicU64::new(first);
     let failed = Mutex::new(BTreeMap::new());
@@ -36,7 +36,7 @@ fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted, Windows)
                     if !outcome.violations.is_empty() {
                         let what = outcome.violations.iter().map(|v| v.what.clone());
                         let what: Vec<_> = what.collect();
-                        // At once: a run that is stopped early has said what it found.
+                        // At once, so that a run that is stopped early has reported what it found.
                         println!("seed {seed}: {}", what.join("; "));
                         failed.lock().unwrap().insert(seed, what);
                     }
@@ -73,7 +73,7 @@ fn no_life_of_three_hundred_ends_badly() {
         .map(|seed| tell(seed, &live(seed)))
         .unwrap_or_default();
     assert!(failed.is_empty(), "{} of 300 failed; {story}", failed.len());
-    // Else nothing was judged.
+    // Otherwise nothing was judged.
     assert!(
         counted.guarded > 1_000 && counted.bounded > 100,
         "{counted:?}"

@@ -1,5 +1,5 @@
-//! Operators who order runs: every role is rotated, keys of nobody are tidied up, the mount is torn down and taken
-//! into service again.
+//! Operators who start runs: every role is rotated, stray keys are removed, or the mount is torn down and put
+//! back into service.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::people::{DYNAMIC, ROTATING};
 use crate::world::World;
 
 impl World {
-    /// An operator orders a run.
+    /// An operator starts a run.
     pub(crate) async fn order_a_run(self: Arc<Self>) {
         let connection = *self.dice.pick(&["default", "other"]);
         match self.dice.number(0, 9) {
@@ -58,7 +58,7 @@ impl World {
         self.end_teardown().await;
     }
 
-    /// The mount is taken into service again, if it is torn down.
+    /// Puts the mount back into service, if it is torn down.
     pub(crate) async fn end_teardown(self: &Arc<Self>) {
         for _ in 0..10 {
             if !self.is_torn_down() {
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// Runs that go on although there was time for everything.
+    /// Runs that have not finished although there was time for everything.
     pub(crate) async fn look_for_runs(self: &Arc<Self>) {
         for path in [
             "rotate-all/default",
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-/// When a run began, by its answer.
+/// When a run began, according to its answer.
 pub(crate) fn began(answer: &Data) -> Timestamp {
     answer["began_at"].as_str().unwrap().parse().unwrap()
 }

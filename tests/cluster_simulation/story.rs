@@ -1,4 +1,4 @@
-//! What happened in a life, line by line, so that a person can see why it went wrong.
+//! What happened in a life, line by line, so that a person can see why it failed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ struct Told {
 
 struct Line {
     at: Timestamp,
-    /// Which keys it is about, by their short names; all of them, if none.
+    /// The short names of the keys that it is about; all keys if empty.
     about: Vec<String>,
     text: String,
 }
@@ -35,12 +35,12 @@ impl Story {
         }
     }
 
-    /// Something that concerns everybody.
+    /// An event that concerns everyone.
     pub(crate) fn tell(&self, text: impl Into<String>) {
         self.add(Vec::new(), text.into());
     }
 
-    /// Something that concerns these keys, by their hashes or short names.
+    /// An event that concerns these keys, by their hashes or short names.
     pub(crate) fn tell_of(&self, about: &[&str], text: impl Into<String>) {
         let about = about.iter().map(|about| self.name(about)).collect();
         self.add(about, text.into());
@@ -69,7 +69,7 @@ impl Story {
         self.print(|_| true)
     }
 
-    /// What led to a violation that concerns these keys: no more than a page or two.
+    /// What led to a violation that concerns these keys: a page or two at most.
     pub(crate) fn of(&self, keys: &[String]) -> String {
         self.print(|line| line.about.is_empty() || line.about.iter().any(|key| keys.contains(key)))
     }

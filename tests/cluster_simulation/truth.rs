@@ -1,5 +1,5 @@
-//! What is true by what is committed: an engine that only looks, on storage that never changes. It says
-//! what any server would say if it were asked, whatever form the entries have.
+//! What is true according to committed storage: an engine that only reads, on storage that never changes. It
+//! answers what any server would answer if it were asked, whatever form the entries have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Truth {
     pub(crate) rotating: BTreeMap<String, Rotating>,
     /// Every role.
     pub(crate) roles: BTreeSet<String>,
-    /// The nonces of which the write-ahead log knows, and whether it knows them as leases.
+    /// The nonces in the write-ahead log, and whether they are those of leases.
     pub(crate) log: BTreeMap<String, bool>,
 }
 
@@ -39,24 +39,24 @@ pub(crate) struct Rotating {
     pub(crate) superseded: Vec<(String, Timestamp)>,
     /// Hashes of the keys that are disabled, and when each is to be deleted.
     pub(crate) held: Vec<(String, Timestamp)>,
-    /// What the current key is to spend, if the role has no budget.
+    /// What the current key may spend according to the definition, if the role has no budget.
     pub(crate) limit: Option<f64>,
     pub(crate) has_budget: bool,
-    /// Superseded keys that are used late, about which a person has to decide.
+    /// Superseded keys that were used late, so that a person has to decide about them.
     pub(crate) used_late: Vec<String>,
     /// Whether the current key is handed out.
     pub(crate) serves: bool,
-    /// Its deletion has begun.
+    /// Whether its deletion has begun.
     pub(crate) is_going: bool,
     pub(crate) automated: bool,
     pub(crate) connection: String,
     pub(crate) workspace: Option<String>,
-    /// What it says of itself.
+    /// What its status says.
     pub(crate) message: String,
 }
 
 impl Rotating {
-    /// Those that are to be revoked at their times.
+    /// The keys that are to be revoked at their times.
     pub(crate) fn ending(&self) -> impl Iterator<Item = &(String, Timestamp)> {
         let superseded = self.superseded.iter();
         superseded.filter(|(hash, _)| !self.used_late.contains(hash))
@@ -115,7 +115,7 @@ impl World {
         truth
     }
 
-    /// An engine that only looks at this storage.
+    /// An engine that only reads this storage.
     pub(crate) fn observer(&self, map: Map) -> Arc<dyn Backend> {
         let clock = Arc::new(Standing(self.now()));
         let make = factory(clock, Arc::clone(&self.dice) as _, Arc::new(NoNetwork));
@@ -131,7 +131,7 @@ impl World {
     }
 }
 
-/// What it answers to a read.
+/// The engine's answer to a read.
 pub(crate) fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
     let answer = observer.handle_request(Request::new(Operation::Read, path));
     let answer = answer.now_or_never().expect("storage does not wait");
@@ -205,7 +205,7 @@ impl Clock for Standing {
     }
 }
 
-/// Whoever only looks asks nobody.
+/// An engine that only reads asks no one.
 struct NoNetwork;
 
 impl Network for NoNetwork {

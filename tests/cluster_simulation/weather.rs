@@ -1,4 +1,4 @@
-//! How often which fault strikes, at the moment.
+//! How often each fault strikes, at the moment.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use reqwest::Method;
 use crate::dice::Dice;
 use crate::raft::Fate;
 
-/// How often something goes wrong, from 0 to 1.
+/// Probabilities of faults, from 0 to 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
     /// A read of storage fails.
     pub(crate) lost_reads: f64,
-    /// A write to storage fails, or is said to.
+    /// A write to storage fails, or is reported as failed.
     failing_writes: f64,
     /// A request to OpenRouter goes wrong.
     bad_requests: f64,
-    /// Nothing gets through to OpenRouter.
+    /// No request gets through to OpenRouter.
     outage: bool,
 }
 
 /// What happens to a request on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnTheWay {
-    /// It arrives, and so does its answer.
+    /// It arrives, and its answer arrives.
     Straight,
-    /// No connection comes about.
+    /// No connection is made.
     Nowhere,
     /// It does not arrive.
     LostThere,
-    /// It arrives so much later.
+    /// It arrives this much later.
     Late(Duration),
-    /// It arrives a second time, so much later.
+    /// It arrives a second time, this much later.
     Doubled(Duration),
-    /// It is refused with this status, and these seconds to wait.
+    /// It is refused with this status, and a wait of this many seconds.
     Refused(u16, Option<u64>),
     /// It arrives, and there is no answer.
     LostBack,
     /// It arrives, and the answer has this status and makes no sense.
     Garbled(u16),
-    /// It is answered as if it were carried out, which it is not.
+    /// It is answered as if it were carried out, but is not.
     Hollow,
 }
 
@@ -52,7 +52,7 @@ impl Weather {
         outage: false,
     };
 
-    /// Some weather.
+    /// Random weather.
     pub(crate) fn any(dice: &Dice) -> Self {
         let rough = Self {
             lost_reads: 0.01,

@@ -1,38 +1,37 @@
-//! Who was promised what, which key is whose, and whether that held.
+//! Who was promised what, who owns which key, and whether that held.
 //!
 //! # What must hold
-//! - **No key in service is deleted by us**: one that is current by what is committed, or superseded
-//!   and not due yet. What is in service is judged when the request has its effect; a request that was
-//!   on its way while a snapshot was restored is excused.
-//! - **Every key lives as promised**, from the moment it is handed out until its `ttl` is over, short
-//!   of an emergency, of its deletion by those who may, and of a restored snapshot: see
-//!   [`World::witness_restore`] for what it must keep all the same.
-//!   A key that is disabled for its hold is judged as one that is deleted, but for a request that comes
-//!   late, after the key was restored.
-//! - **Every living key is somebody's**: storage leads to it, by a role's entry, a lease's record, or an
-//!   intent. A key that a role was to adopt is its application's all the same.
+//! - **The engine deletes no key in service**: one that is current according to what is committed, or
+//!   superseded and not due yet. This is judged when the request takes effect. A request that was on its way
+//!   while a snapshot was restored is an exception.
+//! - **Every key lives as promised**, from the moment when it is handed out until its `ttl` is over, except
+//!   for an emergency, its deletion by those who may delete it, and a restored snapshot: see
+//!   [`World::witness_restore`] for what must still hold then. A key that is disabled for its hold is judged
+//!   as one that is deleted, except by a request that arrives late, after the key was restored.
+//! - **Every living key has an owner**: storage leads to it, by a role's entry, a lease's record, or an
+//!   intent. A key that a role was to adopt belongs to its application in any case.
 //! - **No key that a role was to adopt is ended** unless a role has adopted it.
 //!
-//! # What is excused, and why
-//! - **An emergency rotation**: the contract's own exception. It may have its effect from its order on,
-//!   and, unanswered, for as long as the server gives a request and lets a deposed node go on: 90
-//!   seconds each. An order that is refused without effect excuses nothing.
-//! - **The deletion of a role**: an operator's order to revoke its keys. One whose store has failed may
-//!   go on or not, but it is settled which within two minutes and a few tries: a role that is still
-//!   handed out five minutes later is not being deleted, and its promises count again. Nobody settles
-//!   it if the engine ends before it has tried: the server's cache may go on showing its next process a
-//!   role whose deletion is committed, until another server leads. One that a restored snapshot has
-//!   under way goes on, even if it was given up since.
-//! - **A key deleted in the dashboard, and a lease that its holder or the server ends**: somebody else's
-//!   will.
-//! - **Renewals that a restored snapshot has forgotten**: the server forgets them as well, and has the
-//!   lease revoked at the time that it has stored itself.
-//! - **Keys of which storage knows nothing**: an order that arrived twice, or was on its way during a
-//!   restore. The contract has them found by the next comparison, when the work begins; so in the end
-//!   there is one. Those of another life of the role, or of a role that is not there, are left alone.
+//! # Exceptions, and why
+//! - **An emergency rotation**: the contract's own exception. It may take effect from its order on. Without
+//!   an answer it may take effect for as long as the server gives a request and lets a deposed node continue:
+//!   90 seconds each. An order that is refused without effect is no exception.
+//! - **The deletion of a role**: an operator's order to revoke its keys. If its store has failed, the
+//!   deletion may continue or not, but that is settled within two minutes and a few tries. A role that is
+//!   still handed out five minutes later is not being deleted, and its promises count again. Nothing settles
+//!   it if the engine ends before it has tried: the server's cache may keep showing its next process a role
+//!   whose deletion is committed, until another server leads. A deletion that a restored snapshot has in
+//!   progress continues, even if it was given up since.
+//! - **A key deleted in the dashboard, and a lease that its holder or the server revokes**: someone else's
+//!   decision.
+//! - **Renewals that a restored snapshot has forgotten**: the server forgets them as well, and revokes the
+//!   lease at the time that it has stored itself.
+//! - **Keys that storage does not know**: an order that arrived twice, or was on its way during a restore.
+//!   The contract requires the next comparison to find them, when the work begins; so each life ends with
+//!   one. Those of another life of the role, or of a role that does not exist, are left alone.
 //! - **Runs**: what an emergency of a whole connection, a tidy or a teardown may do to keys, see [`runs`].
-//! - **A key that `forget-role` left behind**: its operator's. If the answer is lost, only the engine's
-//!   log names it.
+//! - **A key that `forget-role` left behind**: it belongs to the operator. If the answer is lost, only the
+//!   engine's log names it.
 
 mod orphans;
 mod promises;
@@ -47,7 +46,7 @@ use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
 use crate::openrouter::hash_in;
 use crate::world::World;
 
-/// All that was seen of one life.
+/// Everything that was observed in one life.
 #[derive(Default)]
 pub(crate) struct Witness(Mutex<Seen>);
 
@@ -65,19 +64,19 @@ struct Seen {
     deletions: BTreeMap<String, Timestamp>,
     /// Those whose engine may have ended before it settled whether they were stored.
     unsettled: BTreeSet<String>,
-    /// Keys that may be gone, or deleted, by somebody else's will: whose.
+    /// Keys that may be gone, or deleted, by someone else's decision: whose.
     excused: BTreeMap<String, &'static str>,
     /// Keys that were left behind, and since when.
     left_behind: BTreeMap<String, Timestamp>,
-    /// Keys about which there is a violation already.
+    /// Keys with a violation that was already reported.
     reported: BTreeSet<String>,
-    /// Living keys of which the restored storage knows nothing.
+    /// Living keys that the restored storage does not know.
     strays: BTreeSet<String>,
-    /// The shortest time that a key of each role was ever to be in use for, in seconds.
+    /// The shortest time for which a key of each role was ever to be in use, in seconds.
     least_use: BTreeMap<String, u64>,
-    /// Something has changed behind the engine's back since its work began.
+    /// Something was changed outside the engine since its work began.
     unseen: bool,
-    /// When a handler was last torn off, or an engine ended or began.
+    /// When a handler was last aborted, or an engine ended or began.
     torn: Option<Timestamp>,
 }
 
@@ -85,11 +84,11 @@ struct Seen {
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) what: String,
-    /// Which keys it is about, by short names and nonces, and whose they are.
+    /// The keys that it is about, by short names and nonces, and their owners.
     pub(crate) about: Vec<String>,
 }
 
-/// A key that the engine had made, or that a role was to adopt.
+/// A key that the engine created, or that a role was to adopt.
 #[derive(Clone, Debug)]
 pub(crate) struct Made {
     pub(crate) role: String,
@@ -100,19 +99,20 @@ pub(crate) struct Made {
 #[derive(Clone, Debug)]
 struct Promise {
     given: Timestamp,
-    /// How many were given before.
+    /// How many promises were made before.
     order: u64,
     until: Timestamp,
-    /// Storage forgot it then: it holds only as long as the role's keys are in use, counted from there.
+    /// Storage forgot it at this time. It then holds only as long as the role's keys are in use, counted from
+    /// there.
     forgotten: Option<Timestamp>,
 }
 
-/// A request to OpenRouter, as it was sent.
+/// A request to OpenRouter, when it was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) server: usize,
     pub(crate) at: Timestamp,
-    /// The hash, or the nonce, of the key that it is about; if there is one.
+    /// The hash, or the nonce, of the key that it is about, if there is one.
     pub(crate) about: Vec<String>,
     restores: u64,
 }
@@ -133,13 +133,13 @@ impl Witness {
         })
     }
 
-    /// The engine on some server begins its work.
+    /// The engine on a server begins its work.
     pub(crate) fn work_began(&self, now: Timestamp) {
         self.seen(|seen| seen.unseen = false);
         self.tear(now);
     }
 
-    /// A handler is torn off in the middle of what it does.
+    /// A handler is aborted in the middle of its work.
     pub(crate) fn tear(&self, now: Timestamp) {
         self.seen(|seen| {
             seen.torn = Some(now);
@@ -151,28 +151,28 @@ impl Witness {
         });
     }
 
-    /// Whether no handler was torn off for so many seconds.
+    /// Whether no handler was aborted for this many seconds.
     pub(crate) fn not_torn_down_for(&self, seconds: i64, now: Timestamp) -> bool {
         let long_ago = |torn: Timestamp| now.duration_since(torn).as_secs() > seconds;
         self.seen(|seen| seen.torn.is_none_or(long_ago))
     }
 
-    /// Whether the engine has had no occasion to notice what was done behind its back.
+    /// Whether the engine had no occasion to notice what was changed outside it.
     pub(crate) fn has_unseen(&self) -> bool {
         self.seen(|seen| seen.unseen)
     }
 
-    /// How many promises were given so far.
+    /// How many promises were made so far.
     pub(crate) fn promises(&self) -> u64 {
         self.seen(|seen| seen.promised)
     }
 
-    /// Something was done behind the engine's back.
+    /// Something was changed outside the engine.
     pub(crate) fn unseen(&self) {
         self.seen(|seen| seen.unseen = true);
     }
 
-    /// A role's keys may be in use for so long.
+    /// A role's keys may be in use for this long.
     pub(crate) fn in_use_for(&self, role: &str, seconds: u64) {
         self.seen(|seen| {
             let least = seen.least_use.entry(role.to_owned()).or_insert(seconds);
@@ -180,8 +180,8 @@ impl Witness {
         });
     }
 
-    /// Since when the role's older keys may die, by the order of an operator; returns what was known of
-    /// that before.
+    /// Since when the role's older keys may be dead, by the order of an operator. Returns what was known
+    /// about that before.
     pub(crate) fn emergency(&self, role: &str, since: Option<Timestamp>) -> Option<Timestamp> {
         self.seen(|seen| match since {
             Some(since) => seen.emergencies.insert(role.to_owned(), since),
@@ -189,8 +189,8 @@ impl Witness {
         })
     }
 
-    /// Since when all of the role's keys may die, by the order of an operator; returns what was known of
-    /// that before.
+    /// Since when all of the role's keys may be dead, by the order of an operator. Returns what was known
+    /// about that before.
     pub(crate) fn deletion(&self, role: &str, since: Option<Timestamp>) -> Option<Timestamp> {
         self.seen(|seen| match since {
             Some(since) => seen.deletions.insert(role.to_owned(), since),
@@ -201,7 +201,8 @@ impl Witness {
         })
     }
 
-    /// Since when a role's deletion goes on, and whether two minutes later it was settled if it was stored.
+    /// Since when a role's deletion is in progress, and whether it was settled two minutes later if it was
+    /// stored.
     pub(crate) fn deleted_since(&self, role: &str) -> Option<(Timestamp, bool)> {
         self.seen(|seen| {
             let since = seen.deletions.get(role)?;
@@ -209,7 +210,7 @@ impl Witness {
         })
     }
 
-    /// The key may be gone from now on, by this person's will.
+    /// The key may be gone from now on, by this person's decision.
     pub(crate) fn excuse(&self, hash: &str, whose: &'static str) {
         self.seen(|seen| {
             seen.excused.insert(hash.to_owned(), whose);
@@ -217,7 +218,7 @@ impl Witness {
         });
     }
 
-    /// The key is nobody's by the will of an operator, and must be left alone.
+    /// The key has no owner by the decision of an operator, and must be left alone.
     pub(crate) fn leave_behind(&self, hash: &str, now: Timestamp) {
         self.seen(|seen| {
             seen.left_behind.insert(hash.to_owned(), now);
@@ -225,12 +226,12 @@ impl Witness {
         });
     }
 
-    /// The key may be nobody's by the will of an operator, and nobody knows.
+    /// The key may have no owner by the decision of an operator; the outcome is unknown.
     pub(crate) fn lose(&self, hash: &str) {
         self.seen(|seen| seen.strays.insert(hash.to_owned()));
     }
 
-    /// Whose key it is, and its nonce: empty for a key made by hand.
+    /// The key's owner, and its nonce, which is empty for a key made by hand.
     pub(crate) fn whose(&self, hash: &str) -> Option<(String, String)> {
         self.seen(|seen| {
             let made = seen.keys.get(hash)?;
@@ -254,9 +255,9 @@ impl Witness {
 }
 
 impl World {
-    /// Something is wrong, with these keys.
+    /// Reports a violation with these keys.
     pub(crate) fn violated(&self, what: &str, hashes: &[&str]) {
-        // What follows from a violation is none of its own.
+        // A consequence of an earlier violation is not reported separately.
         let is_known = self.witness.seen(|seen| {
             let new = hashes
                 .iter()
@@ -283,7 +284,7 @@ impl World {
         });
     }
 
-    /// OpenRouter has made a key for the engine.
+    /// OpenRouter has created a key for the engine.
     pub(crate) fn witness_creation(&self, hash: &str, name: &str, sent: &Sent) {
         let role = name.split(' ').next().unwrap_or_default().to_owned();
         let nonce = nonce_of(name).unwrap_or_default().to_owned();
@@ -294,15 +295,15 @@ impl World {
             let is_twin = seen.keys.values().any(|made| made.nonce == nonce);
             seen.keys.insert(hash.to_owned(), Made { role, nonce });
             if is_twin || sent.restores < seen.restores {
-                // The order came twice, or storage was restored while it was on its way: the engine can
-                // only find the key when it compares.
+                // The order arrived twice, or storage was restored while it was on its way: the engine can
+                // find the key only by a comparison.
                 seen.strays.insert(hash.to_owned());
                 seen.unseen = true;
             }
         });
     }
 
-    /// Somebody has made a key that a role is to adopt.
+    /// Someone has created a key that a role is to adopt.
     pub(crate) fn witness_by_hand(&self, hash: &str, role: &str) {
         let name = self.story.name_key(hash, &format!("{role}-by-hand"));
         self.story
@@ -315,7 +316,7 @@ impl World {
             .seen(|seen| seen.keys.insert(hash.to_owned(), made));
     }
 
-    /// A key of a role's is there that storage knows nothing of.
+    /// There is a key of a role that storage does not know.
     pub(crate) fn witness_stray(&self, hash: &str, role: &str, nonce: &str) {
         self.story.name_key(hash, &format!("{role}-stray"));
         let made = Made {
@@ -337,5 +338,5 @@ pub(crate) fn nonce_of(name: &str) -> Option<&str> {
 
 const MAX_VIOLATIONS: usize = 20;
 
-/// So long after it failed to be stored it is settled whether a deletion goes on.
+/// How long after its store failed it is settled whether a deletion continues.
 const SETTLED: SignedDuration = SignedDuration::from_secs(120);

@@ -1,4 +1,4 @@
-//! The world of one life: the servers, what they share, and what befalls them.
+//! The world of one life: the servers, what they share, and what happens to them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::story::Story;
 use crate::weather::Weather;
 use crate::witness::Witness;
 
-/// Everything there is.
+/// The whole world.
 pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) dice: Arc<Dice>,
@@ -39,39 +39,39 @@ pub(crate) struct World {
     pub(crate) unplugged: Mutex<Vec<String>>,
 }
 
-/// All of storage, as it was once.
+/// All of storage at one moment.
 #[derive(Clone)]
 pub(crate) struct Snapshot {
     taken_at: Timestamp,
-    /// How many promises had been given by then: more may be given in the same moment.
+    /// How many promises had been made by then: more may be made in the same moment.
     pub(crate) promises: u64,
     pub(crate) map: Map,
 }
 
-/// The engines that there are.
+/// The engines.
 #[derive(Default)]
 pub(crate) struct Cluster {
-    /// The engine of the leader, if it lives.
+    /// The engine of the leader, if it is alive.
     pub(crate) active: Option<Arc<Node>>,
-    /// Those that were deposed, and since when.
+    /// The deposed engines, and since when.
     pub(crate) deposed: Vec<(Arc<Node>, Timestamp)>,
 }
 
-/// Something that befalls a server at one of its next effects.
+/// An incident that hits a server at one of its next effects.
 #[derive(Clone, Debug)]
 struct Blow {
     countdown: u64,
     kind: BlowKind,
 }
 
-/// What it is.
+/// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BlowKind {
     /// The plugin's process is killed.
     KillPlugin,
-    /// The server is.
+    /// The server is killed.
     KillServer,
-    /// It loses the leadership, and goes on for a while.
+    /// It loses the leadership, and continues for a while.
     Depose,
     /// A snapshot is taken.
     Snapshot,
@@ -79,7 +79,7 @@ pub(crate) enum BlowKind {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
-        // With dice of its own, so that lives without budgets do not depend on them.
+        // Separate dice, so that lives without budgets do not depend on them.
         let (budgets, begins) = Budgets::any(&Dice::new(!seed));
         let clock = Clock::tokio_from(begins);
         Arc::new(Self {
@@ -127,14 +127,14 @@ impl World {
         *self.cluster.lock().unwrap() = Cluster::default();
     }
 
-    // --- What befalls the servers ---
+    // --- Incidents ---
 
-    /// The leader will be struck at one of its next effects, counted from 1.
+    /// The leader will be hit at one of its next effects, counted from 1.
     pub(crate) fn strike_at(&self, countdown: u64, kind: BlowKind) {
         self.blows.lock().unwrap().push(Blow { countdown, kind });
     }
 
-    /// Nothing more is to befall anybody.
+    /// No more incidents will happen.
     pub(crate) fn cancel_blows(&self) {
         self.blows.lock().unwrap().clear();
     }
@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    /// It happens now.
+    /// The incident happens.
     pub(crate) fn inflict(self: &Arc<Self>, kind: BlowKind) {
         match kind {
             BlowKind::Snapshot => {
@@ -201,7 +201,7 @@ impl World {
         });
     }
 
-    /// A deposed leader's engine works for some time, at most until the server has drained it.
+    /// A deposed leader's engine keeps working for some time, at most until the server has drained it.
     fn let_go_on(self: &Arc<Self>, node: Arc<Node>) {
         let since = (Arc::clone(&node), self.now());
         self.cluster.lock().unwrap().deposed.push(since);
@@ -249,7 +249,7 @@ impl World {
         let node = Arc::new(Node::new(self, server));
         let mut cluster = self.cluster.lock().unwrap();
         cluster.active = Some(Arc::clone(&node));
-        // A server does not begin another term before it is done with what is left of the last one.
+        // A server does not begin another term before it has finished the last one.
         cluster.deposed.retain(|(deposed, _)| {
             if deposed.server == server {
                 deposed.life.end();
@@ -270,7 +270,7 @@ impl World {
         });
     }
 
-    /// Storage is as it was in one of the last snapshots.
+    /// Storage is reset to one of the last snapshots.
     pub(crate) fn restore(self: &Arc<Self>) {
         let snapshots = self.snapshots.lock().unwrap().clone();
         if snapshots.is_empty() {

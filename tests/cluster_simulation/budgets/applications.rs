@@ -1,4 +1,4 @@
-//! Applications that spend with the keys that they were handed, as long as OpenRouter lets them.
+//! Applications that spend with the keys that they were handed, until OpenRouter refuses them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{Call, Money, usd};
 use crate::world::World;
 
-/// What an application did with a key.
+/// The use of a key by an application.
 #[derive(Default)]
 struct Did {
     calls: u64,
@@ -18,7 +18,7 @@ struct Did {
 }
 
 impl World {
-    /// Somebody spends with one of their keys every now and then.
+    /// Now and then an application spends with one of its keys.
     pub(crate) async fn applications_live(self: Arc<Self>) {
         if !self.budgets.are_there() {
             return;
@@ -29,14 +29,14 @@ impl World {
                 continue;
             };
             let calls = self.dice.number(1, 8);
-            // Some use whatever there is.
+            // Some spend all that they can.
             let calls = self.dice.weighted(&[(1, calls), (1, ALL)]);
             let at_once = self.dice.weighted(&[(5, 1), (2, 2), (1, 4)]);
             tokio::spawn(Arc::clone(&self).spend(hash, calls, at_once));
         }
     }
 
-    /// Whoever has a key uses it until OpenRouter refuses it.
+    /// Every holder of a key uses it until OpenRouter refuses it.
     pub(super) async fn spend_everything(self: &Arc<Self>) {
         let keys: Vec<String> = self.budgets.seen(|seen| {
             let keys = seen.keys.iter();
@@ -61,7 +61,7 @@ impl World {
         (!keys.is_empty()).then(|| self.dice.pick(&keys).clone())
     }
 
-    /// So many calls, so many of them at once, unless OpenRouter refuses them.
+    /// Makes this many calls, up to this many at a time, unless OpenRouter refuses them.
     async fn spend(self: Arc<Self>, hash: String, calls: u64, at_once: u64) {
         self.budgets
             .seen(|seen| seen.keys.entry(hash.clone()).or_default().is_busy = true);
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// One call after the other.
+    /// Makes one call after the other.
     async fn call(&self, hash: &str, calls: u64) -> Did {
         let mut did = Did::default();
         for _ in 0..calls {
@@ -126,7 +126,7 @@ impl World {
         did
     }
 
-    /// A call begins, or it is refused for a reason.
+    /// Begins a call, or returns why it is refused.
     fn start_call(&self, hash: &str) -> Result<Started, &'static str> {
         for account in &self.openrouter.accounts {
             match account.begin_call(hash, "some/model") {
@@ -144,7 +144,7 @@ impl World {
         Err("it does not work")
     }
 
-    /// A key made by hand was used before a role adopts it.
+    /// A key made by hand was used before a role adopted it.
     pub(crate) fn use_by_hand(&self, role: &str, hash: &str) {
         if !self.budgets.plan.contains_key(role) || self.dice.chance(0.3) {
             return;

@@ -10,10 +10,10 @@ use crate::dice::Dice;
 use crate::people::{DYNAMIC, ROTATING};
 use crate::world::World;
 
-/// The roles that are to have budgets in a life, with how often these reset, and when the life begins.
+/// The roles that will have budgets in a life, how often these reset, and when the life begins.
 ///
-/// A life lasts for about sixteen hours: it begins in the morning, so that its last midnight finds it calm, or
-/// in the afternoon, so that midnight finds it in the middle of everything.
+/// A life lasts for about sixteen hours. It begins in the morning, so that its last midnight comes when
+/// everything is calm, or in the afternoon, so that midnight comes in the middle of everything.
 pub(super) fn plan(dice: &Dice) -> (BTreeMap<&'static str, Option<LimitReset>>, Timestamp) {
     let noon: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
     if !dice.chance(SHARE) {
@@ -33,7 +33,7 @@ pub(super) fn plan(dice: &Dice) -> (BTreeMap<&'static str, Option<LimitReset>>, 
             plan.insert(role, reset);
         }
     }
-    // Midnight begins a Saturday, a Monday, the first of a month.
+    // Midnight begins a Saturday, a Monday, or the first of a month.
     let eve = match reset {
         Some(LimitReset::Weekly) => "2026-11-22",
         Some(LimitReset::Monthly) => "2026-11-30",
@@ -48,7 +48,7 @@ pub(super) fn plan(dice: &Dice) -> (BTreeMap<&'static str, Option<LimitReset>>, 
 }
 
 impl World {
-    /// Makes the fields of a new role with a limit those of one with a budget, if it is to have one.
+    /// Turns the fields of a new role with a limit into those of one with a budget, if it is to have one.
     pub(crate) fn with_budget(&self, role: &str, body: &mut Value) {
         let Some(reset) = self.budgets.plan.get(role) else {
             return;
@@ -67,8 +67,8 @@ impl World {
         }
     }
 
-    /// Makes a change of a limit one of the budget. Now and then it changes when the budget resets, or takes
-    /// it away.
+    /// Turns a change of a limit into one of the budget. Now and then it changes when the budget resets, or
+    /// removes the budget.
     pub(crate) fn change_budget(&self, role: &str, body: &mut Value) {
         if !self.budgets.plan.contains_key(role) || body["limit"].is_null() {
             return;
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// What a reader of a dynamic role asks for: less than the role allows, now and then.
+    /// What a reader of a dynamic role asks for: now and then, less than the role allows.
     pub(crate) fn asked_for(&self, role: &str) -> Value {
         let is_pooled = role == DYNAMIC && self.budgets.plan.contains_key(role);
         match is_pooled && self.dice.chance(0.2) {
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// OpenRouter's reports about spending lag by as much as they please.
+    /// OpenRouter's reports about spending lag by any amount.
     pub(crate) fn change_lag(&self) {
         if self.budgets.are_there() {
             let lag = self.dice.number(0, 300);

@@ -1,4 +1,4 @@
-//! What there is to spend when everything is calm again.
+//! What can be spent when everything is calm again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,13 +29,13 @@ impl World {
         };
         let wait = reset.window_end(self.now()).duration_since(self.now());
         if wait < SignedDuration::from_hours(5) {
-            // It is asked for a minute later, and what was unclear is read ten minutes after that.
+            // The engine asks for it a minute later, and reads what was unclear ten minutes after that.
             let wait = wait + SignedDuration::from_mins(40);
             sleep(Duration::try_from(wait).unwrap_or_default()).await;
         }
     }
 
-    /// Everything is spent, and what the last windows came to is judged.
+    /// Applications spend everything, and the outcome of the last windows is judged.
     pub(crate) async fn judge_last_windows(self: &Arc<Self>) {
         if self.budgets.are_there() {
             self.spend_everything().await;
@@ -43,8 +43,8 @@ impl World {
         }
     }
 
-    /// Whether the current key of a role has all that its ledger leaves for it, and after a reset in which
-    /// nothing went wrong all that is neither spent nor granted to others.
+    /// Checks that the current key of a role has all that its ledger leaves for it, and after a reset in
+    /// which nothing went wrong, all that is neither spent nor granted to others.
     pub(crate) fn judge_unlocked(&self, role: &str, entry: &Rotating) {
         let Some(stored) = self.raft.stored(&format!("{MOUNT}roles/{role}")) else {
             return;
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// Whether a role that refuses a lease for lack of room has none.
+    /// Checks that a role that refuses a lease for lack of room has none.
     pub(crate) fn has_no_room(&self, reason: &str) -> bool {
         let reset = self.budgets.plan.get(DYNAMIC).copied().flatten();
         let stored = self.raft.stored(&format!("{MOUNT}roles/{DYNAMIC}"));
@@ -105,7 +105,7 @@ impl World {
         self.taken(&life, "", start).saturating_add(limit) > amount
     }
 
-    /// When the current window began, if everything was calm long before.
+    /// When the current window began, if everything had been calm long before.
     fn calm_window(&self, reset: Option<LimitReset>) -> Option<Timestamp> {
         let (now, start) = (self.now(), reset?.window_start(self.now()));
         let calm = self.budgets.seen(|seen| seen.calm)?;

@@ -1,4 +1,4 @@
-//! What each window came to.
+//! The outcome of each window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use super::{Held, Life, Money, Terms, UNLIMITED, money, usd};
 use crate::people::DYNAMIC;
 use crate::world::World;
 
-/// What the windows came to that were judged.
+/// The outcomes of the windows that were judged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Windows {
-    /// All of them.
+    /// The number of all windows.
     pub(crate) judged: u64,
-    /// Those in which nothing was excused.
+    /// The number of windows without an exception.
     pub(crate) strictly: u64,
-    /// Those of them in which at least nine tenths of the budget were spent.
+    /// The number of those in which at least nine tenths of the budget were spent.
     pub(crate) spent: u64,
-    /// The most that was spent in one of them, in percent of the budget.
+    /// The highest amount that was spent in one of them, in percent of the budget.
     pub(crate) worst: u64,
-    /// Roles of which it was seen that nothing stayed locked.
+    /// The number of roles that were checked for locked amounts.
     pub(crate) unlocked: u64,
 }
 
@@ -36,7 +36,7 @@ impl Windows {
     }
 }
 
-/// A window of a life of a role, as far as one budget was in force in it.
+/// A window of a life of a role, while one budget was in force in it.
 struct Window<'a> {
     life: &'a Life,
     start: Timestamp,
@@ -45,7 +45,7 @@ struct Window<'a> {
     most: Money,
 }
 
-/// What a window came to.
+/// The outcome of a window.
 #[derive(Default)]
 struct Sum {
     spent: Money,
@@ -55,7 +55,7 @@ struct Sum {
 }
 
 impl World {
-    /// What the windows came to.
+    /// The outcomes of the windows so far.
     pub(crate) fn windows(&self) -> Windows {
         self.budgets.seen(|seen| seen.windows)
     }
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// Judges the windows that end now, as windows or since the life does.
+    /// Judges the windows that end now, either because they end or because the life ends.
     pub(crate) fn judge_windows(&self, end: Timestamp) {
         for role in self.budgets.plan.keys() {
             let lives = self.budgets.seen(|seen| {
@@ -119,7 +119,7 @@ impl World {
         budgets.next()
     }
 
-    /// The window, if the life had a budget of this kind in all of it.
+    /// The window, if the life had a budget of this kind throughout.
     fn window<'a>(
         &self,
         life: &'a Life,
@@ -130,7 +130,7 @@ impl World {
         let since = start.checked_sub(unclear).unwrap_or(start);
         let mut versions = self.budgets_in_force(&life.role, since, end);
         let is_of_life = |terms: &Option<Terms>| terms.as_ref().is_some_and(|t| t.life == *life);
-        // Before the role was made, and since it is gone.
+        // Before the role was created, and after it was deleted.
         while versions.last().is_some_and(|(_, terms)| !is_of_life(terms)) {
             versions.pop();
         }
@@ -210,7 +210,8 @@ impl World {
         })
     }
 
-    /// What the limits of living keys exceed the budget by when the next window begins, if there is a reason.
+    /// The amount by which the limits of living keys exceed the budget when the next window begins, if there
+    /// is a reason.
     fn carry_over(
         &self,
         life: &Life,
@@ -256,7 +257,7 @@ impl World {
 }
 
 impl Held {
-    /// The most that was in flight at any moment, or was within the time in which a limit takes effect.
+    /// The most that was in flight at any moment, or within the time in which a limit takes effect.
     fn most_in_flight(&self, start: Timestamp, end: Timestamp) -> Money {
         let done = |call: &super::Call| call.charged.unwrap_or(end) + TAKES_EFFECT;
         let calls = || {
@@ -275,8 +276,8 @@ impl Held {
     }
 }
 
-/// From a reading of a key until the limit that follows from it is in effect, at most: the engine reads the
-/// key once more if it takes longer.
+/// The longest time from a reading of a key until the limit that follows from it is in effect: if it takes
+/// longer, the engine reads the key again.
 const TAKES_EFFECT: SignedDuration = SignedDuration::from_millis(3_300);
 
 /// In millionths of a dollar.

@@ -1,4 +1,4 @@
-//! The bounds of connections: an operator changes them, and no key is made beyond them.
+//! The bounds of connections: an operator changes them, and no key is created beyond them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::witness::Sent;
 use crate::world::World;
 
 impl World {
-    /// An operator changes the bounds of a connection; they are refused if a role is beyond them.
+    /// An operator changes the bounds of a connection. They are rejected if a role exceeds them.
     pub(crate) async fn bind(self: &Arc<Self>, name: &str) {
         let all = ROTATING.join(",") + "," + DYNAMIC;
         let body = match self.dice.number(0, 4) {
@@ -24,7 +24,7 @@ impl World {
         let _ = self.operate(Operation::Patch, &path, body).await;
     }
 
-    /// OpenRouter has made a key for the engine.
+    /// OpenRouter has created a key for the engine.
     pub(crate) fn judge_bounds(&self, hash: &str, sent: &Sent) {
         let Some(placed) = self.placed(hash) else {
             return;
@@ -69,10 +69,10 @@ impl World {
     }
 }
 
-/// What binds nobody.
+/// Bounds that restrict nothing.
 pub(super) fn unbound() -> Value {
     json!({"allowed_roles": "*", "max_limit": null, "max_key_lifetime": null})
 }
 
-/// In seconds: so long an order may be on its way after its role was read.
+/// In seconds: how long an order may take after its role was read.
 const LONG: i64 = 20;

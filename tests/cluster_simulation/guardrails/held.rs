@@ -1,4 +1,4 @@
-//! What keys are held to, and whether it is what their roles say.
+//! The guardrails of keys, and whether they are those of the keys' roles.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl World {
         self.violated(&told, &[hash]);
     }
 
-    /// For how many seconds a server may not have heard of anything: since it was deposed.
+    /// For how many seconds a server may have missed changes: since it was deposed.
     fn behind(&self, node: &Arc<Node>) -> i64 {
         let cluster = self.cluster.lock().unwrap();
         let mut deposed = cluster.deposed.iter();
@@ -94,8 +94,8 @@ impl World {
         }
     }
 
-    /// Whether somebody may have been given it: one that is being made may be assigned to what its role had
-    /// when it was ordered.
+    /// Whether a reader may have been given the key. A key that is being created may be assigned to the
+    /// guardrail that its role had when the key was ordered.
     fn is_in_use(&self, role: &str, hash: &str) -> bool {
         let truth = self.truth();
         let mut of_role = truth.rotating.get(role).into_iter();
@@ -103,14 +103,14 @@ impl World {
             || self.leases().iter().any(|lease| lease.key_hash == hash)
     }
 
-    /// A snapshot was restored: nobody knows what was done about guardrails since it was taken.
+    /// A snapshot was restored: no server knows what was done about guardrails since it was taken.
     pub(crate) fn forget_guardrails(&self) {
         for key in self.openrouter.accounts.iter().flat_map(Account::keys) {
             self.tamper(&key.hash);
         }
     }
 
-    /// Whether every key is held to what its role shows, when nothing has gone wrong for hours.
+    /// Checks that every key has the guardrail that its role shows, when nothing has gone wrong for hours.
     pub(crate) fn judge_every_guardrail(&self) {
         let truth = self.truth();
         let rotating = truth.rotating.iter().filter(|(_, entry)| entry.serves);
@@ -145,8 +145,8 @@ impl World {
     }
 }
 
-/// Whether a server has compared an account from beginning to end since something was changed there. The
-/// first comparison that it shows may have begun before that, unless the server itself did not.
+/// Whether a server has compared an account completely since something was changed there. The first
+/// comparison that it shows may have begun before that, unless the server itself did not.
 async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
     let path = if is_other {
         "config/other"
@@ -162,11 +162,11 @@ async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
     last.is_some_and(|last| node.began > since || last > since + LONG_COMPARISON)
 }
 
-/// In seconds: what a server in office has answered, it has read a moment ago.
+/// In seconds: an active server has read what it answers at most this long ago.
 const AT_ONCE: i64 = 1;
-/// In seconds: so long what a role had may still be on its way to OpenRouter from a server in office.
+/// In seconds: how long a request with a role's earlier guardrail may be on its way from an active server.
 const LONG: i64 = 20;
-/// What takes longer was delayed on its way.
+/// A request that takes longer was delayed.
 const PROMPT: SignedDuration = SignedDuration::from_millis(500);
-/// In bad weather a comparison is tried again and again.
+/// While requests fail, a comparison is retried again and again.
 const LONG_COMPARISON: SignedDuration = SignedDuration::from_mins(30);

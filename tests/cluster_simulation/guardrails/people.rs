@@ -11,11 +11,11 @@ use crate::node::MOUNT;
 use crate::requests::request;
 use crate::world::World;
 
-/// In each workspace there is one of each name.
+/// Every workspace has one of each name.
 const NAMES: [&str; 2] = ["strict", "lax"];
 
 impl World {
-    /// Every workspace has its guardrails, again if some were deleted.
+    /// Creates the guardrails of every workspace, again if some were deleted.
     pub(crate) fn make_guardrails(&self) {
         for account in &self.openrouter.accounts {
             let there = account.guardrails();
@@ -36,14 +36,15 @@ impl World {
         }
     }
 
-    /// The guardrail that a role is to have: none, often.
+    /// The guardrail of a role; often none.
     pub(crate) fn any_guardrail(&self) -> Option<&'static str> {
         let [strict, lax] = NAMES;
         self.dice
             .weighted(&[(2, None), (3, Some(strict)), (2, Some(lax))])
     }
 
-    /// A person takes a key off its guardrail in the dashboard, gives it another, or deletes the guardrail.
+    /// In the dashboard, a person removes a key from its guardrail, assigns another one, or deletes the
+    /// guardrail.
     pub(crate) fn person_unguards(&self, hash: &str) {
         let Some(placed) = self.placed(hash).filter(|placed| placed.held().is_some()) else {
             return;
@@ -82,7 +83,7 @@ impl World {
         self.story.tell_of(&[hash], told);
     }
 
-    /// Operators put right what people have done to guardrails, and bind nobody any more.
+    /// Operators repair what people have done to guardrails, and remove all bounds.
     pub(crate) async fn repair_guardrails(self: &Arc<Self>) {
         self.make_guardrails();
         for name in ["default", "other"] {

@@ -1,4 +1,4 @@
-//! Keys that nothing leads to, and connections that somebody needs and that are gone.
+//! Keys that nothing leads to, and connections that are gone although they are needed.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::truth::Truth;
 use crate::world::World;
 
 impl World {
-    /// Whether every connection that somebody needs is there.
+    /// Checks that every needed connection exists.
     pub(crate) fn look_for_lost_connections(&self) {
         let (committed, truth) = (self.raft.committed(), self.truth());
         for (role, entry) in &truth.rotating {
@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    /// The living keys that the engine had made, or that a role was to adopt.
+    /// The living keys that the engine created, or that a role was to adopt.
     pub(super) fn living(&self) -> impl Iterator<Item = Key> {
         let now = self.now();
         let accounts = self.openrouter.accounts.iter();
@@ -44,12 +44,11 @@ impl World {
         })
     }
 
-    /// Whether every living key is somebody's, after a step, and at the end when nothing is on its way
-    /// any more.
+    /// Checks that every living key has an owner, after a step, and at the end when nothing is on its way.
     pub(crate) fn look_for_orphans(&self, at_the_end: bool) {
         let truth = self.truth();
         for key in self.living() {
-            // One made by hand is its application's.
+            // A key made by hand belongs to its application.
             let Some(nonce) = nonce_of(&key.name) else {
                 continue;
             };
@@ -82,8 +81,9 @@ impl World {
         }
     }
 
-    /// Whether the engine can know of a stray: its role is still there, and the same by its mark, since
-    /// before the key was made; and it looks where the key is, since it has others there.
+    /// Whether the engine can know about a stray key: its role still exists, and is the same by its mark,
+    /// since before the key was created; and the engine searches where the key is, because the role has
+    /// others there.
     fn should_be_found(&self, truth: &Truth, role: &str, key: &Key) -> bool {
         let Some(entry) = truth.rotating.get(role) else {
             return false;
@@ -118,7 +118,7 @@ impl World {
         self.born(role).is_some_and(|born| born <= key.created_at) && places.contains(&place(key))
     }
 
-    /// When the role that is there was first ordered, by what is committed.
+    /// When the existing role was first ordered, according to what is committed.
     pub(crate) fn born(&self, role: &str) -> Option<Timestamp> {
         let committed = self.raft.committed();
         let value = committed.get(&format!("server/born/{role}"))?;

@@ -1,5 +1,5 @@
-//! What readers were promised, and whether it held: when a key is handed out, when one is deleted, and
-//! what a restored snapshot leaves of it.
+//! What readers were promised, and whether it held: when a key is handed out, when one is deleted, and what a
+//! restored snapshot leaves of it.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ impl World {
                 || seen.deletions.contains_key(&role)
         });
         if excused {
-            // It has found its reader all the same.
+            // It has still reached its reader.
             self.witness.seen(|seen| {
                 seen.promises.entry(hash.to_owned()).or_default();
             });
@@ -81,8 +81,8 @@ impl World {
         if left.is_some_and(|since| since < sent.at) && !by_a_run {
             self.violated(&format!("{name}, which was left behind, is {how}"), &[hash]);
         }
-        // What was on its way while the key was restored, or another leader came, ends it once more: the
-        // next comparison tells.
+        // A request that was on its way while the key was restored, or another leader began, ends the key
+        // once more. The next comparison shows that.
         let is_late = how == "disabled" && now.duration_since(sent.at).as_secs() > 5;
         if doomed || excused || left.is_some() || is_late {
             return;
@@ -110,7 +110,7 @@ impl World {
             }
         }
         if by_a_run {
-            // Until it is done, readers may still get the old key.
+            // Until it has completed, readers may still get the old key.
             self.witness.emergency(&made.role, Some(now));
         } else if let Some(until) = self.broken_promise(hash, &made.role, now) {
             let what = format!("{name} is {how}, although its reader relies on it until {until}");
@@ -123,7 +123,7 @@ impl World {
             let emergency = seen.emergencies.get(role).copied();
             let slack = SignedDuration::from_mins(3);
             let excused = |promise: &&Promise| {
-                // Who reads while an emergency is carried out may still get the old key.
+                // A reader may still get the old key while an emergency is carried out.
                 emergency.is_some_and(|since| promise.given <= since + slack)
             };
             let promises = seen.promises.get(hash)?;
@@ -141,8 +141,8 @@ impl World {
         })
     }
 
-    /// An emergency rotation was answered with this new key: none that is older works any more. A disabled one
-    /// may wait for its final reading.
+    /// An emergency rotation was answered with this new key: no older key works any more. A disabled key may
+    /// wait for its final reading.
     pub(crate) fn witness_emergency(&self, role: &str, new: &str) {
         let truth = self.truth();
         let superseded = truth.rotating.get(role).map(|role| role.superseded.clone());
@@ -155,8 +155,8 @@ impl World {
         }
     }
 
-    /// A key was made for a lease some time ago, with nothing going wrong since. It is not to live if
-    /// nobody got it.
+    /// A key was created for a lease some time ago, and nothing has gone wrong since. It must not be alive if
+    /// no reader got it.
     pub(crate) fn witness_unclaimed(&self, hash: &str) {
         let is_claimed = self.witness.seen(|seen| {
             let is_claimed = seen.promises.contains_key(hash) || seen.excused.contains_key(hash);
@@ -171,9 +171,9 @@ impl World {
 
     /// A snapshot is about to be restored.
     ///
-    /// What was promised before it was taken holds. What was promised since holds as far as anybody can
-    /// know of it: a key of which the snapshot knows nothing, or only that it was ordered, stays for as
-    /// long as its role's keys are in use, counted from now; a renewal is forgotten.
+    /// Promises from before it was taken hold. Later promises hold as far as they can be known: a key that
+    /// the snapshot does not know, or knows only as ordered, stays for as long as its role's keys are in use,
+    /// counted from now; a renewal is forgotten.
     pub(crate) fn witness_restore(&self, snapshot: &Snapshot) {
         let (now, before) = (self.now(), self.truth());
         let after = self.truth_of(snapshot.map.clone());
@@ -204,7 +204,7 @@ impl World {
                         let known = promises.iter().filter(|p| is_known(p)).count();
                         promises.truncate(known.max(1));
                     }
-                    // Nobody will know whose it is, so nobody will delete it.
+                    // Its owner will be unknown, so it will not be deleted.
                     None if !before.rotating.contains_key(&made.role) => {}
                     _ => {
                         let forgotten = promises.iter_mut().filter(|p| !is_known(p));
@@ -212,7 +212,7 @@ impl World {
                     }
                 }
             }
-            // What was left behind since may be somebody's again.
+            // A key that was left behind since may have an owner again.
             let left: Vec<String> = std::mem::take(&mut seen.left_behind).into_keys().collect();
             seen.strays.extend(left);
             // Deletions that began since have never begun.
@@ -222,7 +222,7 @@ impl World {
                     seen.deletions.remove(&role);
                 }
             }
-            // Those that had begun go on, whatever became of them since.
+            // Those that had begun continue, whatever happened to them since.
             let going = after.rotating.iter().filter(|(_, role)| role.is_going);
             seen.deletions
                 .extend(going.map(|(role, _)| (role.clone(), now)));

@@ -1,7 +1,7 @@
 //! What runs may do to keys, and what they must have done.
 //!
-//! Whether a run may end a key is told by its entry as it is committed when that happens. A leader that was deposed may
-//! go on with it for some minutes after it is over.
+//! The entry of a run, as it is committed at that moment, determines whether the run may end a key. A deposed
+//! leader may continue a run for some minutes after it has ended.
 
 use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::Key;
@@ -33,8 +33,8 @@ impl World {
         run.is_some_and(|run| run["work"]["teardown"]["cancelled"].is_null())
     }
 
-    /// Whether somebody has ordered that this key be removed since nobody has it, or, as an older one of its
-    /// connection, that it be replaced at once.
+    /// Whether someone has ordered that this key be removed because it has no owner, or that it be replaced
+    /// at once as an older key of its connection.
     pub(super) fn is_to_end_by_a_run(&self, hash: &str) -> bool {
         let is_tidied = |connection: &str| {
             self.run(&format!("tidy.{connection}")).is_some_and(|run| {
@@ -58,7 +58,7 @@ impl World {
             .any(|connection| is_tidied(connection) || is_replaced(connection))
     }
 
-    /// A teardown was answered: what was there when it began is dead, or named, if it is over.
+    /// A teardown was answered. If it has finished, every key from before its start is dead or named.
     pub(crate) fn witness_teardown(&self, answer: &Data) {
         if answer["state"] != "finished" || answer["left_alive"] != serde_json::json!({}) {
             return;
