@@ -1,5 +1,5 @@
-//! Where stored secrets are sent: to the address that they were written for or made under, and to no
-//! other that somebody writes without knowing the stored management key.
+//! Where stored secrets are sent: only to the address that they were written for or created under, never to
+//! an address that is written without the stored management key.
 
 use openrouter_simulator::{Caller, LoggedRequest};
 use serde_json::{Value, json};
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::crash::kill_plugin;
 use crate::harness::{EgressProxy, Mount, OpenRouter, PLUGIN_NAME, SOON, Vault, eventually};
 
-/// Requires that whoever listens at another address has been sent nothing but the management key of
-/// their own, and keys that were made there.
+/// Checks that another address was sent only the management key that was written with it, and keys that were
+/// created there.
 fn has_seen_only_its_own_keys(thief: &OpenRouter) {
     let is_own = |request: &LoggedRequest| {
         matches!(
@@ -81,8 +81,8 @@ async fn whoever_moves_a_connection_with_a_key_of_their_own_is_sent_no_stored_se
         fields
     };
     mount.write("config", with("force", true.into())).await.ok();
-    // All that makes the engine look at its keys: a superseded one whose time has come, a lease that is
-    // revoked, a new life.
+    // Everything that makes the engine check its keys: a superseded key that is due, a lease that is revoked,
+    // a new start.
     let revocation = json!({"lease_id": lease.lease_id(), "sync": true});
     vault.client().write("sys/leases/revoke", revocation).await;
     let asked = async || {

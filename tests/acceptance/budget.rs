@@ -1,28 +1,28 @@
-//! A role's budget on a real server: whatever is rotated, its keys spend it and no more.
+//! A role's budget on a real server: its keys spend at most the budget, whatever is rotated.
 
 use serde_json::json;
 
 use crate::dynamic::revoke;
 use crate::harness::{Mount, SOON, eventually};
 
-/// What a call costs at the simulator, in cents.
+/// The price of a call at the simulator, in cents.
 const PRICE: u32 = 1;
 
-/// Applications that spend with keys, and what they have spent in all, in cents.
+/// Applications that spend with keys, and their total spending in cents.
 struct Applications<'a> {
     mount: &'a Mount,
     spent: u32,
 }
 
 impl Applications<'_> {
-    /// One call. Whether the key could pay for it.
+    /// Makes one call. Returns whether the key could pay for it.
     async fn call(&mut self, key: &str) -> bool {
         let accepted = self.mount.openrouter.accepts(key).await;
         self.spent += if accepted { PRICE } else { 0 };
         accepted
     }
 
-    /// Calls until the key is refused.
+    /// Makes calls until the key is refused.
     async fn exhaust(&mut self, key: &str) {
         while self.call(key).await {}
     }
@@ -41,7 +41,7 @@ async fn ten_rotations_and_two_emergencies_spend_the_budget_and_no_more() {
     };
     for round in 0..12 {
         let key = mount.key("app").await;
-        // Shares are whole cents where what is left is a multiple of ten: no call overshoots then.
+        // Shares are whole cents if the remaining amount is a multiple of ten. Then no call overshoots.
         for _ in 0..7 {
             assert!(applications.call(&key).await, "round {round}");
         }
@@ -74,7 +74,7 @@ async fn ten_rotations_and_two_emergencies_spend_the_budget_and_no_more() {
     let usage = mount.read("usage/app").await.ok();
     let usd = |field| usage.field(field).as_f64().unwrap();
     assert_eq!(usd("budget"), 6.0);
-    // In cents: older keys that were disabled still count.
+    // In cents. Older keys that were disabled still count.
     assert_eq!((usd("spent_month") * 100.0).round(), f64::from(spent));
     let remaining = usd("remaining");
     assert!(remaining < 0.011, "{remaining}");
@@ -111,27 +111,27 @@ async fn leases_take_their_limits_out_of_a_budget_and_give_back_what_they_did_no
     let refusal = mount.read("creds/ci").await;
     let seconds = refusal.header("Retry-After").map(str::parse::<u64>);
     let seconds = seconds.expect("it is allowed now").unwrap();
-    // The first lease ends in five minutes at the latest, and is read for the last time ten minutes later.
+    // The first lease ends in five minutes at the latest, and its final reading is taken ten minutes later.
     assert!((1..=901).contains(&seconds), "{seconds}");
     let asked = mount.read("creds/ci?limit=0.6").await;
     asked.refused(429, &[left, "a lease takes 0.6"]);
     let asked = mount.read("creds/ci?ttl=1h").await;
     asked.refused(400, &["at most 600, the role's ttl"]);
     let key = lease.text("api_key");
-    // One percent of the budget.
+    // Together one percent of the budget.
     for _ in 0..2 {
         assert!(mount.openrouter.accepts(&key).await);
     }
     revoke(mount.client(), &lease).await.ok();
     assert!(!mount.openrouter.accepts(&key).await);
-    // Another role has no budget, and wants to know.
+    // Another role has no budget, but tracks its usage.
     let role = json!({"credential_type": "dynamic", "track_usage": true});
     mount.role("batch", role).await.ok();
     let tracked = mount.read("creds/batch").await.ok();
     assert!(mount.openrouter.accepts(&tracked.text("api_key")).await);
     revoke(mount.client(), &tracked).await.ok();
     assert!(!mount.openrouter.accepts(&tracked.text("api_key")).await);
-    // It counts until its final reading, which the teardown takes at once.
+    // The key counts until its final reading, which the teardown takes at once.
     mount.read("creds/ci").await.refused(429, &[left]);
     mount.write("teardown", json!({})).await.ok();
     eventually("no key is left", SOON, async || {

@@ -1,5 +1,5 @@
-//! Reads that are answered from what was read a short while ago, on real servers: whoever can change an
-//! entry is noticed in time, whether the plugin is told or not.
+//! Reads that are served from the cache, on real servers: changes by anyone are seen in time, whether or not
+//! the plugin is notified.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::{Cluster, Mount, RaftVault, SOON, eventually};
 
-/// Which version both kinds of readers get.
+/// The version that both kinds of readers get.
 async fn version(mount: &Mount) -> i64 {
     let [leased, unleased] = versions(mount).await;
     assert_eq!(unleased, leased);
@@ -27,14 +27,14 @@ async fn with_role(vault: &RaftVault) -> Mount {
     mount
 }
 
-/// Where the server's raw storage has the role.
+/// The path of the role in the server's raw storage.
 async fn raw_entry(mount: &Mount) -> String {
     let table = mount.client().read("sys/mounts").await.ok();
     let uuid = table.data()[mount.at("")]["uuid"].as_str().unwrap();
     format!("sys/raw/logical/{uuid}/roles/app")
 }
 
-/// What no plugin is told of. The one test that waits for the minute.
+/// A change that no plugin is notified of. This is the only test that waits a minute.
 #[tokio::test]
 async fn a_write_to_raw_storage_is_seen_after_a_minute() {
     let vault = RaftVault::new().await;
@@ -49,7 +49,7 @@ async fn a_write_to_raw_storage_is_seen_after_a_minute() {
     let role = mount.read("roles/app").await.ok();
     assert_eq!(role.field("current_key")["version"], 1, "it is not cached");
     let [old, _] = versions(&mount).await;
-    // Unless the machine slept through it, the entry of before is still in use.
+    // Unless the machine slept through it, the old entry is still in use.
     assert!(
         old == 2 || read.elapsed() > Duration::from_secs(50),
         "{old}"
@@ -77,7 +77,7 @@ async fn what_was_read_before_a_restored_snapshot_is_not_handed_out_after_it() {
     assert_ne!(reply.integer("key_version"), 2);
 }
 
-/// The entry is changed unseen, so that whoever serves what was read before is found out.
+/// Changes the entry without notification, which reveals who serves the cached value.
 #[tokio::test]
 async fn after_a_seal_and_after_a_reload_nothing_is_handed_out_that_was_read_before() {
     let vault = RaftVault::new().await;
@@ -86,7 +86,7 @@ async fn after_a_seal_and_after_a_reload_nothing_is_handed_out_that_was_read_bef
     let first = client.read(&raw).await.ok().text("value");
     let first_key = mount.key("app").await;
     let cached_and_changed = async || {
-        // Refused where the engine has just replaced a key that storage had forgotten.
+        // Rejected if the engine has just replaced a key that storage had forgotten.
         mount.write("rotate-role/app", json!({})).await;
         let cached = mount.key("app").await;
         assert_ne!(cached, first_key);
@@ -132,9 +132,9 @@ async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
     mount.reach_through(cluster.client(standby));
     let known = async || (mount.read("static-creds/app").await.status() == 200).then_some(());
     eventually("the standby knows the role", SOON, known).await;
-    // Through the standby, which passes it on or is told of what the leader does.
+    // Through the standby, which forwards the request or is notified of the leader's changes.
     for expected in 2..5 {
-        // Who reads by itself has the entry in its cache now, for a minute.
+        // A standby that reads by itself has the entry in its cache now, for a minute.
         for _ in 0..2 {
             assert_eq!(versions(&mount).await, [expected - 1; 2]);
         }
@@ -142,11 +142,11 @@ async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
         mount.write("rotate-role/app", json!({})).await.ok();
         assert_eq!(version(&mount).await, expected);
         mount.reach_through(cluster.client(standby));
-        // A lease comes from the leader, and the rest from the standby, where it reads by itself.
+        // A lease comes from the leader. The rest comes from the standby, if it reads by itself.
         let seen = async || (versions(&mount).await == [expected; 2]).then_some(());
         eventually("the rotation is seen through the standby", NOTICED, seen).await;
     }
-    // The leader has the entry in its cache when it loses its office.
+    // The leader has the entry in its cache when it loses its leadership.
     mount.reach_through(cluster.client(leader));
     assert_eq!(version(&mount).await, 4);
     let successor = loop {
@@ -164,6 +164,6 @@ async fn a_rotation_on_another_node_of_the_cluster_is_seen_by_the_next_read() {
     eventually("the rotation is seen through the one before", NOTICED, seen).await;
 }
 
-/// For what a node is told, with room for a very busy machine. Much less than the minute after which a node
-/// that is told nothing would see it, too.
+/// For changes that a node is notified of, with a margin for a very busy machine. Much less than the minute
+/// after which a node would see the change without a notification.
 const NOTICED: Duration = Duration::from_secs(15);

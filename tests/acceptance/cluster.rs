@@ -1,5 +1,5 @@
-//! A cluster of three: leaders die and step down in the middle of things, and standbys pass on what
-//! they are asked.
+//! A cluster of three: leaders die and step down in the middle of an operation, and standbys forward
+//! requests.
 
 use serde_json::json;
 
@@ -31,7 +31,7 @@ async fn a_leader_that_steps_down_at_any_point_of_a_rotation_leaves_nothing_undo
     let office = cluster.step_down(leader).await;
     let begun = async || (count() > before).then_some(());
     eventually("the leader steps down", SOON, begun).await;
-    // The server waits for the requests that are under way.
+    // The server waits for the requests in progress.
     lives.callers_go_on();
     lives.callers_get_it_or_may_ask_again().await;
     let ended = async || old.plugin_processes().is_empty().then_some(());
@@ -49,14 +49,14 @@ async fn a_standby_passes_requests_on_and_does_nothing_itself() {
     let mut mount = Mount::on(cluster.client(leader)).await;
     let [standby, _] = Cluster::others(leader);
     mount.reach_through(cluster.client(standby));
-    // What is written through it may take a moment to be seen through it.
+    // A change that was written through the standby may take a moment to be visible there.
     let known = async || (mount.read("config").await.status() == 200).then_some(());
     eventually("the standby knows the mount", SOON, known).await;
     mount.connect().await.ok();
     let fields = json!({"rotation_grace_period": 600, "ttl": 30});
     mount.role("app", fields).await;
     mount.write("rotate-role/app", json!({})).await.ok();
-    // Only now, so that the two do not meet.
+    // Only now, so that the schedule does not interfere with the manual rotation.
     mount.role("app", json!({"rotation_period": 5})).await;
     let rotated = async || {
         let reply = mount.read("creds/app").await;
@@ -67,7 +67,7 @@ async fn a_standby_passes_requests_on_and_does_nothing_itself() {
     let by_hand = json!({"disable_automated_rotation": true, "key_max_lifetime": 0});
     mount.role("app", by_hand).await;
     mount.knows_every_key().await;
-    // One engine acts, however many there are.
+    // Only one engine acts, however many there are.
     let role = mount.read("roles/app").await.ok();
     let version = role.field("current_key")["version"].as_u64().unwrap();
     let orders = mount.openrouter.requests().to("POST", "/keys").len();
@@ -89,14 +89,14 @@ async fn a_leader_with_another_version_than_is_registered_says_so_and_the_next_l
     a_leader_that_cannot_run_it(replace, "checksums did not match").await;
 }
 
-/// One node is spoilt and comes to lead; then it is mended, and steps down.
+/// One node is broken and becomes the leader. Then it is repaired, and steps down.
 async fn a_leader_that_cannot_run_it(spoil: impl Fn(&Node), reason: &str) {
     let mut cluster = Cluster::turn().await;
     let leader = cluster.leader().await;
     let [lacking, other] = Cluster::others(leader);
-    // So that none but the one that is to lead is without the plugin: a standby of OpenBao 2.6.2 that is
-    // panics when something is written below one of its mounts. Before anything is written here, so that
-    // the one that is down has fallen behind and nobody hands the office to it.
+    // So that only the node that is to lead is without the plugin: a standby of OpenBao 2.6.2 without it
+    // panics when something is written below one of its mounts. This happens before anything is written here,
+    // so that the stopped node has fallen behind and is not elected.
     cluster.kill(other);
     let mut mount = Mount::on(cluster.client(leader)).await;
     mount.role("app", json!({})).await;
@@ -104,7 +104,7 @@ async fn a_leader_that_cannot_run_it(spoil: impl Fn(&Node), reason: &str) {
     spoil(cluster.node(lacking));
     cluster.hand_over(leader, lacking).await;
     mount.reach_through(cluster.client(lacking));
-    // The server's own words to the caller, and the reason in its log.
+    // The server's own message to the caller, and the reason in its log.
     let reply = mount.read("creds/app").await;
     let refused = reply.status() >= 400 && !reply.errors().is_empty();
     assert!(refused, "{reply}");

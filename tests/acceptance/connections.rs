@@ -241,7 +241,7 @@ async fn a_management_key_that_does_not_see_the_managed_keys_is_refused_unless_f
         .write("config", fields.clone())
         .await
         .refused(400, &["management_key", "force"]);
-    // The old one is still in place.
+    // The old key is still stored.
     mount.write("rotate-role/app", json!({})).await.ok();
     mount
         .write("config", json!({"management_key": foreign, "force": true}))

@@ -1,4 +1,4 @@
-//! Plugin and server killed with `kill -9`, reloaded and sealed: idle, and at chosen points of a
+//! Plugin and server are killed with `kill -9`, reloaded and sealed: when idle, and at chosen points of a
 //! key's life.
 
 mod life;
@@ -82,9 +82,9 @@ async fn a_server_that_is_killed_takes_its_plugin_with_it_whatever_that_is_doing
     assert!(order.await.unwrap().is_none(), "nobody has answered");
 }
 
-/// Kills the plugin and waits until the server has taken note of it: a request before that is still
-/// sent to the dead process, and fails. Only another request tells, so one is made of a mount that
-/// nobody else uses. The others stay as they are: the server brings back each when it is asked for it.
+/// Kills the plugin and waits until the server has noticed: a request before that is still sent to the dead
+/// process, and fails. Only another request shows that, so one is made to a mount that nothing else uses. The
+/// server restarts each of the other mounts at its next request.
 pub(crate) async fn kill_plugin(vault: &Vault) {
     let unused = Mount::of(PLUGIN_NAME, vault.client()).await;
     let plugins = vault.plugin_processes();

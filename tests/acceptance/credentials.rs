@@ -150,7 +150,7 @@ async fn a_lease_is_capped_by_the_mounts_maximum_with_a_warning() {
         .write(&format!("sys/mounts/{}/tune", mount.path()), tune)
         .await
         .ok();
-    // By the server, in its own words. The key works for as long as its role says all the same.
+    // The server's own message. The key still works for as long as its role says.
     let reply = mount.read("creds/app").await.ok().warns(&["max_ttl"]);
     assert_eq!((reply.lease_duration(), reply.integer("ttl")), (120, 3_600));
 }
@@ -166,7 +166,7 @@ async fn a_lease_is_capped_by_the_keys_own_expiry() {
     });
     mount.role("app", fields).await;
     let expiry = mount.openrouter.account().keys()[0].expires_at.unwrap();
-    // The lease has ten seconds to spare at first; then it must shrink with the key's own life.
+    // The lease has ten seconds to spare at first. Then it must shrink with the key's remaining life.
     let shorter = async || {
         let asked = mount.openrouter.clock().now();
         let reply = mount.read("creds/app").await.ok();

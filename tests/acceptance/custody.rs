@@ -1,4 +1,4 @@
-//! Custody: every key of an account, whose it is, and how it ends.
+//! Custody: every key of an account, its owner, and how it is revoked.
 
 use openrouter_simulator::NewKey;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ async fn a_detailed_list_shows_the_owner_of_every_key() {
     );
     assert!(!shown.contains('\u{1b}'));
 
-    // The same without the CLI, and in parts.
+    // The same without the CLI, in parts.
     let reply = mount.list("keys/default").await.ok();
     assert_eq!(reply.keys().len(), 2);
     let part = mount.read("keys/default?limit=1").await.ok();
@@ -122,7 +122,7 @@ async fn a_leaked_key_of_a_lease_is_traced_to_the_request_that_asked_for_it() {
         .refused(400, &["under a lease of role ci", "force=true"]);
     mount.write(&path, json!({"force": true})).await.ok();
     assert!(!mount.openrouter.accepts(&leaked).await);
-    // The server's lease ends without a fuss.
+    // The server's lease ends without an error.
     let revoke = json!({"lease_id": lease.lease_id(), "sync": true});
     mount.client().write("sys/leases/revoke", revoke).await.ok();
 }

@@ -1,4 +1,4 @@
-//! Deleting a role: its keys are revoked first, whatever state OpenRouter is in.
+//! Deleting a role: its keys are revoked first, whatever the state of OpenRouter.
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
-//! The commands of the documentation, as they stand there, on a real server with Raft storage: each page
-//! from its first shell block to its last, in one shell. A comment before a block says that it fails, and how,
-//! or why it is not run.
+//! Runs the commands of the documentation literally on a real server with Raft storage: each page from its
+//! first shell block to its last, in one shell. A comment before a block says that it fails, and how, or why
+//! it is not run.
 
 #[expect(dead_code, reason = "tests/documentation uses all of it")]
 #[path = "../support/pages.rs"]
@@ -64,10 +64,10 @@ async fn the_commands_of_a_consumer_run() {
     run("docs/consumers.md", Plugin::Enabled, roles).await;
 }
 
-/// What a page begins with.
+/// The state at the beginning of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plugin {
-    /// The server has never heard of the plugin.
+    /// The server does not know the plugin.
     ToBeInstalled,
     /// It is enabled at `openrouter`.
     Enabled,
@@ -96,7 +96,7 @@ async fn run(name: &str, plugin: Plugin, before: &str) {
     assert!(output.status.success(), "{name}: {said}");
 }
 
-/// Brings the server to where the page begins.
+/// Brings the server to the state at the beginning of the page.
 async fn prepare(vault: &RaftVault, plugin: Plugin) {
     let client = vault.client();
     let catalog = format!("sys/plugins/catalog/secret/{PLUGIN_NAME}");
@@ -112,13 +112,13 @@ async fn prepare(vault: &RaftVault, plugin: Plugin) {
     }
 }
 
-/// The files that a reader of the pages has at hand: management keys of one account, the sample for Vault Agent,
-/// the plugin, and two releases of it.
+/// The files that a reader of the pages has: management keys of one account, the sample for Vault Agent, the
+/// plugin, and two releases of it.
 fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
     let write = |name: &str, text: &str| {
         fs::write(directory.path(name), text).expect("a file can be written");
     };
-    // As an editor leaves it, with the end of its line.
+    // With a line end, as an editor writes it.
     write(
         "management-key.txt",
         &format!("{}\n", openrouter.management_key()),
@@ -158,7 +158,7 @@ fn furnish(directory: &Directory, openrouter: &OpenRouter, page: &Page) {
     }
 }
 
-/// What a reader of the pages has made in OpenRouter's dashboard.
+/// What a reader of the pages has created in OpenRouter's dashboard.
 fn furnish_dashboard(openrouter: &OpenRouter) {
     let account = openrouter.account();
     let team = account.add_named_workspace("Team A", "team-a");
@@ -168,7 +168,7 @@ fn furnish_dashboard(openrouter: &OpenRouter) {
     });
 }
 
-/// Commands that are written for a server and an OpenRouter of one's own, for those of this test.
+/// Adapts commands that are written for the reader's own server and OpenRouter to those of this test.
 fn here(script: &str, vault: &RaftVault, openrouter: &OpenRouter) -> String {
     let plugins = vault.node().path("plugins").display().to_string();
     let connected = |line: &str| {

@@ -1,11 +1,11 @@
-//! OpenRouter beyond an egress proxy that wants credentials and opens TLS, for a server whose own
-//! environment says something else.
+//! OpenRouter behind an egress proxy that requires credentials and intercepts TLS, for a server whose
+//! environment names other proxies.
 
 use serde_json::json;
 
 use crate::harness::{EgressProxy, Mount, PLUGIN_NAME, Vault};
 
-/// A server in whose environment every proxy is a dead end, and none is to be used.
+/// A server with an environment in which every proxy is unreachable. None of them must be used.
 async fn misled_server() -> Vault {
     let nowhere = "http://127.0.0.1:9";
     let environment = [
@@ -26,7 +26,7 @@ async fn a_key_lives_its_life_through_the_proxy_whatever_the_environment_says() 
     let vault = misled_server().await;
     let mount = Mount::of(PLUGIN_NAME, vault.client()).await;
     let proxy = EgressProxy::opening(mount.openrouter.address()).await;
-    // No api_url: it is OpenRouter's own, which the proxy leads to the simulator.
+    // No api_url: it is OpenRouter's own, which the proxy redirects to the simulator.
     let connection = json!({
         "management_key": mount.openrouter.management_key(),
         "proxy_url": proxy.url(),

@@ -1,5 +1,5 @@
-//! The end of a superseded key, as an operator sees it: held, restored, and named if somebody still
-//! uses it.
+//! The end of a superseded key from an operator's point of view: held, restored, and reported if it is still
+//! in use.
 
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ async fn an_application_that_goes_on_with_an_old_key_is_named() {
     let first = mount.key("app").await;
     mount.write("rotate-role/app", json!({})).await.ok();
     let warned = async || {
-        // It has not switched, whatever the leases say.
+        // The application has not switched, whatever the leases say.
         mount.openrouter.accepts(&first).await;
         let role = mount.read("roles/app").await.ok();
         let said = |warning: &String| warning.contains("someone has not switched");

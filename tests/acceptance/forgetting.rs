@@ -1,4 +1,4 @@
-//! Forgetting a role or a connection that cannot be ended properly: what stays behind is named.
+//! Forgetting a role or a connection that cannot be deleted: the keys that are left behind are named.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use serde_json::json;
 use crate::crash::kill_plugin;
 use crate::harness::{Mount, Reply, SOON, Vault, eventually};
 
-/// The hashes that an answer names.
+/// The hashes in an answer.
 fn left_behind(reply: &Reply) -> Vec<&str> {
     let hashes = reply.field("keys_left_behind").as_array().unwrap();
     hashes.iter().map(|hash| hash.as_str().unwrap()).collect()
 }
 
-/// The hashes of the living keys, as an answer lists them.
+/// The hashes of the living keys, in the form of an answer.
 fn sorted(mut hashes: Vec<String>) -> Vec<String> {
     hashes.sort_unstable();
     hashes
@@ -62,7 +62,7 @@ async fn a_role_is_forgotten_without_a_word_to_openrouter_if_its_keys_are_to_liv
     mount.read("roles/app").await.absent();
     assert!(mount.openrouter.accepts(&key).await);
 
-    // A new role of that name is another one: it does not take the key over, not at a start either.
+    // A new role with that name is a different role: it does not take over the key, not even at a start.
     mount.role("app", json!({})).await;
     mount.openrouter.requests().reset();
     kill_plugin(&vault).await;
@@ -109,7 +109,7 @@ async fn what_is_not_there_cannot_be_forgotten() {
     connection.refused(400, &["none"]);
 }
 
-/// The answer, which names the keys, reaches nobody.
+/// The answer, which names the keys, reaches no one.
 #[tokio::test]
 async fn what_is_left_behind_is_in_the_log_although_the_caller_has_given_up() {
     let vault = Vault::dev().await;
@@ -117,7 +117,7 @@ async fn what_is_left_behind_is_in_the_log_although_the_caller_has_given_up() {
     mount.role("app", json!({})).await;
     mount.write("rotate-role/app", json!({})).await.ok();
     let faults = mount.openrouter.faults();
-    // One deletion hangs, the other one fails.
+    // One deletion hangs, the other fails.
     faults.add(Fault::held().on("DELETE", "/keys/*"));
     faults.add(Fault::status(503).on("DELETE", "/keys/*").forever());
     let impatient = mount.client().giving_up_after(Duration::from_secs(2));

@@ -1,5 +1,5 @@
-//! Keys that may do only what they should: guardrails, workspaces and creators of roles, and what a
-//! connection allows, through the server's API.
+//! Restricted keys: guardrails, workspaces and creators of roles, and the bounds of connections, through the
+//! server's API.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn guardrail(mount: &Mount, name: &str) -> String {
     account.add_guardrail(NewGuardrail::named(name))
 }
 
-/// What each living key is held to, oldest first.
+/// The guardrail of each living key, oldest key first.
 fn held_to(mount: &Mount) -> Vec<Option<String>> {
     let account = mount.openrouter.account();
     let keys = account.keys().into_iter();
@@ -104,7 +104,7 @@ async fn a_change_that_is_unclear_withholds_the_key_until_it_is_carried_out() {
     assert_eq!(held_to(&mount), [Some(strict)]);
 }
 
-/// Current, superseded and leased: changed, taken off in the dashboard, and left without their guardrail.
+/// Current, superseded and leased keys: their guardrail is changed, removed in the dashboard, and deleted.
 #[tokio::test]
 async fn every_living_key_is_changed_and_put_back_and_a_current_one_withheld_until_it_is() {
     let vault = RaftVault::new().await;
@@ -130,7 +130,7 @@ async fn every_living_key_is_changed_and_put_back_and_a_current_one_withheld_unt
     }
     let refused = Fault::status(500).on("POST", ASSIGN).forever();
     mount.openrouter.faults().add(refused);
-    // It compares when it begins its work, and every hour.
+    // The engine compares when it begins its work, and every hour.
     vault.seal().await;
     vault.unseal().await;
     let withheld = async || (mount.read("creds/app").await.status() == 503).then_some(());
@@ -146,7 +146,7 @@ async fn every_living_key_is_changed_and_put_back_and_a_current_one_withheld_unt
     };
     eventually("every key is put back", Duration::from_secs(120), put_back).await;
 
-    // Deleted and created again: the name alone does not say that it is another one now.
+    // Deleted and created again: the name alone does not show that it is another guardrail.
     account.delete_guardrail(&other).unwrap();
     vault.seal().await;
     vault.unseal().await;

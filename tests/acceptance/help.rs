@@ -100,7 +100,7 @@ async fn the_servers_openapi_document_names_every_operation() {
     }
 }
 
-/// Every operation of the engine, as its own document has it: the path below the mount, and the method.
+/// Every operation in the engine's own document: the path below the mount, and the method.
 fn operations(document: &Document) -> Vec<(String, String)> {
     let operations = document.operations().into_iter();
     operations
@@ -108,7 +108,7 @@ fn operations(document: &Document) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A path of this kind that exists, or could.
+/// A path of this kind that exists, or could exist.
 fn an_instance_of(path: &str) -> String {
     path.trim_end_matches('/')
         .replace("{name}", "app")
@@ -116,7 +116,7 @@ fn an_instance_of(path: &str) -> String {
         .replace("{hash}", &"0".repeat(64))
 }
 
-/// The names of the fields that an operation takes: in its path, its query and its body.
+/// The names of the fields that an operation accepts: in its path, its query and its body.
 fn fields_of(document: &Document, path: &str, method: &str) -> Vec<String> {
     let item = document.item(&format!("/{path}"));
     let operation = &item[method];

@@ -1,5 +1,5 @@
-//! Names at their limits, and paths that are made to lead somewhere else, sent as they are: an HTTP
-//! client would tidy them up first.
+//! Names at their limits, and paths that try to lead elsewhere. They are sent unchanged: an HTTP client would
+//! normalize them first.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -99,7 +99,7 @@ async fn an_invalid_name_reaches_nothing() {
             for method in ["GET", "POST", "PATCH", "DELETE", "LIST"] {
                 let path = mount.at(&format!("{folder}/{name}"));
                 let (status, body) = raw(mount.client(), method, &path).await;
-                // A list of a name, or a page about it, is nobody's.
+                // Listing a name, or a page about it, reaches nothing.
                 assert!(
                     (300..500).contains(&status),
                     "{method} {path}: {status} {body}"
@@ -169,7 +169,7 @@ async fn a_path_that_leads_elsewhere_does_not_get_past_a_policy() {
     assert_eq!(mount.openrouter.hashes().len(), 1);
 }
 
-/// Sends a request line as it is; returns the status and the body.
+/// Sends a request line unchanged. Returns the status and the body.
 async fn raw(client: &Client, method: &str, path: &str) -> (u16, String) {
     let host = client.address().trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).await.expect("a connection");

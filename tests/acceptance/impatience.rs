@@ -1,4 +1,4 @@
-//! Callers that give up: through the server's own HTTP API, while OpenRouter takes its time.
+//! Callers that give up: through the server's own HTTP API, while OpenRouter is slow.
 
 use std::time::{Duration, Instant};
 
@@ -52,10 +52,10 @@ async fn readers_that_give_up_cost_no_keys_and_no_room() {
 
 const READERS: usize = 40;
 
-/// How many keys of a connection are in the making at a time: so many had their turn.
+/// How many keys of a connection are created at a time: this many had their turn.
 const IN_THE_MAKING: usize = 16;
 
-/// Everybody has a client that waits for five seconds, and tries again and again.
+/// Every client waits for five seconds, and retries again and again.
 #[tokio::test]
 async fn after_a_stall_of_two_minutes_every_key_is_known_and_every_place_free() {
     let mount = Mount::new().await;
@@ -91,7 +91,7 @@ async fn after_a_stall_of_two_minutes_every_key_is_known_and_every_place_free() 
     tokio::join!(readers, writers, served);
     faults.clear();
 
-    // Vault gives a revocation up whose caller has gone.
+    // Vault aborts a revocation whose caller has gone.
     mount
         .client()
         .write("sys/leases/revoke", revocation)
@@ -99,7 +99,7 @@ async fn after_a_stall_of_two_minutes_every_key_is_known_and_every_place_free() 
         .ok();
     mount.write("rotate-role/urgent", at_once).await.ok();
     assert!(!mount.openrouter.accepts(&urgent).await);
-    // Whatever became of its deletion: there is no such role, or it can be deleted.
+    // Whatever happened to its deletion: there is no such role, or it can be deleted.
     mount.delete("roles/gone").await.ok();
     mount.knows_every_key().await;
     let app = mount.key("app").await;
@@ -114,7 +114,7 @@ async fn after_a_stall_of_two_minutes_every_key_is_known_and_every_place_free() 
     }
 }
 
-/// What somebody insists on.
+/// What a persistent client requests.
 enum Act {
     Read(&'static str),
     Write(&'static str, Value),
@@ -137,7 +137,7 @@ async fn insisting(mount: &Mount, act: Act) {
     let client = mount.client().giving_up_after(Duration::from_secs(5));
     let begun = Instant::now();
     while begun.elapsed() < STALL {
-        // Some are answered: that the rotation is done already, or that there is no room.
+        // Some are answered: the rotation is already done, or there is no room.
         let _ = act.tried(mount, &client).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -1,4 +1,4 @@
-//! The plugin in its server: registered, enabled, shared between mounts, reloaded, disabled, ended.
+//! The plugin in its server: registered, enabled, shared between mounts, reloaded, disabled, and ended.
 
 use serde_json::json;
 

@@ -1,9 +1,9 @@
-//! The acceptance suite: a real server with the built plugin, asked through its HTTP API and its CLI.
+//! The acceptance suite: a real server with the built plugin, called through its HTTP API and its CLI.
 //!
-//! Every module is one subject of the contract; `harness` is what they say it with. OpenRouter is the
-//! simulator, inside the test process, so that a test can count its requests and script its failures.
+//! Every module covers one subject of the contract and uses `harness`. OpenRouter is the simulator, inside
+//! the test process, so that a test can count its requests and script its failures.
 
-// Everything is test code; saying so lets clippy allow what it allows in tests.
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]

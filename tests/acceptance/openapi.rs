@@ -1,4 +1,4 @@
-//! The OpenAPI document: it is valid, the server passes it on, and every answer is as it says.
+//! The OpenAPI document: it is valid, the server passes it on, and it describes every answer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -70,7 +70,7 @@ async fn roles_and_keys_in_every_condition_are_described() {
         .role("ci", json!({"credential_type": "dynamic"}))
         .await;
     mount.read("creds/ci").await.ok();
-    // One key of `held` is held, one superseded; `scheduled` has none but its current one.
+    // One key of `held` is held, one is superseded; `scheduled` has only its current key.
     for grace in ["0", "24h"] {
         let grace = json!({"rotation_grace_period": grace});
         let reply = mount.write("rotate-role/held", grace).await.ok();
@@ -82,7 +82,7 @@ async fn roles_and_keys_in_every_condition_are_described() {
     }
     read_everything(&mount, &document).await;
 
-    // What changes while OpenRouter fails, and what was drifting before.
+    // Changes while OpenRouter fails, and earlier drift.
     mount.openrouter.fail();
     let refused = mount.write("rotate-role/scheduled", json!({})).await;
     assert!(refused.status() >= 400, "{}", refused.body());
@@ -96,7 +96,7 @@ async fn roles_and_keys_in_every_condition_are_described() {
     document.describes("read", "status", &status);
 }
 
-/// Reads all that there is to read of these roles and their keys.
+/// Reads everything that can be read of these roles and their keys.
 async fn read_everything(mount: &Mount, document: &Document) {
     let reads = [
         ("list", "roles", "roles"),
@@ -156,8 +156,8 @@ async fn an_answer_that_is_not_as_described_is_noticed() {
     }
 }
 
-/// The document of a mount, as the plugin gives it. In its own document of all mounts a server leaves out
-/// which values may be null: its structures have no place for it.
+/// The document of a mount, from the plugin. In its own document of all mounts, a server omits which values
+/// may be null: its structures have no field for that.
 pub(crate) struct Document(Value);
 
 impl Document {
@@ -180,18 +180,18 @@ impl Document {
             .collect()
     }
 
-    /// What it says of a path.
+    /// The description of a path.
     pub(crate) fn item(&self, path: &str) -> &Value {
         &self.0["paths"][path]
     }
 
-    /// The schema of what an operation answers, under which nothing is allowed that it does not describe.
+    /// The schema of an operation's answer. It allows nothing that it does not describe.
     fn schema(&self, method: &str, path: &str) -> Option<Value> {
         let answer = &self.0["paths"][path][method]["responses"]["200"]["content"];
         answer["application/json"].get("schema").map(strict)
     }
 
-    /// Fails unless the answer is as is described. Returns the path and the method of the operation.
+    /// Fails unless the answer matches its description. Returns the path and the method of the operation.
     fn describes(&self, operation: &str, path: &str, reply: &Reply) -> (String, String) {
         let segments = path
             .split('/')
@@ -223,7 +223,7 @@ impl Document {
                     let faults = faults(&schema, reply.data());
                     assert_eq!(faults, [""; 0], "{at}: {}", reply.body());
                 }
-                // Warnings alone.
+                // Only warnings.
                 None => {
                     let data = &reply.json()["data"];
                     let is_empty = data.is_null() || *data == json!({});
@@ -235,7 +235,7 @@ impl Document {
     }
 }
 
-/// Where and how a value is not as the schema wants it.
+/// Where and how a value differs from the schema.
 fn faults(schema: &Value, value: &Value) -> Vec<String> {
     let validator = jsonschema::options()
         .should_validate_formats(true)
@@ -247,7 +247,7 @@ fn faults(schema: &Value, value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// OpenAPI's dialect in that of JSON Schema, with every field that is not described forbidden.
+/// Converts OpenAPI's dialect to that of JSON Schema, and forbids every field that is not described.
 fn strict(schema: &Value) -> Value {
     let Value::Object(schema) = schema else {
         return schema.clone();
@@ -272,7 +272,7 @@ fn strict(schema: &Value) -> Value {
     if strict.contains_key("properties") {
         strict.insert("additionalProperties".to_owned(), false.into());
     }
-    // Without a type anything goes.
+    // Without a type, any value is allowed.
     assert!(strict.contains_key("type"), "no type: {schema:?}");
     strict.into()
 }

@@ -1,4 +1,4 @@
-//! Prometheus scrapes the engine with the configuration of `samples/prometheus`, and its rules hold.
+//! Prometheus scrapes the engine with the configuration of `samples/prometheus`, and its rules work.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -95,7 +95,7 @@ async fn prometheus_scrapes_the_engine_and_knows_every_metric_of_rules_and_dashb
         let text = fs::read_to_string(folder.join(file)).expect("the sample");
         let used = names(&text);
         assert!(used.len() > 5, "{used:?}");
-        // What is there only once something was late, or was found, is absent here.
+        // Metrics that exist only after something was late, or was found, are absent here.
         let absent = [
             "vault_openrouter_overdue_since_timestamp_seconds",
             "vault_openrouter_drift_total",
@@ -116,7 +116,7 @@ async fn prometheus_scrapes_the_engine_and_knows_every_metric_of_rules_and_dashb
     assert!(expiring, "{firing:?}");
 }
 
-/// A mount that has done a bit of everything.
+/// A mount that has done some of everything.
 async fn busy() -> Mount {
     let mount = Mount::new().await;
     let key = mount.openrouter.management_key().to_owned();

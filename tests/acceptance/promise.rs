@@ -1,5 +1,5 @@
-//! The promise, on a real server with short times: a key works for as long as its reader was told,
-//! whatever rotations come meanwhile.
+//! The promise, on a real server with short times: a key works for as long as its reader was told, through
+//! any rotation.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn a_key_works_until_the_last_moment_of_what_its_reader_was_told() {
     mount.role("app", role).await;
     let (begun, mut promises, mut versions) = (Instant::now(), Vec::new(), Vec::new());
     let mut steps = 0;
-    // Until it was rotated several times, by hand and by schedule.
+    // Until it was rotated several times, manually and by schedule.
     while versions.len() < 5 || steps < 60 {
         assert!(begun.elapsed() < SOON * 5, "it was rotated: {versions:?}");
         for path in ["creds/app", "static-creds/app"] {
@@ -26,12 +26,12 @@ async fn a_key_works_until_the_last_moment_of_what_its_reader_was_told() {
             versions.push(reply.integer("key_version"));
             promises.push(Promise::made_by(&reply, asked));
         }
-        // What operators do meanwhile: rotate by hand, less often than the schedule, and tune the mount up
-        // and down.
+        // Meanwhile an operator rotates manually, less often than the schedule, and tunes the mount's maximum
+        // up and down.
         steps += 1;
         if steps % 28 == 0 {
             let rotated = mount.write("rotate-role/app", json!({})).await;
-            // The schedule may be there first.
+            // The schedule may be faster.
             assert!(matches!(rotated.status(), 200 | 409), "{rotated}");
         }
         let longest = if steps % 2 == 0 { "2s" } else { "1h" };
@@ -46,7 +46,8 @@ async fn a_key_works_until_the_last_moment_of_what_its_reader_was_told() {
     mount.knows_every_key().await;
 }
 
-/// A longer `ttl` that is taken back with a refused change of the limit was told to readers meanwhile.
+/// A longer `ttl` that is reverted with a rejected change of the limit was promised to readers in the
+/// meantime.
 #[tokio::test]
 async fn what_a_reader_was_told_during_a_refused_change_is_kept() {
     for refusal in [Fault::status(403), Fault::rate_limited(1)] {

@@ -1,4 +1,4 @@
-//! Keys that are changed behind the engine's back, and keys that it takes over, on a real server.
+//! Keys that are changed outside the engine, and keys that it adopts, on a real server.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn changes_in_the_dashboard_are_reported_and_undone() {
     };
     account.change_key(&app, &changes).unwrap();
     account.set_disabled(&plugged, true).unwrap();
-    // It compares when it begins its work, and every hour.
+    // The engine compares when it begins its work, and every hour.
     vault.seal().await;
     vault.unseal().await;
     eventually_found(&mount, "app", "limits_changed", &app).await;
@@ -151,7 +151,7 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
     // Nobody has its key from now on.
     let body = json!({"revoke_keys": false});
     mount.write("forget-role/left", body).await.ok();
-    // As after a snapshot that was restored: a key with the role's mark that storage has forgotten.
+    // As after a restored snapshot: a key with the role's mark that storage has forgotten.
     let name = current("forgotten").await["name"]
         .as_str()
         .unwrap()
@@ -195,7 +195,7 @@ async fn each_finding_of_the_table_is_in_the_status_within_an_interval() {
     let status = mount.read("status").await.ok();
     assert_eq!(status.field("connections")["default"]["stray_keys"], 1);
 
-    // As another copy of the storage would have made it, some minutes from now.
+    // As if another copy of the storage had created it, a few minutes from now.
     let theirs = marked(2);
     let soon = account.key(&theirs).unwrap().created_at + Duration::from_secs(600);
     account.set_created(&theirs, soon).unwrap();
@@ -245,7 +245,7 @@ async fn an_applications_key_is_adopted_and_rotated_without_the_application_noti
     mount.write("rotate-role/chatbot", json!({})).await.ok();
     assert_ne!(mount.key("chatbot").await, by_hand.secret());
     assert!(mount.openrouter.accepts(by_hand.secret()).await);
-    // As Terraform writes it again.
+    // Terraform writes it again in the same way.
     mount.write("roles/chatbot", body).await.ok();
     mount.knows_every_key().await;
     let management_key = mount.openrouter.management_key();

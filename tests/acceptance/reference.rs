@@ -1,5 +1,5 @@
-//! The sample requests of `docs/reference.md`, sent to a real server, and whether it still answers as is
-//! shown there. `scripts/reference` records the answers. The commands of the page are run as well.
+//! Sends the sample requests of `docs/reference.md` to a real server, and checks that it still gives the
+//! recorded answers. `scripts/reference` records the answers. The commands of the page are run as well.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -72,7 +72,7 @@ async fn each_sample_command_of_the_reference_runs() {
         assert!(output.status.success(), "{form:?}: {said}");
         let mut compared = 0;
         for (place, example) in examples().iter().enumerate() {
-            // What `vault` prints of the others has another form.
+            // `vault` prints the other answers in another form.
             if form == Form::Cli && (example["operation"] != "read" || is_text(example)) {
                 continue;
             }
@@ -98,7 +98,7 @@ enum Form {
     Curl,
 }
 
-/// The commands of all examples, in the order in which they were recorded. Each writes a file with its answer.
+/// The commands of all examples, in the order in which they were recorded. Each writes its answer to a file.
 fn script(form: Form, mount: &Mount, by_hand: &str) -> String {
     let page = root().join("docs/reference.md");
     let page = fs::read_to_string(page).expect("the reference");
@@ -123,7 +123,7 @@ fn script(form: Form, mount: &Mount, by_hand: &str) -> String {
             page.contains(&format!("\n$ {shown}\n")),
             "not in the page: {shown}"
         );
-        // To this mount's OpenRouter.
+        // Sent to this mount's OpenRouter.
         let command = match form {
             Form::Cli => command.replace(
                 "management_key=-",
@@ -150,12 +150,12 @@ fn script(form: Form, mount: &Mount, by_hand: &str) -> String {
     script
 }
 
-/// Whether the answer is no JSON.
+/// Whether the answer is not JSON.
 fn is_text(example: &Value) -> bool {
     example["response"].is_string()
 }
 
-/// What the commands run in: the shell ends with the first one that fails, and says which.
+/// The frame of the commands: the shell exits with the first failing command, and reports which one it was.
 const PRELUDE: &str = r#"
 set -euo pipefail
 export VAULT_FORMAT=json
@@ -171,8 +171,8 @@ pub(crate) fn examples() -> Vec<Value> {
     serde_json::from_str(&examples).expect("a list of examples")
 }
 
-/// What the examples need at OpenRouter: a guardrail, and a key that somebody has made by hand. Returns the
-/// key's hash.
+/// The objects at OpenRouter that the examples need: a guardrail, and a key made by hand. Returns the key's
+/// hash.
 pub(crate) fn prepare(mount: &Mount) -> String {
     let account = mount.openrouter.account();
     account.add_guardrail(NewGuardrail::named("No training"));
@@ -181,8 +181,8 @@ pub(crate) fn prepare(mount: &Mount) -> String {
         .hash
 }
 
-/// Sends an example to this mount, with the connection leading to its own OpenRouter. `$KEY_HASH` in it is
-/// the key that somebody has made by hand.
+/// Sends an example to this mount, with the connection to its own OpenRouter. `$KEY_HASH` in it is the key
+/// made by hand.
 pub(crate) async fn send(mount: &Mount, example: &Value, by_hand: &str) -> Reply {
     let at = example["at"].as_str().expect("where it goes");
     let at = &at.replace("$KEY_HASH", by_hand);
@@ -205,8 +205,8 @@ pub(crate) async fn send(mount: &Mount, example: &Value, by_hand: &str) -> Reply
     }
 }
 
-/// What a reader needs of an answer, as a mount at `openrouter` that reaches the real OpenRouter gives it.
-/// Nothing of a 204, which has no body.
+/// The part of an answer that a reader needs, as a mount at `openrouter` with the real OpenRouter would give
+/// it. `None` for a 204, which has no body.
 fn answer(mount: &Mount, body: &str) -> Option<Value> {
     if body.is_empty() {
         return None;
@@ -234,15 +234,14 @@ fn answer(mount: &Mount, body: &str) -> Option<Value> {
         .replace(&mount.openrouter.base_url(), "https://openrouter.ai/api/v1")
         .replace(&mount.at(""), "openrouter/");
     let mut answer: Value = serde_json::from_str(&text).expect("JSON");
-    // Whole ones are what scanners for leaked keys look for.
+    // Scanners for leaked keys search for whole keys.
     if let Some(Value::String(key)) = answer.pointer_mut("/data/api_key") {
         key.replace_range(24.., "…");
     }
     Some(answer)
 }
 
-/// What stays the same from one run to the next: the names and kinds of all values, and the texts that a
-/// person wrote.
+/// What is the same in every run: the names and types of all values.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Null => json!("null"),
@@ -250,7 +249,7 @@ fn shape(value: &Value) -> Value {
         Value::Number(_) => json!("number"),
         Value::String(_) => json!("string"),
         Value::Array(items) => items.iter().map(shape).collect(),
-        // By hash, so in another order each time.
+        // By hash, so in a different order each time.
         Value::Object(fields) if fields.keys().all(|name| is_hash(name)) => {
             let mut shapes: Vec<_> = fields.values().map(shape).collect();
             shapes.sort_by_key(Value::to_string);

@@ -1,5 +1,5 @@
-//! The runbook of the simulator's README, "Rehearse an outage": its commands as they stand there, on a real
-//! server, against a simulated OpenRouter that they steer over HTTP.
+//! The runbook in the simulator's README, "Rehearse an outage": runs its commands literally on a real server,
+//! against a simulated OpenRouter that they control over HTTP.
 
 use std::fs;
 use std::path::Path;
@@ -22,18 +22,18 @@ async fn each_command_of_the_runbook_does_what_it_says() {
         }
         if line.contains("-X DELETE") {
             outages += 1;
-            // An outage that nothing has met shows nothing.
+            // An outage that no request has met shows nothing.
             let script = mount.openrouter.faults().list();
             assert!(script.iter().all(|rule| rule.fired > 0), "{script:?}");
         }
-        // A line that begins with `!` is to fail, and the shell turns that round.
+        // A line that begins with `!` is expected to fail, and the shell inverts its status.
         let command = format!("{variables}{}", here(&line, &mount));
         let output = output_of(Path::new("/bin/sh"), &["-c", &command], mount.client()).await;
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {said}");
     }
     assert!(outages >= 4, "{outages} outages were rehearsed");
-    // Whatever went wrong, nobody pays for a key that nobody knows.
+    // Whatever failed, no unknown key can spend money.
     mount.knows_every_key().await;
 }
 
@@ -59,7 +59,8 @@ fn is_assignment(line: &str) -> bool {
     name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
-/// A line that is written for the mount `openrouter` and a simulator of one's own, for those of this test.
+/// Adapts a line that is written for the mount `openrouter` and the reader's own simulator to those of this
+/// test.
 fn here(line: &str, mount: &Mount) -> String {
     let base_url = mount.openrouter.base_url();
     line.replace("http://127.0.0.1:8787/api/v1", &base_url)

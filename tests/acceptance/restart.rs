@@ -1,4 +1,4 @@
-//! A server on Raft storage that is sealed, unsealed, stopped and started again.
+//! A server on Raft storage that is sealed, unsealed, stopped and restarted.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn what_became_due_while_the_server_was_down_is_done_when_it_is_back() {
         .await;
     let superseded = mount.key("manual").await;
     let overdue = mount.key("scheduled").await;
-    // Nothing can be done before the server is down, should that take longer than the times below.
+    // No role is due before the server is down, in case that takes longer than the times below.
     let faults = mount.openrouter.faults();
     faults.add(Fault::status(503).on("DELETE", "/keys/*").forever());
     mount.write("rotate-role/manual", json!({})).await.ok();
@@ -90,13 +90,13 @@ async fn what_became_due_while_the_server_was_down_is_done_when_it_is_back() {
     mount.knows_every_key().await;
 }
 
-/// The key expired while the server was down. Whoever reads before it is replaced waits, or is told to
-/// come again with a status that Vault's clients retry: never that the request was wrong.
+/// The key expired while the server was down. A reader who comes before it is replaced waits, or gets a
+/// status that Vault's clients retry, but never one that blames the request.
 #[tokio::test]
 async fn a_key_that_expired_meanwhile_is_replaced_before_its_first_reader_is_refused() {
     let mut vault = RaftVault::new().await;
     let mount = Mount::on(vault.client()).await;
-    // Two periods and the grace period are the life of a key.
+    // A key lives for two periods plus the grace period.
     let fields = json!({"rotation_period": 5, "rotation_grace_period": 4, "ttl": 3});
     mount.role("app", fields).await;
     vault.stop();

@@ -1,4 +1,4 @@
-//! A snapshot of the server's storage is restored, from before rotations that OpenRouter remembers.
+//! A snapshot of the server's storage is restored, from before rotations that OpenRouter still shows.
 
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::json;
@@ -42,9 +42,9 @@ async fn recovery_from_a_snapshot_before_a_rotation_needs_no_person() {
             "{role}"
         );
     }
-    // Whoever read it before the restore was promised as much.
+    // Readers from before the restore were promised this much.
     assert!(mount.openrouter.accepts(&forgotten).await);
-    // The two new ones; and nothing was deleted, what somebody else made least of all.
+    // The two new keys. Nothing was deleted, least of all keys of others.
     assert_eq!(mount.openrouter.hashes().len(), before + 2);
     for words in [
         "a key of the role was unknown to storage",
@@ -62,7 +62,7 @@ async fn a_current_key_that_is_gone_is_replaced_however_many_keys_nobody_knows_o
     mount.role("app", role).await;
     let account = mount.openrouter.account();
     let current = account.keys().remove(0);
-    // What storage that was restored has forgotten: keys of the role's own mark, whatever came after it.
+    // Keys with the role's own mark that the restored storage has forgotten.
     let mark = &current.name[..current.name.len() - 16];
     for n in 0..STRAYS {
         account.create_key(NewKey::named(format!("{mark}{n:016x}")));
@@ -83,7 +83,7 @@ async fn a_current_key_that_is_gone_is_replaced_however_many_keys_nobody_knows_o
     mount.knows_every_key().await;
 }
 
-/// The order of the key is in the snapshot, and that it was handed out is not.
+/// The snapshot contains the order of the key, but not that it was handed out.
 #[tokio::test]
 async fn a_key_that_was_being_ordered_at_the_snapshot_lives_as_its_readers_were_promised() {
     let vault = RaftVault::new().await;
@@ -140,5 +140,5 @@ async fn a_key_that_a_snapshot_forgets_is_found_in_the_account_that_its_role_had
     assert!(mount.openrouter.accepts(&key).await);
 }
 
-/// More than a role may have superseded ones.
+/// More than the maximum number of superseded keys of a role.
 const STRAYS: u32 = 150;

@@ -1,4 +1,4 @@
-//! `roles/:name`: what creating one makes at OpenRouter, what it shows, what is refused.
+//! `roles/:name`: what the creation of a role creates at OpenRouter, what a read shows, and what is rejected.
 
 use openrouter_simulator::{Fault, LimitReset};
 use serde_json::{Value, json};

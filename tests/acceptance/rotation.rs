@@ -1,5 +1,5 @@
-//! Rotation as it is seen through the API and at OpenRouter: by schedule, by hand, in an emergency,
-//! and when OpenRouter does not play along.
+//! Rotation as seen through the API and at OpenRouter: by schedule, manually, in an emergency, and while
+//! OpenRouter fails.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn a_key_is_replaced_when_its_period_is_over_and_keeps_working() {
     assert_ne!(reply.text("api_key"), first.text("api_key"));
     assert!(mount.openrouter.accepts(&reply.text("api_key")).await);
     assert!(mount.openrouter.accepts(&first.text("api_key")).await);
-    // How late it may be is for tests in which time stands still: see `tests/engine/timing`.
+    // Delays are tested where time stands still: see `tests/engine/timing`.
     let made = mount.openrouter.account().all_keys();
     for pair in made.windows(2) {
         let between = pair[1].created_at.duration_since(pair[0].created_at);
@@ -75,7 +75,7 @@ async fn a_superseded_key_dies_when_its_grace_period_is_over_and_not_before() {
     assert!(grace.as_secs() >= 4, "{grace} of grace");
     let dead = async || (!mount.openrouter.accepts(&first).await).then_some(());
     eventually("the superseded key dies", SOON, dead).await;
-    // OpenRouter's own record: whoever looks may be late.
+    // OpenRouter's own record, since the test's own check may be late.
     let revoked = mount.openrouter.account().all_keys()[0].deleted_at.unwrap();
     assert!(revoked >= due, "revoked at {revoked}, before {due}");
     let forgotten = async || {
@@ -205,7 +205,7 @@ async fn a_key_whose_reply_was_lost_is_found_and_deleted() {
         .openrouter
         .faults()
         .add(Fault::LostReply.on("POST", "/keys"));
-    // Whether this request recovers by itself or leaves it to the engine's timer is not promised.
+    // It is not defined whether this request recovers by itself or leaves that to the engine's timer.
     mount.write("rotate-role/app", json!({})).await;
     assert_eq!(
         mount.openrouter.requests().to("POST", "/keys")[1].fault,
@@ -257,7 +257,7 @@ async fn at_most_eight_requests_reach_openrouter_at_a_time() {
     let roles = names.iter().map(|name| mount.role(name, json!({})));
     let release = async {
         mount.openrouter.holding(8).await;
-        // Time for a ninth, were there one.
+        // Enough time for a ninth, if there were one.
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(faults.held(), 8);
         mount.openrouter.recover();

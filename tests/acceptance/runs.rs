@@ -1,4 +1,4 @@
-//! Jobs that take longer than a request may: rotating every role, removing what nobody has, tearing down.
+//! Jobs that take longer than a request may: rotating every role, removing stray keys, tearing down.
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ async fn an_emergency_for_every_role_ends_older_keys_and_those_under_leases() {
     mount.knows_every_key().await;
     let shown = mount.read("rotate-all/default").await.ok();
     assert_eq!(shown.data(), run.data());
-    // The server's lease ends without a fuss.
+    // The server's lease ends without an error.
     let revoke = json!({"lease_id": lease.lease_id(), "sync": true});
     mount.client().write("sys/leases/revoke", revoke).await.ok();
 }
@@ -174,7 +174,7 @@ async fn a_teardown_that_is_cancelled_gives_the_roles_keys_again() {
         .refused(400, &["this mount is not torn down"]);
 }
 
-/// A restart of the plugin in the middle: what was ordered goes on, and is in force at once.
+/// The plugin restarts in the middle: the run continues, and is in force at once.
 #[tokio::test]
 async fn a_teardown_goes_on_when_the_plugin_is_started_again() {
     let vault = Vault::dev().await;

@@ -1,4 +1,4 @@
-//! The servers under the tests, before any plugin is asked: they start, answer, restart and end.
+//! The servers of the tests, without any plugin: they start, answer, restart and end.
 
 use serde_json::json;
 

@@ -1,10 +1,10 @@
-//! Other versions of the plugin: put in, and taken back.
+//! Upgrades to other versions of the plugin, and downgrades.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Mount, PLUGIN_NAME, RaftVault, VERSION};
 
-/// Has a version of the plugin run, by the steps of `docs/install.md`.
+/// Runs a version of the plugin, with the steps of `docs/install.md`.
 async fn run_version(vault: &RaftVault, mount: &Mount, version: &str) {
     let entry = vault.node().replace_plugin(version);
     let client = mount.client();
@@ -84,7 +84,7 @@ async fn what_a_newer_version_stored_is_refused_by_name_and_left_as_it_is() {
     deleted.refused(500, &["newer version"]);
     assert_eq!(client.read(&raw).await.ok().text("value"), newer);
 
-    // It costs nobody else anything: other connections can be deleted, and the management key replaced.
+    // Nothing else is affected: other connections can be deleted, and the management key can be replaced.
     mount.write("config/unused", mount.connection()).await.ok();
     mount.delete("config/unused").await.ok();
     let replacement = mount.openrouter.account().add_management_key();
@@ -106,7 +106,7 @@ async fn what_a_newer_version_stored_is_refused_by_name_and_left_as_it_is() {
         3,
         "none of them was revoked"
     );
-    // The way out.
+    // The remedy.
     let forgotten = mount.write("forget-role/upgraded", json!({})).await.ok();
     let left = forgotten.field("keys_left_behind").as_array().unwrap();
     assert_eq!(left.len(), 1, "{forgotten}");

@@ -38,5 +38,5 @@ async fn an_emergency_and_a_revocation_wait_for_none_of_eight_hanging_requests()
     assert!(mount.openrouter.accepts(&key).await);
 }
 
-/// As many requests as a connection has ordinary places for.
+/// As many requests as the connection has ordinary places.
 const HANGING: u32 = 8;

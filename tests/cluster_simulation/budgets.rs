@@ -191,7 +191,8 @@ impl World {
         Some(Terms::of(role, &entry)?.life)
     }
 
-    /// A request that changes a key is about to take effect. `hash` is the key, if that matters.
+    /// A request that changes a key is about to take effect. Returns the key as it is before that, if that
+    /// matters.
     pub(crate) fn before_change(&self, request: &HttpRequest) -> Option<Key> {
         let is_change = request.method == Method::PATCH && self.budgets.are_there();
         hash_in(request)

@@ -1,4 +1,4 @@
-//! Vault Agent that renders the key to a file, as `samples/agent/agent.hcl` has it.
+//! Vault Agent renders the key to a file, with the configuration of `samples/agent/agent.hcl`.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -29,7 +29,7 @@ async fn an_agents_command_is_run_once_for_each_key() {
     for rotations in 0..3 {
         let runs = async || (agent.lines("runs").len() > rotations).then_some(());
         eventually("the command is run for the key", SOME_LEASES, runs).await;
-        // Agent reads two or three times more, and has no reason to run it again.
+        // Agent reads two or three more times, and has no reason to run the command again.
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(agent.lines("runs").len(), rotations + 1);
         mount.write("rotate-role/app", json!({})).await.ok();
@@ -50,8 +50,8 @@ async fn an_agents_command_is_run_once_for_each_key() {
 #[tokio::test]
 async fn after_an_emergency_rotation_the_end_of_its_lease_brings_an_agent_the_next_key() {
     let mount = Mount::new().await;
-    // When Agent reads anew is its own choice, before 95 % of the lease are over; here there is no other
-    // reason to do so.
+    // Agent chooses when to read again, before 95 % of the lease has passed. Here nothing else causes it to
+    // read.
     mount.role("app", json!({"ttl": 5})).await;
     let agent = agent(&mount).await;
     let first = eventually("the key is rendered", SOME_LEASES, async || {
@@ -93,14 +93,14 @@ async fn a_command_that_failed_is_run_again_with_the_next_key_and_not_before() {
     for rotations in 0..2 {
         let runs = async || (agent.lines("runs").len() > rotations).then_some(());
         eventually("the command is run for the key", SOME_LEASES, runs).await;
-        // Agent reads two or three times more, and finds the same key.
+        // Agent reads two or three more times, and gets the same key.
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(agent.lines("runs").len(), rotations + 1);
         mount.write("rotate-role/app", json!({})).await.ok();
     }
 }
 
-/// The injector tells Agent to end when it has failed for good, and a command that fails counts.
+/// The injector makes Agent exit after a final failure, and a failed command counts as one.
 #[tokio::test]
 async fn the_injectors_sidecar_outlives_an_application_that_cannot_be_signalled() {
     let mount = Mount::new().await;
@@ -108,7 +108,7 @@ async fn the_injectors_sidecar_outlives_an_application_that_cannot_be_signalled(
     let manifest = samples().join("kubernetes/agent-injector.yaml");
     let manifest = std::fs::read_to_string(manifest).expect("the sample can be read");
     let command = annotation(&manifest, "agent-inject-command-openrouter.env");
-    // There may be a process of that name on this machine.
+    // Another process with that name may be running on this machine.
     let command = command.replace("pkill ", "./signal ");
     assert!(command.starts_with("./signal "), "{command}");
     let setup = Sidecar::configured(&mount, &injected(&manifest, &command)).await;
@@ -125,7 +125,7 @@ async fn the_injectors_sidecar_outlives_an_application_that_cannot_be_signalled(
     }
 }
 
-/// What the injector makes of its annotations, with the template settings that it adds.
+/// The configuration that the injector creates from its annotations, with its template settings.
 fn injected(manifest: &str, command: &str) -> String {
     let contents = manifest
         .lines()
@@ -155,12 +155,12 @@ pub(super) async fn agent(mount: &Mount) -> Sidecar {
         .agent()
 }
 
-/// The key in the file, if there is one yet.
+/// The key in the file, if it has been written.
 pub(super) fn rendered(agent: &Sidecar) -> Option<String> {
     let text = agent.file("openrouter.env")?;
     let key = text.trim_end().strip_prefix("OPENROUTER_API_KEY=")?;
     Some(key.to_owned())
 }
 
-/// Longer than Agent takes to start and to read anew, on a busy machine.
+/// Longer than Agent takes to start and to read again, on a busy machine.
 pub(super) const SOME_LEASES: Duration = Duration::from_secs(120);

@@ -1,5 +1,5 @@
-//! An application that uses the key it was given about ten times a second, and never looks whether the
-//! key is still good: whoever gives it the key has to see to that.
+//! An application that uses its key about ten times a second, and never checks whether the key still works:
+//! whoever supplies the key is responsible for that.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::harness::Mount;
 
-/// What came of an application's requests.
+/// The outcomes of an application's requests.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Requests that OpenRouter answered.
     pub(crate) served: usize,
-    /// The key of every request that was refused, shortened.
+    /// The key of every refused request, shortened.
     pub(crate) refused: Vec<String>,
-    /// When each of those refusals came.
+    /// When each of those requests was refused.
     pub(crate) refused_at: Vec<Instant>,
-    /// The longest time between two requests that were answered with a refusal between them.
+    /// The longest time between two successful requests with a refusal between them.
     pub(crate) longest_dead: Duration,
     /// The different keys that it used, in the order of their first use.
     pub(crate) keys: Vec<String>,
 }
 
 impl Tally {
-    /// Uses the key that `current` tells, as long as `done` says no.
+    /// Uses the key that `current` returns, until `done` returns true.
     pub(crate) async fn of(
         mount: &Mount,
         mut current: impl AsyncFnMut() -> Option<String>,
@@ -56,8 +56,8 @@ impl Tally {
         tally
     }
 
-    /// Uses the key that `current` tells until the first `dead` keys of the mount's only role are dead
-    /// at OpenRouter, the application has used more different ones than that, and was at work.
+    /// Uses the key that `current` returns until the first `dead` keys of the mount's only role are dead at
+    /// OpenRouter, the application has used more different keys than that, and has made enough requests.
     pub(crate) async fn until_keys_are_dead(
         mount: &Mount,
         dead: usize,
@@ -72,7 +72,7 @@ impl Tally {
         Self::of(mount, current, done).await
     }
 
-    /// Asserts that every request of it was answered.
+    /// Asserts that all of its requests succeeded.
     #[track_caller]
     pub(crate) fn is_flawless(&self) {
         assert_eq!(
@@ -84,17 +84,17 @@ impl Tally {
     }
 }
 
-/// Waits until so much time has passed since `since`.
+/// Waits until this much time has passed since `since`.
 pub(crate) async fn after(since: Instant, time: Duration) {
     sleep_until(since + time).await;
 }
 
-/// More than any of these tests takes on a busy machine.
+/// Longer than any of these tests takes on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(400);
 
-/// So many requests that were answered are not by chance.
+/// This many successful requests are not a coincidence.
 pub(super) const AT_WORK: usize = 50;
 
-/// How long after its rotation a shared key lives here. Its last reader was told a few seconds; the rest
-/// is for whatever is late on a busy machine: the application, or the client that it has the key from.
+/// How long a shared key lives here after its rotation. Its last reader was promised a few seconds. The rest
+/// is for delays on a busy machine, of the application or of the client that supplies its key.
 pub(crate) const LONG_GRACE: u64 = 40;

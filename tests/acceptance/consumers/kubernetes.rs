@@ -1,6 +1,6 @@
-//! What the Kubernetes clients read from a reply: Vault Secrets Operator (VSO), External Secrets
-//! Operator (ESO) and the Agent injector. Their own code is not run here; what they rely on is, as
-//! they parse it. The manifests are in `samples/kubernetes/`.
+//! What the Kubernetes clients read from a response: Vault Secrets Operator (VSO), External Secrets Operator
+//! (ESO) and the Agent injector. They are not run here. The test checks what they rely on, in the way in
+//! which they parse it. The manifests are in `samples/kubernetes/`.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ async fn both_paths_describe_a_rotation_as_the_operators_parse_it() {
         mount.role(role, fields).await;
         for path in ["creds", "static-creds"] {
             let reply = mount.read(&format!("{path}/{role}")).await.ok();
-            // VSO takes a role for a rotated one if these two are there, a timestamp and a JSON integer.
+            // VSO treats a role as rotating if these two fields exist, a timestamp and a JSON integer.
             let rotated: Timestamp = reply.text("last_vault_rotation").parse().unwrap();
             assert!(rotated.as_second() > 0, "{reply}");
             assert!(reply.integer("rotation_period") >= 1, "{reply}");
-            // It waits for the next rotation if this is 2 or less, and refuses another type; in Agent
+            // VSO waits for the next rotation if this is 2 or less, and rejects other types. In Agent,
             // another type ends the runner.
             assert!(reply.integer("ttl") > 2, "{reply}");
-            // A schedule would make VSO expect a ttl that counts down to the rotation.
+            // With a schedule, VSO would expect a ttl that counts down to the rotation.
             assert!(!reply.fields().contains(&"rotation_schedule"), "{reply}");
         }
     }
@@ -57,11 +57,11 @@ async fn every_value_becomes_an_entry_of_a_kubernetes_secret() {
     mount.role("app", json!({})).await;
     let reply = mount.read("static-creds/app").await.ok();
     for (name, value) in reply.data().as_object().unwrap() {
-        // A name may have letters, digits, `-`, `_` and `.`; a value that is no scalar becomes JSON.
+        // A name may have letters, digits, `-`, `_` and `.`. A value that is not a scalar becomes JSON.
         assert!(value.is_string() || value.is_i64(), "{name}: {value}");
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         assert!(name.bytes().all(fits), "{name}");
-        // ESO takes what is in a field of this name for the whole reply, VSO keeps this one for itself.
+        // ESO takes the content of a field with this name for the whole response; VSO reserves the name.
         assert!(!["data", "_raw"].contains(&name.as_str()), "{name}");
     }
 }
@@ -125,7 +125,7 @@ async fn a_lease_that_its_reader_forgets_runs_out_by_itself_and_spares_the_key()
     let begun = Instant::now();
     let reply = mount.read("creds/app").await.ok();
     let key = reply.text("api_key");
-    // It is below the path that is listed, for as long as it lasts.
+    // It is below the path that is listed, as long as it exists.
     assert!(reply.lease_id().starts_with(&mount.at("creds/app/")));
     let leases = format!("sys/leases/lookup/{}", mount.at("creds/app"));
     let none = async || {
@@ -160,7 +160,7 @@ async fn a_token_that_ends_takes_its_leases_and_not_the_key() {
     assert_eq!(mount.key("app").await, key);
 }
 
-/// What VSO compares to decide whether to restart a workload: all of the reply but these.
+/// What VSO compares to decide whether to restart a workload: the whole response except these fields.
 fn compared(reply: &Reply) -> Value {
     let mut data = reply.data().clone();
     let fields = data.as_object_mut().unwrap();

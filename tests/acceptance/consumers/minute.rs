@@ -1,5 +1,6 @@
-//! Vault is away for a minute, right after a rotation: each client still holds the key that was replaced, which
-//! dies in this minute by its grace period. How long it lives then, and when each client is right again.
+//! Vault is away for a minute, right after a rotation. Each client still holds the replaced key, whose grace
+//! period ends in that minute. The tests measure how long the key lives after the outage, and when each
+//! client has a working key again.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::harness::{Mount, RaftVault, SOON, eventually, say};
 pub(crate) struct Minute<'a> {
     mount: &'a Mount,
     clients: usize,
-    /// How many applications have used the key that is to be replaced.
+    /// How many applications have used the key that is about to be replaced.
     at_work: Cell<usize>,
     after: RefCell<Option<After>>,
 }
@@ -30,7 +31,7 @@ struct After {
 }
 
 impl<'a> Minute<'a> {
-    /// Gives the mount's role `app` times with which a client can do without Vault for five seconds.
+    /// Gives the mount's role `app` times that let a client go without Vault for five seconds.
     pub(crate) async fn of(mount: &'a Mount, clients: usize) -> Self {
         let fields = json!({
             "rotation_period": "1h", "rotation_grace_period": GRACE, "ttl": TTL.as_secs(),
@@ -44,7 +45,7 @@ impl<'a> Minute<'a> {
         }
     }
 
-    /// Rotates, takes Vault away, and brings it back. The key that was replaced must live for `ttl` from then on.
+    /// Rotates, stops Vault, and starts it again. The replaced key must then live for another `ttl`.
     pub(crate) async fn passes(&self, vault: &mut RaftVault) {
         let at_work = async || (self.at_work.get() == self.clients).then_some(());
         eventually("every client has the key", SOON, at_work).await;
@@ -63,8 +64,8 @@ impl<'a> Minute<'a> {
         assert!(died >= time + ttl, "unsealed {time}, revoked {died}");
     }
 
-    /// An application uses what `current` tells until it has used the current key after the outage. It must not
-    /// use a dead one before `ttl` has passed.
+    /// An application uses the key that `current` returns until it has used the current key after the outage.
+    /// It must not use a dead key before `ttl` has passed.
     pub(crate) async fn is_survived_by(
         &self,
         client: &str,
@@ -105,7 +106,7 @@ impl<'a> Minute<'a> {
     }
 }
 
-/// Without a server.
+/// The duration of the outage.
 const OUTAGE: Duration = Duration::from_secs(60);
 
 /// The role's `ttl`.

@@ -1,8 +1,8 @@
-//! The clients that hand a key to an application, each of them run for real: Vault Agent and Proxy, the
-//! command line, `curl`, the SDKs, the scripts of CI jobs; and the requests that the Kubernetes operators
-//! and Terraform make, at the times at which they were seen to make them.
+//! The clients that deliver a key to an application. These are run: Vault Agent and Proxy, the command line,
+//! `curl`, the SDKs, and the scripts of CI jobs. The requests of the Kubernetes operators and of Terraform
+//! are emulated, at the times at which these were observed to make them.
 //!
-//! What is run are the files of `samples/`, with the mount's path put in.
+//! The tests run the files of `samples/`, with the mount's path inserted.
 
 mod agent;
 pub(crate) mod application;

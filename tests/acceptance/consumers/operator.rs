@@ -1,4 +1,4 @@
-//! The Kubernetes operators, as far as they decide when to read a shared key: their own code is not run here.
+//! When the Kubernetes operators read a shared key. The operators are not run here.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use tokio::time::Instant;
 
 use crate::harness::Mount;
 
-/// What an operator does to have a key: it reads when `ttl` is over, and again if that failed.
+/// How an operator keeps a key: it reads when `ttl` has passed, and again if that fails.
 pub(super) struct Operator<'a> {
     mount: &'a Mount,
     habits: Habits,
     key: Option<String>,
     /// When it reads next.
     due: Instant,
-    /// How long it waits after the next read that fails.
+    /// How long it waits after the next failed read.
     wait: Duration,
-    /// How many of its reads have failed.
+    /// The number of failed reads.
     pub(super) failures: u32,
 }
 
 /// When an operator reads.
 #[derive(Clone, Copy)]
 pub(super) struct Habits {
-    /// How long after `ttl` at the latest.
+    /// The maximum delay after `ttl`.
     late: Duration,
-    /// How long it waits between two reads that fail: twice as long each time.
+    /// The wait between two failed reads, which doubles each time.
     first: Duration,
     longest: Duration,
 }
 
 impl Habits {
-    /// With so many times shorter waits after failures.
+    /// The same with waits after failures that are this many times shorter.
     pub(super) fn hurried(self, times: u32) -> Self {
         Self {
             first: self.first / times,
@@ -52,7 +52,7 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// The key that it has given its application; reads if it is time to.
+    /// The key that the application has. Reads if it is time to.
     pub(super) async fn key(&mut self) -> Option<String> {
         if Instant::now() >= self.due {
             let path = self.mount.at("static-creds/app");
@@ -73,7 +73,7 @@ impl<'a> Operator<'a> {
     }
 }
 
-/// Vault Secrets Operator: after five seconds, then up to a minute. How late it reads was measured with version
+/// Vault Secrets Operator: after five seconds, then up to a minute. Its delay was measured with version
 /// 1.4.1.
 pub(super) const VSO: Habits = Habits {
     late: Duration::from_millis(650),
@@ -81,7 +81,7 @@ pub(super) const VSO: Habits = Habits {
     longest: Duration::from_mins(1),
 };
 
-/// External Secrets Operator: from a second up to seven minutes; the longest wait is not reached here.
+/// External Secrets Operator: from one second up to seven minutes. The longest wait is not reached here.
 pub(super) const ESO: Habits = Habits {
     late: Duration::ZERO,
     first: Duration::from_secs(1),

@@ -1,4 +1,5 @@
-//! Vault is away while keys are rotated and used: what a client holds then, and when it is right again.
+//! Vault is away while keys are rotated and used: which key a client holds, and when it has a working key
+//! again.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -36,7 +37,7 @@ async fn a_minute_without_vault_costs_no_client_its_key_until_ttl_has_passed_sin
     tokio::join!(
         minute.is_survived_by("Vault Agent", async || rendered(&agent)),
         minute.is_survived_by("Vault Proxy", async || {
-            // Its application keeps the last key that it was given.
+            // Its application keeps the last key that it got.
             let reply = proxy.try_read(&mount.at("creds/app")).await;
             if let Some(reply) = reply.filter(|reply| reply.status() == 200) {
                 read = Some(reply.text("api_key"));
@@ -51,11 +52,11 @@ async fn a_minute_without_vault_costs_no_client_its_key_until_ttl_has_passed_sin
     );
 }
 
-/// With the operator's waits a tenth of what they are.
+/// The operator's waits are a tenth of the real ones.
 async fn nothing_is_lost(habits: Habits) {
     let mut vault = RaftVault::new().await;
     let mount = Mount::on(vault.client()).await;
-    // What is left of the grace period after `ttl` is far longer than the outage and the longest retry.
+    // The rest of the grace period after `ttl` is far longer than the outage and the longest retry.
     let fields = json!({"rotation_period": 6, "rotation_grace_period": 90, "ttl": 4});
     mount.role("app", fields).await;
     let back = Cell::new(false);

@@ -1,4 +1,4 @@
-//! Vault Proxy with its cache on, as `samples/proxy/proxy.hcl` has it.
+//! Vault Proxy with its cache enabled, with the configuration of `samples/proxy/proxy.hcl`.
 
 use serde_json::json;
 
@@ -40,7 +40,7 @@ async fn the_proxys_cache_is_at_work_in_these_tests() {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;
     let (_proxy, client) = proxy(&mount).await;
-    // The token of a login is renewable, so the proxy gives the same one to whoever logs in again.
+    // The token of a login is renewable, so the proxy returns the same one for the next login.
     let login = login_of_somebody(&mount).await;
     let log_in = async || {
         let reply = client.write(&login, json!({"password": "p"})).await.ok();
@@ -55,7 +55,7 @@ pub(super) async fn proxy(mount: &Mount) -> (Sidecar, Client) {
     Sidecar::setup(mount, "proxy/proxy.hcl").await.proxy().await
 }
 
-/// The path to log in at with the password `p`.
+/// The path for a login with the password `p`.
 async fn login_of_somebody(mount: &Mount) -> String {
     let (root, at) = (mount.client(), format!("userpass-of-{}", mount.path()));
     let method = json!({"type": "userpass"});

@@ -1,6 +1,6 @@
-//! The Job of `samples/kubernetes/roles.yaml`, which writes roles from a ConfigMap: its script is run with its
-//! files, after the commands in its head. A service account's token is a JWT, and the JWT method takes the
-//! place of the Kubernetes method: a login has the same path and the same parameters.
+//! The Job of `samples/kubernetes/roles.yaml`, which writes roles from a ConfigMap. Its script is run with
+//! its files, after the commands at the beginning of the manifest. A service account's token is a JWT, and
+//! the JWT method replaces the Kubernetes method: a login has the same path and parameters.
 
 use std::fs;
 use std::path::Path;
@@ -59,7 +59,7 @@ async fn a_job_writes_the_roles_of_its_config_map_and_nothing_beyond_what_it_was
     assert_eq!(site.root.read(ROLE).await.ok().data(), written.data());
 }
 
-/// A server to which the Job may log in, and what its roles refer to at OpenRouter.
+/// A server that the Job may log in to, and the objects at OpenRouter that its roles refer to.
 struct Site {
     _vault: Vault,
     root: Client,
@@ -97,7 +97,7 @@ impl Site {
         site
     }
 
-    /// Does what the head of the manifest says, with another method of authentication.
+    /// Runs the commands at the beginning of the manifest, with another auth method.
     async fn prepare(&self) {
         let head = self
             .manifest
@@ -165,7 +165,7 @@ impl Site {
     }
 }
 
-/// The lines up to the first that is indented less, without the indentation.
+/// The lines up to the first one with less indentation, without the indentation.
 fn indented(text: &str, by: usize) -> String {
     let indentation = " ".repeat(by);
     let lines = text

@@ -1,5 +1,5 @@
-//! Shell scripts that read a key: by the command line, by `curl`, and through response wrapping, as
-//! `samples/shell/` has them.
+//! Shell scripts that read a key, as in `samples/shell/`: with the command line, with `curl`, and with
+//! response wrapping.
 
 use std::process::Output;
 
@@ -72,7 +72,7 @@ async fn a_sample_script_without_the_right_to_read_fails_and_prints_nothing() {
     }
 }
 
-/// A server for this test and a mount on it: the command line belongs to a server.
+/// A server for this test and a mount on it. The command line needs its own server.
 async fn with_role() -> (Vault, Mount) {
     let vault = Vault::dev().await;
     let mount = Mount::of(PLUGIN_NAME, vault.client()).await;
@@ -81,8 +81,7 @@ async fn with_role() -> (Vault, Mount) {
     (vault, mount)
 }
 
-/// What `samples/shell/<script>` prints for somebody who may read this mount's `creds/app` and nothing
-/// else.
+/// The output of `samples/shell/<script>` for a client that may only read this mount's `creds/app`.
 async fn printed_by(script: &str, mount: &Mount) -> String {
     let output = run(script, mount, reader(mount).await.token()).await;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,8 +1,8 @@
-//! OpenRouter's own SDKs and OpenAI's, as `samples/sdk/` has them: each makes one chat call with a key that
-//! was just read from the server; and two applications read their key themselves, and again when it dies.
+//! OpenRouter's own SDKs and OpenAI's, as in `samples/sdk/`. Each makes one chat call with a key that was
+//! just read from the server. Two applications read their key themselves, and again when it dies.
 //!
-//! `scripts/sdks` installs them. Where a language or its registry is not there, that is said in one
-//! line and nothing is tested; what an SDK does not like is a failure.
+//! `scripts/sdks` installs the SDKs. If a language or its registry is not available, one line says so and
+//! nothing is tested. If an SDK reports an error, the test fails.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ async fn the_sdks_for_node_chat_with_a_key_from_the_server() {
         return;
     };
     let directory = Directory::without_plugin();
-    // A module is looked for from where the program is.
+    // A module is searched for where the program is.
     symlink(
         installed.join("node_modules"),
         directory.path("node_modules"),
@@ -69,8 +69,8 @@ async fn an_application_in_javascript_that_is_told_nothing_outlives_an_emergency
     rereads(Path::new("node"), &program).await;
 }
 
-/// Talks to the application before and after two emergency rotations: every line is answered, and each
-/// rotation costs one call that is refused and one more read.
+/// Talks to the application before and after two emergency rotations. Every line is answered, and each
+/// rotation costs one refused call and one more read.
 async fn rereads(interpreter: &Path, sample: &Path) {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;
@@ -107,13 +107,13 @@ async fn rereads(interpreter: &Path, sample: &Path) {
         let emergency = json!({"rotation_grace_period": 0});
         mount.write("rotate-role/app", emergency).await.ok();
     }
-    // The end of its input is the end of the application.
+    // The application exits at the end of its input.
     drop(input);
     let status = application.wait().await.expect("it ends");
     assert!(status.success(), "{status}");
 }
 
-/// Runs the sample with a key that somebody reads from a mount of its own.
+/// Runs the sample with a key that is read from a separate mount.
 async fn chats(directory: &Directory, interpreter: &Path, sample: &Path) {
     let mount = Mount::new().await;
     mount.role("app", json!({})).await;
@@ -136,7 +136,7 @@ async fn chats(directory: &Directory, interpreter: &Path, sample: &Path) {
     assert_eq!(calls.len(), 1, "{}", sample.display());
 }
 
-/// Where the SDKs of a language are; nothing where they cannot be had.
+/// The directory of a language's SDKs; `None` if they are not available.
 async fn sdks(language: &str) -> Option<PathBuf> {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/sdks"));
     command.arg(language);
@@ -160,5 +160,5 @@ async fn sdks(language: &str) -> Option<PathBuf> {
     }
 }
 
-/// The exit code of `scripts/sdks` for what is not to be had on this machine.
+/// The exit code of `scripts/sdks` if a requirement is missing on this machine.
 const UNAVAILABLE: i32 = 3;

@@ -1,7 +1,7 @@
-//! What Terraform's Vault provider asks the server for `samples/terraform/main.tf`, with the policy that
-//! the sample names. The provider itself is run by `samples/check terraform`, where it is to be had. The
-//! requests are those that its version 5.11.0 makes with Terraform 1.11: a token for the run, then for each
-//! resource a write and a read, a plan of reads, a change in place, and the deletions.
+//! The requests of Terraform's Vault provider for `samples/terraform/main.tf`, with the policy that the
+//! sample names. `samples/check terraform` runs the provider itself, where it is available. These are the
+//! requests that its version 5.11.0 makes with Terraform 1.11: a token for the run, then for each resource a
+//! write and a read, a plan of reads, a change in place, and the deletions.
 
 use std::fs;
 
@@ -73,7 +73,7 @@ async fn a_second_plan_is_empty_and_only_null_clears_a_field() {
     for reply in site.apply(&site.root).await {
         reply.ok();
     }
-    // With `ignore_absent_fields` the provider compares what it has written, and nothing else.
+    // With `ignore_absent_fields` the provider compares only what it has written.
     for (path, role) in [
         ("openrouter/roles/app", "app"),
         ("openrouter/roles/jobs", "jobs"),
@@ -102,7 +102,7 @@ async fn a_second_plan_is_empty_and_only_null_clears_a_field() {
     site.root.write(path, fields.clone()).await.ok();
     let read = site.root.read(path).await.ok();
     assert_eq!(read.field("guardrail"), &Value::Null);
-    // That the connection does not allow.
+    // The connection does not allow that.
     fields["limit_reset"] = Value::Null;
     fields["limit"] = Value::Null;
     site.root
@@ -116,7 +116,7 @@ struct Site {
     _vault: Vault,
     root: Client,
     openrouter: OpenRouter,
-    /// The variables of main.tf. What the fields of its blocks are is read there.
+    /// The variables of main.tf. The fields of its blocks are read from that file.
     variables: Map<String, Value>,
 }
 
@@ -154,7 +154,7 @@ impl Site {
         }
     }
 
-    /// A role as main.tf writes it.
+    /// A role in the form in which main.tf writes it.
     fn role(&self, name: &str) -> Value {
         self.fields(&format!("resource \"vault_generic_endpoint\" {name:?}"))
     }
@@ -173,7 +173,7 @@ impl Site {
         fields.into()
     }
 
-    /// A value of main.tf: a variable, a product, or what is written the same in JSON.
+    /// A value of main.tf: a variable, a product, or a literal that is the same in JSON.
     fn evaluated(&self, value: &str) -> Value {
         if let Some(name) = value.strip_prefix("var.") {
             return self.variables[name].clone();
@@ -185,7 +185,7 @@ impl Site {
         }
     }
 
-    /// What a policy of main.tf says, for a mount at `openrouter`.
+    /// A policy of main.tf, for a mount at `openrouter`.
     fn policy_of(&self, name: &str) -> String {
         let block = block(&format!("resource \"vault_policy\" {name:?}"));
         let (_, policy) = block.split_once("<<-POLICY\n").expect("a policy");
@@ -199,7 +199,7 @@ impl Site {
         policy
     }
 
-    /// Somebody with this policy, besides what every token has.
+    /// A client with this policy, in addition to the default policy.
     async fn holder_of(&self, policy: &str) -> Client {
         let path = "sys/policies/acl/terraform";
         self.root.write(path, json!({"policy": policy})).await.ok();
@@ -207,8 +207,8 @@ impl Site {
         child(&self.root, &self.root, body).await.expect("a token")
     }
 
-    /// Applies, plans, applies a change and destroys, as the provider does; returns what was refused for
-    /// want of a capability.
+    /// Applies, plans, applies a change and destroys, as the provider does. Returns what was rejected because
+    /// of a missing capability.
     async fn refusals(&self, holder: &Client) -> Vec<String> {
         let own = json!({
             "display_name": "terraform",
@@ -287,7 +287,7 @@ impl Site {
     }
 }
 
-/// A token that one client makes, for another server's side of it; nothing if it may not.
+/// A child token that one client creates for another server's side of it; `None` if it may not.
 async fn child(maker: &Client, server: &Client, body: Value) -> Option<Client> {
     let reply = maker.write("auth/token/create", body).await;
     let token = reply.json()["auth"]["client_token"].as_str()?;

@@ -1,9 +1,8 @@
-//! One role's keys up to a chosen point of their life, and what must be true of them whatever ends
-//! there.
+//! One role's keys up to a chosen point of their life, and what must be true of them afterwards.
 //!
-//! A point is a request to OpenRouter that is held, before it takes effect or after: however slow or
-//! fast the machine is, the engine is exactly there when the test ends it. Each life has a mount and
-//! an OpenRouter of its own, so that one death can strike all of them at once.
+//! A point is a request to OpenRouter that is held, before or after it takes effect. However slow or fast the
+//! machine is, the engine is exactly there when the test kills it. Each life has its own mount and
+//! OpenRouter, so that one kill can hit all of them at once.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,28 +13,28 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Client, Mount, Promise, Reply, eventually};
 
-/// What brings the engine to call OpenRouter.
+/// What makes the engine call OpenRouter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The role is being created.
     Creation,
-    /// The current key's period is over.
+    /// The current key's rotation period has ended.
     Schedule,
-    /// Somebody rotates the role.
+    /// A person rotates the role.
     Manual,
-    /// Somebody rotates a role whose keys have a guardrail.
+    /// A person rotates a role whose keys have a guardrail.
     Guarded,
-    /// Somebody rotates it with a grace period of 0.
+    /// A person rotates the role with a grace period of 0.
     Emergency,
-    /// A superseded key's grace period is over.
+    /// A superseded key's grace period has ended.
     Retirement,
-    /// Somebody changes the limit.
+    /// A person changes the limit.
     Limit,
-    /// Somebody deletes the role.
+    /// A person deletes the role.
     Deletion,
 }
 
-/// A point of a key's life: the cause of a request, and what becomes of it after the engine's end.
+/// A point of a key's life: the cause of a request, and what happens to it after the engine's end.
 #[derive(Clone, Copy)]
 pub(crate) struct Point {
     cause: Cause,
@@ -44,10 +43,10 @@ pub(crate) struct Point {
     effect: Effect,
 }
 
-/// When a request takes effect that the engine gets no reply to.
+/// When a request without a reply takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// It got lost on the way.
+    /// It was lost.
     Never,
     /// It is still on its way when the engine ends.
     Later,
@@ -82,8 +81,8 @@ impl Point {
         }
     }
 
-    /// The first such request that has this cause. The first key of a role is made and proved as
-    /// every other, so that for most causes it is the second one.
+    /// The first such request with this cause. The first key of a role is created and verified like every
+    /// other key, so for most causes it is the second request.
     fn hold(&self) -> openrouter_simulator::Rule {
         let fault = Fault::Held {
             after_effect: self.effect == Effect::Already,
@@ -120,7 +119,7 @@ impl fmt::Display for Point {
 pub(crate) struct Life {
     point: Point,
     pub(crate) mount: Mount,
-    /// Whoever waits for the engine's answer.
+    /// The task that waits for the engine's answer.
     caller: Option<JoinHandle<Option<Reply>>>,
     /// The role's first key.
     first: Option<String>,
@@ -129,12 +128,12 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Leads a role of a new mount to the point.
+    /// Brings a role of a new mount to the point.
     pub(crate) async fn up_to(point: Point, client: Client) -> Self {
         let mount = Mount::on(client).await;
-        // Shown when the test fails: everything else there goes by the mount's name.
+        // Shown when the test fails. Everything else is identified by the mount's name.
         println!("{}: {point}", mount.path());
-        // No request may end by itself before the other lives have come to their points.
+        // No request may time out before the other lives have reached their points.
         let patient = json!({"request_timeout": REQUEST_TIME.as_secs()});
         mount.write("config", patient).await.ok();
         if point.cause == Cause::Guarded {
@@ -167,7 +166,7 @@ impl Life {
         }
     }
 
-    /// The engine that made the request has ended: the request takes its way.
+    /// The engine that made the request has ended: lets the request continue.
     pub(crate) fn go_on(&self) {
         if self.point.effect != Effect::Never {
             self.finish();
@@ -179,14 +178,14 @@ impl Life {
         self.mount.openrouter.recover();
     }
 
-    /// What the caller was told; `None` when nobody called, or the server ended before it answered.
+    /// The answer to the caller; `None` if there was no caller, or the server ended before it answered.
     pub(crate) async fn reply(&mut self) -> Option<Reply> {
         let caller = self.caller.take()?;
         caller.await.expect("the caller does not panic")
     }
 
-    /// Requires of the engine, once it is back, what it owes to everyone: nobody has to do anything,
-    /// except for the caller whose new role was not made.
+    /// Checks that the restarted engine keeps its guarantees. No one has to intervene, except the caller
+    /// whose new role was not created.
     pub(crate) async fn is_whole(&self) {
         let (point, mount) = (self.point, &self.mount);
         if point.cause == Cause::Creation {
@@ -210,11 +209,11 @@ impl Life {
         println!("{point}: whole");
     }
 
-    /// Whether what was begun is done, or as if it had never been begun.
+    /// Whether the interrupted operation is complete, or as if it had never begun.
     async fn is_done(&self) -> bool {
         let (mount, first) = (&self.mount, self.first.as_deref().unwrap_or_default());
         match self.point.cause {
-            // Whoever asked for it has been told that it failed, if it did.
+            // The caller was told if it failed.
             Cause::Creation | Cause::Manual | Cause::Guarded => true,
             Cause::Schedule => mount.key("app").await != first,
             Cause::Emergency | Cause::Retirement => !mount.openrouter.accepts(first).await,
@@ -229,7 +228,7 @@ impl Life {
     }
 }
 
-/// Sets the cause, and returns whoever waits for an answer.
+/// Triggers the cause, and returns the task that waits for an answer.
 async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> {
     let (role, rotate) = (mount.at("roles/app"), mount.at("rotate-role/app"));
     let write = |path: String, body| {
@@ -254,12 +253,12 @@ async fn call(cause: Cause, mount: &Mount) -> Option<JoinHandle<Option<Reply>>> 
 }
 
 fn definition(cause: Cause) -> Value {
-    // A key whose creation was under way is left alone for a grace period after the engine's return.
+    // A key that was being created is left alone for a grace period after the engine's return.
     let mut definition = json!({"limit": 5, "rotation_grace_period": 10, "ttl": 4});
     match cause {
         Cause::Schedule => {
             definition["rotation_period"] = json!(5);
-            // Longer than anything dies here.
+            // Longer than any recovery takes here.
             definition["key_max_lifetime"] = json!(3_600);
         }
         Cause::Retirement => definition["rotation_grace_period"] = json!(5),
@@ -271,14 +270,14 @@ fn definition(cause: Cause) -> Value {
 
 const NEW_LIMIT: f64 = 7.0;
 const GUARDRAIL: &str = "strict";
-/// Where a key is assigned to a guardrail, and where the engine verifies that.
+/// The requests that assign a key to a guardrail and verify the assignment.
 pub(super) const ASSIGNMENTS: &str = "/guardrails/*/assignments/keys";
-/// A failure in the new process may wait fifteen seconds for its second try.
+/// After a failure, the new process may wait fifteen seconds for its second try.
 const DONE_TIME: Duration = Duration::from_secs(240);
 
-/// How long a request may take that is held: the longest that a connection can have.
+/// How long a held request may take: the maximum time limit of a connection.
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(60);
 
-/// How long an engine may take to end: a second for each mount in which it is at work, and room for a
-/// busy machine; but less than its requests have left by then.
+/// How long an engine may take to end: a second for each mount in which it is at work, and more for a busy
+/// machine, but less than the remaining time limit of its requests.
 pub(crate) const SHUTDOWN_TIME: Duration = Duration::from_secs(40);

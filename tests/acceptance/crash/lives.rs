@@ -1,4 +1,4 @@
-//! One life at every point, side by side, so that one death strikes them all.
+//! One life at every point, side by side, so that one kill hits them all.
 
 use futures::future::join_all;
 
@@ -7,36 +7,35 @@ use crate::harness::{Client, Reply};
 
 /// A role at every point.
 pub(crate) struct Lives {
-    /// Where somebody waits for the answer.
+    /// Those in which a caller waits for the answer.
     asked: Vec<Life>,
-    /// Where the engine acts of its own accord.
+    /// Those in which the engine acts on its own.
     own: Vec<Life>,
 }
 
 impl Lives {
-    /// Leads a role to every point there is, each in a mount of its own.
+    /// Brings a role to every point, each in its own mount.
     pub(crate) async fn at_every_point(client: &Client) -> Self {
-        // In this order: the keys of the first lives have to grow old enough.
+        // In this order, because the keys of the first lives have to become old enough.
         let own = lives(&OWN, client).await;
         let asked = lives(&ASKED, client).await;
         Self { asked, own }
     }
 
-    /// The engine that made the requests has ended: they take their way; see [`Life::go_on`].
+    /// The engine that made the requests has ended: they continue; see [`Life::go_on`].
     pub(crate) fn go_on(&self) {
         for life in self.all() {
             life.go_on();
         }
     }
 
-    /// Lets OpenRouter answer those requests that somebody waits for.
+    /// Lets OpenRouter answer the requests with a waiting caller.
     pub(crate) fn callers_go_on(&self) {
         self.asked.iter().for_each(Life::finish);
     }
 
-    /// Requires that each caller got what they asked for, or was told that it was not their fault:
-    /// with a 5xx clients try again by themselves. The server may let a request finish, repeat it in
-    /// a new process, or fail it.
+    /// Checks that each caller got what was requested, or was told that the failure was not the caller's:
+    /// clients retry a 5xx. The server may let a request finish, repeat it in a new process, or fail it.
     pub(crate) async fn callers_get_it_or_may_ask_again(&mut self) {
         let replies = self.replies().await;
         assert_eq!(replies.len(), ASKED.len());
@@ -46,20 +45,20 @@ impl Lives {
         }
     }
 
-    /// What the callers were told, those who were told anything.
+    /// The answers to the callers who got one.
     pub(crate) async fn replies(&mut self) -> Vec<Reply> {
         let replies = self.asked.iter_mut().map(Life::reply);
         join_all(replies).await.into_iter().flatten().collect()
     }
 
-    /// From now on goes through another node of the same cluster.
+    /// From now on, uses another node of the same cluster.
     pub(crate) fn reach_through(&mut self, client: &Client) {
         for life in self.own.iter_mut().chain(&mut self.asked) {
             life.mount.reach_through(client.clone());
         }
     }
 
-    /// Requires of the engine, once it is back, what it owes to everyone; see [`Life::is_whole`].
+    /// Checks that the restarted engine keeps its guarantees; see [`Life::is_whole`].
     pub(crate) async fn are_whole(&self) {
         join_all(self.all().map(Life::is_whole)).await;
     }
@@ -69,7 +68,7 @@ impl Lives {
     }
 }
 
-/// Leads one life to each point.
+/// Brings one life to each point.
 pub(super) async fn lives(points: &[Point], client: &Client) -> Vec<Life> {
     let lives = points
         .iter()
@@ -91,7 +90,7 @@ const ASKED: [Point; 13] = [
     Point::before(Cause::Manual, "POST", "/keys"),
     Point::after(Cause::Manual, "POST", "/keys"),
     Point::lost(Cause::Manual, "GET", "/key"),
-    // Created and not assigned; assigned and not verified.
+    // Created but not assigned; assigned but not verified.
     Point::lost(Cause::Guarded, "POST", ASSIGNMENTS),
     Point::lost(Cause::Guarded, "GET", ASSIGNMENTS),
     Point::lost(Cause::Emergency, "DELETE", "/keys/*"),

@@ -1,5 +1,5 @@
-//! Plugin and server end while OpenRouter holds a request, at every point of a key's life: nothing
-//! is lost, and nobody has to do anything about it.
+//! Plugin and server end while OpenRouter holds a request, at every point of a key's life: nothing is lost,
+//! and no one has to intervene.
 
 use futures::future::join_all;
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn a_server_killed_at_any_point_of_a_rotation_leaves_nothing_undone() {
     let mut vault = RaftVault::new().await;
     let mut lives = Lives::at_every_point(&vault.client()).await;
     vault.kill();
-    // The plugin notices by itself, and may see what OpenRouter answers before it does.
+    // The plugin notices without being told, and may receive OpenRouter's answer first.
     lives.go_on();
     assert_eq!(lives.replies().await.len(), 0);
     vault.start().await;
@@ -42,7 +42,7 @@ async fn a_reload_at_any_point_of_a_rotation_leaves_nothing_undone() {
         vault.client().write(path, everywhere).await.ok();
     };
     let replies = async {
-        // The first mount that is reloaded takes the process, and so the requests, of all of them.
+        // The first mount that is reloaded ends the process, and so the requests of all mounts.
         let ended = async || old.has_ended().then_some(());
         eventually("the process ends", SHUTDOWN_TIME, ended).await;
         lives.go_on();
@@ -60,10 +60,10 @@ async fn a_seal_at_any_point_of_a_rotation_leaves_nothing_undone() {
     let seal = tokio::spawn(async move { client.write("sys/seal", json!({})).await.ok() });
     let begun = async || vault.log().contains("marked as sealed").then_some(());
     eventually("the seal begins", SOON, begun).await;
-    // The server waits for the requests that are under way.
+    // The server waits for the requests in progress.
     lives.callers_go_on();
     lives.callers_get_it_or_may_ask_again().await;
-    // All that keeps the operator waiting now is the engine itself.
+    // Now the operator waits only for the engine itself.
     let sealed = tokio::time::timeout(SHUTDOWN_TIME, seal).await;
     sealed.expect("it does not wait for OpenRouter").unwrap();
     lives.go_on();

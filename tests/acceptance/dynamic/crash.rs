@@ -1,4 +1,4 @@
-//! The plugin killed while a key of a lease is made or deleted.
+//! The plugin is killed while a key of a lease is created or deleted.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
     let mut mounts = Vec::new();
     for after_effect in [false, true] {
         let mount = Mount::on(vault.client()).await;
-        // The key is left alone for a lease's time, in case a restored snapshot has hidden its reader.
+        // The key is left alone for the duration of a lease, because a restored snapshot may have lost its
+        // reader.
         let role = json!({"credential_type": "dynamic", "ttl": 10});
         mount.role("ci", role).await;
         let held = Fault::Held { after_effect };
@@ -32,12 +33,12 @@ async fn a_plugin_that_dies_while_it_makes_a_key_leaves_none_that_nobody_has() {
         mount.openrouter.recover();
     }
     for (mount, caller) in mounts.iter().zip(callers) {
-        // The server repeats the request in a new process, or fails it; both may be.
+        // The server repeats the request in a new process, or fails it; either may happen.
         let reply = caller.await.unwrap();
         let given = (reply.status() == 200).then(|| reply.text("key_hash"));
         // Wakes the plugin, as any request does.
         mount.read("roles/ci").await.ok();
-        // One was made in vain, however late its order arrives.
+        // One key was created for nothing, however late its order arrives.
         let orders = 1 + given.iter().len();
         let alone = async || {
             let made = mount.openrouter.account().all_keys().len();
@@ -67,7 +68,7 @@ async fn a_plugin_that_dies_while_it_deletes_a_key_does_so_when_it_is_asked_agai
         mount.openrouter.holding(1).await;
         kill_plugin(&vault).await;
         mount.openrouter.recover();
-        // The server repeats the request in a new process, or fails it; both may be.
+        // The server repeats the request in a new process, or fails it; either may happen.
         if caller.await.unwrap().status() >= 400 {
             revoke(mount.client(), &lease).await.ok();
         }
@@ -77,5 +78,5 @@ async fn a_plugin_that_dies_while_it_deletes_a_key_does_so_when_it_is_asked_agai
     }
 }
 
-/// The engine looks for a lost key at once, and again after 5, 30 and 120 seconds.
+/// The engine searches for a lost key at once, and again after 5, 30 and 120 seconds.
 const FOUND: Duration = Duration::from_secs(240);

@@ -61,7 +61,7 @@ async fn a_lease_is_renewed_by_ttl_or_by_what_is_asked_up_to_max_ttl() {
     let too_long = renew(mount.client(), &reply, json!({"increment": 5_000}))
         .await
         .ok();
-    // All of `max_ttl` that is left, to the second.
+    // The whole remainder of `max_ttl`, to the second.
     let over = i64::try_from(begun.elapsed().as_secs()).unwrap() + 2;
     let (duration, longest) = (too_long.lease_duration(), 1_000 - over..=1_000);
     assert!(longest.contains(&duration), "{duration}");

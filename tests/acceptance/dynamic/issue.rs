@@ -1,4 +1,4 @@
-//! What a read of a dynamic role's `creds/:name` gives, and what it costs.
+//! What a read of a dynamic role's `creds/:name` returns, and what it costs.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Dynamic roles: a key of its own for every lease, gone when the lease is.
+//! Dynamic roles: a separate key for every lease, deleted when the lease ends.
 
 mod crash;
 mod end;
@@ -17,7 +17,7 @@ pub(super) async fn dynamic(mut fields: Value) -> Mount {
     mount
 }
 
-/// Somebody who may read `creds/ci` of the mount.
+/// A client that may read `creds/ci` of the mount.
 pub(super) async fn token(mount: &Mount, mut fields: Value) -> Client {
     let policy = format!("ci-{}", mount.path());
     let rule = format!(

@@ -1,4 +1,4 @@
-//! The role itself: its fields, and what goes only with the other kind.
+//! The role itself: its fields, and those that only the other kind has.
 
 use serde_json::json;
 

@@ -14,7 +14,7 @@ pub(crate) struct CliOutput {
 }
 
 impl CliOutput {
-    /// Runs `vault <arguments>` as the client's token, with nothing else in its environment.
+    /// Runs `vault <arguments>` with the client's token, in an otherwise empty environment.
     pub(crate) async fn of(directory: &Directory, client: &Client, arguments: &[&str]) -> Self {
         let mut command = directory.command(program::server());
         command.args(arguments);
@@ -24,7 +24,7 @@ impl CliOutput {
         }
     }
 
-    /// Asserts success and returns what was printed, without the last line's end.
+    /// Asserts success and returns the output without the last line end.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         let said = String::from_utf8_lossy(&self.output.stderr);
@@ -44,7 +44,7 @@ pub(crate) async fn output_of(calling: &Path, arguments: &[&str], client: &Clien
     output_in(&Directory::without_plugin(), calling, arguments, client).await
 }
 
-/// The same in a directory that has something in it already; for once in each.
+/// The same in a directory that already contains files. It can be used only once.
 pub(crate) async fn output_in(
     directory: &Directory,
     calling: &Path,

@@ -1,5 +1,5 @@
-//! The server's HTTP API as a test speaks it: one method per Vault operation, and replies that say
-//! what went wrong when they are not what the test expects.
+//! The server's HTTP API as tests use it: one method per Vault operation, and replies that say what went
+//! wrong if they are not what the test expects.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-/// Somebody with a token who talks to a server.
+/// A client of a server, with a token.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -30,7 +30,7 @@ impl Client {
         }
     }
 
-    /// The same server, seen by the holder of another token.
+    /// The same server with another token.
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self {
             token: token.to_owned(),
@@ -38,7 +38,7 @@ impl Client {
         }
     }
 
-    /// The same, but gives up waiting for an answer after a while.
+    /// The same with a time limit for answers.
     pub(crate) fn giving_up_after(&self, limit: Duration) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(limit).build();
         Self {
@@ -84,7 +84,7 @@ impl Client {
             .await
     }
 
-    /// A read that may find no server.
+    /// A read that may not reach a server.
     pub(crate) async fn try_read(&self, path: &str) -> Option<Reply> {
         self.try_send(Method::GET, path, None).await.ok()
     }
@@ -142,7 +142,7 @@ impl Client {
     }
 }
 
-/// What the server answered.
+/// The server's answer.
 pub(crate) struct Reply {
     request: String,
     status: u16,
@@ -152,7 +152,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Method and path of what was asked.
+    /// The method and path of the request.
     pub(crate) fn request(&self) -> &str {
         &self.request
     }
@@ -161,12 +161,12 @@ impl Reply {
         self.status
     }
 
-    /// A header, if it came.
+    /// A header, if it exists.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as it came, for what is no JSON.
+    /// The body as received, if it is not JSON.
     pub(crate) fn body(&self) -> &str {
         &self.body
     }
@@ -186,7 +186,7 @@ impl Reply {
         self
     }
 
-    /// Asserts a refusal with this status whose text contains every one of the words.
+    /// Asserts that the request was rejected with this status, and that the text contains all of these words.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, words: &[&str]) -> Self {
         assert_eq!(self.status, status, "expected a refusal: {self}");
@@ -200,13 +200,13 @@ impl Reply {
         self
     }
 
-    /// Asserts that there is nothing at this path.
+    /// Asserts that nothing exists at this path.
     #[track_caller]
     pub(crate) fn absent(self) {
         assert_eq!(self.status, 404, "expected nothing to be there: {self}");
     }
 
-    /// Asserts a warning that contains every one of the words.
+    /// Asserts a warning that contains all of these words.
     #[track_caller]
     pub(crate) fn warns(self, words: &[&str]) -> Self {
         let fits = |warning: &String| words.iter().all(|word| warning.contains(word));
@@ -261,7 +261,7 @@ impl Reply {
             .unwrap_or_else(|| panic!("expected the field `{name}`: {self}"))
     }
 
-    /// A field of `data` that has to be a string.
+    /// A field of `data` that must be a string.
     #[track_caller]
     pub(crate) fn text(&self, name: &str) -> String {
         let field = self.field(name).as_str();
@@ -270,7 +270,7 @@ impl Reply {
             .to_owned()
     }
 
-    /// A field of `data` that has to be an integer.
+    /// A field of `data` that must be an integer.
     #[track_caller]
     pub(crate) fn integer(&self, name: &str) -> i64 {
         let field = self.field(name).as_i64();

@@ -1,7 +1,7 @@
-//! Three servers on Raft storage that hold elections, and a fourth whose transit engine unseals them,
-//! so that one that was killed comes back by itself.
+//! Three servers on Raft storage that hold elections, and a fourth whose transit engine unseals them, so that
+//! a node that was killed can restart without help.
 //!
-//! Nodes go by their index. Starting a cluster takes seconds, so tests take turns on one.
+//! Nodes are identified by their index. Starting a cluster takes seconds, so tests take turns on one.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
     _unsealer: Vault,
 }
 
-/// The time from which a node leads until it stops.
+/// The time from which a node leads until it stops leading.
 pub(crate) struct Office {
     node: usize,
     /// Counted from 1 for each node.
@@ -52,7 +52,7 @@ impl Cluster {
         };
         let first = cluster.client(0);
         listen::serves(&first, "sys/health").await;
-        // A server that joins may vote after it has been well for ten seconds, otherwise.
+        // Otherwise a server that joins may vote only after it has been healthy for ten seconds.
         let vote_soon = json!({"server_stabilization_time": "1s"});
         let path = "sys/storage/raft/autopilot/configuration";
         first.write(path, vote_soon).await.ok();
@@ -67,8 +67,8 @@ impl Cluster {
         cluster
     }
 
-    /// The cluster that the tests of this binary share, to oneself for as long as the result lives.
-    /// Every node is up.
+    /// The cluster that the tests of this binary share, reserved for this test as long as the result lives.
+    /// Every node is running.
     pub(crate) async fn turn() -> OwnedMutexGuard<Self> {
         static SHARED: Mutex<Weak<Mutex<Cluster>>> = Mutex::const_new(Weak::new());
         let mut shared = SHARED.lock().await;
@@ -79,7 +79,7 @@ impl Cluster {
         *shared = Arc::downgrade(&cluster);
         drop(shared);
         let mut turn = cluster.lock_owned().await;
-        // Whoever had it before may have failed half-way.
+        // An earlier test may have failed halfway.
         turn.is_complete().await;
         turn
     }
@@ -99,19 +99,19 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// Which node leads; waits until all of them agree about that, and serve requests or pass them on.
+    /// The node that leads. Waits until all nodes agree on that, and serve or forward requests.
     pub(crate) async fn leader(&mut self) -> usize {
         let all: [usize; NODES] = std::array::from_fn(|index| index);
         self.leader_among(&all).await
     }
 
-    /// Waits until the others than `old` agree that one of them leads.
+    /// Waits until the nodes other than `old` agree that one of them leads.
     pub(crate) async fn successor_of(&mut self, old: usize) -> usize {
         self.leader_among(&Self::others(old)).await
     }
 
-    /// Has the leader give up its office, as often as it takes until this node has it. No third one may be up:
-    /// that could be elected.
+    /// Makes the leader step down, as often as necessary until this node leads. No third node may be running,
+    /// since it could be elected.
     pub(crate) async fn hand_over(&mut self, leader: usize, heir: usize) {
         loop {
             let office = self.step_down(leader).await;
@@ -121,8 +121,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until all agree who leads after this office: another node, or the same one again. It stays
-    /// away for ten seconds only, and a busy machine may need longer to elect another.
+    /// Waits until all nodes agree on the next leader: another node, or the same one again. It stays out of
+    /// elections for ten seconds only, and a busy machine may need longer to elect another one.
     pub(crate) async fn next_after(&mut self, office: &Office) -> usize {
         let all: [usize; NODES] = std::array::from_fn(|index| index);
         self.next_among(&all, office).await
@@ -149,7 +149,7 @@ impl Cluster {
         [(index + 1) % NODES, (index + 2) % NODES]
     }
 
-    /// Asks the leader to give up its office, and returns before it does.
+    /// Asks the leader to step down, and returns before it does.
     pub(crate) async fn step_down(&self, leader: usize) -> Office {
         let office = Office {
             node: leader,
@@ -160,13 +160,13 @@ impl Cluster {
         office
     }
 
-    /// Saves a snapshot of everything that is stored; returns its file.
+    /// Saves a snapshot of all storage. Returns its file.
     pub(crate) async fn save_snapshot(&mut self) -> String {
         let leader = self.leader().await;
         self.nodes[leader].save_snapshot(&self.client(leader)).await
     }
 
-    /// Restores a snapshot, and waits until every node serves requests or passes them on.
+    /// Restores a snapshot, and waits until every node serves or forwards requests.
     pub(crate) async fn restore_snapshot(&mut self, file: &str) {
         let leader = self.leader().await;
         let client = self.client(leader);
@@ -174,17 +174,17 @@ impl Cluster {
         self.is_complete().await;
     }
 
-    /// Ends a node as a crash would.
+    /// Kills a node, as in a crash.
     pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].kill();
     }
 
-    /// Starts a node again, which unseals itself.
+    /// Restarts a node, which unseals itself.
     pub(crate) async fn start(&mut self, index: usize) {
         self.nodes[index].start().await;
     }
 
-    /// Waits until every node has a vote, and serves requests or passes them on.
+    /// Waits until every node has a vote, and serves or forwards requests.
     pub(crate) async fn is_complete(&mut self) {
         self.leader().await;
         let voters = async || {
@@ -197,9 +197,9 @@ impl Cluster {
         eventually("every node has a vote", ELECTION_TIME, voters).await;
     }
 
-    /// Waits until these nodes agree that one of them leads, and serve requests or pass them on to it;
-    /// those that have ended or given up are started again. All are asked anew each time: on a busy
-    /// machine one may be elected and have lost its office before the rest have heard of it.
+    /// Waits until these nodes agree that one of them leads, and serve requests or forward them to it. Nodes
+    /// that have exited or given up are restarted. All nodes are asked again each time: on a busy machine,
+    /// one may be elected and have lost its leadership before the others know about it.
     async fn leader_among(&mut self, nodes: &[usize]) -> usize {
         let mut views = Vec::new();
         let mut mute_since = [None; NODES];
@@ -226,7 +226,7 @@ impl Cluster {
         eventually("they agree on a leader", ELECTION_TIME, agreed).await
     }
 
-    /// To whom this node passes requests on, if it serves them at all.
+    /// The node to which this node forwards requests, if it serves any.
     async fn leader_seen_by(&self, index: usize) -> Option<String> {
         let client = self.client(index);
         let asked = async {
@@ -241,8 +241,8 @@ impl Cluster {
         timeout(ANSWER_TIME, asked).await.ok().flatten()
     }
 
-    /// Starts a node again that serves nobody any more, as an operator would: a server may seal itself
-    /// or end when it loses its office while it is still taking it up.
+    /// Restarts a node that no longer serves requests, as an operator would: a server may seal itself or exit
+    /// if it loses its leadership while it is still taking over.
     async fn revive(&mut self, index: usize) {
         let log = self.nodes[index].log();
         let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
@@ -252,7 +252,7 @@ impl Cluster {
     }
 }
 
-/// Prepares the transit engine of a server; returns the stanza for those that it unseals.
+/// Prepares the transit engine of a server. Returns the stanza for the nodes that it unseals.
 async fn transit_seal(unsealer: &Client) -> Value {
     let transit = json!({"type": "transit"});
     unsealer.write("sys/mounts/transit", transit).await.ok();
@@ -266,18 +266,18 @@ async fn transit_seal(unsealer: &Client) -> Value {
     }})
 }
 
-/// The fewest of which one may die.
+/// The smallest number of nodes of which one may die.
 const NODES: usize = 3;
 
-/// How long an election and what comes after it may take on a busy machine.
+/// How long an election and the takeover may take on a busy machine.
 const ELECTION_TIME: Duration = Duration::from_secs(300);
 
-/// How long a node that is well may fail to serve for, on a busy machine. An election is that of a node
-/// that holds none, so five to ten seconds, and one that joins takes three.
+/// How long a healthy node may fail to serve requests on a busy machine. An election by a node that has no
+/// leader takes five to ten seconds, and a join takes three.
 const MUTE_TIME: Duration = Duration::from_secs(45);
 
-/// How long a node may take to answer before it counts as one that does not.
+/// How long a node may take to answer before it counts as not answering.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// How much of the log of one that is not is shown.
+/// How much of the log of such a node is shown.
 const LOG_LINES: usize = 30;

@@ -1,7 +1,7 @@
-//! The directory of one server: its plugin directory, its home, its log, its storage; or of a program
-//! that talks to one.
+//! The directory of one server (its plugin directory, home, log and storage), or of a program that talks to
+//! one.
 //!
-//! Everything that a server or a plugin writes goes below it, and it goes away with the server.
+//! Everything that a server or a plugin writes is below it, and is removed with the server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -28,8 +28,8 @@ impl Directory {
 
     /// Makes the directory of a program that only talks to a server.
     pub(crate) fn without_plugin() -> Self {
-        // Directly below /tmp: a unix socket's path may have 107 bytes, and the plugin's sockets go
-        // below this one.
+        // Directly below /tmp: a unix socket's path may have 107 bytes, and the plugin's sockets are below
+        // this directory.
         let root = tempfile::Builder::new()
             .prefix("accept-")
             .tempdir_in("/tmp")
@@ -51,24 +51,24 @@ impl Directory {
         self.path("server.log")
     }
 
-    /// Puts the plugin's executable into the plugin directory under `name`.
+    /// Copies the plugin's executable into the plugin directory under `name`.
     pub(crate) fn add_plugin(&self, name: &str) {
         self.add_executable(program::plugin(), name);
     }
 
-    /// Puts any plugin's executable there.
+    /// Copies any plugin's executable there.
     pub(crate) fn add_executable(&self, executable: &Path, name: &str) {
         let to = self.path("plugins").join(name);
-        // Whatever is there may be another version.
+        // An existing file may be another version.
         let _ = fs::remove_file(&to);
-        // A copy only where a link cannot be: the binary is large, the servers are many.
+        // Copies the file only if it cannot be linked: the binary is large, and there are many servers.
         fs::hard_link(executable, &to)
             .or_else(|_| fs::copy(executable, &to).map(drop))
             .expect("the plugin can be put into the plugin directory");
     }
 
-    /// Puts the plugin's executable of another version there, as an upgrade does: a new file takes the
-    /// place of the old one, which may be running.
+    /// Installs another version of the plugin's executable as an upgrade does: a new file replaces the old
+    /// one, which may be running.
     pub(crate) fn replace_plugin(&self, name: &str, version: &str) {
         let to = self.path("plugins").join(name);
         let new = to.with_extension("new");
@@ -78,8 +78,8 @@ impl Directory {
         fs::rename(new, to).expect("a file can take another one's place");
     }
 
-    /// A command whose whole environment is this directory, so that nothing of the developer's own
-    /// Vault, proxy or OpenRouter settings reaches the server, its plugin or its CLI.
+    /// A command with an environment that contains only this directory, so that the developer's settings for
+    /// Vault, proxies or OpenRouter do not reach the server, its plugin or its CLI.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command

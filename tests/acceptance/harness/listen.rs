@@ -1,4 +1,4 @@
-//! Where a server listens, and waiting until it does.
+//! The address of a server, and waiting until it listens.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,13 +10,13 @@ use super::client::Client;
 use super::process::ServerProcess;
 use super::wait::eventually;
 
-/// How often a server is started anew because somebody else was faster to take its port.
+/// How often a server is restarted because another process took its port first.
 pub(crate) const ATTEMPTS: u32 = 5;
 
-/// A loopback address whose port, and the next one for the server's cluster listener, are free and are
-/// given to nobody else in this process, so that a server that is started again finds its own. The
-/// server cannot be given port 0: it does not tell which port it has got. The port is below those that
-/// the system hands out by itself, so that it is not some connection's while the server is down.
+/// A loopback address whose port and the next one, for the server's cluster listener, are free. No other test
+/// in this process gets it, so that a restarted server gets its port back. A server cannot be given port 0,
+/// because it does not report the chosen port. The port is below those that the system assigns automatically,
+/// so that no connection uses it while the server is down.
 pub(crate) fn free_address() -> SocketAddr {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -24,15 +24,15 @@ pub(crate) fn free_address() -> SocketAddr {
     loop {
         // Even, so that no two pairs overlap.
         let port = fastrand::u16(PORTS) & !1;
-        // Looked up first: to try a port is to take it for a moment.
+        // Checked first without binding it: binding a port occupies it for a moment.
         if given.insert(port) && is_free(port) && is_free(port + 1) {
             return (Ipv4Addr::LOCALHOST, port).into();
         }
     }
 }
 
-/// Waits until the server answers a read of `path` with success. `false` if its port was taken before
-/// it could listen; panics if it does not come up for another reason.
+/// Waits until the server answers a read of `path` successfully. `false` if its port was taken before it
+/// could listen. Panics if it does not start for another reason.
 pub(crate) async fn answers(process: &mut ServerProcess, client: &Client, path: &str) -> bool {
     let state = eventually("the server answers", START_TIME, async || {
         if process.has_ended() {
@@ -58,7 +58,7 @@ pub(crate) async fn answers(process: &mut ServerProcess, client: &Client, path: 
     false
 }
 
-/// Waits until a server that is up answers a read of `path` with success.
+/// Waits until a running server answers a read of `path` successfully.
 pub(crate) async fn serves(client: &Client, path: &str) {
     let answered = async || {
         client

@@ -1,9 +1,8 @@
-//! The harness: a real server with the built plugin, a simulated OpenRouter, and what a test says to
-//! both.
+//! The harness: a real server with the built plugin, a simulated OpenRouter, and clients for both.
 //!
-//! A test starts at [`Mount`] (the engine, mounted for this test alone) or, where it kills, seals or
-//! restarts things, at [`Vault`], [`RaftVault`] or [`Cluster`]. Nothing here knows the plugin's code:
-//! the server is asked over HTTP or through its CLI.
+//! A test starts with [`Mount`] (the engine, mounted for this test alone) or, if it kills, seals or restarts
+//! things, with [`Vault`], [`RaftVault`] or [`Cluster`]. Nothing here uses the plugin's code: the server is
+//! called over HTTP or through its CLI.
 
 mod available;
 mod cli;

@@ -1,4 +1,4 @@
-//! The engine, mounted at a path of its own for one test, with a simulated OpenRouter of its own.
+//! The engine, mounted at a separate path for one test, with a separate simulated OpenRouter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use super::wait::{SOON, eventually};
 
 /// One mount of the engine.
 pub(crate) struct Mount {
-    /// What the engine's connection leads to.
+    /// The OpenRouter of the engine's connection.
     pub(crate) openrouter: OpenRouter,
     client: Client,
     path: String,
@@ -47,7 +47,7 @@ impl Mount {
         mount
     }
 
-    /// The same under the name that the samples use.
+    /// The same with the name that the samples use.
     pub(crate) async fn as_in_the_samples(client: Client) -> Self {
         let mount = Self::at_path("openrouter".to_owned(), PLUGIN_NAME, client).await;
         mount.connect().await.ok();
@@ -100,7 +100,7 @@ impl Mount {
             .text("api_key")
     }
 
-    /// The same of a role that may have none until its next rotation: clients try again at a 503.
+    /// The same for a role that may have no key until its next rotation: clients retry a 503.
     pub(crate) async fn key_soon(&self, role: &str) -> String {
         let path = format!("static-creds/{role}");
         let ask = async || {
@@ -114,8 +114,7 @@ impl Mount {
         eventually("the role has a key", SOON, ask).await
     }
 
-    /// Waits until the living keys at OpenRouter are those that the rotating roles' status names: none
-    /// too many and none too few.
+    /// Waits until the living keys at OpenRouter are exactly those in the status of the rotating roles.
     pub(crate) async fn knows_every_key(&self) {
         let agreed = async || {
             let mut living = self.openrouter.hashes();
@@ -147,7 +146,7 @@ impl Mount {
         hashes
     }
 
-    /// Where it is mounted, without slashes.
+    /// The path of the mount, without slashes.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -157,12 +156,12 @@ impl Mount {
         format!("{}/{path}", self.path)
     }
 
-    /// From now on goes through another node of the same cluster.
+    /// From now on, uses another node of the same cluster.
     pub(crate) fn reach_through(&mut self, client: Client) {
         self.client = client;
     }
 
-    /// Whoever goes to it.
+    /// The client of the mount.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
@@ -199,6 +198,6 @@ impl Mount {
     }
 }
 
-/// How long the engine may take to find and delete a key that it does not know the secret of.
-/// It looks at once, and again after 5, 30 and 120 seconds.
+/// How long the engine may take to find and delete a key whose secret it does not know. It searches at once,
+/// and again after 5, 30 and 120 seconds.
 const RECOVERY_TIME: Duration = Duration::from_secs(240);

@@ -1,7 +1,7 @@
-//! One server on Raft storage on disk, as in production: configured by file, with its own plugin
-//! directory, stopped and started again with everything it has stored.
+//! One server on Raft storage on disk, as in production: configured by a file, with its own plugin directory,
+//! stopped and restarted with everything that it has stored.
 //!
-//! [`RaftVault`](super::RaftVault) is such a node alone, [`Cluster`](super::Cluster) several together.
+//! [`RaftVault`](super::RaftVault) is one such node, [`Cluster`](super::Cluster) several.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::process::{PluginProcess, ServerProcess};
 use super::program::{self, PLUGIN_NAME};
 use super::wait::{SOON, eventually};
 
-/// A server process with its storage. What it needs to unseal is its owner's affair.
+/// A server process with its storage. Its owner is responsible for unsealing it.
 pub(crate) struct Node {
     // Dropped in this order: the process ends before its files go.
     process: ServerProcess,
@@ -29,8 +29,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a server with nothing in its storage. With `seal` it unseals itself, by that stanza of
-    /// its configuration.
+    /// Starts a server with empty storage. With `seal`, it unseals itself with that stanza of its
+    /// configuration.
     pub(crate) async fn new(name: &str, seal: Option<Value>) -> Self {
         let directory = Directory::new();
         fs::create_dir(directory.path("raft")).expect("a storage directory");
@@ -61,17 +61,17 @@ impl Node {
         Client::new(&self.url(), token)
     }
 
-    /// Where it is reached, for its peers too.
+    /// Its address, also for its peers.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Ends the process; returns the plugins that outlived it.
+    /// Ends the process. Returns the plugins that outlived it.
     pub(crate) fn stop(&mut self) -> Vec<PluginProcess> {
         self.process.stop()
     }
 
-    /// Ends the process as a crash would. Its plugins notice by themselves.
+    /// Kills the process, as in a crash. Its plugins notice without being told.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
@@ -81,7 +81,7 @@ impl Node {
         self.process.has_ended()
     }
 
-    /// Starts the server again on the storage it has.
+    /// Restarts the server on its existing storage.
     pub(crate) async fn start(&mut self) {
         let configuration = configure(
             &self.directory,
@@ -95,7 +95,7 @@ impl Node {
             if listen::answers(&mut self.process, &anybody, "sys/seal-status").await {
                 return;
             }
-            // Whoever has the port may not want it for long.
+            // Another process may use the port only for a short time.
             tokio::time::sleep(PORT_PAUSE).await;
         }
         panic!(
@@ -104,7 +104,7 @@ impl Node {
         );
     }
 
-    /// The plugin processes that live now.
+    /// The running plugin processes.
     pub(crate) fn plugin_processes(&self) -> Vec<PluginProcess> {
         self.process.plugins()
     }
@@ -114,13 +114,13 @@ impl Node {
         fs::read_to_string(self.directory.log()).expect("the server's log can be read")
     }
 
-    /// Waits until this has been logged: what is logged comes later than what it is about.
+    /// Waits until this has been logged. Log lines can appear later than the event.
     pub(crate) async fn has_logged(&self, words: &str) {
         let logged = async || self.log().contains(words).then_some(());
         eventually(&format!("`{words}` is logged"), SOON, logged).await;
     }
 
-    /// Takes the plugin's executable away from this node, as if it had never been installed here.
+    /// Removes the plugin's executable from this node, as if it had never been installed there.
     pub(crate) fn remove_plugin(&self) {
         let executable = self.directory.path("plugins").join(PLUGIN_NAME);
         fs::remove_file(executable).expect("the plugin can be removed");
@@ -131,14 +131,13 @@ impl Node {
         self.directory.add_plugin(PLUGIN_NAME);
     }
 
-    /// Installs the plugin's executable of another version in the place of the one that is there;
-    /// returns its entry for the catalog.
+    /// Replaces the plugin's executable with another version. Returns its entry for the catalog.
     pub(crate) fn replace_plugin(&self, version: &str) -> Value {
         self.directory.replace_plugin(PLUGIN_NAME, version);
         program::catalog_entry_of(&self.directory.path("plugins").join(PLUGIN_NAME))
     }
 
-    /// Installs another plugin beside ours; returns its entry for the catalog.
+    /// Installs another plugin in addition to this one. Returns its entry for the catalog.
     pub(crate) fn add_other_plugin(&self, executable: &Path, name: &str) -> Value {
         self.directory.add_executable(executable, name);
         json!({"sha256": program::sha256(executable), "command": name})
@@ -149,7 +148,7 @@ impl Node {
         CliOutput::of(&self.directory, client, arguments).await
     }
 
-    /// Saves a snapshot of everything that is stored; returns its file. Of a cluster only the leader can.
+    /// Saves a snapshot of all storage. Returns its file. In a cluster only the leader can do this.
     pub(crate) async fn save_snapshot(&self, client: &Client) -> String {
         let file = self.path("snapshot").display().to_string();
         let save = ["operator", "raft", "snapshot", "save", &file];
@@ -157,19 +156,19 @@ impl Node {
         file
     }
 
-    /// Restores a snapshot. The server serves again some time after it has answered.
+    /// Restores a snapshot. The server serves requests again some time after it has answered.
     pub(crate) async fn restore_snapshot(&self, client: &Client, file: &str) {
         let restore = ["operator", "raft", "snapshot", "restore", file];
         self.cli(client, &restore).await.ok();
     }
 
-    /// The path of a file of this node's.
+    /// The path of a file of this node.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path(name)
     }
 }
 
-/// Between two attempts to listen where a server has listened before.
+/// Between two attempts to listen on an address that the server used before.
 const PORT_PAUSE: Duration = Duration::from_secs(1);
 
 fn spawn(directory: &Directory, configuration: &Value) -> ServerProcess {
@@ -191,7 +190,7 @@ fn configure(
         "storage": {"raft": {
             "path": directory.path("raft"),
             "node_id": name,
-            // How often it is seen to whether a node that has joined may vote.
+            // How often the server checks whether a node that has joined may vote.
             "autopilot_update_interval": "500ms",
             "autopilot_reconcile_interval": "500ms",
         }},
@@ -199,10 +198,10 @@ fn configure(
         "api_addr": format!("http://{address}"),
         "cluster_addr": format!("https://{cluster}"),
         "plugin_directory": directory.path("plugins"),
-        // Locking memory needs a privilege that tests do not have.
+        // Locking memory needs a privilege that the tests do not have.
         "disable_mlock": true,
         "log_level": "debug",
-        // For tests that look at what is stored, or put something there.
+        // For tests that inspect or change stored entries.
         "raw_storage_endpoint": true,
     });
     if let Some(seal) = seal {

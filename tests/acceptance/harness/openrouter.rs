@@ -1,4 +1,4 @@
-//! OpenRouter as the tests have it: the simulator, and somebody who uses a key there.
+//! OpenRouter in the tests: the simulator, and an application that uses a key there.
 
 use std::ops::Deref;
 
@@ -25,8 +25,8 @@ impl OpenRouter {
         Self { simulator, http }
     }
 
-    /// Uses a key as an application does. Whether it works: anything but yes or a refusal of the key
-    /// is a panic.
+    /// Uses a key as an application does. Returns whether it works. Panics on anything except success and a
+    /// refusal of the key.
     pub(crate) async fn accepts(&self, key: &str) -> bool {
         let hello = json!({"model": "m", "messages": [{"role": "user", "content": "Hello."}]});
         let url = format!("{}/chat/completions", self.base_url());
@@ -60,7 +60,7 @@ impl OpenRouter {
         self.faults().add(unavailable.on_anything().forever());
     }
 
-    /// Waits until so many requests are held.
+    /// Waits until this many requests are held.
     pub(crate) async fn holding(&self, count: usize) {
         let held = async || (self.faults().held() == count).then_some(());
         eventually(&format!("{count} requests are held"), SOON, held).await;

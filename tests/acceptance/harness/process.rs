@@ -1,8 +1,7 @@
-//! One running server process: started, watched, ended by its id, together with the plugin processes
-//! under it.
+//! A running server process: started, watched, and ended by its id, together with its plugin processes.
 //!
-//! A server never outlives its test: dropping ends it, and if the test process itself is killed, a
-//! small guard process ends it instead.
+//! A server never outlives its test: dropping it ends the process, and if the test process is killed, a small
+//! guard process ends it.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,20 +13,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A server process. Ended when dropped; if a test is failing, the end of its log is printed then.
+/// A server process. Ended when dropped. If the test is failing, the end of its log is printed.
 pub(crate) struct ServerProcess {
     child: Child,
     guard: Child,
     log: PathBuf,
-    /// Where its part of the log begins, in bytes: a server that is started again goes on in it.
+    /// Where its part of the log begins, in bytes: a restarted server appends to it.
     log_start: u64,
 }
 
 impl ServerProcess {
-    /// Starts the command with its output appended to the log.
+    /// Starts the command and appends its output to the log.
     pub(crate) fn start(mut command: Command, log: &Path) -> Self {
-        // Through a pipe: the server syncs its stderr before it acts on the end of a plugin, and a
-        // file can take long over that.
+        // Through a pipe: the server syncs its stderr before it handles the end of a plugin, which can take
+        // long for a file.
         let (mut output, server_side) = io::pipe().expect("a pipe");
         let mut file = File::options()
             .create(true)
@@ -45,7 +44,7 @@ impl ServerProcess {
             .stderr(server_side)
             .spawn()
             .expect("the server's executable can be started");
-        // Ours of its handles go with the command, so that the copying ends with the server.
+        // Drops our handles of the pipe with the command, so that the copying ends with the server.
         drop(command);
         thread::spawn(move || io::copy(&mut output, &mut file));
         let guard = guard(child.id());
@@ -62,13 +61,13 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// The plugin processes that live under it now.
+    /// Its running plugin processes.
     pub(crate) fn plugins(&self) -> Vec<PluginProcess> {
         PluginProcess::under(self.child.id())
     }
 
-    /// Whether it has said that it listens. An answer alone does not prove that: it may come from
-    /// another server, which was faster to take the port.
+    /// Whether it has logged that it listens. An answer alone does not prove that: it may come from another
+    /// server that took the port first.
     pub(crate) fn listens(&self) -> bool {
         let text = fs::read(&self.log).unwrap_or_default();
         let start = usize::try_from(self.log_start).expect("a length in memory");
@@ -76,7 +75,7 @@ impl ServerProcess {
         String::from_utf8_lossy(own).contains(" started!")
     }
 
-    /// The last lines of what it has printed.
+    /// The last lines of its output.
     pub(crate) fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -86,7 +85,7 @@ impl ServerProcess {
             .join("\n")
     }
 
-    /// Whether the process has ended by itself.
+    /// Whether the process has ended on its own.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child
             .try_wait()
@@ -100,8 +99,8 @@ impl ServerProcess {
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Ends the server with SIGTERM, or SIGKILL if it does not listen, and sees to it that no plugin
-    /// of it is left. Returns the plugins that had to be killed because they outlived it.
+    /// Ends the server with SIGTERM, or SIGKILL if that has no effect, and makes sure that none of its
+    /// plugins is left. Returns the plugins that had to be killed because they outlived it.
     pub(crate) fn stop(&mut self) -> Vec<PluginProcess> {
         let plugins = self.plugins();
         if !self.has_ended() {
@@ -143,13 +142,13 @@ impl Drop for ServerProcess {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PluginProcess {
     pid: u32,
-    /// In clock ticks since boot; with the id it names a process for good, even after the id is
-    /// given to another one.
+    /// In clock ticks since boot. Together with the id it identifies a process permanently, even if the id is
+    /// reused.
     started: u64,
 }
 
 impl PluginProcess {
-    /// The live child processes of a server; a server starts nothing but plugins.
+    /// The live child processes of a server. A server starts only plugins.
     pub(crate) fn under(server: u32) -> Vec<Self> {
         let processes = fs::read_dir("/proc").expect("/proc can be listed");
         let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -168,7 +167,7 @@ impl PluginProcess {
         fs::read(format!("/proc/{}/{name}", self.pid)).expect("a file of a living process")
     }
 
-    /// The memory that the process can write to, without the pages that nothing was written to.
+    /// The process's writable memory, without pages that were never written.
     pub(crate) fn memory(&self) -> Vec<u8> {
         let memory = File::open(format!("/proc/{}/mem", self.pid)).expect("a descendant's memory");
         let maps = String::from_utf8(self.file("maps")).expect("a list of mappings");
@@ -181,7 +180,7 @@ impl PluginProcess {
         let mut written = Vec::new();
         for (from, to) in ranges {
             let mut content = vec![0; usize::try_from(to - from).expect("a length")];
-            // It may have been given back in this moment.
+            // It may just have been unmapped.
             let _ = memory.read_exact_at(&mut content, from);
             let pages = content.chunks(PAGE).filter(|page| *page != [0; PAGE]);
             written.extend(pages.flatten());
@@ -189,7 +188,7 @@ impl PluginProcess {
         written
     }
 
-    /// Where the process' open files lead to.
+    /// The targets of the process's open files.
     pub(crate) fn open_files(&self) -> Vec<PathBuf> {
         let handles = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("a living process");
         let targets = handles.filter_map(|handle| fs::read_link(handle.ok()?.path()).ok());
@@ -202,7 +201,7 @@ impl PluginProcess {
         self.pid
     }
 
-    /// Ends it as a crash would, with SIGKILL.
+    /// Kills the process with SIGKILL, as in a crash.
     pub(crate) fn kill(&self) {
         if !self.has_ended() {
             signal(self.pid, Signal::KILL);
@@ -215,7 +214,7 @@ impl PluginProcess {
     }
 }
 
-/// What `/proc/<pid>/stat` says of a process that is not a zombie.
+/// The content of `/proc/<pid>/stat` for a process that is not a zombie.
 struct Stat {
     parent: u32,
     started: u64,
@@ -236,8 +235,8 @@ impl Stat {
     }
 }
 
-/// A process that ends the server when the test process dies without having done so: the guard's
-/// standard input is a pipe whose other end only the test process holds.
+/// A process that ends the server if the test process dies without doing so: the guard's standard input is a
+/// pipe whose other end only the test process holds.
 fn guard(server: u32) -> Child {
     Command::new("sh")
         .args([
@@ -258,7 +257,7 @@ fn signal(pid: u32, signal: Signal) {
         .ok()
         .and_then(Pid::from_raw)
         .expect("a process id");
-    // It may have ended in this very moment; then there is nothing left to do.
+    // It may have ended at this very moment; then there is nothing left to do.
     let _ = kill_process(pid, signal);
 }
 
@@ -282,6 +281,6 @@ const LOG_LINES: usize = 40;
 /// How long a server may take to shut down before it is killed.
 const STOP_TIME: Duration = Duration::from_secs(30);
 
-/// How long a plugin may take to notice that its server is gone, on a busy machine. One that does not
-/// notice stays for good.
+/// How long a plugin may take to notice that its server is gone, on a busy machine. A plugin that does not
+/// notice stays forever.
 const PLUGIN_TIME: Duration = Duration::from_secs(60);

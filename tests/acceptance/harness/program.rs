@@ -1,7 +1,7 @@
-//! Which programs the suite runs: the server under test and the plugin that Cargo has just built.
+//! The programs that the suite runs: the server under test, and the plugin that Cargo has just built.
 //!
-//! The server is Vault as `scripts/vault-server` finds or builds it, or OpenBao where
-//! `ACCEPTANCE_SERVER=openbao` asks for it; then it is `$BAO_BIN` or `bao` on the PATH.
+//! The server is Vault as `scripts/vault-server` finds or builds it, or OpenBao if
+//! `ACCEPTANCE_SERVER=openbao` is set: then it is `$BAO_BIN` or `bao` on the PATH.
 
 use std::env;
 use std::fs;
@@ -18,14 +18,14 @@ pub(crate) const PLUGIN_NAME: &str = "vault-plugin-secrets-openrouter";
 /// The version that the plugin reports.
 pub(crate) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
-/// Whose server the suite runs on.
+/// The vendor of the server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerKind {
     Vault,
     OpenBao,
 }
 
-/// Whose server is under test, for where the two differ.
+/// The vendor of the server under test, where the two differ.
 pub(crate) fn server_kind() -> ServerKind {
     match env::var("ACCEPTANCE_SERVER").as_deref() {
         Err(_) | Ok("vault") => ServerKind::Vault,
@@ -43,8 +43,8 @@ pub(crate) fn server() -> &'static Path {
     })
 }
 
-/// The plugin's executable: the one that Cargo has built with the tests, or `$ACCEPTANCE_PLUGIN`,
-/// where a release build is measured.
+/// The plugin's executable: the one that Cargo has built with the tests, or `$ACCEPTANCE_PLUGIN`, to measure
+/// a release build.
 pub(crate) fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| {
@@ -60,13 +60,13 @@ pub(crate) fn catalog_entry(version: Option<&str>) -> Value {
     json!({"sha256": plugin_sha256(), "command": PLUGIN_NAME, "version": version})
 }
 
-/// The same of an executable that is installed somewhere.
+/// The same for an executable that is installed elsewhere.
 pub(super) fn catalog_entry_of(executable: &Path) -> Value {
     json!({"sha256": sha256(executable), "command": PLUGIN_NAME})
 }
 
-/// The plugin's executable as another build would be: it differs in nothing but its version, which has
-/// to be as long.
+/// The plugin's executable as a build of another version, which must have the same length. Only the version
+/// differs.
 pub(super) fn of_version(version: &str) -> Vec<u8> {
     let mut binary = fs::read(plugin()).expect("the plugin's executable can be read");
     let (own, other) = (env!("CARGO_PKG_VERSION").as_bytes(), version.as_bytes());
@@ -86,7 +86,7 @@ fn plugin_sha256() -> &'static str {
     SUM.get_or_init(|| sha256(plugin()))
 }
 
-/// The sum of an executable, in hexadecimal.
+/// The checksum of an executable, in hexadecimal.
 pub(crate) fn sha256(executable: &Path) -> String {
     let binary = fs::read(executable).expect("the executable can be read");
     let digest = Sha256::digest(binary);
@@ -95,7 +95,7 @@ pub(crate) fn sha256(executable: &Path) -> String {
 
 fn vault() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/vault-server");
-    // Its stderr stays ours: it says in one sentence what is missing, or what takes so long.
+    // Its stderr is inherited: it says in one sentence what is missing, or what takes so long.
     let output = Command::new(script)
         .stderr(Stdio::inherit())
         .output()

@@ -1,4 +1,4 @@
-//! What a reader was promised of a key, and whether it was kept.
+//! What a reader was promised about a key, and whether that was kept.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::client::Reply;
 use super::mount::Mount;
 
-/// A key that was handed out, and until when it has to work.
+/// A key that was handed out, and until when it must work.
 pub(crate) struct Promise {
     hash: String,
     until: Timestamp,
 }
 
 impl Promise {
-    /// What the reply to a read says that was sent at `asked`. The lease counts from the answer, and so
-    /// ends a little later than this.
+    /// The promise in the reply to a read that was sent at `asked`. The lease counts from the answer, and so
+    /// ends slightly later.
     pub(crate) fn made_by(reply: &Reply, asked: Timestamp) -> Self {
         Self {
             hash: reply.text("key_hash"),
@@ -23,8 +23,8 @@ impl Promise {
         }
     }
 
-    /// Waits until its time is over, and requires that the key worked until then. OpenRouter's own record
-    /// says so to the moment; a request with the key would come too late whenever the machine is busy.
+    /// Waits until its time has passed, and checks that the key worked until then. OpenRouter's own record
+    /// shows that exactly; a request with the key would be too late on a busy machine.
     pub(crate) async fn is_kept(&self, mount: &Mount) {
         let left = self.until.duration_since(mount.openrouter.clock().now());
         tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;

@@ -1,5 +1,4 @@
-//! A server with Raft storage that a person unseals: initialized, sealed and unsealed, stopped and
-//! started again.
+//! A server with Raft storage that a person unseals: initialized, sealed and unsealed, stopped and restarted.
 
 use serde_json::{Value, json};
 
@@ -52,32 +51,32 @@ impl RaftVault {
             .write("sys/unseal", json!({"key": self.unseal_key}))
             .await
             .ok();
-        // Answers with success on the active node only.
+        // Only the active node answers this successfully.
         listen::serves(&self.client, "sys/health").await;
     }
 
-    /// Ends the server process; returns the plugins that outlived it.
+    /// Ends the server process. Returns the plugins that outlived it.
     pub(crate) fn stop(&mut self) -> Vec<PluginProcess> {
         self.node.stop()
     }
 
-    /// Ends the server process as a crash would. Its plugins notice by themselves.
+    /// Kills the server process, as in a crash. Its plugins notice without being told.
     pub(crate) fn kill(&mut self) {
         self.node.kill();
     }
 
-    /// Starts the server again on the storage it has, and unseals it.
+    /// Restarts the server on its existing storage, and unseals it.
     pub(crate) async fn start(&mut self) {
         self.start_sealed().await;
         self.unseal().await;
     }
 
-    /// Starts the server again on the storage it has.
+    /// Restarts the server on its existing storage.
     pub(crate) async fn start_sealed(&mut self) {
         self.node.start().await;
     }
 
-    /// The plugin processes that live now.
+    /// The running plugin processes.
     pub(crate) fn plugin_processes(&self) -> Vec<PluginProcess> {
         self.node.plugin_processes()
     }
@@ -87,7 +86,7 @@ impl RaftVault {
         &self.node
     }
 
-    /// Saves a snapshot of everything that is stored; returns its file.
+    /// Saves a snapshot of all storage. Returns its file.
     pub(crate) async fn save_snapshot(&self) -> String {
         self.node.save_snapshot(&self.client).await
     }
@@ -104,7 +103,7 @@ impl RaftVault {
     }
 }
 
-/// A string of a reply that has it.
+/// A string field that the reply must have.
 pub(super) fn string(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }

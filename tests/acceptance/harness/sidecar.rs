@@ -1,8 +1,8 @@
-//! A Vault Agent or Vault Proxy beside a server, as an application has it: the same executable as the
-//! server, configured by one of the files in `samples/`.
+//! A Vault Agent or Vault Proxy for an application: the same executable as the server, with a configuration
+//! from `samples/`.
 //!
-//! Its working directory is its own and goes away with it. It reaches the server by `VAULT_ADDR` and
-//! with a token in the file `vault-token` that may read `creds/app` of one mount and nothing else.
+//! Its working directory is removed with it. It reaches the server by `VAULT_ADDR`, with a token in the file
+//! `vault-token` that may only read `creds/app` of one mount.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::mount::Mount;
 use super::process::ServerProcess;
 use super::program;
 
-/// What to start beside the server. A test puts files into it and then starts it.
+/// What to start. A test adds files to it and then starts it.
 pub(crate) struct Setup {
     directory: Directory,
     server: Client,
@@ -33,8 +33,7 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
-    /// Prepares one with the configuration of `samples/<sample>`, for this mount instead of
-    /// `openrouter`.
+    /// Prepares one with the configuration of `samples/<sample>`, with this mount instead of `openrouter`.
     pub(crate) async fn setup(mount: &Mount, sample: &str) -> Setup {
         let text = fs::read_to_string(samples().join(sample)).expect("the sample can be read");
         Self::configured(mount, &text).await
@@ -52,7 +51,7 @@ impl Sidecar {
         }
     }
 
-    /// Whether the process has ended by itself.
+    /// Whether the process has ended on its own.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.process.has_ended()
     }
@@ -62,12 +61,12 @@ impl Sidecar {
         self.directory.path(name)
     }
 
-    /// The content of a file in its working directory; nothing if there is none.
+    /// The content of a file in its working directory; `None` if it does not exist.
     pub(crate) fn file(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.path(name)).ok()
     }
 
-    /// The lines of a file in its working directory that end with a line end.
+    /// The complete lines of a file in its working directory.
     pub(crate) fn lines(&self, name: &str) -> Vec<String> {
         let text = self.file(name).unwrap_or_default();
         let whole = text
@@ -95,7 +94,7 @@ impl Setup {
         }
     }
 
-    /// Starts `vault proxy` and returns a client of it that has no token.
+    /// Starts `vault proxy` and returns a client of it without a token.
     pub(crate) async fn proxy(mut self) -> (Sidecar, Client) {
         let configuration = self.configuration.clone();
         for _ in 0..listen::ATTEMPTS {
@@ -130,7 +129,7 @@ impl Setup {
     }
 }
 
-/// Somebody who may read `creds/app` of this mount and nothing else.
+/// A client that may only read `creds/app` of this mount.
 pub(crate) async fn reader(mount: &Mount) -> Client {
     let name = format!("reader-of-{}", mount.path());
     let path = mount.at("creds/app");

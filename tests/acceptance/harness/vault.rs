@@ -1,7 +1,7 @@
 //! A dev server: unsealed, in memory, with the plugin in its catalog.
 //!
-//! Tests that only use the server share one ([`Vault::shared`]), each with a mount of its own; those
-//! that kill or count processes have one to themselves ([`Vault::dev`]).
+//! Tests that only use the server share one ([`Vault::shared`]), each with its own mount. Tests that kill or
+//! count processes have their own server ([`Vault::dev`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,8 @@ impl Vault {
         Self::start(environment, Talk::Some).await
     }
 
-    /// A server for this test alone that tells all it can, and where its audit log is: it logs at its
-    /// most talkative, keeps metrics, and lists its storage.
+    /// A server for this test alone that reveals as much as possible, and the path of its audit log: it has
+    /// the most verbose log level, collects metrics, and lists its storage.
     pub(crate) async fn talkative() -> (Self, PathBuf) {
         let vault = Self::start(&[], Talk::Everything).await;
         let log = vault.directory.path(AUDIT_LOG);
@@ -53,7 +53,7 @@ impl Vault {
         for _ in 0..listen::ATTEMPTS {
             let directory = Directory::new();
             let address = listen::free_address();
-            // Different for each server, so that the answers of two are never taken for each other's.
+            // Different for each server, so that the answers of two servers are not confused.
             let token = format!("root-{}-{}", id(), SERVERS.fetch_add(1, Ordering::Relaxed));
             let mut command = directory.command(program::server());
             command
@@ -87,7 +87,7 @@ impl Vault {
         );
     }
 
-    /// The server that the tests of this binary share: started when the first of them needs it,
+    /// The server that the tests of this binary share. It is started for the first test that needs it, and
     /// ended when no running test needs it any more.
     pub(crate) async fn shared() -> Arc<Self> {
         static SHARED: tokio::sync::Mutex<Weak<Vault>> = tokio::sync::Mutex::const_new(Weak::new());
@@ -110,7 +110,7 @@ impl Vault {
         CliOutput::of(&self.directory, &self.client, arguments).await
     }
 
-    /// Installs another plugin beside ours, and registers it under `name`.
+    /// Installs another plugin in addition to this one, and registers it under `name`.
     #[allow(dead_code, reason = "for benches/side_by_side")]
     pub(crate) async fn install(&self, executable: &Path, name: &str) {
         self.directory.add_executable(executable, name);
@@ -125,12 +125,12 @@ impl Vault {
         self.process.id()
     }
 
-    /// The plugin processes that live now.
+    /// The running plugin processes.
     pub(crate) fn plugin_processes(&self) -> Vec<PluginProcess> {
         self.process.plugins()
     }
 
-    /// Where everything is that the server and its plugins write.
+    /// The directory for everything that the server and its plugins write.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
@@ -140,20 +140,20 @@ impl Vault {
         fs::read_to_string(self.directory.log()).expect("the server's log can be read")
     }
 
-    /// Ends the server; returns the plugins that outlived it.
+    /// Ends the server. Returns the plugins that outlived it.
     pub(crate) fn stop(mut self) -> Vec<PluginProcess> {
         self.process.stop()
     }
 }
 
-/// How much a server tells of what it does.
+/// How verbose a server is.
 #[derive(Clone, Copy)]
 enum Talk {
     Some,
     Everything,
 }
 
-/// The configuration of a server that tells everything, besides what a dev server has.
+/// The configuration of a verbose server, in addition to that of a dev server.
 fn talkative(directory: &Directory) -> PathBuf {
     let mut configuration = String::from(
         "raw_storage_endpoint = true\ntelemetry { prometheus_retention_time = \"1h\" }\n",

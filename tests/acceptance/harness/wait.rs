@@ -1,14 +1,14 @@
-//! Waiting for something that happens by itself: looked at again and again until a deadline.
+//! Waiting for something to happen: checked repeatedly until a deadline.
 //!
-//! A deadline is there for what never happens. It proves nothing about what happens late: on a busy
-//! machine everything may.
+//! A deadline detects what never happens. It proves nothing about delays: on a busy machine anything can be
+//! late.
 
 use std::time::{Duration, Instant};
 
-/// For what should happen within seconds, with room for a very busy machine.
+/// For events that should happen within seconds, with a large margin for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// Asks until the answer is `Some`, and panics with `what` if it is not before the time is over.
+/// Calls `ask` until the result is `Some`. Panics with `what` at the deadline.
 pub(crate) async fn eventually<T>(
     what: &str,
     time: Duration,

@@ -1,4 +1,4 @@
-//! The API of a cluster as a test speaks it, with all rights.
+//! The API of a cluster as tests use it, with all permissions.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::objects::{Object, objects};
 use crate::harness::{SOON, eventually};
 
-/// Somebody with a token who talks to an API server.
+/// A client of an API server, with a token.
 #[derive(Clone)]
 pub(super) struct Api {
     http: reqwest::Client,
@@ -17,14 +17,14 @@ pub(super) struct Api {
     token: String,
 }
 
-/// What the API server answered.
+/// The API server's answer.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,
 }
 
 impl Api {
-    /// A client of the API server at `url`, which has to show a certificate of this authority.
+    /// A client of the API server at `url`, which must present a certificate of this authority.
     pub(super) fn new(url: &str, authority: &str, token: &str) -> Self {
         let authority = Certificate::from_pem(authority.as_bytes()).expect("a certificate");
         let http = reqwest::Client::builder()
@@ -38,13 +38,13 @@ impl Api {
         }
     }
 
-    /// Whether the server is there and ready.
+    /// Whether the server is running and ready.
     pub(super) async fn is_ready(&self) -> bool {
         let answer = self.request(Method::GET, "/readyz").send().await;
         answer.is_ok_and(|answer| answer.status() == 200)
     }
 
-    /// Applies every object of a manifest, and waits until the API has what they define.
+    /// Applies every object of a manifest, and waits until the API serves what they define.
     pub(super) async fn apply(&self, manifest: &str) {
         for object in objects(manifest) {
             let answer = self.send(&object, "").await;
@@ -56,12 +56,12 @@ impl Api {
         }
     }
 
-    /// What the server would answer to the object.
+    /// The server's answer to the object in a dry run.
     pub(super) async fn dry_run(&self, object: &Object) -> Answer {
         self.send(object, "&dryRun=All").await
     }
 
-    /// The key in a Secret, as a pod would be given it; nothing if it is not there yet.
+    /// The key in a Secret, as a pod would get it; `None` if it does not exist yet.
     pub(super) async fn key_in(&self, secret: &str) -> Option<String> {
         let path = format!("/api/v1/namespaces/apps/secrets/{secret}");
         let value = self.get(&path).await.body["data"]["OPENROUTER_API_KEY"].take();
@@ -93,7 +93,7 @@ impl Answer {
         let answer = request.send().await.expect("the API server answers");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("the whole answer");
-        // Of what it does not serve it says so as text.
+        // For resources that it does not serve, the answer is text.
         let body = serde_json::from_str(&text).unwrap_or_else(|_| json!({"message": text}));
         Self { status, body }
     }
@@ -109,7 +109,7 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Where the objects of a resource definition are, if this is one.
+/// The path of the objects of a resource definition, if this is one.
 fn defined_by(object: &Value) -> Option<String> {
     (object["kind"] == "CustomResourceDefinition").then_some(())?;
     let spec = &object["spec"];

@@ -15,7 +15,7 @@ use crate::harness::{ATTEMPTS, Directory, START_TIME, ServerProcess, eventually,
 
 /// A running API server. Ended when dropped.
 pub(super) struct Kubernetes {
-    // Dropped in this order: nobody asks etcd when it ends.
+    // Dropped in this order, so that no one uses etcd when it ends.
     apiserver: ServerProcess,
     etcd: ServerProcess,
     _directory: Directory,
@@ -26,7 +26,7 @@ pub(super) struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Starts a cluster that has nothing in it but the namespace `apps`.
+    /// Starts a cluster that contains only the namespace `apps`.
     pub(super) async fn new(programs: &Programs) -> Self {
         let directory = Directory::without_plugin();
         let authority = write_identity(&directory);
@@ -61,12 +61,12 @@ impl Kubernetes {
         cluster
     }
 
-    /// A client with all rights.
+    /// A client with all permissions.
     pub(super) fn api(&self) -> &Api {
         &self.api
     }
 
-    /// The configuration of a program with all rights.
+    /// The configuration of a program with all permissions.
     pub(super) fn kubeconfig(&self) -> Value {
         let authority = BASE64_STANDARD.encode(&self.authority);
         json!({
@@ -81,7 +81,7 @@ impl Kubernetes {
         })
     }
 
-    /// Where the API server is, and the authority of its certificate, in PEM.
+    /// The URL of the API server, and the authority of its certificate, in PEM form.
     pub(super) fn address(&self) -> (&str, &str) {
         (&self.url, &self.authority)
     }
@@ -89,7 +89,7 @@ impl Kubernetes {
 
 impl Drop for Kubernetes {
     fn drop(&mut self) {
-        // What it has stored is of no use any more.
+        // Its stored data is no longer needed.
         self.apiserver.kill();
         self.etcd.kill();
     }
@@ -136,14 +136,14 @@ fn apiserver(
             "--service-account-signing-key-file={}",
             file("accounts.key")
         ))
-        // Neither works on loopback alone, and nothing here needs them.
+        // Neither works with loopback addresses only, and nothing here needs them.
         .arg("--endpoint-reconciler-type=none")
         .arg("--enable-priority-and-fairness=false");
     command
 }
 
-/// Writes the certificate of the API server and the key that it signs the tokens of service accounts with;
-/// returns the authority of the certificate.
+/// Writes the certificate of the API server and the key that signs the tokens of service accounts. Returns
+/// the authority of the certificate.
 fn write_identity(directory: &Directory) -> String {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -200,5 +200,5 @@ async fn start(
     panic!("each of {ATTEMPTS} free ports was taken by somebody else");
 }
 
-/// Who issues the tokens of service accounts, and whom they are for.
+/// The issuer and the audience of the tokens of service accounts.
 pub(super) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";

@@ -34,7 +34,7 @@ async fn an_api_server_takes_every_manifest_in_a_dry_run() {
             let answer = api.dry_run(&object).await;
             assert!(answer.is_success(), "{}: {answer}", object.path());
         }
-        // A misspelt field is noticed.
+        // A misspelt field is detected.
         let misspelt = manifest.replace(field, &format!("x{field}"));
         let mut refused = 0;
         for object in objects(&misspelt) {

@@ -1,7 +1,7 @@
-//! Kubernetes for real: an API server with etcd, and External Secrets Operator, with the manifests and the policy
-//! of `samples/kubernetes` as they are, but for Vault's address and the refresh intervals.
+//! Real Kubernetes components: an API server with etcd, and External Secrets Operator, with the manifests and
+//! the policy of `samples/kubernetes`. Only Vault's address and the refresh intervals are changed.
 //!
-//! `scripts/test operators` builds these programs; where they are not built, the tests say so and pass.
+//! `scripts/test operators` builds these programs. If they are not built, the tests print one line and pass.
 
 mod api;
 mod kubernetes;

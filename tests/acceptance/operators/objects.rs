@@ -1,4 +1,4 @@
-//! The objects of a manifest: where each belongs in the API.
+//! The objects of a manifest, and their paths in the API.
 
 /// One document of a manifest.
 pub(super) struct Object {
@@ -7,7 +7,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The document as it stands there.
+    /// The document as written.
     pub(super) fn yaml(&self) -> &str {
         &self.yaml
     }

@@ -1,4 +1,4 @@
-//! External Secrets Operator while Vault is away: killed and started again, and away for a minute.
+//! External Secrets Operator while Vault is away: killed and restarted, and away for a minute.
 
 use std::cell::Cell;
 
@@ -39,7 +39,7 @@ async fn external_secrets_operator_outlives_a_killed_vault_and_a_minute_without_
     };
     let done = |used: &Tally| {
         keys.set(used.keys.len());
-        // The first one after the kill may have been made before it.
+        // The first request after the kill may have been made before it.
         back.get().is_some_and(|before| keys.get() > before + 1)
     };
     let used = Tally::of(mount, async || api.key_in("openrouter").await, done);

@@ -1,4 +1,4 @@
-//! What `scripts/operator-servers` has built.
+//! The programs that `scripts/operator-servers` has built.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,14 +11,14 @@ pub(super) struct Programs {
     pub(super) etcd: PathBuf,
     pub(super) apiserver: PathBuf,
     pub(super) external_secrets: PathBuf,
-    /// Vault's Kubernetes auth method, which a server that the scripts build does not have built in.
+    /// Vault's Kubernetes auth method. A server that the scripts build does not contain it.
     pub(super) kubernetes_auth: PathBuf,
     /// The folder with the resource definitions of External Secrets Operator.
     pub(super) definitions: PathBuf,
 }
 
 impl Programs {
-    /// Finds them; says in one line if they are not built. The suite is for Vault alone.
+    /// Finds the programs. Prints one line if they are not built. The suite supports only Vault.
     pub(super) fn find() -> Option<Self> {
         if server_kind() == ServerKind::OpenBao {
             skipped("the suite `operators`: it runs on Vault only");

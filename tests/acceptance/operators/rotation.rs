@@ -8,7 +8,7 @@ use super::site::{Intervals, Site};
 use crate::consumers::application::Tally;
 use crate::harness::{SOON, eventually, say};
 
-/// Seconds, as the samples have them in proportion: the operator refreshes before `ttl` is over.
+/// In seconds, with the same proportions as in the samples: the operator refreshes before `ttl` has passed.
 const INTERVALS: Intervals = Intervals {
     rotating: "8s",
     dynamic: "15s",
@@ -89,7 +89,7 @@ async fn external_secrets_operator_has_the_next_key_soon_after_an_emergency() {
     ));
 }
 
-/// How many of the keys that were used are revoked.
+/// How many of the used keys are revoked.
 fn dead(site: &Site, used: &Tally) -> usize {
     let keys = site.mount.openrouter.account().all_keys();
     let dead = keys.iter().filter(|key| key.deleted_at.is_some());

@@ -1,4 +1,4 @@
-//! Vault and External Secrets Operator beside a cluster, as the head of the samples describes it.
+//! Vault and External Secrets Operator next to a cluster, as described at the beginning of the samples.
 
 use std::fs;
 use std::process::Command;
@@ -10,9 +10,9 @@ use super::kubernetes::{ISSUER, Kubernetes};
 use super::programs::Programs;
 use crate::harness::{Directory, Mount, RaftVault, ServerProcess, samples};
 
-/// What an application in the cluster depends on.
+/// Everything that an application in the cluster depends on.
 pub(super) struct Site {
-    // Dropped in this order: the operator ends before those that it asks.
+    // Dropped in this order, so that the operator ends before the servers that it calls.
     _operator: ServerProcess,
     directory: Directory,
     pub(super) cluster: Kubernetes,
@@ -21,14 +21,14 @@ pub(super) struct Site {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// Every refresh of the operator that the samples schedule, shortened.
+/// Every refresh interval in the samples, shortened.
 pub(super) struct Intervals {
     pub(super) rotating: &'static str,
     pub(super) dynamic: &'static str,
 }
 
 impl Site {
-    /// Starts everything, unless it is not built; nothing is deployed yet.
+    /// Starts everything, unless it is not built. Nothing is deployed yet.
     pub(super) async fn new() -> Option<Self> {
         let programs = Programs::find()?;
         let turn = turn().await;
@@ -78,14 +78,14 @@ impl Site {
     }
 }
 
-/// A cluster takes half a gigabyte: the tests have one after the other.
+/// A cluster takes half a gigabyte of memory, so the tests run one after the other.
 pub(super) async fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await
 }
 
-/// Lets the service account `app` of the cluster read what the samples' policy allows. Vault asks the cluster about
-/// the account's token, with that token.
+/// Lets the service account `app` of the cluster read what the samples' policy allows. Vault asks the cluster
+/// about the account's token, with that token.
 async fn let_in(vault: &RaftVault, programs: &Programs, cluster: &Kubernetes) {
     let root = vault.client();
     let write = async |path: &str, body: Value| root.write(path, body).await.ok();
@@ -116,7 +116,7 @@ fn external_secrets(programs: &Programs, directory: &Directory, kubeconfig: &Val
     command
         .env("KUBECONFIG", file)
         .arg("--metrics-addr=127.0.0.1:0")
-        // For these it would need more resource definitions.
+        // These would need more resource definitions.
         .arg("--enable-cluster-store-reconciler=false")
         .arg("--enable-cluster-external-secret-reconciler=false")
         .arg("--enable-push-secret-reconciler=false")
@@ -148,7 +148,7 @@ subjects:
     namespace: apps
 ";
 
-/// What the operator needs to start, and the samples use.
+/// What the operator needs to start, and what the samples use.
 pub(super) const DEFINITIONS: [&str; 4] = [
     "external-secrets.io_externalsecrets.yaml",
     "external-secrets.io_secretstores.yaml",

@@ -1,4 +1,4 @@
-//! ACL policies: what the server lets the holder of a token do with the engine's paths.
+//! ACL policies: which of the engine's paths the server lets the holder of a token use.
 
 mod parameters;
 mod team;
@@ -200,7 +200,7 @@ async fn to_tear_down_and_to_cancel_that_needs_sudo() {
     operator.delete(&path).await.ok();
 }
 
-/// The server protects a path by its letters: the same with a slash at its end is another path to it.
+/// The server protects a path literally: the same path with a trailing slash is a different path to it.
 #[tokio::test]
 async fn a_trailing_slash_does_not_avoid_the_need_for_sudo() {
     let mount = Mount::new().await;
@@ -302,13 +302,13 @@ fn sample(name: &str) -> String {
     std::fs::read_to_string(file).expect("there is the sample")
 }
 
-/// The holder of a token with a policy that is written for a mount at `openrouter`.
+/// A client with a policy that is written for a mount at `openrouter`.
 async fn holder_of(mount: &Mount, name: &str, policy: &str) -> Client {
     let policy = policy.replace("openrouter/", &mount.at(""));
     bearer_of(mount, &mount.at(name).replace('/', "-"), &policy).await
 }
 
-/// The holder of a token that has these capabilities on one path of the mount.
+/// A client with these capabilities on one path of the mount.
 async fn holder(mount: &Mount, path: &str, capabilities: &str) -> Client {
     holders(mount, &[(path, capabilities)]).await
 }

@@ -1,4 +1,4 @@
-//! Parameters, which a policy allows and denies one by one and value by value.
+//! Parameters, which a policy allows or denies one by one and value by value.
 
 use openrouter_simulator::NewKey;
 use serde_json::{Map, Value, json};
@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use super::holder_of;
 use crate::harness::{Client, Mount, Reply};
 
-/// By its name in the OpenAPI document a policy denies each parameter of each operation there is, and allows it.
+/// A policy can deny and allow each parameter of each operation by its name in the OpenAPI document.
 #[tokio::test]
 async fn every_parameter_of_every_operation_is_denied_and_allowed_by_its_name() {
-    // Nothing can be done there: what counts is who refuses, the server or the engine.
+    // Nothing can be done there: what matters is whether the server or the engine rejects the request.
     let mount = Mount::unconfigured().await;
     let operations = parameters(mount.help("").await.ok().json());
     let taking: Vec<(&str, &str)> = operations
@@ -70,7 +70,7 @@ async fn every_parameter_of_every_operation_is_denied_and_allowed_by_its_name() 
     }
 }
 
-/// Each operation that takes parameters besides those of its path: its method, its path and their names.
+/// Each operation with parameters other than those of its path: its method, its path and their names.
 fn parameters(help: &Value) -> Vec<(&'static str, String, Vec<String>)> {
     let document = &help["openapi"];
     let mut operations = Vec::new();
@@ -113,7 +113,7 @@ async fn send(client: &Client, method: &str, path: &str, parameter: &str) -> Rep
     }
 }
 
-/// Value by value, with what is refused and allowed there: none of these paths has another way to say the same.
+/// Value by value: none of these paths has another way to express a denied value.
 #[tokio::test]
 async fn values_of_parameters_are_governed_by_policies() {
     let mount = Mount::new().await;
@@ -161,7 +161,8 @@ async fn values_of_parameters_are_governed_by_policies() {
         (force.as_str(), json!({"force": false})),
         (disable.as_str(), json!({"disabled": false})),
         (disable.as_str(), json!({"disabled": "false"})),
-        // To the engine as to every other: false. To a server a list in which nothing is not allowed.
+        // To the engine, as to every other engine, it is false. To a server it is an empty list, in which
+        // nothing is disallowed.
         (disable.as_str(), json!({"disabled": ""})),
         ("forget-role/app", json!({"revoke_keys": ""})),
         ("forget-role/app", json!({"revoke_keys": "false"})),

@@ -1,4 +1,4 @@
-//! The policy of a team that manages its own roles, as it is in `samples/policies`, with real tokens.
+//! The policy in `samples/policies` for a team that manages its own roles, with real tokens.
 
 use openrouter_simulator::{Key, NewGuardrail, NewKey};
 use serde_json::{Value, json};
@@ -55,18 +55,18 @@ async fn a_team_names_its_connection_workspace_and_guardrail_in_every_write() {
     let allowed = team_role(&json!({}));
     team.write(&old, allowed.clone()).await.ok();
     let stored = mount.read("roles/team-a-old").await.ok().data().clone();
-    // A server requires parameters of a read too.
+    // A server also requires parameters for a read.
     team.read(&old).await.refused(403, &["permission denied"]);
     let named = format!("connection=team-a&workspace=team-a&guardrail={GUARDRAIL}");
     let named = format!("{old}?{}", named.replace(' ', "%20"));
     assert_eq!(*team.read(&named).await.ok().data(), stored);
     let others = [
         json!({"guardrail": "lax"}),
-        // The same guardrail, but as the policy does not have it.
+        // The same guardrail, but not as the policy writes it.
         json!({"guardrail": guardrail}),
         json!({"workspace": "other"}),
         json!({"workspace": own}),
-        // Another name of a parameter that is there.
+        // Another name for a parameter that is present.
         json!({"workspace_id": elsewhere}),
         json!({"GUARDRAIL": "lax"}),
         json!({"connection": "default"}),
@@ -94,7 +94,7 @@ async fn a_team_names_its_connection_workspace_and_guardrail_in_every_write() {
             assert_eq!(reply.status(), 403, "{body}: {reply}");
         }
     }
-    // A server may compare a list item by item, and then the engine refuses it.
+    // A server may compare a list item by item. In that case the engine rejects it.
     for list in [json!([]), json!([GUARDRAIL]), json!([GUARDRAIL, "lax"])] {
         for parameter in ["connection", "workspace", "guardrail"] {
             let body = team_role(&json!({parameter: list}));
@@ -166,7 +166,7 @@ async fn the_policy_of_the_page_obliges_a_team_to_a_budget() {
     refused.refused(400, &["limit"]);
 }
 
-/// The documentation's tests run it there.
+/// The tests of the documentation run it there.
 #[test]
 fn the_policy_of_the_page_is_the_samples() {
     let sample = sample("team.hcl");
@@ -201,7 +201,7 @@ async fn with_team() -> (Mount, String) {
     (mount, guardrail)
 }
 
-/// A role that the sample's team may write, with these parameters in place of its own.
+/// A role that the sample's team may write, with these parameters instead of its own.
 fn team_role(changes: &Value) -> Value {
     let mut role = json!({
         "connection": "team-a", "workspace": "team-a", "guardrail": GUARDRAIL, "limit": 5,
@@ -211,5 +211,5 @@ fn team_role(changes: &Value) -> Value {
     role
 }
 
-/// The guardrail that the sample gives to the team.
+/// The guardrail that the sample assigns to the team.
 const GUARDRAIL: &str = "No training, EU only";

@@ -1,6 +1,6 @@
-//! No secret anywhere but in the answer that hands it out: unmistakable ones are planted wherever a
-//! secret can be, the engine is used in every way and failed by OpenRouter in every way, with server
-//! and plugin at their most talkative, and then everything that came of it is searched.
+//! Secrets appear only in the answers that hand them out. Recognizable secrets are planted wherever a secret
+//! can be, the engine is used in every way, and OpenRouter fails in every way, with server and plugin at the
+//! most verbose log level. Then all output is searched.
 
 mod memory;
 mod places;
@@ -26,7 +26,7 @@ async fn a_planted_secret_is_found_in_no_place_but_the_answer_that_hands_it_out(
     let mut witness = Witness::new(&mount, connection(&mount));
 
     witness.uses_everything_while(None).await;
-    // A teardown that was called off has left the role without a key until its next rotation.
+    // A teardown that was cancelled has left the role without a key until its next rotation.
     let any_key = mount.key_soon("app").await;
     witness.mistakes(mistakes(&mount, &any_key)).await;
     let echo = format!(
@@ -52,7 +52,7 @@ async fn a_planted_secret_is_found_in_no_place_but_the_answer_that_hands_it_out(
     storage(&mut places, &client, "").await;
     let metrics = client.read("sys/metrics").await.ok();
     places.add("metrics", "sys/metrics", metrics.json().to_string());
-    // The role's rotations are in flight until then.
+    // The role's rotations are in progress until then.
     mount.disable().await.ok();
     logs(
         &mut places,
@@ -87,13 +87,13 @@ async fn a_planted_secret_is_found_in_no_place_but_the_answer_that_hands_it_out(
             "there was nothing to search: {kind}"
         );
     }
-    // The same search finds what is there.
+    // The same search finds a secret that is there.
     let answers: usize = handed_out.counts().values().sum();
     assert!(answers > 0, "no key was handed out");
     assert_eq!(handed_out.with(&planted).len(), answers);
 }
 
-/// Somebody who may do everything, by a token that is looked for like the other secrets.
+/// A client that may do everything. Its token is one of the secrets that are searched for.
 async fn holder_of_a_planted_token(root: &Client) -> Client {
     let body = json!({"id": TOKEN, "policies": ["root"]});
     root.write("auth/token/create", body).await.ok();
@@ -110,7 +110,7 @@ fn connection(mount: &Mount) -> Value {
     connection
 }
 
-/// Secrets where they do not belong, or of the wrong kind. Each is refused.
+/// Secrets where they do not belong, or of the wrong kind. Each is rejected.
 fn mistakes(mount: &Mount, api_key: &str) -> Vec<(&'static str, Value)> {
     let config = |field: &str, value: Value| {
         let mut connection = mount.connection();
@@ -170,7 +170,7 @@ fn mistakes(mount: &Mount, api_key: &str) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Help for every path and the OpenAPI document, which also says whether anything was forgotten.
+/// Help for every path, and the OpenAPI document, which also shows whether an operation was forgotten.
 async fn document(witness: &mut Witness<'_>, mount: &Mount) {
     for path in [
         "",
@@ -232,7 +232,7 @@ fn processes(places: &mut Places, vault: &Vault) {
     }
 }
 
-/// The keys of everything that the server stores. Their values are encrypted.
+/// The storage keys of everything that the server stores. The values are encrypted.
 async fn storage(places: &mut Places, client: &Client, folder: &str) {
     let names: Vec<String> = client.list(&format!("sys/raw/{folder}")).await.keys();
     for name in names {
@@ -259,7 +259,7 @@ fn logs(places: &mut Places, vault: &Vault, audited: &str) {
     places.add_lines("audit log", audited);
 }
 
-/// Every secret that has been anywhere.
+/// Every secret that was used anywhere.
 fn planted(mount: &Mount, client: &Client) -> Planted {
     let mut planted = Planted::default();
     planted.plant("the server's token", client.token());

@@ -1,4 +1,4 @@
-//! Where a secret could have got to: every place with what is in it.
+//! Where a secret could have appeared: every place with its content.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,7 +50,7 @@ impl Places {
         }
     }
 
-    /// How many places there are of each kind.
+    /// How many places of each kind there are.
     pub(super) fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for place in &self.0 {
@@ -59,7 +59,7 @@ impl Places {
         counts
     }
 
-    /// Every place in which there is a secret, and which.
+    /// Every place that contains a secret, and which one.
     pub(super) fn with(&self, planted: &Planted) -> Vec<String> {
         let found = self.0.iter().filter_map(|place| {
             let secret = planted.found_in(&place.content)?;

@@ -1,5 +1,5 @@
-//! A planted secret, and how a text is searched for it: as it is, in the encodings in which programs
-//! pass things on, and for any part of it that is long enough to be of use to somebody.
+//! A planted secret, and how a text is searched for it: as it is, in the encodings that programs use, and for
+//! any part of it that is long enough to be useful to an attacker.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::alphabet::{self, Alphabet};
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
-/// What is looked for.
+/// The secrets to search for.
 #[derive(Default)]
 pub(super) struct Planted {
-    /// Every part of [`PART`] bytes, with what it is a part of.
+    /// Every part of [`PART`] bytes, with the secret that it is a part of.
     parts: HashMap<Vec<u8>, String>,
     names: Vec<String>,
 }
@@ -37,7 +37,7 @@ impl Planted {
         self.names.len()
     }
 
-    /// The first secret of which there is a part in the text.
+    /// The first secret of which the text contains a part.
     pub(super) fn found_in(&self, text: &[u8]) -> Option<&str> {
         text.windows(PART)
             .find_map(|part| self.parts.get(part))
@@ -45,7 +45,7 @@ impl Planted {
     }
 }
 
-/// The secret as it is, and in every other form in which somebody could read it.
+/// The secret as it is, and in every other form that can be read.
 fn forms(secret: &str) -> Vec<(&'static str, String)> {
     let bytes = secret.as_bytes();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -65,13 +65,13 @@ fn forms(secret: &str) -> Vec<(&'static str, String)> {
         forms.extend((0..3).map(|offset| ("base64", base64(alphabet, bytes, offset))));
     }
     forms.push(("as it is", secret.to_owned()));
-    // The plainest form names a part that several have.
+    // If several forms have a part in common, the plainest form names it.
     forms.reverse();
     forms
 }
 
-/// The part of the base64 of a longer text that depends on nothing but the secret, which begins
-/// `offset` bytes after a multiple of three in it.
+/// The part of the base64 form of a longer text that depends only on the secret, which begins `offset` bytes
+/// after a multiple of three in it.
 fn base64(alphabet: &Alphabet, secret: &[u8], offset: usize) -> String {
     let mut text = vec![0; offset];
     text.extend_from_slice(secret);
@@ -80,7 +80,7 @@ fn base64(alphabet: &Alphabet, secret: &[u8], offset: usize) -> String {
     encoded[from..to].to_owned()
 }
 
-/// In bytes. No word, hash or label has so many in common with a secret by chance.
+/// In bytes. No word, hash or label has this many in common with a secret by chance.
 const PART: usize = 16;
 
 #[cfg(test)]

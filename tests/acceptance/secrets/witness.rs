@@ -1,4 +1,4 @@
-//! Somebody who uses the engine in every way there is, and keeps every answer.
+//! A client that uses the engine in every way, and keeps every answer.
 
 use openrouter_simulator::{Fault, NewKey, Rule};
 use serde_json::{Value, json};
@@ -7,18 +7,18 @@ use super::WRONG_MANAGEMENT_KEY;
 use super::places::Places;
 use crate::harness::{Mount, Reply};
 
-/// The user, and what was told to them.
+/// The client, and its answers.
 pub(super) struct Witness<'a> {
     mount: &'a Mount,
-    /// The connection that is written again and again.
+    /// The connection that is written repeatedly.
     connection: Value,
-    /// Every answer that must not hold a secret.
+    /// Every answer that must not contain a secret.
     pub(super) places: Places,
-    /// The answers with a key in them, as it should be.
+    /// The answers that contain a key on purpose.
     pub(super) handed_out: Places,
     requests: Vec<String>,
     round: u32,
-    /// Whether it is known what came of every order. Runs wait for it for minutes.
+    /// Whether the outcome of every order is known. Runs wait for that for minutes.
     is_clear: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Witness<'a> {
         }
     }
 
-    /// Keeps an answer, and passes it on.
+    /// Keeps an answer, and returns it.
     pub(super) fn keep(&mut self, reply: Reply) -> Reply {
         let request = reply.request().to_owned();
         let success = reply.status() < 300;
@@ -55,7 +55,7 @@ impl<'a> Witness<'a> {
         reply
     }
 
-    /// Whether something was asked of a path of the engine, in which a part in braces stands for any name.
+    /// Whether a path of the engine was used. A part in braces stands for any name.
     pub(super) fn asked(&self, method: &str, template: &str) -> bool {
         let template = self.mount.at(template);
         self.requests.iter().any(|request| {
@@ -68,14 +68,15 @@ impl<'a> Witness<'a> {
         })
     }
 
-    /// Every operation on every path, while OpenRouter does this to every request.
+    /// Every operation on every path, while OpenRouter fails every request in this way.
     pub(super) async fn uses_everything_while(&mut self, fault: Option<Rule>) {
         self.round += 1;
         let is_slow = |rule: &Rule| matches!(rule.fault, Fault::Slow { .. });
         let too_late = fault.as_ref().is_some_and(is_slow);
-        // Short only where the answers are to come too late: elsewhere none may, however busy the machine is.
+        // Short only if answers should come too late. In all other cases none may be late, however busy the
+        // machine is.
         self.connection["request_timeout"] = if too_late { 1 } else { 30 }.into();
-        // Stored beforehand: with some faults nothing is.
+        // Stored beforehand, since some faults prevent that.
         let mut connection = self.connection.clone();
         connection["verify_connection"] = false.into();
         self.keep(self.mount.write("config", connection).await.ok());
@@ -112,7 +113,7 @@ impl<'a> Witness<'a> {
     }
 
     async fn disconnects(&mut self) {
-        // Roles use the first one.
+        // Roles use the first connection.
         for path in ["config", "config/second"] {
             self.keep(self.mount.delete(path).await);
         }
@@ -175,7 +176,7 @@ impl<'a> Witness<'a> {
         let role = json!({"credential_type": "dynamic", "ttl": 600});
         self.keep(mount.write("roles/ci", role).await);
         let lease = self.keep(mount.read("creds/ci").await);
-        // Without a fault there is one; with a fault, one from before it shall be ended.
+        // Without a fault there is one. With a fault, an earlier one is to be ended.
         let lease = if lease.status() == 200 {
             lease.lease_id()
         } else {
@@ -198,7 +199,7 @@ impl<'a> Witness<'a> {
         self.keep(mount.read("creds/ci").await);
     }
 
-    /// The account's keys, and one of them that somebody found.
+    /// The account's keys, and one of them that was found somewhere.
     async fn custody(&mut self) {
         let mount = self.mount;
         let by_hand = NewKey::named("by hand");
@@ -256,7 +257,7 @@ impl<'a> Witness<'a> {
         self.keep(mount.delete(teardown).await);
     }
 
-    /// What a user can get wrong with a secret in hand.
+    /// The mistakes that a user can make with a secret.
     pub(super) async fn mistakes(&mut self, fields: Vec<(&str, Value)>) {
         for (path, fields) in fields {
             let reply = self.mount.write(path, fields).await;
@@ -270,10 +271,9 @@ impl<'a> Witness<'a> {
     }
 }
 
-/// Everything that can go wrong with a request, each time telling the client what it sent if there are
-/// words at all.
+/// Everything that can go wrong with a request. The answer repeats what the client sent, if it has any text.
 pub(super) fn faults(echo: &str) -> Vec<Rule> {
-    // Refusals come first: what came of an order is known after them.
+    // Refusals come first: the outcome of an order is known after them.
     let statuses = [400, 401, 403, 404, 407, 409, 408, 429, 500, 503];
     let status = |status| Fault::Status {
         status,
@@ -309,7 +309,7 @@ pub(super) fn faults(echo: &str) -> Vec<Rule> {
     all.map(|fault| fault.on_anything().forever()).collect()
 }
 
-/// Whether OpenRouter says no to every request, and will not think better of it.
+/// Whether OpenRouter rejects every request, permanently.
 fn is_refusal(rule: &Rule) -> bool {
     matches!(
         rule.fault,

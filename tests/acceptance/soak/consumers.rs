@@ -1,4 +1,4 @@
-//! Who takes keys, and holds each to its promise.
+//! Readers that take keys, and check for each whether its promise is kept.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,7 @@ use super::{LEASED, ROLES, Soak, role};
 use crate::harness::{Client, Reply};
 
 impl Soak {
-    /// Reads the keys of rotating roles at random, and sees for each whether it lives as long as
-    /// promised.
+    /// Reads the keys of rotating roles at random, and checks for each whether it lives as long as promised.
     pub(super) async fn read_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
         let mut promises = JoinSet::new();
         while !self.over.load(Ordering::Relaxed) {
@@ -31,7 +30,7 @@ impl Soak {
                     };
                     promises.spawn(Arc::clone(&self).hold_to(promise));
                 }
-                // The engine's own refusal, where the server or the plugin was there to answer.
+                // The engine's own rejection, if server and plugin were running.
                 Some(reply) if reply.status() == 400 && !self.restores.undid(asked) => {
                     println!("{reply}");
                     self.counts.without_a_key.add();
@@ -43,8 +42,8 @@ impl Soak {
         promises.join_all().await;
     }
 
-    /// Leases keys, and sees for each whether it lives as long as its lease, which is then revoked or
-    /// left to run out.
+    /// Leases keys, and checks for each whether it lives as long as its lease. The lease is then revoked or
+    /// expires.
     pub(super) async fn lease_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
         let mut promises = JoinSet::new();
         while !self.over.load(Ordering::Relaxed) {
@@ -68,7 +67,7 @@ impl Soak {
                         }
                     });
                 }
-                // It takes OpenRouter to make a key.
+                // Creating a key needs OpenRouter.
                 _ => self.counts.unanswered.add(),
             }
             tokio::time::sleep(Duration::from_millis(random.u64(50..500))).await;
@@ -76,7 +75,7 @@ impl Soak {
         promises.join_all().await;
     }
 
-    /// Asks for keys and rotations, and waits for none of them longer than a moment.
+    /// Requests keys and rotations, and waits for each only a moment.
     pub(super) async fn give_up_on_and_on(self: Arc<Self>, clients: Vec<Client>, mut random: Rng) {
         while !self.over.load(Ordering::Relaxed) {
             let limit = Duration::from_millis(random.u64(1..500));
@@ -103,7 +102,7 @@ impl Soak {
         client.try_read(&path).await
     }
 
-    /// Revokes a lease, if there is a server to do so; one that is not revoked runs out.
+    /// Revokes a lease, if a server is running. Otherwise the lease expires.
     async fn revoke(&self, client: &Client, lease: &str) {
         let lease = json!({"lease_id": lease, "sync": true});
         let reply = client.try_write("sys/leases/revoke", lease).await;
@@ -118,7 +117,7 @@ impl Soak {
         tokio::time::sleep_until((until - LOOK_BEFORE).into()).await;
         let key = self.mount.openrouter.account().key(&hash);
         let alive = key.is_some_and(|key| key.deleted_at.is_none() && !key.disabled);
-        // Looked at too late, it proves nothing.
+        // A check that is too late proves nothing.
         if alive || Instant::now() >= until {
             return;
         }
@@ -131,14 +130,14 @@ impl Soak {
     }
 }
 
-/// What somebody who got a key was told of it.
+/// What the reader of a key was promised.
 struct Promise {
     hash: String,
-    /// When it was asked for.
+    /// When the key was requested.
     asked: Instant,
-    /// So long it works at least.
+    /// The key is valid for at least this long.
     until: Instant,
 }
 
-/// How long before its promised end a key is looked at.
+/// How long before its promised end a key is checked.
 const LOOK_BEFORE: Duration = Duration::from_millis(100);

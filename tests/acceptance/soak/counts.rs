@@ -1,4 +1,4 @@
-//! What happened, in numbers.
+//! Counts of what happened.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +41,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// What must never happen.
+    /// Events that must never happen.
     pub(super) fn violations(&self) -> u64 {
         self.early_deaths.get() + self.without_a_key.get()
     }
@@ -49,7 +49,7 @@ impl Counts {
     pub(super) fn report(&self, openrouter: &OpenRouter) {
         let requests: BTreeMap<_, _> = openrouter.requests().counts();
         let living = openrouter.hashes().len();
-        // A restored role counts its keys from an earlier number on.
+        // A restored role counts its keys from an earlier number.
         let account = openrouter.account();
         let ordered = account.all_keys();
         let shared = ordered.iter().filter(|key| !key.name.starts_with(LEASED));

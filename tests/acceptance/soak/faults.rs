@@ -1,9 +1,9 @@
-//! What goes wrong with OpenRouter, at random.
+//! Random faults of OpenRouter.
 
 use fastrand::Rng;
 use openrouter_simulator::{Fault, KeyChanges, Rule};
 
-/// Some kind of fault, for the next few requests of some kind.
+/// A fault for the next few requests of a kind.
 pub(super) fn any(random: &mut Rng) -> Rule {
     let requests = [
         ("POST", "/keys"),

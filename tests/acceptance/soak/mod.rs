@@ -1,8 +1,7 @@
-//! The soak: fifty roles that rotate every few seconds, one that makes a key for every lease, an
-//! OpenRouter that goes wrong at random, callers that give up, processes killed and snapshots restored
-//! at random, for as long as `SOAK_MINUTES` says; on one server with Raft storage, or on a cluster of
-//! three whose leaders come and go. Run by `scripts/soak`; `SOAK_SEED` repeats a run's choices, though
-//! not its timing.
+//! The soak: fifty roles that rotate every few seconds, a role that creates a key for every lease, random
+//! faults of OpenRouter, callers that give up, killed processes and restored snapshots, for `SOAK_MINUTES`.
+//! It runs on one server with Raft storage, or on a cluster of three whose leaders change. `scripts/soak`
+//! runs it; `SOAK_SEED` repeats the random choices of a run, but not its timing.
 
 mod consumers;
 mod counts;
@@ -86,7 +85,7 @@ async fn fifty_roles_survive_faults_and_failovers() {
     soak.run(clients, disturb).await;
 }
 
-/// Everything that happens, and what was counted of it.
+/// The whole soak, and its counts.
 struct Soak {
     mount: Mount,
     over: AtomicBool,
@@ -110,8 +109,8 @@ impl Soak {
         })
     }
 
-    /// Has some read and lease through the clients and somebody disturb, until the time is over; then
-    /// requires that all is well, and says what happened.
+    /// Reads and leases through the clients while `disturb` runs, until the time is over. Then checks that
+    /// everything is in order, and prints what happened.
     async fn run(self: &Arc<Self>, clients: Vec<Client>, mut disturb: impl AsyncFnMut(&mut Rng)) {
         let minutes = env::var("SOAK_MINUTES").map_or(1.0, |text| text.parse().expect("a number"));
         let seed = env::var("SOAK_SEED").map_or_else(
@@ -143,7 +142,7 @@ impl Soak {
 
         all_is_well(&self.mount).await;
         leases_are_over(&self.mount).await;
-        // Panics if there is one key too many, or too few.
+        // Panics if there is a key too many or too few.
         self.mount.knows_every_key().await;
         self.counts.report(&self.mount.openrouter);
         assert_eq!(self.counts.violations(), 0, "see the report");
@@ -156,7 +155,7 @@ impl Soak {
         }
     }
 
-    /// Lets the next few requests of some kind go wrong.
+    /// Makes the next few requests of a kind fail.
     fn spoil(&self, random: &mut Rng) {
         self.counts.faults.add();
         let rule = faults::any(random);
@@ -177,8 +176,8 @@ async fn all_is_well(mount: &Mount) {
     }
 }
 
-/// Waits until no lease's key lives: those that the server knows of end with their lease, those that it
-/// forgot when it was killed end five minutes later, those that a restore made it forget expire.
+/// Waits until no lease's key is alive. Leases that the server knows end normally. Those that it forgot when
+/// it was killed end five minutes later, and those that a restore made it forget expire.
 async fn leases_are_over(mount: &Mount) {
     let account = mount.openrouter.account();
     let over = async || {
@@ -189,7 +188,7 @@ async fn leases_are_over(mount: &Mount) {
         leased.iter().all(expired).then_some(leased)
     };
     for expired in eventually("every lease is over", LEASE_TIME, over).await {
-        // It can spend nothing, so it does not count as alive.
+        // It cannot spend anything, so it does not count as alive.
         account.delete_key(&expired.hash).expect("it is listed");
     }
 }
@@ -215,7 +214,7 @@ const LEASED: &str = "leased";
 const READERS: u64 = 4;
 const LEASERS: u64 = 2;
 const IMPATIENT: u64 = 2;
-/// A backoff of an hour at most would be longer; here it never comes to that.
+/// The backoff could grow to an hour, but does not here.
 const RECOVERY_TIME: Duration = Duration::from_secs(180);
-/// The five minutes, and time for what failed to be tried again.
+/// The five minutes, plus time for retries.
 const LEASE_TIME: Duration = Duration::from_secs(600);

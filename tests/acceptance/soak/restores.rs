@@ -1,5 +1,5 @@
-//! Snapshots that are restored, and which promises that breaks: none but those that were made since the
-//! snapshot was taken, until the engine has caught up with what it was made to forget.
+//! Snapshots that are restored, and the promises that this breaks: only those made since the snapshot was
+//! taken, until the engine has caught up with what it was made to forget.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ struct Snapshot {
     taken: Instant,
 }
 
-/// The snapshot that may be restored next, and what restores have undone so far.
+/// The snapshot that may be restored next, and what earlier restores have undone.
 #[derive(Default)]
 pub(super) struct Restores {
     saved: Mutex<Option<Snapshot>>,
     undone: Mutex<Vec<Undone>>,
 }
 
-/// A span of time whose writes are gone.
+/// A period whose writes are gone.
 struct Undone {
     from: Instant,
     /// `None` while the engine may still hand out what it read from the restored storage.
@@ -30,18 +30,18 @@ struct Undone {
 }
 
 impl Restores {
-    /// The file of the snapshot to restore now, whose writes since count as undone; `None` if a snapshot is
-    /// to be saved.
+    /// The file of the snapshot to restore now. Writes since then count as undone. `None` if a snapshot is to
+    /// be saved.
     pub(super) fn due(&self, random: &mut Rng) -> Option<String> {
-        // A few are replaced by a later one instead.
+        // A few are replaced by a later snapshot instead.
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let Snapshot { file, taken: from } = saved.take_if(|_| random.u32(0..4) > 0)?;
         self.undone().push(Undone { from, to: None });
         Some(file)
     }
 
-    /// A snapshot was saved. What was written after it was asked for may be in it or not, so its time is
-    /// when it was there.
+    /// A snapshot was saved. It may or may not contain what was written after the request, so its time is
+    /// when it was complete.
     pub(super) fn saved(&self, file: String) {
         let snapshot = Snapshot {
             file,
@@ -50,7 +50,7 @@ impl Restores {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot);
     }
 
-    /// Whether a promise that was asked for then may be broken by a restore.
+    /// Whether a restore may break a promise that was requested then.
     pub(super) fn undid(&self, asked: Instant) -> bool {
         let within = |undone: &Undone| {
             asked + SAVING >= undone.from && undone.to.is_none_or(|to| asked <= to)
@@ -64,10 +64,10 @@ impl Restores {
 }
 
 impl Soak {
-    /// Waits until every role has a current key that lives again.
+    /// Waits until every role has a current key that works again.
     pub(super) async fn restored(&self) {
         self.counts.restores.add();
-        // What was on its way to OpenRouter when the server let go of it has arrived by then.
+        // Requests that were on their way to OpenRouter when the server dropped them have arrived by then.
         tokio::time::sleep(IN_FLIGHT).await;
         for index in 0..ROLES {
             let path = self.mount.at(&format!("roles/{}", role(index)));

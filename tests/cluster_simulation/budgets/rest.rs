@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// Checks that a role that refuses a lease for lack of room has none.
+    /// Whether a role that refuses a lease for lack of room really has none.
     pub(crate) fn has_no_room(&self, reason: &str) -> bool {
         let reset = self.budgets.plan.get(DYNAMIC).copied().flatten();
         let stored = self.raft.stored(&format!("{MOUNT}roles/{DYNAMIC}"));

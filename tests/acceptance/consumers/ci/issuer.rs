@@ -1,4 +1,4 @@
-//! Who signs ID tokens, as GitHub and GitLab do: an OpenID Connect issuer with a key of its own.
+//! Signs ID tokens as GitHub and GitLab do: an OpenID Connect issuer with its own key.
 
 use std::net::SocketAddr;
 
@@ -53,7 +53,7 @@ impl Issuer {
         }
     }
 
-    /// Where it is; also its name.
+    /// Its URL, which is also its name.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -63,7 +63,7 @@ impl Issuer {
         self.token_in_the_name_of(self, subject, audience)
     }
 
-    /// A token that says to be another issuer's.
+    /// A token that claims to be from another issuer.
     #[expect(
         clippy::disallowed_methods,
         reason = "the server compares with its own clock, the machine's"

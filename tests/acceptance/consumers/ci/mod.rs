@@ -1,6 +1,6 @@
-//! Jobs of GitHub Actions and GitLab CI, as `samples/ci/` has them: who logs in with an ID token of an
-//! issuer of our own, on a server with the real JWT auth method. GitLab's scripts are run as they are;
-//! `vault-action` is not to be had here, so its requests are made in its place.
+//! Jobs of GitHub Actions and GitLab CI, as in `samples/ci/`. They log in with an ID token of the test's own
+//! issuer, on a server with the real JWT auth method. GitLab's scripts are run unchanged. `vault-action` is
+//! not available here, so the test makes its requests.
 
 pub(super) mod issuer;
 mod shell;
@@ -62,7 +62,7 @@ async fn a_github_jobs_key_is_gone_after_its_last_step() {
     }
     let site = Site::new().await;
     let sample = sample("github-actions.yml");
-    // What vault-action does with what stands under `with`.
+    // What vault-action does with the fields of `with`.
     let audience = shell::value(&sample, "jwtGithubAudience");
     let body = json!({
         "role": shell::value(&sample, "role"),
@@ -125,7 +125,7 @@ async fn a_job_may_read_keys_for_jobs_and_nothing_else() {
     }
 }
 
-/// A server set up by `samples/ci/vault-setup` for the issuer's jobs.
+/// A server that `samples/ci/vault-setup` has configured for the issuer's jobs.
 struct Site {
     _vault: Vault,
     root: Client,
@@ -175,14 +175,14 @@ impl Site {
     }
 }
 
-/// A job of `samples/ci/gitlab-ci.yml`, in a directory of its own.
+/// A job of `samples/ci/gitlab-ci.yml`, in its own directory.
 struct GitLabJob {
     directory: Directory,
     environment: Vec<(&'static str, String)>,
 }
 
 impl GitLabJob {
-    /// A job whose own work is to use its key and then to do `end`.
+    /// A job whose own work is to use its key and then to run `end`.
     fn new(site: &Site, end: &str) -> Self {
         let directory = Directory::without_plugin();
         let project = directory.path("project");
@@ -202,7 +202,7 @@ impl GitLabJob {
         }
     }
 
-    /// Runs these parts of the job in one shell, which ends with the first command that fails.
+    /// Runs these parts of the job in one shell, which exits with the first failing command.
     async fn run(&self, parts: &[&str]) -> Output {
         let sample = sample("gitlab-ci.yml");
         let script: String = parts
@@ -218,7 +218,7 @@ impl GitLabJob {
         run(&self.directory, project, &script, &environment).await
     }
 
-    /// Runs what GitLab runs at the end of every job, and asserts that it leaves nothing behind.
+    /// Runs what GitLab runs at the end of every job, and asserts that nothing is left behind.
     async fn ends_with_everything(&self, site: &Site) {
         let file = self.directory.path("project.tmp/vault-token");
         let mode = fs::metadata(&file).expect("a token").permissions().mode();
@@ -240,7 +240,7 @@ async fn run(
     environment: &[(&str, &str)],
 ) -> Output {
     let mut command = directory.command(Path::new("bash"));
-    // As the runners of both call it.
+    // Called as the runners of both systems call it.
     command
         .args(["-e", "-o", "pipefail", "-c", script])
         .envs(environment.iter().copied())

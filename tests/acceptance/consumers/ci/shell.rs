@@ -1,6 +1,6 @@
-//! The shell scripts and values in the files of CI systems: as much of YAML as the samples use.
+//! The shell scripts and values in the files of CI systems. Supports as much of YAML as the samples use.
 
-/// The commands of a GitLab job's part, for instance of its `before_script`.
+/// The commands of a part of a GitLab job, for example of its `before_script`.
 pub(super) fn script(yaml: &str, part: &str) -> String {
     let (_, rest) = yaml
         .split_once(&format!("\n  {part}:\n"))
@@ -10,7 +10,7 @@ pub(super) fn script(yaml: &str, part: &str) -> String {
     joined(commands.filter(|line| *line != "|"))
 }
 
-/// What a step of GitHub Actions runs.
+/// The command of a step of GitHub Actions.
 pub(super) fn step(yaml: &str, name: &str) -> String {
     let (_, rest) = yaml
         .split_once(&format!("- name: {name}\n"))
@@ -22,7 +22,7 @@ pub(super) fn step(yaml: &str, name: &str) -> String {
     )
 }
 
-/// The value of the only field of this name.
+/// The value of the only field with this name.
 pub(super) fn value(yaml: &str, name: &str) -> String {
     let field = format!("{name}: ");
     let values: Vec<&str> = yaml

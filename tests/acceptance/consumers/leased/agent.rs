@@ -1,4 +1,4 @@
-//! Vault Agent that renders a key of its own to a file, as `samples/agent/agent.hcl` has it.
+//! Vault Agent renders a separate key to a file, with the configuration of `samples/agent/agent.hcl`.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -17,7 +17,7 @@ async fn an_agent_renews_its_key_and_has_another_before_that_one_dies() {
     let used = Tally::until_keys_are_dead(&mount, 2, async || rendered(&agent)).await;
     used.is_flawless();
     each_key_was_renewed_to_its_end(&mount, &used.keys);
-    // The command is run when the file was written, and that only for another key.
+    // The command runs after the file was written, and only for another key.
     let told: Vec<String> = used.keys.iter().map(|key| line(key)).collect();
     let runs = async || (agent.lines("runs").len() >= told.len()).then(|| agent.lines("runs"));
     let runs = eventually("the command is run for each key", SOON, runs).await;
@@ -32,7 +32,7 @@ async fn an_agent_that_ends_leaves_its_key_to_its_token() {
     let token = agent.file("vault-token").expect("its token");
     drop(agent);
     let works = mount.openrouter.accepts(&key).await;
-    // What ended the key, if it does not.
+    // What ended the key, if not its lease.
     assert!(works, "{:#?}", mount.openrouter.requests().all());
     let token = mount.client().with_token(&token);
     token.write("auth/token/revoke-self", json!({})).await.ok();
@@ -54,7 +54,7 @@ async fn an_agent_that_ends_leaves_its_key_to_the_end_of_the_lease() {
     no_key_is_left(&mount).await;
 }
 
-/// Whether a lease is there that lasts longer than it did when it was issued.
+/// Whether there is a lease that lasts longer than when it was issued.
 async fn lasts_longer(mount: &Mount, ttl: i64) -> bool {
     let role = mount.at("creds/app");
     let leases = format!("sys/leases/lookup/{role}");

@@ -1,5 +1,5 @@
-//! The leases of a dynamic role from the command line: the commands of `docs/concepts.md` as they stand
-//! there, and response wrapping.
+//! The leases of a dynamic role on the command line: the commands of `docs/concepts.md`, run literally, and
+//! response wrapping.
 
 use std::fs;
 use std::path::Path;
@@ -72,7 +72,7 @@ async fn a_wrapped_key_has_its_lease_from_whoever_asked_for_it() {
     let carrier = reader(&mount).await;
     let unwrapped = unwrap(&mount, &wrapped(&carrier, &mount).await).await.ok();
     let key = unwrapped.text("api_key");
-    // The wrapping token is gone by now.
+    // The wrapping token is already gone.
     assert!(mount.openrouter.accepts(&key).await);
     let lease = json!({"lease_id": unwrapped.lease_id()});
     mount.client().write("sys/leases/renew", lease).await.ok();
@@ -89,7 +89,7 @@ async fn a_wrapped_key_that_nobody_unwraps_dies_at_the_end_of_its_lease() {
     let token = wrapped(&reader(&mount).await, &mount).await;
     assert_eq!(mount.openrouter.account().all_keys().len(), 1);
     no_key_is_left(&mount).await;
-    // Who comes too late is not told.
+    // A caller who is too late gets no reason.
     let late = unwrap(&mount, &token).await.ok();
     assert!(!mount.openrouter.accepts(&late.text("api_key")).await);
 }
@@ -118,7 +118,7 @@ async fn revoking_by_prefix_ends_a_wrapped_key_and_its_wrapping() {
         .refused(400, &["wrapping token"]);
 }
 
-/// A read of `creds/app` that is answered with a wrapping token for an hour.
+/// A read of `creds/app` with response wrapping for an hour.
 async fn wrapped(client: &Client, mount: &Mount) -> String {
     let path = mount.at("creds/app");
     let read = format!("vault read -wrap-ttl=1h -field=wrapping_token {path}");
@@ -144,7 +144,7 @@ fn session(section: &str) -> Vec<Shown> {
         .expect("the section");
     let (_, rest) = rest.split_once("```console\n").expect("a session");
     let (text, _) = rest.split_once("```").expect("its end");
-    // A line that ends with a backslash goes on.
+    // A line that ends with a backslash continues.
     let text = text.replace("\\\n", "");
     text.split("$ ")
         .filter_map(|part| part.split_once('\n'))
@@ -160,7 +160,7 @@ fn concepts() -> String {
     fs::read_to_string(path).expect("the page can be read")
 }
 
-/// The command with a real lease in place of the one that is abbreviated in it.
+/// The command with a real lease instead of the abbreviated one.
 fn with_lease(command: &str, lease: Option<&str>) -> String {
     match (command.rsplit_once(' '), lease) {
         (Some((command, abbreviated)), Some(lease)) if abbreviated.ends_with('…') => {
@@ -170,7 +170,7 @@ fn with_lease(command: &str, lease: Option<&str>) -> String {
     }
 }
 
-/// What a person compares: of a table the names and their order, of other lines all.
+/// What a reader compares: the names of a table in their order, and other lines completely.
 fn outline(printed: &str) -> Vec<String> {
     let lines = printed.lines().filter(|line| !line.trim().is_empty());
     lines
@@ -187,7 +187,7 @@ fn value_of(name: &str, table: &str) -> Option<String> {
     values.next().map(|(_, value)| value.trim().to_owned())
 }
 
-/// Runs a command that is written for the mount `openrouter` on this one, by whoever mounted it.
+/// Runs a command that is written for the mount `openrouter` on this mount, as this client.
 async fn shell(command: &str, mount: &Mount) -> String {
     let at = mount.path();
     let command = command

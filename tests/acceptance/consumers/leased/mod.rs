@@ -1,7 +1,7 @@
-//! The same clients with a dynamic role: each lease has a key of its own, which lives as long as the
-//! client renews it, and no longer than `max_ttl`.
+//! The same clients with a dynamic role: each lease has a separate key, which lives as long as the client
+//! renews the lease, and no longer than `max_ttl`.
 //!
-//! The role has the name that the samples give a rotating one, so that they fit as they are.
+//! The role has the name that the samples use for a rotating role, so that they can be used unchanged.
 
 mod agent;
 mod command_line;
@@ -20,13 +20,12 @@ async fn dynamic(mut fields: Value) -> Mount {
     mount
 }
 
-/// The lease of the tests that watch a client replace a key, in seconds: `ttl` and `max_ttl`.
+/// The lease in the tests of clients that replace a key, in seconds: `ttl` and `max_ttl`.
 ///
-/// Agent and Proxy renew at once, and then each time when between 70 and 73 hundredths of the lease are
-/// over. They take another key as soon as a renewal gives them less than 40 to 80 hundredths. With these
-/// times that is the second renewal, after some 29 seconds: it gives them the 15 that are left. So there
-/// are more than ten seconds for the renewal, and more than ten to hand the next key over, for whatever
-/// is late on a busy machine.
+/// Agent and Proxy renew at once, and then each time when between 70 and 73 percent of the lease have passed.
+/// They read another key as soon as a renewal returns less than 40 to 80 percent. With these times that is
+/// the second renewal, after about 29 seconds: it returns the remaining 15 seconds. This leaves more than ten
+/// seconds for the renewal, and more than ten to hand over the next key, for delays on a busy machine.
 const LEASE: [i64; 2] = [40, 44];
 
 /// The same as fields of a role.
@@ -40,9 +39,9 @@ fn ordered(mount: &Mount) -> usize {
     mount.openrouter.requests().to("POST", "/keys").len()
 }
 
-/// Asserts that the mount's keys are those that were used, and perhaps one that the client has just
-/// got, and that each of the dead ones was renewed: it lived longer than one lease. How much longer
-/// depends on how soon the client and the server act.
+/// Asserts that the mount's keys are those that were used, and perhaps one that the client has just got, and
+/// that each dead key was renewed: it lived longer than one lease. How much longer depends on how soon the
+/// client and the server act.
 #[track_caller]
 fn each_key_was_renewed_to_its_end(mount: &Mount, used: &[String]) {
     let made = mount.openrouter.account().all_keys();
@@ -67,7 +66,7 @@ async fn no_key_is_left(mount: &Mount) {
     .await;
 }
 
-/// What the server knows of a lease of the mount's role `app`, if it is there.
+/// What the server knows about a lease of the mount's role `app`, if there is one.
 async fn look_up(mount: &Mount, lease: &str) -> Option<Reply> {
     let lease = json!({"lease_id": lease});
     let reply = mount.client().write("sys/leases/lookup", lease).await;

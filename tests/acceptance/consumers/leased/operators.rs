@@ -1,5 +1,5 @@
-//! What the Kubernetes operators and Spring read from the reply of a dynamic role, and when. Their own
-//! code is not run here; the manifests are in `samples/kubernetes/`.
+//! What the Kubernetes operators and Spring read from the response of a dynamic role, and when. They are not
+//! run here. The manifests are in `samples/kubernetes/`.
 
 use std::fs;
 use std::time::Duration;
@@ -22,7 +22,7 @@ async fn a_reply_is_that_of_a_renewable_lease_and_not_of_a_rotated_secret() {
         (&json["wrap_info"], &json["auth"]),
         (&Value::Null, &Value::Null)
     );
-    // With these, VSO's `allowStaticCreds` and Agent would go by a rotation that there is not.
+    // With these fields, VSO's `allowStaticCreds` and Agent would follow a rotation that does not exist.
     for field in ["last_vault_rotation", "rotation_period", "ttl"] {
         assert!(!reply.fields().contains(&field), "{reply}");
     }
@@ -35,7 +35,7 @@ async fn every_value_becomes_an_entry_of_a_kubernetes_secret() {
         let mount = dynamic(fields).await;
         let reply = mount.read("creds/app").await.ok();
         for (name, value) in reply.data().as_object().unwrap() {
-            // Both operators take numbers and null, and make JSON of what is no scalar.
+            // Both operators accept numbers and null, and convert other values that are not scalars to JSON.
             let scalar = value.is_string() || value.is_number() || value.is_null();
             assert!(scalar, "{name}: {value}");
             assert!(!["data", "_raw"].contains(&name.as_str()), "{name}");
@@ -45,7 +45,7 @@ async fn every_value_becomes_an_entry_of_a_kubernetes_secret() {
 
 #[tokio::test]
 async fn an_operator_that_renews_by_percentage_never_holds_a_dead_key() {
-    // The first renewal, after some 29 seconds, is cut to the 15 that are left.
+    // The first renewal, after about 29 seconds, is cut to the remaining 15.
     let mount = dynamic(replaced_with_time_left()).await;
     let mut held: Option<Held> = None;
     let current = async || {
@@ -63,14 +63,15 @@ async fn an_operator_that_renews_by_percentage_never_holds_a_dead_key() {
 
 #[tokio::test]
 async fn a_key_does_not_outlive_the_token_that_read_it() {
-    // ESO logs in for each read and then forgets the token; VSO's client has a longest life.
+    // ESO logs in for each read and then discards the token. The token of VSO's client has a maximum
+    // lifetime.
     let mount = dynamic(json!({})).await;
     let body = json!({"ttl": "20s"});
     let reply = mount.client().write("auth/token/create", body).await.ok();
     let token = reply.json()["auth"]["client_token"].as_str();
     let client = mount.client().with_token(token.expect("a token"));
     let reply = client.read(&mount.at("creds/app")).await.ok();
-    // It does not show: the lease is said to be an hour long.
+    // The response does not show that: it reports a lease of an hour.
     assert_eq!(reply.lease_duration(), 3_600);
     no_key_is_left(&mount).await;
 }
@@ -84,13 +85,13 @@ async fn two_reads_at_one_refresh_need_two_leases() {
         tokio::time::sleep(Duration::from_millis(60)).await;
         let reply = mount.read("creds/app").await;
         assert_eq!(reply.status(), second, "{reply}");
-        // Whatever became of the second read, the first key is as good as before.
+        // Whatever happens to the second read, the first key still works.
         assert!(mount.openrouter.accepts(&first.text("api_key")).await);
         assert_eq!(mount.openrouter.hashes().len(), max_leases);
     }
 }
 
-/// VSO renews its token. One with a longest life ends all the same, and its keys with it.
+/// VSO renews its token. A token with a maximum lifetime still ends, and its keys with it.
 #[tokio::test]
 async fn a_token_with_a_period_keeps_its_key_and_one_with_a_longest_life_loses_it() {
     let mount = dynamic(json!({})).await;
@@ -106,7 +107,7 @@ async fn a_token_with_a_period_keeps_its_key_and_one_with_a_longest_life_loses_i
         (!works).then_some(())
     });
     dies.await;
-    // By now it has been renewed past its first period.
+    // By now the token has been renewed past its first period.
     assert!(
         mount
             .openrouter
@@ -133,7 +134,7 @@ async fn the_samples_policy_is_enough_for_what_the_operators_do() {
             operator.read(&mount.at(&path)).await.ok();
         }
     }
-    // Both are VSO's, the second because of `revoke: true`.
+    // Both are VSO's. It makes the second because of `revoke: true`.
     let reply = operator.read(&mount.at("creds/jobs")).await.ok();
     let lease = json!({"lease_id": reply.lease_id(), "sync": true});
     operator.write("sys/leases/renew", lease.clone()).await.ok();
@@ -141,7 +142,7 @@ async fn the_samples_policy_is_enough_for_what_the_operators_do() {
     assert!(!mount.openrouter.accepts(&reply.text("api_key")).await);
 }
 
-/// Somebody with a token of these terms who may read `creds/app`.
+/// A client with a token with these terms that may read `creds/app`.
 async fn operator(mount: &Mount, mut terms: Value) -> Client {
     let root = mount.client();
     let name = format!("operator-of-{}", mount.path());
@@ -157,7 +158,7 @@ async fn operator(mount: &Mount, mut terms: Value) -> Client {
     root.with_token(token.expect("a token"))
 }
 
-/// What VSO holds: as a resource with `renewalPercent: 67` does.
+/// The lease that VSO holds for a resource with `renewalPercent: 67`.
 struct Held {
     reply: Reply,
     due: Instant,
@@ -170,7 +171,7 @@ impl Held {
         Self { reply, due }
     }
 
-    /// Asks for the same time again, and reads anew if it is given less.
+    /// Asks for the same duration again, and reads again if it gets less.
     async fn renewed(self, mount: &Mount) -> Self {
         let duration = self.reply.lease_duration();
         let lease = json!({"lease_id": self.reply.lease_id(), "increment": duration});
@@ -185,12 +186,12 @@ impl Held {
 
     fn due(lease: &Reply) -> Instant {
         let duration = u64::try_from(lease.lease_duration()).unwrap();
-        // It adds up to a tenth to the 67 hundredths.
+        // VSO adds up to a tenth to the 67 percent.
         Instant::now() + Duration::from_secs(duration) * 72 / 100
     }
 }
 
-/// Somebody with `samples/kubernetes/vault-policy.hcl` and what every token has.
+/// A client with `samples/kubernetes/vault-policy.hcl` and the default policy.
 async fn holder_of_the_samples_policy(mount: &Mount) -> Client {
     let root = mount.client();
     let name = format!("operators-of-{}", mount.path());
@@ -203,7 +204,7 @@ async fn holder_of_the_samples_policy(mount: &Mount) -> Client {
     root.with_token(token.expect("a token"))
 }
 
-/// The paths below the mount that the manifests read, without the mount.
+/// The paths that the manifests read, relative to the mount.
 fn paths_of(manifests: &str) -> Vec<String> {
     let text = sample(&format!("{manifests}.yaml"));
     let paths: Vec<String> = text

@@ -1,5 +1,5 @@
-//! Vault Proxy with its cache on, as `samples/proxy/proxy.hcl` has it: the cache is for leases like
-//! these.
+//! Vault Proxy with its cache enabled, with the configuration of `samples/proxy/proxy.hcl`. The cache is for
+//! leases like these.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn a_lease_that_is_revoked_through_the_proxy_leaves_its_cache() {
     let operator = client.with_token(mount.client().token());
     let mut keys = Vec::new();
     for _ in 0..3 {
-        // The Proxy answers a revocation before it has quite forgotten the lease.
+        // Proxy answers a revocation before it has completely forgotten the lease.
         let another = async || {
             let reply = client.read(&mount.at("creds/app")).await.ok();
             (!keys.contains(&reply.text("api_key"))).then_some(reply)
@@ -48,8 +48,8 @@ async fn a_lease_that_is_revoked_past_the_proxy_is_in_its_cache_no_longer_than_i
     let (_proxy, client) = proxy(&mount).await;
     let path = mount.at("creds/app");
     let first = client.read(&path).await.ok();
-    // The Proxy renews at once, and notices then if the lease is over. After that it has no reason to ask
-    // for some 14 seconds.
+    // Proxy renews at once, and then notices if the lease has ended. After that it has no reason to make a
+    // request for about 14 seconds.
     eventually("the lease is renewed", SOON, async || {
         let lease = look_up(&mount, &first.lease_id()).await?;
         lease.field("last_renewal").is_string().then_some(())
@@ -58,8 +58,8 @@ async fn a_lease_that_is_revoked_past_the_proxy_is_in_its_cache_no_longer_than_i
     let lease = json!({"lease_id": first.lease_id(), "sync": true});
     mount.client().write("sys/leases/revoke", lease).await.ok();
     assert!(!mount.openrouter.accepts(&first.text("api_key")).await);
-    // Until the Proxy notices it serves the dead key, of which docs/consumers.md warns. How soon it does is its own
-    // choice.
+    // Until Proxy notices, it serves the dead key, as docs/consumers.md warns. How soon it notices is not
+    // defined.
     let next = eventually("there is another key", SOON, async || {
         let key = client.read(&path).await.ok().text("api_key");
         (key != first.text("api_key")).then_some(key)
