@@ -1,5 +1,5 @@
-//! Whoever may write a connection can name an address of their own. No stored secret goes there, be it
-//! the management key or a role's API key, whatever else the write says.
+//! A caller who may write a connection can name any address. No stored secret is sent there, neither the
+//! management key nor a role's API key, whatever else the write contains.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +12,8 @@ use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{ROTATE, World};
 
-/// Somebody's server: answers like OpenRouter with an account without keys, also as a proxy, and keeps
-/// all that it is sent.
+/// A foreign server: answers like OpenRouter with an account without keys, also as a proxy, and keeps
+/// everything that it is sent.
 struct Thief {
     url: String,
     heard: Arc<Mutex<String>>,
@@ -64,7 +64,7 @@ impl Thief {
         self.heard.lock().unwrap().clone()
     }
 
-    /// Every change of address that leads here.
+    /// Every change of address that leads to this server.
     fn addresses(&self) -> [Value; 3] {
         let api_url = format!("{}/api/v1", self.url);
         [
@@ -75,7 +75,7 @@ impl Thief {
     }
 }
 
-/// What a write may say besides, to get around a refusal.
+/// What else a write may contain, to get around a refusal.
 fn around() -> [Value; 4] {
     [
         json!({}),
@@ -130,7 +130,7 @@ async fn a_key_of_ones_own_with_an_address_of_ones_own_brings_no_roles_secret_th
             let own = json!({"management_key": "sk-or-v1-the-thiefs-own"});
             let change = both(&thief.addresses()[number], &own);
             let body = both(&change, &more);
-            // Whether it is refused depends on what the thief's server says.
+            // Whether it is rejected depends on the foreign server's answer.
             let written = world.write("config", body.clone()).await;
             world.restart().await;
             world.pass(4_000).await;
@@ -147,7 +147,7 @@ async fn a_key_of_ones_own_with_an_address_of_ones_own_brings_no_roles_secret_th
     }
 }
 
-/// The rule costs nobody anything who knows the stored key.
+/// The rule costs nothing for those who know the stored key.
 #[tokio::test]
 async fn the_stored_management_key_may_move_and_a_key_that_is_gone_is_noticed_there() {
     let world = World::with_role().await;
@@ -162,7 +162,7 @@ async fn the_stored_management_key_may_move_and_a_key_that_is_gone_is_noticed_th
     assert_eq!(world.version().await, 2);
 }
 
-/// Where a key must not be sent to the new address, another key that is seen there is the second sign.
+/// If a key must not be sent to the new address, another key that is visible there is the second sign.
 #[tokio::test]
 async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen() {
     for has_another in [true, false] {
@@ -170,7 +170,7 @@ async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen(
         if has_another {
             world.write("roles/other", json!({})).await.unwrap();
         }
-        // By somebody who does not bring the stored key along, to where the same account is.
+        // By a caller without the stored key, to an address of the same account.
         let fresh = world.openrouter.account().add_management_key();
         let body = json!({"management_key": fresh, "ca_certificate": certificate()});
         world.write("config", body).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen(
     }
 }
 
-/// Whose it is does not matter: nothing is sent.
+/// The account does not matter: nothing is sent.
 fn certificate() -> String {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let text = BASE64_STANDARD.encode(certified.cert.der());

@@ -1,12 +1,12 @@
-//! An existing key becomes a role's first one: what is taken from it, what is refused, and that it is a
-//! key like any other from then on.
+//! An existing key becomes a role's first key: what is taken from it, what is rejected, and that it is
+//! treated like any other key afterwards.
 
 use openrouter_simulator::{Fault, KeyChanges, LimitReset, NewGuardrail, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{CI, ROLE, ROTATE, World};
 
-/// A key that somebody made by hand.
+/// A key made by hand.
 fn by_hand(world: &World) -> openrouter_simulator::Key {
     let account = world.openrouter.account();
     account.create_key(NewKey {
@@ -37,7 +37,7 @@ async fn an_applications_key_becomes_the_roles_and_nothing_about_it_changes() {
     let warnings = adopt(&world, key.secret(), json!({})).await.unwrap();
     assert!(warnings[0].contains("rotate-role/app"), "{warnings:?}");
     let requests = world.openrouter.requests().counts();
-    // The key by itself, by its hash, and what it is assigned to.
+    // The key itself, the key by its hash, and its assignment.
     let proof = [
         "GET /key",
         "GET /keys/*",
@@ -59,7 +59,7 @@ async fn an_applications_key_becomes_the_roles_and_nothing_about_it_changes() {
     assert!(role.get("api_key").is_none());
     assert_eq!(world.orders(), 0);
 
-    // From then on it is rotated like any other.
+    // From then on it is rotated like any other key.
     world.write(ROTATE, json!({})).await.unwrap();
     let next = world.key("app").await.unwrap();
     let next = world.seen(next["key_hash"].as_str().unwrap());
@@ -100,7 +100,7 @@ async fn the_guardrail_of_the_key_becomes_the_roles_unless_the_write_names_anoth
     }
 }
 
-/// OpenRouter calls the default workspace of a key by its UUID, and a write by nothing.
+/// OpenRouter identifies the default workspace of a key by its UUID; a write does not name it.
 #[tokio::test]
 async fn a_key_of_the_default_workspace_is_there_for_a_write_that_clears_it() {
     for cleared in [
@@ -122,7 +122,7 @@ async fn a_key_of_the_default_workspace_is_there_for_a_write_that_clears_it() {
         assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());
         let role = world.role("app").await.unwrap();
         assert_eq!(role["workspace_id"], json!(null));
-        // And so it is for whatever comes later.
+        // The same applies to everything that follows.
         let change = json!({"guardrail": "other"});
         world.write(ROLE, change).await.unwrap();
         assert_eq!(account.guardrail_of(&key.hash), Some(other));
@@ -133,7 +133,7 @@ async fn a_key_of_the_default_workspace_is_there_for_a_write_that_clears_it() {
     }
 }
 
-/// The guardrail of another workspace does not take the key, so it keeps what it has, which is said.
+/// The guardrail of another workspace does not accept the key, so the key keeps its own, with a warning.
 #[tokio::test]
 async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
     for (workspace, had) in [("team", true), ("team", false), ("", true), ("", false)] {
@@ -146,7 +146,7 @@ async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
                 ..NewGuardrail::named(name)
             })
         };
-        // Where the key is, and where the role is to be.
+        // The key's workspace, and the role's.
         let (here, there) = match workspace {
             "" => (Some(account.add_workspace()), None),
             _ => (None, Some(team)),
@@ -156,7 +156,7 @@ async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
             workspace_id: here,
             ..NewKey::named("chatbot")
         });
-        // So that some key tells which workspace is the default one.
+        // So that a key shows which workspace is the default one.
         account.create_key(NewKey::named("another"));
         if had {
             account.assign_guardrail(&key.hash, &own).unwrap();
@@ -176,7 +176,7 @@ async fn a_key_that_is_elsewhere_keeps_its_guardrail_until_the_next_rotation() {
         assert_eq!(role["current_key"]["guardrail_id"], json!(has));
         world.key("app").await.unwrap();
         if has.is_some() {
-            // It is held to what it has.
+            // It has its former guardrail.
             account.unassign_guardrail(&key.hash);
             world.pass(3_700).await;
             assert_eq!(account.guardrail_of(&key.hash), has);
@@ -217,7 +217,7 @@ async fn a_key_that_may_not_be_held_to_the_guardrail_is_not_adopted() {
     let body = json!({"guardrail": "strict"});
     adopt(&world, key.secret(), body.clone()).await.unwrap_err();
     assert!(world.role("app").await.is_none());
-    // What is unclear is tried again, and the key is not handed out before.
+    // An unclear outcome is retried, and the key is not handed out before.
     faults.add(Fault::LostReply.on("POST", assign));
     let warnings = adopt(&world, key.secret(), body).await.unwrap();
     assert!(
@@ -324,7 +324,7 @@ async fn limits_that_openrouter_refuses_leave_the_key_as_it_was_and_no_role() {
     assert_eq!(world.seen(&key.hash).limit, Some(3.0));
 }
 
-/// A guardrail is never taken off a key, so what was done before a refusal stays, and is said.
+/// A guardrail is never removed from a key, so a change made before a refusal stays, and is reported.
 #[tokio::test]
 async fn a_refusal_after_the_key_was_given_its_guardrail_says_that_it_has_it() {
     for bound in [json!({"limit": 3}), json!({"budget": 3})] {
@@ -343,7 +343,7 @@ async fn a_refusal_after_the_key_was_given_its_guardrail_says_that_it_has_it() {
         );
         assert!(world.role("app").await.is_none());
         assert_eq!(account.guardrail_of(&key.hash).as_ref(), Some(&strict));
-        // It has that already now, so nothing is done to it.
+        // The key already has it, so nothing is changed.
         let mut again = bound;
         again["guardrail"] = json!("strict");
         let refusal = adopt(&world, key.secret(), again).await.unwrap_err();
@@ -401,7 +401,7 @@ async fn what_cannot_be_adopted_is_refused_with_the_reason_and_left_alone() {
 async fn a_key_has_one_role_or_one_lease() {
     let world = World::connected().await;
     let key = by_hand(&world);
-    // Two roles at once: one of them gets it.
+    // Two roles at once: only one of them gets the key.
     let node = world.node();
     let body = || json!({"api_key": key.secret()});
     let (first, second) = tokio::join!(
@@ -433,7 +433,7 @@ async fn an_update_takes_the_key_that_was_adopted_and_no_other() {
     adopt(&world, key.secret(), json!({})).await.unwrap();
     let refusal = adopt(&world, other.secret(), json!({})).await.unwrap_err();
     assert!(refusal.contains("only when a role is created"), "{refusal}");
-    // As Terraform does: it writes again what it wrote, whatever has been rotated since.
+    // As Terraform does: it writes the same again, whatever has been rotated since.
     adopt(&world, key.secret(), json!({"limit": 4}))
         .await
         .unwrap();
@@ -460,7 +460,7 @@ async fn forgetting_the_role_returns_the_key_to_the_application() {
         .unwrap();
     world.pass(7_200).await;
     assert!(world.seen(&key.hash).deleted_at.is_none());
-    // And forth again.
+    // And back again.
     adopt(&world, key.secret(), json!({})).await.unwrap();
     assert_eq!(world.key("app").await.unwrap()["api_key"], key.secret());
 }
@@ -515,7 +515,7 @@ async fn a_role_that_the_connection_does_not_allow_adopts_nothing_and_asks_nothi
     assert!(asked.is_empty(), "{asked:?}");
 }
 
-/// By its mark the other mount would take it for one that it has lost, and end it.
+/// The other mount would recognize its mark, treat the key as a lost one, and delete it.
 #[tokio::test]
 async fn a_key_that_is_taken_from_another_mount_loses_its_mark_before_it_is_adopted() {
     let world = World::connected().await;

@@ -1,5 +1,5 @@
-//! A read that meets a dead key whose rotation is due: it waits a moment for the rotation, and is otherwise
-//! told to come again.
+//! A read that finds a dead key whose rotation is due. It waits a moment for the rotation, and otherwise is
+//! told to retry.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -7,8 +7,8 @@ use vault_plugin_secrets_openrouter::logical::{Error, FixedSystemView, Replicati
 
 use crate::harness::{Answer, ROLE, World};
 
-/// A world whose role's key has expired at OpenRouter while no node lived. `prepare` says how OpenRouter
-/// is when the next node begins.
+/// A world in which the role's key has expired at OpenRouter while no node was alive. `prepare` sets the
+/// state of OpenRouter when the next node begins.
 async fn expired_while_nobody_worked(fields: Value, prepare: impl Fn(&World)) -> World {
     let world = World::connected().await;
     world.write(ROLE, fields).await.unwrap();
@@ -20,7 +20,7 @@ async fn expired_while_nobody_worked(fields: Value, prepare: impl Fn(&World)) ->
     world
 }
 
-/// Two periods and the grace period are the key's default life: 7,800 seconds.
+/// The default lifetime of the key is two periods plus the grace period: 7,800 seconds.
 fn hourly() -> Value {
     json!({"rotation_period": 3600, "rotation_grace_period": 600, "ttl": 300})
 }
@@ -39,7 +39,7 @@ async fn a_read_right_after_the_work_has_begun_waits_for_the_rotation_that_is_du
         let begun = world.time.now();
         let answer = world.read_patiently(path).await.unwrap().unwrap();
         assert_eq!(answer.data["key_version"], 2, "{path}");
-        // The ttl is that of a key that lives.
+        // The ttl of a living key.
         assert_eq!(answer.data["ttl"], 300, "{path}");
         assert!(world.time.now().duration_since(begun).as_secs() <= 2);
         world.quiet().await;
@@ -106,7 +106,7 @@ async fn after_a_failed_rotation_a_read_fails_at_once_and_may_be_retried() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// Nobody is about to replace it, so there is nothing to wait for and no use in coming again.
+/// Nothing is about to replace the key, so it is useless to wait or to retry.
 #[tokio::test]
 async fn with_manual_rotation_a_read_is_rejected() {
     let by_hand = json!({
@@ -121,7 +121,7 @@ async fn with_manual_rotation_a_read_is_rejected() {
     assert!(reason.to_string().contains("rotate-role"), "{reason}");
 }
 
-/// A node that may not write rotates nothing: whoever asks it is told to come again, at once.
+/// A node that may not write rotates nothing: its readers are told to retry, at once.
 #[tokio::test]
 async fn a_standby_does_not_let_its_reader_wait() {
     let world = World::connected().await;

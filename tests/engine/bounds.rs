@@ -1,4 +1,4 @@
-//! What a connection lets its roles do binds whoever writes roles, and whatever storage says.
+//! The bounds of a connection apply to all roles, whoever writes them, and whatever storage contains.
 
 #[cfg(test)]
 mod meanwhile;
@@ -116,7 +116,7 @@ async fn bounds_that_roles_are_beyond_are_refused_and_name_them() {
     world.write(ROLE, json!({"limit": null})).await.unwrap();
 }
 
-/// Storage that was restored, or a deletion that is pending, may have left a role beyond the bounds.
+/// A restored snapshot, or a pending deletion, may have left a role that exceeds the bounds.
 #[tokio::test]
 async fn a_change_that_tightens_nothing_is_accepted_whatever_a_role_is_beyond() {
     let world = World::with_role().await;
@@ -133,7 +133,7 @@ async fn a_change_that_tightens_nothing_is_accepted_whatever_a_role_is_beyond() 
         json!({"max_limit": 3}),
         json!({"allowed_roles": "app,ci"}),
         json!({"max_key_lifetime": 8_000}),
-        // The role is within what becomes tighter.
+        // The role is within the bound that is tightened.
         json!({"max_key_lifetime": 7_800}),
         json!({"allowed_roles": "a*"}),
     ] {
@@ -177,7 +177,7 @@ async fn no_key_beyond_the_bounds_is_made_even_for_a_role_that_storage_brought_b
         .write("config", json!({"max_limit": 1}))
         .await
         .unwrap();
-    // Of the snapshot only the roles are restored.
+    // Only the roles of the snapshot are restored.
     let mut restored = world.snapshot().await;
     restored.retain(|entry| !entry.key.starts_with("roles/"));
     let roles = before
@@ -201,7 +201,7 @@ async fn a_key_lives_no_longer_than_its_connection_allows_whatever_its_role_asks
     world.write(ROTATE, Value::Null).await.unwrap();
     let bounds = json!({"max_key_lifetime": 5_000});
     world.write("config", bounds).await.unwrap();
-    // Of an older snapshot only the roles are restored.
+    // Only the roles of an older snapshot are restored.
     let mut restored = world.snapshot().await;
     let role = restored.iter_mut().find(|entry| entry.key == ROLE);
     role.unwrap().value = asks_for_7800;
@@ -299,8 +299,8 @@ async fn a_role_that_a_connection_does_not_allow_asks_nothing_with_its_managemen
     }
 }
 
-/// A change that takes a role within bounds, and is refused after those were written, does not bring it
-/// back beyond them.
+/// A change that brings a role within bounds, and is rejected after these were written, does not restore a
+/// definition that exceeds them.
 #[tokio::test]
 async fn bounds_that_are_written_during_a_change_hold_when_that_is_refused() {
     for (path, before, change) in [

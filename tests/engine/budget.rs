@@ -1,4 +1,4 @@
-//! Budgets of rotating roles: what the keys may spend at OpenRouter, and what that costs in requests.
+//! Budgets of rotating roles: what the keys may spend at OpenRouter, and how many requests that costs.
 
 use openrouter_simulator::{Fault, NewGuardrail, Price};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(crate) fn role() -> Value {
     })
 }
 
-/// Spends with a key until it has spent so much, or is refused; returns what it has spent.
+/// Spends with a key until it has spent this much, or is refused. Returns what it has spent.
 pub(crate) fn spend(world: &World, hash: &str, usd: f64) -> f64 {
     let account = world.openrouter.account();
     let mut spent = 0.0;
@@ -37,7 +37,7 @@ pub(crate) fn spend(world: &World, hash: &str, usd: f64) -> f64 {
     spent
 }
 
-/// Everything that the living keys may spend, and the dead ones did.
+/// The sum of what the living keys may spend, and what the dead keys have spent.
 pub(crate) fn limits(world: &World) -> Vec<(f64, bool)> {
     let keys = world.openrouter.account().keys();
     keys.iter()
@@ -71,7 +71,7 @@ async fn a_rotation_divides_what_is_left() {
     let old = current(&world).await;
     assert_eq!(spend(&world, &old, 40.0), 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
-    // 60 are left: a tenth of them for the grace period.
+    // 60 are left, of which the old key gets a tenth for the grace period.
     assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
     assert_eq!(spend(&world, &old, 50.0), 6.0);
     let new = current(&world).await;
@@ -87,7 +87,7 @@ async fn what_a_superseded_key_leaves_over_goes_to_the_current_one() {
     world.write(ROTATE, json!({})).await.unwrap();
     spend(&world, &old, 2.0);
     world.pass(3_600).await;
-    // It is disabled now, and what it had in flight gets time to end.
+    // The key is now disabled, and its requests in flight get time to end.
     assert_eq!(limits(&world), [(46.0, true), (54.0, false)]);
     world.pass(601).await;
     assert_eq!(limits(&world), [(58.0, false)]);
@@ -146,8 +146,8 @@ async fn at_the_reset_the_full_amount_comes_back() {
     world.pass_until("2026-11-20T23:30:00Z").await;
     world.write(ROTATE, json!({})).await.unwrap();
     assert_eq!(limits(&world), [(64.0, false), (36.0, false)]);
-    // A minute after midnight the old key is lowered to its share of the new day; until a reading has
-    // shown what it spent before that, it counts as before.
+    // A minute after midnight the old key is lowered to its share of the new day. Until a reading has shown
+    // what it spent before that, it counts as before.
     world.pass_until("2026-11-21T00:01:30Z").await;
     assert_eq!(limits(&world), [(10.0, false), (36.0, false)]);
     world.pass_until("2026-11-21T00:15:00Z").await;
@@ -267,7 +267,7 @@ async fn the_bounds_of_the_connection_bind_the_budget() {
     let refusal = world.write(ROLE, beyond).await.unwrap_err().to_string();
     assert!(refusal.contains("at most 100 US dollars"), "{refusal}");
     world.write(ROLE, role()).await.unwrap();
-    // The next key is made without money, and may be given all of it.
+    // The next key is created without money, and may be given all of it.
     world.write(ROTATE, json!({})).await.unwrap();
     let refusal = world.write("config", bounds(99)).await.unwrap_err();
     assert!(refusal.to_string().contains("app"), "{refusal}");
@@ -278,7 +278,7 @@ async fn the_bounds_of_the_connection_bind_the_budget() {
     assert!(refusal.contains("has no limit"), "{refusal}");
 }
 
-/// What is looked up at OpenRouter for a role is looked up whether its bound is a limit or a budget.
+/// What a role refers to at OpenRouter is looked up whether its bound is a limit or a budget.
 #[tokio::test]
 async fn a_budget_within_the_bounds_goes_with_what_a_role_calls_by_name() {
     for field in ["guardrail", "workspace", "creator_user_id"] {
@@ -301,7 +301,7 @@ async fn a_budget_within_the_bounds_goes_with_what_a_role_calls_by_name() {
         assert!(refusal.contains("at most 100 US dollars"), "{refusal}");
         assert!(account.all_keys().is_empty());
         body["budget"] = json!(100);
-        // As Terraform does: it writes again what it wrote.
+        // As Terraform does: it writes the same again.
         for _ in 0..2 {
             world.write(ROLE, body.clone()).await.unwrap();
         }
@@ -340,7 +340,7 @@ async fn a_write_that_is_refused_leaves_the_budget_as_it_was() {
     assert_eq!((limits(&world), stored(&world).await), before);
 }
 
-/// What is stored of the role's budget.
+/// The stored fields of the role's budget.
 async fn stored(world: &World) -> Value {
     let stored = world.storage.get(ROLE).await.unwrap().unwrap();
     let stored: Value = serde_json::from_slice(&stored).unwrap();

@@ -1,4 +1,4 @@
-//! Alerts of budgets: each is raised once a window, by readings that are made for another reason.
+//! Alerts of budgets: each is raised once per window, from readings that are taken for another reason.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::budget::{current, role, spend, with_budget};
 use crate::custody::status::metric;
 use crate::harness::{CI, ROLE, ROTATE, World};
 
-/// An hour, and the random part that a comparison may come early.
+/// An hour. A comparison may come earlier than that by a random part.
 const COMPARED: i64 = 3_660;
 
-/// The alerts that were sent since this was asked last.
+/// The alerts that were sent since the last call.
 fn alerts(world: &World) -> Vec<(String, String)> {
     let events: Vec<Event> = world.node().events.take();
     let alerts = events.into_iter();
@@ -39,7 +39,7 @@ async fn warnings(world: &World, path: &str) -> Vec<String> {
     world.read(path).await.unwrap().unwrap().warnings
 }
 
-/// The gauge of this level.
+/// The value of the gauge for this level.
 async fn gauge(world: &World, level: &str) -> f64 {
     let sample = format!("vault_openrouter_budget_alerts{{level=\"{level}\"}}");
     metric(world, &sample).await.unwrap()
@@ -130,7 +130,7 @@ async fn a_rotation_and_a_read_of_the_usage_report_what_they_read() {
     assert_eq!(alerts(&world), one("nearly_spent", "85"));
 }
 
-/// What the keys that are gone have spent counts, and is not counted twice.
+/// The spending of ended keys counts, and is not counted twice.
 #[tokio::test]
 async fn what_ended_keys_have_spent_counts() {
     let world = with_budget().await;
@@ -146,7 +146,7 @@ async fn what_ended_keys_have_spent_counts() {
     assert_eq!(alerts(&world), one("nearly_spent", "80"));
 }
 
-/// Around midnight a report may still be of the day before.
+/// Around midnight a report may still be about the day before.
 #[tokio::test]
 async fn a_report_that_lags_is_not_taken_for_the_next_window() {
     let world = with_budget().await;
@@ -191,7 +191,7 @@ async fn a_change_of_the_budget_or_of_the_percentage_starts_over() {
     assert_eq!(role["alert"], introduced);
     let percent = &role["definition"]["terms"]["budget_alert_percent"];
     assert_eq!(*percent, json!(40));
-    // Without a budget nothing is left of it.
+    // Without a budget, nothing is left of the alert.
     world.write(ROLE, json!({"budget": null})).await.unwrap();
     world.pass(COMPARED).await;
     let stored = world.storage.get(ROLE).await.unwrap().unwrap();
@@ -214,7 +214,7 @@ async fn the_leases_of_a_dynamic_role_are_added_up() {
     account.set_usage(second.as_str().unwrap(), 3.0).unwrap();
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), []);
-    // An ended lease is read for the last time.
+    // The final reading of an ended lease is taken.
     account.set_usage(first.as_str().unwrap(), 5.0).unwrap();
     world.revoke().await.unwrap();
     world.pass(601).await;

@@ -1,5 +1,6 @@
-//! What rotation does to a monthly amount: three ways to give the new key its limit, measured on the simulator.
-//! The table and the plot in the documentation are what this finds; `scripts/compare-budgets` writes them.
+//! How rotation affects a monthly amount: three ways to set the limit of the new key, measured on the
+//! simulator. The table and the plot in the documentation show the result; `scripts/compare-budgets` writes
+//! them.
 
 use std::fmt::Write as _;
 
@@ -10,19 +11,19 @@ use crate::harness::{ROLE, ROTATE, World};
 
 /// What a role may spend in a month, in US dollars.
 const BUDGET: f64 = 100.0;
-/// What a call costs: half a percent of that.
+/// The price of a call: half a percent of that.
 const PRICE: f64 = 0.5;
 /// How many calls each key has in flight at a time.
 const IN_FLIGHT: usize = 4;
 /// How often the key is replaced in the month.
 const ROTATIONS: [usize; 4] = [0, 1, 4, 12];
 
-/// How a new key gets its limit.
+/// How the limit of a new key is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The same as the key before: what this engine does with `limit`, and what others do.
+    /// The same as that of the previous key: this engine's `limit`, and other products.
     Fresh,
-    /// What the keys before it have left, known to the cent. These keep their limits.
+    /// What the previous keys have left, known to the cent. These keep their limits.
     Remainder,
     /// `budget`.
     Budget,
@@ -40,14 +41,14 @@ impl Way {
     }
 }
 
-/// Whoever has the keys, and what they have spent in all.
+/// Applications with their keys, and their total spending.
 struct Application {
     account: Account,
     spent: f64,
 }
 
 impl Application {
-    /// Calls until so much was spent, or the key is refused.
+    /// Makes calls until this much was spent, or the key is refused.
     fn spend(&mut self, hash: &str, usd: f64) {
         let end = self.spent + usd;
         while self.spent < end {
@@ -63,8 +64,8 @@ impl Application {
     }
 }
 
-/// Plays one month: a part of the budget is spent before each rotation, and afterwards whoever has a key spends
-/// with it until it is refused. Returns what was spent, as a percentage of the budget.
+/// Runs one month. A part of the budget is spent before each rotation. Afterwards every key is used until it
+/// is refused. Returns the spending as a percentage of the budget.
 async fn play(way: Way, rotations: usize) -> f64 {
     let world = World::connected().await;
     let mut role = json!({"rotation_period": "60d", "rotation_grace_period": "20d", "ttl": 300});
@@ -109,7 +110,7 @@ fn newest(account: &Account) -> String {
     account.keys().last().unwrap().hash.clone()
 }
 
-/// A new key that may spend what is left.
+/// A new key with the remaining amount as its limit.
 fn remainder(account: &Account, keys: &[String]) -> String {
     let spent: f64 = keys
         .iter()
@@ -125,7 +126,7 @@ fn remainder(account: &Account, keys: &[String]) -> String {
     hash
 }
 
-/// What each way spends with each number of rotations.
+/// The spending of each way with each number of rotations.
 async fn measured() -> Vec<(Way, Vec<f64>)> {
     let mut figures = Vec::new();
     for way in Way::ALL {
@@ -154,7 +155,7 @@ fn table(figures: &[(Way, Vec<f64>)]) -> String {
     table
 }
 
-/// The same as bars.
+/// The same as a bar chart.
 fn plot(figures: &[(Way, Vec<f64>)]) -> String {
     const HEIGHT: f64 = 260.0;
     let most = figures.iter().flat_map(|(_, spent)| spent);
@@ -229,7 +230,7 @@ async fn the_comparison_in_the_documentation_is_what_is_measured() {
     let root = env!("CARGO_MANIFEST_DIR");
     let figures = measured().await;
     for (way, spent) in &figures {
-        // What is in flight when a key is lowered or refused, for each key.
+        // For each key, what is in flight when it is lowered or refused.
         let in_flight = 100.0 + PRICE * (IN_FLIGHT * (1 + ROTATIONS[3])) as f64;
         let most = spent
             .iter()

@@ -1,5 +1,5 @@
-//! How keys end under a budget, and the way back: the hold, the final reading, adoption, the comparison
-//! with OpenRouter, and the runs that end all keys.
+//! The end of keys under a budget, and their restoration: the hold, the final reading, adoption, the
+//! comparison with OpenRouter, and the runs that end all keys.
 
 use openrouter_simulator::{Fault, KeyChanges, LimitReset, NewKey};
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ use crate::harness::{ROLE, ROTATE, World};
 
 const RESTORE: &str = "restore-key/app";
 
-/// Of a budget of 100, 42 were spent by a key that is held for two hours since a moment ago. Its limit is
-/// 46, that of the current one 54.
+/// 42 of a budget of 100 were spent by a key that has just been held, for two hours. Its limit is 46, that of
+/// the current key 54.
 async fn held() -> (World, String) {
     let world = with_budget().await;
     let body = json!({"revocation_hold": 7_200});
@@ -21,7 +21,7 @@ async fn held() -> (World, String) {
     (world, old)
 }
 
-/// Spends 40, rotates, and spends 2 more with the key before.
+/// Spends 40, rotates, and spends 2 more with the previous key.
 async fn superseded(world: &World) -> String {
     let old = current(world).await;
     spend(world, &old, 40.0);
@@ -47,7 +47,7 @@ async fn a_held_key_is_disabled_once_read_while_it_is_held_and_deleted_later() {
     let (world, _) = held().await;
     world.openrouter.requests().reset();
     world.pass(601).await;
-    // What it left over is free, and it is still there.
+    // Its unspent amount is available, and the key still exists.
     assert_eq!(limits(&world), [(46.0, true), (58.0, false)]);
     assert_eq!(held_keys(&world).await, 1);
     let usage = world.read("usage/app").await.unwrap().unwrap().data;
@@ -76,7 +76,7 @@ async fn a_held_key_works_again_with_a_share_for_which_the_current_one_is_lowere
     world.openrouter.requests().reset();
     let warnings = restore(&world).await.unwrap().join(" ");
     assert!(warnings.contains("47.8 US dollars"), "{warnings}");
-    // A tenth of the 58 that were left, on top of what it had spent.
+    // A tenth of the 58 that were left, in addition to what it had spent.
     assert_eq!(limits(&world), [(47.8, false), (52.2, false)]);
     assert_eq!(world.violations().await, [""; 0]);
     assert_eq!(spend(&world, &old, 100.0), 6.0, "a call of 1 may exceed it");
@@ -110,7 +110,7 @@ async fn a_key_is_not_restored_unless_the_current_one_could_be_lowered() {
         restore(&world).await.unwrap_err();
         assert!(world.openrouter.account().key(&old).unwrap().disabled);
         assert_eq!(limits(&world), [(46.0, true), (58.0, false)]);
-        // It may be that the change of the current key comes late.
+        // The change of the current key may arrive late.
         world.pass(1_300).await;
         assert_eq!(limits(&world), [(46.0, true), (58.0, false)], "{status}");
         restore(&world).await.unwrap();

@@ -1,4 +1,4 @@
-//! A budget leaves a role no longer without money than counting needs, whatever fails.
+//! With a budget, a role is without money no longer than counting requires, whatever fails.
 
 use openrouter_simulator::Fault;
 use serde_json::json;
@@ -6,7 +6,8 @@ use serde_json::json;
 use crate::budget::{current, limits, spend, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
 
-/// Not known everywhere yet: the engine waits for that when it proves a key, not when it raises it.
+/// The key is not known everywhere yet. The engine waits for that when it verifies the key, but not when it
+/// raises the limit.
 #[tokio::test]
 async fn a_new_key_that_is_not_found_when_it_is_raised_does_not_take_over() {
     let world = with_budget().await;
@@ -61,7 +62,7 @@ async fn an_emergency_under_a_budget_waits_behind_no_hanging_requests() {
     came.expect("it waits for nothing").unwrap();
 }
 
-/// The same amount could be asked for again at once: it is counted already.
+/// The same amount could be requested again at once: it is already counted.
 #[tokio::test]
 async fn an_unclear_raise_in_an_emergency_is_sent_again_at_once() {
     let world = with_budget().await;
@@ -73,7 +74,7 @@ async fn an_unclear_raise_in_an_emergency_is_sent_again_at_once() {
     assert_eq!(limits(&world).last().unwrap(), &(100.0, false));
 }
 
-/// A key whose connection does not work any more holds up all that is to be done about the others.
+/// A key whose connection no longer works does not delay the steps of the other keys.
 #[tokio::test]
 async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
     let world = with_budget().await;
@@ -83,7 +84,7 @@ async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
     let second = current(&world).await;
     world.pass(60).await;
     world.write(ROTATE, json!({})).await.unwrap();
-    // Both are disabled by and by; the first cannot be read.
+    // Both are disabled eventually. The first cannot be read.
     let unreadable = Fault::status(403).on("GET", &format!("/keys/{first}"));
     world.openrouter.faults().add(unreadable.forever());
     world.pass(3 * 3_600).await;
@@ -92,7 +93,7 @@ async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
     assert_eq!(limits(&world).last().unwrap(), &(81.0, false));
 }
 
-/// Nothing that is read could settle what it may spend, so only its successor ends the doubt.
+/// No reading can settle what the key may spend, so only its successor ends the doubt.
 #[tokio::test]
 async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
     let world = with_budget().await;
@@ -106,7 +107,7 @@ async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
     world.restart().await;
     world.pass(4_300).await;
     assert_ne!(current(&world).await, old, "it was replaced");
-    // Until the window ends, it counts with all that it may have been granted.
+    // Until the window ends, the key counts for all that it may have been granted.
     assert_eq!(limits(&world), [(0.0, false)]);
     world.pass_until("2026-11-21T00:02:00Z").await;
     assert_eq!(limits(&world), [(200.0, false)]);

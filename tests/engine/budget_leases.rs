@@ -1,4 +1,4 @@
-//! Budgets of dynamic roles: what leases may spend together, and what their ends give back.
+//! Budgets of dynamic roles: what leases may spend together, and what their ends return.
 
 use futures::future::join_all;
 use openrouter_simulator::Fault;
@@ -7,7 +7,7 @@ use vault_plugin_secrets_openrouter::logical::{Error, FixedSystemView, Operation
 
 use crate::harness::{CI, Harm, World};
 
-/// A world with a dynamic role of whose budget of 10 a day each lease takes 1, at noon.
+/// A world with a dynamic role at noon. Its budget is 10 a day, and each lease takes 1 of it.
 async fn with_budget() -> World {
     let world = World::with_dynamic_role().await;
     let body = json!({"limit": 1, "budget": 10, "budget_reset": "daily", "max_ttl": "5h"});
@@ -15,7 +15,7 @@ async fn with_budget() -> World {
     world
 }
 
-/// So many reads at once; how many got a key, and what the others were told.
+/// Makes this many reads at once. Returns how many got a key, and the errors of the others.
 async fn reads(world: &World, number: usize) -> (usize, Vec<String>) {
     let node = world.node();
     let answers = join_all((0..number).map(|_| node.read("creds/ci"))).await;
@@ -24,7 +24,7 @@ async fn reads(world: &World, number: usize) -> (usize, Vec<String>) {
     (number - refusals.len(), refusals)
 }
 
-/// The limits of the keys that are alive.
+/// The limits of the living keys.
 fn granted(world: &World) -> f64 {
     let keys = world.openrouter.account().keys();
     keys.iter().map(|key| key.limit.unwrap()).sum()
@@ -42,7 +42,7 @@ async fn a_hundred_readers_at_once_get_what_there_is_and_no_more() {
     let refusal = reads(&world, 1).await.1.remove(0);
     let told = "there will be room at 2026-11-20T12:15:00Z at the earliest";
     assert!(refusal.contains(told), "{refusal}");
-    // The same for programs, rounded up.
+    // The same as a header for programs, rounded up.
     let refusal = world.node().read("creds/ci").await.unwrap_err();
     assert!(
         matches!(
@@ -184,7 +184,7 @@ async fn less_than_the_role_allows_can_be_asked_for_and_more_cannot() {
     );
 }
 
-/// The room of a role is the role's: one of the same name begins anew.
+/// Each role has its own room: a new role with the same name starts from zero.
 #[tokio::test]
 async fn a_role_that_is_written_anew_has_all_of_its_budget() {
     for path in ["forget-role/ci", CI] {
@@ -206,7 +206,7 @@ async fn a_role_that_is_written_anew_has_all_of_its_budget() {
     }
 }
 
-/// When the other lease ends, what is left of the budget is exactly what one more takes.
+/// When the other lease ends, the remaining budget is exactly what one more lease takes.
 #[tokio::test]
 async fn the_first_lease_that_leaves_just_enough_makes_room() {
     let world = with_budget().await;

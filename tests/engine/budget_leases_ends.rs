@@ -1,5 +1,5 @@
-//! The ends of leases under a budget, and what they cost: final readings, keys that are lost, gone, or
-//! enabled by somebody, mounts that are torn down or disabled.
+//! The end of leases under a budget, and its cost: final readings; keys that are lost, gone, or enabled by
+//! someone; mounts that are torn down or disabled.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Stora
 
 use crate::harness::{CI, World};
 
-/// A world with a dynamic role of whose budget of 10 a day each lease takes 1, at noon.
+/// A world with a dynamic role at noon. Its budget is 10 a day, and each lease takes 1 of it.
 async fn with_budget() -> World {
     let world = World::with_dynamic_role().await;
     let body = json!({"limit": 1, "budget": 10, "budget_reset": "daily", "max_ttl": "5h"});
@@ -16,7 +16,7 @@ async fn with_budget() -> World {
     world
 }
 
-/// Leases a key that spends this much, and ends the lease. Returns the key's hash.
+/// Leases a key that spends this much, and revokes the lease. Returns the key's hash.
 async fn ended(world: &World, spent: f64) -> String {
     let hash = world.lease().await.unwrap()["key_hash"].clone();
     let hash = hash.as_str().unwrap().to_owned();
@@ -25,7 +25,7 @@ async fn ended(world: &World, spent: f64) -> String {
     hash
 }
 
-/// What the next leases may take.
+/// What new leases may take.
 async fn available(world: &World) -> f64 {
     let usage = world.read("usage/ci").await.unwrap().unwrap();
     usage.data["available"].as_f64().unwrap()
@@ -109,7 +109,7 @@ async fn what_leases_have_spent_can_be_read() {
     assert_eq!(before["available"], 8.0);
     assert_eq!(before["since"], Value::Null);
     assert_eq!(before["resets_at"], "2026-11-21T00:00:00Z");
-    // The second is over too by then, and waits.
+    // By then the second lease has ended too, and waits.
     world.pass(601).await;
     let after = usage().await;
     assert_eq!(after["spent_day"], 0.75);
@@ -123,7 +123,7 @@ async fn what_leases_have_spent_can_be_read() {
 async fn a_lost_key_that_may_have_been_used_counts_for_what_it_spent() {
     let world = with_budget().await;
     world.die_during("after POST /keys", world.lease()).await;
-    // It was handed out, and the storage that says so is lost.
+    // The key was handed out, and the storage that shows this is lost.
     let lost = world.openrouter.account().keys().remove(0);
     world
         .openrouter
@@ -133,7 +133,7 @@ async fn a_lost_key_that_may_have_been_used_counts_for_what_it_spent() {
     world.restart().await;
     world.quiet().await;
     assert_eq!(available(&world).await, 9.0);
-    // For as long as a lease is somebody may use it, then it is disabled.
+    // It may be in use for the duration of a lease. Then it is disabled.
     world.pass(299).await;
     assert!(!world.seen(&lost.hash).disabled);
     world.pass(10).await;
@@ -161,7 +161,7 @@ async fn a_key_without_a_final_reading_counts_for_its_whole_limit() {
 async fn a_key_that_somebody_deletes_under_a_lease_counts_for_its_whole_limit() {
     let world = with_budget().await;
     let hash = world.lease().await.unwrap()["key_hash"].clone();
-    // So that the comparison sees the account.
+    // So that the comparison can see the account.
     world.lease().await.unwrap();
     let account = world.openrouter.account();
     account.delete_key(hash.as_str().unwrap()).unwrap();
@@ -179,7 +179,7 @@ async fn a_key_that_somebody_enables_before_its_final_reading_is_disabled_again(
     world.pass(300).await;
     account.set_disabled(&hash, false).unwrap();
     account.set_usage(&hash, 0.75).unwrap();
-    // By the comparison that a start makes.
+    // By the comparison at a start.
     world.restart().await;
     world.pass(10).await;
     assert!(world.seen(&hash).disabled);
@@ -251,7 +251,7 @@ async fn a_clock_that_is_ahead_opens_no_window() {
         .unwrap();
 }
 
-/// Its entry would grow with every lease that ever was.
+/// Otherwise its entry would grow with every lease.
 #[tokio::test]
 async fn a_role_does_not_remember_leases_that_are_gone() {
     let world = with_budget().await;
@@ -263,6 +263,6 @@ async fn a_role_does_not_remember_leases_that_are_gone() {
     let stored = world.storage.get(CI).await.unwrap().unwrap();
     let stored: Value = serde_json::from_slice(&stored).unwrap();
     let counted = stored["entry"]["dynamic"]["pool"]["counted"].as_array();
-    // The last one had its record when the role was stored.
+    // The last lease had its record when the role was stored.
     assert_eq!(counted.unwrap().len(), 1, "{stored}");
 }

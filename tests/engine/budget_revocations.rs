@@ -1,5 +1,5 @@
-//! The ends of superseded keys under a budget when something is in the way: an order, a hold that is shorter than
-//! what the final reading needs, a key that is gone, a new key that cannot be deleted again.
+//! The end of superseded keys under a budget with complications: an order to revoke, a hold that is shorter
+//! than the final reading needs, a key that is gone, a new key that cannot be deleted.
 
 use openrouter_simulator::Fault;
 use serde_json::json;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::budget::{current, limits, spend, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
 
-/// Spends 40, rotates, and spends 2 more with the key before.
+/// Spends 40, rotates, and spends 2 more with the previous key.
 async fn superseded(world: &World) -> String {
     let old = current(world).await;
     spend(world, &old, 40.0);
@@ -17,7 +17,7 @@ async fn superseded(world: &World) -> String {
     old
 }
 
-/// What it has spent is not known then, which counts less than that it works.
+/// Its spending is unknown then, which matters less than the fact that it works.
 #[tokio::test]
 async fn a_key_that_is_revoked_by_order_and_cannot_be_disabled_is_deleted_before_the_answer() {
     let world = with_budget().await;
@@ -50,7 +50,7 @@ async fn a_key_is_held_at_least_until_its_final_reading() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// Nobody compares: the end of its grace period shows it.
+/// No comparison runs: the end of its grace period shows it.
 #[tokio::test]
 async fn a_key_that_is_gone_at_the_end_of_its_grace_period_counts_with_all_of_its_share() {
     let world = with_budget().await;
@@ -64,13 +64,13 @@ async fn a_key_that_is_gone_at_the_end_of_its_grace_period_counts_with_all_of_it
     let usage = world.read("usage/app").await.unwrap().unwrap().data;
     assert_eq!(usage["complete"], false);
     assert_eq!(usage["remaining"], json!(54.0));
-    // Nothing of it is given back to later keys.
+    // None of it is returned to later keys.
     world.write(ROTATE, json!({})).await.unwrap();
     assert_eq!(limits(&world), [(5.4, false), (48.6, false)]);
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// Its raise was unclear, so it does not become current; and it can spend what it was to have until it is deleted.
+/// Its raise was unclear, so it does not become current. It can spend its intended limit until it is deleted.
 #[tokio::test]
 async fn a_rejected_key_counts_against_the_budget_until_it_is_deleted() {
     let world = with_budget().await;

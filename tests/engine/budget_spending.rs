@@ -1,4 +1,4 @@
-//! Under a budget no money is spent twice, whatever is late, stale, restored or goes on meanwhile.
+//! Under a budget no money is spent twice, even with late, stale or restored data, or concurrent changes.
 
 use openrouter_simulator::Fault;
 use serde_json::json;
@@ -13,7 +13,7 @@ fn lag(world: &World) {
         .change(|rules| rules.reporting_lag_seconds = 300);
 }
 
-/// The kill switch, and then a new key: the reports that stand in for the key's own word lag behind.
+/// The key is disabled, and then replaced. The reports that replace the key's own reading lag behind.
 #[tokio::test]
 async fn what_a_disabled_key_spent_last_is_not_spent_again_by_its_successor() {
     let world = with_budget().await;
@@ -30,7 +30,7 @@ async fn what_a_disabled_key_spent_last_is_not_spent_again_by_its_successor() {
     assert!(both <= 101.0, "{both} of 100");
 }
 
-/// `GET /key` without `budgets`: the reports stand in.
+/// `GET /key` without `budgets`: the reports are used instead.
 #[tokio::test]
 async fn if_openrouter_reports_no_budgets_the_lag_of_its_reports_is_not_spent_again() {
     let world = with_budget().await;
@@ -45,7 +45,7 @@ async fn if_openrouter_reports_no_budgets_the_lag_of_its_reports_is_not_spent_ag
     assert!(both <= 101.0, "{both} of 100");
 }
 
-/// The comparison raises without storing it before, and without proving that it may still write.
+/// The comparison raises the limit without storing that first, and without proving that it may still write.
 #[tokio::test]
 async fn a_deposed_leaders_comparison_raises_no_key_that_its_successor_has_lowered() {
     let world = with_budget().await;
@@ -65,7 +65,7 @@ async fn a_deposed_leaders_comparison_raises_no_key_that_its_successor_has_lower
     world.quiet().await;
     world.write(ROLE, json!({"budget": 20})).await.unwrap();
     assert_eq!(limits(&world)[0], (20.0, false));
-    // The old leader's next comparison comes before anybody has told it.
+    // The old leader's next comparison runs before it learns that it was deposed.
     let raises = || world.openrouter.requests().to("PATCH", "/keys/*").len();
     let before = raises();
     world.time.set(world.after(60));
@@ -100,7 +100,7 @@ async fn after_a_restore_the_old_key_is_not_raised_beside_the_living_new_one() {
     );
 }
 
-/// Nothing but storage knew of it: what the key had spent that ended after the snapshot can be spent again.
+/// Only storage knew it: what the key had spent that ended after the snapshot can be spent again.
 #[tokio::test]
 async fn after_a_restore_no_more_is_spent_again_than_what_ended_since_had_spent() {
     let world = with_budget().await;
@@ -123,7 +123,7 @@ async fn after_a_restore_no_more_is_spent_again_than_what_ended_since_had_spent(
     assert!(spent <= 100.0 + 40.0 + 1.0, "{spent} of 100");
 }
 
-/// Its old limit holds until the call arrives; what it spends by then is taken for unspent.
+/// Its old limit applies until the call arrives. What it spends before that counts as unspent.
 #[tokio::test]
 async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_again() {
     let world = with_budget().await;

@@ -1,4 +1,4 @@
-//! The windows of a budget: resets that are noticed late, clocks that are wrong, and other windows.
+//! The windows of a budget: resets that are noticed late, wrong clocks, and changed windows.
 
 use openrouter_simulator::Fault;
 use serde_json::json;
@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::budget::{current, limits, spend, with_budget};
 use crate::harness::{ROLE, ROTATE};
 
-/// The reset is noticed late, since the current key could not be read; meanwhile an older key ends that
-/// has spent in the new window.
+/// The reset is noticed late, because the current key could not be read. Meanwhile an older key ends that has
+/// spent in the new window.
 #[tokio::test]
 async fn what_a_key_spent_that_ended_before_the_reset_was_noticed_is_not_spent_again() {
     let world = with_budget().await;
@@ -85,7 +85,7 @@ async fn a_longer_window_counts_what_a_held_key_has_spent_in_it() {
     assert_eq!(limits(&world)[1], (20.0, false));
 }
 
-/// It was known before the reset that it is gone, and it counts in full in the window after it.
+/// It was known before the reset that the key is gone. The key counts in full in the window after it.
 #[tokio::test]
 async fn a_key_that_was_gone_before_the_reset_costs_the_window_after_it_nothing() {
     let world = with_budget().await;
@@ -103,7 +103,7 @@ async fn a_key_that_was_gone_before_the_reset_costs_the_window_after_it_nothing(
     assert_eq!(limits(&world), [(100.0, false)]);
 }
 
-/// One report of a moment after the reset that still says what was spent before it.
+/// A report from just after the reset still shows what was spent before it.
 #[tokio::test]
 async fn one_report_that_is_late_over_the_reset_costs_the_window_after_it_nothing() {
     let world = with_budget().await;
@@ -118,7 +118,7 @@ async fn one_report_that_is_late_over_the_reset_costs_the_window_after_it_nothin
     assert_eq!(limits(&world), [(100.0, false)]);
 }
 
-/// Around the reset it is not known in which window a call is counted.
+/// Around the reset it is unknown in which window a call is counted.
 #[tokio::test]
 async fn a_scheduled_rotation_waits_until_the_reset_is_over_and_one_by_hand_does_not() {
     let world = with_budget().await;
@@ -129,7 +129,7 @@ async fn a_scheduled_rotation_waits_until_the_reset_is_over_and_one_by_hand_does
     world.pass_until("2026-11-21T00:00:59Z").await;
     assert_eq!(world.version().await, 1);
     assert_eq!(limits(&world), [(100.0, false)]);
-    // OpenRouter has made the reset.
+    // OpenRouter has reset the counter.
     world.pass_until("2026-11-21T00:11:00Z").await;
     assert_eq!(world.version().await, 2);
     assert_eq!(limits(&world), [(10.0, false), (90.0, false)]);

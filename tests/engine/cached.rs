@@ -1,6 +1,6 @@
-//! Readers who are served from what was read a short while ago: through rotation, deletion, a seal, a
-//! failover and a restore. On the node that makes a change nobody is ever handed a key that storage no
-//! longer had when the read began; on one that is not told of it, for as long as the contract allows.
+//! Readers that are served from the cache: during rotation, deletion, a seal, a failover and a restore. The
+//! node that makes a change never hands out a key that storage no longer had when the read began. A node that
+//! is not notified of the change may do so for as long as the contract allows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use vault_plugin_secrets_openrouter::logical::{Entry, Error, Storage};
 
 use crate::harness::{ROLE, ROTATE, World};
 
-/// What [`World::with_role`] has, with leases of an hour: an entry is used for a whole minute.
+/// The world of [`World::with_role`], with leases of an hour: an entry is used for a whole minute.
 async fn world() -> World {
     let world = World::connected().await;
     let role = json!({"rotation_grace_period": 7_200, "ttl": 3_600, "rotation_period": "30d"});
@@ -21,7 +21,7 @@ async fn world() -> World {
     world
 }
 
-/// Both kinds of readers get this version.
+/// Checks that both kinds of readers get this version.
 async fn read(world: &World, version: u64) {
     assert_eq!(world.version().await, version);
     let unleased = world.read("static-creds/app").await.unwrap().unwrap();
@@ -53,14 +53,14 @@ async fn the_first_read_after_a_rotation_by_schedule_sees_it() {
     read(&world, 2).await;
 }
 
-/// The others have committed it.
+/// The other nodes have committed it.
 #[tokio::test]
 async fn a_change_that_is_reported_as_failed_is_looked_for_in_storage() {
     let world = world().await;
     let node = world.node();
     node.storage.late_when_putting(ROLE);
     world.write(ROTATE, Value::Null).await.unwrap_err();
-    // The engine has written the entry again as it read it, which the late put overtakes.
+    // The engine has rewritten the entry as it read it. The late put overtakes that.
     world.quiet().await;
     read(&world, 1).await;
     node.storage.commit_what_is_late().await;
@@ -85,14 +85,14 @@ async fn what_another_node_has_changed_is_seen_as_soon_as_the_server_tells() {
     assert_eq!(seen().await, 2);
 }
 
-/// Only a deposed leader, or a standby of a server that tells it nothing, is such a node.
+/// Such a node is either a deposed leader, or a standby that its server does not notify.
 #[tokio::test]
 async fn a_node_that_is_told_nothing_hands_out_what_it_read_for_a_minute_and_keeps_the_promise() {
     let world = world().await;
     let reader = world.node();
     let asked = world.time.now();
     world.take_over().await;
-    // The shortest grace that anybody can ask for, a moment after the entry was read.
+    // The shortest grace period that is allowed, just after the entry was read.
     let shortest = json!({"rotation_grace_period": 4_000});
     world.write(ROTATE, shortest).await.unwrap();
     let mut served = 0;
@@ -103,7 +103,7 @@ async fn a_node_that_is_told_nothing_hands_out_what_it_read_for_a_minute_and_kee
             break world.time.now();
         }
         served += 1;
-        // The promise, in the reader's words.
+        // The promise, as the reader sees it.
         let key = world.role("app").await.unwrap()["superseded_keys"][0].clone();
         let revoke_at: jiff::Timestamp = key["revoke_at"].as_str().unwrap().parse().unwrap();
         assert!(revoke_at >= world.after(ttl), "{key}");
@@ -116,7 +116,7 @@ async fn a_node_that_is_told_nothing_hands_out_what_it_read_for_a_minute_and_kee
 #[tokio::test]
 async fn a_key_that_expired_in_the_cache_is_looked_for_in_storage() {
     let world = World::connected().await;
-    // An hour's leases, and a key that lives a little longer than its grace.
+    // Leases of an hour, and a key that lives slightly longer than its grace period.
     let role = json!({
         "ttl": 3_600,
         "rotation_grace_period": 7_200,
@@ -147,7 +147,7 @@ async fn nobody_is_served_after_a_seal_from_what_was_read_before_it() {
     assert_eq!(node.storage.calls() - before, 2, "each asks storage");
 }
 
-/// A process serves the next instance of a mount, too. Storage has changed while there was none.
+/// A process also serves the next instance of a mount. Storage has changed while there was none.
 #[tokio::test]
 async fn the_next_instance_knows_nothing_of_what_was_read_before_a_restore_or_a_failover() {
     let world = world().await;
@@ -184,7 +184,7 @@ async fn a_node_that_may_not_write_any_more_forgets_what_it_has_read() {
     world.time.set(world.after(30 * 24 * 3_600 - 1));
     read(&world, 1).await;
     node.storage.make_read_only();
-    // Its keeper is told so when it wants to rotate.
+    // Its keeper learns of it when it tries to rotate.
     world.time.set(world.after(1));
     world.quiet().await;
     let before = node.storage.calls();
@@ -205,7 +205,7 @@ async fn a_node_whose_caller_may_not_write_any_more_forgets_what_it_has_read() {
     assert!(node.storage.calls() > before);
 }
 
-/// Its last write reaches storage when the next process has already read the entry. Nobody is told of it.
+/// Its last write reaches storage when the next process has already read the entry. No one is notified.
 #[tokio::test]
 async fn a_write_in_flight_when_the_process_was_killed_is_seen_after_a_minute() {
     let world = world().await;
@@ -215,7 +215,7 @@ async fn a_write_in_flight_when_the_process_was_killed_is_seen_after_a_minute() 
     let node = Arc::clone(&killed);
     tokio::spawn(async move { node.write(ROTATE, Value::Null).await });
     held.has_come.cancelled().await;
-    // The server has the write, and the process is no more.
+    // The server has the write, and the process is gone.
     held.let_go.cancel();
     world.restart_plugin().await;
     world.quiet().await;
@@ -229,7 +229,7 @@ async fn a_write_in_flight_when_the_process_was_killed_is_seen_after_a_minute() 
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// A role of which there is nothing to hand out is looked at anew by everybody.
+/// If a role has nothing to hand out, every read checks it again.
 #[tokio::test]
 async fn a_key_that_is_not_handed_out_is_not_cached() {
     let world = world().await;
@@ -248,14 +248,14 @@ async fn a_key_that_is_not_handed_out_is_not_cached() {
     assert_eq!(world.node().storage.calls() - before, 2);
 }
 
-/// Rotations, emergencies, seals, failovers, restores and a write that is reported as failed and takes effect
-/// later, and in the end a deletion.
+/// Rotations, emergencies, seals, failovers, restores, a write that is reported as failed and takes effect
+/// later, and finally a deletion.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
     let world = Arc::new(world().await);
     let over = Arc::new(AtomicBool::new(false));
-    // Whoever restores storage keeps readers out meanwhile, as the server does: before and after it the
-    // same version is not the same key.
+    // Like the server, the test keeps readers out during a restore: the same version may be a different key
+    // before and after it.
     let restoring = Arc::new(RwLock::new(()));
     let readers: Vec<_> = (0..100)
         .map(|number| {
@@ -291,7 +291,7 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
             })
         })
         .collect();
-    // Readers go on by what they have for a while.
+    // Readers continue with what they have for a while.
     let a_while = || tokio::time::sleep(Duration::from_millis(5));
     let mut is_late = false;
     for round in 0..20 {
@@ -300,7 +300,7 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
             _ => Value::Null,
         };
         let before = world.snapshot().await;
-        // The engine may replace the key of a restored storage by itself, at the same time.
+        // The engine may replace the key of restored storage on its own, at the same time.
         if let Err(reason) = world.node().write(ROTATE, body).await {
             let reason = reason.to_string();
             assert!(reason.contains("while this request waited"), "{reason}");
@@ -309,7 +309,7 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
         match round % 4 {
             0 => world.reload().await,
             1 => {
-                // Who asks the one before is not served any more.
+                // Readers of the previous instance are no longer served.
                 let kept_out = restoring.write().await;
                 world.restart().await;
                 drop(kept_out);
@@ -334,8 +334,8 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
     }
 }
 
-/// A rotation is reported as failed and takes effect later, when the engine has written the role again as it
-/// read it. `false` if another write of the engine was lost in its place, which then never takes effect.
+/// A rotation is reported as failed and takes effect later, after the engine has rewritten the role as it
+/// read it. `false` if another write of the engine was lost instead, which then never takes effect.
 async fn rotate_late(world: &World) -> bool {
     let node = world.node();
     node.storage.late_when_putting(ROLE);
@@ -345,14 +345,14 @@ async fn rotate_late(world: &World) -> bool {
         while !node.storage.is_late_overtaken() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // Readers go on by what they have.
+        // Readers continue with what they have.
         tokio::time::sleep(Duration::from_millis(5)).await;
         node.storage.commit_what_is_late().await;
     }
     is_late
 }
 
-/// Which version is stored now; `None` when the role is gone.
+/// The stored version; `None` if the role is gone.
 async fn version_in_storage(world: &World) -> Option<u64> {
     let entry = world.storage.get(ROLE).await.unwrap()?;
     let entry: Value = serde_json::from_slice(&entry).unwrap();

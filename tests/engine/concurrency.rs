@@ -1,6 +1,6 @@
-//! Many at once: readers while the key is replaced or revoked, and several who change a role.
+//! Concurrency: readers while the key is replaced or revoked, and several callers that change a role.
 
-// Everything is test code; saying so lets clippy allow what it allows in tests.
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
 mod endings;
 #[cfg(test)]
@@ -239,14 +239,14 @@ async fn a_rotation_by_hand_that_is_under_way_when_the_schedule_comes_due_is_the
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// Returns when the schedule's rotation waits for OpenRouter's answer.
+/// Returns when the scheduled rotation waits for OpenRouter's answer.
 async fn rotate_by_schedule(world: &World) {
     world.openrouter.set_latency(Duration::from_millis(50));
     world.time.set(world.after(AN_HOUR));
     until(async || world.orders() == 2).await;
 }
 
-/// Two changes of the role, one of which is made on the live key too.
+/// Two changes of the role, one of which also changes the live key.
 fn changes(round: u64) -> [Value; 2] {
     [
         json!({"limit": 10 + round, "limit_reset": "daily"}),
@@ -280,7 +280,7 @@ fn is_told(refusals: &BTreeSet<String>) {
     }
 }
 
-/// Waits for what happens by itself.
+/// Waits for something to happen.
 async fn until(mut happened: impl AsyncFnMut() -> bool) {
     while !happened().await {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,12 +1,12 @@
-//! OpenRouter contradicts itself: what it says of a key does not go together. What matters is refused,
-//! and what does not is passed over; in no case does another key suffer.
+//! OpenRouter contradicts itself: its answers about a key are inconsistent. Relevant contradictions are
+//! rejected, others are ignored, and no other key is affected.
 
 use openrouter_simulator::{CallerKind, Fault};
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World};
 
-/// Rotates, which has to be refused for this reason, without harm to anything.
+/// Rotates. The rotation must be rejected for this reason, without other effects.
 async fn is_refused(world: &World, reason: &str) {
     let version = world.version().await;
     let refusal = world.write(ROTATE, Value::Null).await.unwrap_err();

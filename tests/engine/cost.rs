@@ -1,4 +1,4 @@
-//! What things cost: storage calls, and requests to OpenRouter.
+//! Costs: storage calls, and requests to OpenRouter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use vault_plugin_secrets_openrouter::logical::{
 
 use crate::harness::{CI, Node, ROLE, ROTATE, World};
 
-/// A lease of an hour: its role's entry serves readers for a whole minute.
+/// A lease of an hour: the entry of its role serves readers for a whole minute.
 async fn with_an_hours_lease() -> World {
     let world = World::with_role().await;
     let role = json!({"ttl": 3_600, "rotation_grace_period": 7_200});
@@ -32,13 +32,13 @@ async fn a_read_of_a_key_that_was_read_within_a_minute_asks_nobody_for_anything(
         // A hundred seconds: it is read again after a minute.
     }
     assert_eq!(calls(), (before.0 + 2, before.1));
-    // Whoever looks at the role itself sees what is stored.
+    // A read of the role itself shows what is stored.
     world.read("roles/app").await.unwrap().unwrap();
     assert_eq!(calls(), (before.0 + 3, before.1));
     assert!(world.openrouter.requests().all().is_empty());
 }
 
-/// What a node has asked its server for: storage calls, and calls about the mount and the node.
+/// The calls of a node to its server: storage calls, and calls about the mount and the node.
 fn asked(node: &Node) -> (usize, usize) {
     (node.storage.calls(), node.system.calls())
 }
@@ -55,7 +55,7 @@ async fn an_unleased_read_on_a_standby_asks_nobody_for_anything() {
     assert_eq!(asked(&standby), (before.0 + 1, before.1));
 }
 
-/// It serves both kinds of reads itself: its leases are its own.
+/// It serves both kinds of reads itself, because it has its own leases.
 #[tokio::test]
 async fn a_read_on_a_performance_secondary_asks_nobody_for_anything() {
     let world = with_an_hours_lease().await;
@@ -72,7 +72,7 @@ async fn a_read_on_a_performance_secondary_asks_nobody_for_anything() {
     assert_eq!(asked(&world.node()), (before.0 + 1, before.1));
 }
 
-/// The leader writes many roles, and readers of a standby want few of them.
+/// The leader writes many roles, and readers of a standby need few of them.
 #[tokio::test]
 async fn a_standby_learns_of_changes_without_any_call() {
     let world = with_an_hours_lease().await;
@@ -111,7 +111,8 @@ async fn a_node_learns_what_it_is_before_anybody_reads() {
     assert_eq!(world.node().system.calls(), before);
 }
 
-/// It forwards the read by what the life cycle has told, and looks at itself now and then aside.
+/// It forwards the read according to the last known state, and checks the state in the background now and
+/// then.
 #[tokio::test]
 async fn a_leased_read_on_a_standby_asks_the_server_for_nothing() {
     let world = World::with_role().await;
@@ -242,7 +243,7 @@ async fn at_most_sixteen_of_many_due_keys_are_created_at_once() {
 /// Requests to OpenRouter, storage calls and system calls.
 type Cost = (usize, usize, usize);
 
-/// What it costs until nothing more happens.
+/// The cost until nothing more happens.
 async fn cost(world: &World, work: impl AsyncFnOnce()) -> Cost {
     let calls = || (world.node().storage.calls(), world.node().system.calls());
     world.quiet().await;
@@ -255,7 +256,7 @@ async fn cost(world: &World, work: impl AsyncFnOnce()) -> Cost {
     (requests, after.0 - before.0, after.1 - before.1)
 }
 
-/// To the call: nothing that budgets need may add to it.
+/// Exactly: budgets must not add a single call.
 #[tokio::test]
 async fn a_role_without_a_budget_costs_so_much_and_no_more() {
     let world = World::connected().await;
@@ -313,7 +314,7 @@ async fn a_role_without_a_budget_costs_so_much_and_no_more() {
     assert_eq!(costs, expected);
 }
 
-/// Every field that is stored, without its value.
+/// Every stored field, without its value.
 fn fields(entry: &Value, at: &str, into: &mut BTreeSet<String>) {
     match entry {
         Value::Object(object) => object
@@ -324,7 +325,7 @@ fn fields(entry: &Value, at: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-/// The format before the one that has budgets.
+/// The last format without budgets.
 const BEFORE: &str = include_str!("../data/stored/format-2.json");
 
 #[tokio::test]

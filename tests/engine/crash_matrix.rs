@@ -1,5 +1,5 @@
-//! Every scenario, cut off after every one of its effects: nothing is lost, nothing dies early, and
-//! nobody has to help.
+//! Every scenario, interrupted after each of its effects: nothing is lost, nothing dies early, and no one has
+//! to intervene.
 
 mod scenario;
 
@@ -22,7 +22,7 @@ fn wherever_storage_or_openrouter_fail_once_the_engine_puts_everything_right() {
     matrix(Harm::Fault);
 }
 
-/// Runs every scenario once for each of its points. Each has a thread, and a runtime, of its own.
+/// Runs every scenario once for each of its points. Each run has its own thread and runtime.
 fn matrix(harm: Harm) {
     let explore = |scenario| std::thread::spawn(move || explore(scenario, harm));
     let scenarios = Scenario::ALL
@@ -51,7 +51,7 @@ fn matrix(harm: Harm) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What came of a scenario, harmed at each of its points.
+/// The outcome of a scenario that was interrupted at each of its points.
 struct Explored {
     points: usize,
     /// How many keys of guarded roles were handed out.
@@ -88,7 +88,7 @@ fn explore(scenario: Scenario, harm: Harm) -> Explored {
     }
 }
 
-/// What came of a scenario that was played once.
+/// The outcome of a single run of a scenario.
 struct Played {
     points: Vec<String>,
     /// How many keys of guarded roles were handed out.
@@ -156,24 +156,24 @@ impl Wrong {
             .extend(found.into_iter().map(|found| format!("{when}, {found}")));
     }
 
-    /// Lets everything come to rest, and judges it.
+    /// Waits until nothing more happens, and judges the result.
     async fn at_rest(&mut self, world: &World, when: &str) {
         world.pass(LONG_ENOUGH).await;
         world.revoke_what_is_over().await;
         if !world.waiting().await.is_empty() {
-            // For the final readings of what has just ended.
+            // For the final readings of keys that have just ended.
             world.pass(FINAL_READING).await;
         }
         self.note(when, world.violations().await);
     }
 }
 
-/// In seconds: twice as long as the engine takes to be sure that an order has settled, and half as
-/// long as the role's period.
+/// In seconds: twice as long as the engine takes to be sure that an order has settled, and half as long as
+/// the role's period.
 const LONG_ENOUGH: i64 = 1_200;
 
 /// In seconds, after the key was disabled.
 const FINAL_READING: i64 = 601;
 
-/// In real time, which a run takes a second of: without it a run that hangs would not say which it is.
+/// In real time. A run takes a second of it. Without a limit, a run that hangs would not say which one it is.
 const HANGS_AFTER: Duration = Duration::from_secs(15 * 60);

@@ -1,4 +1,4 @@
-//! Custody: every key of an account, whose it is, and how a person ends it.
+//! Custody: every key of an account, its owner, and how a person ends it.
 
 mod contested;
 mod cut_off;
@@ -35,7 +35,7 @@ impl World {
         answer.expect("there is an answer").data
     }
 
-    /// A key that somebody has made by hand. Its hash.
+    /// A key made by hand. Returns its hash.
     fn by_hand(&self, name: &str) -> String {
         let account = self.openrouter.account();
         account.create_key(NewKey::named(name)).hash
@@ -61,19 +61,19 @@ impl World {
             .to_owned()
     }
 
-    /// What a read of a run shows.
+    /// The data of a read of a run.
     async fn run(&self, path: &str) -> Data {
         let answer = self.read(path).await.unwrap();
         answer.expect("there is a run").data
     }
 
-    /// From now on every request to OpenRouter fails, before it has had any effect.
+    /// From now on every request to OpenRouter fails, before it has any effect.
     fn cut_off_openrouter(&self) {
         let away = Fault::ResetBeforeEffect.on_anything().forever();
         self.openrouter.faults().add(away);
     }
 
-    /// A key of this mount that nobody has any more.
+    /// A stray key of this mount.
     async fn stray(&self) -> String {
         let hash = self.current().await;
         self.write(FORGET, json!({"revoke_keys": false}))
@@ -86,7 +86,7 @@ impl World {
 /// A key with the mark of a mount that is not this one.
 const FOREIGN: &str = "app 2026-11-20 vault-0123456789abcdef0123456789abcdef";
 
-/// A world with a key of every kind but those in the making, by what it is.
+/// A world with a key of every kind except those being created, by kind.
 async fn with_keys() -> (World, BTreeMap<&'static str, String>) {
     let world = World::with_role().await;
     let stray = world.stray().await;
@@ -109,7 +109,7 @@ async fn with_keys() -> (World, BTreeMap<&'static str, String>) {
     (world, keys)
 }
 
-/// The default connection is compared with OpenRouter every minute from now on.
+/// From now on the default connection is compared with OpenRouter every minute.
 async fn every_minute(world: &World) {
     let body = json!({"reconcile_interval": 60});
     world.write("config", body).await.unwrap();

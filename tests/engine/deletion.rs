@@ -38,7 +38,7 @@ async fn a_deletion_that_openrouter_refuses_leaves_the_role_in_service() {
     assert!(world.openrouter.account().keys().is_empty());
 }
 
-/// The deletion is under way, and ends by itself.
+/// The deletion is in progress, and completes on its own.
 async fn goes_on(world: &World) {
     let complaints = world.complaints().await;
     assert!(complaints[0].contains("being deleted"), "{complaints:?}");
@@ -88,7 +88,7 @@ async fn a_connection_with_an_unconfirmed_creation_is_not_deleted() {
     world.delete("config", json!({})).await.unwrap();
 }
 
-/// The first try was unclear: the key may be dead, whatever OpenRouter says of later ones.
+/// The first attempt was unclear: the key may be dead, whatever OpenRouter answers later.
 #[tokio::test]
 async fn a_deletion_that_is_under_way_is_not_taken_back_when_a_later_try_is_refused() {
     let world = World::with_role().await;

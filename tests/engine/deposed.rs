@@ -1,6 +1,6 @@
-//! A leader that is deposed while it works, and whose last write the others have committed without its
-//! hearing of it. It goes on reading its old state for a while, and must not delete by it what its
-//! successor hands out.
+//! A leader that is deposed while it works, and whose last write the other nodes have committed without its
+//! knowledge. It keeps reading its old state for a while, and must not use it to delete what its successor
+//! hands out.
 
 #[cfg(test)]
 mod steps;
@@ -13,9 +13,9 @@ use vault_plugin_secrets_openrouter::logical::Operation;
 
 use crate::harness::{FORGET, Node, ROLE, ROTATE, World};
 
-/// In seconds: for longer than this a server lets no deposed node go on.
+/// In seconds: the server lets no deposed node continue for longer than this.
 const OUTLIVED: i64 = 120;
-/// In seconds, the role's.
+/// In seconds: the role's grace period.
 const GRACE: i64 = 600;
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_switch_that_is_committed_unheard_stands() {
     }
 }
 
-/// It is still there when its successor has found all well.
+/// It still exists when its successor has found everything in order.
 #[tokio::test]
 async fn a_deposed_leader_that_searches_again_later_deletes_nothing() {
     let world = World::with_role().await;
@@ -51,7 +51,7 @@ async fn a_deposed_leader_that_searches_again_later_deletes_nothing() {
     world.quiet().await;
     assert_eq!(world.version().await, 2);
     assert!(world.intents().is_empty(), "the successor has deleted it");
-    // Longer than it may last: the fence must hold by itself.
+    // Longer than it can last: the fence must hold on its own.
     for seconds in [30, OUTLIVED, 300] {
         world.time.set(world.after(seconds));
         old.life.quiet().await;
@@ -63,7 +63,7 @@ async fn a_deposed_leader_that_searches_again_later_deletes_nothing() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// Its successor was told that the old key is wanted longer, or that the current one gets other limits.
+/// Its successor was told to keep the old key for longer, or to change the current key's limits.
 #[tokio::test]
 async fn a_deposed_leader_neither_ends_nor_changes_keys_by_what_it_knew() {
     let world = World::with_role().await;
@@ -92,7 +92,7 @@ async fn a_deposed_leader_neither_ends_nor_changes_keys_by_what_it_knew() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// A server that does not know yet that it is no longer the leader: storage has refused its last write.
+/// A server that does not know yet that it was deposed: storage has rejected its last write.
 async fn depose(old: &Node) {
     old.storage.deposed_when_putting("config/default");
     let last = json!({"description": "its last write"});
@@ -131,8 +131,8 @@ async fn a_deposed_leaders_comparison_disables_and_changes_no_key() {
     assert_eq!(world.seen(&current).limit, Some(3.0));
 }
 
-/// A leader that is deposed during the deletion of a role, and the role's key, which its successor was told to
-/// leave alone.
+/// A leader that is deposed during the deletion of a role, and the role's key, which its successor was told
+/// to leave alone.
 async fn in_a_deletion() -> (World, Arc<Node>, String) {
     let world = World::with_role().await;
     let key = world.key_hash("app").await;
@@ -158,7 +158,7 @@ async fn a_deposed_leader_does_not_go_on_with_a_deletion() {
     assert_eq!(world.seen(&key).deleted_at, None);
 }
 
-/// By the state that it still reads the deletion has begun, so it has nothing new to store.
+/// According to the state that it still reads, the deletion has begun, so it has nothing new to store.
 #[tokio::test]
 async fn a_deposed_leader_that_is_told_again_to_delete_or_forget_a_role_ends_no_key() {
     for is_forgotten in [false, true] {
@@ -172,7 +172,7 @@ async fn a_deposed_leader_that_is_told_again_to_delete_or_forget_a_role_ends_no_
     }
 }
 
-/// There is no entry by which a deposed leader could find out that it is one.
+/// There is no entry by which a deposed leader could notice that it was deposed.
 #[tokio::test]
 async fn a_role_whose_creation_is_committed_unheard_keeps_its_key() {
     let world = World::connected().await;
@@ -192,7 +192,7 @@ async fn a_role_whose_creation_is_committed_unheard_keeps_its_key() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// The record of a lease takes the place of its intent, which is the fence there.
+/// The record of a lease replaces its intent, which is the fence in this case.
 #[tokio::test]
 async fn a_lease_whose_record_is_committed_unheard_keeps_its_key_until_it_lapses() {
     let world = World::with_dynamic_role().await;

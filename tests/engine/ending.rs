@@ -1,5 +1,5 @@
-//! The end of a superseded key: who still used it, the hold, the way back, and what fell due while
-//! nobody worked.
+//! The end of a superseded key: late use, the hold, restoring the key, and revocations that fell due while no
+//! node was active.
 
 #[cfg(test)]
 mod crowded;
@@ -13,7 +13,7 @@ use crate::harness::{ROLE, ROTATE, World};
 
 const RESTORE: &str = "restore-key/app";
 
-/// A role that holds its keys for an hour, and whose first key was superseded a moment ago.
+/// A role that holds its keys for an hour, and whose first key has just been superseded.
 async fn holding() -> (World, String) {
     let world = World::with_role().await;
     world
@@ -24,7 +24,7 @@ async fn holding() -> (World, String) {
     (world, first)
 }
 
-/// Rotates, and returns the hash of the key before.
+/// Rotates, and returns the hash of the previous key.
 async fn superseded(world: &World) -> String {
     let hash = world.key_hash("app").await;
     world.write(ROTATE, json!({})).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_key_that_was_used_after_its_last_lease_is_revoked_in_time_and_named()
         "{warnings:?}"
     );
 
-    // The next one was not.
+    // The next key was not used late.
     let next = superseded(&world).await;
     world
         .openrouter
@@ -101,7 +101,7 @@ async fn a_held_key_is_disabled_at_the_end_of_its_grace_period_and_deleted_when_
     assert_eq!(versions(&world, "held_keys").await, [1]);
     assert_eq!(versions(&world, "superseded_keys").await, [0; 0]);
     assert_eq!(world.violations().await, [""; 0]);
-    // The default lifetime has room for it.
+    // The default lifetime includes it.
     let current = world.role("app").await.unwrap()["current_key"].clone();
     assert_eq!(
         current["expires"],
@@ -126,7 +126,7 @@ async fn what_cannot_be_disabled_is_deleted() {
     world.pass(600).await;
     assert_eq!(world.seen(&old).deleted_at, Some(world.time.now()));
 
-    // Unclear: with the second try.
+    // Unclear: at the second attempt.
     let (world, old) = holding().await;
     world
         .openrouter
@@ -138,7 +138,7 @@ async fn what_cannot_be_disabled_is_deleted() {
     assert!(world.seen(&old).deleted_at.is_some());
     assert_eq!(world.violations().await, [""; 0]);
 
-    // A short outage does not cost the way back.
+    // A short outage does not prevent a restore.
     let (world, old) = holding().await;
     world
         .openrouter
@@ -184,7 +184,7 @@ async fn an_emergency_disables_every_older_key_before_the_answer_or_deletes_it()
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// The request that was to enable it may still take effect after one that disables it.
+/// The request that was to enable it may still take effect after a request that disables it.
 #[tokio::test]
 async fn an_emergency_deletes_a_key_of_which_it_is_unclear_whether_it_is_enabled() {
     let (world, old) = holding().await;
@@ -267,7 +267,7 @@ async fn what_must_not_be_restored_is_refused_with_the_reason() {
         assert!(refusal.contains(reason), "{body}: {refusal}");
     }
     world.pass(600).await;
-    // It was disabled before the hold, so the hold does not make it the engine's.
+    // It was disabled before the hold, so the hold does not count as the engine's.
     let refusal = restore(&world, json!({"key_version": 1}))
         .await
         .unwrap_err();
@@ -317,7 +317,7 @@ async fn what_fell_due_while_the_engine_was_down_is_revoked_one_lease_after_its_
     let role = world.role("app").await.unwrap();
     let due = world.after(300).to_string();
     assert_eq!(role["superseded_keys"][0]["revoke_at"], due.as_str());
-    // Moved once, however often it starts.
+    // Postponed once, however often the engine starts.
     world.pass(299).await;
     world.node().life.end();
     world.time.set(world.after(1));

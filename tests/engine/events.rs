@@ -1,5 +1,5 @@
-//! News for the server's event bus: each event of the reference is sent, with the metadata that the reference says,
-//! and without a secret.
+//! Events for the server's event bus: each event of the reference is sent, with the metadata in the
+//! reference, and without a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use vault_plugin_secrets_openrouter::logical::Event;
 
 use crate::harness::{FORGET, ROLE, ROTATE, World, role};
 
-/// The fields of each event's metadata, as the reference has them.
+/// The fields of each event's metadata, according to the reference.
 fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let root = env!("CARGO_MANIFEST_DIR");
     let page = std::fs::read_to_string(format!("{root}/docs/reference.md")).unwrap();
@@ -29,7 +29,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     .collect()
 }
 
-/// What is sent while this happens, and when all is quiet after it.
+/// The events that are sent while `doing` runs, and until nothing more happens.
 async fn sent(world: &World, doing: impl AsyncFnOnce()) -> Vec<Event> {
     world.quiet().await;
     world.node().events.take();
@@ -38,7 +38,7 @@ async fn sent(world: &World, doing: impl AsyncFnOnce()) -> Vec<Event> {
     world.node().events.take()
 }
 
-/// The one event of this name.
+/// The only event with this name.
 fn one<'a>(events: &'a [Event], name: &str) -> &'a BTreeMap<&'static str, String> {
     let named: Vec<_> = events.iter().filter(|event| event.kind == name).collect();
     assert_eq!(named.len(), 1, "{name}: {events:?}");
@@ -55,7 +55,7 @@ fn has(metadata: &BTreeMap<&'static str, String>, fields: &[(&str, &str)]) {
     }
 }
 
-/// Everything that is news, once.
+/// Every event, once.
 async fn everything() -> (World, Vec<Event>) {
     let world = World::with_role().await;
     let mut all = Vec::new();
@@ -76,7 +76,7 @@ async fn everything() -> (World, Vec<Event>) {
     );
     all.extend(events);
 
-    // The key before is used after its last lease.
+    // The previous key is used after its last lease.
     let late = world.after(550);
     world.pass(550).await;
     world
@@ -206,7 +206,7 @@ async fn of_one_key(world: &World) -> Vec<Event> {
         assert_eq!(metadata.get("role").map(String::as_str), role);
         all.extend(events);
     }
-    // What is refused is no news.
+    // A rejected request sends no event.
     let path = format!("revoke-key/default/{current}");
     let events = sent(world, async || {
         world.write(&path, json!({})).await.unwrap_err();
@@ -294,7 +294,7 @@ async fn each_event_of_the_reference_is_sent_with_what_it_says_and_no_other() {
             assert!(!told.contains(key.secret()), "{told}");
         }
     }
-    // `revoke-key` of a key that has to do with no role.
+    // `revoke-key` of a key that belongs to no role.
     let revoked = seen.get_mut("openrouter/revoke-key").unwrap();
     revoked.insert("role".to_owned());
     assert_eq!(seen, documented);

@@ -1,4 +1,4 @@
-//! Roles and connections that are forgotten, with requests that hang and callers that are not there.
+//! Roles and connections that are forgotten, with requests that hang and callers that are gone.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ async fn a_role_may_be_forgotten_without_any_request() {
     assert!(world.role("app").await.is_none());
 }
 
-/// The process dies while revocations hang: the role is still there, and the next goes on with it.
+/// The process dies while revocations hang: the role still exists, and the next process continues.
 #[tokio::test]
 async fn a_role_that_was_not_forgotten_to_the_end_is_deleted_by_the_next_process() {
     let (world, _) = with_three_keys().await;
@@ -127,7 +127,7 @@ async fn a_connection_that_is_forgotten_names_the_keys_that_need_it() {
     assert!(world.read("config").await.unwrap().is_none());
 }
 
-/// `force` is no parameter of a deletion: no policy could deny it.
+/// `force` is not a parameter of a deletion, since no policy could deny it.
 #[tokio::test]
 async fn a_deletion_takes_no_force() {
     let world = World::with_role().await;

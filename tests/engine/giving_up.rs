@@ -1,5 +1,5 @@
-//! Callers that give up: before their order was announced they have cost nothing; of those that go
-//! later no key is left, unless what they began is a change that goes on without them.
+//! Callers that give up. Before their order was announced they have cost nothing. If they give up later, no
+//! key is left, unless they began a change that continues without them.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn until_held(world: &World, count: usize) {
     world.holding(count).await;
 }
 
-/// So many readers of the dynamic role, who give up with the token.
+/// This many readers of the dynamic role, who give up when the token is cancelled.
 fn readers(world: &Arc<World>, count: usize, gone: &CancellationToken) -> JoinSet<Answer> {
     let mut readers = JoinSet::new();
     for _ in 0..count {
@@ -80,7 +80,7 @@ async fn the_keys_of_readers_that_gave_up_are_deleted_later_where_openrouter_fai
     assert!(world.intents().is_empty());
 }
 
-/// Seen by the server as one that gave up before it was even read.
+/// The server sees it as a caller that gave up before the request was even read.
 #[tokio::test]
 async fn a_caller_that_is_gone_already_orders_nothing() {
     let world = World::with_role().await;
@@ -142,7 +142,7 @@ async fn a_deletion_goes_on_without_its_caller() {
     assert!(world.role("app").await.is_none());
 }
 
-/// The last moment at which that can be noticed: the key is made and proved.
+/// The last moment at which that can be noticed: the key is created and verified.
 #[tokio::test]
 async fn a_reader_that_gives_up_while_the_lease_is_being_stored_leaves_no_key() {
     let world = World::with_dynamic_role().await;
@@ -153,7 +153,7 @@ async fn a_reader_that_gives_up_while_the_lease_is_being_stored_leaves_no_key() 
     let call = node.call_for(gone.clone(), Operation::Read, "creds/ci", Value::Null);
     let gives_up = async {
         until_held(&world, 1).await;
-        // The intent is stored; the next entry is the record of the lease.
+        // The intent is stored. The next entry is the record of the lease.
         node.storage.gone_when_putting("wal/", gone.clone());
         faults.clear();
     };

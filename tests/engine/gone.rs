@@ -1,12 +1,12 @@
-//! A current key that OpenRouter says is gone is asked about again where nothing replaces it by itself:
-//! the answer may have been wrong.
+//! If OpenRouter reports that a current key is gone, and nothing replaces it automatically, the engine asks
+//! again: the answer may have been wrong.
 
 use openrouter_simulator::{Fault, ListDelay};
 use serde_json::json;
 
 use crate::harness::{ROLE, World};
 
-/// A role that is rotated only by hand, whose living key OpenRouter denies, for so many lookups.
+/// A role that is rotated only manually, whose living key OpenRouter denies in this many lookups.
 async fn denied(lookups: u32) -> (World, String) {
     let world = World::connected().await;
     let body = json!({"disable_automated_rotation": true});
@@ -53,7 +53,7 @@ async fn it_is_checked_at_growing_intervals_for_as_long_as_it_takes() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// An answer that says nothing changes nothing.
+/// An answer without information changes nothing.
 #[tokio::test]
 async fn while_openrouter_cannot_be_asked_it_stays_as_it_is() {
     let (world, hash) = denied(1).await;
@@ -84,7 +84,7 @@ async fn a_key_that_turns_out_to_be_disabled_is_so_since_that_was_found() {
     );
     let complaints = world.complaints().await;
     assert!(complaints[0].contains(&found), "{complaints:?}");
-    // Asked again it is still disabled, and not since then only.
+    // When asked again, it is still disabled, and since the earlier time.
     world.pass(60).await;
     let complaints = world.complaints().await;
     assert!(complaints[0].contains(&found), "{complaints:?}");

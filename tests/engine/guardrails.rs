@@ -1,4 +1,4 @@
-//! Keys are held to their role's guardrail before anybody gets them, and stay so.
+//! Keys have their role's guardrail before anybody gets them, and keep it.
 
 mod changes;
 mod doubt;
@@ -14,7 +14,7 @@ use crate::harness::{CI, Harm, ROLE, ROTATE, World, role};
 
 const ASSIGN: &str = "/guardrails/*/assignments/keys";
 
-/// A guardrail of the default workspace, and its id.
+/// Creates a guardrail in the default workspace, and returns its id.
 fn guardrail(world: &World, name: &str) -> String {
     let account = world.openrouter.account();
     account.add_guardrail(NewGuardrail::named(name))
@@ -29,7 +29,7 @@ fn move_to(world: &World, hash: &str, workspace: &str) {
     account.change_key(hash, &changes).unwrap();
 }
 
-/// A guardrail of this workspace, and its id.
+/// Creates a guardrail in this workspace, and returns its id.
 fn guardrail_of(world: &World, name: &str, workspace: &str) -> String {
     let account = world.openrouter.account();
     account.add_guardrail(NewGuardrail {
@@ -50,7 +50,7 @@ fn guarded(name: &str) -> Value {
     role
 }
 
-/// A world with the role `app`, which is held to the guardrail `strict`, and the id of that.
+/// A world with the role `app`, which has the guardrail `strict`, and the id of that guardrail.
 async fn with_guarded_role() -> (World, String) {
     let world = World::connected().await;
     let strict = guardrail(&world, "strict");
@@ -64,7 +64,7 @@ fn held_to(world: &World, hash: &str) -> Option<String> {
     world.openrouter.account().guardrail_of(hash)
 }
 
-/// What each living key is held to, oldest first.
+/// The guardrail of each living key, oldest key first.
 fn all_held_to(world: &World) -> Vec<Option<String>> {
     let keys = world.openrouter.account().keys();
     keys.iter().map(|key| held_to(world, &key.hash)).collect()

@@ -1,5 +1,5 @@
-//! OpenRouter takes connections and never answers, or never ends its answer: nobody but those who
-//! asked for it waits, and what waited long for its turn is as safe as the rest.
+//! OpenRouter accepts connections and never answers, or never ends its answer. Only the callers of these
+//! requests wait, and operations that waited long for their turn are as safe as the others.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use vault_plugin_secrets_openrouter::logical::Error;
 
 use crate::harness::{Answer, ROLE, ROTATE, World};
 
-/// A world in which a rotation was due, and hangs.
+/// A world in which a due rotation hangs.
 async fn hanging() -> World {
     let world = World::with_role().await;
     let slow = Fault::Slow {
@@ -28,7 +28,7 @@ async fn hanging() -> World {
 #[tokio::test]
 async fn the_servers_call_and_every_read_return_at_once_while_a_rotation_hangs() {
     let world = hanging().await;
-    // From now on time moves only for whoever waits for it.
+    // From now on time passes only for those who wait for it.
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     for _ in 0..10 {
@@ -128,7 +128,7 @@ async fn an_order_that_waited_long_for_its_turn_is_looked_for_as_long_as_any() {
     world.copy_role(8).await;
     world.restart().await;
     world.quiet().await;
-    // Eight orders hang; the ninth, which waits for them, gets no answer, and lists lag behind.
+    // Eight orders hang. The ninth, which waits for them, gets no answer, and lists lag behind.
     let held = Fault::held().on("POST", "/keys").times(8);
     world.openrouter.faults().add(held);
     let delay = ListDelay::For(Duration::from_secs(20));
@@ -138,7 +138,7 @@ async fn an_order_that_waited_long_for_its_turn_is_looked_for_as_long_as_any() {
         .hide_new_keys_from_lists(Some(delay));
     world.time.set(world.after(3_600));
     world.holding(8).await;
-    // Much longer than after its announcement an order can come true.
+    // Long after the latest time at which an order can take effect, counted from its announcement.
     world.time.set(world.after(1_500));
     world.openrouter.faults().clear();
     let lost = Fault::LostReply.on("POST", "/keys");
@@ -151,7 +151,7 @@ async fn an_order_that_waited_long_for_its_turn_is_looked_for_as_long_as_any() {
 #[tokio::test]
 async fn an_answer_without_end_is_given_up_and_leaves_no_doubt_for_long() {
     let world = World::with_role().await;
-    // The gate passes on only what ends.
+    // The gate forwards only complete answers.
     let connect = async |url: String| {
         let key = world.openrouter.management_key();
         let body = json!({"management_key": key, "api_url": url});
@@ -162,8 +162,8 @@ async fn an_answer_without_end_is_given_up_and_leaves_no_doubt_for_long() {
         let rule = Fault::EndlessBody.on(method, path);
         world.openrouter.faults().add(rule);
     };
-    // These words mean that it was given up by its size, after a few megabytes; of one that meets the
-    // time limit, others are said.
+    // This message means that the answer was given up because of its size, after a few megabytes. An answer
+    // that reaches the time limit has a different message.
     endless("POST", "/keys");
     endless("GET", "/keys");
     let answer = world.node().write(ROTATE, Value::Null).await;
@@ -183,7 +183,7 @@ async fn an_answer_without_end_is_given_up_and_leaves_no_doubt_for_long() {
             .to_string()
             .contains("the body does not end")
     );
-    // What is asked through the old connection ends there.
+    // Requests over the old connection end with it.
     while world.openrouter.requests().to("GET", "/keys").is_empty() {
         tokio::task::yield_now().await;
     }

@@ -1,5 +1,5 @@
-//! Hostile input: every field of every path, with every kind of value that it must not take. The table
-//! comes from the engine's own schema, so that a new field cannot be forgotten.
+//! Hostile input: every field of every path, with every kind of invalid value. The table is generated from
+//! the engine's own schema, so that a new field cannot be forgotten.
 
 use serde_json::{Map, Value, json};
 use vault_plugin_secrets_openrouter::logical::{Error, Operation, Storage};
@@ -66,7 +66,7 @@ async fn an_unknown_field_is_rejected_by_every_operation_that_changes_something(
     assert!(world.openrouter.requests().all().is_empty());
 }
 
-/// A world with a role of each kind, in which nothing is going on.
+/// A world with a role of each kind, in which nothing happens.
 async fn world() -> World {
     let world = World::with_role().await;
     let role = json!({"credential_type": "dynamic"});
@@ -85,17 +85,17 @@ async fn stored(world: &World) -> Vec<(String, Option<Vec<u8>>)> {
     entries
 }
 
-/// An operation, and the fields that it takes.
+/// An operation, and the fields that it accepts.
 struct Target {
     operation: Operation,
     path: String,
-    /// What makes the operation a valid one but for the bad value.
+    /// Fields that make the operation valid except for the invalid value.
     body: Map<String, Value>,
     fields: Vec<(String, Value)>,
 }
 
-/// Every operation that takes fields, as the engine itself documents it; of roles, those that exist
-/// and those that do not, of both kinds.
+/// Every operation with fields, as the engine itself documents it; for roles, existing and new ones of both
+/// kinds.
 async fn targets(world: &World) -> Vec<Target> {
     let help = world.node().call(Operation::Help, "", Value::Null).await;
     let document = help.unwrap().unwrap().data["openapi"].clone();
@@ -163,7 +163,7 @@ fn fields(operation: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// What a field of this schema must not take.
+/// Invalid values for a field with this schema.
 fn bad_values(schema: &Value) -> Vec<Value> {
     let mut bad = vec![
         json!({"a": 1}),

@@ -1,5 +1,5 @@
-//! Keys of their own, under leases: what they cost, and what becomes of them when the server or the
-//! caller is not there to hear of it. Where the process dies on the way is in `crash_matrix.rs`.
+//! Separate keys under leases: what they cost, and what happens to them if the server or the caller does not
+//! get the answer. Crashes are in `crash_matrix.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,7 +211,7 @@ async fn callers_that_give_up_cost_no_key() {
     assert!(world.openrouter.account().keys().is_empty());
 }
 
-/// Nine readers ask: the orders of eight are under way, and one waits for its turn.
+/// Nine readers read: the orders of eight are in progress, and one waits for its turn.
 async fn one_more_than_have_a_turn(world: &Arc<World>) -> Vec<JoinHandle<Result<Data, Error>>> {
     let held = Fault::held().on("POST", "/keys").times(8);
     world.openrouter.faults().add(held);
@@ -275,7 +275,7 @@ async fn a_node_that_may_not_write_forwards_the_request() {
     assert_eq!(role["living_leases"], json!(null), "it does not know");
 }
 
-/// The effects that came about, without what tells one key from another.
+/// The effects that took place, without what distinguishes the keys.
 fn done(points: &[String]) -> Vec<String> {
     points
         .iter()

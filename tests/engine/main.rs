@@ -1,10 +1,10 @@
-//! The engine from inside the process: what it promises when it dies, when OpenRouter or storage
-//! misbehave, and when many want something of it at once.
+//! The engine in process: what it guarantees when it crashes, when OpenRouter or storage misbehave, and with
+//! many concurrent callers.
 //!
-//! Every module is one subject; `harness` is the world that they play in: storage in memory, a
-//! simulated OpenRouter, one clock for both, and a cut through all of it after any chosen effect.
+//! Every module covers one subject. `harness` is the world of the tests: storage in memory, a simulated
+//! OpenRouter, one clock for both, and an interruption after any chosen effect.
 
-// Everything is test code; saying so lets clippy allow what it allows in tests.
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
 mod addresses;
 #[cfg(test)]

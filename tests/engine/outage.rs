@@ -11,7 +11,7 @@ const DAY: i64 = 24 * 60 * 60;
 /// A role whose key outlives an outage of a day.
 async fn long_lived() -> World {
     let world = World::connected().await;
-    // Its requests are not those that are counted here.
+    // Its requests do not count here.
     let body = json!({"reconcile_interval": 0});
     world.write("config", body).await.unwrap();
     world
@@ -46,12 +46,12 @@ async fn in_an_outage_of_a_day_the_key_is_served_and_at_most_one_order_is_unreso
     let first = world.key("app").await.unwrap();
     assert_eq!(first["key_version"], 1);
 
-    // What came of the first order cannot be found out, so there is no second one.
+    // The outcome of the first order cannot be found out, so there is no second one.
     assert_eq!(world.orders(), 1);
     assert_eq!(world.intents().len(), 1);
     let listings = world.openrouter.requests().to("GET", "/keys");
     let listings: Vec<_> = listings.iter().map(|listing| listing.at).collect();
-    // The role's tries and the recovery's own come each at least once an hour, and at most twice.
+    // The role's attempts and those of the recovery each come at least once an hour, and at most twice.
     let last_hours = world.after(-10 * 60 * 60);
     let late = listings.iter().filter(|at| **at > last_hours).count();
     assert!((15..=40).contains(&late), "{late} listings in ten hours");
@@ -96,7 +96,7 @@ async fn a_rejected_rotation_is_retried_at_growing_intervals() {
     let waits = seconds_between(&times_of_orders(&world));
     for (attempt, wait) in waits.iter().enumerate() {
         let longest = 2_f64.powi(i32::try_from(attempt).unwrap()).min(3_600.0);
-        // A try takes no time on this clock.
+        // An attempt takes no time on this clock.
         assert!(
             (longest / 2.0..=longest).contains(wait),
             "try {attempt}: {wait}"

@@ -1,11 +1,11 @@
-//! A new key is proved before anybody gets it.
+//! A new key is verified before anybody gets it.
 
 use openrouter_simulator::{CallerKind, Fault, KeyChanges};
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World};
 
-/// What OpenRouter might make instead of what was ordered, and what the status then says.
+/// What OpenRouter might create instead of what was ordered, and the resulting status.
 fn wrong_keys(workspace: &str) -> Vec<(Fault, &'static str)> {
     let otherwise = |changes| Fault::CreatedOtherwise(changes);
     let none = KeyChanges::default;
@@ -100,7 +100,7 @@ async fn with_workspaces() -> (World, String) {
     (world, elsewhere)
 }
 
-/// A role in a workspace, and a key made for it in another.
+/// A role in a workspace, and a key that was created for it in another one.
 async fn in_the_wrong_workspace() -> World {
     let (world, elsewhere) = with_workspaces().await;
     let otherwise = Fault::CreatedOtherwise(KeyChanges {
@@ -133,8 +133,8 @@ async fn a_key_in_the_wrong_workspace_is_deleted_although_that_fails_at_first() 
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// OpenRouter says for so many deletions that there is no such key, as of one that is not known everywhere yet.
-/// It is not forgotten before it is deleted.
+/// OpenRouter answers this many deletions with "not found", as for a key that is not known everywhere yet.
+/// The key is not forgotten before it is deleted.
 async fn a_rejected_key_that_is_unknown_at_first_is_deleted(deletions: u32) {
     let world = World::with_role().await;
     let faults = world.openrouter.faults();
@@ -164,7 +164,7 @@ async fn a_first_key_that_is_not_what_was_ordered_leaves_no_role() {
     let world = World::connected().await;
     for (fault, reason) in wrong_keys(&world.openrouter.account().add_workspace()) {
         if reason == "another workspace" {
-            // Whoever names no workspace gets the one that OpenRouter takes for the default.
+            // Without a workspace in the request, OpenRouter uses its default workspace.
             continue;
         }
         world

@@ -1,5 +1,5 @@
-//! Reconciliation: whatever is done to the keys behind the engine's back is found within an interval,
-//! said, and put right where that is the engine's to do.
+//! Reconciliation: every change of the keys outside the engine is found within an interval, reported, and
+//! repaired if that is the engine's responsibility.
 
 #[cfg(test)]
 mod again;
@@ -38,14 +38,14 @@ async fn current(world: &World) -> String {
     role["current_key"]["hash"].as_str().unwrap().to_owned()
 }
 
-/// Rotates, and returns the hash of the key before.
+/// Rotates, and returns the hash of the previous key.
 async fn superseded(world: &World) -> String {
     let hash = current(world).await;
     world.write(ROTATE, json!({})).await.unwrap();
     hash
 }
 
-/// What the role's status says was found, oldest first.
+/// The findings in the role's status, oldest first.
 async fn drift(world: &World, role: &str) -> Vec<(String, String)> {
     let role = world.role(role).await.unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -80,7 +80,7 @@ async fn findings_and_stray_keys_are_counted() {
         .account()
         .change_key(&app, &changes)
         .unwrap();
-    // Of another life of the role, made before the work begins.
+    // Of another life of the role, created before the work begins.
     let name = world.seen(&app).name;
     let (words, nonce) = name.rsplit_once("vault-").unwrap();
     let mount = &nonce[..8];
@@ -199,7 +199,7 @@ async fn limits_that_somebody_changed_are_applied_again() {
         ..KeyChanges::default()
     };
     change(&world, &hash, changed);
-    // The first try fails, and is made again before the next interval.
+    // The first attempt fails, and is repeated before the next interval.
     world
         .openrouter
         .faults()
@@ -238,7 +238,7 @@ async fn what_somebody_does_to_superseded_and_held_keys_is_found() {
     assert_eq!(all, expected);
     let role = world.role("app").await.unwrap();
     assert_eq!(role["superseded_keys"].as_array().unwrap().len(), 1);
-    // Said once.
+    // Reported once.
     world.pass(3 * HOUR).await;
     assert_eq!(drift(&world, "app").await.len(), 3);
     let refusal = world
@@ -257,7 +257,7 @@ async fn keys_that_were_moved_or_renamed_stay_managed() {
     let world = monthly(json!({"rotation_grace_period": 600})).await;
     let hash = current(&world).await;
     let elsewhere = world.openrouter.account().add_workspace();
-    // Another key tells which workspace the default one is.
+    // Another key shows which workspace is the default one.
     world.write("roles/other", json!({})).await.unwrap();
     let changed = KeyChanges {
         name: Some("by hand".to_owned()),
@@ -280,7 +280,7 @@ async fn keys_that_were_moved_or_renamed_stay_managed() {
     let lookups = world.openrouter.requests().to("GET", "/keys/*").len();
     assert_eq!(lookups, 0, "and is not looked up again");
     assert_eq!(current(&world).await, hash);
-    // It is still revoked when its time has come.
+    // It is still revoked on time.
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(600).await;
     assert!(world.seen(&hash).deleted_at.is_some());
@@ -356,7 +356,7 @@ async fn an_interval_costs_one_listing_and_no_storage_call_and_none_at_all_costs
     }
     assert_eq!(world.node().storage.calls(), before);
     assert!(world.openrouter.requests().all().is_empty());
-    // The next start compares all the same.
+    // The next start compares in any case.
     world.restart().await;
     world.quiet().await;
     assert_eq!(world.openrouter.requests().to("GET", "/keys").len(), 1);
@@ -384,7 +384,7 @@ async fn what_is_left_behind_where_no_role_has_keys_any_more_is_counted_once_an_
     world.pass(HOUR).await;
     assert_eq!(strays().await, 0);
 
-    // Without an interval, and when the work begins, it costs nothing.
+    // Without an interval, the comparison at the start of the work costs nothing.
     world
         .write("config", json!({"reconcile_interval": 0}))
         .await
@@ -415,7 +415,7 @@ async fn the_interval_is_at_least_a_minute_or_none() {
     assert_eq!(read.data["reconcile_interval"], 60);
 }
 
-/// A workspace that nobody needs any more was deleted at OpenRouter.
+/// A workspace that is no longer needed was deleted at OpenRouter.
 #[tokio::test]
 async fn one_place_that_cannot_be_listed_keeps_no_other_from_being_compared() {
     let world = World::with_role().await;

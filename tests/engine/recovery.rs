@@ -1,4 +1,4 @@
-//! Looking for keys whose creation was never confirmed: what it costs, and what waits for it.
+//! Searching for keys whose creation was never confirmed: what it costs, and what waits for it.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World, role};
 
-/// As many first keys were made and never confirmed, nor can they be looked for.
+/// This many first keys were created and never confirmed, and cannot be searched for.
 async fn lost(orders: usize) -> World {
     let world = World::connected().await;
     let faults = world.openrouter.faults();
@@ -25,10 +25,10 @@ async fn lost(orders: usize) -> World {
     world
 }
 
-/// In seconds: for so long a key that was found after a start may be in use.
+/// In seconds: how long a key that was found after a start may be in use.
 const GRACE: i64 = 600;
 
-/// The same, and then the node died, and OpenRouter can be asked again.
+/// The same, but then the node died, and OpenRouter can be asked again.
 async fn adrift(orders: usize) -> World {
     let world = lost(orders).await;
     world.node().life.end();
@@ -64,13 +64,13 @@ async fn one_listing_serves_all_that_are_looked_for_in_a_workspace() {
     assert_eq!(world.openrouter.account().keys().len(), 180);
 }
 
-/// One first key was lost, and a hundred newer keys of others are listed before it. The second page is
-/// held until `meanwhile` is done.
+/// A first key was lost, and a hundred newer foreign keys are listed before it. The second page is held until
+/// `meanwhile` has finished.
 async fn the_lost_key_on_the_second_page_is_deleted(meanwhile: impl FnOnce(&World)) {
     let world = adrift(1).await;
     let account = world.openrouter.account();
     let lost = account.keys()[0].hash.clone();
-    // What is not found by now is taken for never made.
+    // A key that is not found by now counts as never created.
     world.time.set(world.after(1_200));
     account.create_keys("somebody else's", 100);
     let faults = world.openrouter.faults();
@@ -142,7 +142,7 @@ async fn each_intent_has_its_own_schedule_and_is_deleted_on_its_own() {
     }
 }
 
-/// The older of two orders is looked for in vain, shortly before the younger one's turn.
+/// The older of two orders is searched for without a result, shortly before the younger one is due.
 #[tokio::test]
 async fn a_failed_search_does_not_delay_one_that_is_due_soon() {
     let world = with_two_lost_orders().await;
@@ -152,7 +152,7 @@ async fn a_failed_search_does_not_delay_one_that_is_due_soon() {
     world.openrouter.requests().reset();
     world.pass(1).await;
     assert_eq!(requests(&world, "GET", "/keys"), 1, "that of the older");
-    // The younger one's is due after ten seconds, and nothing is asked again within fifteen.
+    // The younger one is due after ten seconds, and nothing is repeated within fifteen.
     world.pass(14).await;
     assert_eq!(requests(&world, "GET", "/keys"), 1);
     world.pass(1).await;
@@ -168,7 +168,7 @@ async fn a_key_that_cannot_be_deleted_holds_up_no_other() {
     world.pass(GRACE).await;
     assert_eq!(world.intents().len(), 1);
     assert_eq!(world.openrouter.account().keys().len(), 1);
-    // It is tried again after about as long as it has been going on.
+    // It is retried after about as long as it has been in progress.
     world.pass(1_100).await;
     assert_eq!(world.violations().await, [""; 0]);
 }
@@ -210,7 +210,7 @@ async fn a_rotation_and_the_keeper_share_the_search_for_the_same_key() {
     faults.add(slow.on("GET", "/keys").forever());
     let node = world.node();
     node.write(ROTATE, Value::Null).await.unwrap_err();
-    // The keeper has begun by then, or will have.
+    // The keeper has started by then, or is about to.
     node.write(ROTATE, Value::Null).await.unwrap();
     assert_eq!(world.version().await, 2);
     world.quiet().await;
@@ -258,7 +258,7 @@ async fn an_order_that_was_lost_elsewhere_holds_a_role_up_no_longer() {
     assert_eq!(world.version().await, 2);
 }
 
-/// Two roles have an order each whose reply is lost, the second while the first is being looked for.
+/// Two roles have an order each whose reply is lost, the second while the first is being searched for.
 #[tokio::test]
 async fn a_listing_that_began_before_an_order_says_nothing_of_its_key() {
     let world = World::with_role().await;
@@ -271,7 +271,7 @@ async fn a_listing_that_began_before_an_order_says_nothing_of_its_key() {
     let other = node.write("rotate-role/other", Value::Null).await;
     other.unwrap_err();
     assert_eq!(world.orders(), 4);
-    // The listing that is under way comes to its end, and there is no other.
+    // The listing in progress completes, and there is no other.
     faults.clear();
     faults.add(Fault::status(503).on("GET", "/keys").forever());
     world.quiet().await;

@@ -1,4 +1,4 @@
-//! A change of a role that OpenRouter refuses is taken back; what readers were promised meanwhile
+//! A change of a role that OpenRouter rejects is reverted. What readers were promised in the meantime still
 //! holds.
 
 use std::time::Duration;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World};
 
-/// Asks for longer leases and another limit, which OpenRouter refuses; somebody reads the key
-/// meanwhile.
+/// Requests longer leases and another limit, which OpenRouter rejects. A reader reads the key in the
+/// meantime.
 async fn refused_while_somebody_reads(world: &World, fault: Fault) {
     world.openrouter.faults().add(fault.on("PATCH", "/keys/*"));
     world.openrouter.set_latency(Duration::from_millis(80));
@@ -33,7 +33,7 @@ async fn what_readers_were_promised_by_a_change_that_is_taken_back_holds() {
         let world = World::with_role().await;
         refused_while_somebody_reads(&world, fault).await;
         world.write(ROTATE, Value::Null).await.unwrap();
-        // Beyond the end of that lease by the margin that every lease has: a tenth of it.
+        // Past the end of that lease by the margin that every lease has: a tenth of it.
         world.pass(3_330).await;
         assert_eq!(world.openrouter.account().keys().len(), 2);
         world.pass(600).await;
@@ -83,13 +83,13 @@ async fn a_description_is_changed_while_an_earlier_change_of_limits_is_pending()
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// What a read of the role shows.
+/// The response to a read of the role.
 async fn shown(world: &World) -> (Value, Vec<String>) {
     let answer = world.read(ROLE).await.unwrap().unwrap();
     (Value::Object(answer.data), answer.warnings)
 }
 
-/// Writes this, which OpenRouter refuses; the role is as before.
+/// Writes these fields, which OpenRouter rejects. The role is as before.
 async fn leaves_no_trace(world: &World, change: Value) {
     let before = shown(world).await;
     let refused = Fault::status(403).on("PATCH", "/keys/*");
@@ -101,7 +101,7 @@ async fn leaves_no_trace(world: &World, change: Value) {
     assert_eq!(shown(world).await, before);
 }
 
-/// By the schedule that was taken back, a rotation was missed by then, for which it counts from now on.
+/// According to the reverted schedule, a rotation was missed by then. The schedule counts from now on.
 #[tokio::test]
 async fn a_schedule_that_is_taken_back_moves_no_rotation() {
     let world = World::with_role().await;

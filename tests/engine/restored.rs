@@ -1,6 +1,6 @@
-//! Storage that is older than what is at OpenRouter: somebody restored a snapshot.
+//! Storage that is older than OpenRouter's state: a snapshot was restored.
 
-// Everything is test code; saying so lets clippy allow what it allows in tests.
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
 mod elsewhere;
 #[cfg(test)]
@@ -16,7 +16,7 @@ use crate::harness::{CI, ROLE, ROTATE, World, hash_of, hashes};
 /// In seconds.
 const DAY: i64 = 24 * 60 * 60;
 
-/// A role that is rotated only by hand.
+/// A role that is rotated only manually.
 async fn rotated_by_hand() -> World {
     let world = World::with_role().await;
     let body = json!({"disable_automated_rotation": true});
@@ -24,7 +24,7 @@ async fn rotated_by_hand() -> World {
     world
 }
 
-/// Makes a key behind the engine's back.
+/// Creates a key outside the engine.
 fn make(world: &World, name: &str) -> String {
     let new = NewKey {
         name: name.to_owned(),
@@ -33,7 +33,7 @@ fn make(world: &World, name: &str) -> String {
     world.openrouter.account().create_key(new).hash
 }
 
-/// The role's current key is deleted in OpenRouter's dashboard, which a start of the engine notices.
+/// The role's current key is deleted in OpenRouter's dashboard, which a start of the engine detects.
 async fn deleted_behind_our_back(world: &World) {
     let role = world.role("app").await.unwrap();
     let hash = role["current_key"]["hash"].as_str().unwrap();
@@ -71,8 +71,8 @@ async fn a_forgotten_rotation_is_done_again_and_its_key_lives_through_its_grace_
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// What looks like a key that somebody has disabled is one that the engine itself has disabled, in a time
-/// that storage does not remember.
+/// A key that seems to have been disabled by a person was disabled by the engine itself, in a time that
+/// storage has lost.
 #[tokio::test]
 async fn a_rotation_is_done_again_whose_old_key_is_held_since() {
     for automated in [true, false] {
@@ -95,7 +95,7 @@ async fn a_rotation_is_done_again_whose_old_key_is_held_since() {
     }
 }
 
-/// The order in which the two are found makes no difference.
+/// The order in which the two are found does not matter.
 #[tokio::test]
 async fn a_rotation_is_done_again_whose_old_key_is_found_to_be_held_after_the_newer_one() {
     for automated in [true, false] {
@@ -140,7 +140,7 @@ async fn a_role_that_was_already_rotated_again_only_takes_the_forgotten_key_in()
     let world = World::with_role().await;
     let snapshot = world.snapshot().await;
     world.write(ROTATE, json!({})).await.unwrap();
-    // The listing is late, and the restored role's own time to rotate comes first.
+    // The listing is late, and the restored role's own rotation is due first.
     world.restore(snapshot).await;
     world.time.set(world.after(3_600));
     let faults = world.openrouter.faults();
@@ -217,12 +217,12 @@ async fn what_belongs_to_somebody_else_is_not_touched() {
     let others = [
         "app 2026-11-20 by hand".to_owned(),
         "app 2026-11-20 vault-00000000000000000000000000000000".to_owned(),
-        // The same mount, no role of it; and a role of it, in another mount.
+        // The same mount, but none of its roles; and one of its roles, but another mount.
         format!("app 2026-11-20 vault-{mount}00000000{random}"),
         format!("app 2026-11-20 vault-00000000{}", &own[own.len() - 24..]),
     ];
     let mut others: Vec<String> = others.iter().map(|name| make(&world, name)).collect();
-    // Of a role that was made after the snapshot, whose definition is lost with it.
+    // Of a role that was created after the snapshot, whose definition is lost with it.
     others.extend(hashes(&younger));
     world.restore(snapshot).await;
     world.restart().await;

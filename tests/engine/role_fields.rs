@@ -1,5 +1,5 @@
-//! Every field of a role, every way to change it, and what that does to keys that live and to the next.
-//! The list of fields is the engine's own: one without a row here fails.
+//! Every field of a role, every way to change it, and the effect on living keys and on the next key. The list
+//! of fields is the engine's own: a field without a row here makes the test fail.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use vault_plugin_secrets_openrouter::logical::Operation;
 
 use crate::harness::{CI, ROLE, ROTATE, World};
 
-/// What a change of a field does.
+/// The effect of a change of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// Nothing, to no key.
+    /// None.
     Nothing,
-    /// The current key has it at once; superseded ones, and those under leases, stay as they are.
+    /// The current key has it at once; superseded keys, and keys under leases, are unchanged.
     Current,
     /// Every living key has it at once.
     Living,
@@ -25,20 +25,20 @@ enum Effect {
 }
 use Effect::{Current, Living, Next, Nothing, Refused};
 
-/// A field: two values, what a change does for either kind of role (`None`: it has no such field), what
-/// `null` does, and which part of a key it is.
+/// A field: two values, the effect of a change for either kind of role (`None`: it does not have the field),
+/// the effect of `null`, and the corresponding part of a key.
 struct Row {
     values: [Value; 2],
     rotating: Option<Effect>,
     dynamic: Option<Effect>,
     cleared: Option<Effect>,
     part: Part,
-    /// Of which keys what somebody makes of it at OpenRouter is put right when the work begins: the
-    /// current one and those under leases, or all that live.
+    /// For which keys a change at OpenRouter is repaired when the work begins: the current key and those
+    /// under leases, or all living keys.
     put_back: Option<Effect>,
 }
 
-/// What a key shows of a field.
+/// The part of a key that shows a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     No,
@@ -53,7 +53,7 @@ enum Part {
     Lifetime,
 }
 
-/// What roles can name.
+/// What a role can refer to.
 struct Names {
     workspaces: [String; 2],
     guardrails: [String; 2],
@@ -105,7 +105,7 @@ fn row(field: &str, names: &Names) -> Row {
                 both([json!("daily"), json!("weekly")], Living, Part::Reset),
             )
         },
-        // It is of the role, not of its keys.
+        // It applies to the role, not to its keys.
         "budget_alert_percent" => cleared(Nothing, both([json!(50), json!(60)], Nothing, Part::No)),
         "track_usage" => both([json!(true), json!(false)], Nothing, Part::No),
         "include_byok_in_limit" => of_limits([json!(true), json!(false)], Part::Byok),
@@ -130,7 +130,7 @@ fn row(field: &str, names: &Names) -> Row {
         }
         "description" => both([json!("one"), json!("two")], Nothing, Part::No),
         "ttl" => both([json!(300), json!(200)], Nothing, Part::No),
-        // It makes the next key live as long as two of them, where nothing else is said.
+        // The lifetime of the next key is then two of these, if nothing else is set.
         "rotation_period" => rotating([json!(7_200), json!(9_000)]),
         "rotation_schedule" => cleared(Nothing, rotating([json!("0 3 * * *"), json!("0 4 * * *")])),
         "rotation_window" => cleared(Nothing, rotating([json!(3_600), json!(7_200)])),
@@ -158,7 +158,7 @@ fn row(field: &str, names: &Names) -> Row {
     }
 }
 
-/// What a field needs beside it.
+/// The other fields that a field requires.
 fn company(field: &str, kind: Kind) -> Value {
     match field {
         "budget_alert_percent" if kind == Kind::Dynamic => json!({"budget": 50, "limit": 5}),
@@ -172,7 +172,7 @@ fn company(field: &str, kind: Kind) -> Value {
     }
 }
 
-/// As a key shows the value of a field.
+/// The value of a field as a key shows it.
 fn shown(part: Part, value: &Value, names: &Names, kind: Kind) -> Value {
     let one_of = |first: &str, choice: &[String; 2]| {
         json!(choice[usize::from(value.as_str() != Some(first))])
@@ -183,7 +183,7 @@ fn shown(part: Part, value: &Value, names: &Names, kind: Kind) -> Value {
         }
         (Part::Guardrail, Value::String(_)) => one_of("strict", &names.guardrails),
         (Part::Account, _) => json!(value == "other"),
-        // A lease's key outlives it by five minutes.
+        // A lease's key outlives the lease by five minutes.
         (Part::Lifetime, Value::Number(seconds)) if kind == Kind::Dynamic => {
             json!(seconds.as_i64().unwrap() + 300)
         }
@@ -206,7 +206,7 @@ impl Kind {
     }
 }
 
-/// A world with everything that a role can name.
+/// A world with everything that a role can refer to.
 async fn world() -> (World, Names) {
     let world = World::connected().await;
     let account = world.openrouter.account();
@@ -297,10 +297,10 @@ fn parts(account: &Account, key: &Key, is_other: bool) -> Shown {
     ])
 }
 
-/// What only the creation of a role takes, to adopt a key: see `adoption.rs`.
+/// The fields that only the creation of a role accepts, to adopt a key: see `adoption.rs`.
 const OF_ADOPTION: [&str; 2] = ["api_key", "force"];
 
-/// The fields of a role, as the engine's own description has them.
+/// The fields of a role, according to the engine's own description.
 async fn schema() -> Vec<String> {
     let world = World::empty().await;
     let help = world.node().call(Operation::Help, ROLE, Value::Null).await;
@@ -335,7 +335,7 @@ enum Way {
     Clear,
 }
 
-/// Changes the role, and checks what became of its keys.
+/// Changes the role, and checks the effect on its keys.
 async fn check(field: &str, kind: Kind, way: Way) {
     let (world, names) = world().await;
     let row = row(field, &names);
@@ -372,7 +372,7 @@ async fn check(field: &str, kind: Kind, way: Way) {
             json!(null),
             match (row.cleared, effect) {
                 (None, _) => Nothing,
-                // Of keys under leases only the guardrail is changed.
+                // For keys under leases, only the guardrail is changed.
                 (Some(Current), Next) => Next,
                 (Some(cleared), _) => cleared,
             },
@@ -433,7 +433,7 @@ async fn check(field: &str, kind: Kind, way: Way) {
     }
 }
 
-/// The key that was not there before.
+/// The new key.
 fn newest(world: &World, names: &Names, before: &[Shown]) -> Shown {
     let mut now = living(world, names);
     assert_eq!(now.len(), before.len() + 1);
@@ -491,7 +491,7 @@ async fn a_budget_affects_living_keys_and_the_next_as_documented() {
         next_key(&world, Kind::Rotating).await;
         let later = living(&world, &names);
         if matches!(way, Way::Clear) {
-            // Only of a key that is not handed out any more the share is left.
+            // Only for a key that is no longer handed out, the rest is its share.
             let [superseded, _] = &limits(&old_keys)[..] else {
                 panic!("{old_keys:?}")
             };
@@ -531,7 +531,8 @@ async fn changes_at_openrouter_are_undone_where_documented() {
     }
 }
 
-/// Changes what a field stands for at OpenRouter, where that can be done, and begins the work anew.
+/// Changes the part of a key at OpenRouter that corresponds to a field, if that is possible, and begins the
+/// work again.
 async fn outside(field: &str, kind: Kind) {
     let (world, names) = world().await;
     let row = row(field, &names);
@@ -551,7 +552,7 @@ async fn outside(field: &str, kind: Kind) {
         Part::Byok => changes.include_byok_in_limit = Some(false),
         Part::Workspace => changes.workspace_id = Some(names.workspaces[1].clone()),
         Part::Guardrail => {}
-        // OpenRouter fixes them.
+        // OpenRouter does not allow changes of these.
         Part::No | Part::Account | Part::Creator | Part::Lifetime => return,
     }
     let fields = with(company(field, kind), &json!({field: row.values[0]}));

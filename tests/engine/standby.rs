@@ -95,7 +95,7 @@ async fn a_local_mount_of_a_secondary_looks_after_its_roles() {
     assert_eq!(world.version().await, 2);
 }
 
-/// A view of a node that may step down.
+/// The system view of a node that may step down.
 #[derive(Clone, Default)]
 struct Changing(Arc<AtomicI32>);
 
@@ -136,7 +136,7 @@ async fn a_node_that_steps_down_in_the_middle_leaves_the_rest_to_its_successor()
     world.fail_over(system.clone()).await;
     world.quiet().await;
     world.openrouter.requests().reset();
-    // The key is ordered, and when the reply comes the node may not write any more.
+    // The key is ordered, and when the reply arrives the node may no longer write.
     let slow = Fault::Slow {
         milliseconds: 50,
         after_effect: true,
@@ -153,7 +153,7 @@ async fn a_node_that_steps_down_in_the_middle_leaves_the_rest_to_its_successor()
     let (answer, ()) = tokio::join!(node.write(ROTATE, Value::Null), ordered);
     assert_eq!(answer, Err(Error::ReadOnly));
     world.pass(7_200).await;
-    // The key is neither looked for nor deleted here: what this node can still read may be old.
+    // The key is neither searched for nor deleted here: what this node can still read may be outdated.
     let requests = world.openrouter.requests();
     assert_eq!(requests.to("GET", "/keys"), []);
     assert_eq!(requests.to("DELETE", "/keys/*"), []);
@@ -170,7 +170,7 @@ async fn a_node_that_steps_down_in_the_middle_leaves_the_rest_to_its_successor()
     );
     let alive = world.openrouter.account().keys().len();
     assert_eq!(alive, 3, "somebody may hold the key that was ordered");
-    // At the first second it is due; later on a machine that is busy with other tests.
+    // In the first second in which it is due; later on a machine that is busy with other tests.
     world.pass(120).await;
     world.pass(120).await;
     assert_eq!(world.violations().await, [""; 0]);
@@ -183,7 +183,7 @@ async fn a_node_whose_storage_turns_read_only_orders_nothing() {
     world.node().storage.make_read_only();
     world.pass(7_200).await;
     assert_eq!(world.write(ROTATE, json!({})).await, Err(Error::ReadOnly));
-    // The server says that it may write: it begins anew at each call, and compares.
+    // The server says that the node may write: it starts again at each call, and compares.
     for request in world.openrouter.requests().all() {
         assert_eq!(request.endpoint(), "GET /keys");
     }
@@ -209,14 +209,14 @@ async fn a_node_that_may_write_again_goes_on_and_compares_anew() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// What the other node did meanwhile is not forgotten when this one goes on.
+/// What the other node did in the meantime is not lost when this one continues.
 #[tokio::test]
 async fn a_node_that_may_write_again_knows_the_leases_that_were_made_meanwhile() {
     let world = World::with_dynamic_role().await;
     world.write(CI, json!({"max_leases": 2})).await.unwrap();
     let system = Changing::default();
     world.fail_over(system.clone()).await;
-    // A lease that the server never stored, so that something comes due.
+    // A lease that the server never stored, so that something becomes due.
     world.read("creds/ci").await.unwrap();
     world.quiet().await;
     let first = world.node();
@@ -235,7 +235,7 @@ async fn a_node_that_may_write_again_knows_the_leases_that_were_made_meanwhile()
     assert!(refusal.contains("max_leases of 2"), "{refusal}");
 }
 
-/// The key was ordered before the node resigned, and its answer comes after that.
+/// The key was ordered before the node stepped down, and the answer arrives after that.
 #[tokio::test]
 async fn a_key_in_the_making_is_not_forgotten_by_a_node_that_may_not_write_for_a_while() {
     let world = World::with_role().await;
@@ -247,7 +247,7 @@ async fn a_key_in_the_making_is_not_forgotten_by_a_node_that_may_not_write_for_a
     let system = Changing::default();
     world.fail_over(system.clone()).await;
     world.quiet().await;
-    // It cannot be found by its name where it was to be.
+    // The key cannot be found by its name in the expected place.
     let elsewhere = Fault::CreatedOtherwise(KeyChanges {
         workspace_id: Some(account.add_workspace()),
         ..KeyChanges::default()
@@ -275,7 +275,7 @@ async fn a_key_in_the_making_is_not_forgotten_by_a_node_that_may_not_write_for_a
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// No server is known to do that without a new instance.
+/// No server is known to do that without creating a new instance.
 #[tokio::test]
 async fn a_standby_that_becomes_active_unheard_hands_out_leases_a_moment_later() {
     let world = World::with_role().await;

@@ -1,5 +1,5 @@
 //! The stored form of everything: what this build writes, and what earlier builds wrote, which stays
-//! readable. The files are in `tests/data/stored`, one for each format; a released one is never changed.
+//! readable. The files are in `tests/data/stored`, one for each format. A released file is never changed.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
 use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
 
-/// What was stored in [`lived_in`] by the build that introduced the format.
+/// What the build that introduced the format stored in [`lived_in`].
 const FORMATS: [(u32, &str); 3] = [
     (1, include_str!("../data/stored/format-1.json")),
     (2, include_str!("../data/stored/format-2.json")),
     (3, include_str!("../data/stored/format-3.json")),
 ];
 
-/// What was stored of a role with a budget when format 3 introduced it.
+/// What was stored for a role with a budget when format 3 introduced it.
 const BUDGET: &str = include_str!("../data/stored/budget-3.json");
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn this_build_writes_the_newest_format_as_it_was_introduced() {
     );
 }
 
-/// The same for runs, which have a version of their own.
+/// The same for runs, which have a separate version.
 const RUNS: &str = include_str!("../data/stored/runs-1.json");
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn entries_of_earlier_builds_are_read_and_tended() {
     }
 }
 
-/// Stores an entry as the build of an earlier format wrote it.
+/// Stores an entry in the form of an earlier format.
 async fn rewrite(world: &World, key: &str, change: impl FnOnce(&mut Value)) {
     let value = world.storage.get(key).await.unwrap().unwrap();
     let mut entry: Value = serde_json::from_slice(&value).unwrap();
@@ -136,7 +136,7 @@ async fn rewrite(world: &World, key: &str, change: impl FnOnce(&mut Value)) {
     world.storage.put(Entry { key, value }).await.unwrap();
 }
 
-/// A guardrail of the workspace `team`, whose id is the second result.
+/// Creates a guardrail in the workspace `team`. The second result is its id.
 fn guardrail_of_a_team(world: &World) -> (String, String) {
     let account = world.openrouter.account();
     let team = account.add_named_workspace("Team", "team").unwrap();
@@ -266,8 +266,8 @@ async fn an_entry_that_makes_no_sense_costs_only_itself_and_is_left_as_it_is() {
     }
 }
 
-/// A world with one of everything that is stored: a connection, a role with a superseded key, a
-/// dynamic role with a lease, and an order of which nobody knows what came.
+/// A world with one of everything that is stored: a connection, a role with a superseded key, a dynamic role
+/// with a lease, and an order with an unknown outcome.
 async fn lived_in() -> World {
     let world = World::with_role().await;
     world.write(ROTATE, json!({})).await.unwrap();
@@ -279,7 +279,8 @@ async fn lived_in() -> World {
     world
 }
 
-/// Gives everything what format 3 brought. Last, so that OpenRouter's keys are those of the formats before.
+/// Adds everything that format 3 introduced. Called last, so that OpenRouter's keys are those of the earlier
+/// formats.
 async fn bind(world: &World) {
     let account = world.openrouter.account();
     account.add_guardrail(NewGuardrail::named("strict"));
@@ -296,7 +297,7 @@ async fn bind(world: &World) {
     world.write("config", bounds).await.unwrap();
 }
 
-/// A role with a budget whose first key has ended, and whose second has been replaced.
+/// A role with a budget whose first key has ended, and whose second key has been replaced.
 async fn with_budget() -> World {
     let world = World::connected().await;
     let mut body = role();
@@ -314,9 +315,8 @@ async fn with_budget() -> World {
     world
 }
 
-/// This build calls its keys and leases otherwise than another did. The newest key is that of the
-/// unconfirmed order, and gets the name that its intent says; and the server's lease is the one that
-/// is stored.
+/// This build chooses other names for its keys and leases than the earlier one. The newest key is that of the
+/// unconfirmed order, and gets the name in its intent; the server's lease gets the nonce that is stored.
 async fn as_that_build_called_it(world: &World) {
     let entries = stored(world).await;
     let of_type = |kind| {

@@ -1,8 +1,7 @@
-//! Rotations and revocations happen when they are due, by the engine's own timer, on whatever clock.
-//! Here: periods, and what changes them. The other schedules, and clocks that jump, have their own
-//! files.
+//! Rotations and revocations happen when they are due, by the engine's own timer, with any clock. This file
+//! covers periods and what changes them. The other schedules, and clocks that jump, have their own files.
 
-// Everything is test code; saying so lets clippy allow what it allows in tests.
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
 mod clock_jumps;
 #[cfg(test)]
@@ -109,10 +108,10 @@ async fn a_lease_under_a_longer_ttl_is_kept_whatever_the_role_becomes() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// A world in which the role `app` was made at this time.
+/// A world in which the role `app` was created at this time.
 async fn role_made_at(at: &str, fields: Value) -> World {
     let world = World::connected().await;
-    // Months pass here, and a comparison with OpenRouter each hour would take most of the time.
+    // Months pass here, and hourly comparisons with OpenRouter would take most of the time.
     let connection = json!({
         "management_key": world.openrouter.management_key(),
         "api_url": world.gate_url(),
@@ -125,7 +124,7 @@ async fn role_made_at(at: &str, fields: Value) -> World {
     world
 }
 
-/// When the role's keys after the first were made.
+/// When the role's keys after the first one were created.
 fn rotations(world: &World) -> Vec<Timestamp> {
     let mut times = world.made_at();
     times.remove(0);

@@ -1,4 +1,4 @@
-//! Creations of which nobody knows what came of them, and those that were refused.
+//! Creations with an unknown outcome, and creations that were rejected.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use vault_plugin_secrets_openrouter::logical::Error;
 
 use crate::harness::{Answer, ROLE, ROTATE, World, hashes};
 
-/// Each fault on the creation of the second key.
+/// Each fault during the creation of the second key.
 fn unclear() -> Vec<Fault> {
     let mut faults = vec![
         Fault::LostReply,
@@ -81,7 +81,7 @@ async fn a_creation_that_outlasts_its_request_is_undone_when_it_takes_effect() {
             .openrouter
             .faults()
             .add(fault.clone().on("POST", "/keys"));
-        // Not the world's own way to write: the clock stands still until the answer is there.
+        // Not the world's own way to write: the clock stands still until the answer has arrived.
         let answer = world.node().write(ROTATE, Value::Null).await;
         assert_eq!(status(&answer), Some(502), "{answer:?}");
         world.write("config", allow(30)).await.unwrap();
@@ -198,7 +198,7 @@ async fn an_order_that_arrived_twice_leaves_a_key_that_dies_after_its_grace_peri
     let account = world.openrouter.account();
     let name = current["key_name"].as_str().unwrap();
     let twin = account.create_key(NewKey::named(name.to_owned())).hash;
-    // The next comparison finds it, by the same mark as the current key's.
+    // The next comparison finds it, by the same mark as that of the current key.
     world.restart().await;
     world.quiet().await;
     let role = world.role("app").await.unwrap();
@@ -227,7 +227,7 @@ async fn both_keys_of_an_order_that_arrived_twice_unheard_are_found() {
     }
 }
 
-/// The order was given up when it was not listed for ten minutes. It was never in service.
+/// The order was given up when it had not been listed for ten minutes. The key was never in service.
 #[tokio::test]
 async fn a_key_of_an_order_that_was_given_up_is_superseded_and_replaces_nothing() {
     let world = World::with_role().await;
@@ -253,7 +253,7 @@ async fn a_key_of_an_order_that_was_given_up_is_superseded_and_replaces_nothing(
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// In the end there is no key that nobody knows, and the next rotation works.
+/// In the end there is no unknown key, and the next rotation works.
 async fn recovers(world: &World, what: &str) {
     world.pass(900).await;
     assert_eq!(world.violations().await, [""; 0], "{what}");
@@ -262,7 +262,7 @@ async fn recovers(world: &World, what: &str) {
     assert_eq!(world.complaints().await, [""; 0], "{what}");
 }
 
-/// The HTTP status of a refusal that has one of its own.
+/// The HTTP status of a refusal, if it has its own.
 fn status(answer: &Answer) -> Option<u16> {
     match answer {
         Err(Error::Status { code, .. }) => Some(*code),

@@ -1,6 +1,6 @@
-//! Stores that are committed and reported as failed, by a server that stays in office: its cache goes
-//! on having what was there before. What this node hands out and what its successor will read must
-//! become the same again before anybody relies on the difference.
+//! Stores that are committed but reported as failed, by a server that remains the leader: its cache keeps the
+//! earlier content. What this node hands out and what its successor will read must become the same again
+//! before anybody relies on the difference.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -8,9 +8,10 @@ use vault_plugin_secrets_openrouter::logical::{Error, Operation, Storage};
 
 use crate::harness::{CI, FORGET, ROLE, ROTATE, World, role};
 
-/// In seconds: after so long a store takes no effect any more that it has not taken.
+/// In seconds: after this time, a store that has not taken effect never will.
 const OUTLIVED: i64 = 120;
-/// In seconds, the role's: for so long a reader of another node may use a key that this one has given up.
+/// In seconds: the role's grace period, in which a reader of another node may use a key that this node has
+/// given up.
 const GRACE: i64 = 600;
 
 #[tokio::test]
@@ -37,7 +38,7 @@ async fn a_deletion_that_was_refused_is_not_gone_on_with_by_the_next_leader() {
     }
 }
 
-/// A server carries on with a handler's call although nobody waits for the handler any more.
+/// A server completes a handler's call even if nothing waits for the handler any more.
 #[tokio::test]
 async fn a_deletion_whose_caller_is_gone_is_completed_or_undone() {
     let world = World::with_role().await;
@@ -45,7 +46,7 @@ async fn a_deletion_whose_caller_is_gone_is_completed_or_undone() {
     node.storage.late_when_putting(ROLE);
     node.delete(ROLE, Value::Null).await.unwrap_err();
     world.quiet().await;
-    // It overtakes the store by which the role was confirmed at once.
+    // It overtakes the store that confirmed the role immediately.
     node.storage.commit_what_is_late().await;
     world.pass(OUTLIVED).await;
     let stored = world.storage.get(ROLE).await.unwrap();
@@ -62,7 +63,7 @@ async fn a_switch_that_was_reported_as_failed_shortens_nobodys_lease() {
     world.write(ROLE, json!({"ttl": 540})).await.unwrap();
     world.node().storage.unheard_when_putting(ROLE);
     world.write(ROTATE, Value::Null).await.unwrap_err();
-    // Shortly before the outcome is certain somebody relies on the key that is handed out.
+    // Shortly before the outcome is certain, a reader relies on the key that is handed out.
     world.pass(OUTLIVED - 10).await;
     assert_eq!(world.version().await, 1);
     world.restart().await;
@@ -71,8 +72,8 @@ async fn a_switch_that_was_reported_as_failed_shortens_nobodys_lease() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// The second rotation waits for the first, whose switch is committed unheard, and the server's cache
-/// drops the entry between two of its reads.
+/// The second rotation waits for the first, whose switch is committed without this node's knowledge. The
+/// server's cache drops the entry between two of its reads.
 #[tokio::test]
 async fn a_rotation_that_reads_the_role_twice_loses_no_key_of_it() {
     let world = World::with_role().await;
@@ -95,7 +96,7 @@ async fn a_rotation_that_reads_the_role_twice_loses_no_key_of_it() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// The server remembers that there is no such entry, so that the fence has none to write again.
+/// The server remembers that there is no such entry, so the fence has none to rewrite.
 #[tokio::test]
 async fn a_creation_that_was_reported_as_failed_leaves_no_role_with_a_dead_key() {
     let world = World::connected().await;
@@ -115,7 +116,7 @@ async fn a_creation_that_was_reported_as_failed_leaves_no_role_with_a_dead_key()
     assert_eq!(world.key("app").await.ok(), None);
 }
 
-/// The doubt dies with the process, the server's cache does not.
+/// The doubt is lost with the process, but the server's cache is not.
 #[tokio::test]
 async fn a_plugin_that_dies_after_such_a_creation_leaves_the_doubt_to_the_next() {
     let world = World::connected().await;
@@ -172,14 +173,14 @@ async fn a_role_that_was_confirmed_costs_nothing_more() {
     world.quiet().await;
     let before = world.node().storage.calls();
     world.pass_without_calls(1_200).await;
-    // Nothing but the harness's own reads of the key.
+    // Nothing except the harness's own reads of the key.
     let role = world.role("app").await.unwrap();
     assert_eq!(role["rotation_status"], "success");
     let calls = world.node().storage.calls() - before;
     assert!(calls < 20, "{calls} calls in twenty idle minutes");
 }
 
-/// The other side of it: a store that fails again and again is tried again, but not without a pause.
+/// The reverse: a store that fails again and again is retried, but not without pauses.
 #[tokio::test]
 async fn storage_that_goes_on_failing_is_not_tried_without_a_pause() {
     let world = World::with_role().await;
@@ -198,7 +199,8 @@ async fn storage_that_goes_on_failing_is_not_tried_without_a_pause() {
     );
 }
 
-/// A connection is read the same by whoever leads next, so that nobody is bound unheard.
+/// Every later leader reads the same connection, so that no role is bound by values that this node does not
+/// know.
 #[tokio::test]
 async fn bounds_whose_store_was_reported_as_failed_bind_the_next_leader_as_this_one() {
     let world = World::with_role().await;
@@ -215,8 +217,8 @@ async fn bounds_whose_store_was_reported_as_failed_bind_the_next_leader_as_this_
     world.write(ROTATE, Value::Null).await.unwrap();
 }
 
-/// The standby reads what the others have committed; the leader, what its server's cache has. The leader
-/// writes again what it reads, at the second try.
+/// The standby reads what the other nodes have committed. The leader reads its server's cache, and rewrites
+/// what it reads at the second attempt.
 #[tokio::test]
 async fn a_key_that_only_a_standby_has_handed_out_outlives_every_ttl() {
     for created in [true, false] {
@@ -249,7 +251,7 @@ async fn a_key_that_only_a_standby_has_handed_out_outlives_every_ttl() {
     }
 }
 
-/// What is refused is not stored, and nothing is to be made certain: the server forwards the request.
+/// A rejected write is not stored, and leaves no doubt: the server forwards the request.
 #[tokio::test]
 async fn a_connection_that_a_node_may_not_write_is_not_written_again() {
     let world = World::with_role().await;

@@ -1,4 +1,4 @@
-//! A role's entry that cannot be read costs only itself; what it mentions is kept alive.
+//! A role's entry that cannot be read affects only that role. The keys that it mentions are kept alive.
 
 use openrouter_simulator::NewKey;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use vault_plugin_secrets_openrouter::logical::{Entry, Storage};
 
 use crate::harness::World;
 
-/// An entry of a newer build, which mentions these.
+/// An entry of a newer build that mentions these.
 async fn put_newer(world: &World, hash: &str, connection: &str) {
     let key = json!({"hash": hash, "connection": connection});
     let role = json!({"version": 99, "entry": {"rotating": {"keys": [{ "all": key }]}}});
@@ -79,7 +79,7 @@ async fn a_key_that_it_mentions_must_be_seen_by_a_new_management_key() {
     written.await.unwrap();
 }
 
-/// Its mark is not known, so that no key of the mount's can be said to be nobody's; nor is any touched.
+/// Its mark is unknown, so no key of the mount can be called a stray, and none is touched.
 #[tokio::test]
 async fn the_start_of_the_work_leaves_its_keys_alone() {
     let world = World::with_role().await;

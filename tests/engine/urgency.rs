@@ -26,7 +26,7 @@ async fn with_eight_hanging() -> (Arc<World>, JoinSet<()>) {
     (world, readers)
 }
 
-/// Comes by itself, however busy the machine is.
+/// Happens on its own, however busy the machine is.
 async fn comes<T>(what: impl Future<Output = T>) -> T {
     let patience = Duration::from_secs(20);
     let came = tokio::time::timeout(patience, what).await;

@@ -1,4 +1,4 @@
-//! What a role has spent by the last readings: without a request, and never as more than it is.
+//! What a role has spent according to the last readings: without a request, and never more than it is.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use vault_plugin_secrets_openrouter::logical::Operation;
 use crate::budget::{current, spend, with_budget};
 use crate::harness::{CI, ROTATE, World};
 
-/// An hour, and the random part that a comparison may come early.
+/// An hour. A comparison may come earlier than that by a random part.
 const COMPARED: i64 = 3_660;
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn the_last_readings_are_told_without_a_request() {
         (&json!(50.0), &json!(50.0))
     );
     assert_ne!(told["read_at"], json!(read_at));
-    // What was read yesterday says nothing of today.
+    // Yesterday's reading says nothing about today.
     world
         .write("config", json!({"reconcile_interval": 0}))
         .await
@@ -92,7 +92,7 @@ async fn the_last_readings_of_leases_are_told_without_a_request() {
     );
     assert_eq!(told["complete"], json!(true));
     assert_eq!(world.openrouter.requests().counts(), BTreeMap::new());
-    // Nothing is left of a lease that is over.
+    // Nothing is left of a lease that has ended.
     world.revoke().await.unwrap();
     world.pass(700).await;
     let told = cached().await;

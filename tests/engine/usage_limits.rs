@@ -1,4 +1,4 @@
-//! Whose limit it is when an application's calls are refused: `usage` says it in one line.
+//! Whose limit it is when an application's calls are rejected: `usage` shows it in one line.
 
 use openrouter_simulator::{LimitReset, NewGuardrail, WorkspaceBudget};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ async fn limited_by(world: &World) -> Value {
     usage.data["limited_by"].clone()
 }
 
-/// Spends until the calls are refused; returns how much that was.
+/// Spends until the calls are rejected. Returns how much that was.
 async fn exhaust(world: &World) -> f64 {
     assert_eq!(limited_by(world).await, Value::Null);
     spend(world, &current(world).await, 500.0)
@@ -63,7 +63,7 @@ async fn a_workspace_whose_budget_is_spent_is_named() {
     assert_eq!(limited_by(&world).await, told);
 }
 
-/// Without a budget too: it is the key's own limit.
+/// The same without a budget: it is the key's own limit.
 #[tokio::test]
 async fn the_limit_of_a_key_is_named_and_is_not_that_of_the_next_one() {
     let world = World::with_role().await;

@@ -1,5 +1,5 @@
-//! What the keys of roles without a budget have spent: nothing is asked or stored for it unless somebody wants
-//! to know, and then each key is counted once, whatever fails.
+//! What the keys of roles without a budget have spent. Nothing is requested or stored for it unless it is
+//! tracked. Then each key is counted once, whatever fails.
 
 use openrouter_simulator::Fault;
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ async fn tracked() -> World {
     world
 }
 
-/// Says that a key has spent this much.
+/// Makes OpenRouter report that a key has spent this much.
 fn has_spent(world: &World, hash: &str, usd: f64) {
     world.openrouter.account().set_usage(hash, usd).unwrap();
 }
@@ -31,7 +31,7 @@ async fn usage(world: &World, role: &str) -> Map<String, Value> {
     read.unwrap().unwrap().data
 }
 
-/// What was spent ever, and whether that is all.
+/// The total spending, and whether that is complete.
 async fn spent(world: &World, role: &str) -> (f64, bool) {
     let usage = usage(world, role).await;
     let complete = usage["complete"].as_bool().unwrap();
@@ -98,7 +98,7 @@ async fn roles_that_do_not_track_usage_pay_nothing() {
     assert_eq!(costs[2], (costs[0].0 + 2, true));
 }
 
-/// Wherever the process dies, the key is counted, and once.
+/// Wherever the process dies, the key is counted, exactly once.
 #[tokio::test]
 async fn a_key_is_counted_once_wherever_the_process_dies() {
     let mut deaths = 0;
@@ -168,7 +168,7 @@ async fn emergencies_orders_and_holds_are_counted_too() {
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(4_000).await;
     assert_eq!(spent(&world, "app").await, (7.0, true));
-    // One that works again is read again.
+    // A key that works again is read again.
     let body = json!({"key_version": 3, "duration": 600});
     world.write("restore-key/app", body).await.unwrap();
     assert_eq!(alive(&world), 2);
@@ -275,7 +275,7 @@ async fn a_lease_without_it_is_deleted_at_once_and_on_a_mount_that_is_disabled_t
     assert_eq!(world.openrouter.account().keys().len(), 0);
 }
 
-/// A comparison keeps what it reads of those keys that are counted.
+/// A comparison keeps its readings of the keys that are counted.
 #[tokio::test]
 async fn the_last_readings_are_kept_of_those_who_ask_for_it() {
     for is_tracked in [false, true] {
@@ -297,7 +297,7 @@ async fn the_last_readings_are_kept_of_those_who_ask_for_it() {
     }
 }
 
-/// It was made without a budget, and nobody knows what it has spent.
+/// The key was created without a budget, and its spending is unknown.
 #[tokio::test]
 async fn a_tracked_lease_whose_key_is_gone_takes_nothing_out_of_a_budget_written_since() {
     let world = World::connected().await;
@@ -337,7 +337,7 @@ async fn the_key_of_a_revoked_lease_is_not_enabled_again() {
     assert!(refusal.contains("is not enabled"), "{refusal}");
 }
 
-/// What the last readings say, as [`spent`], and how many keys are shown.
+/// The last readings, in the form of [`spent`], and how many keys are shown.
 async fn last_known(world: &World) -> (f64, bool, usize) {
     let query = json!({"cached": true});
     let read = world.node().call(Operation::Read, "usage/app", query).await;
@@ -347,7 +347,7 @@ async fn last_known(world: &World) -> (f64, bool, usize) {
     (told["spent_ever"].as_f64().unwrap(), complete, keys)
 }
 
-/// With and without a budget: the teardown has read the key, and the last reading of it is still in memory.
+/// With and without a budget: the teardown has read the key, and its last reading is still in memory.
 #[tokio::test]
 async fn a_current_key_that_a_teardown_has_ended_is_counted_once() {
     for is_budgeted in [false, true] {
@@ -393,7 +393,8 @@ async fn a_teardown_that_is_repeated_counts_no_key_again() {
     assert_eq!(spent(&world, "app").await, (6.0, true));
 }
 
-/// What a teardown has counted stays so when the role's way of counting changes, or is not changed after all.
+/// The spending that a teardown has counted stays when the role's way of counting changes, or that change is
+/// reverted.
 #[tokio::test]
 async fn a_budget_that_comes_or_goes_during_a_teardown_counts_the_ended_key_once() {
     for (first, then, is_changed) in [

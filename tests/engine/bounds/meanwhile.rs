@@ -1,4 +1,4 @@
-//! Bounds that are tightened while a role is being made.
+//! Bounds that are tightened while a role is being created.
 
 use openrouter_simulator::Fault;
 use serde_json::json;

@@ -1,12 +1,12 @@
-//! Things that end while somebody makes or extends what needs them: connections and leases. Every
-//! order of the two is tried, a step later each time.
+//! Things that end while a caller creates or extends what needs them: connections and leases. The tests try
+//! every order of the two, one step later each time.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
 use crate::harness::{CI, ROLE, ROTATE, World};
 
-/// More than either of the two takes.
+/// More steps than either of the two takes.
 const STEPS: usize = 60;
 
 async fn steps(count: usize) {
@@ -23,7 +23,7 @@ async fn connect(world: &World, name: &str) {
     world.write(&format!("config/{name}"), key).await.unwrap();
 }
 
-/// Deletes the connection while `work` waits for OpenRouter, which is refused.
+/// Deletes the connection while `work` waits for OpenRouter. The deletion is rejected.
 async fn is_not_deleted_during(world: &World, method: &str, path: &str, work: impl Future) {
     let faults = world.openrouter.faults();
     faults.add(Fault::held().on(method, path));
@@ -51,7 +51,7 @@ async fn a_connection_is_not_deleted_while_a_role_or_a_lease_is_made_through_it(
     let role = json!({"credential_type": "dynamic"});
     world.write(CI, role).await.unwrap();
     let lease = async {
-        // The role itself goes meanwhile: only the lease needs the connection.
+        // The role itself is deleted in the meantime: only the lease needs the connection.
         let gone = async {
             world.holding(1).await;
             node.delete(CI, json!({})).await.unwrap();

@@ -1,5 +1,5 @@
-//! A hundred readers while a change of the role fails, in every way in which OpenRouter can fail it: each is kept
-//! what it was told.
+//! A hundred readers while a change of the role fails, in every way in which OpenRouter can fail. Every
+//! promise to a reader is kept.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::readers::{DEADLOCK, Readers};
 use super::until;
 use crate::harness::{ROLE, ROTATE, World};
 
-/// Each with whether it is a refusal, which takes the change back.
+/// Each with whether it is a refusal, which reverts the change.
 fn failures() -> [(Fault, bool); 6] {
     let slow = Fault::Slow {
         milliseconds: 20,
@@ -26,7 +26,7 @@ fn failures() -> [(Fault, bool); 6] {
     ]
 }
 
-/// Longer leases and a higher limit, and the other way round.
+/// Longer leases and a higher limit, and the opposite.
 fn changes() -> [Value; 2] {
     [
         json!({"ttl": 3_000, "rotation_grace_period": 3_600, "limit": 9}),
@@ -34,7 +34,7 @@ fn changes() -> [Value; 2] {
     ]
 }
 
-/// What a change that is taken back leaves as it was.
+/// The fields that a reverted change leaves unchanged.
 async fn terms(world: &World) -> [Value; 3] {
     let role = world.role("app").await.unwrap();
     ["ttl", "rotation_grace_period", "limit"].map(|field| role[field].clone())
@@ -61,10 +61,10 @@ async fn readers_are_kept_their_promises_through_changes_that_fail() {
             let seen = readers.finish().await;
             assert!(seen.refusals.is_empty(), "{case}: {:?}", seen.refusals);
             assert_eq!(seen.keys.len(), 2, "{case}");
-            // Beyond the longest that anybody was told, with its margin, and every grace period.
+            // Past the longest promise, with its margin, and every grace period.
             world.pass(4_000).await;
             assert_eq!(world.broken_promises(), [""; 0], "{case}");
-            // The engine works on another thread.
+            // The engine runs on another thread.
             let settled = until(async || world.violations().await.is_empty());
             let _ = tokio::time::timeout(DEADLOCK, settled).await;
             assert_eq!(world.violations().await, [""; 0], "{case}");

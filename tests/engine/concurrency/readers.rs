@@ -1,5 +1,5 @@
-//! A hundred readers of the role `app`, half of them without a lease, who hold everything that they
-//! are told against what OpenRouter knows and against what the others were told.
+//! A hundred readers of the role `app`, half of them without a lease. They compare everything that they are
+//! told with OpenRouter's state and with what the other readers were told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use vault_plugin_secrets_openrouter::logical::Data;
 
 use crate::harness::{World, hash_of};
 
-/// Readers at work.
+/// Active readers.
 pub(super) struct Readers {
     world: Arc<World>,
     over: Arc<AtomicBool>,
@@ -22,9 +22,9 @@ pub(super) struct Readers {
 /// What they saw.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// By version, everything but the `ttl`.
+    /// By version, everything except the `ttl`.
     pub(super) keys: BTreeMap<u64, Data>,
-    /// Why there was no key.
+    /// The reasons why there was no key.
     pub(super) refusals: BTreeSet<String>,
 }
 
@@ -52,7 +52,7 @@ impl Readers {
         readers
     }
 
-    /// Carries something out while they read: there are reads before it, during it and after it.
+    /// Runs `something` while they read: there are reads before it, during it and after it.
     pub(super) async fn during<T>(&self, something: impl Future<Output = T>) -> T {
         self.read_on().await;
         let result = tokio::time::timeout(DEADLOCK, something).await;
@@ -60,7 +60,7 @@ impl Readers {
         result.expect("nobody waits for ever")
     }
 
-    /// Ends the reading. Whoever read a version was told the same about it.
+    /// Stops reading. All readers of a version were told the same about it.
     pub(super) async fn finish(mut self) -> Seen {
         self.over.store(true, Ordering::Relaxed);
         let mut all = Seen::default();
@@ -75,7 +75,7 @@ impl Readers {
         all
     }
 
-    /// Every one of them has had the time to read.
+    /// Every reader had time to read.
     async fn read_on(&self) {
         let enough = self.reads.load(Ordering::Relaxed) + 200;
         let reading = async {

@@ -1,4 +1,4 @@
-//! What is cut off: everything that the engine does in several effects.
+//! What is interrupted: everything that the engine does in several effects.
 
 use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, NewKey};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{CI, FORGET, Harm, ROLE, ROTATE, World, role};
 
-/// Something that the engine does in several effects.
+/// An operation of the engine with several effects.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scenario {
     FirstKey,
@@ -117,7 +117,7 @@ impl Scenario {
         Self::GuardrailChangeOfLeases,
     ];
 
-    /// The world in which it begins.
+    /// The world in which the operation begins.
     pub(super) async fn prepare(self) -> World {
         if matches!(self, Self::FirstKey) {
             return World::connected().await;
@@ -144,7 +144,7 @@ impl Scenario {
         }
         let world = World::with_role().await;
         match self {
-            // Several keys, so that the scenario has something to go through.
+            // Several keys, so that the scenario has several steps.
             Self::EmergencyRotation
             | Self::RotationOfAll
             | Self::EmergencyForAll
@@ -169,7 +169,7 @@ impl Scenario {
                 let held = matches!(self, Self::EndOfAHold | Self::Restoration);
                 world.pass(if held { 610 } else { 60 }).await;
             }
-            // One finding of each kind that is put right by a request.
+            // One finding of each kind that is repaired by a request.
             Self::Reconciliation => {
                 let body = json!({"revocation_hold": 7_000, "rotation_period": "30d"});
                 world.write(ROLE, body).await.unwrap();
@@ -193,7 +193,7 @@ impl Scenario {
                 world.die_during_a_rotation("after put roles/app").await;
             }
             Self::RecoveryOfARejectedKey => {
-                // In another workspace than is looked through.
+                // In a workspace that is not compared.
                 let account = world.openrouter.account();
                 let (home, elsewhere) = (account.add_workspace(), account.add_workspace());
                 let body = json!({"workspace_id": home});
@@ -263,7 +263,7 @@ impl Scenario {
     async fn prepare_leases(self) -> World {
         let world = World::with_dynamic_role().await;
         if self.is_about_budgets_of_leases() {
-            // Room for one lease, and for another only when that has given back what it did not spend.
+            // Room for one lease, and for another only when the first has returned what it did not spend.
             let body = json!({"limit": 1, "budget": 1.3});
             world.write(CI, body).await.unwrap();
         }
@@ -305,7 +305,7 @@ impl Scenario {
         world
     }
 
-    /// What is cut off. May be done twice: so does the server with a request whose process died.
+    /// The interrupted operation. It may be run twice: the server also repeats a request whose process died.
     pub(super) async fn act(self, world: &World) {
         if self.is_about_leases() {
             self.act_on_leases(world).await;
@@ -333,7 +333,7 @@ impl Scenario {
             }
             _ => json!({}),
         };
-        // Whether it was carried out is what the rest finds out.
+        // The remaining steps find out whether it was carried out.
         let _ = match self {
             Self::FirstKey
             | Self::LimitChange
@@ -420,8 +420,8 @@ impl Scenario {
                     }
                     world.pass(1).await;
                 }
-                // Between the dashboard and the comparison the key is handed out: nobody can know. After
-                // that it is not.
+                // Between the change in the dashboard and the comparison, the key is handed out, since no
+                // node can know. After that it is not.
                 world.forgive_unguarded();
                 world.pass(700).await;
                 Ok(None)
@@ -488,7 +488,7 @@ impl Scenario {
         )
     }
 
-    /// Whether its world has a dynamic role instead of the rotating one.
+    /// Whether its world has a dynamic role instead of the rotating role.
     pub(super) fn is_about_leases(self) -> bool {
         let is_plain = matches!(
             self,
@@ -503,19 +503,19 @@ impl Scenario {
         is_plain || self.is_about_budgets_of_leases()
     }
 
-    /// What is forgotten leaves behind what it cannot revoke; see `deletion.rs`.
+    /// A forgotten role leaves keys behind that it cannot revoke; see `deletion.rs`.
     pub(super) fn may_give_up_under(self, harm: Harm) -> bool {
         harm == Harm::Fault && matches!(self, Self::ForgetRole)
     }
 
-    /// Whether it takes keys from people who rely on them, which is then what was asked for.
+    /// Whether it revokes keys that readers rely on, on purpose.
     pub(super) fn is_ruthless(self) -> bool {
         matches!(
             self,
             Self::EmergencyRotation
                 | Self::EmergencyWithAHold
                 | Self::EmergencyForAll
-                // Somebody deletes keys in it.
+                // Keys are deleted in the dashboard.
                 | Self::Reconciliation
                 | Self::RoleDeletion
                 | Self::ForgetRole
@@ -533,7 +533,7 @@ fn role_with_budget() -> Value {
     body
 }
 
-/// Two guardrails to choose from.
+/// Creates two guardrails.
 fn guardrails(world: &World) {
     for name in ["strict", "stricter"] {
         let account = world.openrouter.account();
@@ -548,7 +548,7 @@ async fn guard(world: &World, role: &str) {
     world.write(role, body).await.unwrap();
 }
 
-/// Whether the role says that its keys were taken off their guardrail, or they are back.
+/// Whether the role reports that its keys were removed from their guardrail, or they have it again.
 async fn is_noticed(world: &World) -> bool {
     let account = world.openrouter.account();
     let is_held = |key: &openrouter_simulator::Key| account.guardrail_of(&key.hash).is_some();
@@ -560,7 +560,7 @@ async fn is_noticed(world: &World) -> bool {
     stored["entry"]["rotating"]["current"]["guardrail_unproved"] == true
 }
 
-/// The role is rotated, readers get its keys, and then storage is what it was before.
+/// The role is rotated, readers get its keys, and then storage is reset.
 async fn forget_rotations(world: &World, rotations: impl IntoIterator<Item = Value>) {
     let snapshot = world.snapshot().await;
     for rotation in rotations {
@@ -570,7 +570,7 @@ async fn forget_rotations(world: &World, rotations: impl IntoIterator<Item = Val
     world.restore(snapshot).await;
 }
 
-/// The next key is another one than was ordered.
+/// The next key differs from what was ordered.
 fn makes_otherwise(world: &World, changes: KeyChanges) {
     let faults = world.openrouter.faults();
     faults.clear();

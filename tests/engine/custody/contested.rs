@@ -1,5 +1,5 @@
-//! A key that nobody has is ended, or switched off, while a role adopts it: one of the two is done, and whoever
-//! ordered the other is told so. Never has a role a key that is dead.
+//! A key without an owner is deleted or disabled while a role adopts it. Only one of the two happens, and the
+//! caller of the other is told so. A role never has a dead key.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn arrived(world: &World, method: &str, path: &str) {
     }
 }
 
-/// Gives whoever does not wait for anybody the time to be done, and lets the held request go.
+/// Waits until all other callers have finished, and releases the held request.
 async fn let_go(world: &World) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     world.openrouter.faults().clear();
@@ -58,7 +58,7 @@ async fn a_key_that_is_being_adopted_is_neither_deleted_nor_disabled() {
         let (world, key) = world().await;
         let (path, body) = ends(&key)[place].clone();
         let node = world.node();
-        // It is proved by now that nobody has the key, and the role is not stored.
+        // By now it is proved that the key has no owner, and the role is not stored.
         let assigned = ("GET", "/guardrails/assignments/keys");
         hold(&world, assigned.0, assigned.1);
         let ending = async {
@@ -130,7 +130,7 @@ async fn a_key_that_is_being_tidied_up_is_not_adopted() {
     assert!(world.role("app").await.is_none());
 }
 
-/// A removal reads all roles once for many keys. What happens to a key after that counts all the same.
+/// A removal reads all roles once for many keys. Later changes to a key still count.
 #[tokio::test]
 async fn a_key_that_is_adopted_while_a_removal_is_under_way_is_kept() {
     let world = World::with_role().await;
@@ -228,7 +228,7 @@ async fn after_a_crash_in_an_adoption_the_key_is_the_roles_or_may_be_deleted() {
     }
 }
 
-/// A role that "was not created" may be there later, and would be deleted without a thought.
+/// A role that "was not created" may exist later, and would be deleted without a check.
 #[tokio::test]
 async fn a_key_is_not_adopted_by_a_role_while_another_may_have_it() {
     let (world, key) = world().await;

@@ -1,5 +1,5 @@
-//! Runs that delete, cut off after each of their effects, by a crash or by a fault. Those that rotate are in
-//! the crash matrix.
+//! Runs that delete, interrupted after each of their effects, by a crash or by a fault. Runs that rotate are
+//! in the crash matrix.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn a_removal_that_is_cut_off_removes_what_was_listed_and_nothing_else() {
 
 type Played = std::pin::Pin<Box<dyn Future<Output = Vec<String>>>>;
 
-/// Plays it once without harm, and once for each of its points.
+/// Runs it once undisturbed, and once for each of its points.
 fn explore(harm: Harm, play: impl Fn(Option<usize>) -> Played) {
     let run = |at| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -37,7 +37,7 @@ fn explore(harm: Harm, play: impl Fn(Option<usize>) -> Played) {
     println!("{harm:?} at {} points", points.len());
 }
 
-/// Does this while harm strikes; after a crash the next node has taken over. Returns the points.
+/// Starts this run with an interruption. After a crash, another node has taken over. Returns the points.
 async fn harmed(
     world: &World,
     harm: Harm,

@@ -1,5 +1,4 @@
-//! Ending one key because a person has ordered it: what may be revoked, what needs force, and what
-//! never.
+//! Ending one key by the order of a person: what may be revoked, what needs force, and what is never revoked.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -210,7 +209,7 @@ fn keep_alive(world: &World) {
     }
 }
 
-/// Nobody enables the key, who is told this.
+/// No one can enable the key, and the caller is told this reason.
 async fn is_not_enabled(world: &World, hash: &str, why: &str) {
     world.openrouter.requests().reset();
     let reason = refusal(world, &disable(hash), json!({"disabled": false})).await;
@@ -234,12 +233,12 @@ async fn a_key_that_waits_to_be_deleted_is_not_enabled() {
     world.write("rotate-role/app", emergency).await.unwrap_err();
     assert!(world.lives(&current));
     is_not_enabled(&world, &current, "restore-key with key_version=2").await;
-    // Since its grace period is over.
+    // Because its grace period has ended.
     let current = world.current().await;
     world.write("rotate-role/app", json!({})).await.unwrap();
     world.pass(610).await;
     is_not_enabled(&world, &current, "its revocation was due at").await;
-    // Since its lease is over.
+    // Because its lease has ended.
     is_not_enabled(&world, &leased, "a lease of role ci that ended at").await;
     world.openrouter.faults().clear();
     world.pass(3_600).await;
@@ -254,7 +253,7 @@ async fn a_key_whose_share_of_a_budget_has_ended_is_not_enabled() {
     world.pass(3_600).await;
     assert!(world.seen(&ended).disabled);
     is_not_enabled(&world, &ended, "restore-key/app").await;
-    // Nor once it is to be deleted.
+    // Also not once it is to be deleted.
     world.write(&revoke(&ended), json!({})).await.unwrap();
     assert!(world.lives(&ended), "it waits for its final reading");
     is_not_enabled(&world, &ended, "restore-key/app").await;
@@ -291,7 +290,7 @@ async fn a_current_key_that_is_disabled_is_withheld_at_once_until_it_is_enabled_
     assert!(is_disabled());
     let reason = world.key("app").await.unwrap_err().to_string();
     assert!(reason.contains("disabled at OpenRouter"), "{reason}");
-    // Neither by its schedule.
+    // Also not by its schedule.
     world.pass(4_000).await;
     assert_eq!(world.current().await, hash);
     let on = json!({"disabled": false});
@@ -299,7 +298,7 @@ async fn a_current_key_that_is_disabled_is_withheld_at_once_until_it_is_enabled_
     assert!(!is_disabled());
     assert_eq!(world.key("app").await.unwrap()["key_hash"], json!(hash));
 
-    // It was due long ago.
+    // It had been due for a long time.
     world.quiet().await;
     let next = world.current().await;
     assert_ne!(next, hash);
@@ -318,7 +317,7 @@ async fn a_current_key_that_could_not_be_disabled_is_handed_out_again() {
     world.openrouter.faults().add(fault);
     world.write(&path, off.clone()).await.unwrap_err();
     world.key("app").await.unwrap();
-    // Nobody knows.
+    // The outcome is unknown.
     let fault = Fault::ResetBeforeEffect.on("PATCH", "/keys/*");
     world.openrouter.faults().add(fault);
     world.write(&path, off.clone()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The inventory: whose each key is, in parts, and honest about what is missing.
+//! The inventory: the owner of each key, in parts, with everything that is missing reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn listed(world: &World) -> BTreeMap<String, (String, String)> {
         .collect()
 }
 
-/// The hashes of a read, and where it goes on.
+/// The hashes in a read, and where it continues.
 async fn part(world: &World, query: Value) -> (Vec<String>, Option<String>) {
     let answer = world.read_with(KEYS, query).await.unwrap().unwrap();
     let keys = answer.data["keys"].as_array().unwrap();
@@ -42,7 +42,7 @@ async fn part(world: &World, query: Value) -> (Vec<String>, Option<String>) {
     (hashes.collect(), next)
 }
 
-/// Reads on to the end, in parts of so many, beginning after this.
+/// Reads to the end, in parts of this size, after this position.
 async fn rest(world: &World, limit: usize, mut after: Option<String>) -> Vec<String> {
     let mut all = Vec::new();
     loop {
@@ -107,7 +107,7 @@ async fn a_key_in_the_making_and_one_whose_outcome_is_unknown_are_not_taken_for_
         .openrouter
         .faults()
         .add(Fault::LostReply.on("POST", "/keys"));
-    // Nor can it be looked for.
+    // The key cannot be searched for either.
     let away = Fault::ResetBeforeEffect.on("GET", "/keys").forever();
     world.openrouter.faults().add(away);
     world.write("rotate-role/app", json!({})).await.unwrap_err();
@@ -233,7 +233,7 @@ async fn an_incomplete_listing_says_so_and_can_be_continued() {
     let next = broken.data["next"].as_str().unwrap().to_owned();
     assert_eq!(rest(&world, 10_000, Some(next)).await.len(), 200);
 
-    // Of which nothing at all is known, nothing is shown.
+    // If nothing could be listed, the read fails.
     world
         .openrouter
         .faults()

@@ -1,4 +1,4 @@
-//! Whose key is this? From the key or its hash to its owner, over all connections.
+//! Finding a key's owner from the key or its hash, over all connections.
 
 use openrouter_simulator::Fault;
 use secrecy::ExposeSecret as _;

@@ -1,4 +1,4 @@
-//! What changes while something else is under way, which has begun with what was true before: none of it is missed.
+//! Changes during an operation that began with the earlier state: none of them is missed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,12 +38,12 @@ fn writing(node: &Arc<Node>, path: &str, body: Value) -> tokio::task::JoinHandle
     tokio::spawn(async move { node.write(&path, body).await })
 }
 
-/// A creation that is under way when the teardown's first pass begins, and over when that ends.
+/// A creation that is in progress when the teardown's first pass begins, and has finished when that ends.
 #[tokio::test]
 async fn a_teardown_names_or_ends_the_key_of_a_role_that_was_being_created_when_it_began() {
     let world = World::with_role().await;
     let stray = world.stray().await;
-    // A role whose revocation takes a while, elsewhere.
+    // A role in another place, whose revocation takes a while.
     let elsewhere = Simulator::start(Options {
         clock: openrouter_simulator::Clock::standing_at(world.time.now()),
         seed: Some(2),
@@ -147,7 +147,7 @@ async fn an_order_that_was_lost_during_a_listing_is_not_shown_as_a_stray() {
     assert!(!owners.contains(&"stray"), "{owners:?}");
 }
 
-/// What is asked for is decided by what the keys are in the end.
+/// The filter applies to the final state of the keys.
 #[tokio::test]
 async fn a_key_that_changes_during_a_listing_is_shown_as_what_it_has_become() {
     for state in ["current", "superseded"] {
@@ -230,7 +230,7 @@ async fn a_key_that_is_being_revoked_is_not_adopted() {
     );
 }
 
-/// A key that a restored snapshot does not know is adopted by another role while the comparison is under way.
+/// Another role adopts a key that a restored snapshot does not know, during the comparison.
 #[tokio::test]
 async fn a_key_that_was_adopted_during_a_comparison_is_not_taken_in_and_revoked() {
     let world = World::with_role().await;
@@ -297,7 +297,7 @@ async fn arrived(openrouter: &Simulator) {
     }
 }
 
-/// A connection that never answers keeps nobody from what storage and the other connections know.
+/// A connection that never answers does not hide what storage and the other connections know.
 #[tokio::test]
 async fn a_lookup_ends_after_45_seconds_and_says_which_connection_has_not_answered() {
     let world = World::with_role().await;
@@ -346,7 +346,7 @@ async fn a_lookup_ends_after_45_seconds_and_says_which_connection_has_not_answer
     assert!(refusal.contains("longer than 45 seconds"), "{refusal}");
 }
 
-/// It is decided by what the key is when its turn comes.
+/// The decision depends on the key's state when its turn comes.
 #[tokio::test]
 async fn a_held_key_that_is_restored_meanwhile_is_not_revoked_without_force() {
     let world = World::connected().await;
@@ -375,7 +375,7 @@ async fn a_held_key_that_is_restored_meanwhile_is_not_revoked_without_force() {
     assert!(world.lives(&hash));
 }
 
-/// `forget-role` leaves the key alive, and the order to revoke it has read before that whose it is.
+/// `forget-role` leaves the key alive. The order to revoke the key has read its owner before that.
 #[tokio::test]
 async fn a_key_whose_role_is_forgotten_meanwhile_is_not_said_to_be_revoked() {
     let world = World::with_role().await;

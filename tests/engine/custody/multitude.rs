@@ -1,7 +1,7 @@
-//! An account with a hundred thousand keys that are not the engine's, some of them odd: whatever goes through them
-//! comes to its end, shows them in one line each, and finds the few that matter.
+//! An account with a hundred thousand foreign keys, some of them unusual. Every operation over all keys
+//! completes, shows each in one line, and finds the few that matter.
 //!
-//! Unoptimised, that takes minutes; `scripts/test` does it with ten thousand.
+//! In a debug build that takes minutes; `scripts/test` does it with ten thousand.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ fn odd() -> String {
     format!("\u{1b}[2J\r\n\u{202e}{}", "x\u{7}".repeat(5_120))
 }
 
-/// A role, and around its key those of others: before it and after it, twins, odd names, and the mark of another
-/// mount. The hashes of the odd ones.
+/// A role, and foreign keys before and after its key: duplicates, unusual names, and the mark of another
+/// mount. Returns the hashes of the unusual keys.
 async fn crowded(many: usize) -> (World, BTreeSet<String>) {
     let world = World::connected().await;
     let account = world.openrouter.account().clone();
@@ -34,7 +34,7 @@ async fn crowded(many: usize) -> (World, BTreeSet<String>) {
     (world, odd.into())
 }
 
-/// What is shown of a key.
+/// The fields shown for a key.
 fn is_one_line(key: &Value) {
     let name = key["name"].as_str().unwrap();
     assert!(!name.contains(char::is_control), "{name:?}");
@@ -67,7 +67,7 @@ async fn every_read_completes(many: usize) {
     let (world, odd) = crowded(many).await;
     let current = world.current().await;
 
-    // One key: whatever else there is.
+    // One key, however many others there are.
     world.openrouter.requests().reset();
     for hash in odd.iter().chain([&current]) {
         let found = world.told("lookup", json!({"key_hash": hash})).await;
@@ -75,7 +75,7 @@ async fn every_read_completes(many: usize) {
     }
     assert!(world.openrouter.requests().all().len() <= odd.len() + 1);
 
-    // A part shows so many at the most, and each key once.
+    // A part shows at most this many keys, and each key once.
     let part = async |query: Value| {
         let answer = world.read_with("keys/default", query).await.unwrap();
         answer.expect("there are keys").data
@@ -88,7 +88,7 @@ async fn every_read_completes(many: usize) {
     let hashes: BTreeSet<_> = hashes.map(|key| key["hash"].to_string()).collect();
     assert_eq!(hashes.len(), 2 * (many / 10));
 
-    // A filter goes through all of them; one page in the middle is of a shape that nobody has ever seen.
+    // A filter visits all keys. One page in the middle has an unknown format.
     let Value::Object(data) = json!({
         "limit": {"odd": [1]}, "limit_reset": 7, "created_at": "yesterday", "expires_at": [],
         "usage": "much", "disabled": "perhaps", "label": null, "workspace_id": 0,
@@ -113,7 +113,7 @@ async fn every_read_completes(many: usize) {
     let expected = (many + odd.len()).div_ceil(99);
     assert!(pages.abs_diff(expected) <= 1, "{pages} of {expected}");
 
-    // The odd ones are near the key that was made just before them.
+    // The unusual keys are near the key that was created just before them.
     let unmanaged = part(json!({"owner": "other_mount"})).await;
     let keys = unmanaged["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 2, "two keys of one name");

@@ -1,4 +1,4 @@
-//! Names and workspaces that somebody has changed at OpenRouter: what is said of them, and what is not.
+//! Names and workspaces that were changed at OpenRouter: what is reported about them, and what is not.
 
 use openrouter_simulator::{KeyChanges, NewKey};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Rotating every role of a connection: what is rotated, what is skipped, what is named, and who need not
-//! wait for it.
+//! Rotating every role of a connection: what is rotated, what is skipped, what is named, and who does not
+//! have to wait for it.
 
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ impl World {
     }
 }
 
-/// Two rotating roles and a lease of the connection, and a role of another one, a minute ago.
+/// Two rotating roles and a lease of the connection, and a role of another connection, a minute ago.
 async fn world() -> World {
     let world = World::with_role().await;
     let mut manual = role();
@@ -88,7 +88,7 @@ async fn an_emergency_leaves_no_older_key_of_the_connection_alive() {
 #[tokio::test]
 async fn a_role_that_was_rotated_since_loses_its_older_keys_only_in_an_emergency() {
     let world = world().await;
-    // The run begins, and gets nowhere; meanwhile somebody rotates one of the roles.
+    // The run begins, and makes no progress. Meanwhile a person rotates one of the roles.
     let fault = Fault::ResetBeforeEffect.on("GET", "/keys/*").forever();
     world.openrouter.faults().add(fault);
     let told = world.told(PATH, json!({"rotation_grace_period": 0})).await;
@@ -285,7 +285,7 @@ async fn a_lease_that_was_being_made_when_an_emergency_began_does_not_survive_it
     world.pass(60).await;
     assert_eq!(world.run(PATH).await["state"], "finished");
     assert!(!world.lives(lease.data["key_hash"].as_str().unwrap()));
-    // One that is read now is newer.
+    // A role that is read now is newer.
     let lease = world.lease().await.unwrap();
     world.pass(60).await;
     assert!(world.lives(lease["key_hash"].as_str().unwrap()));
@@ -317,7 +317,7 @@ async fn without_a_run_there_is_nothing_to_read_and_without_a_connection_nothing
     );
 }
 
-/// The role is stored after the emergency has read which roles there are.
+/// The role is stored after the emergency has listed the roles.
 #[tokio::test]
 async fn an_emergency_waits_for_an_adoption_under_way_and_ends_its_key() {
     for is_told in [true, false] {
@@ -354,7 +354,7 @@ async fn an_emergency_waits_for_an_adoption_under_way_and_ends_its_key() {
     }
 }
 
-/// The store of the adoption fails for good, so the emergency has nothing to wait for in the end.
+/// The store of the adoption fails permanently, so the emergency has nothing to wait for in the end.
 #[tokio::test]
 async fn an_emergency_does_not_wait_for_ever_for_an_adoption_that_failed() {
     let world = World::connected().await;

@@ -1,4 +1,4 @@
-//! The health of the mount: what `status` and `metrics` say of what happened.
+//! The health of the mount: what `status` and `metrics` report about events.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use openrouter_simulator::Fault;
@@ -15,7 +15,7 @@ async fn status(world: &World) -> Data {
 }
 
 /// The value of a sample; `None` when there is no such line.
-/// The value of a sample in the metrics, if it is there.
+/// The value of a sample in the metrics; `None` if it does not exist.
 pub(crate) async fn metric(world: &World, sample: &str) -> Option<f64> {
     let answer = world.read("metrics").await.unwrap().unwrap().data;
     assert_eq!(answer["http_status_code"], 200);

@@ -1,4 +1,5 @@
-//! Tearing a mount down: what dies, what is refused meanwhile, what is named, and the way back.
+//! Tearing a mount down: which keys die, what is rejected in the meantime, what is named, and how to cancel
+//! it.
 
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
@@ -267,7 +268,7 @@ async fn a_role_that_is_deleted_meanwhile_is_deleted() {
     assert_eq!(world.living(), [""; 0]);
 }
 
-/// It goes on with what it read, and must not end what its successor has made.
+/// It continues with what it read, and must not end keys that its successor has created.
 #[tokio::test]
 async fn a_deposed_node_ends_no_key_that_was_made_after_the_teardown_was_cancelled() {
     let (world, _) = with_keys().await;
@@ -308,13 +309,13 @@ async fn a_teardown_whose_store_failed_is_in_force_only_if_it_was_committed() {
     world.refusal(PATH, json!({})).await;
     world.key("app").await.unwrap();
     world.node().storage.commit_what_is_late().await;
-    // The next node would find it, so this one does.
+    // The next node would find it, and so does this one.
     world.pass(200).await;
     assert_eq!(world.run(PATH).await["state"], "finished");
     assert_eq!(world.living(), [""; 0]);
 }
 
-/// `left_alive` is to name each key that may be alive.
+/// `left_alive` must name each key that may be alive.
 #[tokio::test]
 async fn a_teardown_names_a_role_whose_hashes_cannot_be_read() {
     let world = World::connected().await;
@@ -335,7 +336,7 @@ async fn a_teardown_names_a_role_whose_hashes_cannot_be_read() {
     assert_ne!(told["left_alive"], json!({}), "{told:?}");
 }
 
-/// A store whose answer was a failure takes effect after the next one of the same entry, as is provided for
+/// A store whose answer was a failure takes effect after the next one of the same entry, as is handled for
 /// roles (`context/unsure.rs`).
 #[tokio::test]
 async fn a_teardown_that_was_cancelled_does_not_come_back() {
@@ -358,7 +359,7 @@ async fn a_teardown_that_was_cancelled_does_not_come_back() {
     assert!(world.lives(&before), "the next node tears the mount down");
 }
 
-/// The server refuses `teardown` without sudo, and knows nothing of `teardown/`.
+/// The server rejects `teardown` without sudo, but does not know `teardown/`.
 #[tokio::test]
 async fn a_teardown_is_not_cancelled_by_a_path_that_is_not_root_protected() {
     let world = World::with_role().await;
@@ -373,7 +374,7 @@ fn adopting(world: &World, secret: &str) -> tokio::task::JoinHandle<crate::harne
     tokio::spawn(async move { node.write(ROLE, body).await })
 }
 
-/// The adoption has passed every check when the teardown is ordered, and its role is stored after that.
+/// The adoption has passed every check when the teardown is ordered. Its role is stored after that.
 #[tokio::test]
 async fn a_teardown_waits_for_an_adoption_under_way_which_is_then_refused() {
     let world = World::connected().await;
@@ -429,7 +430,7 @@ async fn a_teardown_ends_a_key_whose_adoption_was_stored_after_it_began() {
     }
 }
 
-/// The role is stored, and the server's cache goes on saying that it is not.
+/// The role is stored, but the server's cache still says that it is not.
 #[tokio::test]
 async fn a_teardown_is_not_over_while_it_is_uncertain_whether_a_listed_role_is_stored() {
     let world = World::connected().await;

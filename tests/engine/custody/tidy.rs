@@ -1,4 +1,4 @@
-//! Removing keys of this mount that nobody has: what is listed, what is removed, and what never is.
+//! Removing stray keys of this mount: what is listed, what is removed, and what is never removed.
 
 use openrouter_simulator::{Fault, KeyChanges, NewKey};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ impl World {
         told
     }
 
-    /// A key as this mount would name it for the same role, with a nonce that it never used.
+    /// A key with the name that this mount would give it for the same role, with a nonce that it never used.
     fn with_the_mark_of(&self, hash: &str) -> String {
         let account = self.openrouter.account();
         let name = account.key(hash).unwrap().name;
@@ -107,7 +107,7 @@ async fn a_key_with_the_mark_of_a_rotating_role_is_not_for_tidying_up() {
     let current = world.current().await;
     let forgotten = world.with_the_mark_of(&current);
     assert_eq!(world.listed().await, [""; 0]);
-    // The comparison with OpenRouter takes it in.
+    // The comparison with OpenRouter adds it to its role.
     world.restart().await;
     world.pass(60).await;
     let role = world.role("app").await.unwrap();
@@ -268,7 +268,7 @@ async fn a_removal_does_not_read_every_role_for_each_key() {
     assert!(calls < 500 + 30 * 10, "{calls} storage calls");
 }
 
-/// Most of what a comparison has listed may be gone when it asks about it.
+/// Most of the keys that a comparison has listed may be gone when it checks them.
 #[tokio::test]
 async fn a_copy_is_noticed_although_a_hundred_newer_keys_of_it_are_gone_by_now() {
     let world = World::with_role().await;

@@ -1,5 +1,5 @@
-//! What a deposed leader still has to do by its old state, step by step: whatever changes a living key waits
-//! for its fence.
+//! What a deposed leader still has to do according to its old state, step by step. Every step that changes a
+//! living key waits for the fence.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{GRACE, depose};
 use crate::harness::{Node, ROLE, ROTATE, World};
 
-/// The old leader has a minute for what it still wants to do, and a periodic call of its server; it changes no key.
+/// The old leader has a minute for its remaining steps, and a periodic call of its server. It changes no key.
 async fn changes_nothing(world: &World, old: &Node) {
     world.quiet().await;
     world.openrouter.requests().reset();
@@ -23,7 +23,7 @@ async fn changes_nothing(world: &World, old: &Node) {
     }
 }
 
-/// Its machine stood still while its successor enabled the key, and then ended it in an emergency.
+/// Its machine was paused while its successor enabled the key, and then ended it in an emergency.
 #[tokio::test]
 async fn a_deposed_leader_does_not_enable_a_key_that_an_emergency_has_ended_since() {
     let world = World::with_role().await;
@@ -69,7 +69,7 @@ async fn a_deposed_leader_does_not_disable_a_key_that_is_wanted_longer() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// Its own change was unclear when it was deposed, and its successor was told another one.
+/// Its own change was unclear when it was deposed, and its successor was given another one.
 #[tokio::test]
 async fn a_deposed_leader_does_not_apply_limits_that_were_changed_since() {
     let world = World::with_role().await;

@@ -1,4 +1,4 @@
-//! As many superseded keys in their grace periods as a role may have: they are all in its entry.
+//! The maximum number of superseded keys in their grace periods, which are all in the role's entry.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Held keys: until when, what is remembered of them, and what happens when they are gone or cannot be deleted.
+//! Held keys: until when, what is stored about them, and what happens if they are gone or cannot be deleted.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{restore, superseded, versions, warnings};
 use crate::harness::{ROLE, ROTATE, World};
 
-/// A role that is not rotated by itself for a month, and holds its keys for an hour.
+/// A role that is not rotated automatically for a month, and holds its keys for an hour.
 async fn holding() -> World {
     let world = World::with_role().await;
     let body = json!({"revocation_hold": 3_600, "rotation_period": "30d"});
@@ -14,7 +14,7 @@ async fn holding() -> World {
     world
 }
 
-/// The hold was written when the key had been made already.
+/// The hold was written after the key had been created.
 #[tokio::test]
 async fn a_key_is_held_no_longer_than_until_it_expires() {
     let world = World::with_role().await;
@@ -67,7 +67,7 @@ async fn a_held_key_that_is_gone_when_it_is_wanted_back_is_forgotten() {
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// It is disabled, so nobody can use it.
+/// It is disabled, so no one can use it.
 #[tokio::test]
 async fn an_emergency_has_succeeded_although_a_key_whose_hold_is_over_cannot_be_deleted() {
     let world = holding().await;

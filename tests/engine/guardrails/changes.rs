@@ -1,4 +1,4 @@
-//! Another guardrail reaches every living key at once; one that was taken off is put back.
+//! A changed guardrail reaches every living key at once. A guardrail that was removed is assigned again.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn while_it_is_unclear_whether_a_change_took_effect_the_key_is_not_handed_
             "{warnings:?}"
         );
         for path in ["creds/app", "static-creds/app"] {
-            // At once, and as what Vault's clients retry.
+            // At once, with a status that Vault's clients retry.
             match world.node().read(path).await.unwrap_err() {
                 Error::Status {
                     code: 503, message, ..
@@ -282,7 +282,7 @@ async fn a_deposed_leader_does_not_undo_the_guardrail_that_its_successor_has_ass
             .unwrap();
         let held = all_held_to(&world);
         assert!(held.iter().all(|held| *held == Some(strict.clone())));
-        // As long as it goes on, and longer.
+        // While the failure lasts, and afterwards.
         for seconds in [10, 60, 300] {
             world.time.set(world.after(seconds));
             old.life.quiet().await;

@@ -1,5 +1,5 @@
-//! A change of guardrail whose outcome is unclear is remembered until it is proved, whatever is written
-//! meanwhile; and what was refused is taken back only where nothing was done.
+//! A change of guardrail with an unclear outcome is remembered until it is proved, whatever is written in the
+//! meantime. A rejected change is reverted only if nothing was done.
 
 use openrouter_simulator::{Fault, NewGuardrail, Rule};
 use serde_json::{Value, json};
@@ -10,14 +10,14 @@ use crate::harness::{CI, ROLE, ROTATE, World};
 
 const LIST: &str = "/guardrails/*/assignments/keys";
 
-/// A write during which no time passes, so that nothing is tried again by itself.
+/// A write during which no time passes, so that nothing is retried automatically.
 async fn at_once(world: &World, path: &str, body: Value) -> Result<Vec<String>, String> {
     let answer = world.node().write(path, body).await;
     let answer = answer.map_err(|reason| reason.to_string())?;
     Ok(answer.map_or_else(Vec::new, |answer| answer.warnings))
 }
 
-/// Another guardrail is written, assigned, and the reply is lost.
+/// Another guardrail is written and assigned, and the reply is lost.
 async fn change_without_reply(world: &World, path: &str) -> String {
     let other = guardrail(world, "other");
     let lost = Fault::LostReply.on("POST", ASSIGN);
@@ -139,7 +139,7 @@ async fn a_limit_that_is_refused_takes_the_guardrail_back_that_was_applied_befor
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// Refusals that are definite, and come after keys were assigned.
+/// Refusals that are definite, but come after keys were assigned.
 fn late_refusals() -> Vec<Vec<Rule>> {
     let list = |fault: Fault| vec![fault.on("GET", LIST)];
     let uncounted = Fault::edited_reply(json!({"assigned_count": 0}));
@@ -253,7 +253,7 @@ async fn whatever_goes_wrong_with_a_change_its_keys_are_held_to_what_the_role_sh
                     let is_pending = warnings
                         .iter()
                         .any(|one| one.contains("the engine retries"));
-                    // An answer that counts two keys is right where there are two.
+                    // An answer that counts two keys is correct if there are two.
                     let is_done = all_held_to(&world) == vec![Some(other.clone()); 2];
                     assert!(is_pending || is_done, "{name}: {warnings:?}");
                     &other
@@ -261,7 +261,7 @@ async fn whatever_goes_wrong_with_a_change_its_keys_are_held_to_what_the_role_sh
                 Err(_) => &strict,
             };
             assert_eq!(shown(&world, role).await, *expected, "{name}");
-            // Whatever is handed out meanwhile is judged.
+            // Everything that is handed out in the meantime is judged.
             world.pass(60).await;
             world.openrouter.faults().clear();
             world.pass(7_200).await;
@@ -322,7 +322,7 @@ async fn a_dynamic_role_that_is_deleted_while_a_change_is_pending_says_so_and_re
         warnings[1].contains("2 of their keys did not have the role's last guardrail yet"),
         "{warnings:?}"
     );
-    // A role of that name takes its leases over, and may believe nothing that their records say.
+    // A role with that name takes over its leases, and must not trust their records.
     let anew = json!({"credential_type": "dynamic", "guardrail": "strict"});
     world.write(CI, anew).await.unwrap();
     world.quiet().await;

@@ -1,4 +1,4 @@
-//! Keys under leases are held to the guardrail of their role, whatever becomes of that.
+//! Keys under leases have the guardrail of their role, whatever happens to the role.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ASSIGN, all_held_to, guardrail, held_to};
 use crate::harness::{CI, World};
 
-/// A world with the role `ci`, which is held to the guardrail `strict`, and two leases of it.
+/// A world with the role `ci`, which has the guardrail `strict`, and two of its leases.
 pub(super) async fn with_guarded_leases() -> (World, String) {
     let world = World::connected().await;
     let strict = guardrail(&world, "strict");
@@ -123,7 +123,7 @@ async fn a_guardrail_that_was_taken_off_a_leases_key_is_put_back() {
     assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
 }
 
-/// What becomes of the role of two leases.
+/// What happens to the role of two leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Deleted,
@@ -131,7 +131,7 @@ enum Role {
     Moved,
 }
 
-/// A world with two leases on keys that are held to `strict`, whose role has become something else.
+/// A world with two leases on keys with the guardrail `strict`, whose role has changed in this way.
 async fn with_leases_left_behind(role: Role) -> (World, String) {
     let (world, strict) = with_guarded_leases().await;
     if role == Role::Moved {
@@ -163,7 +163,7 @@ async fn keys_under_leases_are_put_back_whatever_became_of_their_role() {
     }
 }
 
-/// Of a role that has a guardrail it is stored, shown and tried again; of others it is said.
+/// If the role has a guardrail, the failure is stored, shown and retried. Otherwise it is reported.
 #[tokio::test]
 async fn keys_under_leases_that_cannot_be_put_back_are_shown() {
     for role in [Role::Cleared, Role::Moved] {
@@ -195,7 +195,7 @@ async fn keys_under_leases_that_cannot_be_put_back_are_shown() {
     }
 }
 
-/// No read can show it: it is news, once for each key, and tried with each comparison.
+/// No read can show it, so it is reported once for each key, and retried with each comparison.
 #[tokio::test]
 async fn a_failure_to_reassign_keys_of_a_deleted_role_is_reported_and_retried() {
     let (world, strict) = with_leases_left_behind(Role::Deleted).await;

@@ -1,4 +1,4 @@
-//! Keys that somebody moves to another workspace in the dashboard, and back. Guardrails belong to workspaces.
+//! Keys that are moved to another workspace in the dashboard, and back. Guardrails belong to workspaces.
 
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
@@ -7,20 +7,20 @@ use super::leases::with_guarded_leases;
 use super::{ASSIGN, all_held_to, guardrail_of, held_to, move_to, with_guarded_role};
 use crate::harness::{CI, ROLE, World, role};
 
-/// Each comparison begins anew.
+/// Each comparison starts from the beginning.
 async fn compare(world: &World) {
     world.restart().await;
     world.quiet().await;
 }
 
-/// Where the default workspace is meant, its UUID is not stored: a key that is back is where its role is.
+/// For the default workspace, the UUID is not stored: a key that was moved back is where its role is.
 #[tokio::test]
 async fn a_key_that_was_moved_away_and_back_is_held_to_its_roles_next_guardrail() {
     for path in [ROLE, CI] {
         let world = World::connected().await;
         let account = world.openrouter.account();
         let (default, elsewhere) = (account.default_workspace(), account.add_workspace());
-        // So that some key tells which workspace is the default one.
+        // So that a key shows which workspace is the default one.
         account.create_key(NewKey::named("another"));
         let hash = if path == ROLE {
             world.write(ROLE, role()).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_key_that_was_moved_away_and_back_is_held_to_its_roles_next_guardrail(
     }
 }
 
-/// Nobody else looks after it: it had no guardrail that could be missing.
+/// Nothing else checks it: it had no guardrail that could be missing.
 #[tokio::test]
 async fn a_lease_whose_key_is_moved_back_to_its_role_is_assigned_then() {
     let world = World::connected().await;
@@ -66,7 +66,7 @@ async fn a_lease_whose_key_is_moved_back_to_its_role_is_assigned_then() {
     assert_eq!(shown.warnings, [""; 0]);
 }
 
-/// OpenRouter takes the assignment along with the key, and refuses to make it again.
+/// OpenRouter moves the assignment with the key, and refuses to make it again.
 #[tokio::test]
 async fn a_moved_key_that_still_has_its_guardrail_is_not_withheld() {
     let world = World::connected().await;
@@ -88,7 +88,7 @@ async fn a_moved_key_that_still_has_its_guardrail_is_not_withheld() {
     assert_eq!(world.key_hash("app").await, hash, "it is handed out");
 }
 
-/// The role has moved on since the key was ordered, and it had a guardrail all the time.
+/// The role was changed after the key was ordered, and it had a guardrail all the time.
 #[tokio::test]
 async fn a_key_that_was_ordered_without_guardrail_is_not_handed_out_after_the_role_was_moved() {
     let world = World::connected().await;
@@ -113,7 +113,7 @@ async fn a_key_that_was_ordered_without_guardrail_is_not_handed_out_after_the_ro
     assert!(refusal.contains("read again"), "{refusal}");
 }
 
-/// Leases of a role of a newer build are compared, too, and cannot be repaired.
+/// Leases of a role that a newer build wrote are compared too, but cannot be repaired.
 #[tokio::test]
 async fn a_role_that_cannot_be_repaired_keeps_no_other_from_being_compared() {
     let (world, strict) = with_guarded_leases().await;
@@ -135,7 +135,7 @@ async fn a_role_that_cannot_be_repaired_keeps_no_other_from_being_compared() {
     assert_eq!(held_to(&world, &hash), Some(strict));
 }
 
-/// A refusal is final until the next comparison; a limit of requests is not.
+/// A refusal is final until the next comparison, but a rate limit is not.
 #[tokio::test]
 async fn keys_of_a_deleted_role_are_assigned_again_once_openrouter_accepts_requests() {
     let (world, strict) = with_guarded_leases().await;
@@ -150,7 +150,7 @@ async fn keys_of_a_deleted_role_are_assigned_again_once_openrouter_accepts_reque
     assert_eq!(all_held_to(&world), vec![Some(strict); 2]);
 }
 
-/// It sees no assignments. They may be as they should be.
+/// It sees no assignments. They may be in order.
 #[tokio::test]
 async fn a_management_key_of_another_account_takes_no_key_for_unguarded() {
     let (world, _) = with_guarded_role().await;
@@ -165,7 +165,7 @@ async fn a_management_key_of_another_account_takes_no_key_for_unguarded() {
     assert!(!role["drift"].to_string().contains("guardrail_changed"));
 }
 
-/// The listing of its workspace is empty then, and no other key shows that the account is still seen.
+/// The listing of its workspace is then empty, and no other key shows that the account is still visible.
 #[tokio::test]
 async fn an_only_key_that_is_taken_off_its_guardrail_is_noticed_although_it_was_moved() {
     let (world, _) = with_guarded_role().await;

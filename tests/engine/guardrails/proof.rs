@@ -1,4 +1,4 @@
-//! An assignment counts as proved only while it is compared, and one key that cannot be assigned does not
+//! An assignment counts as proved only while it is compared, and a key that cannot be assigned does not
 //! affect the others.
 
 use openrouter_simulator::Fault;
@@ -18,7 +18,7 @@ async fn world_of(path: &str) -> (World, String) {
     }
 }
 
-/// While a role asks for none, nobody compares what its keys are assigned to.
+/// While the role has no guardrail, the assignments of its keys are not compared.
 #[tokio::test]
 async fn a_guardrail_that_was_cleared_is_assigned_again_when_it_is_written_again() {
     for path in [ROLE, CI] {
@@ -39,7 +39,7 @@ async fn a_guardrail_that_was_cleared_is_assigned_again_when_it_is_written_again
     }
 }
 
-/// The superseded key was assigned already when it turned out that the current one is gone.
+/// The superseded key was already assigned when the current key was found to be gone.
 #[tokio::test]
 async fn a_current_key_that_cannot_be_asked_about_leaves_the_assignment_of_the_others_in_doubt() {
     let (world, _) = with_guarded_role().await;
@@ -61,7 +61,7 @@ async fn a_current_key_that_cannot_be_asked_about_leaves_the_assignment_of_the_o
     assert_eq!(held_to(&world, &old), Some(other));
 }
 
-/// OpenRouter refuses a whole request for one key of another workspace.
+/// OpenRouter refuses a whole request because of one key of another workspace.
 #[tokio::test]
 async fn a_key_that_was_moved_to_another_workspace_costs_no_other_key_its_guardrail() {
     for path in [ROLE, CI] {
@@ -92,7 +92,7 @@ fn move_elsewhere(world: &World, hash: &str) {
     move_to(world, hash, &elsewhere);
 }
 
-/// A lease whose key cannot be assigned any more is tried again alone.
+/// A lease whose key can no longer be assigned is retried alone.
 #[tokio::test]
 async fn a_lease_that_cannot_be_assigned_leaves_no_other_lease_in_doubt() {
     let (world, _) = with_guarded_leases().await;
@@ -110,7 +110,7 @@ async fn a_lease_that_cannot_be_assigned_leaves_no_other_lease_in_doubt() {
     world.openrouter.requests().reset();
     world.pass(1).await;
     assert_eq!(assigned(), 1, "only that key is tried again");
-    // While that fails, another one is taken off.
+    // While that fails, another key is removed from its guardrail.
     assert!(world.openrouter.account().unassign_guardrail(&hashes[5]));
     world.restart().await;
     world.quiet().await;
@@ -123,7 +123,7 @@ async fn a_lease_that_cannot_be_assigned_leaves_no_other_lease_in_doubt() {
     );
 }
 
-/// Guardrails belong to workspaces. The comparison learns of the move, and stores it.
+/// Guardrails belong to workspaces. The comparison notices the move, and stores it.
 #[tokio::test]
 async fn a_guardrail_can_be_changed_after_every_lease_of_the_role_was_moved() {
     let (world, strict) = with_guarded_leases().await;
@@ -132,7 +132,7 @@ async fn a_guardrail_can_be_changed_after_every_lease_of_the_role_was_moved() {
     for hash in &hashes {
         move_elsewhere(&world, hash);
     }
-    // A role's key in the default workspace tells its id.
+    // A key of a role in the default workspace shows the id of that workspace.
     world.write(ROLE, json!({})).await.unwrap();
     world.restart().await;
     world.quiet().await;
@@ -167,7 +167,7 @@ fn matches_drift(event: &vault_plugin_secrets_openrouter::logical::Event, drift:
     event.metadata.get("drift").map(String::as_str) == Some(drift)
 }
 
-/// The role moves on while it is unknown which guardrail its leases have, and nothing is compared.
+/// The role is changed while the guardrail of its leases is unknown and nothing is compared.
 #[tokio::test]
 async fn an_unclear_change_is_settled_for_leases_that_the_role_leaves_behind() {
     for end in ["moved", "deleted", "forgotten"] {
@@ -198,7 +198,7 @@ async fn an_unclear_change_is_settled_for_leases_that_the_role_leaves_behind() {
     }
 }
 
-/// It is deposed while the first hundred keys are being assigned.
+/// The leader is deposed while the first hundred keys are being assigned.
 #[tokio::test]
 async fn a_leader_that_is_deposed_between_two_requests_sends_no_more() {
     let world = World::connected().await;
@@ -243,7 +243,7 @@ fn is_tried_again(written: Answer) -> bool {
     warnings.iter().any(|w| w.contains("retries"))
 }
 
-/// It is unknown whether the key has its old limit or the one that was taken back.
+/// It is unknown whether the key has its old limit or the reverted one.
 #[tokio::test]
 async fn a_limit_that_is_written_back_after_an_unclear_change_is_applied() {
     let world = World::with_role().await;
@@ -253,7 +253,7 @@ async fn a_limit_that_is_written_back_after_an_unclear_change_is_applied() {
     let written = world.node().write(ROLE, json!({"limit": 9})).await;
     assert!(is_tried_again(written));
     assert_eq!(world.seen(&key).limit, Some(9.0));
-    // It cannot be changed now: nobody knows, and no bound is taken for kept.
+    // It cannot be changed now: the limit is unknown, and no bound counts as met.
     let refused = Fault::status(500).on("PATCH", "/keys/*").times(2);
     world.openrouter.faults().add(refused);
     let written = world.node().write(ROLE, json!({"limit": 5})).await;
@@ -274,7 +274,7 @@ async fn a_limit_that_is_written_back_after_an_unclear_change_is_applied() {
     bounded.unwrap();
 }
 
-/// Under a budget the ledger knows what the key has; without it, nobody does until the key is asked.
+/// With a budget, the ledger knows the key's limit. Without a budget it is unknown until OpenRouter is asked.
 #[tokio::test]
 async fn a_limit_in_doubt_is_settled_by_a_budget_and_in_doubt_again_after_it() {
     let world = World::with_role().await;

@@ -1,4 +1,4 @@
-//! What a role calls by name is looked up when it is written, pinned, and read back as it was written.
+//! Names in a role are looked up when they are written, pinned, and returned by reads as they were written.
 
 use openrouter_simulator::{Fault, GuardrailChanges, MemberRole, NewGuardrail};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{all_held_to, guarded, guardrail};
 use crate::harness::{CI, ROLE, ROTATE, World, role};
 
-/// What a write of the role `ci` is refused with, which makes no key.
+/// The error of a write of the role `ci`, which creates no key.
 async fn refusal(world: &World, body: Value) -> String {
     let mut ci = json!({"credential_type": "dynamic"});
     let fields = body.as_object().unwrap().clone();
@@ -52,7 +52,7 @@ async fn a_guardrail_that_cannot_hold_the_keys_is_refused_with_the_reason() {
         let refusal = refusal(&world, body.clone()).await;
         assert!(refusal.contains(reason), "{body}: {refusal}");
     }
-    // It comes into being when it is written.
+    // OpenRouter creates it when it is written.
     account
         .change_guardrail(&default, Default::default())
         .unwrap();
@@ -187,7 +187,7 @@ async fn a_workspace_is_pinned_and_read_back_as_it_was_written() {
         let read = world.role("app").await.unwrap();
         let shown = (&read["workspace"], &read["workspace_id"]);
         assert_eq!(shown, (&json!(written), &json!(team)));
-        // Whoever writes back what was read changes nothing.
+        // Writing back what was read changes nothing.
         body["workspace_id"] = json!(team);
         assert!(world.write(ROLE, body).await.unwrap().is_none());
     }

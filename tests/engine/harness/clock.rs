@@ -1,5 +1,5 @@
-//! Time in the test's hands: one present for the engine and for OpenRouter, which moves only when a
-//! test moves it.
+//! Time under the test's control: the engine and OpenRouter share one clock, which moves only when a test
+//! moves it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,16 @@ use vault_plugin_secrets_openrouter::engine::clock::Clock;
 
 use super::effects::Life;
 
-/// The present, for everybody in a world.
+/// The current time, for everything in a world.
 pub(crate) struct Time {
     now: watch::Sender<Timestamp>,
-    /// How far it was moved forward, all in all.
+    /// How far it was moved forward in total.
     passed: Mutex<Duration>,
     openrouter: openrouter_simulator::Clock,
 }
 
 impl Time {
-    /// The present of this simulator.
+    /// The current time of this simulator.
     pub(crate) fn of(openrouter: openrouter_simulator::Clock) -> Arc<Self> {
         let (now, _) = watch::channel(openrouter.now());
         Arc::new(Self {
@@ -36,7 +36,7 @@ impl Time {
         *self.now.borrow()
     }
 
-    /// Moves the present, in either direction, and wakes who sleeps until then.
+    /// Moves the current time, in either direction, and wakes those who sleep until then.
     pub(crate) fn set(&self, now: Timestamp) {
         let passed = Duration::try_from(now.duration_since(self.now()));
         *self.passed.lock().unwrap() += passed.unwrap_or_default();
@@ -45,7 +45,7 @@ impl Time {
     }
 }
 
-/// The clock of one node: tells the world's time for as long as the node lives.
+/// The clock of one node: shows the world's time as long as the node is alive.
 pub(crate) struct NodeClock {
     time: Arc<Time>,
     life: Arc<Life>,
@@ -65,7 +65,7 @@ impl NodeClock {
         })
     }
 
-    /// Nobody is woken any more.
+    /// No sleeper is woken any more.
     pub(crate) fn wake_nobody(&self) {
         self.deaf.store(true, Ordering::Relaxed);
     }
@@ -75,7 +75,7 @@ impl NodeClock {
         self.panics.store(true, Ordering::Relaxed);
     }
 
-    /// When the next of those who sleep wants to be woken.
+    /// When the next sleeper wants to be woken.
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         self.sleepers.lock().unwrap().values().min().copied()
     }
@@ -91,7 +91,7 @@ impl Clock for NodeClock {
         *self.time.passed.lock().unwrap()
     }
 
-    /// Sleeps through without looking: the test's clock does not move unseen.
+    /// Sleeps without checking the time: the test's clock does not move unnoticed.
     async fn sleep_until(&self, until: Timestamp) {
         let id = self.life.act();
         self.sleepers.lock().unwrap().insert(id, until);
@@ -106,7 +106,7 @@ impl Clock for NodeClock {
     }
 }
 
-/// Takes a sleeper off the list, however its sleep ends.
+/// Removes a sleeper from the list, however its sleep ends.
 struct Asleep<'a>(&'a NodeClock, u64);
 
 impl Drop for Asleep<'_> {

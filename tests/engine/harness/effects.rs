@@ -1,7 +1,7 @@
-//! What the engine does to the outside world, point by point, and the harm that strikes at one.
+//! The engine's effects on the outside world, point by point, and the harm that is done at one of them.
 //!
-//! Storage and the gate before OpenRouter come by here before and after each of their effects. The
-//! list of points is thus written by the run itself: a step that the engine learns later is on it.
+//! Storage and the gate to OpenRouter report before and after each of their effects. The run itself therefore
+//! writes the list of points: a step that is added to the engine later is on it.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What strikes at a point.
+/// The harm that can be done at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Harm {
-    /// The node is dead: whatever it was doing stops there, for good.
+    /// The node is dead: it stops there, forever.
     Crash,
-    /// This one call fails, and the node lives: storage reports an error, a connection is reset.
-    /// The effect before it, if there was one, stays.
+    /// This one call fails, and the node stays alive: storage reports an error, or a connection is reset. The
+    /// effect before it, if there was one, stays.
     Fault,
 }
 
-/// All effects of a world, whichever node has them.
+/// All effects of a world, on any node.
 #[derive(Default)]
 pub(crate) struct Effects {
     plan: Mutex<Plan>,
@@ -29,9 +29,9 @@ pub(crate) struct Effects {
 #[derive(Default)]
 struct Plan {
     recording: Option<Recording>,
-    /// The name of a point to die at.
+    /// The name of a point at which to die.
     death: Option<String>,
-    /// Every point that was reached, and what struck there.
+    /// Every point that was reached, and the harm that was done there.
     story: Vec<String>,
 }
 
@@ -42,19 +42,19 @@ struct Recording {
 }
 
 impl Effects {
-    /// Records the points at which `harm` could strike; it does so at the one with that number.
+    /// Records the points at which `harm` could be done. Does it at the point with that number.
     pub(crate) fn record(&self, harm: Harm, at: Option<usize>) {
         let points = Vec::new();
         self.plan.lock().unwrap().recording = Some(Recording { points, harm, at });
     }
 
-    /// Ends the recording, and whatever harm was still to come; returns the points.
+    /// Ends the recording, and cancels any remaining harm. Returns the points.
     pub(crate) fn stop(&self) -> Vec<String> {
         let recording = self.plan.lock().unwrap().recording.take();
         recording.map_or_else(Vec::new, |recording| recording.points)
     }
 
-    /// Does something that is not part of the recording. Nothing else may be going on.
+    /// Runs `something` without recording it. Nothing else may be in progress.
     pub(crate) async fn aside<T>(&self, something: impl Future<Output = T>) -> T {
         let recording = self.plan.lock().unwrap().recording.take();
         let result = something.await;
@@ -62,21 +62,20 @@ impl Effects {
         result
     }
 
-    /// Lets the node die at the next point of that name.
+    /// Makes the node die at the next point with that name.
     pub(crate) fn die_at(&self, name: &str) {
         self.plan.lock().unwrap().death = Some(name.to_owned());
     }
 
-    /// Every point that was reached so far, whether it was recorded or not; for whoever has to find out why
-    /// something does not end.
+    /// Every point that was reached so far, recorded or not, to find out why something does not end.
     pub(crate) fn story(&self) -> Vec<String> {
         self.plan.lock().unwrap().story.clone()
     }
 
-    /// Does something, and gives it up when a node crashes. Returns whether one did.
+    /// Runs `something`, and abandons it when a node crashes. Returns whether one did.
     ///
-    /// What waits for a dead node to be quiet ends too. So it is not the end of `something` that shows that
-    /// no node has crashed.
+    /// A wait for a dead node to become idle ends too. The end of `something` therefore does not show that no
+    /// node has crashed.
     pub(crate) async fn crash_during(&self, something: impl Future<Output = ()>) -> bool {
         let mut crashes = self.crashes.subscribe();
         tokio::select! {
@@ -93,8 +92,8 @@ impl Effects {
         crashed.expect("the world outlives its nodes");
     }
 
-    /// A node has come to the point `name`, next to an effect. `Err` is a fault that the caller
-    /// reports in its own way.
+    /// A node has reached the point `name`, next to an effect. `Err` is a fault that the caller reports in
+    /// its own way.
     pub(super) async fn reach(&self, life: &Life, name: String) -> Result<(), Struck> {
         life.checkpoint().await;
         life.act();
@@ -110,7 +109,7 @@ impl Effects {
         }
     }
 
-    /// The same for something without an effect: to die there is to die after the effect before.
+    /// The same for a point without an effect: to die there is to die after the previous effect.
     pub(super) async fn reach_harmless(&self, life: &Life, name: String) -> Result<(), Struck> {
         let harm = self.plan.lock().unwrap().recording.as_ref().map(|r| r.harm);
         match harm {
@@ -140,11 +139,11 @@ impl Plan {
     }
 }
 
-/// A fault has struck.
+/// A fault was injected.
 #[derive(Debug)]
 pub(super) struct Struck;
 
-/// The life of one node, and whether it is doing something.
+/// Whether a node is alive, and whether it is busy.
 #[derive(Default)]
 pub(crate) struct Life {
     over: CancellationToken,
@@ -153,13 +152,13 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Ends it.
+    /// Ends the node's life.
     pub(crate) fn end(&self) {
         self.over.cancel();
     }
 
-    /// Passes as long as the node lives. A dead one stops here for ever: that is what it is to be
-    /// dead, nothing is cleaned up and nobody is told.
+    /// Passes as long as the node is alive. A dead node stops here forever, without cleaning up or notifying
+    /// anyone.
     pub(super) async fn checkpoint(&self) {
         if self.over.is_cancelled() {
             std::future::pending::<()>().await;
@@ -171,15 +170,15 @@ impl Life {
         self.acts.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The node waits for somebody else until the result is dropped.
+    /// The node waits for another party until the result is dropped.
     pub(super) fn busy(&self) -> Busy<'_> {
         self.act();
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self)
     }
 
-    /// Returns when the node has nothing to do before the clock moves. It and all that it talks to
-    /// run on one thread, so a few rounds in which nobody had anything to do are proof.
+    /// Returns when the node has nothing to do before the clock moves. The node and everything that it talks
+    /// to run on one thread, so a few rounds in which nothing happens are proof.
     pub(crate) async fn quiet(&self) {
         let mut calm = 0;
         while calm < ROUNDS && !self.over.is_cancelled() {

@@ -1,5 +1,5 @@
-//! The gate before OpenRouter: passes requests and answers on as they are, and is where a node's
-//! network ends when the node dies.
+//! The gate to OpenRouter: forwards requests and answers unchanged. When a node dies, its network connection
+//! ends here.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,18 +44,18 @@ impl Gate {
         }
     }
 
-    /// What a connection takes as `api_url`.
+    /// The value of a connection's `api_url`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/api/v1", self.address)
     }
 
-    /// The most requests that were ever under way at the same time, whoever made them: those with a
-    /// management key and those that a key makes for itself.
+    /// The highest number of concurrent requests so far: those with a management key, and those that a key
+    /// makes for itself.
     pub(crate) fn most_under_way(&self) -> usize {
         self.state.most_under_way.load(Ordering::Relaxed)
     }
 
-    /// Who comes from now on belongs to this node.
+    /// New connections belong to this node from now on.
     pub(crate) fn serve(&self, life: Arc<Life>) {
         *self.state.life.lock().unwrap() = life;
     }
@@ -74,7 +74,7 @@ async fn listen(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// Passes one connection's requests on, one after the other, until one is not answered in full.
+/// Forwards the requests of one connection, one after the other, until one is not answered completely.
 async fn pass(mut client: TcpStream, life: Arc<Life>, state: Arc<State>) {
     client.set_nodelay(true).unwrap();
     while let Message::Whole(request) = read(&mut client).await {
@@ -117,14 +117,14 @@ async fn ask(openrouter: SocketAddr, request: &[u8]) -> Message {
     }
 }
 
-/// A request or an answer as it came over the wire.
+/// A complete request or answer as received.
 enum Message {
     Whole(Vec<u8>),
     /// The connection ended before the message did.
     Partial(Vec<u8>),
 }
 
-/// Reads up to the end of a body whose length the head tells; that is all there is here.
+/// Reads to the end of a body whose length is in the head. No other form is used here.
 async fn read(stream: &mut TcpStream) -> Message {
     let mut message = Vec::new();
     loop {
@@ -138,7 +138,7 @@ async fn read(stream: &mut TcpStream) -> Message {
     }
 }
 
-/// The length of the whole message, once its head is there.
+/// The length of the whole message, once its head has arrived.
 fn length(message: &[u8]) -> Option<usize> {
     let head = message.windows(4).position(|end| end == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(&message[..head]).to_ascii_lowercase();
@@ -167,7 +167,7 @@ fn name_of(request: &[u8]) -> String {
     }
 }
 
-/// With no time to linger, closing sends a reset instead of an orderly end.
+/// Without lingering, closing sends a reset instead of an orderly close.
 fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }

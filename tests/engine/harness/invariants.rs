@@ -1,4 +1,4 @@
-//! What holds in a world that has come to rest, whatever happened before.
+//! What must hold in a world at rest, whatever happened before.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use vault_plugin_secrets_openrouter::logical::Storage;
 
 use super::world::World;
 
-/// A key was handed out, and works until then.
+/// A key was handed out, and must work until then.
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
     pub(super) hash: String,
@@ -18,7 +18,7 @@ pub(crate) struct Promise {
 }
 
 impl World {
-    /// What is wrong: nothing, if all is well.
+    /// The violations; empty if there is none.
     pub(crate) async fn violations(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut believed = BTreeSet::new();
@@ -40,7 +40,7 @@ impl World {
         let leased: Vec<String> = leases.into_iter().map(|lease| lease.key_hash).collect();
         believed.extend(leased.iter().cloned());
         let alive = self.openrouter.account().keys().into_iter();
-        // Keys that somebody made by hand are nobody's business until they are adopted.
+        // Keys made by hand do not matter until they are adopted.
         let alive =
             alive.filter(|key| key.name.contains(" vault-") || believed.contains(&key.hash));
         let alive: BTreeSet<String> = alive.map(|key| key.hash).collect();
@@ -75,7 +75,7 @@ impl World {
         wrong
     }
 
-    /// What the roles themselves say is wrong.
+    /// The problems that the roles themselves report.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         for name in self.storage.list("roles/").await.unwrap() {
@@ -92,8 +92,8 @@ impl World {
         complaints
     }
 
-    /// Notes a key that was just handed out and is not held to the guardrail that its role has. One of
-    /// another workspace than the role's is not looked at: it keeps what it was made with.
+    /// Records a key that was just handed out without its role's guardrail. A key in another workspace than
+    /// the role's is ignored: it keeps the guardrail that it was created with.
     pub(super) async fn require_guarded(&self, role: &str, hash: &str) {
         let Some(terms) = self.terms(role).await else {
             return;
@@ -112,12 +112,12 @@ impl World {
         self.guarded.load(Ordering::Relaxed)
     }
 
-    /// From now on: somebody changes things in the dashboard, of which the engine cannot know at once.
+    /// From now on, the dashboard is used to change things, which the engine cannot notice at once.
     pub(crate) fn forgive_unguarded(&self) {
         self.unguarded.lock().unwrap().clear();
     }
 
-    /// The terms of a role as they are stored.
+    /// The stored terms of a role.
     async fn terms(&self, role: &str) -> Option<Value> {
         let stored = self.storage.get(&format!("roles/{role}")).await.unwrap()?;
         let stored: Value = serde_json::from_slice(&stored).unwrap();
@@ -138,7 +138,7 @@ impl World {
             .then(|| format!("{hash}, held to {held:?} instead of {wanted}"))
     }
 
-    /// Keys that died although somebody still held a lease on them.
+    /// Keys that died although there was still a lease on them.
     pub(crate) fn broken_promises(&self) -> Vec<String> {
         let mut broken = Vec::new();
         for promise in self.promises.lock().unwrap().iter() {
@@ -168,7 +168,7 @@ impl World {
             let revoke_at: Timestamp = key["revoke_at"].as_str().unwrap().parse().unwrap();
             let hash = key["hash"].as_str().unwrap();
             let at_openrouter = self.openrouter.account().key(hash);
-            // Under a budget it is disabled first, and deleted after its final reading.
+            // With a budget, the key is disabled first, and deleted after its final reading.
             let is_ending =
                 role.contains_key("budget") && at_openrouter.is_some_and(|k| k.disabled);
             if revoke_at <= now && !is_ending {
@@ -224,7 +224,7 @@ impl World {
 }
 
 impl World {
-    /// In a world with one role, which has a budget.
+    /// For a world with one role, which has a budget.
     fn judge_budget(&self, budget: f64, wrong: &mut Vec<String>) {
         let now = self.time.now();
         let keys = self.openrouter.account().all_keys();
@@ -248,7 +248,7 @@ impl World {
     }
 }
 
-/// The hashes of the keys that a role shows.
+/// The hashes of the keys in a read of a role.
 pub(crate) fn hashes(role: &serde_json::Map<String, Value>) -> Vec<String> {
     let superseded = role["superseded_keys"].as_array().unwrap().iter();
     let held = role["held_keys"].as_array().unwrap();
@@ -259,7 +259,7 @@ pub(crate) fn hashes(role: &serde_json::Map<String, Value>) -> Vec<String> {
         .collect()
 }
 
-/// As OpenRouter makes it.
+/// In OpenRouter's form.
 pub(crate) fn hash_of(secret: &str) -> String {
     let digest = Sha256::digest(secret);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

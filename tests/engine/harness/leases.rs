@@ -1,4 +1,4 @@
-//! The server's side of leases on keys of their own: it keeps what it was given, and gives it back.
+//! The server's side of leases on separate keys: it stores what it was given, and returns it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::world::World;
 /// A dynamic role.
 pub(crate) const CI: &str = "roles/ci";
 
-/// A lease that the server has.
+/// A lease of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerLease {
     pub(crate) key_hash: String,
@@ -33,8 +33,8 @@ impl World {
         world
     }
 
-    /// Reads a key of the role `ci`, as an application does that relies on it from then on. The server
-    /// stores the lease when it has the answer.
+    /// Reads a key of the role `ci`, as an application that relies on it from then on. The server stores the
+    /// lease when it has the answer.
     pub(crate) async fn lease(&self) -> Result<Data, Error> {
         let answer = self.read("creds/ci").await?.expect("there is an answer");
         let secret = answer.secret.expect("there is a lease");
@@ -51,7 +51,7 @@ impl World {
         Ok(answer.data)
     }
 
-    /// Has the server know its first lease by this nonce, as an engine called it that wrote the storage.
+    /// Gives the server's first lease this nonce, as if the engine that wrote the storage had chosen it.
     pub(crate) fn call_lease(&self, nonce: &str) {
         let mut leases = self.leases.lock().unwrap();
         let data = &mut leases[0].internal_data;
@@ -63,7 +63,7 @@ impl World {
         self.leases.lock().unwrap().clone()
     }
 
-    /// Renews the server's first lease; a server without one has nothing to renew.
+    /// Renews the server's first lease, if there is one.
     pub(crate) async fn renew(&self, increment: u64) -> Result<Duration, Error> {
         let Some(lease) = self.server_leases().into_iter().next() else {
             return Ok(Duration::ZERO);
@@ -82,7 +82,7 @@ impl World {
         Ok(ttl)
     }
 
-    /// Revokes the server's first lease. It is over from now on, and forgotten when that has succeeded.
+    /// Revokes the server's first lease. From now on it has ended. It is forgotten when that has succeeded.
     pub(crate) async fn revoke(&self) -> Result<(), Error> {
         let Some(lease) = self.server_leases().into_iter().next() else {
             return Ok(());
@@ -92,7 +92,7 @@ impl World {
         self.revoke_this(&lease).await
     }
 
-    /// What the server does by itself: revokes the leases that are over, trying each once.
+    /// What the server does on its own: revokes expired leases, trying each once.
     pub(crate) async fn revoke_what_is_over(&self) {
         for lease in self.server_leases() {
             if lease.until <= self.time.now() {
@@ -139,7 +139,7 @@ impl World {
         promises.retain(|promise| promise.hash != key_hash);
     }
 
-    /// The keys of leases that have ended, and wait for their final readings.
+    /// The keys of ended leases that wait for their final readings.
     pub(crate) async fn waiting(&self) -> Vec<String> {
         let mut waiting = Vec::new();
         for (path, key_hash) in self.records().await {
@@ -152,7 +152,7 @@ impl World {
         waiting
     }
 
-    /// The records that the engine keeps of leases, by the hashes of their keys.
+    /// The engine's records of leases, by the hashes of their keys.
     pub(crate) async fn records(&self) -> Vec<(String, String)> {
         let mut records = Vec::new();
         for path in self.intents() {

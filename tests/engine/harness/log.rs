@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// The warnings that are logged on this thread, on which a test has all it runs, from when it began to keep
+/// The warnings that are logged on this thread, on which the whole test runs, from when it began to keep
 /// them.
 pub(crate) struct Warnings(());
 
@@ -18,7 +18,7 @@ impl Warnings {
         Self(())
     }
 
-    /// Whether one of them names all of these.
+    /// Whether one of them contains all of these.
     pub(crate) fn has(&self, words: &[&str]) -> bool {
         KEPT.with_borrow(|kept| {
             let mut lines = kept.iter().flatten();
@@ -37,8 +37,9 @@ thread_local! {
     static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Has the process's log written to where each thread keeps it. Before the first engine logs anything: what is
-/// logged for the first time on one thread, while another installs a subscriber, may never be logged.
+/// Sends the process's log to where each thread keeps it. Must be called before the first engine logs
+/// anything: a message that is logged for the first time on one thread, while another installs a subscriber,
+/// may never be logged.
 pub(super) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

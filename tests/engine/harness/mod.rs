@@ -1,4 +1,4 @@
-//! The world that the tests play in. See [`World`].
+//! The world in which the tests run. See [`World`].
 
 mod clock;
 mod effects;

@@ -19,7 +19,7 @@ use super::effects::Life;
 use super::storage::NodeStorage;
 use super::system::NodeSystem;
 
-/// What a call came to.
+/// The outcome of a call.
 pub(crate) type Answer = Result<Option<Response>, Error>;
 
 /// A node of the cluster.
@@ -45,7 +45,7 @@ impl EventSink for EventBus {
 }
 
 impl EventBus {
-    /// What was sent since it was last taken.
+    /// The events that were sent since they were last taken.
     pub(crate) fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// The next instance of the same mount in the same process, as after a seal or a reload of the plugin.
-    /// The one before is to be cleaned up, and not used any more.
+    /// The previous one must be cleaned up, and no longer used.
     pub(crate) fn reloaded(&self) -> Self {
         Self::mounted(
             Arc::clone(&self.life),
@@ -107,7 +107,7 @@ impl Node {
         self.call(Operation::Read, path, Value::Null).await
     }
 
-    /// Writes as the server does: it first asks whether that is a creation.
+    /// Writes as the server does: it first asks whether the write is a creation.
     pub(crate) async fn write(&self, path: &str, body: Value) -> Answer {
         let request = Request::new(Operation::Update, path);
         let operation = match self.backend.existence_check(request).await? {
@@ -121,7 +121,7 @@ impl Node {
         self.call(Operation::Delete, path, body).await
     }
 
-    /// The server's call of every minute.
+    /// The server's periodic call.
     pub(crate) async fn tick(&self) -> Answer {
         self.call(Operation::Rollback, "", Value::Null).await
     }
@@ -131,8 +131,8 @@ impl Node {
             .await
     }
 
-    /// The same for a caller who gives up when the token is cancelled. As under the server, the engine
-    /// goes on without them.
+    /// The same for a caller who gives up when the token is cancelled. As on the server, the engine continues
+    /// without the caller.
     pub(crate) async fn call_for(
         &self,
         caller_gone: CancellationToken,
@@ -151,7 +151,7 @@ impl Node {
     }
 }
 
-/// Randomness that is the same in every run, so that a failure can be repeated.
+/// Randomness that is the same in every run, so that a failure can be reproduced.
 #[derive(Default)]
 pub(crate) struct Foretellable(std::sync::atomic::AtomicU64);
 

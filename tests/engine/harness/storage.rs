@@ -1,4 +1,4 @@
-//! A node's way to the storage that all nodes share.
+//! A node's access to the storage that all nodes share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,9 +13,9 @@ use super::effects::{Effects, Life};
 /// A put that waits.
 #[derive(Clone, Default)]
 pub(crate) struct HeldPut {
-    /// Cancelled when the put has come.
+    /// Cancelled when the put has arrived.
     pub(crate) has_come: CancellationToken,
-    /// Cancelled to let it go on.
+    /// Cancelled to let the put continue.
     pub(crate) let_go: CancellationToken,
 }
 
@@ -26,9 +26,9 @@ pub(crate) struct NodeStorage {
     life: Arc<Life>,
     calls: AtomicUsize,
     read_only: AtomicBool,
-    /// The key whose next put the others commit without this node's hearing of it.
+    /// The key whose next put the other nodes commit without this node's knowledge.
     deposed_at: Mutex<Option<String>>,
-    /// What a node that was deposed goes on reading.
+    /// What a deposed node keeps reading.
     old_state: OnceLock<MemoryStorage>,
     /// The key whose next put is reported as failed and takes effect later.
     late_at: Mutex<Option<String>>,
@@ -37,13 +37,13 @@ pub(crate) struct NodeStorage {
     late_is_overtaken: AtomicBool,
     /// The key whose next put is committed and reported as failed.
     unheard_at: Mutex<Option<String>>,
-    /// What this node's server has in its cache of the keys of which it does not know what is stored.
+    /// This node's server's cache of the keys whose stored content it does not know.
     stale: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
-    /// How many more reads of them it has before it drops them.
+    /// After how many more reads of them the server drops them from its cache.
     stale_reads: AtomicUsize,
     /// The key whose next put waits.
     held_at: Mutex<Option<(String, HeldPut)>>,
-    /// The key whose next put a caller does not live to see.
+    /// The key during whose next put the caller gives up.
     gone_at: Mutex<Option<(String, CancellationToken)>>,
 }
 
@@ -72,7 +72,7 @@ impl NodeStorage {
         })
     }
 
-    /// How many calls there were, of any kind.
+    /// The number of calls of any kind.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
@@ -82,9 +82,8 @@ impl NodeStorage {
         self.read_only.store(true, Ordering::Relaxed);
     }
 
-    /// The next put of a key that begins so is the moment at which the node is no leader any more: the others
-    /// commit it, and the node is told that it failed. From then on it reads the state before it, and
-    /// cannot write.
+    /// The next put of a key with this prefix is the moment when the node is deposed: the other nodes commit
+    /// it, and the node is told that it failed. From then on it reads the earlier state, and cannot write.
     pub(crate) fn deposed_when_putting(&self, key: &str) {
         *self.deposed_at.lock().unwrap() = Some(key.to_owned());
     }
@@ -95,18 +94,18 @@ impl NodeStorage {
         *self.late_at.lock().unwrap() = Some(key.to_owned());
     }
 
-    /// The next put of this key is committed and reported as failed. This node stays in office, and its
-    /// server's cache goes on having what was there before, until a write of the key succeeds.
+    /// The next put of this key is committed and reported as failed. This node remains the leader, and its
+    /// server's cache keeps the earlier content until a write of the key succeeds.
     pub(crate) fn unheard_when_putting(&self, key: &str) {
         *self.unheard_at.lock().unwrap() = Some(key.to_owned());
     }
 
-    /// The server's cache drops what is stale in it after so many reads.
+    /// The server's cache drops its stale content after this many reads.
     pub(crate) fn drop_from_cache_after(&self, reads: usize) {
         self.stale_reads.store(reads, Ordering::Relaxed);
     }
 
-    /// This node's plugin runs on the same server as another's did, which has kept its cache.
+    /// This node's plugin runs on the same server as that of another node. The server has kept its cache.
     pub(super) fn inherit_cache(&self, of: &Self) {
         self.stale
             .lock()
@@ -114,31 +113,31 @@ impl NodeStorage {
             .clone_from(&of.stale.lock().unwrap());
     }
 
-    /// The caller gives up while the next put of a key that begins so is under way.
+    /// The caller gives up during the next put of a key with this prefix.
     pub(crate) fn gone_when_putting(&self, key: &str, caller: CancellationToken) {
         *self.gone_at.lock().unwrap() = Some((key.to_owned(), caller));
     }
 
-    /// The next put of a key that begins so waits, before it has had any effect.
+    /// The next put of a key with this prefix waits before it has any effect.
     pub(crate) fn hold_when_putting(&self, key: &str) -> HeldPut {
         let held = HeldPut::default();
         *self.held_at.lock().unwrap() = Some((key.to_owned(), held.clone()));
         held
     }
 
-    /// Whether a later put of its key has succeeded before the one that is late.
+    /// Whether a later put of its key has succeeded before the late one.
     pub(crate) fn is_late_overtaken(&self) -> bool {
         self.late_is_overtaken.load(Ordering::Relaxed)
     }
 
-    /// The put that was late takes effect.
+    /// The late put takes effect.
     pub(crate) async fn commit_what_is_late(&self) {
         let late = self.late.lock().unwrap().take();
         let late = late.expect("a put was late");
         self.shared.put(late).await.unwrap();
     }
 
-    /// What the server's cache has of a key of which it does not know what is stored.
+    /// The content of the server's cache for a key whose stored content is unknown.
     fn cached(&self, key: &str) -> Option<Option<Vec<u8>>> {
         let value = self.stale.lock().unwrap().get(key).cloned()?;
         let left = self.stale_reads.load(Ordering::Relaxed);
@@ -159,7 +158,7 @@ impl NodeStorage {
         }
     }
 
-    /// Whether this put is one that the node hears nothing of, and what it is told instead.
+    /// Whether this node does not learn the outcome of this put, and what it is told instead.
     async fn put_unheard(&self, entry: &Entry) -> Result<(), StorageError> {
         if taken(&self.late_at, &entry.key) {
             *self.late.lock().unwrap() = Some(entry.clone());
@@ -191,7 +190,7 @@ impl NodeStorage {
         self.life.checkpoint().await;
         self.life.act();
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // The real thing is a call to another process: others get their turn.
+        // The real storage is a call to another process: other tasks run meanwhile.
         tokio::task::yield_now().await;
     }
 
@@ -273,7 +272,7 @@ impl Storage for NodeStorage {
     }
 }
 
-/// Whether the key begins with this, which is then taken out.
+/// Whether the key has this prefix, which is then removed.
 fn taken(wanted: &Mutex<Option<String>>, key: &str) -> bool {
     let mut wanted = wanted.lock().unwrap();
     wanted

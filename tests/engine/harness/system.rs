@@ -1,4 +1,4 @@
-//! What the server tells a node about its mount, for as long as the node lives.
+//! What the server tells a node about its mount, as long as the node is alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,8 @@ use vault_plugin_secrets_openrouter::logical::{ReplicationState, SystemView, Sys
 
 use super::effects::Life;
 
-/// The system view of one node. A dead one gets no answer any more: its keeper would else go on to
-/// OpenRouter with what it remembers, through a gate that serves its successor by then.
+/// The system view of one node. A dead node gets no more answers: otherwise its keeper would continue to call
+/// OpenRouter with what it remembers, through a gate that already serves its successor.
 pub(crate) struct NodeSystem {
     system: Arc<dyn SystemView>,
     life: Arc<Life>,
@@ -26,7 +26,7 @@ impl NodeSystem {
         }
     }
 
-    /// How many calls there were, of any kind.
+    /// The number of calls of any kind.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }

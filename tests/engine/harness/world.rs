@@ -1,4 +1,4 @@
-//! A world: one storage, one OpenRouter, one clock, and the node that is active now.
+//! A world: one storage, one OpenRouter, one clock, and the active node.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,15 +19,15 @@ use super::log;
 use super::node::{Answer, Foretellable, Node};
 use super::storage::NodeStorage;
 
-/// The role that most tests are about.
+/// The role of most tests.
 pub(crate) const ROLE: &str = "roles/app";
-/// Where it is rotated.
+/// The path that rotates it.
 pub(crate) const ROTATE: &str = "rotate-role/app";
 
-/// Where it is forgotten.
+/// The path that forgets it.
 pub(crate) const FORGET: &str = "forget-role/app";
 
-/// Everything there is.
+/// The whole world.
 pub(crate) struct World {
     pub(crate) openrouter: Simulator,
     pub(crate) effects: Arc<Effects>,
@@ -35,7 +35,7 @@ pub(crate) struct World {
     pub(crate) time: Arc<Time>,
     pub(super) promises: Mutex<Vec<Promise>>,
     pub(super) leases: Mutex<Vec<ServerLease>>,
-    /// Keys that were handed out without being held to their role's guardrail.
+    /// Keys that were handed out without their role's guardrail.
     pub(super) unguarded: Mutex<Vec<String>>,
     /// How many keys of guarded roles were handed out.
     pub(super) guarded: AtomicUsize,
@@ -45,7 +45,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A world with one active node, and nothing configured.
+    /// A world with one active node, without configuration.
     pub(crate) async fn empty() -> Self {
         log::listen();
         let present = "2026-11-20T12:00:00Z".parse().unwrap();
@@ -82,8 +82,8 @@ impl World {
 
     /// The same, with a connection.
     pub(crate) async fn connected() -> Self {
-        // Worlds differ in their gate's address only. What a first one stored is taken over by all, since
-        // each write makes an HTTP client, and that takes longer than most tests.
+        // Worlds differ only in the address of their gate. All worlds copy what the first one stored, since
+        // each write creates an HTTP client, which takes longer than most tests.
         static STORED: OnceLock<String> = OnceLock::new();
         let stored = match STORED.get() {
             Some(stored) => stored,
@@ -112,8 +112,8 @@ impl World {
         stored.replace(&url, "GATE")
     }
 
-    /// The same, with [`ROLE`] and a first reader of its key: a period of an hour, a grace period of
-    /// ten minutes, a lease of five.
+    /// The same, with [`ROLE`] and a first reader of its key: a period of an hour, a grace period of ten
+    /// minutes, a lease of five minutes.
     pub(crate) async fn with_role() -> Self {
         let world = Self::connected().await;
         world.write(ROLE, role()).await.unwrap();
@@ -122,17 +122,17 @@ impl World {
         world
     }
 
-    /// Where the engine finds OpenRouter.
+    /// The address of OpenRouter for the engine.
     pub(crate) fn gate_url(&self) -> String {
         self.gate.url()
     }
 
-    /// The most requests to OpenRouter that were ever under way at the same time.
+    /// The highest number of concurrent requests to OpenRouter so far.
     pub(crate) fn most_under_way(&self) -> usize {
         self.gate.most_under_way()
     }
 
-    /// The node that is active now.
+    /// The active node.
     pub(crate) fn node(&self) -> Arc<Node> {
         Arc::clone(&self.node.lock().unwrap())
     }
@@ -141,7 +141,7 @@ impl World {
         self.node().read(path).await
     }
 
-    /// The same for who may have to wait for the engine: time passes meanwhile.
+    /// The same for a caller who may have to wait for the engine: time passes meanwhile.
     pub(crate) async fn read_patiently(&self, path: &str) -> Answer {
         let node = self.node();
         self.while_time_passes(node.read(path)).await
@@ -157,7 +157,7 @@ impl World {
         self.while_time_passes(node.delete(path, body)).await
     }
 
-    /// What a role's read shows; `None` when there is no such role.
+    /// The response to a read of a role; `None` if there is no such role.
     pub(crate) async fn role(&self, name: &str) -> Option<Data> {
         let answer = self.read(&format!("roles/{name}")).await.unwrap();
         answer.map(|answer| answer.data)
@@ -168,19 +168,19 @@ impl World {
         self.openrouter.account().key(hash).unwrap()
     }
 
-    /// The hash of the key that an application reads, as by [`World::key`].
+    /// The hash of the key that an application reads, as with [`World::key`].
     pub(crate) async fn key_hash(&self, role: &str) -> String {
         let key = self.key(role).await.unwrap();
         key["key_hash"].as_str().unwrap().to_owned()
     }
 
-    /// Reads a role's key as an application does, which relies on it from then on.
+    /// Reads a role's key as an application that relies on it from then on.
     pub(crate) async fn key(&self, role: &str) -> Result<Data, String> {
         let (node, path) = (self.node(), format!("creds/{role}"));
         let answer = tokio::select! {
             biased;
             answer = node.read(&path) => answer.map_err(|reason| reason.to_string())?,
-            // Time does not move meanwhile; [`World::read_patiently`] is for whoever can wait.
+            // Time does not pass meanwhile; [`World::read_patiently`] is for callers that can wait.
             () = node.life.quiet() => return Err("the read waits for a rotation".to_owned()),
         };
         let data = answer.ok_or("there is no key")?.data;
@@ -193,18 +193,18 @@ impl World {
         Ok(data)
     }
 
-    /// Which of its keys the role `app` hands out.
+    /// The version of the key that the role `app` hands out.
     pub(crate) async fn version(&self) -> u64 {
         let data = self.key("app").await.unwrap();
         data["key_version"].as_u64().unwrap()
     }
 
-    /// How many keys were ordered from OpenRouter.
+    /// The number of keys that were ordered from OpenRouter.
     pub(crate) fn orders(&self) -> usize {
         self.openrouter.requests().to("POST", "/keys").len()
     }
 
-    /// When each key was made, oldest first, whether it still lives or not.
+    /// When each key was created, oldest first, whether it is still alive or not.
     pub(crate) fn made_at(&self) -> Vec<Timestamp> {
         let keys = self.openrouter.account().all_keys();
         let mut times: Vec<_> = keys.into_iter().map(|key| key.created_at).collect();
@@ -212,14 +212,15 @@ impl World {
         times
     }
 
-    /// What is in the write-ahead log.
+    /// The content of the write-ahead log.
     pub(crate) fn intents(&self) -> Vec<String> {
         let mut keys = self.storage.keys();
         keys.retain(|key| key.starts_with("wal/"));
         keys
     }
 
-    /// Roles named `copy-1` and so on, as many, that are as the role `app` is; for the next node.
+    /// Creates this many roles with the names `copy-1` and so on, which are copies of the role `app`, for the
+    /// next node.
     pub(crate) async fn copy_role(&self, copies: usize) {
         let value = self
             .storage
@@ -233,13 +234,13 @@ impl World {
         }
     }
 
-    /// Dies in the middle of a rotation, after this point of it.
+    /// The node dies in the middle of a rotation, after this point.
     pub(crate) async fn die_during_a_rotation(&self, point: &str) {
         self.die_during(point, self.write(ROTATE, Value::Null))
             .await;
     }
 
-    /// Dies at this point of something, which must not come to its end.
+    /// The node dies at this point of an operation, which must not complete.
     pub(crate) async fn die_during<T>(&self, point: &str, something: impl Future<Output = T>) {
         self.effects.die_at(point);
         tokio::select! {
@@ -272,7 +273,7 @@ impl World {
         node
     }
 
-    /// All that is stored.
+    /// Everything that is stored.
     pub(crate) async fn snapshot(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         for key in self.storage.keys() {
@@ -282,13 +283,13 @@ impl World {
         entries
     }
 
-    /// The node dies, and storage is as it was when the snapshot was taken; for the next node.
+    /// The node dies, and storage is reset to the snapshot, for the next node.
     pub(crate) async fn restore(&self, snapshot: Vec<Entry>) {
         self.node().life.end();
         self.put_back(snapshot).await;
     }
 
-    /// Storage is as it was when the snapshot was taken.
+    /// Storage is reset to the snapshot.
     pub(crate) async fn put_back(&self, snapshot: Vec<Entry>) {
         for key in self.storage.keys() {
             self.storage.delete(&key).await.unwrap();
@@ -298,14 +299,14 @@ impl World {
         }
     }
 
-    /// So many seconds from now.
+    /// This many seconds from now.
     pub(crate) fn after(&self, seconds: i64) -> Timestamp {
         let seconds = SignedDuration::from_secs(seconds);
         self.time.now().checked_add(seconds).unwrap()
     }
 
-    /// Lets this much time pass, stopping wherever the engine wants to be woken. At every stop the
-    /// server makes its periodic call and somebody reads the role's key.
+    /// Lets this much time pass, and stops whenever the engine wants to be woken. At every stop the server
+    /// makes its periodic call and a reader reads the role's key.
     pub(crate) async fn pass(&self, seconds: i64) {
         self.live_until(self.after(seconds), true).await;
     }
@@ -315,7 +316,7 @@ impl World {
         self.live_until(end.parse().unwrap(), true).await;
     }
 
-    /// The same without any periodic call: the engine has nothing but its own timer.
+    /// The same without periodic calls: the engine only has its own timer.
     pub(crate) async fn pass_without_calls(&self, seconds: i64) {
         self.live_until(self.after(seconds), false).await;
     }
@@ -328,7 +329,7 @@ impl World {
             }
             node.life.quiet().await;
             if self.storage.keys().iter().any(|key| key == ROLE) {
-                // Not every scenario has a key to give at every time.
+                // Not every scenario has a key to hand out at every time.
                 let _ = self.effects.aside(self.key("app")).await;
             }
             let now = self.time.now();
@@ -340,7 +341,7 @@ impl World {
         }
     }
 
-    /// Carries a request out. Where it waits for the clock, as between two tries, the clock moves.
+    /// Carries out a request. While it waits for the clock, for example between two tries, the clock moves.
     pub(super) async fn while_time_passes(&self, request: impl Future<Output = Answer>) -> Answer {
         tokio::pin!(request);
         loop {
@@ -348,7 +349,7 @@ impl World {
                 answer = &mut request => return answer,
                 () = self.quiet() => {
                     self.node().life.checkpoint().await;
-                    // What the keeper sleeps for is later, and not what the request waits for.
+                    // The keeper's next task is later, and the request does not wait for it.
                     let (now, soon) = (self.time.now(), self.after(2));
                     let next = self.node().clock.next_wake();
                     if let Some(next) = next.filter(|next| (now..soon).contains(next)) {
@@ -359,7 +360,7 @@ impl World {
         }
     }
 
-    /// Returns when so many requests, or more, are held at OpenRouter.
+    /// Returns when at least this many requests are held at OpenRouter.
     pub(crate) async fn holding(&self, count: usize) {
         while self.openrouter.faults().held() < count {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -382,7 +383,7 @@ impl World {
         self.hand_over_to(system).await;
     }
 
-    /// Another node takes over, and the one before does not know it yet: it lives on.
+    /// Another node takes over. The previous one does not know it yet, and stays alive.
     pub(crate) async fn take_over(&self) {
         self.hand_over_to(FixedSystemView::default()).await;
     }
@@ -396,7 +397,7 @@ impl World {
         self.begin(next).await;
     }
 
-    /// A standby beside the active node, which serves reads from the same storage.
+    /// A standby next to the active node, which serves reads from the same storage.
     pub(crate) async fn standby(&self) -> Node {
         let standby = self.next_node(FixedSystemView {
             replication_state: ReplicationState::PERFORMANCE_STANDBY,
@@ -406,7 +407,7 @@ impl World {
         standby
     }
 
-    /// Reads a role's key without a lease from this node, as an application that relies on it from then on.
+    /// Reads a role's key from this node without a lease, as an application that relies on it from then on.
     pub(crate) async fn key_from(&self, node: &Node, role: &str) -> Data {
         let answer = node.read(&format!("static-creds/{role}")).await.unwrap();
         let data = answer.expect("there is a key").data;
@@ -418,12 +419,12 @@ impl World {
         data
     }
 
-    /// The server ends the mount's instance, and begins another in the same process.
+    /// The server ends the mount's instance, and starts another one in the same process.
     pub(crate) async fn reload(&self) {
         self.reload_after(async || ()).await;
     }
 
-    /// The same, with something that happens while there is none.
+    /// The same, with something that happens in between.
     pub(crate) async fn reload_after(&self, meanwhile: impl AsyncFnOnce()) {
         let before = self.node();
         before.backend.cleanup().await;
@@ -448,7 +449,7 @@ impl World {
     }
 }
 
-/// What [`World::with_role`] writes.
+/// The fields that [`World::with_role`] writes.
 pub(crate) fn role() -> Value {
     json!({
         "rotation_period": 3600,

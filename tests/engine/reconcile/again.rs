@@ -1,4 +1,4 @@
-//! What was found, was put right by whoever did it, and is done again.
+//! A change that was found and reverted outside the engine, and is then made again.
 
 use openrouter_simulator::KeyChanges;
 use serde_json::json;

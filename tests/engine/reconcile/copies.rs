@@ -1,5 +1,4 @@
-//! Two live copies of one storage: each notices the other, and neither takes keys from the other's
-//! users.
+//! Two live copies of one storage: each detects the other, and neither revokes keys of the other's users.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +7,7 @@ use serde_json::json;
 use super::HOUR;
 use crate::harness::{Node, ROLE, World};
 
-/// Lets both copies live until then, and calls `judge` wherever time stops.
+/// Lets both copies live until then, and calls `judge` whenever time stops.
 async fn live(world: &World, copy: &Node, seconds: i64, mut judge: impl AsyncFnMut()) {
     let (original, end) = (world.node(), world.after(seconds));
     loop {
@@ -86,7 +85,7 @@ async fn two_live_copies_of_one_storage_notice_each_other_and_take_no_key_away_i
     );
     assert!(!served.contains(&shared));
 
-    // One of the two is stopped. When the other begins its work anew, it takes the other's keys in.
+    // One of the two is stopped. When the other begins its work again, it adds the keys of the stopped one.
     copy.life.end();
     world.restart().await;
     world.quiet().await;
@@ -102,7 +101,7 @@ async fn what_was_taken_in_is_not_revoked_while_another_copy_is_at_work() {
     let body = json!({"rotation_period": "30d", "rotation_grace_period": "5h", "ttl": "1h"});
     world.write(ROLE, body).await.unwrap();
     let copy = world.copy().await;
-    // Made before the work of the next node begins: the copy's key passes for a forgotten one.
+    // Created before the work of the next node begins: the copy's key counts as a forgotten one.
     copy.write("rotate-role/app", json!({})).await.unwrap();
     let theirs = role(&copy).await.0;
     world.time.set(world.after(600));
@@ -111,7 +110,7 @@ async fn what_was_taken_in_is_not_revoked_while_another_copy_is_at_work() {
     live(&world, &copy, HOUR, async || {}).await;
     copy.write("rotate-role/app", json!({})).await.unwrap();
     let newest = role(&copy).await.0;
-    // Half an hour after it would have been revoked, and before the copy does that.
+    // Half an hour after it would have been revoked, and before the copy revokes it.
     live(&world, &copy, 4 * HOUR + HOUR / 2, async || {}).await;
     assert!(is_warned(&role(&world.node()).await.1));
     let key = |hash: &str| world.openrouter.account().key(hash).unwrap();
@@ -126,7 +125,7 @@ async fn what_was_taken_in_is_not_revoked_while_another_copy_is_at_work() {
     assert_eq!(key(&newest).deleted_at, None);
 }
 
-/// A deposed leader may go on for a while, and clocks differ.
+/// A deposed leader may continue for a while, and clocks differ.
 #[tokio::test]
 async fn a_key_that_was_made_in_the_first_minutes_of_the_work_shows_no_copy() {
     for (seconds, is_a_copys) in [(60, false), (120, false), (121, true)] {

@@ -1,4 +1,4 @@
-//! What is done to the keys of leases behind the engine's back.
+//! Changes of the keys of leases outside the engine.
 
 use openrouter_simulator::KeyChanges;
 use serde_json::json;
@@ -39,7 +39,7 @@ async fn the_place_of_a_lease_whose_key_is_gone_is_free_again() {
 #[tokio::test]
 async fn limits_of_a_leased_key_are_applied_again_as_they_were_granted() {
     let (world, [changed, _]) = full().await;
-    // The role asks for something else by now.
+    // The role was changed in the meantime.
     world.write(CI, json!({"limit": 7})).await.unwrap();
     let more = KeyChanges {
         limit: Some(Some(1_000.0)),
@@ -85,13 +85,13 @@ async fn a_lease_whose_key_is_unseen_stays_while_nothing_shows_that_the_account_
     assert_eq!(drift(&world, "ci").await, []);
 }
 
-/// What was said and needs no action is not looked up again.
+/// A finding that was reported and needs no action is not checked again.
 #[tokio::test]
 async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_lookup() {
     let (world, [first, second]) = full().await;
     let account = world.openrouter.account();
     account.set_disabled(&first, true).unwrap();
-    // Another key tells which workspace the default one is.
+    // Another key shows which workspace is the default one.
     account.create_key(openrouter_simulator::NewKey::named("somebody's"));
     let changed = KeyChanges {
         name: Some("by hand".to_owned()),

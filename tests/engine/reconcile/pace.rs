@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{HOUR, monthly};
 
-/// Connections that began together would be compared together for ever.
+/// Connections that started together would otherwise always be compared together.
 #[tokio::test]
 async fn an_interval_is_up_to_a_tenth_shorter_by_chance() {
     let world = monthly(json!({})).await;

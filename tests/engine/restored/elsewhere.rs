@@ -1,12 +1,12 @@
-//! The snapshot falls between a change of where a role's keys are made and its next rotation: the key
-//! that it forgets is not where the current one is.
+//! The snapshot was taken between a change of the place of a role's keys and its next rotation: the forgotten
+//! key is not where the current one is.
 
 use openrouter_simulator::Account;
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World, hashes, role};
 
-/// The role is rotated once more, and storage forgets that. Returns the hash of the forgotten key.
+/// The role is rotated once more, and storage loses that. Returns the hash of the forgotten key.
 async fn forget_a_rotation(world: &World) -> String {
     let snapshot = world.snapshot().await;
     world.write(ROTATE, Value::Null).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_forgotten_key_where_the_role_has_only_a_superseded_one_is_found() {
     world.write(ROLE, body).await.unwrap();
     world.write(ROTATE, Value::Null).await.unwrap();
     let snapshot = world.snapshot().await;
-    // It moves back, and that is forgotten too.
+    // The role moves back, and that is lost too.
     let body = json!({"workspace_id": null});
     world.write(ROLE, body).await.unwrap();
     world.write(ROTATE, Value::Null).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_forgotten_key_where_the_role_has_only_a_superseded_one_is_found() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// Where a role can make its keys: in two workspaces of each of two accounts.
+/// Where a role can create its keys: in two workspaces of each of two accounts.
 const PLACES: [(&str, bool); 4] = [
     ("default", false),
     ("default", true),
@@ -105,7 +105,7 @@ async fn with_places() -> (World, Account, [Value; 4]) {
     (world, other, fields)
 }
 
-/// The snapshot is taken right after the change, or after the rotation that follows it.
+/// The snapshot is taken right after the change, or after the next rotation.
 #[tokio::test]
 async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved() {
     for from in 0..4 {
@@ -127,7 +127,7 @@ async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved() {
                 };
                 is_taken_in_and_dies_at_its_time(&world, account, &forgotten).await;
                 let moved = (PLACES[from], PLACES[to], is_rotated_before);
-                // What lives is the role's, in either account.
+                // The living keys are the role's, in either account.
                 let role = world.role("app").await.unwrap();
                 let mut living: Vec<_> = [world.openrouter.account(), &other]
                     .into_iter()

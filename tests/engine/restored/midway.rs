@@ -1,5 +1,5 @@
-//! The snapshot was taken while a key was in the making: its intent comes back with it, and what came
-//! of the key does not. Somebody may hold it.
+//! The snapshot was taken while a key was being created: it contains the intent, but not the outcome. The key
+//! may be in use.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use vault_plugin_secrets_openrouter::logical::Entry;
 
 use crate::harness::{Answer, CI, ROLE, ROTATE, World};
 
-/// Carries a request out that orders a key, and takes a snapshot while OpenRouter has the order.
+/// Carries out a request that orders a key, and takes a snapshot while OpenRouter has the order.
 async fn snapshot_during(
     world: &World,
     request: impl Future<Output = Answer>,
@@ -33,7 +33,7 @@ fn is_alive(world: &World, hash: &str) -> bool {
 
 #[tokio::test]
 async fn a_key_that_went_into_service_since_is_left_alone_for_the_roles_grace_period() {
-    // The key before it is still in its grace period, or is revoked already.
+    // The previous key is still in its grace period, or is already revoked.
     for since in [60, 700] {
         let world = World::with_role().await;
         let node = world.node();
@@ -48,7 +48,7 @@ async fn a_key_that_went_into_service_since_is_left_alone_for_the_roles_grace_pe
         world.restart().await;
         world.pass(599).await;
         assert!(is_alive(&world, hash), "applications hold it");
-        // Others may have the role's lock at that time.
+        // Other tasks may have the role's lock at that time.
         world.pass(11).await;
         assert!(!is_alive(&world, hash), "nobody knows of it any more");
         assert_eq!(world.violations().await, [""; 0]);
@@ -77,7 +77,7 @@ async fn a_rotation_does_not_wait_for_a_key_that_is_left_alone() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// As many orders of which nobody knows what came of them keep a role from ordering another key.
+/// This many orders with an unknown outcome prevent a role from ordering another key.
 #[tokio::test]
 async fn however_many_keys_are_left_alone_the_next_is_ordered() {
     let world = World::with_role().await;
@@ -85,7 +85,7 @@ async fn however_many_keys_are_left_alone_the_next_is_ordered() {
     faults.add(Fault::LostReply.on("POST", "/keys").times(8));
     faults.add(Fault::status(503).on("GET", "/keys").forever());
     for _ in 0..8 {
-        // Only an emergency does not wait until the earlier ones are looked for.
+        // Only an emergency does not wait until the earlier orders are searched for.
         let at_once = json!({"rotation_grace_period": 0});
         node.write(ROTATE, at_once).await.unwrap_err();
     }
@@ -120,7 +120,8 @@ async fn a_leased_key_is_left_alone_for_the_leases_ttl_and_takes_no_place() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
-/// Its first key was made, and then the process died: no entry can be written again as a fence.
+/// Its first key was created, and then the process died: there is no entry that could be rewritten as a
+/// fence.
 #[tokio::test]
 async fn the_key_of_a_role_that_does_not_exist_lives_two_minutes_however_short_its_grace() {
     for (grace, lives) in [(10, 120), (600, 600)] {
@@ -138,7 +139,7 @@ async fn the_key_of_a_role_that_does_not_exist_lives_two_minutes_however_short_i
     }
 }
 
-/// What this instance announced itself nobody else can hold.
+/// The snapshot cannot contain what this instance announced itself.
 #[tokio::test]
 async fn a_key_whose_order_was_lost_in_this_life_is_deleted_at_once() {
     let world = World::with_role().await;

@@ -1,12 +1,11 @@
-//! Keys with a role's mark that storage knows nothing of: any number of them, and lookups that fail.
+//! Keys with a role's mark that storage does not know, in any number, and lookups that fail.
 
 use openrouter_simulator::{Fault, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{FORGET, ROLE, ROTATE, World, hashes};
 
-/// Makes so many keys behind the engine's back that are marked as the role's, older than its current
-/// one.
+/// Creates this many keys outside the engine that have the role's mark, and are older than its current key.
 async fn forgotten_keys(world: &World, count: usize) -> Vec<String> {
     let own = world.key("app").await.unwrap();
     let own = own["key_name"].as_str().unwrap();
@@ -59,7 +58,7 @@ async fn a_current_key_that_is_gone_is_noticed_although_the_others_cannot_be_loo
     let strays = forgotten_keys(&world, 20).await;
     let gone = lose_the_current_key(&world).await;
     let faults = world.openrouter.faults();
-    // By hash: all but the current one, which is asked about first.
+    // By hash: all except the current key, which is checked first.
     for stray in &strays {
         let path = format!("/keys/{stray}");
         faults.add(Fault::status(503).on("GET", &path).forever());
@@ -77,7 +76,7 @@ async fn a_current_key_that_is_gone_is_noticed_although_the_others_cannot_be_loo
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// What OpenRouter does while the keys are compared.
+/// OpenRouter's faults while the keys are compared.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     /// Every third of the strays cannot be looked up at first.
@@ -86,7 +85,7 @@ enum Trouble {
     AllLookups,
     /// The second page of a list fails, or the first list, if it has one page.
     APage,
-    /// The first lookups are put off.
+    /// The first lookups are rate limited.
     RateLimited,
 }
 
@@ -126,7 +125,7 @@ async fn any_number_of_them_ends_whatever_fails_meanwhile() {
         Trouble::RateLimited,
     ];
     for trouble in troubles {
-        // Around the edge of a page, which one other key is on.
+        // Around the end of a page, which also contains one other key.
         for count in [1, 98, 99, 101] {
             let case = format!("{count} strays, {trouble:?}");
             let world = World::with_role().await;

@@ -1,4 +1,4 @@
-//! Clocks that jump: set by hand, corrected after a wrong start, or on a machine that slept. Nothing
+//! Clocks that jump: set manually, corrected after a wrong start, or on a machine that was suspended. Nothing
 //! happens twice, nothing dies early, and nothing is left undone.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{ROLE, ROTATE, World};
 
 const HOUR: i64 = 60 * 60;
 
-/// Times of making and schedules that are due at three in the morning of 21 November.
+/// Creation times and schedules of roles that are due at three in the morning of 21 November.
 fn due_at_three() -> [(&'static str, Value); 3] {
     let window = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
     let time_of_day = json!({"rotation_period": "1d", "rotate_at": "03:00"});
@@ -29,7 +29,7 @@ async fn a_clock_that_is_set_back_rotates_nothing_twice_and_kills_nothing_early(
         world.pass_until("2026-11-21T03:00:00Z").await;
         assert_eq!(world.version().await, 2, "{schedule}");
         let first = world.openrouter.account().keys().remove(0).hash;
-        // It is three in the morning once more, and then again, and the role is looked at each time.
+        // It is three in the morning again, twice, and the role is checked each time.
         for round in 0..2 {
             world.time.set(world.after(-5 * HOUR));
             let change = json!({"description": format!("round {round}")});
@@ -38,7 +38,7 @@ async fn a_clock_that_is_set_back_rotates_nothing_twice_and_kills_nothing_early(
             world.pass(5 * HOUR).await;
         }
         assert_eq!(world.orders(), 2, "{schedule}");
-        // A day after the rotation, by the clock, the key before it dies, and not sooner.
+        // A day after the rotation, by the clock, the previous key dies, and not earlier.
         world.pass_until("2026-11-22T02:59:59Z").await;
         assert!(lives(&world, &first), "{schedule}");
         world.pass(1).await;
@@ -78,7 +78,7 @@ async fn what_waits_for_its_next_try_is_done_after_a_clock_was_set_back() {
         let down = Fault::status(503).on(method, path).forever();
         world.openrouter.faults().add(down);
     }
-    // A rotation with its recovery, a limit, and a deletion.
+    // A rotation with its recovery, a limit change, and a deletion.
     world.write(ROTATE, Value::Null).await.unwrap_err();
     world.write(ROLE, json!({"limit": 9})).await.unwrap();
     world.delete("roles/other", json!({})).await.unwrap_err();
@@ -100,7 +100,7 @@ async fn after_a_long_sleep_everything_overdue_is_done_at_once_and_once() {
             let windowed = schedule.get("rotation_window").is_some();
             world.time.set(world.after(days * 24 * HOUR));
             world.quiet().await;
-            // Noon is outside the window; only a key that would expire does not wait for the next.
+            // Noon is outside the window. Only a key that would expire does not wait for the next window.
             let rotated = usize::from(!windowed || days > 2);
             assert_eq!(world.orders(), 1 + rotated, "{days} days, {schedule}");
             world.pass(2 * HOUR).await;
@@ -168,7 +168,7 @@ async fn a_clock_that_jumps_while_a_key_is_ordered_leads_to_one_key_that_works()
         assert_eq!(world.violations().await, [""; 0], "{jump} s");
         assert_eq!(world.version().await, 2, "{jump} s");
         assert_eq!(world.complaints().await, [""; 0], "{jump} s");
-        // A day is longer than the key was to live: it is refused, and another one made.
+        // A day is longer than the key's intended lifetime: the key is rejected, and another one is created.
         let orders = if jump > 2 * HOUR { 3 } else { 2 };
         assert_eq!(world.orders(), orders, "{jump} s");
     }

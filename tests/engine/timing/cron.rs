@@ -1,4 +1,4 @@
-//! `rotation_schedule`: dates that not every month has, and windows that nobody was there to use.
+//! `rotation_schedule`: dates that not every month has, and windows that were missed.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{role_made_at, rotations, times};
 use crate::harness::{ROLE, World};
 
-/// It is Friday noon in most of these; the window is open from 3 to 4 in the morning.
+/// In most tests it is Friday noon; the window is open from 3 to 4 in the morning.
 const MADE: &str = "2026-11-20T12:00:00Z";
 
 fn nightly() -> Value {
@@ -123,7 +123,7 @@ async fn a_window_that_is_still_open_when_the_server_comes_back_is_used_at_once(
         world.quiet().await;
         assert_eq!(rotations(&world), times(&[back]));
         assert_eq!(world.complaints().await, [""; 0], "{back}");
-        // Once, and then in the next night's window.
+        // Once, and then in the window of the next night.
         world.pass_until("2026-11-22T03:00:00Z").await;
         assert_eq!(rotations(&world), times(&[back, "2026-11-22T03:00:00Z"]));
     }
@@ -160,12 +160,12 @@ async fn a_key_does_not_expire_however_many_windows_are_missed() {
     body["rotation_grace_period"] = "10h".into();
     let world = role_made_at(MADE, body).await;
     let key = world.openrouter.account().keys().remove(0);
-    // Up by day, down by night.
+    // Running by day, down by night.
     for night in ["2026-11-21", "2026-11-22"] {
         world.pass_until(&format!("{night}T02:59:59Z")).await;
         down_until(&world, &format!("{night}T05:00:00Z")).await;
     }
-    // Two intervals with their windows after it was made, which is its grace period before it expires.
+    // Two intervals with their windows after its creation, which is its grace period before it expires.
     let latest = "2026-11-22T14:00:00Z";
     let role = world.role("app").await.unwrap();
     assert_eq!(role["next_vault_rotation"], latest);
@@ -197,7 +197,7 @@ async fn a_window_that_opened_before_anybody_asked_for_it_was_not_missed() {
         assert_eq!(world.complaints().await, [""; 0], "{written}");
         world.pass_until("2026-11-26T03:00:00Z").await;
         assert_eq!(rotations(&world), times(&["2026-11-26T03:00:00Z"]));
-        // One that opens later is, whatever else is changed about the role then.
+        // A window that opens later is, whatever else is changed about the role then.
         down_until(&world, "2026-11-27T04:30:00Z").await;
         world
             .write(ROLE, json!({"description": "changed"}))

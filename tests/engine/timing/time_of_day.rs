@@ -1,4 +1,4 @@
-//! `rotate_at`: the rotation comes at that time of day, the first time that the period has elapsed.
+//! `rotate_at`: the rotation runs at that time of day, the first time after the period has elapsed.
 
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ async fn a_rotation_comes_at_its_time_of_day_whatever_month_or_year_ends() {
                 "2030-02-27T00:00:00Z",
             ],
         ),
-        // A month's end, a year's end.
+        // The end of a month, and of a year.
         (
             1,
             "23:59",
@@ -75,7 +75,7 @@ async fn a_rotation_comes_at_its_time_of_day_whatever_month_or_year_ends() {
                 "2027-01-15T00:00:00Z",
             ],
         ),
-        // A moment before, and a moment after, the period ends at the time of day.
+        // The period ends just before or just after the time of day.
         (
             30,
             "12:30",

@@ -1,5 +1,4 @@
-//! The engine's own timer, alone and to the moment; and the server's periodic call, which is the net
-//! below it.
+//! The engine's own timer, alone and exact; and the server's periodic call, which is the safety net.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -7,7 +6,7 @@ use serde_json::{Value, json};
 use super::{role_made_at, rotations, times};
 use crate::harness::{Harm, ROLE, ROTATE, World, role};
 
-/// The moment before.
+/// Just before that.
 fn just_before(at: Timestamp) -> Timestamp {
     at.checked_sub(SignedDuration::from_nanos(1)).unwrap()
 }
@@ -90,7 +89,7 @@ async fn a_keeper_that_a_bug_has_ended_starts_again_at_the_servers_next_call() {
     let world = World::connected().await;
     world.write(ROLE, role()).await.unwrap();
     world.quiet().await;
-    // Nobody has read the key, so nobody but the keeper sleeps: not what empties the cache either.
+    // The key was not read, so only the keeper sleeps: the task that empties the cache does not run either.
     world.node().clock.panic_at_next_wake();
     world.time.set(world.after(3_600));
     world.quiet().await;
@@ -98,7 +97,7 @@ async fn a_keeper_that_a_bug_has_ended_starts_again_at_the_servers_next_call() {
     world.node().tick().await.unwrap();
     world.quiet().await;
     assert_eq!(world.version().await, 2);
-    // From then on it has its timer again.
+    // From then on its timer works again.
     world.pass_without_calls(3_600).await;
     assert_eq!(world.version().await, 3);
     assert_eq!(world.violations().await, [""; 0]);
@@ -113,7 +112,7 @@ async fn a_keeper_that_cannot_read_its_roles_when_it_begins_tries_again_at_the_s
     .await;
     world.node().life.end();
     world.time.set(world.after(60));
-    // The first thing that the next node asks of storage.
+    // The first storage call of the next node.
     world.effects.record(Harm::Fault, Some(0));
     world.restart().await;
     world.quiet().await;
