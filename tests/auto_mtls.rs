@@ -1,4 +1,4 @@
-//! Who is let in: the host that the plugin was started by, and nobody else.
+//! Admission: only the host that started the plugin is admitted.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,14 +21,14 @@ use self::support::process::{PATIENCE, PluginProcess};
 
 mod support;
 
-/// Connects and waits for the first byte of HTTP/2, which only those get who are let in: in TLS
-/// 1.3 a client has finished its handshake before the server has looked at its certificate.
+/// Connects and waits for the first byte of HTTP/2, which only admitted clients get. In TLS 1.3 a client has
+/// finished its handshake before the server has checked its certificate.
 async fn first_byte(socket: &Path, tls: ClientConfig) -> io::Result<u8> {
     let attempt = async { tls_stream(socket, tls).await?.read_u8().await };
     timeout(PATIENCE, attempt).await.unwrap()
 }
 
-/// What somebody connects with: the newest version of TLS, and the oldest that Go's hosts know.
+/// The TLS settings of a client: the newest version of TLS, and the oldest that Go's hosts support.
 fn both_versions(identity: &Identity, plugin: &PluginProcess) -> [ClientConfig; 2] {
     let certificate = &plugin.line.certificate;
     [
@@ -37,7 +37,7 @@ fn both_versions(identity: &Identity, plugin: &PluginProcess) -> [ClientConfig; 
     ]
 }
 
-/// The alert with which an attempt was refused.
+/// The alert with which an attempt was rejected.
 fn alert(attempt: io::Result<u8>) -> AlertDescription {
     let error = attempt.unwrap_err();
     match error.get_ref().and_then(|error| error.downcast_ref()) {
@@ -142,5 +142,5 @@ async fn plaintext_is_refused() {
     );
 }
 
-/// The type of the TLS record that an alert comes in.
+/// The TLS record type of an alert.
 const TLS_ALERT: u8 = 21;

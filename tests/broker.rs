@@ -1,7 +1,7 @@
 //! Connections from the plugin to services of the host.
 //!
-//! The plugin runs in the test's own process here, which has a broker to dial with; the host is
-//! as far away as ever, beyond a socket and TLS.
+//! The plugin runs in the test's own process, which has a broker to dial with. The host is still reached over
+//! a socket and TLS.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -83,7 +83,7 @@ impl Pair {
     }
 }
 
-/// Passes on what has been written when it is flushed.
+/// Sends what has been written when it is flushed.
 struct Stdout {
     written: Vec<u8>,
     say: mpsc::UnboundedSender<String>,
@@ -102,7 +102,7 @@ impl Write for Stdout {
     }
 }
 
-/// Services that can be told from others: health, with `name` as the one that is serving.
+/// Services that can be distinguished from others: health, with `name` as the serving service.
 async fn services(name: &str) -> Routes {
     let (reporter, service) = tonic_health::server::health_reporter();
     reporter.set_service_status(name, Served::Serving).await;

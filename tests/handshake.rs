@@ -1,4 +1,4 @@
-//! How the plugin's process starts: what it demands of its environment and what it prints.
+//! How the plugin's process starts: what it requires of its environment and what it prints.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ use self::support::process::{PATIENCE, PluginProcess, program, set_environment};
 
 mod support;
 
-/// Runs the program to its end.
+/// Runs the program until it exits.
 async fn output(change: impl FnOnce(&mut Command)) -> Output {
     let mut command = program();
     change(&mut command);
@@ -37,7 +37,7 @@ async fn the_line_names_protocol_five_a_private_socket_and_a_certificate() {
     assert_eq!(plugin.line.socket.parent(), Some(plugin.socket_dir()));
     let mode = plugin.line.socket.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // DER: a sequence with two bytes of length.
+    // DER: a sequence with a two-byte length.
     assert_eq!(plugin.line.certificate[..2], [0x30, 0x82]);
     assert_eq!(plugin.line.multiplexed, None);
 }

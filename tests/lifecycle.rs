@@ -38,7 +38,7 @@ async fn told_to_end_it_answers_and_is_gone_although_its_host_stays_connected() 
     let (mut plugin, host) = Host::start().await;
     assert!(!is_empty(plugin.socket_dir()));
     host.shutdown().await;
-    // A host kills it after two seconds; how long it takes here depends on the machine.
+    // A host kills it after two seconds. How long it takes here depends on the machine.
     let exit = plugin.exit().await;
     assert_eq!(exit.code(), Some(0));
     assert!(is_empty(plugin.socket_dir()));
@@ -76,7 +76,7 @@ async fn it_ends_by_itself_when_its_host_closes_the_connection_without_a_word() 
 #[tokio::test]
 async fn it_ends_by_itself_when_its_parent_dies_before_it_has_connected() {
     let socket_dir = TempDir::new().unwrap();
-    // A shell stands in for the host, so that there is a parent to be killed.
+    // A shell takes the place of the host, so that there is a parent to be killed.
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "\"$0\" & wait"])
@@ -92,7 +92,7 @@ async fn it_ends_by_itself_when_its_parent_dies_before_it_has_connected() {
     HandshakeLine::parse(&stdout.next().await.unwrap());
 
     shell.kill().await.unwrap();
-    // The plugin holds the other end of the pipe until it is gone.
+    // The plugin holds the other end of the pipe until it exits.
     assert_eq!(stdout.next().await, None);
     assert!(is_empty(socket_dir.path()));
 }
@@ -121,7 +121,7 @@ async fn stdout_carries_the_handshake_line_and_nothing_else() {
 #[tokio::test]
 async fn stderr_carries_hclog_lines_and_nothing_else() {
     let (mut plugin, host) = Host::start().await;
-    // Something to complain about.
+    // Causes an error message.
     let mut stranger = UnixStream::connect(&plugin.line.socket).await.unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let complaint = plugin.stderr.next().await.unwrap();

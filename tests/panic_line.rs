@@ -1,4 +1,4 @@
-//! A panic is one line of the log. A file of its own, since a process has one panic hook.
+//! A panic is one line of the log. In a separate file, because a process has only one panic hook.
 
 use std::io::{self, Write};
 use std::panic::{catch_unwind, set_hook, take_hook};
@@ -33,7 +33,7 @@ fn a_panic_becomes_one_error_line_with_text_and_place() {
     set_hook(Box::new(log.panic_hook()));
     let number = 7;
     let panicked = catch_unwind(|| panic!("the number {number}\nis wrong"));
-    // The last sender goes with the hook and the log.
+    // The last sender is dropped with the hook and the log.
     drop((take_hook(), log));
 
     assert!(panicked.is_err());

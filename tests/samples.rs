@@ -1,5 +1,5 @@
-//! Every sample is run or checked by a command that it names. A sample that nothing checks is a failure here,
-//! and so is a container image, of a sample or of a release, that is not pinned by its digest.
+//! Every sample is run or checked by a command that it names. The test fails for a sample that nothing
+//! checks, and for a container image, of a sample or of a release, that is not pinned by its digest.
 
 #[cfg(test)]
 mod tests {
@@ -126,7 +126,7 @@ mod tests {
         (!strangers.is_empty()).then(|| format!("{list} does not know it"))
     }
 
-    /// The commands that a sample says it is checked by.
+    /// The commands that check a sample, according to the sample.
     fn commands_of(sample: &str) -> Vec<String> {
         if let Some((_, command)) = WITHOUT_COMMENTS.iter().find(|(name, _)| *name == sample) {
             return vec![(*command).to_owned()];
@@ -141,7 +141,7 @@ mod tests {
         commands.map(str::to_owned).collect()
     }
 
-    /// What a command does, as text.
+    /// The text of a command.
     fn source(command: &str) -> String {
         match command.split_once(' ') {
             Some(("scripts/test", module)) => {
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// Whether the source names the file, or takes the whole folder.
+    /// Whether the source names the file, or uses the whole folder.
     fn is_known(sample: &str, source: &str) -> bool {
         let path = Path::new(sample);
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -1,7 +1,7 @@
-//! Strangers at the socket: silent ones, slow ones, and a thousand at once.
+//! Other clients at the socket: silent ones, slow ones, and a thousand at once.
 //!
-//! Whoever may open the socket gets as far as the handshake. None of them may cost the plugin more
-//! than a fixed amount, hold up the host, or keep the process alive.
+//! Any process that may open the socket gets as far as the handshake. None of them may cost the plugin more
+//! than a fixed amount, delay the host, or keep the process alive.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -24,7 +24,7 @@ use self::support::process::{PATIENCE, PluginProcess};
 
 mod support;
 
-/// Opens a connection, and another and another when the queue of the socket is full.
+/// Opens a connection, and retries while the queue of the socket is full.
 async fn connect(socket: &Path) -> UnixStream {
     loop {
         match UnixStream::connect(socket).await {
@@ -34,38 +34,38 @@ async fn connect(socket: &Path) -> UnixStream {
     }
 }
 
-/// Opens so many connections, and says this much on each and nothing more.
+/// Opens this many connections, and sends only this much on each.
 async fn crowd(count: usize, first_word: &[u8], socket: &Path) -> Vec<UnixStream> {
     let mut crowd = Vec::new();
     for _ in 0..count {
         let mut stranger = connect(socket).await;
-        // Unless it has been thrown out already.
+        // Fails if the plugin has already closed the connection.
         let _ = stranger.write_all(first_word).await;
         crowd.push(stranger);
     }
     crowd
 }
 
-/// Waits until the plugin has hung up.
+/// Waits until the plugin has closed the connection.
 async fn is_thrown_out(stream: &mut UnixStream) {
     let end = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
-    // With something of ours unread it is a reset.
+    // If some of our bytes were not read, it is a reset.
     assert!(end.is_ok(), "it may stay for ever");
 }
 
-/// A thousand strangers say this much, and nothing more, while the host goes about its business.
+/// A thousand clients send only this much, while the host continues its work.
 async fn a_thousand_cost_a_fixed_amount_and_hold_up_nobody(first_word: &[u8]) {
     let identity = Identity::new();
     let plugin = PluginProcess::start(&identity).await;
     let (files, memory) = (plugin.open_files(), plugin.memory());
-    // After ten seconds all are thrown out. A machine that was busy for so long is given another chance;
-    // a host that has to wait for that to happen fails each time.
+    // After ten seconds all are disconnected. If the machine was busy for that long, the test tries again; a
+    // host that has to wait for these clients fails each time.
     let mut attempts = 0;
     let _host = loop {
         attempts += 1;
         assert!(attempts <= 5, "they are gone before the host is let in");
         let mut strangers = crowd(1_000, first_word, &plugin.line.socket).await;
-        // The first to come have made room for those who came last.
+        // The first clients have lost their slots to later ones.
         is_thrown_out(strangers.first_mut().unwrap()).await;
         let start = Instant::now();
         while plugin.open_files() > files + 64 + A_FEW {
@@ -107,7 +107,7 @@ async fn a_handshake_under_way_is_not_disturbed_by_any_number_of_silent_ones() {
     let identity = Identity::new();
     let plugin = PluginProcess::start(&identity).await;
     let slow = SlowClient::begin(&identity, &plugin).await;
-    // A whole handshake that came later: by now the slow one has been heard.
+    // A later handshake that is complete: by now the slow client was read.
     let client = identity.client(&plugin.line.certificate);
     let other = tls_stream(&plugin.line.socket, client).await.unwrap();
     let _silent = crowd(200, &[], &plugin.line.socket).await;
@@ -143,16 +143,16 @@ async fn strangers_that_come_again_and_again_do_not_fill_the_log() {
     assert!((1..=seconds).contains(&said), "{said} in {seconds} seconds");
 }
 
-/// A host that says the beginning of its handshake, pauses, and says the rest byte by byte.
+/// A host that sends the beginning of its handshake, pauses, and sends the rest byte by byte.
 struct SlowClient {
     go_on: oneshot::Sender<()>,
-    // The first byte of HTTP/2, which only those get who are let in.
+    // The first byte of HTTP/2, which only admitted clients get.
     first_byte: AbortOnDropHandle<io::Result<u8>>,
     _pump: AbortOnDropHandle<()>,
 }
 
 impl SlowClient {
-    /// Returns when the beginning is said.
+    /// Returns when the beginning was sent.
     async fn begin(identity: &Identity, plugin: &PluginProcess) -> Self {
         let tls = Arc::new(identity.client(&plugin.line.certificate));
         let (near, far) = duplex(64 * 1_024);
@@ -178,7 +178,7 @@ impl SlowClient {
                 }
             };
             let down = copy(&mut plugin, &mut to_client);
-            // Each ends when a side has hung up, and the other with it.
+            // Each ends when one side has hung up, and the other ends with it.
             tokio::select! {
                 ended = up => drop::<io::Result<()>>(ended),
                 _ = down => {}
@@ -193,17 +193,17 @@ impl SlowClient {
         client
     }
 
-    /// Says the rest, and waits to be let in.
+    /// Sends the rest, and waits for admission.
     async fn go_on(self) -> io::Result<u8> {
         self.go_on.send(()).unwrap();
         timeout(PATIENCE, self.first_byte).await.unwrap().unwrap()
     }
 }
 
-/// The host's connection, and whoever is on the way in or out.
+/// The host's connection, and connections that are being opened or closed.
 const A_FEW: usize = 10;
 
-/// As TLS begins a handshake.
+/// The first bytes of a TLS handshake.
 const BEGINNING_OF_A_RECORD: [u8; 3] = [22, 3, 1];
 
 const MEBIBYTE: u64 = 1_024 * 1_024;

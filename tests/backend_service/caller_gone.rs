@@ -1,5 +1,5 @@
-//! Callers that hang up: the server drops the call when its own client goes away, or after 90
-//! seconds. What was begun is finished all the same.
+//! Callers that hang up: the server drops the call when its own client disconnects, or after 90 seconds. Work
+//! in progress is still completed.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::support::vault_host::{Mount, Vault, request};
 use crate::{PATIENCE, connect, openrouter, until, with_role};
 
-/// A mount on which the next key is made at once, and the answer to that held.
+/// A mount on which the next key is created at once, and the reply is held.
 async fn holding_openrouter() -> (Simulator, Vault, Mount) {
     let openrouter = openrouter().await;
     let vault = Vault::start().await;
@@ -22,13 +22,13 @@ async fn holding_openrouter() -> (Simulator, Vault, Mount) {
     (openrouter, vault, mount)
 }
 
-/// A reply that is held, to a request that is carried out at once.
+/// A held reply to a request that is carried out at once.
 fn held() -> Fault {
     Fault::held().after_the_effect()
 }
 
-/// Makes a request and drops it while OpenRouter has made one more key and not answered yet; then it
-/// answers.
+/// Makes a request and drops it when OpenRouter has created one more key but has not answered yet. Then
+/// OpenRouter answers.
 async fn hang_up_once_the_key_is_made(
     openrouter: &Simulator,
     mount: &Mount,
@@ -48,7 +48,7 @@ async fn hang_up_once_the_key_is_made(
     openrouter.faults().clear();
 }
 
-/// The role is there with the only key that there is, and nothing is left to be cleaned up.
+/// The role exists with the only key, and nothing is left to be cleaned up.
 async fn the_role_is_complete(openrouter: &Simulator, mount: &Mount) {
     until("the role is stored", || {
         mount.server.keys_below("roles/") == ["roles/app"]
@@ -74,7 +74,7 @@ async fn a_write_whose_caller_hangs_up_is_finished() {
 #[tokio::test]
 async fn a_write_whose_deadline_passes_is_finished() {
     let (openrouter, _vault, mount) = holding_openrouter().await;
-    // Enough for the order to be on its way, on a busy machine.
+    // Long enough for the order to be sent, on a busy machine.
     let deadline = Some(Duration::from_secs(8));
     let write = request("create", "roles/app", "null");
     let failed = mount.caller.handle_within(deadline, write).await;
@@ -115,7 +115,7 @@ async fn with_dynamic_role(openrouter: &Simulator, max_leases: usize) -> (Vault,
     (vault, mount)
 }
 
-/// No key is left, nothing that leads to one, and nothing that counts as one.
+/// No key is left, and no entry that leads to a key or counts as one.
 async fn nothing_is_left(openrouter: &Simulator, mount: &Mount) {
     until("nothing is left", || {
         let idle = openrouter.requests().in_flight() == 0;
@@ -172,7 +172,7 @@ async fn many_slow_calls_leave_room_for_others() {
     let other = vault.mount().await;
     let held = Fault::held().on("POST", "/keys").forever();
     openrouter.faults().add(held);
-    // More than a HTTP/2 server allows a client at once unless told otherwise.
+    // More concurrent calls than an HTTP/2 server allows by default.
     let mut calls = JoinSet::new();
     for n in 0..300 {
         let caller = mount.caller.clone();
@@ -181,7 +181,7 @@ async fn many_slow_calls_leave_room_for_others() {
             caller.handle(write).await
         });
     }
-    // Eight have their turn with OpenRouter, and the others wait for it.
+    // Eight have their turn with OpenRouter, and the others wait for one.
     until("they are under way", || {
         mount.server.keys_below("wal/").len() == 8
     })
@@ -212,5 +212,5 @@ async fn calls_given_up_before_a_busy_plugin_has_seen_them_cost_nobody_else_anyt
     assert!(!vault.host.broker_stream.is_finished());
 }
 
-/// How many keys of a connection are in the making at a time: so many readers had their turn.
+/// How many keys of a connection are created at a time: this many readers had their turn.
 const IN_THE_MAKING: usize = 16;

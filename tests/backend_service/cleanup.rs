@@ -1,4 +1,4 @@
-//! Taking a mount away from the process. A server that seals waits for it without limit.
+//! Removing a mount from the process. A server that seals waits for it without limit.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ async fn cleanup_waits_for_no_rotation_that_openrouter_holds_up() {
     let vault = Vault::start().await;
     let mount = vault.mount().await;
     connect(&mount, &openrouter).await;
-    // Not the first key, which is made with the role.
+    // Not the first key, which is created with the role.
     let held = Fault::held().after_the_effect().on("POST", "/keys").nth(2);
     openrouter.faults().add(held);
     let role = json!({ "rotation_period": "5s", "rotation_grace_period": "10s", "ttl": "5s" });
@@ -86,7 +86,7 @@ async fn a_server_that_seals_is_not_held_up_by_a_request_whose_key_is_found_agai
     services.withdraw().await;
     assert!(!write.is_finished(), "it was waited for");
     openrouter.faults().clear();
-    // The key cannot be stored any more, but what leads to it is.
+    // The key can no longer be stored, but the intent that leads to it is.
     let failed = Reply(write.await.unwrap().unwrap()).fault();
     assert!(failed.err_msg.contains("storage"), "{failed:?}");
     assert_eq!(server.keys_below("roles/"), [""; 0]);
@@ -97,7 +97,7 @@ async fn a_server_that_seals_is_not_held_up_by_a_request_whose_key_is_found_agai
         !openrouter.requests().to("GET", "/keys").is_empty()
     })
     .await;
-    // As far as the next life can tell somebody may use it: it is left alone at first, and not lost sight of.
+    // As far as the next instance knows, the key may be in use: it is left alone at first, and stays tracked.
     assert_eq!(openrouter.account().keys().len(), 1);
     assert_eq!(server.keys_below("wal/").len(), 1);
     drop(again);

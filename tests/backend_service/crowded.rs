@@ -23,7 +23,7 @@ async fn a_lost_key_is_found_behind_a_hundred_thousand_others_in_little_memory()
     let role = json!({ "description": "for the app" });
     let order = mount.request("create", "roles/app", role.clone()).await;
     assert_eq!(order.fault().err_code, 502);
-    // Newest first: now the lost one is the last key of the last page.
+    // Newest first, so the lost key is now the last key of the last page.
     openrouter.account().create_keys("somebody else's", OTHERS);
     assert_eq!(openrouter.account().count(), OTHERS + 1);
 
@@ -50,10 +50,10 @@ async fn a_lost_key_is_found_behind_a_hundred_thousand_others_in_little_memory()
 
 const OTHERS: usize = 100_000;
 
-/// A page has a hundred keys, and the first of them is the last of the page before.
+/// A page has a hundred keys, of which the first is the last one of the previous page.
 const NEW_IN_A_PAGE: usize = 99;
 
-/// A thousand pages, by a plugin and an OpenRouter that are not optimised.
+/// For a thousand pages in debug builds of the plugin and OpenRouter.
 const A_LONG_LIST: Duration = Duration::from_secs(600);
 
 const MEBIBYTE: u64 = 1_024 * 1_024;

@@ -1,4 +1,4 @@
-//! Events, for servers that have a bus for them and for those that have none.
+//! Events, on servers with and without an event bus.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;

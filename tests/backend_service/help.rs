@@ -1,4 +1,4 @@
-//! Help and the OpenAPI document, by the rules on which a server's own endpoint breaks.
+//! Help and the OpenAPI document, under the rules that a server's own endpoint depends on.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn object(value: &Value) -> &serde_json::Map<String, Value> {
 async fn help_on_the_mount_itself_is_always_answered() {
     let vault = Vault::start().await;
     let mount = vault.mount().await;
-    // The first is what a server asks for its own document of all mounts.
+    // A server requests the first one for its own document of all mounts.
     let prefix = json!({ "requestResponsePrefix": "openrouter" });
     for data in [prefix, json!({}), Value::Null] {
         let page = help(&mount, "", data).await;
@@ -79,7 +79,7 @@ async fn the_document_has_only_what_a_server_can_decode() {
     assert!(ids.len() > 10, "{ids:?}");
 }
 
-/// Every `{name}` of a template is declared, as OpenAPI wants it.
+/// Every `{name}` of a template is declared, as OpenAPI requires.
 fn assert_parameters_are_described(template: &str, item: &Value) {
     let declared: Vec<&str> = item["parameters"]
         .as_array()

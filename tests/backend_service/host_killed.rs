@@ -1,4 +1,4 @@
-//! A host that is killed: nobody tells the plugin, and it goes away all the same.
+//! A host that is killed: no one notifies the plugin, but it still exits.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -14,7 +14,7 @@ use crate::support::process::{Lines, lives};
 use crate::support::vault_host::{Vault, request};
 use crate::{openrouter, until};
 
-/// Runs itself again as the host, so that there is one to be killed.
+/// Runs itself again as the host, so that the host can be killed.
 #[tokio::test]
 async fn a_plugin_whose_host_is_killed_goes_away_with_its_socket_whatever_it_is_doing() {
     if let Ok(url) = env::var(OPENROUTER) {
@@ -52,7 +52,7 @@ async fn a_plugin_whose_host_is_killed_goes_away_with_its_socket_whatever_it_is_
     assert_eq!(openrouter.requests().in_flight(), 1, "it was not finished");
 }
 
-/// Mounts the plugin, orders a key that does not come, and lives until it is killed.
+/// Mounts the plugin, orders a key that does not arrive, and lives until it is killed.
 async fn be_the_host(openrouter: &str) {
     let vault = Vault::start().await;
     let mount = vault.mount().await;
@@ -63,7 +63,7 @@ async fn be_the_host(openrouter: &str) {
     });
     mount.request("create", "config", connection).await.done();
     let socket = vault.plugin.line.socket.display();
-    // On a line of its own, whatever the test harness has printed before.
+    // On a separate line, whatever the test harness has printed before.
     let plugin = vault.plugin.id();
     let announcement = format!("\n{ANNOUNCEMENT}{plugin} {socket}\n");
     io::stdout().write_all(announcement.as_bytes()).unwrap();
@@ -75,10 +75,10 @@ async fn be_the_host(openrouter: &str) {
 const THIS_TEST: &str = "host_killed::\
     a_plugin_whose_host_is_killed_goes_away_with_its_socket_whatever_it_is_doing";
 
-/// Where the host finds OpenRouter; only it has this variable.
+/// Where the host finds OpenRouter. Only the host has this variable.
 const OPENROUTER: &str = "HOST_KILLED_TEST_OPENROUTER";
 
 const MANAGEMENT_KEY: &str = "HOST_KILLED_TEST_MANAGEMENT_KEY";
 
-/// How the host's word about its plugin begins.
+/// The beginning of the host's message about its plugin.
 const ANNOUNCEMENT: &str = "the plugin is ";

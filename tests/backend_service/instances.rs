@@ -1,4 +1,4 @@
-//! Which instance a call is for.
+//! The instance that a call is for.
 
 use serde_json::{Value, json};
 use tonic::Status;
@@ -8,7 +8,7 @@ use vault_plugin_secrets_openrouter::logical::pb::multiplexing::plugin_multiplex
 use crate::support::vault_host::{Caller, Vault, request};
 use crate::support::vault_mount::MountServer;
 
-/// What comes of every call that is for one instance.
+/// The outcomes of every call that is for one instance.
 async fn all_calls(caller: &Caller) -> Vec<(&'static str, Option<Status>)> {
     let read = request("read", "config", "null");
     vec![
@@ -54,7 +54,7 @@ async fn setup_and_cleanup_want_exactly_one_id_too() {
         assert!(caller.setup(services.id).await.is_err(), "{ids:?}");
         assert!(caller.cleanup().await.is_err(), "{ids:?}");
     }
-    // Nothing was taken away from whoever asks properly.
+    // Correct calls are not affected.
     let setup = vault.caller(&["a"]).setup(services.id).await;
     assert_eq!(setup.unwrap().err, "");
 }

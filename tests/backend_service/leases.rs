@@ -1,4 +1,4 @@
-//! Leases: what they are issued with, and what becomes of them.
+//! Leases: how they are issued, and what happens to them.
 
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
@@ -6,7 +6,7 @@ use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
 use crate::support::vault_host::{Mount, Reply, request};
 use crate::{openrouter, with_role};
 
-/// What the server sends of a lease that it has stored: the secret as it was issued.
+/// What the server sends about a lease that it has stored: the secret as it was issued.
 async fn end(mount: &Mount, operation: &str, secret: pb::Secret) -> Reply {
     let request = pb::Request {
         secret: Some(secret),
@@ -57,7 +57,7 @@ async fn revoking_a_lease_leaves_the_shared_key_to_its_other_readers() {
     let (_vault, mount) = with_role(&openrouter).await;
     let secret = issue(&mount).await;
     let asked_before = openrouter.requests().all().len();
-    // A server repeats itself.
+    // A server may repeat a call.
     end(&mount, "revoke", secret.clone()).await.nothing();
     end(&mount, "revoke", secret.clone()).await.nothing();
     assert_eq!(openrouter.account().keys().len(), 1);

@@ -1,7 +1,7 @@
 //! The backend service of the built plugin, called over gRPC as Vault's server calls it.
 //!
-//! What a server makes of the answers is tested with real ones, in `tests/acceptance`; here is what
-//! no real server can be made to do: hang up, stand by, refuse, repeat itself, say too much.
+//! How a server handles the answers is tested with real servers, in `tests/acceptance`. These tests cover
+//! what no real server can be made to do: hang up, stand by, refuse, repeat calls, send too much.
 
 #![expect(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ async fn openrouter() -> Simulator {
     Simulator::start(Options::default()).await.unwrap()
 }
 
-/// Tells a mount how to reach OpenRouter, and to wait for its answers as long as it may.
+/// Tells a mount how to reach OpenRouter, and to wait as long as possible for its answers.
 async fn connect(mount: &Mount, openrouter: &Simulator) {
     let connection = json!({
         "management_key": openrouter.management_key(),
@@ -61,12 +61,12 @@ async fn with_role(openrouter: &Simulator) -> (Vault, Mount) {
     (vault, mount)
 }
 
-/// Waits until something holds that takes its time.
+/// Waits until a condition holds that takes some time.
 async fn until(what: &str, holds: impl Fn() -> bool) {
     until_within(PATIENCE, what, holds).await;
 }
 
-/// The same for what takes very long.
+/// The same for a condition that takes very long.
 async fn until_within(patience: Duration, what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -75,6 +75,6 @@ async fn until_within(patience: Duration, what: &str, holds: impl Fn() -> bool) 
     }
 }
 
-/// How long anything may take before a test fails. Only a broken plugin comes near it; less than the
-/// request to OpenRouter that may have to be held meanwhile, see [`connect`].
+/// How long anything may take before a test fails. Only a broken plugin comes close. Less than the time limit
+/// of the request to OpenRouter that may be held meanwhile, see [`connect`].
 const PATIENCE: Duration = Duration::from_secs(50);

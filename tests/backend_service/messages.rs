@@ -1,4 +1,4 @@
-//! Messages of every size: what passes, and what is refused without harm to anybody else.
+//! Messages of every size: which are accepted, and which are rejected without affecting anything else.
 
 use serde_json::{Value, json};
 use tonic::Code;
@@ -70,5 +70,5 @@ async fn a_stored_value_beyond_every_limit_is_an_error_and_costs_nobody_else_any
 
 const MEBIBYTE: usize = 1_024 * 1_024;
 
-/// As many bytes as go-plugin's own hosts send and take at most, to within some.
+/// About as many bytes as go-plugin's own hosts send and accept at most.
 const TWO_GIBIBYTES: u32 = 0x7f7f_7f7f;

@@ -1,4 +1,4 @@
-//! What can be asked on which path, and what the server asks of its own accord.
+//! The operations of each path, and the server's own calls.
 
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ async fn a_write_creates_where_there_is_nothing_and_updates_where_there_is() {
         ("config", (true, true)),
         ("config/default", (true, true)),
         ("config/other", (true, false)),
-        // Every write is an update where there is no check.
+        // Every write is an update if there is no existence check.
         ("creds/app", (false, false)),
         ("rotate-role/app", (false, false)),
         ("roles/", (false, false)),

@@ -1,4 +1,4 @@
-//! How what goes wrong travels, so that the server makes the right status of it.
+//! How errors are sent, so that the server returns the right status.
 
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};

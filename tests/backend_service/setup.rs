@@ -1,4 +1,4 @@
-//! Setting instances up, in whatever order a server does it.
+//! Setting up instances, in any order in which a server does it.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ async fn registration_needs_neither_configuration_nor_storage() {
     caller.special_paths().await.unwrap();
     assert_eq!((server.storage_calls(), server.system_calls()), (0, 0));
 
-    // A server does not clean up here.
+    // In this case a server does not clean up.
     vault.host.shutdown().await;
     assert_eq!(vault.plugin.exit().await.code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! Nodes that may not write: they pass a write on before anything has happened, and serve reads.
+//! Nodes that may not write: they forward a write before anything has happened, and serve reads.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::vault_host::{Mount, Vault};
 use crate::support::vault_mount::{Mood, MountServer};
 use crate::{connect, openrouter, with_role};
 
-/// Everything that changes something.
+/// Every operation that changes something.
 fn writes(openrouter_url: &str) -> Vec<(&'static str, &'static str, Value)> {
     let connection = json!({ "management_key": "sk-or-v1-x", "api_url": openrouter_url });
     vec![
@@ -111,7 +111,7 @@ async fn a_standby_that_becomes_active_takes_writes() {
     mount.request("create", "roles/app", json!({})).await.done();
 }
 
-/// Another node with the same storage, which may not write it.
+/// Another node with the same storage, to which it may not write.
 fn standing_by(active: &MountServer, bits: i32) -> MountServer {
     let server = MountServer::default();
     for (key, value) in active.stored() {

@@ -1,4 +1,4 @@
-//! Which commands are run, by which rules, and that the recording in the README is of today's quick start.
+//! Which commands are run, by which rules, and whether the recording in the README is of today's quick start.
 
 use std::fs;
 use std::process::Command;
@@ -36,16 +36,16 @@ fn every_shell_block_is_run_or_says_why_not() {
     assert!(marked < runs / 2, "{marked} blocks are not run");
 }
 
-/// Where the page has commands in a block that is not checked: of another language than `shell`, or in a
-/// text.
+/// Where the page has commands in a block that is not checked, because it is in another language than
+/// `shell`, or in text.
 fn unmarked_commands(page: &Page) -> Vec<String> {
     let is_command = |block: &Block| match &*block.language {
-        // A test of their own runs those of the reference. The other is the output of a test.
+        // Those of the reference have a separate test. The other one is the output of a test.
         "shell-session" => {
             !["docs/reference.md", "tests/simulator/BEHAVIOR.md"].contains(&&*page.name)
         }
         "bash" | "sh" | "console" | "shell-script" => true,
-        // The quick start prints those of the README.
+        // The quick start prints the commands of the README.
         "text" | "" => {
             page.name != "README.md" && block.text.lines().any(|line| line.starts_with("$ "))
         }

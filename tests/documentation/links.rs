@@ -61,7 +61,7 @@ fn a_dead_link_is_noticed() {
     }
 }
 
-/// How many links lead into the repository, and those that lead to nothing.
+/// How many links lead into the repository, and those that lead nowhere.
 fn dead_links(pages: &BTreeMap<PathBuf, Page>) -> (usize, Vec<String>) {
     let mut dead = Vec::new();
     let mut checked = 0;
@@ -95,7 +95,7 @@ fn follow(pages: &BTreeMap<PathBuf, Page>, from: &str, to: &str) -> Result<(), S
         .ok_or_else(|| "there is no such heading".to_owned())
 }
 
-/// The file to which a link in a page leads, below the root; `None` if it leads out.
+/// The file to which a link in a page leads, below the root; `None` if it leads outside.
 fn destination(from: &str, to: &str) -> Option<PathBuf> {
     match to.split('#').next().unwrap_or_default() {
         "" => Some(PathBuf::from(from)),
@@ -103,7 +103,7 @@ fn destination(from: &str, to: &str) -> Option<PathBuf> {
     }
 }
 
-/// Without `..`; nothing if it leads above the root.
+/// The path without `..`; `None` if it leads above the root.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path {

@@ -1,6 +1,6 @@
-//! The documentation, as far as it can be judged without a server: links, sizes, which commands are run, and
-//! whether the messages that it explains and the names that it quotes exist.
-//! `tests/acceptance/documentation.rs` runs the commands. Made-up pages show that each check can fail.
+//! Checks of the documentation that need no server: links, sizes, which commands are run, and whether the
+//! messages that it explains and the names that it quotes exist. `tests/acceptance/documentation.rs` runs the
+//! commands. Made-up pages show that each check can fail.
 
 #[cfg(test)]
 mod commands;

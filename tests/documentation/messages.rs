@@ -67,7 +67,7 @@ fn explained(page: &Page, section: &str) -> Vec<String> {
     cells.flat_map(code).collect()
 }
 
-/// The texts of the source's warnings and errors, but for those that consist of a variable.
+/// The texts of the source's warnings and errors, except those that consist of a variable.
 fn log_lines(source: &str) -> Vec<String> {
     let calls = ["tracing::warn!(", "tracing::error!("]
         .into_iter()
@@ -76,7 +76,7 @@ fn log_lines(source: &str) -> Vec<String> {
     lines.filter(|line| line.contains(' ')).collect()
 }
 
-/// The texts within a call, up to the parenthesis that closes it.
+/// The texts within a call, up to its closing parenthesis.
 fn texts_of_call(call: &str) -> Vec<String> {
     let (mut texts, mut text, mut depth) = (Vec::new(), None::<String>, 1);
     let mut characters = call.chars();
@@ -97,7 +97,7 @@ fn texts_of_call(call: &str) -> Vec<String> {
     texts
 }
 
-/// Whether a message, with `…` for what varies, describes the line.
+/// Whether a message, with `…` for varying text, describes the line.
 fn fits(message: &str, line: &str) -> bool {
     let mut rest = line;
     let parts: Vec<&str> = message.split('…').collect();
@@ -114,7 +114,7 @@ fn fits(message: &str, line: &str) -> bool {
     last > 0 || rest.is_empty()
 }
 
-/// The source of the plugin, with texts that go over several lines in one.
+/// The source of the plugin, with texts that span several lines joined.
 pub(crate) fn source() -> String {
     let mut source = String::new();
     let mut folders = vec![root().join("src")];
@@ -125,7 +125,7 @@ pub(crate) fn source() -> String {
                 folders.push(path);
             } else {
                 let text = fs::read_to_string(path).unwrap();
-                // What tests log and say is nothing that a user sees.
+                // Users do not see what tests log and print.
                 source.push_str(text.split("#[cfg(test)]\nmod tests {").next().unwrap());
             }
         }

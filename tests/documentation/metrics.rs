@@ -1,5 +1,5 @@
-//! The table of metrics in `docs/monitoring.md` has each of the engine's metrics, with its labels and their
-//! values, and no other.
+//! The table of metrics in `docs/monitoring.md` has exactly the engine's metrics, with their labels and
+//! values.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +42,7 @@ fn a_metric_that_is_missing_or_renamed_is_noticed() {
 pub(crate) struct Row {
     pub(crate) names: Vec<String>,
     pub(crate) labels: Vec<String>,
-    /// What is quoted in the row's explanation.
+    /// The quoted names in the row's explanation.
     pub(crate) values: Vec<String>,
 }
 
@@ -67,7 +67,8 @@ fn names(rows: &[Row]) -> BTreeSet<String> {
     rows.iter().flat_map(|row| row.names.clone()).collect()
 }
 
-/// The engine's metrics, without the prefix, from where they are registered: a name, and then its help.
+/// The engine's metrics without the prefix, from the source that registers them: a name, followed by its
+/// help.
 pub(crate) fn registered() -> BTreeSet<String> {
     let mut metrics = BTreeSet::new();
     for (file, counts) in [
@@ -98,8 +99,8 @@ pub(crate) fn registered() -> BTreeSet<String> {
     metrics
 }
 
-/// The beginning of every metric's name.
+/// The prefix of every metric's name.
 pub(crate) const PREFIX: &str = "vault_openrouter_";
 
-/// Where they are explained.
+/// The page that explains them.
 pub(crate) const PAGE: &str = "docs/monitoring.md";

@@ -1,5 +1,5 @@
 //! The names that the pages quote are the engine's own: fields, values, events, paths and metrics.
-//! `docs/reference.md` is generated from the engine, so its lists are the engine's.
+//! `docs/reference.md` is generated from the engine, so its lists are correct.
 
 use std::collections::BTreeSet;
 
@@ -65,14 +65,14 @@ fn a_made_up_name_is_noticed() {
     }
 }
 
-/// What the engine calls things.
+/// The engine's names.
 pub(crate) struct Engine {
     /// Parameters, fields of answers, and metadata of events.
     fields: BTreeSet<String>,
     /// Values of fields and labels.
     values: BTreeSet<String>,
     events: BTreeSet<String>,
-    /// With `:` in place of each part that varies.
+    /// With `:` instead of each varying part.
     pub(crate) paths: BTreeSet<String>,
     metrics: BTreeSet<String>,
 }
@@ -100,7 +100,7 @@ impl Engine {
                 engine.fields.extend(code(metadata));
             }
         }
-        // That these exist is tested where the metrics are.
+        // The test of the metrics checks that these exist.
         let rows = explained(&Page::read(PAGE).text);
         let values = rows.into_iter().flat_map(|row| row.values);
         engine.values.extend(values);
@@ -130,7 +130,7 @@ fn written_by_hand() -> Vec<Page> {
     names.iter().map(|name| Page::read(name)).collect()
 }
 
-/// The names in a page that are not the engine's, each with its place.
+/// The names in a page that are not the engine's, each with its position.
 fn unknown_names(page: &Page, engine: &Engine) -> Vec<String> {
     let mut unknown = quoted(page);
     unknown.retain(|(_, name)| !engine.knows(name));
@@ -167,7 +167,7 @@ fn quoted(page: &Page) -> Vec<(usize, String)> {
     quoted
 }
 
-/// The names in a piece of code that must be the engine's. A single word may mean anything.
+/// The names in a piece of code that must be the engine's. A single word can mean anything.
 fn names_in(code: &str) -> Vec<String> {
     if code.starts_with("vault ") && !code.contains("openrouter/") {
         return Vec::new();
@@ -184,14 +184,14 @@ fn names_in(code: &str) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Whether a word that stands alone is an event, or consists of several words, as the names of fields do.
+/// Whether a single word is an event, or consists of several parts, as the names of fields do.
 fn is_name_of_the_engines(word: &str) -> bool {
     let below = word.strip_prefix("openrouter/");
     let is_event = below.is_some_and(|below| !below.contains(['/', '*']));
     is_event || (is_name(word) && word.contains('_') && !word.ends_with('_'))
 }
 
-/// Words that are fields in the response that a block shows, or that its commands select.
+/// Words that are fields in the response in a block, or that its commands select.
 fn names_in_block(block: &Block) -> Vec<&str> {
     let text = block.text.as_str();
     match &*block.language {
@@ -228,7 +228,7 @@ fn listed(text: &str) -> Vec<(usize, &str, String)> {
     listed
 }
 
-/// What stands between backticks in a line.
+/// The text between backticks in a line.
 pub(crate) fn code(line: &str) -> Vec<String> {
     let code = line.split('`').skip(1).step_by(2);
     code.map(str::to_owned).collect()
@@ -244,7 +244,7 @@ fn first_word(text: &str) -> &str {
     words.next().unwrap_or_default()
 }
 
-/// A path of the reference, or one that a page quotes, with `:` in place of each part that varies.
+/// A path of the reference, or a quoted path, with `:` instead of each varying part.
 fn shape(path: &str) -> String {
     let path = path.strip_prefix("openrouter/").unwrap_or(path);
     let parts = path.split('/').map(|part| match part {
@@ -270,7 +270,7 @@ const FIELDS: [&str; 2] = ["field", "parameter"];
 /// The headings of tables of values.
 const VALUES: [&str; 4] = ["drift", "owner", "state", "`rotation_status`"];
 
-/// Names of others.
+/// Names that are not the engine's.
 const FOREIGN: [&str; 22] = [
     // Vault's configuration, policies, tokens and answers, and those of its Agent.
     "allowed_parameters",

@@ -1,4 +1,4 @@
-//! The length of the pages, and how the README leads to them.
+//! The length of the pages, and whether the README links to all of them.
 
 use crate::links::{in_docs, pages};
 use crate::pages::Page;

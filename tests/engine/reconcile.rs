@@ -384,7 +384,7 @@ async fn what_is_left_behind_where_no_role_has_keys_any_more_is_counted_once_an_
     world.pass(HOUR).await;
     assert_eq!(strays().await, 0);
 
-    // Without an interval, the comparison at the start of the work costs nothing.
+    // Without an interval there is no request, not even at the start of the work.
     world
         .write("config", json!({"reconcile_interval": 0}))
         .await

@@ -491,7 +491,7 @@ async fn a_budget_affects_living_keys_and_the_next_as_documented() {
         next_key(&world, Kind::Rotating).await;
         let later = living(&world, &names);
         if matches!(way, Way::Clear) {
-            // Only for a key that is no longer handed out, the rest is its share.
+            // Only a key that is no longer handed out keeps its share.
             let [superseded, _] = &limits(&old_keys)[..] else {
                 panic!("{old_keys:?}")
             };

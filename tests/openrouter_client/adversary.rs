@@ -1,5 +1,5 @@
-//! OpenRouter, or somebody who poses as it, with bad intentions: lures the key away, never ends, lies
-//! about what it sends, and fills the lists.
+//! A malicious OpenRouter, or someone who impersonates it: redirects the key, never ends an answer, lies
+//! about its length, and fills the lists.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use vault_plugin_secrets_openrouter::openrouter::{Client, Error, KeyHash, Limits
 use crate::stub::{Part, Stub, reply};
 use crate::{assert_unclear, client, creation_against, new_key, settings};
 
-/// What comes of every call that there is.
+/// The outcomes of every call.
 async fn every_call(client: &Client) -> Vec<(&'static str, Option<Error>)> {
     let hash = KeyHash::parse(&"0".repeat(64)).unwrap();
     let secret = SecretString::from("sk-or-v1-planted-api-key");
@@ -38,7 +38,7 @@ fn list(keys: &[Value]) -> Part {
     reply("200 OK", "", &json!({ "data": keys }).to_string())
 }
 
-/// What is found of `vault-abc` where this is the only page.
+/// The result of a search for `vault-abc` if this is the only page.
 async fn found_in(page: &str) -> Result<usize, Error> {
     let stub = Stub::start(reply("200 OK", "", page)).await;
     let nonces = HashSet::from(["vault-abc".to_owned()]);
@@ -73,7 +73,7 @@ async fn a_body_without_end_is_given_up_for_its_size() {
     for status in ["201 Created", "400 Bad Request", "500 Oops"] {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n");
         let error = creation_against(Part::Endless(head, "                ")).await;
-        // Of one that meets the time limit, other words are said.
+        // An answer that reaches the time limit has a different message.
         assert_unclear(&error, "the body does not end");
     }
 }
@@ -82,7 +82,7 @@ async fn a_body_without_end_is_given_up_for_its_size() {
 async fn a_head_without_end_is_given_up_for_its_size() {
     let head = "HTTP/1.1 201 Created\r\n".to_owned();
     let error = creation_against(Part::Endless(head, "X-More: of the same\r\n")).await;
-    // Here, too.
+    // The same applies here.
     assert_unclear(&error, "the connection was lost before an answer came");
 }
 

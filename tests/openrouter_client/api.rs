@@ -1,4 +1,4 @@
-//! The calls, against the simulator: what they do, and what refusals mean.
+//! The calls, against the simulator: what they do, and the meaning of refusals.
 
 use std::time::Duration;
 

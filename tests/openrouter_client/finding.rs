@@ -16,7 +16,7 @@ fn nonces(nonces: &[&str]) -> HashSet<String> {
 async fn a_disabled_key_on_the_third_page_is_found() {
     let (simulator, client) = simulator().await;
     let account = simulator.account();
-    // Newest first: what is created first is listed last.
+    // Newest first: the key that is created first is listed last.
     account.create_keys("older", 20);
     let wanted = account.create_key(Foreign::named("app 2026-11-20 vault-abc"));
     account.set_disabled(&wanted.hash, true).unwrap();
@@ -55,7 +55,7 @@ async fn a_key_that_slips_to_a_page_already_read_is_found() {
         while simulator.faults().held() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // Of the first page: all later keys move forward.
+        // On the first page: all later keys move forward.
         let newest = account.keys().last().unwrap().hash.clone();
         account.delete_key(&newest).unwrap();
         simulator.faults().clear();
@@ -172,7 +172,7 @@ async fn a_key_whose_creation_was_unclear_can_be_found_and_deleted() {
         .await
         .unwrap_err();
     assert!(!error.is_definite());
-    // Spawned, as the engine does: the search may move between threads.
+    // In a separate task, as in the engine: the search may move between threads.
     let search = client.clone();
     let search = async move { search.find_by_nonces(&nonces(&["vault-abc"]), None).await };
     let found = tokio::spawn(search).await.unwrap().unwrap();

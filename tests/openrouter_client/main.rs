@@ -1,5 +1,5 @@
-//! The OpenRouter client from outside: against the simulator, and against servers that misbehave in
-//! ways that no API does.
+//! The OpenRouter client from outside: against the simulator, and against servers that misbehave in ways that
+//! no API does.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,10 +27,10 @@ use vault_plugin_secrets_openrouter::openrouter::{
 
 use self::stub::{Part, Stub};
 
-/// What no error, log or `Debug` may show.
+/// Secrets that no error, log or `Debug` output may show.
 const MANAGEMENT_KEY: &str = "sk-or-v1-planted-management-key";
 
-/// Long enough for a busy machine, short enough to notice an endless wait.
+/// Long enough for a busy machine, short enough to detect an endless wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(api_url: &str) -> Settings {
@@ -67,7 +67,7 @@ fn new_key(name: &str) -> NewKey {
     }
 }
 
-/// The error of a creation that meets a server with this part.
+/// The error of a creation against a server with this behavior.
 async fn creation_against(part: Part) -> Error {
     let stub = Stub::start(part).await;
     let error = client(&stub.url())
@@ -82,7 +82,7 @@ async fn creation_against(part: Part) -> Error {
     error
 }
 
-/// That the error leaves it open whether the request took effect, and shows no secret.
+/// Checks that the error leaves it open whether the request took effect, and shows no secret.
 #[track_caller]
 fn assert_unclear(error: &Error, reason: &str) {
     assert!(matches!(error, Error::Unclear { .. }), "{error:?}");
@@ -91,7 +91,7 @@ fn assert_unclear(error: &Error, reason: &str) {
     assert_no_secret(error);
 }
 
-/// That the error says that nothing was sent, and shows no secret.
+/// Checks that the error says that nothing was sent, and shows no secret.
 #[track_caller]
 fn assert_unreachable(error: &Error, cause: &str) {
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");

@@ -1,4 +1,4 @@
-//! Networks and servers that fail: what is certain afterwards, and what is not.
+//! Failing networks and servers: what is certain afterwards, and what is not.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const REFUSAL: &str = r#"{"error":{"code":400,"message":"Invalid request paramet
 
 #[tokio::test]
 async fn a_refused_connection_means_that_nothing_was_sent() {
-    // Bound, so that nobody else gets the port, but not listening.
+    // Bound, so that no other process gets the port, but not listening.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let url = format!("http://{}/api/v1", socket.local_addr().unwrap());
@@ -26,7 +26,7 @@ async fn a_refused_connection_means_that_nothing_was_sent() {
 
 #[tokio::test]
 async fn a_host_that_does_not_exist_means_that_nothing_was_sent() {
-    // RFC 6761 reserves the name. Where name resolution itself is unreachable, time runs out on it.
+    // RFC 6761 reserves the name. If name resolution itself is unreachable, it times out.
     let mut settings = settings("https://openrouter.invalid/api/v1");
     settings.request_timeout = Duration::from_secs(4);
     let client = Client::new(&settings, &SystemNetwork).unwrap();

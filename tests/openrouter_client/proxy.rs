@@ -1,4 +1,4 @@
-//! Proxies: the one that is configured is used, and no other.
+//! Proxies: only the configured one is used.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ use crate::{
 
 const REFUSAL: &str = r#"{"error":{"code":402,"message":"Insufficient credits"}}"#;
 
-/// The way to `api_url` through a proxy that is reached under this URL.
+/// Settings to reach `api_url` through the proxy with this URL.
 fn through(proxy_url: &str, api_url: &str, trusted: CaBundle) -> Settings {
     Settings {
         ca_certificate: Some(trusted),
@@ -83,7 +83,7 @@ async fn a_proxy_that_wants_other_credentials_means_that_nothing_was_sent() {
 async fn a_proxy_that_opens_tls_is_talked_through_only_if_its_authority_is_trusted() {
     let (simulator, _) = simulator().await;
     let proxy = EgressProxy::opening(simulator.address()).await;
-    // The name is resolved by the proxy, and by nobody else.
+    // Only the proxy resolves the name.
     let url = "https://openrouter.invalid/api/v1";
     let authority = CaBundle::parse(proxy.authority()).unwrap();
     let trusting = Client::new(&through(&proxy.url(), url, authority), &SystemNetwork).unwrap();
@@ -128,7 +128,7 @@ async fn a_proxy_on_another_host_must_not_read_plain_requests() {
     assert!(Client::new(&settings, &SystemNetwork).is_ok());
 }
 
-/// Runs itself again in an environment that names a proxy, as Vault's own may.
+/// Runs itself again in an environment that names a proxy, as Vault's own environment may.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_in_the_environment_is_ignored() {
     if let Ok(url) = std::env::var(CHILD) {
@@ -168,5 +168,5 @@ async fn a_proxy_in_the_environment_is_ignored() {
     assert_eq!((stub.received().len(), proxy.received().len()), (1, 0));
 }
 
-/// Where the second run finds the server.
+/// The server's address for the second run.
 const CHILD: &str = "OPENROUTER_CLIENT_TEST_URL";

@@ -1,4 +1,4 @@
-//! A loopback server that plays the same part on every connection and remembers what it was sent.
+//! A loopback server that behaves the same on every connection, and records what it was sent.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,11 +12,11 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Part {
     /// These bytes answer every request, after which the connection ends.
     Reply(String),
-    /// This beginning, and then the same again and again for ever.
+    /// This beginning, and then the same bytes repeated forever.
     Endless(String, &'static str),
-    /// The beginning of an answer, and then nothing more.
+    /// The beginning of an answer, and then nothing.
     Stall(String),
-    /// The connection is reset when the request arrives, without a byte of it being read.
+    /// The connection is reset when the request arrives, before a byte of it is read.
     ResetUnread,
     /// The connection is reset after the request.
     ResetAfterRequest,
@@ -53,7 +53,7 @@ impl Stub {
                 connections.spawn(async move {
                     match tls {
                         None => connection(stream, part, log).await,
-                        // A client that refuses the certificate ends here.
+                        // A client that rejects the certificate ends here.
                         Some(tls) => match tls.accept(stream).await {
                             Ok(stream) => play(stream, part, log).await,
                             Err(_) => None,
@@ -115,7 +115,7 @@ async fn connection(stream: TcpStream, part: Part, log: Log) -> Option<()> {
     }
 }
 
-/// `None` if the client has gone.
+/// `None` if the client is gone.
 async fn play<S>(mut stream: S, part: Part, log: Log) -> Option<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -142,7 +142,7 @@ where
     }
 }
 
-/// Reads the head and as much body as it announces.
+/// Reads the head and as much of the body as it announces.
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     loop {

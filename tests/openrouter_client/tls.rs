@@ -1,4 +1,4 @@
-//! Trust: a server is talked to only if its certificate leads to a known root.
+//! Trust: a server is used only if its certificate leads to a known root.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::{assert_unreachable, client, new_key, settings};
 
 const REFUSAL: &str = r#"{"error":{"code":402,"message":"Insufficient credits"}}"#;
 
-/// A TLS server with a certificate of its own making, and that certificate in PEM form.
+/// A TLS server with its own self-signed certificate, and that certificate in PEM form.
 pub(crate) async fn tls_stub(part: Part) -> (Stub, CaBundle) {
     tls_stub_as(for_host("127.0.0.1"), part).await
 }
 
-/// The same with such a certificate.
+/// The same with a certificate of this kind.
 async fn tls_stub_as(params: CertificateParams, part: Part) -> (Stub, CaBundle) {
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap().der().clone();

@@ -1,12 +1,12 @@
-//! Made-up sources in which something goes up, in each way in which Rust can name it: the walls notice all of
-//! them.
+//! Made-up sources with an upward reference, in each form in which Rust can express it. The walls detect all
+//! of them.
 
 use std::path::Path;
 
 use crate::order::{between_floors, between_rooms};
 use crate::sources::File;
 
-/// What the walls say of a file of a low room.
+/// What the walls report about a file of a low room.
 fn complaints(text: &str) -> Vec<String> {
     let path = Path::new("engine/keys/mint.rs");
     let complaints = between_rooms(&[File::new(path, text.to_owned())]);

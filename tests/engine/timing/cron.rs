@@ -197,7 +197,7 @@ async fn a_window_that_opened_before_anybody_asked_for_it_was_not_missed() {
         assert_eq!(world.complaints().await, [""; 0], "{written}");
         world.pass_until("2026-11-26T03:00:00Z").await;
         assert_eq!(rotations(&world), times(&["2026-11-26T03:00:00Z"]));
-        // A window that opens later is, whatever else is changed about the role then.
+        // A window that opens later can be missed, whatever else is changed about the role.
         down_until(&world, "2026-11-27T04:30:00Z").await;
         world
             .write(ROLE, json!({"description": "changed"}))

@@ -75,7 +75,7 @@ async fn a_rotation_comes_at_its_time_of_day_whatever_month_or_year_ends() {
                 "2027-01-15T00:00:00Z",
             ],
         ),
-        // The period ends just before or just after the time of day.
+        // The period ends exactly at the time of day, and just after it.
         (
             30,
             "12:30",

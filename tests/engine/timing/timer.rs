@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{role_made_at, rotations, times};
 use crate::harness::{Harm, ROLE, ROTATE, World, role};
 
-/// Just before that.
+/// Just before this time.
 fn just_before(at: Timestamp) -> Timestamp {
     at.checked_sub(SignedDuration::from_nanos(1)).unwrap()
 }
