@@ -28,7 +28,8 @@ impl Pattern {
         )
     }
 
-    /// The captured fields if `path` matches exactly: the server also compares paths exactly when it protects them.
+    /// The captured fields if `path` matches exactly: the server also compares paths exactly when it protects
+    /// them.
     pub fn matches<'a>(&self, path: &'a str) -> Option<Captures<'a>> {
         let mut captured = Vec::new();
         let mut given = path.split('/');

@@ -73,8 +73,8 @@ impl Answer {
         }
     }
 
-    /// The message of OpenRouter's error object, `{"error": {"code": <status>, "message": …}}`.
-    /// If the code contradicts the status, somebody else wrote it.
+    /// The message of OpenRouter's error object, `{"error": {"code": <status>, "message": …}}`. If the code
+    /// contradicts the status, the body is not from OpenRouter.
     fn message(&self) -> Option<String> {
         let body = self.body.as_ref().ok()?;
         let ErrorBody { error } = serde_json::from_slice(body).ok()?;

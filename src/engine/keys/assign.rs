@@ -49,8 +49,8 @@ pub struct Assigned {
 }
 
 impl Assigned {
-    /// A refused key may be assigned all the same: one that was moved to another workspace keeps its
-    /// guardrail, and cannot be assigned to it again.
+    /// A refused key may still be assigned: a key that was moved to another workspace keeps its guardrail,
+    /// and cannot be assigned to it again.
     async fn recheck_refused(
         &mut self,
         link: &Link,

@@ -224,7 +224,7 @@ mod tests {
                 .iter()
                 .all(|nonce| own.has(nonce) && !others.has(nonce))
         );
-        // What it has not given out yet is somebody else's.
+        // A nonce that it has not used yet belongs to another instance.
         let end = u64::from_str_radix(&given[99].as_str()[16..], 16).unwrap() + 1;
         assert!(!own.has(&Nonce(format!("{:016x}{end:016x}", 0))));
         assert!(!own.has(&Nonce::new(&origin, &others)));

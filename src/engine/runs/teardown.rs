@@ -241,7 +241,7 @@ impl<'a> Teardown<'a> {
         if !self.run.is_on() {
             return Ok((None, None));
         }
-        // If the teardown is cancelled, no role may adopt the key while its deletion is under way.
+        // If the teardown is cancelled, no role may adopt the key while its deletion is in progress.
         let _alone = engine.adoptions.lock(hash).await;
         // This node must not continue a teardown that was cancelled on another node.
         let Some(proof) = self.prove().await? else {

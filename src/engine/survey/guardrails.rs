@@ -82,7 +82,7 @@ fn leased(pass: &Pass<'_>, place: &Place) -> Vec<(KeyHash, GuardrailId, RoleName
 /// listing.
 async fn repair(pass: &Pass<'_>, place: &Place, name: &RoleName) -> Result<(), Error> {
     let guard = pass.engine.change(name).await;
-    // The role may be gone or have been created anew. Its leases are alive in any case.
+    // The role may be gone, or another role with its name may exist. Its leases are alive in any case.
     match guard.load().await? {
         Some(Role::Rotating(role)) => {
             repair_role(pass, &guard, place, *role).await?;
