@@ -85,6 +85,43 @@ async fn a_longer_window_counts_what_a_held_key_has_spent_in_it() {
     assert_eq!(limits(&world)[1], (20.0, false));
 }
 
+/// Most of what the superseded key has spent this month it has spent on other days.
+#[tokio::test]
+async fn a_shorter_window_leaves_an_older_key_no_more_than_its_share_of_it() {
+    let world = with_budget().await;
+    let monthly = json!({"budget_reset": "monthly"});
+    world.write(ROLE, monthly).await.unwrap();
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.pass(86_400).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
+    let daily = json!({"budget": 10, "budget_reset": "daily"});
+    world.write(ROLE, daily).await.unwrap();
+    let first = spend(&world, &old, 500.0);
+    world.pass(1_300).await;
+    let both = first + spend(&world, &old, 500.0);
+    let all = both + spend(&world, &current(&world).await, 500.0);
+    assert!(all <= 11.0, "{all} of 10");
+    assert_eq!(limits(&world), [(1.0, false), (9.0, false)]);
+}
+
+/// The answer to the second change shows what the key has spent this month.
+#[tokio::test]
+async fn after_a_change_to_a_shorter_window_a_new_key_gets_what_is_left_of_that() {
+    let world = with_budget().await;
+    let monthly = json!({"budget_reset": "monthly"});
+    world.write(ROLE, monthly).await.unwrap();
+    spend(&world, &current(&world).await, 40.0);
+    world.write(ROLE, json!({"budget": 150})).await.unwrap();
+    world.pass(86_400).await;
+    let daily = json!({"budget": 10, "budget_reset": "daily"});
+    world.write(ROLE, daily).await.unwrap();
+    world.pass(1_300).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(1.0, false), (9.0, false)]);
+}
+
 /// It was known before the reset that the key is gone. The key counts in full in the window after it.
 #[tokio::test]
 async fn a_key_that_was_gone_before_the_reset_costs_the_window_after_it_nothing() {

@@ -75,6 +75,15 @@ impl Grant {
         });
     }
 
+    /// Records that the window begins later than the one in which the key was read: what was read is still
+    /// possible, but no longer certain, so the key cannot keep it as its share.
+    pub(super) fn narrow(&mut self, now: Timestamp) {
+        let read = std::mem::take(&mut self.spent);
+        if !read.is_zero() {
+            self.doubt(read, now);
+        }
+    }
+
     /// Times from a clock that was ahead are corrected.
     pub(super) fn correct(&mut self, now: Timestamp) {
         for possible in [&mut self.pending, &mut self.unread].into_iter().flatten() {

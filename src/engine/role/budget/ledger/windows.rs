@@ -48,7 +48,8 @@ impl Ledger {
     }
 
     /// Applies a changed budget or a changed way of counting. The spending of ended keys keeps counting until
-    /// the window ends, and is at least `in_window`, their spending in the new window.
+    /// the window ends, and is at least `in_window`, their spending in the new window. What living keys have
+    /// spent in a window that begins later than the one before is unknown until they are read again.
     pub fn rebudget(
         &mut self,
         budget: &Budget,
@@ -57,8 +58,13 @@ impl Ledger {
         now: Timestamp,
     ) {
         if budget.reset != self.window.reset() {
-            self.window = Window::at(budget.reset, now);
+            let before = std::mem::replace(&mut self.window, Window::at(budget.reset, now));
             self.reset_checked = None;
+            if self.window.start() > before.start() {
+                for grant in &mut self.grants {
+                    grant.narrow(now);
+                }
+            }
         }
         self.ended = self.ended.max(in_window);
         for grant in &mut self.grants {
