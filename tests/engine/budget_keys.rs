@@ -112,3 +112,41 @@ async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
     world.pass_until("2026-11-21T00:02:00Z").await;
     assert_eq!(limits(&world), [(200.0, false)]);
 }
+
+/// Its role has given it up, and takes no step of the budget.
+#[tokio::test]
+async fn a_key_that_a_cancelled_teardown_left_alive_is_replaced_when_its_raise_is_settled() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::LostReply.on("PATCH", "/keys/*").forever());
+    drop(world.write(ROLE, json!({"budget": 200})).await);
+    faults.add(Fault::status(500).on("DELETE", "/keys/*").forever());
+    world.write("teardown", json!({})).await.unwrap();
+    assert_eq!(world.openrouter.account().keys().len(), 1);
+    world.delete("teardown", json!({})).await.unwrap();
+    faults.clear();
+    world.restart().await;
+    world.pass(2 * 3_600).await;
+    assert_ne!(current(&world).await, old, "it was replaced");
+    assert_eq!(limits(&world), [(200.0, false)]);
+}
+
+/// Nobody compares, so nobody finds that it is gone.
+#[tokio::test]
+async fn a_key_whose_raise_is_unclear_and_of_which_nobody_knows_that_it_is_gone_is_replaced() {
+    let world = with_budget().await;
+    let never = json!({"reconcile_interval": 0});
+    world.write("config", never).await.unwrap();
+    let old = current(&world).await;
+    let unclear = Fault::LostReply.on("PATCH", "/keys/*").forever();
+    world.openrouter.faults().add(unclear);
+    drop(world.write(ROLE, json!({"budget": 200})).await);
+    world.openrouter.account().delete_key(&old).unwrap();
+    world.openrouter.faults().clear();
+    world.pass(1_300).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(0.0, false)]);
+    world.pass_until("2026-11-21T00:02:00Z").await;
+    assert_eq!(limits(&world), [(200.0, false)]);
+}

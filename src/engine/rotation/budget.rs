@@ -18,7 +18,7 @@ use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::names::ConnectionName;
 use crate::engine::role::budget::{
-    Amount, Begun, Counting, Ledger, Next, Reading, of_bearer, of_key,
+    Amount, Begun, Counting, Grant, Ledger, Next, Reading, of_bearer, of_key,
 };
 use crate::engine::role::rotating::{CurrentKey, Failure, RotatingRole, Step, next_step};
 use crate::engine::spending;
@@ -216,19 +216,16 @@ async fn lower_current(
             guard.name().to_string()
         ))
     };
-    let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(&hash));
-    let Some(grant) = grant else {
+    let since = guard.engine().books().await?.since;
+    let ledger = role.ledger.as_mut();
+    let Some(ledger) = ledger.filter(|ledger| ledger.grant(&hash).is_some()) else {
         return Ok(());
     };
-    let is_unclear = grant.may_rise();
-    // For a key that is gone, nothing but this rotation settles that.
-    if is_unclear && !role.has_lost_its_key() {
-        return Err(unclear());
-    }
+    // The steps of the budget skip a key that is gone, or that a teardown was to end. So what is unclear about
+    // it is settled here too.
+    ledger.inherit(&hash, since);
     let now = guard.engine().now();
     let read = match read_current(guard, role, counting, urgency).await {
-        // It is back.
-        Ok(_) if is_unclear => return Err(unclear()),
         Ok(read) => read,
         // The key is gone. Its full grant counts in the window in which that was found.
         Err(reason) if is_gone(&reason) => {
@@ -242,7 +239,9 @@ async fn lower_current(
     };
     ledger.read(&hash, read.reading, now);
     let share = ledger.share_for(&hash, &budget, read.reading.spent, keeps_working);
-    if keeps_working && ledger.grant(&hash).is_some_and(|g| g.may_rise_over(share)) {
+    let may_rise =
+        |grant: &Grant| grant.may_rise() || (keeps_working && grant.may_rise_over(share));
+    if ledger.grant(&hash).is_some_and(may_rise) {
         return Err(unclear());
     }
     lower(guard, role, (share, counting), read, urgency).await

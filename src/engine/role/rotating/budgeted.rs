@@ -26,7 +26,7 @@ impl RotatingRole {
     }
 
     /// Whether OpenRouter no longer knows the current key, as far as this node has found.
-    pub fn has_lost_its_key(&self) -> bool {
+    fn has_lost_its_key(&self) -> bool {
         let is_gone = |mismatch: Mismatch| {
             matches!(
                 mismatch.reason,
