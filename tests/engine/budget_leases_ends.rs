@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Storage};
 
@@ -150,6 +151,24 @@ async fn a_key_without_a_final_reading_counts_for_its_whole_limit() {
     let world = with_budget().await;
     let hash = ended(&world, 0.25).await;
     world.openrouter.account().delete_key(&hash).unwrap();
+    world.pass(601).await;
+    assert!(world.intents().is_empty());
+    assert_eq!(available(&world).await, 9.0);
+    let usage = world.read("usage/ci").await.unwrap().unwrap();
+    assert_eq!(usage.data["complete"], false);
+}
+
+/// An expired key, for example, if OpenRouter does not let those be changed.
+#[tokio::test]
+async fn a_key_that_openrouter_refuses_to_disable_is_deleted_and_counts_for_its_whole_limit() {
+    let world = with_budget().await;
+    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    let hash = hash.as_str().unwrap();
+    let refused = Fault::status(400).on("PATCH", "/keys/*").forever();
+    world.openrouter.faults().add(refused);
+    world.revoke().await.unwrap();
+    assert!(world.seen(hash).deleted_at.is_some());
+    assert_eq!(available(&world).await, 9.0);
     world.pass(601).await;
     assert!(world.intents().is_empty());
     assert_eq!(available(&world).await, 9.0);

@@ -124,14 +124,35 @@ async fn is_being_disabled(engine: &Engine) -> bool {
     })
 }
 
+/// Disables the key of a lease that has ended, or deletes it if OpenRouter refuses that: that it no longer works
+/// counts more than its final reading. Its full grant then counts as spent.
 async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result<(), Error> {
     let LeasedKey {
         connection,
         key_hash,
         ..
     } = &record.key;
-    // If the key is gone, its usage cannot be read either.
-    hold(engine, connection, key_hash, Warrant::OfLease(lease)).await?;
+    let warrant = || Warrant::OfLease(lease);
+    match hold(engine, connection, key_hash, warrant()).await {
+        // If the key is gone, its usage cannot be read either.
+        Ok(_) => {}
+        Err(
+            reason @ Error::OpenRouter {
+                reason: openrouter::Error::Refused { .. },
+                ..
+            },
+        ) => {
+            tracing::warn!(
+                mount = engine.mount,
+                role = %record.key.role,
+                %key_hash,
+                %reason,
+                "the key of an ended lease cannot be disabled, so it is deleted"
+            );
+            retire(engine, connection, key_hash, warrant()).await?;
+        }
+        Err(reason) => return Err(reason),
+    }
     lease.disabled(&*engine.storage, engine.now()).await?;
     if let Some(record) = lease.record() {
         watch(engine, &record);
