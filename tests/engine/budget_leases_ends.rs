@@ -270,6 +270,32 @@ async fn a_clock_that_is_ahead_opens_no_window() {
         .unwrap();
 }
 
+/// A final reading falls into that moment.
+#[tokio::test]
+async fn a_clock_that_was_ahead_for_a_moment_gives_nothing_back() {
+    let world = with_budget().await;
+    ended(&world, 0.75).await;
+    world.pass(601).await;
+    ended(&world, 0.25).await;
+    let (now, ahead) = (world.time.now(), world.after(2 * 86_400));
+    world.time.set(ahead);
+    world.openrouter.clock().set(now);
+    world.node().tick().await.unwrap();
+    world.quiet().await;
+    assert_eq!(alive(&world), 0);
+    world.time.set(now);
+    world.openrouter.clock().set(now);
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(available(&world).await, 9.0);
+    world.pass(601).await;
+    ended(&world, 0.5).await;
+    world.pass(601).await;
+    assert_eq!(available(&world).await, 8.5);
+    world.pass_until("2026-11-21T00:01:00Z").await;
+    assert_eq!(available(&world).await, 10.0);
+}
+
 /// Otherwise its entry would grow with every lease.
 #[tokio::test]
 async fn a_role_does_not_remember_leases_that_are_gone() {

@@ -144,7 +144,7 @@ impl Leases {
             by_ended: ended,
             by_others,
             resets_at: pool
-                .and_then(Pool::ends_at)
+                .and_then(|pool| pool.ends_at(wanted.now))
                 .filter(|_| ended > Amount::ZERO),
         }
     }

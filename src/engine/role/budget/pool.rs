@@ -15,12 +15,17 @@ use super::window::Window;
 use super::{AFTER_RESET, Budget};
 use crate::engine::clock::after;
 use crate::engine::names::Nonce;
+use crate::openrouter::LimitReset;
 
 /// What the ended leases of a dynamic role have spent in one window of its budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
     window: Window,
     ended: Amount,
+    /// The window in which leases had ended before, and what they had spent in it. If the clock was ahead when
+    /// the last one ended, that window is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<(Window, Amount)>,
     /// Leases that were counted and whose records may still exist.
     counted: BTreeSet<Nonce>,
     /// The total spending of ended leases.
@@ -31,8 +36,9 @@ impl Pool {
     /// An empty pool.
     pub fn begun(budget: &Budget, now: Timestamp) -> Self {
         Self {
-            window: window(budget, now),
+            window: window(budget.reset, now),
             ended: Amount::ZERO,
+            before: None,
             counted: BTreeSet::new(),
             tally: Tally::begun(now),
         }
@@ -40,8 +46,13 @@ impl Pool {
 
     /// What ended leases have spent in the current window.
     pub fn ended(&self, now: Timestamp) -> Amount {
-        let is_over = self.ends_at().is_some_and(|end| end <= now);
-        if is_over { Amount::ZERO } else { self.ended }
+        let window = window(self.window.reset(), now);
+        if window.start() > self.window.start() {
+            return Amount::ZERO;
+        }
+        let lasts = |(before, _): &(Window, Amount)| window.start() <= before.start();
+        let before = self.before.filter(lasts).map(|(_, spent)| spent);
+        self.ended.plus(before.unwrap_or_default())
     }
 
     /// The last window in which leases have ended, and what they had spent in it.
@@ -50,8 +61,8 @@ impl Pool {
     }
 
     /// When the spending of ended leases no longer counts; `None` means never.
-    pub fn ends_at(&self) -> Option<Timestamp> {
-        let end = self.window.end()?;
+    pub fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let end = window(self.window.reset(), now).end()?;
         Some(after(end, AFTER_RESET))
     }
 
@@ -89,9 +100,13 @@ impl Pool {
                 granted
             }
         };
-        if self.ended(now) == Amount::ZERO {
-            self.ended = Amount::ZERO;
-            self.window = window(budget, now);
+        let window = window(budget.reset, now);
+        if window != self.window {
+            let last = (self.window, self.ended);
+            // If the clock was ahead, both belong to this window.
+            self.ended = self.ended(now);
+            self.before = (window.start() > self.window.start()).then_some(last);
+            self.window = window;
         }
         self.ended = self.ended.plus(spent);
         self.counted.insert(lease);
@@ -105,7 +120,8 @@ impl Pool {
     /// Begins to count against a budget that the role did not have.
     pub fn restart(&mut self, budget: &Budget, now: Timestamp) {
         self.ended = Amount::ZERO;
-        self.window = window(budget, now);
+        self.before = None;
+        self.window = window(budget.reset, now);
     }
 
     /// Applies a changed budget. The spending of ended leases counts until the new window ends. If the new
@@ -114,7 +130,8 @@ impl Pool {
         if self.window.reset() != budget.reset {
             let in_window = self.tally.at(now).within(budget.reset);
             self.ended = self.ended(now).max(in_window);
-            self.window = window(budget, now);
+            self.before = None;
+            self.window = window(budget.reset, now);
         }
     }
 }
@@ -123,21 +140,20 @@ impl Budget {
     /// If a window has begun by the local clock `here`, but not by OpenRouter's clock `there`, returns when
     /// it begins; `None` if both are in the same window.
     pub fn is_ahead(&self, here: Timestamp, there: Timestamp) -> Option<Timestamp> {
-        let start = window(self, here).start();
+        let start = window(self.reset, here).start();
         (there < start).then_some(start)
     }
 }
 
 /// OpenRouter's window may change slightly later than the local one.
-fn window(budget: &Budget, now: Timestamp) -> Window {
+fn window(reset: Option<LimitReset>, now: Timestamp) -> Window {
     let margin = SignedDuration::from_secs(AFTER_RESET.cast_signed());
-    Window::at(budget.reset, now.checked_sub(margin).unwrap_or(now))
+    Window::at(reset, now.checked_sub(margin).unwrap_or(now))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::openrouter::LimitReset;
 
     const DAILY: Budget = Budget {
         amount: Amount::LARGEST,
@@ -223,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_ahead_for_a_moment_neither_forgets_nor_keeps_what_was_spent() {
+        let noon = at("2026-11-20T12:00:00Z");
+        let mut pool = Pool::begun(&DAILY, noon);
+        let count = |pool: &mut Pool, number, spent, at| {
+            pool.count(nonce(number), all(usd(spent)), usd(10.0), (&DAILY, at));
+        };
+        count(&mut pool, 1, 5.0, noon);
+        count(&mut pool, 2, 0.5, at("2026-12-20T12:00:00Z"));
+        assert_eq!(pool.ended(noon), usd(5.5));
+        assert_eq!(pool.ends_at(noon), Some(at("2026-11-21T00:01:00Z")));
+        count(&mut pool, 3, 0.25, noon);
+        assert_eq!(pool.ended(noon), usd(5.75));
+        assert_eq!(pool.ended(at("2026-11-21T00:01:00Z")), Amount::ZERO);
+    }
+
+    #[test]
     fn a_lease_is_known_to_be_counted_for_as_long_as_it_has_a_record() {
         let now = at("2026-11-20T12:00:00Z");
         let mut pool = Pool::begun(&DAILY, now);
@@ -267,6 +299,6 @@ mod tests {
         };
         pool.rebudget(&ever, now);
         assert_eq!(pool.ended(at("2027-11-20T12:00:00Z")), usd(1.0));
-        assert_eq!(pool.ends_at(), None);
+        assert_eq!(pool.ends_at(now), None);
     }
 }
