@@ -4,7 +4,7 @@ use openrouter_simulator::{LimitReset, NewGuardrail, WorkspaceBudget};
 use serde_json::{Value, json};
 
 use crate::budget::{current, spend, with_budget};
-use crate::harness::{ROLE, World};
+use crate::harness::{ROLE, ROTATE, World};
 
 async fn limited_by(world: &World) -> Value {
     let usage = world.read("usage/app").await.unwrap().unwrap();
@@ -72,4 +72,30 @@ async fn the_limit_of_a_key_is_named_and_is_not_that_of_the_next_one() {
     assert_eq!(limited_by(&world).await, told);
     world.write("rotate-role/app", json!({})).await.unwrap();
     assert_eq!(limited_by(&world).await, Value::Null);
+}
+
+/// Somebody pulled the plug, and wants to know what the key has spent.
+#[tokio::test]
+async fn what_a_disabled_or_deleted_current_key_leaves_of_the_figures_can_be_read() {
+    let world = with_budget().await;
+    let old = current(&world).await;
+    spend(&world, &old, 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    let new = current(&world).await;
+    spend(&world, &new, 5.0);
+    let account = world.openrouter.account();
+    account.set_disabled(&new, true).unwrap();
+    let usage = || async { world.read("usage/app").await.unwrap().unwrap().data };
+    let told = usage().await;
+    assert_eq!(
+        (&told["spent_day"], &told["complete"]),
+        (&json!(45.0), &json!(true))
+    );
+    account.delete_key(&new).unwrap();
+    let told = usage().await;
+    assert_eq!(
+        (&told["spent_day"], &told["complete"]),
+        (&json!(40.0), &json!(false))
+    );
+    assert_eq!(told["keys"].as_array().unwrap().len(), 1);
 }

@@ -14,7 +14,7 @@ use crate::engine::role::budget::{Amount, Counting, Report, Tally};
 use crate::engine::role::rotating::RotatingRole;
 use crate::engine::role::{Role, Usage};
 use crate::engine::spending;
-use crate::openrouter::{self, Effective, KeyHash};
+use crate::openrouter::{self, Bearer, Effective, KeyHash};
 
 /// What a role has spent, in US dollars, at the time of the read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -85,7 +85,7 @@ pub async fn usage(
         .collect();
     // A teardown may have ended it.
     let is_over = role.has_counted(&role.current.hash);
-    if !is_over {
+    if !is_over && is_shown(&current) {
         let (hash, version) = (&role.current.hash, role.current.version);
         keys.push(shown(hash, version, "current", current.as_ref(), counting));
     }
@@ -175,7 +175,7 @@ async fn ask(engine: &Engine, name: &RoleName, role: &RotatingRole) -> Result<Re
     let older: Vec<Option<Report>> = older.try_collect().await?;
     let current = match role.has_counted(&role.current.hash) {
         true => None,
-        false => Some(read_current(engine, name, role).await?),
+        false => read_current(engine, name, role).await?,
     };
     Ok((older, current))
 }
@@ -200,26 +200,30 @@ fn limited_by(budget: &Effective) -> Option<String> {
     })
 }
 
+/// Reads the current key; `None` if it is gone. One that is disabled or has expired cannot say itself what it has
+/// spent.
 async fn read_current(
     engine: &Engine,
     name: &RoleName,
     role: &RotatingRole,
-) -> Result<Report, Error> {
+) -> Result<Option<Report>, Error> {
     let key = &role.current;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
     if link.address().may_see_keys_of(&key.address) {
         let turn = link.client(Urgency::Ordinary).await;
-        let itself = turn.current_key(&key.secret).await.map_err(while_reading)?;
-        spending::note_itself(engine, name, &key.hash, &itself);
-        return Ok(Report::of_bearer(&itself, engine.now()));
+        match turn.current_key(&key.secret).await {
+            Ok(itself) => {
+                spending::note_itself(engine, name, &key.hash, &itself);
+                return Ok(Some(Report::of_bearer(&itself, engine.now())));
+            }
+            Err(openrouter::Error::Unauthorized {
+                bearer: Bearer::ApiKey,
+                ..
+            }) => {}
+            Err(reason) => return Err(while_reading(reason)),
+        }
     }
-    let read = read(engine, name, &key.connection, &key.hash).await?;
-    read.ok_or_else(|| {
-        Error::Unusable(format!(
-            "the current key {} is gone at OpenRouter",
-            key.hash
-        ))
-    })
+    read(engine, name, &key.connection, &key.hash).await
 }
 
 /// Reads a key; `None` if it is gone.
