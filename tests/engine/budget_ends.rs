@@ -183,6 +183,9 @@ async fn a_budget_that_is_written_while_a_key_is_held_counts_what_it_has_spent()
     world.write(ROLE, body).await.unwrap();
     assert_eq!(limits(&world)[1], (18.0, false));
     assert_eq!(world.complaints().await, [""; 0]);
+    // Its limit was never part of the budget.
+    restore(&world).await.unwrap();
+    assert_eq!(limits(&world), [(3.8, false), (16.2, false)]);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn share_again(
     let current = role.current.hash.clone();
     let is_unclear = |role: &RotatingRole, hash: &KeyHash| {
         let grant = role.ledger.as_ref().and_then(|ledger| ledger.grant(hash));
-        grant.is_none_or(|grant| grant.settled_limits().is_none())
+        grant.is_none_or(|grant| !grant.is_certain())
     };
     if !role.counts_against_budget(hash) {
         return Err(Error::Conflict(format!(

@@ -127,6 +127,11 @@ impl Grant {
         is_settled.then(|| self.counting.limits(self.limit))
     }
 
+    /// Whether it is certain what the key may spend, or, if it is disabled, what it has spent.
+    pub fn is_certain(&self) -> bool {
+        self.pending.is_none() && self.counts() != Amount::UNLIMITED
+    }
+
     /// The limit for an older key that is restored: what it has spent plus a share of what is `left`, but
     /// never less than it may have already.
     pub fn wanted_again(&self, left: Amount) -> Amount {
