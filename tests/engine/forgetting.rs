@@ -91,6 +91,25 @@ async fn a_role_may_be_forgotten_without_any_request() {
     assert!(world.role("app").await.is_none());
 }
 
+/// Whoever gives a key back relies on it from then on, whether or not the answer has come.
+#[tokio::test]
+async fn a_process_that_dies_before_the_role_is_removed_leaves_the_keys_alone() {
+    let (world, known) = with_three_keys().await;
+    let body = json!({"revoke_keys": false});
+    world
+        .die_during("before delete roles/app", world.write(FORGET, body.clone()))
+        .await;
+    world.restart().await;
+    world.pass(60).await;
+    for hash in &known {
+        assert_eq!(world.seen(hash).deleted_at, None, "{hash}");
+    }
+    assert_eq!(world.version().await, 3, "the role is as it was");
+    world.write(FORGET, body).await.unwrap();
+    assert!(world.role("app").await.is_none());
+    assert_eq!(world.openrouter.account().keys().len(), 3);
+}
+
 /// The process dies while revocations hang: the role still exists, and the next process continues.
 #[tokio::test]
 async fn a_role_that_was_not_forgotten_to_the_end_is_deleted_by_the_next_process() {

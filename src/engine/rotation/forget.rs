@@ -3,7 +3,8 @@
 //!
 //! Each hash that is left behind is logged before the role's entry is removed, so that it is not lost if the
 //! caller is gone. If the process dies, the role still exists, its deletion has begun, and the keeper
-//! continues it.
+//! continues it. If no key is to be revoked, no deletion begins: the keeper would revoke the keys. The role then
+//! stays as it was until its entry is removed.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +37,8 @@ pub async fn forget(guard: &RoleGuard<'_>, revoke: bool) -> Result<Option<Forgot
     let forgotten = match guard.load().await {
         Ok(None) => return Ok(None),
         Ok(Some(Role::Rotating(mut role))) => {
-            begin_deletion(guard, &mut role).await?;
             if revoke {
+                begin_deletion(guard, &mut role).await?;
                 revoke_keys(guard, &role).await
             } else {
                 Forgotten {
