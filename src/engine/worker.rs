@@ -123,7 +123,8 @@ async fn begin(engine: &Engine) -> Result<(), Error> {
     for record in books.leases.all() {
         leasing::watch(engine, &record);
     }
-    for run in engine.runs().active() {
+    let runs = engine.runs();
+    for run in runs.active().into_iter().chain(runs.in_doubt()) {
         engine.keeper.now(Task::Run(run));
     }
     for name in Role::names(&*engine.storage).await? {

@@ -90,7 +90,7 @@ impl Books {
                 let logs = [self.intents.log(), self.leases.log()];
                 let left_out = wal::load(storage, &logs).await?;
                 left_out.into_iter().for_each(&unreadable);
-                self.runs.load(storage, &unreadable).await?;
+                self.runs.load(storage, now(), &unreadable).await?;
                 *opened.insert(now())
             }
         };

@@ -44,13 +44,16 @@ impl Runs {
     pub(super) async fn load(
         &self,
         storage: &dyn Storage,
+        now: Timestamp,
         unreadable: impl Fn(StorageError),
     ) -> Result<(), StorageError> {
         let names = storage.list(RUNS).await?;
         for id in names.iter().filter_map(|name| RunId::of_entry(name)) {
             let _held = self.lock(&id).await;
             match self.reload(storage, &id).await {
-                Ok(_) => {}
+                Ok(Some(_)) => {}
+                // It is listed, so it may be stored, and only the server's cache says that it is not.
+                Ok(None) => _ = self.unsure.store_begins(&id, now),
                 Err(reason @ StorageError::Malformed { .. }) => unreadable(reason),
                 Err(reason) => return Err(reason),
             }
@@ -139,9 +142,10 @@ impl Runs {
         Ok(())
     }
 
-    /// If a write of a run that has ended reported failure, writes the run again once the failed write can no
-    /// longer take effect. Returns when that is; `None` if nothing is in doubt. No storage call if no write
-    /// has failed.
+    /// If a write of a run reported failure, and the run has ended or there is none, writes the run again, or
+    /// removes its entry, once the failed write can no longer take effect. Otherwise the next leader could
+    /// carry out a run that this one does not see, and that nobody can cancel here. Returns when that is;
+    /// `None` if nothing is in doubt. No storage call if no write has failed.
     ///
     /// # Errors
     /// Errors from storage. The caller retries.
@@ -152,14 +156,23 @@ impl Runs {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StorageError> {
         let _held = self.lock(id).await;
-        let over = self.get(id).filter(|run| !run.is_active());
-        let (Some(doubt), Some(run)) = (self.unsure.of(id), over) else {
+        let known = self.get(id);
+        let Some(doubt) = self.unsure.of(id) else {
             return Ok(None);
         };
+        if known.as_ref().is_some_and(Run::is_active) {
+            return Ok(None);
+        }
         if now < doubt.certain_at() {
             return Ok(Some(doubt.certain_at()));
         }
-        self.put(storage, id, &run, now).await?;
+        match known {
+            Some(run) => self.put(storage, id, &run, now).await?,
+            None => {
+                storage.delete(&id.key()).await?;
+                self.unsure.forget(id);
+            }
+        }
         Ok(None)
     }
 
@@ -178,6 +191,11 @@ impl Runs {
             .collect();
         ids.sort();
         ids
+    }
+
+    /// The runs whose stored content is unknown.
+    pub fn in_doubt(&self) -> Vec<RunId> {
+        self.unsure.entries()
     }
 
     /// Whether the run that began at `began` is still in progress.
@@ -294,7 +312,7 @@ mod tests {
             .unwrap();
         let second = Runs::default();
         let readable = |reason| panic!("{reason}");
-        second.load(&storage, readable).await.unwrap();
+        second.load(&storage, at(6), readable).await.unwrap();
         assert_eq!(second.get(&RunId::Teardown), Some(run));
         assert_eq!(second.active(), [RunId::Teardown]);
         second.forget();

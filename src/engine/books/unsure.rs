@@ -77,6 +77,11 @@ impl<K: Clone + Eq + Hash> Unsure<K> {
         self.doubts().get(entry).copied()
     }
 
+    /// Every entry in doubt.
+    pub fn entries(&self) -> Vec<K> {
+        self.doubts().keys().cloned().collect()
+    }
+
     /// Forgets an entry that this node does not have to confirm.
     pub fn forget(&self, entry: &K) {
         self.doubts().remove(entry);

@@ -69,7 +69,8 @@ pub async fn resume(engine: &Engine, id: &RunId) -> Result<Option<Timestamp>, Er
             return Ok(None);
         }
     }
-    Ok(None)
+    // Nothing is read, but a store that reported failure may have been committed.
+    Ok(runs.confirm(&*engine.storage, id, engine.now()).await?)
 }
 
 async fn carry_out(engine: &Engine, id: &RunId, run: Run) -> Result<(), Error> {

@@ -315,6 +315,28 @@ async fn a_teardown_whose_store_failed_is_in_force_only_if_it_was_committed() {
     assert_eq!(world.living(), [""; 0]);
 }
 
+/// The server's cache goes on saying that there is none. What nobody can see or cancel here must not be carried
+/// out by the next leader, whenever that comes.
+#[tokio::test]
+async fn a_teardown_that_was_committed_unheard_is_not_carried_out_by_the_next_leader() {
+    for plugin_dies in [false, true] {
+        let world = World::with_role().await;
+        world.node().storage.unheard_when_putting("runs/teardown");
+        world.refusal(PATH, json!({})).await;
+        if plugin_dies {
+            world.restart_plugin().await;
+        }
+        world.pass(200).await;
+        assert!(world.read(PATH).await.unwrap().is_none());
+        let key = world.key_hash("app").await;
+        world.restart().await;
+        world.pass(60).await;
+        assert!(world.lives(&key), "the plugin died: {plugin_dies}");
+        assert!(world.read(PATH).await.unwrap().is_none());
+        assert_eq!(world.violations().await, [""; 0]);
+    }
+}
+
 /// `left_alive` must name each key that may be alive.
 #[tokio::test]
 async fn a_teardown_names_a_role_whose_hashes_cannot_be_read() {
