@@ -298,6 +298,25 @@ async fn a_restoration_that_openrouter_refuses_leaves_the_key_held_and_an_unclea
     assert_eq!(world.complaints().await, [""; 0]);
 }
 
+/// The kill switch has the last word, although the engine was still to enable the key.
+#[tokio::test]
+async fn a_key_that_is_switched_off_while_it_is_being_restored_stays_off() {
+    let (world, old) = holding().await;
+    world.pass(600).await;
+    let faults = world.openrouter.faults();
+    faults.add(Fault::ResetBeforeEffect.on("PATCH", "/keys/*").forever());
+    restore(&world, json!({"key_version": 1})).await.unwrap();
+    faults.clear();
+    assert!(world.seen(&old).disabled, "it is not enabled yet");
+    let off = json!({"disabled": true, "force": true});
+    let path = format!("disable-key/default/{old}");
+    // Time does not move meanwhile.
+    world.node().write(&path, off).await.unwrap();
+    world.pass(600).await;
+    assert!(world.seen(&old).disabled);
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn deleting_a_role_deletes_the_keys_that_it_holds() {
     let (world, _) = holding().await;

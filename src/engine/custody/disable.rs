@@ -4,7 +4,8 @@
 //! |---|---|
 //! | a role's current key | with `force`: it is withheld first, then disabled, as if it was disabled at
 //! OpenRouter |
-//! | a superseded key | with `force`; the role records that it was not disabled by the engine itself |
+//! | a superseded key | with `force`; the role records that it was not disabled by the engine itself, and a
+//! restoration of the key that is pending ends |
 //! | a held key | it is disabled already; only `restore-key` enables it |
 //! | a leased key, or one of another mount | with `force` |
 //! | stray, unmanaged | always, behind the fence |
@@ -22,7 +23,9 @@ use crate::engine::error::Error;
 use crate::engine::events;
 use crate::engine::keys::Owner;
 use crate::engine::names::{ConnectionName, RoleName};
-use crate::engine::role::rotating::{Mismatch, MismatchReason, RotatingRole, Stage, Standing};
+use crate::engine::role::rotating::{
+    Mismatch, MismatchReason, RotatingRole, Stage, Standing, SupersededKey,
+};
 use crate::openrouter::{self, KeyHash};
 
 /// Disables a key, or enables it again. Returns its owner.
@@ -96,7 +99,7 @@ async fn of_role(
 ) -> Result<(), Error> {
     let guard = engine.change(name).await;
     let role = guard.load_rotating().await?;
-    let role = role.filter(|role| role.has_key(hash)).ok_or_else(|| {
+    let mut role = role.filter(|role| role.has_key(hash)).ok_or_else(|| {
         Error::Conflict(format!(
             "key {hash} no longer belongs to role {name}; look it up again"
         ))
@@ -115,6 +118,9 @@ async fn of_role(
             "key {hash} is being revoked and can no longer be enabled"
         ))),
         _ => {
+            if disabled {
+                end_restoration(&guard, &mut role, hash).await?;
+            }
             switch(engine, connection, hash, disabled).await?;
             note(&guard, role, hash, disabled).await
         }
@@ -164,6 +170,23 @@ async fn disable_current(
         guard.store(&role).await?;
     }
     switched
+}
+
+/// Ends a restoration of the key that OpenRouter has not confirmed: the keeper would enable the key again. Stored
+/// before the key is disabled.
+async fn end_restoration(
+    guard: &RoleGuard<'_>,
+    role: &mut RotatingRole,
+    hash: &KeyHash,
+) -> Result<(), Error> {
+    let is_it = |key: &&mut SupersededKey| key.hash == *hash && key.stage == Stage::Restoring;
+    let Some(key) = role.superseded.iter_mut().find(is_it) else {
+        return Ok(());
+    };
+    key.stage = Stage::Grace;
+    key.failure = None;
+    key.disabled_outside = Some(guard.engine().now());
+    guard.store(role).await
 }
 
 /// Stores the key's new state, if it differs.
