@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use vault_plugin_secrets_openrouter::logical::Storage;
 
-use crate::harness::{ROTATE, World};
+use crate::harness::{ROLE, ROTATE, World};
 
 /// A foreign server: answers like OpenRouter with an account without keys, also as a proxy, and keeps
 /// everything that it is sent.
@@ -186,6 +186,26 @@ async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen(
         let own = world.openrouter.requests().to("GET", "/key");
         assert_eq!(own, [], "no key is sent to where it was not made");
     }
+}
+
+/// At the new address there is no sign of it either way, so what was found before stands.
+#[tokio::test]
+async fn a_key_that_was_found_to_be_gone_is_not_handed_out_again_at_a_new_address() {
+    let world = World::connected().await;
+    let body = json!({"disable_automated_rotation": true});
+    world.write(ROLE, body).await.unwrap();
+    let role = world.role("app").await.unwrap();
+    let hash = role["current_key"]["hash"].as_str().unwrap();
+    world.openrouter.account().delete_key(hash).unwrap();
+    world.restart().await;
+    world.quiet().await;
+    world.key("app").await.unwrap_err();
+    let fresh = world.openrouter.account().add_management_key();
+    let body = json!({"management_key": fresh, "ca_certificate": certificate()});
+    world.write("config", body).await.unwrap();
+    world.pass(7_200).await;
+    let refusal = world.key("app").await.unwrap_err();
+    assert!(refusal.contains("gone at OpenRouter"), "{refusal}");
 }
 
 /// The account does not matter: nothing is sent.

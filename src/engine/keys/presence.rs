@@ -14,7 +14,9 @@ pub enum Presence {
     There(Box<Key>),
     /// It no longer exists.
     Gone,
-    /// The management key cannot see it, but there is no other sign that it is gone.
+    /// The management key cannot see it, but it works.
+    Works,
+    /// The management key cannot see it, and there is no other sign of whether it is gone.
     Unseen,
 }
 
@@ -60,7 +62,7 @@ pub async fn presence(engine: &Engine, key: &CurrentKey) -> Result<Presence, Err
     }
     let turn = link.client(Urgency::Ordinary).await;
     match turn.current_key(&key.secret).await {
-        Ok(_) => Ok(Presence::Unseen),
+        Ok(_) => Ok(Presence::Works),
         Err(openrouter::Error::Unauthorized {
             bearer: Bearer::ApiKey,
             ..

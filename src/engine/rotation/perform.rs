@@ -228,10 +228,11 @@ async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<Rota
     let now = engine.now();
     let found = match presence(engine, &role.current).await {
         Ok(Presence::There(key)) if key.disabled => Some(MismatchReason::Disabled),
-        Ok(Presence::There(_) | Presence::Unseen) => None,
+        Ok(Presence::There(_) | Presence::Works) => None,
         Ok(Presence::Gone) => Some(MismatchReason::Gone),
         Err(reason @ (Error::Storage(_) | Error::System(_))) => return Err(reason),
-        Err(_) => role.mismatch.map(|mismatch| mismatch.reason),
+        // An answer that says nothing is no sign that the key works again.
+        Ok(Presence::Unseen) | Err(_) => role.mismatch.map(|mismatch| mismatch.reason),
     };
     let since = role
         .mismatch

@@ -76,7 +76,7 @@ impl Settling<'_> {
             return Ok(None);
         }
         let key = match presence(engine, &role.current).await? {
-            Presence::Unseen => return Ok(None),
+            Presence::Works | Presence::Unseen => return Ok(None),
             Presence::Gone if before == Some(MismatchReason::Gone) => return Ok(None),
             Presence::Gone => {
                 let message = "the current key is gone at OpenRouter; it is no longer handed out";
