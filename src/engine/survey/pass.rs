@@ -45,10 +45,11 @@ pub fn plan(engine: &Engine, connection: &ConnectionName, interval: u64) {
     }
     if engine.board.last_compared(connection).is_none() {
         engine.keeper.now(task);
-    } else if interval == 0 {
-        engine.keeper.forget(&task);
     } else {
-        engine.keeper.plan(task, after(engine.now(), interval));
+        match until_next(engine, interval) {
+            Some(wait) => engine.keeper.plan(task, after(engine.now(), wait)),
+            None => engine.keeper.forget(&task),
+        }
     }
 }
 
@@ -105,7 +106,18 @@ pub async fn reconcile(
     if !begun.saw_a_copy {
         pass.clear_copies();
     }
-    Ok((interval > 0).then(|| after(now, spread(interval, &*engine.randomness))))
+    let next = until_next(engine, interval);
+    Ok(next.map(|wait| after(now, spread(wait, &*engine.randomness))))
+}
+
+/// The time to the next comparison, in seconds; `None` if none is due. While there is a sign of another copy of
+/// this storage there always is one: nothing else finds out that the copy is gone, and until then no key that a
+/// comparison found is revoked.
+fn until_next(engine: &Engine, interval: u64) -> Option<u64> {
+    match interval {
+        0 => engine.board.copies().map(|_| WITH_COPIES),
+        _ => Some(interval),
+    }
 }
 
 /// How long a comparison of the connection has been in progress, in seconds.
@@ -238,6 +250,8 @@ impl Pass<'_> {
     }
 }
 
+/// In seconds, between two comparisons of a connection without an interval while there may be another copy.
+const WITH_COPIES: u64 = 60 * 60;
 /// Roles processed concurrently. More would only wait for their turns.
 const CONCURRENCY: usize = 8;
 

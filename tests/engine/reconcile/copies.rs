@@ -148,3 +148,32 @@ async fn a_key_that_was_made_in_the_first_minutes_of_the_work_shows_no_copy() {
         assert_eq!(is_taken_in, !is_a_copys, "{seconds}");
     }
 }
+
+/// Nothing but a comparison finds out that the other copy is gone, and until then no key that was found is revoked.
+#[tokio::test]
+async fn a_copy_that_is_gone_is_noticed_also_without_an_interval() {
+    let world = World::with_role().await;
+    let often = json!({"reconcile_interval": 60});
+    world.write("config", often).await.unwrap();
+    let own = world.key("app").await.unwrap()["key_name"].clone();
+    world.restart().await;
+    world.quiet().await;
+    world.pass(121).await;
+    let own = own.as_str().unwrap();
+    let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
+    let account = world.openrouter.account();
+    let key = account.create_key(openrouter_simulator::NewKey::named(other));
+    world.pass(60).await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert!(status["two_copies"].is_object(), "{status:?}");
+    let never = json!({"reconcile_interval": 0});
+    world.write("config", never).await.unwrap();
+    account.delete_key(&key.hash).unwrap();
+    world.pass(HOUR + 60).await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert!(status["two_copies"].is_null(), "{status:?}");
+    // From then on it is left at that.
+    world.openrouter.requests().reset();
+    world.pass(HOUR / 2).await;
+    assert_eq!(world.openrouter.requests().to("GET", "/keys"), []);
+}
