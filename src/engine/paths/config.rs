@@ -1,6 +1,6 @@
 //! The paths `config` and `config/:name`.
 
-mod settle;
+pub(super) mod settle;
 mod verify;
 mod within;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::config::settle::settle;
 use crate::engine::connection::missing;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -95,8 +96,7 @@ async fn forget_connection(engine: Arc<Engine>, call: Call) -> Outcome {
     }
     let deleted = engine.storage.delete(&name.key()).await;
     // Even if the deletion reported failure, the connection may be gone.
-    engine.links.forget(&name).await;
-    deleted.map_err(Error::from)?;
+    settle(&engine, &name, deleted.map_err(Error::from)).await?;
     let warning = (!left_behind.is_empty()).then(|| {
         format!(
             "{} keys can no longer be revoked until the connection is written again, with a management \

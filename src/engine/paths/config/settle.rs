@@ -12,7 +12,7 @@ use crate::logical::{Entry, StorageError};
 ///
 /// # Errors
 /// The error of the change.
-pub(super) async fn settle(
+pub(in crate::engine::paths) async fn settle(
     engine: &Engine,
     name: &ConnectionName,
     changed: Result<(), Error>,
