@@ -125,7 +125,8 @@ pub async fn hold(
         "key {hash} could not be disabled"
     )));
     match &held {
-        Ok(_) => engine.meters.held(),
+        Ok(Switched::Done) => engine.meters.held(),
+        Ok(Switched::Gone) => {}
         Err(reason) => engine.meters.revocation_failed(reason.label()),
     }
     held
