@@ -32,12 +32,14 @@ pub(crate) fn live(seed: u64) -> Outcome {
         set_up(&world).await;
         let readers = tokio::spawn(Arc::clone(&world).readers_live());
         let applications = tokio::spawn(Arc::clone(&world).applications_live());
+        let standbys = tokio::spawn(Arc::clone(&world).standbys_live());
         tokio::spawn(Arc::clone(&world).windows_end());
         for _ in 0..world.dice.number(20, 50) {
             step(&world).await;
         }
         readers.abort();
         applications.abort();
+        standbys.abort();
         let_everything_settle(&world).await;
         world
     });
@@ -176,6 +178,7 @@ async fn let_everything_settle(world: &Arc<World>) {
     world.set_weather(Weather::CALM);
     world.note_calm();
     world.cancel_blows();
+    world.let_standbys_catch_up();
     world.plug_in_again();
     // Longer than any request, and any deposed leader, lasts.
     sleep(Duration::from_secs(4 * 60)).await;
@@ -204,6 +207,7 @@ async fn let_everything_settle(world: &Arc<World>) {
         sleep(Duration::from_secs(60)).await;
     }
     judge(world).await;
+    world.judge_standbys().await;
     world.judge_last_windows().await;
 }
 

@@ -12,6 +12,7 @@
 //! - [`people`]: operators. [`readers`]: who relies on keys. [`leases`]: the servers' leases.
 //! - [`runs`]: operators who start long jobs.
 //! - [`requests`]: the way from them to an engine.
+//! - [`standbys`]: servers that follow, and serve reads.
 //! - [`guardrails`]: guardrails and bounds. [`budgets`]: budgets, and applications that spend.
 //! - [`in_force`]: which versions were in force when.
 //! - [`witness`]: what must hold, and whether it does. [`truth`]: what is committed.
@@ -45,6 +46,8 @@ mod requests;
 mod run;
 #[cfg(test)]
 mod runs;
+#[cfg(test)]
+mod standbys;
 #[cfg(test)]
 mod story;
 #[cfg(test)]

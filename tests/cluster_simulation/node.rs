@@ -10,10 +10,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::engine::clock::Clock;
 use vault_plugin_secrets_openrouter::engine::factory;
+use vault_plugin_secrets_openrouter::engine::randomness::Randomness;
 use vault_plugin_secrets_openrouter::logical::{
     Backend, Entry, FixedSystemView, Mount, NoEvents, ReplicationState, Storage, StorageError,
     SystemView, SystemViewError,
 };
+use vault_plugin_secrets_openrouter::openrouter::Network;
 
 use crate::openrouter::NodeNetwork;
 use crate::raft::Fate;
@@ -32,22 +34,18 @@ pub(crate) struct Node {
     pub(crate) backend: Arc<dyn Backend>,
 }
 
+/// What an engine is given by its server.
+pub(crate) struct Parts {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) system: Arc<dyn SystemView>,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) randomness: Arc<dyn Randomness>,
+}
+
 impl Node {
     pub(crate) fn new(world: &Arc<World>, server: usize) -> Self {
         let life = Arc::new(Life::default());
-        let (clock, network) = (
-            NodeClock {
-                world: Arc::clone(world),
-                life: Arc::clone(&life),
-            },
-            NodeNetwork::new(world, server, &life),
-        );
-        let make = factory(
-            Arc::new(clock),
-            Arc::clone(&world.dice) as _,
-            Arc::new(network),
-        );
-        let backend = make(Mount {
+        let parts = Parts {
             storage: Arc::new(NodeStorage {
                 world: Arc::clone(world),
                 server,
@@ -57,6 +55,22 @@ impl Node {
                 world: Arc::clone(world),
                 life: Arc::clone(&life),
             }),
+            network: Arc::new(NodeNetwork::new(world, server, &life)),
+            randomness: Arc::clone(&world.dice) as _,
+        };
+        Self::of(world, server, life, parts)
+    }
+
+    /// An engine with these parts.
+    pub(crate) fn of(world: &Arc<World>, server: usize, life: Arc<Life>, parts: Parts) -> Self {
+        let clock = NodeClock {
+            world: Arc::clone(world),
+            life: Arc::clone(&life),
+        };
+        let make = factory(Arc::new(clock), parts.randomness, parts.network);
+        let backend = make(Mount {
+            storage: parts.storage,
+            system: parts.system,
             events: Arc::new(NoEvents),
             backend_uuid: UUID.to_owned(),
         });

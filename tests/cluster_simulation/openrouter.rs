@@ -218,6 +218,7 @@ fn had_effect(world: &Arc<World>, request: &HttpRequest, sent: &Sent, body: &Val
         let hash = body["data"]["hash"].as_str().unwrap();
         let name = body["data"]["name"].as_str().unwrap();
         world.witness_creation(hash, name, sent);
+        world.crowd_standbys(name.split(' ').next().unwrap_or_default());
         world.judge_bounds(hash, sent);
         // The engine searches on its own schedule for what arrives after it stopped waiting.
         if name.starts_with(DYNAMIC) && world.now() < sent.at + PROMPT {

@@ -6,11 +6,15 @@
 //! - The server's cache learns only of writes that succeeded. So a leader keeps reading the old value after a
 //!   write that was reported as failed.
 //! - A server that was deposed and does not know it reads what it knew, and writes nothing.
+//! - What a server sees that follows is in [`followers`](crate::standbys::Followers).
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use jiff::Timestamp;
+
 use crate::dice::Dice;
+use crate::standbys::Followers;
 
 /// Everything that is stored.
 pub(crate) type Map = BTreeMap<String, Vec<u8>>;
@@ -21,15 +25,14 @@ pub(crate) type Change = (String, Option<Vec<u8>>);
 pub(crate) const SERVERS: usize = 3;
 
 /// The log, and the servers' views of it.
-#[derive(Default)]
 pub(crate) struct Raft(Mutex<State>);
 
-#[derive(Default)]
 struct State {
     committed: Map,
     leader: Option<usize>,
     views: [View; SERVERS],
     appended: u64,
+    followers: Followers,
 }
 
 /// What one server sees.
@@ -44,6 +47,7 @@ struct View {
 
 struct Append {
     id: u64,
+    at: Timestamp,
     change: Change,
     /// The write was reported as failed, and will be committed.
     late: bool,
@@ -63,6 +67,16 @@ pub(crate) enum Fate {
 }
 
 impl Raft {
+    pub(crate) fn new(followers: Followers) -> Self {
+        Self(Mutex::new(State {
+            committed: Map::new(),
+            leader: None,
+            views: Default::default(),
+            appended: 0,
+            followers,
+        }))
+    }
+
     pub(crate) fn leader(&self) -> Option<usize> {
         self.state(|state| state.leader)
     }
@@ -72,6 +86,7 @@ impl Raft {
         self.state(|state| {
             state.leader = Some(server);
             state.views[server] = View::default();
+            state.followers.lead(server);
         });
     }
 
@@ -84,8 +99,10 @@ impl Raft {
             let view = &mut state.views[server];
             view.frozen = Some(state.committed.clone());
             let tail = std::mem::take(&mut view.tail);
+            state.followers.follow(server);
             let kept = dice.number(0, tail.len() as u64);
             for append in tail.into_iter().take(kept as usize) {
+                state.followers.commit(&append.change, append.at);
                 apply(&mut state.committed, append.change);
             }
         });
@@ -121,8 +138,14 @@ impl Raft {
                 return None;
             }
             state.appended += 1;
-            let (id, late) = (state.appended, false);
-            state.views[server].tail.push(Append { id, change, late });
+            let (id, at, late) = (state.appended, state.followers.now(), false);
+            let append = Append {
+                id,
+                at,
+                change,
+                late,
+            };
+            state.views[server].tail.push(append);
             Some(id)
         })
     }
@@ -155,6 +178,7 @@ impl Raft {
                 .tail
                 .extract_if(..=at, |append| append.late || append.id == id);
             for append in due {
+                state.followers.commit(&append.change, append.at);
                 apply(&mut state.committed, append.change);
             }
             fate == Fate::Stored
@@ -183,6 +207,7 @@ impl Raft {
     /// Replaces everything with a snapshot. There is no leader afterwards.
     pub(crate) fn restore(&self, snapshot: Map) {
         self.state(|state| {
+            state.followers.restore(&snapshot);
             state.committed = snapshot;
             state.leader = None;
             state.views = Default::default();
@@ -191,7 +216,16 @@ impl Raft {
 
     /// What the servers themselves store, in addition to the engine.
     pub(crate) fn note(&self, change: Change) {
-        self.state(|state| apply(&mut state.committed, change));
+        self.state(|state| {
+            let now = state.followers.now();
+            state.followers.commit(&change, now);
+            apply(&mut state.committed, change);
+        });
+    }
+
+    /// What servers see while they do not lead.
+    pub(crate) fn followers<T>(&self, act: impl FnOnce(&mut Followers) -> T) -> T {
+        self.state(|state| act(&mut state.followers))
     }
 
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {

@@ -9,14 +9,25 @@ use std::time::Instant;
 use crate::budgets::Windows;
 use crate::guardrails::Counted;
 use crate::life::{Outcome, live};
+use crate::standbys;
 
-/// Runs these lives, on as many threads as there are cores. Returns the seeds that failed and why, how often
-/// it was checked whether keys are guarded, and the outcomes of the windows of budgets.
-fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted, Windows) {
+/// The outcome of many lives.
+#[derive(Default)]
+struct Sum {
+    /// The seeds that failed, and why.
+    failed: BTreeMap<u64, Vec<String>>,
+    /// How often it was checked whether keys are guarded.
+    guarded: Counted,
+    /// The outcomes of the windows of budgets.
+    windows: Windows,
+    /// How often standbys were tested.
+    standbys: standbys::Counted,
+}
+
+/// Runs these lives, on as many threads as there are cores.
+fn run(first: u64, count: u64) -> Sum {
     let next = AtomicU64::new(first);
-    let failed = Mutex::new(BTreeMap::new());
-    let counted = Mutex::new(Counted::default());
-    let windows = Mutex::new(Windows::default());
+    let sum = Mutex::new(Sum::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -27,8 +38,10 @@ fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted, Windows)
                         return;
                     }
                     let outcome = live(seed);
-                    counted.lock().unwrap().add(outcome.world.counted());
-                    windows.lock().unwrap().add(outcome.world.windows());
+                    let mut sum = sum.lock().unwrap();
+                    sum.guarded.add(outcome.world.counted());
+                    sum.windows.add(outcome.world.windows());
+                    sum.standbys.add(outcome.world.standbys_counted());
                     let lived = seed - first + 1;
                     if lived.is_multiple_of(1_000) {
                         println!("{lived} seeds");
@@ -38,17 +51,13 @@ fn run(first: u64, count: u64) -> (BTreeMap<u64, Vec<String>>, Counted, Windows)
                         let what: Vec<_> = what.collect();
                         // At once, so that a run that is stopped early has reported what it found.
                         println!("seed {seed}: {}", what.join("; "));
-                        failed.lock().unwrap().insert(seed, what);
+                        sum.failed.insert(seed, what);
                     }
                 }
             });
         }
     });
-    (
-        failed.into_inner().unwrap(),
-        counted.into_inner().unwrap(),
-        windows.into_inner().unwrap(),
-    )
+    sum.into_inner().unwrap()
 }
 
 /// The story of a life that failed.
@@ -66,8 +75,13 @@ fn tell(seed: u64, outcome: &Outcome) -> String {
 
 #[test]
 fn no_life_of_three_hundred_ends_badly() {
-    let (failed, counted, windows) = run(1, 300);
-    println!("{counted:?} {windows:?}");
+    let Sum {
+        failed,
+        guarded,
+        windows,
+        standbys,
+    } = run(1, 300);
+    println!("{guarded:?} {windows:?} {standbys:?}");
     let first = failed.first_key_value().map(|(seed, _)| *seed);
     let story = first
         .map(|seed| tell(seed, &live(seed)))
@@ -75,8 +89,8 @@ fn no_life_of_three_hundred_ends_badly() {
     assert!(failed.is_empty(), "{} of 300 failed; {story}", failed.len());
     // Otherwise nothing was judged.
     assert!(
-        counted.guarded > 1_000 && counted.bounded > 100,
-        "{counted:?}"
+        guarded.guarded > 1_000 && guarded.bounded > 100,
+        "{guarded:?}"
     );
     assert!(windows.spent > 5 && windows.unlocked > 2, "{windows:?}");
 }
@@ -109,7 +123,12 @@ fn simulate() {
         return;
     }
     let begun = Instant::now();
-    let (failed, counted, windows) = run(first, count);
+    let Sum {
+        failed,
+        guarded,
+        windows,
+        standbys,
+    } = run(first, count);
     let seconds = begun.elapsed().as_secs_f64();
     if let Some(seed) = failed.keys().next() {
         println!("\n{}", tell(*seed, &live(*seed)));
@@ -121,12 +140,22 @@ fn simulate() {
     );
     println!(
         "{} guarded keys were handed out ({} excused), {} assigned; {} keys were made under bounds",
-        counted.guarded, counted.excused, counted.assigned, counted.bounded
+        guarded.guarded, guarded.excused, guarded.assigned, guarded.bounded
     );
     println!(
         "{} windows of budgets were judged, {} without an excuse: the budget was spent in {}, {} % of it at \
          most; {} roles had all that was left",
         windows.judged, windows.strictly, windows.spent, windows.worst, windows.unlocked
+    );
+    println!(
+        "standbys handed out {} keys, {} from memory, {} that were replaced by then, {} of them although their \
+         server saw that; they forwarded {} reads; {} promises were shorter since they were far behind",
+        standbys.handed_out,
+        standbys.kept,
+        standbys.behind,
+        standbys.stale,
+        standbys.forwarded,
+        standbys.shortened
     );
     assert!(
         failed.is_empty(),

@@ -30,12 +30,14 @@
 //!   The contract requires the next comparison to find them, when the work begins; so each life ends with
 //!   one. Those of another life of the role, or of a role that does not exist, are left alone.
 //! - **Runs**: what an emergency of a whole connection, a tidy or a teardown may do to keys, see [`runs`].
+//! - **What standbys hand out**: see [`standbys`](crate::standbys).
 //! - **A key that `forget-role` left behind**: it belongs to the operator. If the answer is lost, only the
 //!   engine's log names it.
 
 mod orphans;
 mod promises;
 mod runs;
+mod standbys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -78,6 +80,7 @@ struct Seen {
     unseen: bool,
     /// When a handler was last aborted, or an engine ended or began.
     torn: Option<Timestamp>,
+    standbys: standbys::Seen,
 }
 
 /// What went wrong.
@@ -105,6 +108,8 @@ struct Promise {
     /// Storage forgot it at this time. It then holds only as long as the role's keys are in use, counted from
     /// there.
     forgotten: Option<Timestamp>,
+    /// The server that gave it, if it was a standby.
+    standby: Option<usize>,
 }
 
 /// A request to OpenRouter, when it was sent.

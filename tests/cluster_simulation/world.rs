@@ -15,6 +15,7 @@ use crate::in_force::InForce;
 use crate::node::{Node, Secondary};
 use crate::openrouter::OpenRouter;
 use crate::raft::{Map, Raft, SERVERS};
+use crate::standbys::{Followers, Standbys};
 use crate::story::Story;
 use crate::weather::Weather;
 use crate::witness::Witness;
@@ -31,6 +32,7 @@ pub(crate) struct World {
     pub(crate) guardrails: Guardrails,
     pub(crate) in_force: InForce,
     pub(crate) budgets: Budgets,
+    pub(crate) standbys: Standbys,
     weather: Mutex<Weather>,
     blows: Mutex<Vec<Blow>>,
     pub(crate) cluster: Mutex<Cluster>,
@@ -85,13 +87,14 @@ impl World {
         Arc::new(Self {
             dice: Arc::new(Dice::new(seed)),
             story: Story::new(clock.clone()),
-            raft: Raft::default(),
+            raft: Raft::new(Followers::new(clock.clone())),
             openrouter: OpenRouter::new(clock.clone(), seed),
             secondary: Secondary::default(),
             witness: Witness::default(),
             guardrails: Guardrails::default(),
             in_force: InForce::default(),
             budgets,
+            standbys: Standbys::new(Dice::new(seed.reverse_bits())),
             weather: Mutex::new(Weather::CALM),
             blows: Mutex::default(),
             cluster: Mutex::default(),
@@ -125,6 +128,7 @@ impl World {
     /// There is no engine any more.
     pub(crate) fn end_every_engine(&self) {
         *self.cluster.lock().unwrap() = Cluster::default();
+        self.standbys.end_every_engine();
     }
 
     // --- Incidents ---
@@ -218,6 +222,7 @@ impl World {
             world
                 .story
                 .tell(format!("--- S{server}, which was deposed, has ended"));
+            world.begin_standbys();
         });
     }
 
@@ -241,7 +246,9 @@ impl World {
             self.raft.elect(server);
             self.note_every_version();
             tokio::spawn(crate::leases::manage(Arc::clone(self), server));
+            self.end_standby(server);
             self.start_engine(server);
+            self.begin_standbys();
         }
     }
 

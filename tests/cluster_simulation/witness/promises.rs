@@ -12,6 +12,11 @@ use crate::world::{Snapshot, World};
 impl World {
     /// A reader was told that this key works for so many seconds.
     pub(crate) fn witness_promise(&self, hash: &str, ttl: u64, who: &str) {
+        self.promise(hash, ttl, who, None);
+    }
+
+    /// The same, by this standby if there is one.
+    pub(super) fn promise(&self, hash: &str, ttl: u64, who: &str, standby: Option<usize>) {
         self.hand_out(hash);
         let (now, until, name) = (self.now(), self.after(ttl), self.story.name(hash));
         self.story
@@ -41,11 +46,15 @@ impl World {
             return;
         }
         if key.deleted_at.is_some() {
-            return self.violated(&format!("{name} is handed out, which is dead"), &[hash]);
+            if standby.is_none() || !self.was_ended_by_order(hash) {
+                self.violated(&format!("{name} is handed out, which is dead"), &[hash]);
+            }
+            return;
         }
         if key.expires_at.is_some_and(|expiry| expiry < until) {
             return self.violated(&format!("{name} is handed out for too long"), &[hash]);
         }
+        let forgotten = standby.and_then(|_| self.forgotten_at(hash));
         self.witness.seen(|seen| {
             let order = seen.promised;
             seen.promised += 1;
@@ -54,7 +63,8 @@ impl World {
                 given: now,
                 order,
                 until,
-                forgotten: None,
+                forgotten,
+                standby,
             });
         });
     }
@@ -74,6 +84,9 @@ impl World {
         }) else {
             return;
         };
+        if doomed {
+            self.witness.ended_by_order(hash);
+        }
         if self.was_torn_down() {
             return;
         }
@@ -134,10 +147,13 @@ impl World {
             let least = seen.least_use.get(role).copied().unwrap_or_default();
             let least = SignedDuration::from_secs(least.cast_signed());
             let until = binding.map(|promise| match promise.forgotten {
-                Some(since) => promise.until.min(since + least),
-                None => promise.until,
+                Some(since) => (promise, promise.until.min(since + least)),
+                None => (promise, promise.until),
             });
-            until.filter(|until| *until > now).max()
+            let broken = until.filter(|(promise, until)| {
+                *until > now && !self.is_shorter(promise, (hash, role), until.duration_since(now))
+            });
+            broken.map(|(_, until)| until).max()
         })
     }
 
@@ -182,6 +198,7 @@ impl World {
         let living: BTreeSet<String> = self.living().map(|key| key.hash).collect();
         self.witness.seen(|seen| {
             seen.restores += 1;
+            seen.standbys.restored = Some(now);
             for (hash, made) in &seen.keys {
                 let is_listed = after
                     .rotating

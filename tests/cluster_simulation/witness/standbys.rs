@@ -1,0 +1,65 @@
+//! What standbys promise, and what their promises are worth.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Promise, Witness};
+use crate::world::World;
+
+/// What was seen because of standbys.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// When a snapshot was last restored.
+    pub(super) restored: Option<Timestamp>,
+    /// Keys that died since their role was to be deleted.
+    ended_by_order: BTreeSet<String>,
+}
+
+impl Witness {
+    /// The key dies since its role is to be deleted.
+    pub(super) fn ended_by_order(&self, hash: &str) {
+        self.seen(|seen| seen.standbys.ended_by_order.insert(hash.to_owned()));
+    }
+}
+
+impl World {
+    /// A reader at a standby was told that this key works for so many seconds.
+    pub(crate) fn witness_standby(&self, server: usize, hash: &str, ttl: u64) {
+        let who = format!("a reader at S{server}, a standby,");
+        self.promise(hash, ttl, &who, Some(server));
+    }
+
+    /// Whether an operator had the key ended, of which a standby may not have heard.
+    pub(super) fn was_ended_by_order(&self, hash: &str) -> bool {
+        let by_deletion = |seen: &super::Seen| seen.standbys.ended_by_order.contains(hash);
+        self.witness.seen(|seen| by_deletion(seen)) || self.was_torn_down()
+    }
+
+    /// Since when storage has forgotten that this key is handed out: a standby may not have heard yet of a
+    /// restored snapshot.
+    pub(super) fn forgotten_at(&self, hash: &str) -> Option<Timestamp> {
+        let restored = self.witness.seen(|seen| seen.standbys.restored)?;
+        let recently = self.now().duration_since(restored) < SignedDuration::from_mins(3);
+        let (role, _) = self.witness.whose(hash)?;
+        (recently && !self.is_current(&role, hash)).then_some(restored)
+    }
+
+    /// Whether the promise is shorter by so much, since the standby was too far behind.
+    pub(super) fn is_shorter(
+        &self,
+        promise: &Promise,
+        (hash, role): (&str, &str),
+        by: SignedDuration,
+    ) -> bool {
+        let Some(server) = promise.standby else {
+            return false;
+        };
+        let ttl = promise.until.duration_since(promise.given);
+        let is_shorter = self.excess_lag(server, role, hash, (promise.given, ttl)) >= by;
+        if is_shorter {
+            self.count_shortened();
+        }
+        is_shorter
+    }
+}
