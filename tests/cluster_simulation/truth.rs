@@ -62,6 +62,12 @@ impl Rotating {
         superseded.filter(|(hash, _)| !self.used_late.contains(hash))
     }
 
+    /// When an older key is to be revoked or deleted.
+    pub(crate) fn end_of(&self, hash: &str) -> Option<Timestamp> {
+        let mut ends = self.superseded.iter().chain(&self.held);
+        ends.find(|(key, _)| key == hash).map(|(_, end)| *end)
+    }
+
     /// All its keys.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         let superseded = self.superseded.iter().chain(&self.held);

@@ -44,7 +44,7 @@ pub(crate) struct World {
 /// All of storage at one moment.
 #[derive(Clone)]
 pub(crate) struct Snapshot {
-    taken_at: Timestamp,
+    pub(crate) taken_at: Timestamp,
     /// How many promises had been made by then: more may be made in the same moment.
     pub(crate) promises: u64,
     pub(crate) map: Map,

@@ -140,11 +140,22 @@ impl World {
         self.standbys.count(|counted| counted.shortened += 1);
     }
 
-    /// Whether this key is current by what is committed.
-    pub(crate) fn is_current(&self, role: &str, hash: &str) -> bool {
-        let stored = self.raft.stored(&key_of(role));
-        let served = stored.as_deref().and_then(Served::by);
-        served.is_some_and(|served| served.hash == hash)
+    /// Whether this key was current by what is committed, then or since.
+    pub(crate) fn was_current_since(&self, role: &str, hash: &str, since: Timestamp) -> bool {
+        self.raft.followers(|followers| {
+            let key = key_of(role);
+            let versions = followers.all(0, &key).rev().map(|(version, _)| version);
+            for version in versions {
+                let served = version.value.as_deref().and_then(Served::by);
+                if served.is_some_and(|served| served.hash == hash) {
+                    return true;
+                }
+                if version.written <= since {
+                    break;
+                }
+            }
+            false
+        })
     }
 }
 

@@ -54,7 +54,10 @@ impl World {
         if key.expires_at.is_some_and(|expiry| expiry < until) {
             return self.violated(&format!("{name} is handed out for too long"), &[hash]);
         }
-        let forgotten = standby.and_then(|_| self.forgotten_at(hash));
+        let (until, forgotten) = match standby {
+            Some(_) => self.left_of(hash, until),
+            None => (until, None),
+        };
         self.witness.seen(|seen| {
             let order = seen.promised;
             seen.promised += 1;
@@ -189,7 +192,8 @@ impl World {
     ///
     /// Promises from before it was taken hold. Later promises hold as far as they can be known: a key that
     /// the snapshot does not know, or knows only as ordered, stays for as long as its role's keys are in use,
-    /// counted from now; a renewal is forgotten.
+    /// counted from now; a renewal is forgotten. A key that the snapshot has as
+    /// replaced, and that an older snapshot made current again since, ends when the restored snapshot says.
     pub(crate) fn witness_restore(&self, snapshot: &Snapshot) {
         let (now, before) = (self.now(), self.truth());
         let after = self.truth_of(snapshot.map.clone());
@@ -224,8 +228,15 @@ impl World {
                     // Its owner will be unknown, so it will not be deleted.
                     None if !before.rotating.contains_key(&made.role) => {}
                     _ => {
-                        let forgotten = promises.iter_mut().filter(|p| !is_known(p));
-                        forgotten.for_each(|promise| _ = promise.forgotten.get_or_insert(now));
+                        let listed = after.rotating.get(&made.role);
+                        let end = listed.and_then(|role| role.end_of(hash));
+                        let end = end.filter(|_| {
+                            self.was_current_since(&made.role, hash, snapshot.taken_at)
+                        });
+                        for promise in promises.iter_mut().filter(|p| !is_known(p)) {
+                            promise.forgotten.get_or_insert(now);
+                            promise.until = end.map_or(promise.until, |at| promise.until.min(at));
+                        }
                     }
                 }
             }

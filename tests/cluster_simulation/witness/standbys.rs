@@ -36,13 +36,23 @@ impl World {
         self.witness.seen(|seen| by_deletion(seen)) || self.was_torn_down()
     }
 
-    /// Since when storage has forgotten that this key is handed out: a standby may not have heard yet of a
-    /// restored snapshot.
-    pub(super) fn forgotten_at(&self, hash: &str) -> Option<Timestamp> {
-        let restored = self.witness.seen(|seen| seen.standbys.restored)?;
+    /// What is left of a promise that a standby gives until then, and since when storage has forgotten that this
+    /// key is handed out: the standby may not have heard yet of a restored snapshot.
+    pub(super) fn left_of(&self, hash: &str, until: Timestamp) -> (Timestamp, Option<Timestamp>) {
+        let kept = (until, None);
+        let Some(restored) = self.witness.seen(|seen| seen.standbys.restored) else {
+            return kept;
+        };
         let recently = self.now().duration_since(restored) < SignedDuration::from_mins(3);
-        let (role, _) = self.witness.whose(hash)?;
-        (recently && !self.is_current(&role, hash)).then_some(restored)
+        let Some((role, _)) = self.witness.whose(hash).filter(|_| recently) else {
+            return kept;
+        };
+        if self.was_current_since(&role, hash, restored) {
+            return kept;
+        }
+        let truth = self.truth();
+        let end = truth.rotating.get(&role).and_then(|role| role.end_of(hash));
+        (end.map_or(until, |end| until.min(end)), Some(restored))
     }
 
     /// Whether the promise is shorter by so much, since the standby was too far behind.
