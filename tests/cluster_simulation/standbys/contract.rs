@@ -24,6 +24,12 @@ pub(crate) struct Counted {
     pub(crate) shortened: u64,
     /// Roles that were read at a standby in the end.
     pub(crate) settled: u64,
+    /// News of changes that reached a standby on time.
+    pub(crate) told: u64,
+    /// News that reached one late, or a second time.
+    pub(crate) told_late: u64,
+    /// News that never reached a standby.
+    pub(crate) untold: u64,
 }
 
 impl Counted {
@@ -35,6 +41,9 @@ impl Counted {
         self.forwarded += other.forwarded;
         self.shortened += other.shortened;
         self.settled += other.settled;
+        self.told += other.told;
+        self.told_late += other.told_late;
+        self.untold += other.untold;
     }
 }
 

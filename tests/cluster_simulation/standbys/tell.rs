@@ -54,37 +54,46 @@ impl World {
             (2, Fate::Lost),
         ]);
         match fate {
-            Fate::OnTime | Fate::Doubled => self.invalidate(server, key).await,
+            Fate::OnTime | Fate::Doubled => {
+                let told = u64::from(self.invalidate(server, key).await);
+                self.standbys.count(|counted| counted.told += told);
+            }
             Fate::Late => self.story_of(server, key, "is told later"),
-            Fate::Lost => self.story_of(server, key, "is not told"),
+            Fate::Lost => {
+                self.story_of(server, key, "is not told");
+                let lost = u64::from(self.standby(server).is_some());
+                self.standbys.count(|counted| counted.untold += lost);
+            }
         }
         if matches!(fate, Fate::Late | Fate::Doubled) {
             let (world, pause, key) = (Arc::clone(self), dice.pause(50, 90_000), key.to_owned());
             tokio::spawn(async move {
                 sleep(pause).await;
-                world.invalidate(server, &key).await;
+                let told = u64::from(world.invalidate(server, &key).await);
+                world.standbys.count(|counted| counted.told_late += told);
             });
         }
     }
 
-    /// Whatever the server is by now.
-    async fn invalidate(&self, server: usize, key: &str) {
+    /// Tells the engine, whatever the server is by now. Returns whether it is a standby.
+    async fn invalidate(&self, server: usize, key: &str) -> bool {
         let standby = self.standby(server);
         let node = match &standby {
             Some(standby) => Arc::clone(&standby.node),
             None => match self.active().filter(|active| active.server == server) {
                 Some(active) => active,
-                None => return,
+                None => return false,
             },
         };
         tokio::select! {
             biased;
             () = node.backend.invalidate(key) => {}
-            () = node.life.ended() => return,
+            () = node.life.ended() => return false,
         }
-        if let Some(standby) = standby {
+        if let Some(standby) = &standby {
             standby.was_told(key, self.now());
         }
+        standby.is_some()
     }
 
     fn story_of(&self, server: usize, key: &str, what: &str) {
