@@ -93,6 +93,19 @@ fn no_life_of_three_hundred_ends_badly() {
         "{guarded:?}"
     );
     assert!(windows.spent > 5 && windows.unlocked > 2, "{windows:?}");
+    assert!(
+        standbys.handed_out > 10_000 && standbys.kept > 5_000 && standbys.forwarded > 2_000,
+        "{standbys:?}"
+    );
+    assert!(
+        standbys.behind > 300 && standbys.stale > 100 && standbys.raced > 20,
+        "{standbys:?}"
+    );
+    assert!(
+        standbys.told > 2_000 && standbys.told_late > 1_000 && standbys.untold > 500,
+        "{standbys:?}"
+    );
+    assert!(standbys.settled > 1_000, "{standbys:?}");
 }
 
 #[test]
@@ -149,11 +162,13 @@ fn simulate() {
     );
     println!(
         "standbys handed out {} keys, {} from memory, {} that were replaced by then, {} of them although their \
-         server saw that; they forwarded {} reads; {} promises were shorter since they were far behind",
+         server saw that, {} while they were told of a change; they forwarded {} reads; {} promises were shorter \
+         since they were far behind",
         standbys.handed_out,
         standbys.kept,
         standbys.behind,
         standbys.stale,
+        standbys.raced,
         standbys.forwarded,
         standbys.shortened
     );

@@ -5,7 +5,8 @@
 //! - [`readers`]: who reads there. [`contract`]: what these may get.
 //!
 //! # What befalls them
-//! - A server is behind: by milliseconds, by up to three seconds, or by up to a minute.
+//! - A server is behind: by milliseconds, by up to three seconds, or by up to a minute. Its storage takes up to a
+//!   second to answer, and sees changes meanwhile.
 //! - Its engine is told of a changed entry when the server sees the change, or later, or twice, or never; and
 //!   never of what a restored snapshot changes.
 //! - The engine is restarted. The server is elected while reads are under way: their engine is cleaned up, and
@@ -16,7 +17,8 @@
 //!
 //! # What must hold
 //! - **What an engine hands out is what its server sees**, or has seen: not longer ago than a minute or an
-//!   eighteenth of the `ttl`, whichever is less, and not since the engine was told of a change.
+//!   eighteenth of the `ttl`, whichever is less, and not since the engine was told of a change. A key that lacks
+//!   the guardrail of its role is not handed out.
 //! - **Every key lives as promised**, as those that a leader hands out do, see [`witness`](crate::witness), if
 //!   the server is behind by no more than another eighteenth of the `ttl`. Else the promise is shorter by what
 //!   it is behind beyond that.

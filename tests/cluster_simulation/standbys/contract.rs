@@ -18,6 +18,8 @@ pub(crate) struct Counted {
     pub(crate) behind: u64,
     /// Those of them that another key had replaced by what their server saw.
     pub(crate) stale: u64,
+    /// Those of them whose engine was told of a change during the read.
+    pub(crate) raced: u64,
     /// Reads that were forwarded.
     pub(crate) forwarded: u64,
     /// Promises that were shortened since the server was far behind.
@@ -38,6 +40,7 @@ impl Counted {
         self.kept += other.kept;
         self.behind += other.behind;
         self.stale += other.stale;
+        self.raced += other.raced;
         self.forwarded += other.forwarded;
         self.shortened += other.shortened;
         self.settled += other.settled;
@@ -59,6 +62,8 @@ pub(super) struct Handout<'a> {
     pub(super) told: Option<Timestamp>,
     /// The engine has not read storage for it.
     pub(super) is_kept: bool,
+    /// The engine was told of a change while it was asked.
+    pub(super) is_raced: bool,
 }
 
 /// How a handout compares to storage.
@@ -77,6 +82,8 @@ struct Served {
     ttl: u64,
     /// Since when it is the current key.
     since: Option<Timestamp>,
+    /// Whether it is proved to have the guardrail that it is to have.
+    is_guarded: bool,
 }
 
 impl World {
@@ -98,6 +105,7 @@ impl World {
             counted.kept += u64::from(handout.is_kept);
             counted.behind += u64::from(is_behind);
             counted.stale += u64::from(is_stale);
+            counted.raced += u64::from(handout.is_raced);
         });
         if let Standing::TooOld(replaced) = standing {
             let name = self.story.name(hash);
@@ -171,7 +179,7 @@ impl World {
 fn standing(followers: &Followers, key: &str, handout: &Handout<'_>) -> Standing {
     let is_it = |version: &Version| {
         let served = version.value.as_deref().and_then(Served::by);
-        served.filter(|served| served.hash == handout.hash)
+        served.filter(|served| served.hash == handout.hash && served.is_guarded)
     };
     let mut last = None;
     for seen in followers.seen_by(handout.server, key) {
@@ -213,8 +221,20 @@ impl Served {
             hash: role["current"]["hash"].as_str()?.to_owned(),
             ttl: role["definition"]["rotation"]["ttl"].as_u64()?,
             since: role["current"]["since"].as_str()?.parse().ok(),
+            is_guarded: is_guarded(role),
         })
     }
+}
+
+/// A key that was made in another place than its role is in now keeps its guardrail.
+fn is_guarded(role: &Value) -> bool {
+    let (terms, current) = (&role["definition"]["terms"], &role["current"]);
+    let places = ["connection", "workspace_id"];
+    let is_there = places.iter().all(|part| terms[part] == current[part]);
+    let (asked, has) = (&terms["guardrail_id"], &current["guardrail_id"]);
+    let is_proved = current["guardrail_unproved"] != true && (has == asked || !is_there);
+    let needs_none = asked.is_null() || (!is_there && has.is_null());
+    needs_none || is_proved
 }
 
 /// For how long an engine may use what it has read: an eighteenth of the `ttl`, a minute at most.

@@ -61,7 +61,8 @@ impl World {
         let path = if leased { "creds" } else { "static-creds" };
         let was_standby = self.raft.leader() != Some(server);
         let (begun, asked) = (self.now(), standby.asked());
-        let told = standby.told_at(&format!("roles/{role}"));
+        let told_at = || standby.told_at(&format!("roles/{role}"));
+        let told = told_at();
         let request = Request::new(Operation::Read, format!("{path}/{role}"));
         let answer = self.ask_node(&standby.node, request, None).await;
         if leased && was_standby {
@@ -80,6 +81,7 @@ impl World {
                 begun,
                 told,
                 is_kept: standby.asked() == asked,
+                is_raced: told_at() != told,
             };
             self.judge_standby(&handout);
         }
