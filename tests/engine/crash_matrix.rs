@@ -116,7 +116,18 @@ async fn play_in(world: &World, scenario: Scenario, harm: Harm, at: Option<usize
     }
     let mut wrong = Wrong::default();
     wrong.at_rest(world, "after it").await;
-    if at.is_some() {
+    go_on(world, scenario, at.is_some(), &mut wrong).await;
+    Played {
+        points,
+        guarded: world.guarded_hand_outs(),
+        wrong: wrong.0,
+    }
+}
+
+/// What comes next, after everything was put right: the scenario once more, unless it was whole, and something
+/// else of its kind.
+async fn go_on(world: &World, scenario: Scenario, is_repeated: bool, wrong: &mut Wrong) {
+    if is_repeated {
         scenario.act(world).await;
         wrong.at_rest(world, "after it was repeated").await;
         wrong.note("after it was repeated", world.complaints().await);
@@ -138,11 +149,6 @@ async fn play_in(world: &World, scenario: Scenario, harm: Harm, at: Option<usize
         wrong.at_rest(world, "after another rotation").await;
         wrong.note("after another rotation", world.complaints().await);
         wrong.note("all in all", world.broken_promises());
-    }
-    Played {
-        points,
-        guarded: world.guarded_hand_outs(),
-        wrong: wrong.0,
     }
 }
 
