@@ -4,7 +4,8 @@
 use super::listing::{Doubts, Surroundings, origin_of};
 use super::pass::Pass;
 use super::report::report;
-use crate::engine::books::Drift;
+use crate::engine::books::{Drift, Finding, OUTLIVED};
+use crate::engine::clock::after;
 use crate::engine::connection::Urgency;
 use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
@@ -86,7 +87,9 @@ impl Settling<'_> {
             }
             Presence::There(key) => *key,
         };
-        if key.disabled && before == Some(MismatchReason::Outdated) {
+        let is_outdated = before == Some(MismatchReason::Outdated)
+            || (before.is_none() && self.may_have_been_replaced());
+        if key.disabled && is_outdated {
             // The engine disabled it when it had been replaced, in a time that storage has lost.
             let message = "the current key is disabled at OpenRouter, which has a newer key of the role; it \
                            is no longer handed out, and is replaced";
@@ -130,6 +133,22 @@ impl Settling<'_> {
             self.guard.store(role).await?;
         }
         Ok(Some(key))
+    }
+
+    /// Whether the work has just begun, and a key of an earlier process's order was found: it may have replaced
+    /// the current one before storage was restored. What differs later is someone else's doing.
+    fn may_have_been_replaced(&self) -> bool {
+        let books = &self.pass.books;
+        if self.pass.engine.now() > after(books.since, OUTLIVED) {
+            return false;
+        }
+        let intents = &books.intents;
+        let adrift = intents.adrift_of(self.guard.name());
+        adrift.iter().any(|written| {
+            let nonce = &written.data.nonce;
+            let is_in_use = matches!(intents.searches.of(nonce).finding, Finding::InUse(_));
+            is_in_use && !intents.is_own(nonce)
+        })
     }
 
     /// Restores the limits of the current key. With a budget, the next step of its ledger does that.

@@ -77,6 +77,38 @@ async fn a_rotation_does_not_wait_for_a_key_that_is_left_alone() {
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
+/// What looks like a key that somebody has disabled is one that the engine itself has disabled, when the key in
+/// the making had replaced it.
+#[tokio::test]
+async fn a_rotation_that_was_under_way_is_done_again_if_its_old_key_is_held_since() {
+    for automated in [true, false] {
+        let world = World::with_role().await;
+        let body = json!({"revocation_hold": 7_000, "rotation_period": "30d",
+            "disable_automated_rotation": !automated});
+        world.write(ROLE, body).await.unwrap();
+        let old = world.key_hash("app").await;
+        let node = world.node();
+        let emergency = json!({"rotation_grace_period": 0});
+        let rotate = node.write(ROTATE, emergency);
+        let (answer, snapshot) = snapshot_during(&world, rotate).await;
+        answer.unwrap();
+        let forgotten = world.key_hash("app").await;
+        assert!(world.seen(&old).disabled);
+        world.restore(snapshot).await;
+        world.restart().await;
+        world.pass(60).await;
+        let current = world.key_hash("app").await;
+        assert!(
+            ![&old, &forgotten].contains(&&current),
+            "automated: {automated}"
+        );
+        assert!(is_alive(&world, &forgotten), "applications hold it");
+        world.pass(700).await;
+        assert!(!is_alive(&world, &forgotten), "nobody knows of it any more");
+        assert_eq!(world.broken_promises(), [""; 0]);
+    }
+}
+
 /// This many orders with an unknown outcome prevent a role from ordering another key.
 #[tokio::test]
 async fn however_many_keys_are_left_alone_the_next_is_ordered() {

@@ -97,13 +97,30 @@ impl Settling<'_> {
         if was_stored {
             let since = self.out_of_service_since();
             if self.is_left_alone(self.in_use_from(since, fenced.role.as_ref())) {
-                return Ok(());
+                return self.note_newer_key(guard, own).await;
             }
         }
         for key in &self.found {
             self.retire(key, Warrant::Unknown(&fenced)).await?;
         }
         self.delete_intent("deleted").await
+    }
+
+    /// A key of an earlier process may have replaced the current one before storage was restored.
+    async fn note_newer_key(&self, guard: &RoleGuard<'_>, own: bool) -> Result<(), Error> {
+        let role = if own {
+            None
+        } else {
+            guard.load_rotating().await?
+        };
+        let Some(mut role) = role else {
+            return Ok(());
+        };
+        let began = self.books.since;
+        if role.found_newer_key(began..=after(began, OUTLIVED), self.engine.now()) {
+            guard.store(&role).await?;
+        }
+        Ok(())
     }
 
     async fn lease(&self) -> Result<(), Error> {

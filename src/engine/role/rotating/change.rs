@@ -1,5 +1,7 @@
 //! How a rotating role changes from one key to the next, and from one definition to another. Pure.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 
 use super::definition::Definition;
@@ -145,6 +147,25 @@ impl RotatingRole {
             self.note_unproved(&key.hash);
         }
         self
+    }
+
+    /// Records that an order of an earlier process has made a key that is newer than the current one, and that
+    /// may have replaced it before storage was restored. If the current key is disabled, the engine has disabled
+    /// it then, not someone else, and it is to be replaced again. That is only assumed if it was found to be
+    /// disabled in `at_first`, when the work began. Returns whether the role has changed.
+    pub fn found_newer_key(&mut self, at_first: RangeInclusive<Timestamp>, now: Timestamp) -> bool {
+        let is_disabled = self.mismatch.is_some_and(|mismatch| {
+            mismatch.reason == MismatchReason::Disabled && at_first.contains(&mismatch.since)
+        });
+        if !is_disabled {
+            return false;
+        }
+        self.mismatch = Some(Mismatch {
+            reason: MismatchReason::Held,
+            since: now,
+            asked: None,
+        });
+        true
     }
 
     /// Adds a key of the role that storage did not know. Someone may hold a lease on it, so it gets the
