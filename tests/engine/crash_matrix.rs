@@ -1,6 +1,9 @@
 //! Every scenario, interrupted after each of its effects: nothing is lost, nothing dies early, and no one has
 //! to intervene.
 
+// Everything is test code; saying so lets clippy allow what it allows in tests.
+#[cfg(test)]
+mod restores;
 mod scenario;
 
 use std::fmt::Write;

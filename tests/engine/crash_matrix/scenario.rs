@@ -462,7 +462,7 @@ impl Scenario {
     }
 
     /// Whether its role has a budget.
-    fn is_about_budgets(self) -> bool {
+    pub(super) fn is_about_budgets(self) -> bool {
         matches!(
             self,
             Self::BudgetRotation
@@ -551,7 +551,9 @@ async fn guard(world: &World, role: &str) {
 /// Whether the role reports that its keys were removed from their guardrail, or they have it again.
 async fn is_noticed(world: &World) -> bool {
     let account = world.openrouter.account();
-    let is_held = |key: &openrouter_simulator::Key| account.guardrail_of(&key.hash).is_some();
+    let is_held = |key: &openrouter_simulator::Key| {
+        world.is_unowned(&key.hash) || account.guardrail_of(&key.hash).is_some()
+    };
     if account.keys().iter().all(is_held) {
         return true;
     }

@@ -23,8 +23,11 @@ pub(crate) enum Harm {
 #[derive(Default)]
 pub(crate) struct Effects {
     plan: Mutex<Plan>,
+    after_writes: Mutex<Option<AfterWrites>>,
     crashes: watch::Sender<usize>,
 }
+
+type AfterWrites = Box<dyn Fn() + Send>;
 
 #[derive(Default)]
 struct Plan {
@@ -65,6 +68,18 @@ impl Effects {
     /// Makes the node die at the next point with that name.
     pub(crate) fn die_at(&self, name: &str) {
         self.plan.lock().unwrap().death = Some(name.to_owned());
+    }
+
+    /// Has this done after each write to storage, before anything can strike there.
+    pub(crate) fn do_after_writes(&self, something: impl Fn() + Send + 'static) {
+        *self.after_writes.lock().unwrap() = Some(Box::new(something));
+    }
+
+    /// Storage was written.
+    pub(super) fn written(&self) {
+        if let Some(something) = &*self.after_writes.lock().unwrap() {
+            something();
+        }
     }
 
     /// Every point that was reached so far, recorded or not, to find out why something does not end.

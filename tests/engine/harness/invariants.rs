@@ -45,6 +45,9 @@ impl World {
             alive.filter(|key| key.name.contains(" vault-") || believed.contains(&key.hash));
         let alive: BTreeSet<String> = alive.map(|key| key.hash).collect();
         for orphan in alive.difference(&believed) {
+            if self.is_unowned(orphan) {
+                continue;
+            }
             wrong.push(format!("nobody knows of the living key {orphan}"));
         }
         for name in self.storage.list("roles/").await.unwrap() {
@@ -138,6 +141,22 @@ impl World {
             .then(|| format!("{hash}, held to {held:?} instead of {wanted}"))
     }
 
+    /// This key needs no owner, and what it spends is nobody's: it belongs to somebody else, or to what storage
+    /// has forgotten.
+    pub(crate) fn disown(&self, hash: &str) {
+        self.unowned.lock().unwrap().insert(hash.to_owned());
+    }
+
+    /// Whether the key was disowned.
+    pub(crate) fn is_unowned(&self, hash: &str) -> bool {
+        self.unowned.lock().unwrap().contains(hash)
+    }
+
+    /// From now on: somebody takes keys from those who hold them, and means it.
+    pub(crate) fn forgive_deaths(&self) {
+        self.promises.lock().unwrap().clear();
+    }
+
     /// Keys that died although there was still a lease on them.
     pub(crate) fn broken_promises(&self) -> Vec<String> {
         let mut broken = Vec::new();
@@ -227,7 +246,8 @@ impl World {
     /// For a world with one role, which has a budget.
     fn judge_budget(&self, budget: f64, wrong: &mut Vec<String>) {
         let now = self.time.now();
-        let keys = self.openrouter.account().all_keys();
+        let mut keys = self.openrouter.account().all_keys();
+        keys.retain(|key| !self.is_unowned(&key.hash));
         let counted = keys.iter().map(|key| {
             let spent = key
                 .limit_reset

@@ -134,7 +134,8 @@ impl World {
         });
     }
 
-    fn forget_promises(&self, key_hash: &str) {
+    /// Nobody relies on this key any more.
+    pub(crate) fn forget_promises(&self, key_hash: &str) {
         let mut promises = self.promises.lock().unwrap();
         promises.retain(|promise| promise.hash != key_hash);
     }

@@ -213,6 +213,7 @@ impl NodeStorage {
         let reached = self.effects.reach(&self.life, format!("before {name}"));
         reached.await.map_err(|_| failed("before"))?;
         change.await?;
+        self.effects.written();
         let reached = self.effects.reach(&self.life, format!("after {name}"));
         reached.await.map_err(|_| failed("after"))
     }

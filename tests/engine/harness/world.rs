@@ -1,5 +1,6 @@
 //! A world: one storage, one OpenRouter, one clock, and the active node.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -34,7 +35,9 @@ pub(crate) struct World {
     pub(crate) storage: Arc<MemoryStorage>,
     pub(crate) time: Arc<Time>,
     pub(super) promises: Mutex<Vec<Promise>>,
-    pub(super) leases: Mutex<Vec<ServerLease>>,
+    pub(super) leases: Arc<Mutex<Vec<ServerLease>>>,
+    /// Keys that need no owner, see [`World::disown`].
+    pub(super) unowned: Mutex<BTreeSet<String>>,
     /// Keys that were handed out without their role's guardrail.
     pub(super) unguarded: Mutex<Vec<String>>,
     /// How many keys of guarded roles were handed out.
@@ -68,7 +71,8 @@ impl World {
             storage,
             time,
             promises: Mutex::default(),
-            leases: Mutex::default(),
+            leases: Arc::default(),
+            unowned: Mutex::default(),
             unguarded: Mutex::default(),
             guarded: AtomicUsize::default(),
             gate,
