@@ -29,7 +29,8 @@ impl World {
     pub(super) async fn read_from(self: Arc<Self>, standby: Arc<Standby>) {
         let dice = Arc::clone(&self.standbys.dice);
         for _ in 0..2 {
-            self.read_role_from(&standby, dice.pick::<&str>(&ROTATING)).await;
+            self.read_role_from(&standby, dice.pick::<&str>(&ROTATING))
+                .await;
             sleep(dice.pause(1, 200)).await;
         }
     }
