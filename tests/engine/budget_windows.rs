@@ -49,6 +49,25 @@ async fn a_clock_that_was_ahead_for_a_moment_does_not_put_the_reset_off() {
     assert_eq!(limits(&world), [(100.0, false)]);
 }
 
+/// What is unclear is settled ten minutes later, not ten days later.
+#[tokio::test]
+async fn a_clock_that_was_ahead_when_the_work_began_leaves_nothing_unclear() {
+    let world = with_budget().await;
+    let (now, ahead) = (world.time.now(), world.after(10 * 86_400));
+    world.time.set(ahead);
+    world.openrouter.clock().set(now);
+    world.restart().await;
+    world.quiet().await;
+    world.time.set(now);
+    world.openrouter.clock().set(now);
+    let lost = Fault::LostReply.on("PATCH", "/keys/*");
+    world.openrouter.faults().add(lost);
+    drop(world.write(ROLE, json!({"budget": 200})).await);
+    world.pass(1_300).await;
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(&world), [(20.0, false), (180.0, false)]);
+}
+
 #[tokio::test]
 async fn a_longer_window_counts_what_ended_keys_have_spent_in_it() {
     let world = with_budget().await;

@@ -216,7 +216,7 @@ async fn lower_current(
             guard.name().to_string()
         ))
     };
-    let since = guard.engine().books().await?.since;
+    let since = work_began(guard).await?;
     let ledger = role.ledger.as_mut();
     let Some(ledger) = ledger.filter(|ledger| ledger.grant(&hash).is_some()) else {
         return Ok(());
@@ -279,6 +279,19 @@ async fn lower(
     Ok(())
 }
 
+/// When the work of this process began, which decides whether an unclear call was stored by an earlier one.
+/// [`Timestamp::MIN`] if the clock was ahead then: every later call would be taken for an earlier one until the
+/// clock has passed that time, and would stay unclear.
+async fn work_began(guard: &RoleGuard<'_>) -> Result<Timestamp, Error> {
+    let engine = guard.engine();
+    let since = engine.books().await?.since;
+    Ok(if since <= engine.now() {
+        since
+    } else {
+        Timestamp::MIN
+    })
+}
+
 /// Finds out the outcome of an unclear call.
 async fn settle(
     guard: &RoleGuard<'_>,
@@ -286,7 +299,7 @@ async fn settle(
     hash: &KeyHash,
 ) -> Result<(), Error> {
     let engine = guard.engine();
-    let since = engine.books().await?.since;
+    let since = work_began(guard).await?;
     let Some((budget, counting)) = role.definition.terms.budget() else {
         return Ok(());
     };
