@@ -70,6 +70,17 @@ impl Error {
         move |reason| Self::OpenRouter { doing, reason }
     }
 
+    /// Whether OpenRouter refused what was ordered, and would refuse it again.
+    pub fn is_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::OpenRouter {
+                reason: openrouter::Error::Refused { .. },
+                ..
+            }
+        )
+    }
+
     /// Whether OpenRouter has done nothing of what was ordered: it refused, or was not asked.
     pub fn is_definite(&self) -> bool {
         match self {

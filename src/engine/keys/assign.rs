@@ -108,7 +108,7 @@ pub async fn assign_each(
                 assigned.proved.extend(there.cloned());
                 assigned.gone.extend(gone);
             }
-            (Err(reason), [key]) if is_refusal(&reason) => {
+            (Err(reason), [key]) if reason.is_refused() => {
                 assigned.refused.insert(key.clone());
                 if assigned.proved.is_empty() && assigned.refused.len() == FEW {
                     assigned.broken_off = Some(reason);
@@ -116,7 +116,7 @@ pub async fn assign_each(
                 }
                 assigned.refusal.get_or_insert(reason);
             }
-            (Err(reason), keys) if is_refusal(&reason) => {
+            (Err(reason), keys) if reason.is_refused() => {
                 let (first, second) = keys.split_at(keys.len() / 2);
                 rest.extend([second, first]);
             }
@@ -135,16 +135,6 @@ pub async fn assign_each(
     let broken_off = assigned.broken_off.take();
     assigned.broken_off = broken_off.map(|reason| half_done(is_begun, reason));
     Ok(assigned)
-}
-
-fn is_refusal(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::OpenRouter {
-            reason: openrouter::Error::Refused { .. },
-            ..
-        }
-    )
 }
 
 /// The error for several keys. If some were assigned before it, the outcome is unclear.

@@ -136,12 +136,7 @@ async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result
     match hold(engine, connection, key_hash, warrant()).await {
         // If the key is gone, its usage cannot be read either.
         Ok(_) => {}
-        Err(
-            reason @ Error::OpenRouter {
-                reason: openrouter::Error::Refused { .. },
-                ..
-            },
-        ) => {
+        Err(reason) if reason.is_refused() => {
             tracing::warn!(
                 mount = engine.mount,
                 role = %record.key.role,

@@ -13,7 +13,7 @@ use crate::engine::context::RoleGuard;
 use crate::engine::error::Error;
 use crate::engine::keys::{Switched, Warrant, hold, release, retire};
 use crate::engine::role::rotating::{RotatingRole, Stage, Step, SupersededKey, next_step};
-use crate::openrouter::{self, KeyHash};
+use crate::openrouter::KeyHash;
 
 /// How a key ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,14 +141,7 @@ async fn carry_out(
             }
             Ok(Switched::Gone) => return Ok(Ended::Gone),
             Err(reason) => {
-                let is_refused = matches!(
-                    &reason,
-                    Error::OpenRouter {
-                        reason: openrouter::Error::Refused { .. },
-                        ..
-                    }
-                );
-                if !(is_refused || is_ordered || key.emergency || key.failure.is_some()) {
+                if !(reason.is_refused() || is_ordered || key.emergency || key.failure.is_some()) {
                     return Err(reason);
                 }
                 tracing::warn!(
