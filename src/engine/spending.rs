@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::books::{Leases, Record};
+use super::connection::{Link, Turn};
 use super::context::{Engine, RoleGuard};
 use super::error::Error;
 use super::events;
@@ -18,9 +19,9 @@ use super::names::RoleName;
 use super::role::Role;
 use super::role::budget::{Alert, Amount, Counting, Report, Watch};
 use super::role::dynamic::DynamicRole;
-use super::role::rotating::RotatingRole;
+use super::role::rotating::{CurrentKey, RotatingRole};
 use super::task::Task;
-use crate::openrouter::{CurrentKey, Key, KeyHash};
+use crate::openrouter::{self, Bearer, Key, KeyHash};
 
 /// Records what OpenRouter has reported about a key of a rotating role, unless it is no longer one of its
 /// keys.
@@ -28,9 +29,33 @@ pub fn note(engine: &Engine, role: &RoleName, key: &Key) {
     note_of_rotating(engine, role, &key.hash, Report::of_key(key, engine.now()));
 }
 
-/// The same for what the key itself was told.
-pub fn note_itself(engine: &Engine, role: &RoleName, hash: &KeyHash, key: &CurrentKey) {
-    note_of_rotating(engine, role, hash, Report::of_bearer(key, engine.now()));
+/// Asks a role's current key itself what it has spent, and records the answer: it does not lag, as OpenRouter's
+/// reports do. `None` if the key may not be sent to the connection's address, or cannot authenticate: it was
+/// disabled, has expired, or is gone.
+///
+/// # Errors
+/// The error of the request.
+pub async fn ask_itself(
+    engine: &Engine,
+    role: &RoleName,
+    key: &CurrentKey,
+    (link, turn): (&Link, &Turn),
+) -> Result<Option<openrouter::CurrentKey>, openrouter::Error> {
+    if !link.address().may_see_keys_of(&key.address) {
+        return Ok(None);
+    }
+    match turn.current_key(&key.secret).await {
+        Ok(itself) => {
+            let report = Report::of_bearer(&itself, engine.now());
+            note_of_rotating(engine, role, &key.hash, report);
+            Ok(Some(itself))
+        }
+        Err(openrouter::Error::Unauthorized {
+            bearer: Bearer::ApiKey,
+            ..
+        }) => Ok(None),
+        Err(reason) => Err(reason),
+    }
 }
 
 fn note_of_rotating(engine: &Engine, role: &RoleName, hash: &KeyHash, report: Report) {

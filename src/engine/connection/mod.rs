@@ -12,4 +12,4 @@ pub use bounds::Bounds;
 pub use entry::{Connection, Proof};
 pub use links::{InUse, Link, Links, missing};
 pub use metered::Heartbeats;
-pub use turns::{Making, Urgency};
+pub use turns::{Making, Turn, Urgency};

@@ -22,7 +22,7 @@ use crate::engine::role::budget::{
 };
 use crate::engine::role::rotating::{CurrentKey, Failure, RotatingRole, Step, next_step};
 use crate::engine::spending;
-use crate::openrouter::{self, Bearer, Key, KeyHash};
+use crate::openrouter::{self, Key, KeyHash};
 
 /// Performs one due step of the budget and stores the result. The second result is the error, which is also
 /// stored with the role and retried.
@@ -376,18 +376,9 @@ async fn read_current(
         is_exact,
         at,
     };
-    if link.address().may_see_keys_of(&key.address) {
-        match turn.current_key(&key.secret).await {
-            Ok(itself) => {
-                spending::note_itself(engine, guard.name(), &key.hash, &itself);
-                return Ok(read(of_bearer(&itself, counting)));
-            }
-            Err(openrouter::Error::Unauthorized {
-                bearer: Bearer::ApiKey,
-                ..
-            }) => {}
-            Err(reason) => return Err(while_reading(&key.hash)(reason)),
-        }
+    let itself = spending::ask_itself(engine, guard.name(), key, (&link, &turn)).await;
+    if let Some(itself) = itself.map_err(while_reading(&key.hash))? {
+        return Ok(read(of_bearer(&itself, counting)));
     }
     let reported = turn.key(&key.hash).await;
     let reported = reported.map_err(while_reading(&key.hash))?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::engine::connection::Urgency;
+use crate::engine::connection::{Turn, Urgency};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::names::{ConnectionName, RoleName};
@@ -14,7 +14,7 @@ use crate::engine::role::budget::{Amount, Counting, Report, Tally};
 use crate::engine::role::rotating::RotatingRole;
 use crate::engine::role::{Role, Usage};
 use crate::engine::spending;
-use crate::openrouter::{self, Bearer, Effective, KeyHash};
+use crate::openrouter::{self, Effective, KeyHash};
 
 /// What a role has spent, in US dollars, at the time of the read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -200,8 +200,7 @@ fn limited_by(budget: &Effective) -> Option<String> {
     })
 }
 
-/// Reads the current key; `None` if it is gone. One that is disabled or has expired cannot say itself what it has
-/// spent.
+/// Reads the current key; `None` if it is gone.
 async fn read_current(
     engine: &Engine,
     name: &RoleName,
@@ -209,21 +208,12 @@ async fn read_current(
 ) -> Result<Option<Report>, Error> {
     let key = &role.current;
     let link = engine.links.open(&*engine.storage, &key.connection).await?;
-    if link.address().may_see_keys_of(&key.address) {
-        let turn = link.client(Urgency::Ordinary).await;
-        match turn.current_key(&key.secret).await {
-            Ok(itself) => {
-                spending::note_itself(engine, name, &key.hash, &itself);
-                return Ok(Some(Report::of_bearer(&itself, engine.now())));
-            }
-            Err(openrouter::Error::Unauthorized {
-                bearer: Bearer::ApiKey,
-                ..
-            }) => {}
-            Err(reason) => return Err(while_reading(reason)),
-        }
+    let turn = link.client(Urgency::Ordinary).await;
+    let itself = spending::ask_itself(engine, name, key, (&link, &turn)).await;
+    if let Some(itself) = itself.map_err(while_reading)? {
+        return Ok(Some(Report::of_bearer(&itself, engine.now())));
     }
-    read(engine, name, &key.connection, &key.hash).await
+    reported(engine, name, &turn, &key.hash).await
 }
 
 /// Reads a key; `None` if it is gone.
@@ -234,7 +224,18 @@ async fn read(
     hash: &KeyHash,
 ) -> Result<Option<Report>, Error> {
     let link = engine.links.open(&*engine.storage, connection).await?;
-    match link.client(Urgency::Ordinary).await.key(hash).await {
+    let turn = link.client(Urgency::Ordinary).await;
+    reported(engine, role, &turn, hash).await
+}
+
+/// The report of the management key about a key; `None` if it is gone.
+async fn reported(
+    engine: &Engine,
+    role: &RoleName,
+    turn: &Turn,
+    hash: &KeyHash,
+) -> Result<Option<Report>, Error> {
+    match turn.key(hash).await {
         Ok(key) => {
             spending::note(engine, role, &key);
             Ok(Some(Report::of_key(&key, engine.now())))
