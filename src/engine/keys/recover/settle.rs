@@ -14,6 +14,7 @@ use crate::engine::error::Error;
 use crate::engine::keys::retire::{Warrant, hold, retire};
 use crate::engine::role::Role;
 use crate::engine::role::budget::Amount;
+use crate::engine::role::rotating::RotatingRole;
 use crate::engine::task::Task;
 use crate::framework::wal::Written;
 use crate::openrouter::{self, Deletion, Key};
@@ -97,7 +98,10 @@ impl Settling<'_> {
         if was_stored {
             let since = self.out_of_service_since();
             if self.is_left_alone(self.in_use_from(since, fenced.role.as_ref())) {
-                return self.note_newer_key(guard, own).await;
+                return match fenced.role {
+                    Some(Role::Rotating(role)) if !own => self.note_newer_key(guard, *role).await,
+                    _ => Ok(()),
+                };
             }
         }
         for key in &self.found {
@@ -107,15 +111,11 @@ impl Settling<'_> {
     }
 
     /// A key of an earlier process may have replaced the current one before storage was restored.
-    async fn note_newer_key(&self, guard: &RoleGuard<'_>, own: bool) -> Result<(), Error> {
-        let role = if own {
-            None
-        } else {
-            guard.load_rotating().await?
-        };
-        let Some(mut role) = role else {
-            return Ok(());
-        };
+    async fn note_newer_key(
+        &self,
+        guard: &RoleGuard<'_>,
+        mut role: RotatingRole,
+    ) -> Result<(), Error> {
         let began = self.books.since;
         if role.found_newer_key(began..=after(began, OUTLIVED), self.engine.now()) {
             guard.store(&role).await?;

@@ -18,22 +18,17 @@ impl RotatingRole {
     pub(super) fn budget_step(&self, now: Timestamp) -> Option<Next> {
         let (budget, counting) = self.definition.terms.budget()?;
         let ledger = self.ledger.as_ref()?;
-        // There is no key to set a limit on until the next rotation.
-        if self.has_lost_its_key() {
-            return None;
-        }
-        Some(ledger.next((&budget, counting), &self.current.hash, now))
-    }
-
-    /// Whether OpenRouter no longer knows the current key, as far as this node has found.
-    fn has_lost_its_key(&self) -> bool {
         let is_gone = |mismatch: Mismatch| {
             matches!(
                 mismatch.reason,
                 MismatchReason::Gone | MismatchReason::TornDown
             )
         };
-        self.mismatch.is_some_and(is_gone)
+        // There is no key to set a limit on until the next rotation.
+        if self.mismatch.is_some_and(is_gone) {
+            return None;
+        }
+        Some(ledger.next((&budget, counting), &self.current.hash, now))
     }
 
     /// When the next step of a superseded key's end is due. With a budget, a key is deleted only after its
