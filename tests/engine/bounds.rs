@@ -124,7 +124,7 @@ async fn a_change_that_tightens_nothing_is_accepted_whatever_a_role_is_beyond() 
     world.write(ROLE, json!({"limit": 1})).await.unwrap();
     let bounds = json!({"allowed_roles": "app", "max_limit": 2, "max_key_lifetime": 7_800});
     world.write("config", bounds).await.unwrap();
-    let mut restored = world.snapshot().await;
+    let mut restored = world.snapshot();
     let role = restored.iter_mut().find(|entry| entry.key == ROLE);
     role.unwrap().value = app;
     world.restore(restored).await;
@@ -171,14 +171,14 @@ async fn bounds_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn no_key_beyond_the_bounds_is_made_even_for_a_role_that_storage_brought_back() {
     let world = World::with_role().await;
-    let before = world.snapshot().await;
+    let before = world.snapshot();
     world.write(ROLE, json!({"limit": 1})).await.unwrap();
     world
         .write("config", json!({"max_limit": 1}))
         .await
         .unwrap();
     // Only the roles of the snapshot are restored.
-    let mut restored = world.snapshot().await;
+    let mut restored = world.snapshot();
     restored.retain(|entry| !entry.key.starts_with("roles/"));
     let roles = before
         .into_iter()
@@ -202,7 +202,7 @@ async fn a_key_lives_no_longer_than_its_connection_allows_whatever_its_role_asks
     let bounds = json!({"max_key_lifetime": 5_000});
     world.write("config", bounds).await.unwrap();
     // Only the roles of an older snapshot are restored.
-    let mut restored = world.snapshot().await;
+    let mut restored = world.snapshot();
     let role = restored.iter_mut().find(|entry| entry.key == ROLE);
     role.unwrap().value = asks_for_7800;
     world.restore(restored).await;

@@ -399,7 +399,7 @@ async fn rotation_and_end(world: &World) -> usize {
 async fn roles_without_a_budget_store_no_byte_more() {
     let world = World::with_role().await;
     world.write(ROTATE, json!({})).await.unwrap();
-    for entry in world.snapshot().await {
+    for entry in world.snapshot() {
         let text = String::from_utf8(entry.value).unwrap();
         for word in ["budget", "ledger", "grant"] {
             assert!(!text.contains(word), "{}: {text}", entry.key);

@@ -76,7 +76,7 @@ async fn a_lease_under_a_budget_costs_nothing_more_at_its_creation_and_two_reque
 async fn a_role_without_a_budget_stores_nothing_about_budgets() {
     let world = World::with_dynamic_role().await;
     world.lease().await.unwrap();
-    for entry in world.snapshot().await {
+    for entry in world.snapshot() {
         let text = String::from_utf8(entry.value).unwrap();
         for word in ["pool", "\"grant\"", "ended", "budget"] {
             assert!(!text.contains(word), "{word} in {text}");

@@ -79,7 +79,7 @@ async fn after_a_restore_the_old_key_is_not_raised_beside_the_living_new_one() {
     let world = with_budget().await;
     let old = current(&world).await;
     spend(&world, &old, 40.0);
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
     world.restore(snapshot).await;
@@ -106,7 +106,7 @@ async fn after_a_restore_no_more_is_spent_again_than_what_ended_since_had_spent(
     let world = with_budget().await;
     let old = current(&world).await;
     spend(&world, &old, 40.0);
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
     world.pass(601).await;

@@ -151,7 +151,7 @@ async fn nobody_is_served_after_a_seal_from_what_was_read_before_it() {
 #[tokio::test]
 async fn the_next_instance_knows_nothing_of_what_was_read_before_a_restore_or_a_failover() {
     let world = world().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     let first = world.storage.get(ROLE).await.unwrap().unwrap();
     for is_restored in [false, true] {
         world.write(ROTATE, Value::Null).await.unwrap();
@@ -299,7 +299,7 @@ async fn a_hundred_readers_never_get_a_key_that_storage_no_longer_had() {
             0 => json!({"rotation_grace_period": 0}),
             _ => Value::Null,
         };
-        let before = world.snapshot().await;
+        let before = world.snapshot();
         // The engine may replace the key of restored storage on its own, at the same time.
         if let Err(reason) = world.node().write(ROTATE, body).await {
             let reason = reason.to_string();

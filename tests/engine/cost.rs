@@ -346,7 +346,7 @@ async fn a_role_without_a_budget_is_stored_as_before_there_were_budgets() {
         fields(&entry, &kind(&key), &mut known);
     }
     let mut stored = BTreeSet::new();
-    let entries = world.snapshot().await.into_iter();
+    let entries = world.snapshot().into_iter();
     for entry in entries.filter(|entry| !entry.key.starts_with("config/")) {
         let value: Value = serde_json::from_slice(&entry.value).unwrap();
         fields(&value, &kind(&entry.key), &mut stored);

@@ -304,7 +304,7 @@ async fn a_key_is_not_gone_while_nothing_shows_that_the_management_key_sees_the_
 #[tokio::test]
 async fn a_key_that_was_found_and_is_still_used_waits_for_a_person() {
     let world = World::with_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     let forgotten = current(&world).await;
     world.restore(snapshot).await;

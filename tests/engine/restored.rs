@@ -51,7 +51,7 @@ async fn status(world: &World) -> (String, String) {
 #[tokio::test]
 async fn a_forgotten_rotation_is_done_again_and_its_key_lives_through_its_grace_period() {
     let world = World::with_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     let forgotten = world.key("app").await.unwrap();
     world.restore(snapshot).await;
@@ -80,7 +80,7 @@ async fn a_rotation_is_done_again_whose_old_key_is_held_since() {
         let body = json!({"revocation_hold": 7_000, "rotation_period": "30d",
             "disable_automated_rotation": !automated});
         world.write(ROLE, body).await.unwrap();
-        let snapshot = world.snapshot().await;
+        let snapshot = world.snapshot();
         let old = world.key("app").await.unwrap()["key_hash"].clone();
         world.write(ROTATE, json!({})).await.unwrap();
         world.pass(610).await;
@@ -103,7 +103,7 @@ async fn a_rotation_is_done_again_whose_old_key_is_found_to_be_held_after_the_ne
         let body = json!({"revocation_hold": 7_000, "rotation_period": "30d",
             "disable_automated_rotation": !automated});
         world.write(ROLE, body).await.unwrap();
-        let snapshot = world.snapshot().await;
+        let snapshot = world.snapshot();
         let old = world.key("app").await.unwrap()["key_hash"].clone();
         world.write(ROTATE, json!({})).await.unwrap();
         world.pass(610).await;
@@ -126,7 +126,7 @@ async fn a_rotation_is_done_again_whose_old_key_is_found_to_be_held_after_the_ne
 #[tokio::test]
 async fn a_rotation_that_a_person_had_asked_for_is_done_again_though_it_is_not_automated() {
     let world = rotated_by_hand().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     world.restore(snapshot).await;
     world.restart().await;
@@ -138,7 +138,7 @@ async fn a_rotation_that_a_person_had_asked_for_is_done_again_though_it_is_not_a
 #[tokio::test]
 async fn a_role_that_was_already_rotated_again_only_takes_the_forgotten_key_in() {
     let world = World::with_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     // The listing is late, and the restored role's own rotation is due first.
     world.restore(snapshot).await;
@@ -208,7 +208,7 @@ async fn a_key_that_the_management_key_does_not_see_but_that_works_is_not_gone()
 #[tokio::test]
 async fn what_belongs_to_somebody_else_is_not_touched() {
     let world = World::with_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write("roles/younger", json!({})).await.unwrap();
     let younger = world.role("younger").await.unwrap();
     let own = world.key("app").await.unwrap();
@@ -240,7 +240,7 @@ async fn the_key_of_a_forgotten_lease_is_left_to_its_reader_and_to_its_expiry() 
     let world = World::with_role().await;
     let role = json!({"credential_type": "dynamic", "ttl": 300, "max_ttl": 3600});
     world.write(CI, role).await.unwrap();
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.read("creds/ci").await.unwrap();
     world.restore(snapshot).await;
     world.restart().await;
@@ -254,7 +254,7 @@ async fn the_key_of_a_forgotten_lease_is_left_to_its_reader_and_to_its_expiry() 
 #[tokio::test]
 async fn what_openrouter_could_not_be_asked_is_asked_again() {
     let world = World::with_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     world.restore(snapshot).await;
     let faults = world.openrouter.faults();

@@ -564,7 +564,7 @@ async fn is_noticed(world: &World) -> bool {
 
 /// The role is rotated, readers get its keys, and then storage is reset.
 async fn forget_rotations(world: &World, rotations: impl IntoIterator<Item = Value>) {
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     for rotation in rotations {
         world.write(ROTATE, rotation).await.unwrap();
         world.pass(60).await;

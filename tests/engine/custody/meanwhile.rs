@@ -234,7 +234,7 @@ async fn a_key_that_is_being_revoked_is_not_adopted() {
 #[tokio::test]
 async fn a_key_that_was_adopted_during_a_comparison_is_not_taken_in_and_revoked() {
     let world = World::with_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
     let served = world.key("app").await.unwrap();
     let hash = served["key_hash"].as_str().unwrap().to_owned();

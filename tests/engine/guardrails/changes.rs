@@ -245,7 +245,7 @@ async fn a_comparison_costs_a_request_for_a_hundred_assignments_and_none_without
 #[tokio::test]
 async fn a_key_that_storage_had_forgotten_is_held_to_the_guardrail_when_it_is_taken_in() {
     let (world, strict) = with_guarded_role().await;
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, Value::Null).await.unwrap();
     let newest = world.openrouter.account().keys().pop().unwrap();
     world.openrouter.account().unassign_guardrail(&newest.hash);

@@ -121,7 +121,7 @@ async fn a_role_that_cannot_be_repaired_keeps_no_other_from_being_compared() {
     last["guardrail"] = json!("strict");
     world.write("roles/zzz", last).await.unwrap();
     let hash = world.key_hash("zzz").await;
-    let mut snapshot = world.snapshot().await;
+    let mut snapshot = world.snapshot();
     let ci = snapshot.iter_mut().find(|entry| entry.key == CI).unwrap();
     let mut newer: Value = serde_json::from_slice(&ci.value).unwrap();
     newer["version"] = json!(99);

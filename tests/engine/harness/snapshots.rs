@@ -30,15 +30,10 @@ pub(crate) struct Forgotten {
 
 impl Snapshot {
     fn of(storage: &MemoryStorage, leases: &Mutex<Vec<ServerLease>>, account: &Account) -> Self {
-        let read = |key: String| {
-            let value = storage.get(&key).now_or_never().expect("it is in memory");
-            let value = value.unwrap().expect("it is listed");
-            Entry { key, value }
-        };
         let dead = account.all_keys().into_iter();
         let dead = dead.filter(|key| key.deleted_at.is_some());
         Self {
-            entries: storage.keys().into_iter().map(read).collect(),
+            entries: entries(storage),
             leases: leases.lock().unwrap().clone(),
             dead: dead.map(|key| key.hash).collect(),
         }
@@ -48,6 +43,16 @@ impl Snapshot {
         let mut values = self.entries.iter().map(|entry| &entry.value);
         values.any(|value| String::from_utf8_lossy(value).contains(text))
     }
+}
+
+/// Everything that is stored.
+pub(super) fn entries(storage: &MemoryStorage) -> Vec<Entry> {
+    let read = |key: String| {
+        let value = storage.get(&key).now_or_never().expect("it is in memory");
+        let value = value.unwrap().expect("it is listed");
+        Entry { key, value }
+    };
+    storage.keys().into_iter().map(read).collect()
 }
 
 impl World {

@@ -18,6 +18,7 @@ use super::invariants::Promise;
 use super::leases::ServerLease;
 use super::log;
 use super::node::{Answer, Foretellable, Node};
+use super::snapshots::entries;
 use super::storage::NodeStorage;
 
 /// The role of most tests.
@@ -256,7 +257,7 @@ impl World {
     /// Another live engine on a copy of the storage, as after a clone of the server.
     pub(crate) async fn copy(&self) -> Node {
         let storage = Arc::new(MemoryStorage::default());
-        for entry in self.snapshot().await {
+        for entry in self.snapshot() {
             storage.put(entry).await.unwrap();
         }
         let life = Arc::new(Life::default());
@@ -278,13 +279,8 @@ impl World {
     }
 
     /// Everything that is stored.
-    pub(crate) async fn snapshot(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        for key in self.storage.keys() {
-            let value = self.storage.get(&key).await.unwrap().expect("it is listed");
-            entries.push(Entry { key, value });
-        }
-        entries
+    pub(crate) fn snapshot(&self) -> Vec<Entry> {
+        entries(&self.storage)
     }
 
     /// The node dies, and storage is reset to the snapshot, for the next node.

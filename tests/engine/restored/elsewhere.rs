@@ -8,7 +8,7 @@ use crate::harness::{ROLE, ROTATE, World, hashes, role};
 
 /// The role is rotated once more, and storage loses that. Returns the hash of the forgotten key.
 async fn forget_a_rotation(world: &World) -> String {
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     world.write(ROTATE, Value::Null).await.unwrap();
     let forgotten = world.key("app").await.unwrap();
     world.restore(snapshot).await;
@@ -63,7 +63,7 @@ async fn a_forgotten_key_where_the_role_has_only_a_superseded_one_is_found() {
     let body = json!({"workspace_id": workspace});
     world.write(ROLE, body).await.unwrap();
     world.write(ROTATE, Value::Null).await.unwrap();
-    let snapshot = world.snapshot().await;
+    let snapshot = world.snapshot();
     // The role moves back, and that is lost too.
     let body = json!({"workspace_id": null});
     world.write(ROLE, body).await.unwrap();

@@ -16,7 +16,7 @@ async fn snapshot_during(
     faults.add(Fault::held().on("POST", "/keys"));
     let taken = async {
         world.holding(1).await;
-        let snapshot = world.snapshot().await;
+        let snapshot = world.snapshot();
         faults.clear();
         snapshot
     };
