@@ -4,6 +4,7 @@
 //! rejects an answer without a required field.
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::billing::BillingRules;
@@ -14,45 +15,88 @@ use crate::management_keys::ManagementKey;
 use crate::spending::{Seen, Spending};
 use crate::state::AccountState;
 
+/// The `data` of list, get, create and update.
+#[derive(Serialize)]
+pub(crate) struct Described<'a> {
+    hash: &'a str,
+    name: &'a str,
+    disabled: bool,
+    created_at: String,
+    updated_at: Option<String>,
+    workspace_id: &'a str,
+    external_user: Option<&'a str>,
+    last_used_at: Option<Timestamp>,
+    #[serde(flatten)]
+    shared: SharedFields<'a>,
+}
+
+/// The fields of a key that its bearer sees as well.
+#[derive(Serialize)]
+struct SharedFields<'a> {
+    label: &'a str,
+    limit: Option<Value>,
+    limit_remaining: Option<Value>,
+    limit_reset: Option<&'static str>,
+    include_byok_in_limit: bool,
+    expires_at: Option<Timestamp>,
+    creator_user_id: Option<&'a str>,
+    usage: Value,
+    usage_daily: Value,
+    usage_weekly: Value,
+    usage_monthly: Value,
+    byok_usage: Value,
+    byok_usage_daily: Value,
+    byok_usage_weekly: Value,
+    byok_usage_monthly: Value,
+}
+
 impl Key {
     /// The `data` of list, get, create and update, without any lag.
     #[must_use]
     pub fn to_json(&self, now: Timestamp) -> Value {
-        self.described(now, Seen::ALL)
+        json!(self.described(now, Seen::ALL))
     }
 
     /// The `data` of list, get, create and update, as reports know it.
-    pub(crate) fn described(&self, now: Timestamp, seen: Seen) -> Value {
-        let mut object = json!({
-            "hash": self.hash,
-            "name": self.name,
-            "disabled": self.disabled,
-            "created_at": offset_notation(self.created_at),
-            "updated_at": self.updated_at.map(offset_notation),
-            "workspace_id": self.workspace_id,
-            "external_user": self.external_user,
-            "last_used_at": self.last_use(seen).map(|instant| instant.to_string()),
-        });
-        merge(&mut object, self.shared_fields(now, seen));
-        object
+    pub(crate) fn described(&self, now: Timestamp, seen: Seen) -> Described<'_> {
+        Described {
+            hash: &self.hash,
+            name: &self.name,
+            disabled: self.disabled,
+            created_at: offset_notation(self.created_at),
+            updated_at: self.updated_at.map(offset_notation),
+            workspace_id: &self.workspace_id,
+            external_user: self.external_user.as_deref(),
+            last_used_at: self.last_use(seen),
+            shared: self.shared_fields(now, seen),
+        }
     }
 
-    fn shared_fields(&self, now: Timestamp, seen: Seen) -> Value {
-        let mut fields = json!({
-            "label": self.label,
-            "limit": self.limit.map(usd),
-            "limit_remaining": self.remaining(now, seen).map(usd),
-            "limit_reset": self.limit_reset.map(LimitReset::as_str),
-            "include_byok_in_limit": self.include_byok_in_limit,
-            "expires_at": self.expires_at.map(|instant| instant.to_string()),
-            "creator_user_id": self.creator_user_id,
-        });
-        merge(&mut fields, counters("usage", &self.usage, now, seen));
-        merge(
-            &mut fields,
-            counters("byok_usage", &self.byok_usage, now, seen),
-        );
-        fields
+    fn shared_fields(&self, now: Timestamp, seen: Seen) -> SharedFields<'_> {
+        let [usage, usage_daily, usage_weekly, usage_monthly] = counted(&self.usage, now, seen);
+        let [
+            byok_usage,
+            byok_usage_daily,
+            byok_usage_weekly,
+            byok_usage_monthly,
+        ] = counted(&self.byok_usage, now, seen);
+        SharedFields {
+            label: &self.label,
+            limit: self.limit.map(usd),
+            limit_remaining: self.remaining(now, seen).map(usd),
+            limit_reset: self.limit_reset.map(LimitReset::as_str),
+            include_byok_in_limit: self.include_byok_in_limit,
+            expires_at: self.expires_at,
+            creator_user_id: self.creator_user_id.as_deref(),
+            usage,
+            usage_daily,
+            usage_weekly,
+            usage_monthly,
+            byok_usage,
+            byok_usage_daily,
+            byok_usage_weekly,
+            byok_usage_monthly,
+        }
     }
 }
 
@@ -74,19 +118,14 @@ impl AccountState {
                 "effective_budget": effective(&budgets).map(Budget::to_json),
             }),
         );
-        merge(&mut object, key.shared_fields(now, rules.reported(now)));
+        let shared = key.shared_fields(now, rules.reported(now));
+        merge(&mut object, json!(shared));
         object
     }
 
     /// The `data` of `GET /key` for a management key, which spends nothing.
-    pub(crate) fn described_to_manager(&self, key: &ManagementKey, now: Timestamp) -> Value {
-        let nothing = Spending::default();
+    pub(crate) fn described_to_manager(&self, key: &ManagementKey) -> Value {
         let mut object = self.bearer_fields(true, None);
-        merge(&mut object, counters("usage", &nothing, now, Seen::ALL));
-        merge(
-            &mut object,
-            counters("byok_usage", &nothing, now, Seen::ALL),
-        );
         merge(
             &mut object,
             json!({
@@ -95,8 +134,16 @@ impl AccountState {
                 "limit_remaining": null,
                 "limit_reset": null,
                 "include_byok_in_limit": false,
-                "expires_at": key.expires_at.map(|instant| instant.to_string()),
+                "expires_at": key.expires_at,
                 "creator_user_id": self.owner.default_creator(),
+                "usage": 0,
+                "usage_daily": 0,
+                "usage_weekly": 0,
+                "usage_monthly": 0,
+                "byok_usage": 0,
+                "byok_usage_daily": 0,
+                "byok_usage_weekly": 0,
+                "byok_usage_monthly": 0,
             }),
         );
         object
@@ -124,20 +171,15 @@ impl AccountState {
     }
 }
 
-/// A total counter, and counters for the current day, week and month.
-fn counters(name: &str, spending: &Spending, now: Timestamp, seen: Seen) -> Value {
-    let windows = [LimitReset::Daily, LimitReset::Weekly, LimitReset::Monthly];
-    windows
-        .into_iter()
-        .map(|window| {
-            (
-                format!("{name}_{}", window.as_str()),
-                usd(spending.seen(Some(window), now, seen)),
-            )
-        })
-        .chain([(name.to_owned(), usd(spending.seen(None, now, seen)))])
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+/// What was spent in total, and in the current day, week and month.
+fn counted(spending: &Spending, now: Timestamp, seen: Seen) -> [Value; 4] {
+    let windows = [
+        None,
+        Some(LimitReset::Daily),
+        Some(LimitReset::Weekly),
+        Some(LimitReset::Monthly),
+    ];
+    windows.map(|window| usd(spending.seen(window, now, seen)))
 }
 
 /// Adds the members of one object to another.
@@ -149,5 +191,7 @@ pub(crate) fn merge(object: &mut Value, more: Value) {
 
 /// Microseconds and `+00:00`: the second of the two formats in OpenRouter's examples.
 fn offset_notation(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
+    let mut text = format!("{instant:.6}");
+    text.truncate(text.len() - 1);
+    text + "+00:00"
 }

@@ -57,9 +57,8 @@ impl Account {
     /// The living keys, oldest first: disabled, expired and hidden ones too.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {
-        let mut keys = self.all_keys();
-        keys.retain(|key| key.deleted_at.is_none());
-        keys
+        let living = |key: &&Key| key.deleted_at.is_none();
+        self.with(|account| account.keys.iter().filter(living).cloned().collect())
     }
 
     /// The number of living keys; cheap for any number.

@@ -19,7 +19,7 @@ pub(super) async fn describe(
     let data = match Management::from_request_parts(&mut parts, &shared).await {
         Ok(Management { account, hash }) => account.with(|account| {
             let key = account.management_key(&hash).cloned();
-            key.map(|key| account.described_to_manager(&key, now))
+            key.map(|key| account.described_to_manager(&key))
         }),
         Err(_) => {
             let Consumer { account, hash } =

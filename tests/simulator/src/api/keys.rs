@@ -7,11 +7,14 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::Management;
 use crate::api::error::ApiError;
+use crate::description::Described;
 use crate::fault::Fault;
 use crate::keys::{Authentication, Key};
 use crate::state::Shared;
@@ -19,22 +22,28 @@ use crate::validation::{self, JsonBody};
 
 type Reply = Result<Json<Value>, ApiError>;
 
+#[derive(Serialize)]
+struct Page<'a> {
+    data: Vec<Described<'a>>,
+}
+
 /// `GET /keys`: one page of one workspace, newest first.
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     management: Management,
     uri: Uri,
-) -> Reply {
+) -> Result<Response, ApiError> {
     let now = shared.clock.now();
     let seen = shared.billing.rules().reported(now);
     management.account.with(|account| {
         let (selection, offset) = validation::list_query(&uri, account)?;
         let page = account.page(&selection, offset, PAGE, now);
-        let page: Vec<Value> = page
-            .into_iter()
-            .map(|key| key.described(now, seen))
-            .collect();
-        Ok(Json(json!({ "data": page })))
+        let data = page.into_iter().map(|key| key.described(now, seen));
+        // Serialized here: it borrows from the account.
+        let page = Page {
+            data: data.collect(),
+        };
+        Ok(Json(page).into_response())
     })
 }
 
