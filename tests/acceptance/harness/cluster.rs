@@ -209,14 +209,19 @@ impl Cluster {
                 println!("the leader as seen by {nodes:?}: {seen:?}");
             }
             views = seen;
+            let mut given_up = None;
             for (index, view) in nodes.iter().zip(&views) {
                 let since = mute_since[*index].get_or_insert_with(Instant::now);
                 if view.is_some() {
                     mute_since[*index] = None;
                 } else if self.nodes[*index].has_ended() || since.elapsed() > MUTE_TIME {
-                    mute_since[*index] = None;
-                    self.revive(*index).await;
+                    given_up = Some(*index);
                 }
+            }
+            if let Some(index) = given_up {
+                self.revive(index).await;
+                // One at a time, or there would be no majority. The others may only have waited for this one.
+                mute_since = [None; NODES];
             }
             nodes.iter().copied().find(|leader| {
                 let url = Some(self.nodes[*leader].url());
@@ -244,9 +249,12 @@ impl Cluster {
     /// Restarts a node that no longer serves requests, as an operator would: a server may seal itself or exit
     /// if it loses its leadership while it is still taking over.
     async fn revive(&mut self, index: usize) {
-        let log = self.nodes[index].log();
-        let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
-        println!("node {index} has given up; its last lines, the last first: {last:#?}");
+        println!("node {index} has given up");
+        for (index, node) in self.nodes.iter().enumerate() {
+            let log = node.log();
+            let last: Vec<&str> = log.lines().rev().take(LOG_LINES).collect();
+            println!("the last lines of node {index}, the last first: {last:#?}");
+        }
         self.kill(index);
         self.start(index).await;
     }
@@ -279,5 +287,5 @@ const MUTE_TIME: Duration = Duration::from_secs(45);
 /// How long a node may take to answer before it counts as not answering.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// How much of the log of such a node is shown.
+/// How much of each node's log is shown when one has given up.
 const LOG_LINES: usize = 30;

@@ -65,8 +65,8 @@ async fn fifty_roles_survive_faults_and_failovers() {
         5..10 => {
             soak.counts.step_downs.add();
             let leader = cluster.leader().await;
-            cluster.step_down(leader).await;
-            cluster.successor_of(leader).await;
+            let office = cluster.step_down(leader).await;
+            cluster.next_after(&office).await;
             soak.counts.failovers.add();
         }
         10..14 => {
