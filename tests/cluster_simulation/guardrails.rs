@@ -21,16 +21,13 @@ mod held;
 mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use openrouter_simulator::{Account, Key};
-use vault_plugin_secrets_openrouter::logical::Data;
 
 use crate::in_force::Entry;
-use crate::node::MOUNT;
-use crate::raft::Map;
-use crate::truth::read;
+use crate::views::View;
 use crate::world::World;
 
 /// What was observed about guardrails in one life.
@@ -137,6 +134,7 @@ impl World {
         let Some(definition) = self.definition(role, entry) else {
             return Wanted::Nothing;
         };
+        let definition = &definition.data;
         let Some(guardrail) = definition["guardrail_id"].as_str() else {
             return Wanted::Nothing;
         };
@@ -158,14 +156,8 @@ impl World {
         made_with.map_or(Wanted::Nothing, |id| Wanted::To(id.to_owned()))
     }
 
-    fn definition(&self, role: &str, entry: &Entry) -> Option<Data> {
-        self.definition_at(&format!("roles/{role}"), entry)
-    }
-
-    /// What a read of a path would show of this entry.
-    fn definition_at(&self, path: &str, entry: &Entry) -> Option<Data> {
-        let map = Map::from([(format!("{MOUNT}{path}"), entry.clone()?)]);
-        read(&*self.observer(map), path)
+    fn definition(&self, role: &str, entry: &Entry) -> Option<Arc<View>> {
+        self.view(&format!("roles/{role}"), entry.as_deref()?)
     }
 
     fn guardrails<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {

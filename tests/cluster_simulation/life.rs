@@ -158,7 +158,8 @@ fn crowd(world: &Arc<World>) {
         return;
     };
     let (few, many) = (world.dice.number(1, 3), world.dice.number(90, 160));
-    let count = world.dice.weighted(&[(3, few), (1, many)]);
+    // Many of them cost as much as ten other lives.
+    let count = world.dice.weighted(&[(11, few), (1, many)]);
     world.story.tell(format!(
         "{count} keys of {role}'s appear that storage knows nothing of"
     ));
@@ -216,9 +217,9 @@ fn is_at_rest(world: &World) -> bool {
     let (truth, now) = (world.truth(), world.now());
     let is_due = |entry: &Rotating| {
         let mut ends = entry.ending().chain(&entry.held);
-        entry.message.starts_with("due since") || ends.any(|(_, end)| *end <= now)
+        entry.message(world).starts_with("due since") || ends.any(|(_, end)| *end <= now)
     };
-    truth.log.is_empty() && !truth.rotating.values().any(is_due)
+    truth.log.is_empty() && !truth.rotating.values().any(|entry| is_due(entry))
 }
 
 async fn judge(world: &Arc<World>) {
@@ -233,6 +234,7 @@ async fn judge(world: &Arc<World>) {
         world.violated(&told, &[nonce]);
     }
     for (role, entry) in &truth.rotating {
+        let (serves, message) = (entry.serves(world), entry.message(world));
         for (hash, due) in entry.ending().filter(|(_, due)| *due <= now) {
             let name = world.story.name(hash);
             world.violated(
@@ -254,21 +256,20 @@ async fn judge(world: &Arc<World>) {
         }
         let key = find(&entry.current);
         let spends = key.as_ref().and_then(|key| key.limit);
-        if entry.automated && entry.serves && entry.has_budget {
+        if entry.automated && serves && entry.has_budget {
             world.judge_unlocked(role, entry);
-        } else if entry.automated && entry.serves && spends != entry.limit {
+        } else if entry.automated && serves && spends != entry.limit {
             let (name, limit) = (world.story.name(&entry.current), entry.limit);
             let told = format!("{name} of {role} may spend {spends:?} instead of {limit:?}");
             world.violated(&told, &[&entry.current]);
         }
         let works = key.is_some_and(|key| key.is_usable(now));
-        if entry.automated && entry.message.starts_with("due since") {
-            let told = format!("the rotation of {role} is {}", entry.message);
+        if entry.automated && message.starts_with("due since") {
+            let told = format!("the rotation of {role} is {message}");
             world.violated(&told, &[&entry.current]);
         }
-        if entry.automated && !(works && entry.serves) {
+        if entry.automated && !(works && serves) {
             let name = world.story.name(&entry.current);
-            let message = &entry.message;
             let told = format!("{role} has no key that works, its {name} is dead ({message})");
             world.violated(&told, &[&entry.current]);
         }

@@ -198,7 +198,7 @@ async fn arrive(
         .await;
     let (parts, body) = answer.expect("no fault is scripted").into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
-    if parts.status.is_success() {
+    if parts.status.is_success() && request.method != Method::GET {
         let body = serde_json::from_slice(&body).unwrap_or_default();
         had_effect(world, request, sent, &body);
         world.after_change(before, sent, is_repeated);

@@ -201,7 +201,12 @@ impl Raft {
 
     /// Everything that is stored.
     pub(crate) fn committed(&self) -> Map {
-        self.state(|state| state.committed.clone())
+        self.committed_as(Map::clone)
+    }
+
+    /// What everything that is stored amounts to.
+    pub(crate) fn committed_as<T>(&self, what: impl FnOnce(&Map) -> T) -> T {
+        self.state(|state| what(&state.committed))
     }
 
     /// Replaces everything with a snapshot. There is no leader afterwards.

@@ -72,7 +72,7 @@ impl World {
         let is_stored = || {
             let truth = self.truth();
             let rotating = truth.rotating.get(role);
-            rotating.map_or(truth.roles.contains(role), |entry| entry.serves)
+            rotating.map_or(truth.roles.contains(role), |entry| entry.serves(self))
         };
         if let Some((since, is_settled)) = self.witness.deleted_since(role)
             && self.now().duration_since(since).as_secs() > 300

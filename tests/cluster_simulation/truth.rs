@@ -1,22 +1,16 @@
-//! What is true according to committed storage: an engine that only reads, on storage that never changes. It
-//! answers what any server would answer if it were asked, whatever form the entries have.
+//! What is true according to committed storage, as [`views`](crate::views) show it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use futures::FutureExt;
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
-use vault_plugin_secrets_openrouter::engine::clock::Clock;
-use vault_plugin_secrets_openrouter::engine::factory;
-use vault_plugin_secrets_openrouter::logical::{
-    Backend, Data, Entry, FixedSystemView, Mount, NoEvents, Operation, ReplicationState, Request,
-    Storage, StorageError,
-};
-use vault_plugin_secrets_openrouter::openrouter::{Http, Invalid, Network, Settings};
+use vault_plugin_secrets_openrouter::logical::Data;
 
-use crate::node::{MOUNT, UUID};
+use crate::node::MOUNT;
 use crate::raft::{self, Map};
 use crate::world::World;
 
@@ -24,7 +18,7 @@ use crate::world::World;
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     /// The rotating roles.
-    pub(crate) rotating: BTreeMap<String, Rotating>,
+    pub(crate) rotating: BTreeMap<String, Arc<Rotating>>,
     /// Every role.
     pub(crate) roles: BTreeSet<String>,
     /// The nonces in the write-ahead log, and whether they are those of leases.
@@ -44,18 +38,71 @@ pub(crate) struct Rotating {
     pub(crate) has_budget: bool,
     /// Superseded keys that were used late, so that a person has to decide about them.
     pub(crate) used_late: Vec<String>,
-    /// Whether the current key is handed out.
-    pub(crate) serves: bool,
     /// Whether its deletion has begun.
     pub(crate) is_going: bool,
     pub(crate) automated: bool,
     pub(crate) connection: String,
     pub(crate) workspace: Option<String>,
-    /// What its status says.
-    pub(crate) message: String,
+    name: String,
+    entry: Vec<u8>,
 }
 
 impl Rotating {
+    /// What a read of a path shows of this entry; `None` if it is not a rotating role.
+    pub(crate) fn of(path: &str, shown: &Data, entry: &[u8]) -> Option<Self> {
+        let name = path.strip_prefix("roles/")?;
+        if shown["credential_type"] != "rotating" {
+            return None;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let ends = |keys: &str, at: &str| {
+            let keys = shown[keys].as_array().unwrap().iter();
+            let ends = keys.map(|key| {
+                (
+                    text(&key["hash"]),
+                    key[at].as_str().unwrap().parse().unwrap(),
+                )
+            });
+            ends.collect()
+        };
+        let superseded = shown["superseded_keys"].as_array().unwrap().iter();
+        let used_late = superseded.filter(|key| !key["used_at"].is_null());
+        let used_late = used_late.map(|key| text(&key["hash"])).collect();
+        let stored: Option<Stored> = serde_json::from_slice(entry).ok();
+        Some(Self {
+            current: text(&shown["current_key"]["hash"]),
+            superseded: ends("superseded_keys", "revoke_at"),
+            held: ends("held_keys", "held_until"),
+            limit: shown["limit"].as_f64(),
+            has_budget: shown.get("budget").is_some_and(|budget| !budget.is_null()),
+            used_late,
+            is_going: stored.is_some_and(|stored| stored.entry.rotating.deletion.is_some()),
+            automated: shown["disable_automated_rotation"] == json!(false),
+            connection: text(&shown["connection"]),
+            workspace: shown["workspace_id"].as_str().map(str::to_owned),
+            name: name.to_owned(),
+            entry: entry.to_owned(),
+        })
+    }
+
+    /// Whether the current key is handed out now.
+    pub(crate) fn serves(&self, world: &World) -> bool {
+        let (path, key) = (
+            format!("static-creds/{}", self.name),
+            format!("roles/{}", self.name),
+        );
+        world.view_now(&path, &key, &self.entry).is_some()
+    }
+
+    /// What its status says now.
+    pub(crate) fn message(&self, world: &World) -> String {
+        let path = format!("roles/{}", self.name);
+        let shown = world.view_now(&path, &path, &self.entry);
+        let message =
+            shown.and_then(|shown| Some(shown["last_rotation_message"].as_str()?.to_owned()));
+        message.unwrap_or_default()
+    }
+
     /// The keys that are to be revoked at their times.
     pub(crate) fn ending(&self) -> impl Iterator<Item = &(String, Timestamp)> {
         let superseded = self.superseded.iter();
@@ -87,12 +134,12 @@ impl Truth {
 impl World {
     /// What is committed now.
     pub(crate) fn truth(&self) -> Truth {
-        self.truth_of(self.raft.committed())
+        self.raft.committed_as(|map| self.truth_of(map))
     }
 
     /// What is in this storage.
-    pub(crate) fn truth_of(&self, map: Map) -> Truth {
-        let names = raft::list(&map, &format!("{MOUNT}roles/"));
+    pub(crate) fn truth_of(&self, map: &Map) -> Truth {
+        let names = raft::list(map, &format!("{MOUNT}roles/"));
         let mut truth = Truth {
             roles: names.iter().cloned().collect(),
             ..Truth::default()
@@ -102,120 +149,40 @@ impl World {
             let Some(nonce) = key.strip_prefix(&wal) else {
                 break;
             };
-            let entry: Value = serde_json::from_slice(value).unwrap_or_default();
-            truth.log.insert(nonce.to_owned(), entry["type"] == "lease");
+            let logged: Option<Logged<'_>> = serde_json::from_slice(value).ok();
+            let is_lease = logged.is_some_and(|logged| logged.kind == "lease");
+            truth.log.insert(nonce.to_owned(), is_lease);
         }
-        let observer = self.observer(map.clone());
         for name in names {
-            let role = read(&*observer, &format!("roles/{name}"));
-            if let Some(role) = role.filter(|role| role["credential_type"] == "rotating") {
-                let serves = read(&*observer, &format!("static-creds/{name}")).is_some();
-                let is_going = map
-                    .get(&format!("{MOUNT}roles/{name}"))
-                    .and_then(|value| serde_json::from_slice::<Value>(value).ok())
-                    .is_some_and(|value| !value["entry"]["rotating"]["deletion"].is_null());
-                let role = rotating(&role, serves, is_going);
+            let entry = map.get(&format!("{MOUNT}roles/{name}"));
+            let view = entry.and_then(|entry| self.view(&format!("roles/{name}"), entry));
+            if let Some(role) = view.and_then(|view| view.rotating.clone()) {
                 truth.rotating.insert(name, role);
             }
         }
         truth
     }
-
-    /// An engine that only reads this storage.
-    pub(crate) fn observer(&self, map: Map) -> Arc<dyn Backend> {
-        let clock = Arc::new(Standing(self.now()));
-        let make = factory(clock, Arc::clone(&self.dice) as _, Arc::new(NoNetwork));
-        make(Mount {
-            storage: Arc::new(Frozen(map)),
-            system: Arc::new(FixedSystemView {
-                replication_state: ReplicationState::PERFORMANCE_STANDBY,
-                ..FixedSystemView::default()
-            }),
-            events: Arc::new(NoEvents),
-            backend_uuid: UUID.to_owned(),
-        })
-    }
 }
 
-/// The engine's answer to a read.
-pub(crate) fn read(observer: &dyn Backend, path: &str) -> Option<Data> {
-    let answer = observer.handle_request(Request::new(Operation::Read, path));
-    let answer = answer.now_or_never().expect("storage does not wait");
-    answer.ok().flatten().map(|answer| answer.unfolded().data)
+/// What no read shows of a stored role: whether its deletion has begun.
+#[derive(Deserialize)]
+struct Stored {
+    entry: StoredRole,
 }
 
-fn rotating(role: &Data, serves: bool, is_going: bool) -> Rotating {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let ends = |keys: &str, at: &str| {
-        let keys = role[keys].as_array().unwrap().iter();
-        let ends = keys.map(|key| {
-            (
-                text(&key["hash"]),
-                key[at].as_str().unwrap().parse().unwrap(),
-            )
-        });
-        ends.collect()
-    };
-    let superseded = role["superseded_keys"].as_array().unwrap().iter();
-    let used_late = superseded.filter(|key| !key["used_at"].is_null());
-    let used_late = used_late.map(|key| text(&key["hash"])).collect();
-    Rotating {
-        current: text(&role["current_key"]["hash"]),
-        superseded: ends("superseded_keys", "revoke_at"),
-        held: ends("held_keys", "held_until"),
-        limit: role["limit"].as_f64(),
-        has_budget: role.get("budget").is_some_and(|budget| !budget.is_null()),
-        used_late,
-        serves,
-        is_going,
-        automated: role["disable_automated_rotation"] == json!(false),
-        connection: text(&role["connection"]),
-        workspace: role["workspace_id"].as_str().map(str::to_owned),
-        message: text(&role["last_rotation_message"]),
-    }
+#[derive(Deserialize)]
+struct StoredRole {
+    rotating: StoredRotating,
 }
 
-/// Storage that never changes.
-struct Frozen(Map);
-
-#[async_trait]
-impl Storage for Frozen {
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        Ok(self.0.get(&format!("{MOUNT}{key}")).cloned())
-    }
-
-    async fn put(&self, _: Entry) -> Result<(), StorageError> {
-        Err(StorageError::ReadOnly)
-    }
-
-    async fn delete(&self, _: &str) -> Result<(), StorageError> {
-        Err(StorageError::ReadOnly)
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
-        Ok(raft::list(&self.0, &format!("{MOUNT}{prefix}")))
-    }
+#[derive(Deserialize)]
+struct StoredRotating {
+    deletion: Option<IgnoredAny>,
 }
 
-/// Time that does not pass.
-struct Standing(Timestamp);
-
-#[async_trait]
-impl Clock for Standing {
-    fn now(&self) -> Timestamp {
-        self.0
-    }
-
-    async fn sleep_until(&self, _: Timestamp) {
-        std::future::pending().await
-    }
-}
-
-/// An engine that only reads asks no one.
-struct NoNetwork;
-
-impl Network for NoNetwork {
-    fn connect(&self, _: &Settings) -> Result<Box<dyn Http>, Invalid> {
-        Err(Invalid::HttpClient("an observer has no network".to_owned()))
-    }
+/// An entry of the write-ahead log.
+#[derive(Deserialize)]
+struct Logged<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
 }

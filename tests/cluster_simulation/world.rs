@@ -17,6 +17,7 @@ use crate::openrouter::OpenRouter;
 use crate::raft::{Map, Raft, SERVERS};
 use crate::standbys::{Followers, Standbys};
 use crate::story::Story;
+use crate::views::Views;
 use crate::weather::Weather;
 use crate::witness::Witness;
 
@@ -33,6 +34,7 @@ pub(crate) struct World {
     pub(crate) in_force: InForce,
     pub(crate) budgets: Budgets,
     pub(crate) standbys: Standbys,
+    pub(crate) views: Views,
     weather: Mutex<Weather>,
     blows: Mutex<Vec<Blow>>,
     pub(crate) cluster: Mutex<Cluster>,
@@ -95,6 +97,7 @@ impl World {
             in_force: InForce::default(),
             budgets,
             standbys: Standbys::new(Dice::new(seed.reverse_bits())),
+            views: Views::default(),
             weather: Mutex::new(Weather::CALM),
             blows: Mutex::default(),
             cluster: Mutex::default(),

@@ -33,11 +33,12 @@ impl World {
         let connection = if placed.is_other { "other" } else { "default" };
         let path = format!("config/{connection}");
         let versions = self.in_force(&path, sent.at, LONG);
-        let bounds = |entry: &Entry| self.definition_at(&path, entry);
+        let bounds = |entry: &Entry| self.view(&path, entry.as_deref()?);
         let within = |entry: &Entry| {
             let Some(bounds) = bounds(entry) else {
                 return true;
             };
+            let bounds = &bounds.data;
             let roles = bounds["allowed_roles"].as_array().unwrap().iter();
             let mut roles = roles.filter_map(Value::as_str);
             let limit = bounds["max_limit"].as_f64();
@@ -57,7 +58,7 @@ impl World {
         if versions
             .first()
             .and_then(bounds)
-            .is_some_and(|bounds| is_bound(&bounds))
+            .is_some_and(|bounds| is_bound(&bounds.data))
         {
             self.guardrails(|seen| seen.counted.bounded += 1);
         }

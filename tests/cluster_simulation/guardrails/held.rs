@@ -113,7 +113,8 @@ impl World {
     /// Checks that every key has the guardrail that its role shows, when nothing has gone wrong for hours.
     pub(crate) fn judge_every_guardrail(&self) {
         let truth = self.truth();
-        let rotating = truth.rotating.iter().filter(|(_, entry)| entry.serves);
+        let rotating = truth.rotating.iter();
+        let rotating = rotating.filter(|(_, entry)| entry.serves(self));
         let mut keys: Vec<(String, String)> = Vec::new();
         for (role, entry) in rotating {
             let superseded = entry.superseded.iter().map(|(hash, _)| hash);

@@ -99,6 +99,7 @@ impl World {
             let Some(definition) = self.definition(role, &entry) else {
                 continue;
             };
+            let definition = &definition.data;
             let keys = truth.rotating.get(role).into_iter();
             let keys: Vec<&str> = keys.flat_map(|entry| entry.keys()).collect();
             let is_there = |id: &Value| {

@@ -66,6 +66,14 @@ pub(super) struct Handout<'a> {
     pub(super) is_raced: bool,
 }
 
+impl Handout<'_> {
+    /// What this version hands out, if it is this key.
+    fn of<'a>(&self, version: &'a Version) -> Option<&'a Served> {
+        let served = version.served();
+        served.filter(|served| served.hash == self.hash && served.is_guarded)
+    }
+}
+
 /// How a handout compares to storage.
 enum Standing {
     /// As the server sees it; whether as it is committed.
@@ -77,7 +85,7 @@ enum Standing {
 }
 
 /// What a version of a role hands out.
-struct Served {
+pub(crate) struct Served {
     hash: String,
     ttl: u64,
     /// Since when it is the current key.
@@ -131,7 +139,7 @@ impl World {
             let key = key_of(role);
             let mut versions = followers.all(server, &key).rev();
             let was_current = versions.any(|(version, seen)| {
-                let served = version.value.as_deref().and_then(Served::by);
+                let served = version.served();
                 let is_it = served.is_some_and(|served| served.hash == hash);
                 if !is_it {
                     next = Some((version, seen));
@@ -142,7 +150,7 @@ impl World {
                 return SignedDuration::ZERO;
             };
             // The grace period of the old key began before the switch was written.
-            let served = version.value.as_deref().and_then(Served::by);
+            let served = version.served();
             let since = served.and_then(|served| served.since);
             let replaced = since.map_or(version.written, |since| since.min(version.written));
             let behind = seen.unwrap_or(now).duration_since(replaced);
@@ -163,7 +171,7 @@ impl World {
             let key = key_of(role);
             let versions = followers.all(0, &key).rev().map(|(version, _)| version);
             for version in versions {
-                let served = version.value.as_deref().and_then(Served::by);
+                let served = version.served();
                 if served.is_some_and(|served| served.hash == hash) {
                     return true;
                 }
@@ -177,17 +185,13 @@ impl World {
 }
 
 fn standing(followers: &Followers, key: &str, handout: &Handout<'_>) -> Standing {
-    let is_it = |version: &Version| {
-        let served = version.value.as_deref().and_then(Served::by);
-        served.filter(|served| served.hash == handout.hash && served.is_guarded)
-    };
     let mut last = None;
     for seen in followers.seen_by(handout.server, key) {
-        let served = is_it(seen.version);
+        let served = handout.of(seen.version);
         let Some(replaced) = seen.replaced else {
             if served.is_some() {
                 let newest = followers.all(handout.server, key).next_back();
-                let is_behind = newest.is_some_and(|(newest, _)| is_it(newest).is_none());
+                let is_behind = newest.is_some_and(|(newest, _)| handout.of(newest).is_none());
                 return Standing::Fresh { is_behind };
             }
             continue;
@@ -208,7 +212,7 @@ fn standing(followers: &Followers, key: &str, handout: &Handout<'_>) -> Standing
 
 impl Served {
     /// By an entry; `None` if it hands out nothing.
-    fn by(entry: &[u8]) -> Option<Self> {
+    pub(super) fn by(entry: &[u8]) -> Option<Self> {
         let entry: Value = serde_json::from_slice(entry).ok()?;
         let role = &entry["entry"]["rotating"];
         let is_dead = role["unfit"]["reason"]

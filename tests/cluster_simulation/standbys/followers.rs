@@ -2,12 +2,13 @@
 //! some time later.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::Clock;
 use tokio::sync::Notify;
 
+use super::contract::Served;
 use crate::node::MOUNT;
 use crate::raft::{Change, Map, SERVERS};
 
@@ -27,7 +28,8 @@ pub(crate) struct Version {
     /// When its writer wrote it. It may have been committed a while later.
     pub(crate) written: Timestamp,
     /// `None` where the entry was deleted.
-    pub(crate) value: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    served: OnceLock<Option<Served>>,
 }
 
 /// What was committed at once.
@@ -56,6 +58,23 @@ pub(crate) struct Seen<'a> {
     pub(crate) replaced: Option<Timestamp>,
 }
 
+impl Version {
+    fn new(place: usize, written: Timestamp, value: Option<Vec<u8>>) -> Self {
+        Self {
+            place,
+            written,
+            value,
+            served: OnceLock::new(),
+        }
+    }
+
+    /// What it hands out, if anything.
+    pub(crate) fn served(&self) -> Option<&Served> {
+        let served = || self.value.as_deref().and_then(Served::by);
+        self.served.get_or_init(served).as_ref()
+    }
+}
+
 impl Followers {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
@@ -75,11 +94,7 @@ impl Followers {
         if !is_replicated(key) {
             return;
         }
-        let version = Version {
-            place: self.log.len(),
-            written,
-            value: value.clone(),
-        };
+        let version = Version::new(self.log.len(), written, value.clone());
         self.versions.entry(key.clone()).or_default().push(version);
         self.push(Some(key.clone()));
     }
@@ -90,11 +105,7 @@ impl Followers {
         for (key, versions) in &mut self.versions {
             let value = snapshot.get(key).cloned();
             if versions.last().is_some_and(|last| last.value != value) {
-                versions.push(Version {
-                    place,
-                    written,
-                    value,
-                });
+                versions.push(Version::new(place, written, value));
             }
         }
         for server in 0..SERVERS {

@@ -116,7 +116,7 @@ impl World {
         };
         self.standbys.count(|counted| counted.settled += 1);
         let truth = self.truth();
-        let entry = truth.rotating.get(role).filter(|entry| entry.serves);
+        let entry = truth.rotating.get(role).filter(|entry| entry.serves(self));
         let current = entry.map(|entry| entry.current.as_str());
         if hash == current {
             return None;

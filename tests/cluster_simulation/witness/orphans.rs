@@ -12,7 +12,7 @@ use crate::world::World;
 impl World {
     /// Checks that every needed connection exists.
     pub(crate) fn look_for_lost_connections(&self) {
-        let (committed, truth) = (self.raft.committed(), self.truth());
+        let truth = self.truth();
         for (role, entry) in &truth.rotating {
             let keys = entry.keys().filter(|hash| {
                 let other = &self.openrouter.accounts[1];
@@ -20,7 +20,11 @@ impl World {
             });
             let needed = keys.map(|_| "other").chain([&*entry.connection]);
             for connection in needed.collect::<BTreeSet<_>>() {
-                if !committed.contains_key(&format!("mount/config/{connection}")) {
+                if self
+                    .raft
+                    .stored(&format!("mount/config/{connection}"))
+                    .is_none()
+                {
                     let what = format!("{role} needs the connection {connection}, which is gone");
                     self.violated(&what, &[&entry.current]);
                 }
@@ -120,8 +124,7 @@ impl World {
 
     /// When the existing role was first ordered, according to what is committed.
     pub(crate) fn born(&self, role: &str) -> Option<Timestamp> {
-        let committed = self.raft.committed();
-        let value = committed.get(&format!("server/born/{role}"))?;
-        String::from_utf8_lossy(value).parse().ok()
+        let value = self.raft.stored(&format!("server/born/{role}"))?;
+        String::from_utf8_lossy(&value).parse().ok()
     }
 }

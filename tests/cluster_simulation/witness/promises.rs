@@ -196,7 +196,7 @@ impl World {
     /// replaced, and that an older snapshot made current again since, ends when the restored snapshot says.
     pub(crate) fn witness_restore(&self, snapshot: &Snapshot) {
         let (now, before) = (self.now(), self.truth());
-        let after = self.truth_of(snapshot.map.clone());
+        let after = self.truth_of(&snapshot.map);
         self.forget_spending(&snapshot.map, &after);
         let is_known = |promise: &Promise| promise.order < snapshot.promises;
         let living: BTreeSet<String> = self.living().map(|key| key.hash).collect();
@@ -246,7 +246,11 @@ impl World {
             // Deletions that began since have never begun.
             let gone: Vec<_> = seen.deletions.keys().cloned().collect();
             for role in gone {
-                if after.rotating.get(&role).is_some_and(|role| role.serves) {
+                if after
+                    .rotating
+                    .get(&role)
+                    .is_some_and(|role| role.serves(self))
+                {
                     seen.deletions.remove(&role);
                 }
             }

@@ -80,9 +80,8 @@ impl World {
     }
 
     fn run(&self, id: &str) -> Option<Value> {
-        let committed = self.raft.committed();
-        let value = committed.get(&format!("{MOUNT}runs/{id}"))?;
-        let mut value: Value = serde_json::from_slice(value).ok()?;
+        let value = self.raft.stored(&format!("{MOUNT}runs/{id}"))?;
+        let mut value: Value = serde_json::from_slice(&value).ok()?;
         Some(value["entry"].take())
     }
 
