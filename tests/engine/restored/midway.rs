@@ -5,6 +5,7 @@ use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::Entry;
 
+use crate::budget::with_budget;
 use crate::harness::{Answer, CI, ROLE, ROTATE, World};
 
 /// Carries out a request that orders a key, and takes a snapshot while OpenRouter has the order.
@@ -181,4 +182,39 @@ async fn a_key_whose_order_was_lost_in_this_life_is_deleted_at_once() {
     world.quiet().await;
     assert_eq!(world.openrouter.account().keys().len(), 1);
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// The snapshot was taken when the old key was to be lowered. Of a key that is gone, nothing can be uncertain.
+#[tokio::test]
+async fn a_key_under_a_budget_that_is_gone_since_a_rotation_was_under_way_is_replaced_at_once() {
+    for grace in [0, 600] {
+        let world = with_budget().await;
+        let old = world.key_hash("app").await;
+        let (node, faults) = (world.node(), world.openrouter.faults());
+        faults.add(Fault::held().on("PATCH", "/keys/*"));
+        let rotate = node.write(ROTATE, json!({"rotation_grace_period": grace}));
+        let taken = async {
+            world.holding(1).await;
+            let snapshot = world.snapshot();
+            faults.clear();
+            snapshot
+        };
+        let (answer, snapshot) = tokio::join!(rotate, taken);
+        answer.unwrap();
+        if grace == 0 {
+            world.forgive_deaths();
+        }
+        world.pass(1_300).await;
+        assert!(!is_alive(&world, &old), "{grace}");
+        let forgotten = world.key_hash("app").await;
+        world.restore(snapshot).await;
+        world.restart().await;
+        world.quiet().await;
+        let current = world.key_hash("app").await;
+        assert!(![&old, &forgotten].contains(&&current), "{grace}");
+        assert!(is_alive(&world, &forgotten), "applications hold it");
+        world.pass(3_700).await;
+        assert!(!is_alive(&world, &forgotten), "nobody knows of it any more");
+        assert_eq!(world.broken_promises(), [""; 0], "{grace}");
+    }
 }

@@ -151,9 +151,14 @@ impl RotatingRole {
         }
     }
 
-    /// Until when a scheduled rotation is postponed because of the budget.
+    /// Until when a scheduled rotation is postponed because of the budget. A key that is gone is replaced at
+    /// once: it spends nothing more, and counts in full.
     pub(super) fn rotation_waits_until(&self, now: Timestamp) -> Option<Timestamp> {
         self.definition.terms.budget?;
+        let is_gone = |mismatch: Mismatch| mismatch.reason == MismatchReason::Gone;
+        if self.mismatch.is_some_and(is_gone) {
+            return None;
+        }
         let ledger = self.ledger.as_ref()?;
         ledger.rotation_waits_until(&self.current.hash, now)
     }
