@@ -87,13 +87,25 @@ enum Trouble {
     APage,
     /// The first lookups are rate limited.
     RateLimited,
+    /// The current key, which is gone, cannot be looked up at first.
+    TheCurrentKey,
 }
 
 impl Trouble {
-    fn begins(self, world: &World, strays: &[String]) {
+    /// How many strays to try: around the end of a page, which also contains one other key, and over several
+    /// pages where that makes a difference.
+    fn counts(self) -> Vec<usize> {
+        let mut counts = vec![1, 98, 99, 101];
+        if matches!(self, Self::SomeLookups | Self::APage) {
+            counts.push(300);
+        }
+        counts
+    }
+
+    fn begins(self, world: &World, gone: &str, strays: &[String]) {
         let faults = world.openrouter.faults();
         let unavailable = || Fault::status(503);
-        let lookup = |hash: &String| format!("/keys/{hash}");
+        let lookup = |hash: &str| format!("/keys/{hash}");
         match self {
             Self::SomeLookups => {
                 for stray in strays.iter().step_by(3) {
@@ -112,6 +124,7 @@ impl Trouble {
             Self::RateLimited => {
                 faults.add(Fault::rate_limited(30).on("GET", "/keys/*").times(2));
             }
+            Self::TheCurrentKey => faults.add(unavailable().on("GET", &lookup(gone)).times(2)),
         }
     }
 }
@@ -123,15 +136,15 @@ async fn any_number_of_them_ends_whatever_fails_meanwhile() {
         Trouble::AllLookups,
         Trouble::APage,
         Trouble::RateLimited,
+        Trouble::TheCurrentKey,
     ];
     for trouble in troubles {
-        // Around the end of a page, which also contains one other key.
-        for count in [1, 98, 99, 101] {
+        for count in trouble.counts() {
             let case = format!("{count} strays, {trouble:?}");
             let world = World::with_role().await;
             let strays = forgotten_keys(&world, count).await;
             let gone = lose_the_current_key(&world).await;
-            trouble.begins(&world, &strays);
+            trouble.begins(&world, &gone, &strays);
             // The key that replaces the lost one is younger than the strays.
             world.time.set(world.after(1));
             world.restart().await;
