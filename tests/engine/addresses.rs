@@ -1,79 +1,19 @@
 //! A caller who may write a connection can name any address. No stored secret is sent there, neither the
 //! management key nor a role's API key, whatever else the write contains.
 
-use std::sync::{Arc, Mutex};
+// All of this is test code; declaring it as such makes clippy allow what it allows in tests.
+#[cfg(test)]
+mod combinations;
+#[cfg(test)]
+mod thief;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{ROLE, ROTATE, World};
-
-/// A foreign server: answers like OpenRouter with an account without keys, also as a proxy, and keeps
-/// everything that it is sent.
-struct Thief {
-    url: String,
-    heard: Arc<Mutex<String>>,
-}
-
-impl Thief {
-    async fn listening() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let heard = Arc::new(Mutex::default());
-        let kept = Arc::clone(&heard);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(Self::listen(stream, Arc::clone(&kept)));
-            }
-        });
-        Self { url, heard }
-    }
-
-    async fn listen(mut stream: TcpStream, heard: Arc<Mutex<String>>) {
-        let mut part = vec![0; 1 << 16];
-        while let Ok(length @ 1..) = stream.read(&mut part).await {
-            let text = String::from_utf8_lossy(&part[..length]).into_owned();
-            let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
-            heard.lock().unwrap().push_str(&text);
-            let (status, body) = if path.ends_with("/key") {
-                let key = json!({"label": "sk-or-v1-thi...ief", "is_management_key": true});
-                ("200 OK", json!({ "data": key }))
-            } else if path.ends_with("/keys") || path.contains("/keys?") {
-                ("200 OK", json!({"data": []}))
-            } else {
-                let error = json!({"code": 404, "message": "API key not found"});
-                ("404 Not Found", json!({ "error": error }))
-            };
-            let body = body.to_string();
-            let head = format!(
-                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            let answer = format!("{head}{body}");
-            if stream.write_all(answer.as_bytes()).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn heard(&self) -> String {
-        self.heard.lock().unwrap().clone()
-    }
-
-    /// Every change of address that leads to this server.
-    fn addresses(&self) -> [Value; 3] {
-        let api_url = format!("{}/api/v1", self.url);
-        [
-            json!({ "api_url": api_url }),
-            json!({ "proxy_url": self.url }),
-            json!({"api_url": api_url, "proxy_url": self.url}),
-        ]
-    }
-}
+use thief::Thief;
 
 /// What else a write may contain, to get around a refusal.
 fn around() -> [Value; 4] {

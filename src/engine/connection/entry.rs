@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::connection::Bounds;
@@ -99,6 +99,11 @@ impl Connection {
         self.api_url == other.api_url
             && self.ca_certificate == other.ca_certificate
             && self.proxy_url == other.proxy_url
+    }
+
+    /// Whether both have the same management key.
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.management_key.expose_secret() == other.management_key.expose_secret()
     }
 }
 

@@ -17,6 +17,11 @@ pub struct Address {
     /// Earlier addresses that were replaced by this one together with the stored management key. Anyone who
     /// knows that key may do anything with the API keys that were made with it.
     succeeds: Vec<AddressId>,
+    /// The same address, and those that it succeeds, under earlier management keys. It is unknown whether
+    /// the management key that replaced them sees the API keys that were made under them. These may be sent
+    /// here, but whoever knows the present management key cannot have them sent anywhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    only_here: Vec<AddressId>,
 }
 
 impl Address {
@@ -29,22 +34,45 @@ impl Address {
     /// be sent there; otherwise they may not.
     #[must_use]
     pub fn moved(&self, with_stored_key: bool, randomness: &dyn Randomness) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
-        let id = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        let mut succeeds = Vec::new();
-        if with_stored_key {
-            succeeds.clone_from(&self.succeeds);
-            succeeds.push(self.id.clone());
-        }
         Self {
-            id: AddressId(format!("{id:016x}")),
-            succeeds,
+            id: AddressId::new(randomness),
+            succeeds: if with_stored_key {
+                self.own().cloned().collect()
+            } else {
+                Vec::new()
+            },
+            only_here: Vec::new(),
+        }
+    }
+
+    /// The same address for another management key, of which nobody has shown that it sees the API keys that
+    /// were made before.
+    #[must_use]
+    pub fn with_unproved_key(&self, randomness: &dyn Randomness) -> Self {
+        Self {
+            id: AddressId::new(randomness),
+            succeeds: Vec::new(),
+            only_here: self.only_here.iter().chain(self.own()).cloned().collect(),
         }
     }
 
     /// Whether a key that was made under that address may be sent to this one.
     pub fn may_see_keys_of(&self, made_under: &AddressId) -> bool {
-        self.id == *made_under || self.succeeds.contains(made_under)
+        let mut seen = self.own().chain(&self.only_here);
+        seen.any(|address| address == made_under)
+    }
+
+    /// The addresses whose keys belong to whoever knows the stored management key.
+    fn own(&self) -> impl Iterator<Item = &AddressId> {
+        self.succeeds.iter().chain([&self.id])
+    }
+}
+
+impl AddressId {
+    fn new(randomness: &dyn Randomness) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = randomness.bytes();
+        let id = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self(format!("{id:016x}"))
     }
 }
 
@@ -71,5 +99,22 @@ mod tests {
             assert_eq!(made_under.map(|id| here.may_see_keys_of(id)), sees);
         }
         assert!(back.may_see_keys_of(elsewhere.id()));
+    }
+
+    #[test]
+    fn a_management_key_that_proves_nothing_leads_earlier_keys_nowhere_else() {
+        let first = Address::default();
+        let second = first.moved(true, &SystemRandomness);
+        let replaced = second.with_unproved_key(&SystemRandomness);
+        let again = replaced.with_unproved_key(&SystemRandomness);
+        let elsewhere = again.moved(true, &SystemRandomness);
+        for (here, sees) in [
+            (&replaced, [true, true, true, false]),
+            (&again, [true, true, true, true]),
+            (&elsewhere, [false, false, false, true]),
+        ] {
+            let made_under = [first.id(), second.id(), replaced.id(), again.id()];
+            assert_eq!(made_under.map(|id| here.may_see_keys_of(id)), sees);
+        }
     }
 }

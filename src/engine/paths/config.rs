@@ -1,5 +1,6 @@
 //! The paths `config` and `config/:name`.
 
+mod sent_where;
 pub(super) mod settle;
 mod verify;
 mod within;
@@ -8,17 +9,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use crate::engine::connection::{Connection, fields, missing};
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
 use crate::engine::keys::Holdings;
-use crate::engine::names::{Address, CONNECTIONS, ConnectionName};
+use crate::engine::names::{CONNECTIONS, ConnectionName};
 use crate::engine::stored;
 use crate::engine::survey;
-use crate::framework::{Call, Endpoint, Fields, Names, Outcome, Path};
+use crate::framework::{Call, Endpoint, Names, Outcome, Path};
 use crate::logical::{Operation, Response};
 use crate::openrouter::{Usd, WorkspaceId};
 
@@ -157,11 +157,10 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         return Err(missing(&name).into());
     }
     let mut connection = fields::apply(before.as_ref(), &call.fields)?;
-    if let Some(before) = &before
-        && !connection.has_address_of(before)
-    {
-        connection.address = moved(&engine, before, &call.fields)?;
-    }
+    connection.address = match &before {
+        Some(before) => sent_where::written(&engine, before, &connection, &call.fields)?,
+        None => sent_where::first(&engine, &name).await?,
+    };
     let mut warnings = Vec::new();
     let bounds_before = before.as_ref().map(|before| before.bounds.clone());
     let tightened = connection
@@ -172,6 +171,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
         warnings.extend(within.map_err(|reason| within::with_advice(reason, before.is_none()))?);
     }
     let link = engine.links.trial(&name, &connection)?;
+    let mut sees_managed_keys = false;
     if call.fields.switch("verify_connection").unwrap_or(true) {
         let now = engine.now();
         let (proof, unlisted) = verify::prove(&link, now).await?;
@@ -183,31 +183,22 @@ async fn write(engine: Arc<Engine>, call: Call) -> Outcome {
             && !call.fields.switch("force").unwrap_or(false)
         {
             let old = engine.links.trial(&name, before)?;
-            warnings.extend(verify::require_keys_reachable(&engine, &name, &old, &link).await?);
+            let unknown = verify::require_keys_reachable(&engine, &name, &old, &link).await?;
+            sees_managed_keys = unknown.is_none();
+            warnings.extend(unknown);
         }
-    } else if before.is_none_or(|before| verify::may_hide_keys(&before, &connection)) {
+    } else if before
+        .as_ref()
+        .is_none_or(|before| verify::may_hide_keys(before, &connection))
+    {
         connection.proof = None;
     }
+    connection.address =
+        sent_where::checked(&engine, before.as_ref(), &connection, sees_managed_keys);
     let stored = connection.store(&*engine.storage, &name).await;
     settle::settle(&engine, &name, stored).await?;
     survey::plan(&engine, &name, connection.reconcile_interval);
     Ok((!warnings.is_empty()).then(|| Response::default().with_warnings(warnings)))
-}
-
-/// The new address of a connection whose `api_url`, `proxy_url` or `ca_certificate` is changed. Stored keys
-/// are not sent there unless the request contains the stored management key.
-///
-/// # Errors
-/// [`Error::Invalid`] if the request contains no management key.
-fn moved(engine: &Engine, before: &Connection, fields: &Fields) -> Result<Address, Error> {
-    let Some(brought) = fields.secret("management_key") else {
-        return Err(Error::invalid(
-            "management_key is required to change api_url, proxy_url or ca_certificate: a stored \
-             key is sent only to the address it was written for",
-        ));
-    };
-    let is_stored = brought.expose_secret() == before.management_key.expose_secret();
-    Ok(before.address.moved(is_stored, &*engine.randomness))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Outcome {

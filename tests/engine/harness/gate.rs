@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -117,6 +117,14 @@ async fn ask(openrouter: SocketAddr, request: &[u8]) -> Message {
     }
 }
 
+/// The next request or answer of this stream; `None` if the stream ends before it.
+pub(crate) async fn whole_message(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    match read(stream).await {
+        Message::Whole(message) => Some(message),
+        Message::Partial(_) => None,
+    }
+}
+
 /// A complete request or answer as received.
 enum Message {
     Whole(Vec<u8>),
@@ -125,7 +133,7 @@ enum Message {
 }
 
 /// Reads to the end of a body whose length is in the head. No other form is used here.
-async fn read(stream: &mut TcpStream) -> Message {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Message {
     let mut message = Vec::new();
     loop {
         if length(&message).is_some_and(|length| message.len() >= length) {

@@ -13,6 +13,7 @@ mod system;
 mod world;
 
 pub(crate) use effects::Harm;
+pub(crate) use gate::whole_message;
 pub(crate) use invariants::{hash_of, hashes};
 pub(crate) use leases::CI;
 pub(crate) use log::Warnings;

@@ -56,9 +56,7 @@ pub(super) fn warnings(proof: &Proof, now: Timestamp) -> Option<String> {
 
 /// Whether this change could hide the managed keys from the engine.
 pub(super) fn may_hide_keys(before: &Connection, after: &Connection) -> bool {
-    use secrecy::ExposeSecret;
-    before.management_key.expose_secret() != after.management_key.expose_secret()
-        || before.api_url != after.api_url
+    !after.has_key_of(before) || before.api_url != after.api_url
 }
 
 /// Verifies that every key that the engine manages through the connection can be seen over `new`. A key that
