@@ -25,6 +25,8 @@ mod custody;
 #[cfg(test)]
 mod deletion;
 #[cfg(test)]
+mod deposed;
+#[cfg(test)]
 mod documentation;
 #[cfg(test)]
 mod dynamic;

@@ -16,6 +16,7 @@ use super::listen;
 use super::node::Node;
 use super::program::{self, PLUGIN_NAME};
 use super::raft::string;
+use super::relays::Relays;
 use super::vault::Vault;
 use super::wait::eventually;
 
@@ -37,10 +38,26 @@ pub(crate) struct Office {
 impl Cluster {
     /// Starts the servers, joins them, and waits until each of them has a vote.
     pub(crate) async fn new() -> Self {
+        Self::set_up(None).await
+    }
+
+    /// The same with relays between the nodes.
+    pub(crate) async fn through(relays: &Relays) -> Self {
+        Self::set_up(Some(relays)).await
+    }
+
+    async fn set_up(relays: Option<&Relays>) -> Self {
         let unsealer = Vault::dev().await;
         let seal = transit_seal(&unsealer.client()).await;
-        let names = (0..NODES).map(|index| format!("node-{index}"));
-        let nodes = names.map(async |name| Node::new(&name, Some(seal.clone())).await);
+        let nodes = (0..NODES).map(async |index| {
+            let advertised = relays.map(|relays| relays.address(index));
+            let (name, seal) = (format!("node-{index}"), seal.clone());
+            let node = Node::advertising(&name, Some(seal), advertised).await;
+            if let Some(relays) = relays {
+                relays.lead_to(index, node.cluster_address());
+            }
+            node
+        });
         let nodes = join_all(nodes).await;
 
         let shares = json!({"recovery_shares": 1, "recovery_threshold": 1});
@@ -275,7 +292,7 @@ async fn transit_seal(unsealer: &Client) -> Value {
 }
 
 /// The smallest number of nodes of which one may die.
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 
 /// How long an election and the takeover may take on a busy machine.
 const ELECTION_TIME: Duration = Duration::from_secs(300);

@@ -26,17 +26,28 @@ pub(crate) struct Node {
     address: SocketAddr,
     name: String,
     seal: Option<Value>,
+    /// The address that its peers are told, if they do not reach it directly.
+    advertised: Option<SocketAddr>,
 }
 
 impl Node {
     /// Starts a server with empty storage. With `seal`, it unseals itself with that stanza of its
     /// configuration.
     pub(crate) async fn new(name: &str, seal: Option<Value>) -> Self {
+        Self::advertising(name, seal, None).await
+    }
+
+    /// The same for a node whose peers are told this address.
+    pub(super) async fn advertising(
+        name: &str,
+        seal: Option<Value>,
+        advertised: Option<SocketAddr>,
+    ) -> Self {
         let directory = Directory::new();
         fs::create_dir(directory.path("raft")).expect("a storage directory");
         for _ in 0..listen::ATTEMPTS {
             let address = listen::free_address();
-            let configuration = configure(&directory, address, name, seal.as_ref());
+            let configuration = configure(&directory, address, advertised, name, seal.as_ref());
             let mut process = spawn(&directory, &configuration);
             let anybody = Client::new(&format!("http://{address}"), "");
             if listen::answers(&mut process, &anybody, "sys/seal-status").await {
@@ -47,6 +58,7 @@ impl Node {
                     address,
                     name,
                     seal,
+                    advertised,
                 };
             }
         }
@@ -64,6 +76,16 @@ impl Node {
     /// Its address, also for its peers.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens for its peers.
+    pub(super) fn cluster_address(&self) -> SocketAddr {
+        cluster_address(self.address)
+    }
+
+    /// The server's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Ends the process. Returns the plugins that outlived it.
@@ -86,6 +108,7 @@ impl Node {
         let configuration = configure(
             &self.directory,
             self.address,
+            self.advertised,
             &self.name,
             self.seal.as_ref(),
         );
@@ -179,13 +202,19 @@ fn spawn(directory: &Directory, configuration: &Value) -> ServerProcess {
     ServerProcess::start(command, &directory.log())
 }
 
+fn cluster_address(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port() + 1)
+}
+
 fn configure(
     directory: &Directory,
     address: SocketAddr,
+    advertised: Option<SocketAddr>,
     name: &str,
     seal: Option<&Value>,
 ) -> Value {
-    let cluster = SocketAddr::new(address.ip(), address.port() + 1);
+    let cluster = cluster_address(address);
+    let advertised = advertised.unwrap_or(cluster);
     let mut configuration = json!({
         "storage": {"raft": {
             "path": directory.path("raft"),
@@ -196,7 +225,7 @@ fn configure(
         }},
         "listener": {"tcp": {"address": address, "cluster_address": cluster, "tls_disable": true}},
         "api_addr": format!("http://{address}"),
-        "cluster_addr": format!("https://{cluster}"),
+        "cluster_addr": format!("https://{advertised}"),
         "plugin_directory": directory.path("plugins"),
         // Locking memory needs a privilege that the tests do not have.
         "disable_mlock": true,
