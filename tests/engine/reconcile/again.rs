@@ -4,7 +4,7 @@ use openrouter_simulator::KeyChanges;
 use serde_json::json;
 
 use super::{HOUR, change, current, drift, found, monthly, superseded};
-use crate::harness::World;
+use crate::harness::{Harm, World};
 
 async fn rename(world: &World, hash: &str, name: &str) {
     let renamed = KeyChanges {
@@ -51,4 +51,39 @@ async fn a_superseded_key_that_is_enabled_again_counts_as_never_disabled() {
     assert!(!world.seen(&old).disabled && world.seen(&old).deleted_at.is_none());
     assert_eq!(world.complaints().await, [""; 0]);
     assert_eq!(world.violations().await, [""; 0]);
+}
+
+/// The comparison looks at it again because of its name, and not because it works.
+#[tokio::test]
+async fn a_disabled_key_that_is_renamed_is_not_handed_out_again() {
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    let account = world.openrouter.account();
+    account.set_disabled(&hash, true).unwrap();
+    world.pass(HOUR).await;
+    let disabled = found("current_key_disabled", &hash);
+    assert_eq!(drift(&world, "app").await, disabled);
+    rename(&world, &hash, "by hand").await;
+    let renamed = [disabled, found("key_renamed", &hash)].concat();
+    assert_eq!(drift(&world, "app").await, renamed);
+    world.key("app").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_superseded_or_held_key_that_is_renamed_is_reported_and_left_as_it_is() {
+    for is_held in [false, true] {
+        let grace = if is_held { "1h" } else { "10d" };
+        let body = json!({"rotation_grace_period": grace, "revocation_hold": "10d"});
+        let world = monthly(body).await;
+        let old = superseded(&world).await;
+        world.pass(2 * HOUR).await;
+        assert_eq!(world.seen(&old).disabled, is_held);
+        world.effects.record(Harm::Crash, None);
+        rename(&world, &old, "by hand").await;
+        let effects = world.effects.stop();
+        let changes = ["put roles/app", "PATCH"];
+        let changed = |effect: &String| changes.iter().any(|change| effect.contains(change));
+        assert!(!effects.iter().any(changed), "{effects:?}");
+        assert_eq!(drift(&world, "app").await, found("key_renamed", &old));
+    }
 }

@@ -85,6 +85,21 @@ async fn a_lease_whose_key_is_unseen_stays_while_nothing_shows_that_the_account_
     assert_eq!(drift(&world, "ci").await, []);
 }
 
+#[tokio::test]
+async fn a_key_of_another_workspace_shows_too_that_the_account_is_seen() {
+    let world = World::with_role().await;
+    let account = world.openrouter.account();
+    let body = json!({"credential_type": "dynamic", "ttl": "5h", "max_ttl": "5h",
+        "workspace_id": account.add_workspace()});
+    world.write(CI, body).await.unwrap();
+    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    account.delete_key(hash.as_str().unwrap()).unwrap();
+    world.pass(HOUR).await;
+    assert_eq!(world.role("ci").await.unwrap()["living_leases"], 0);
+    let gone = found("leased_key_gone", hash.as_str().unwrap());
+    assert_eq!(drift(&world, "ci").await, gone);
+}
+
 /// A finding that was reported and needs no action is not checked again.
 #[tokio::test]
 async fn a_leased_key_that_was_disabled_renamed_or_moved_costs_one_lookup() {
