@@ -233,6 +233,19 @@ async fn the_leases_of_a_dynamic_role_are_added_up() {
 }
 
 #[tokio::test]
+async fn a_read_of_what_leases_have_spent_reports_what_it_read() {
+    let world = World::with_dynamic_role().await;
+    let body = json!({"limit": 5, "budget": 5, "budget_reset": "daily"});
+    world.write(CI, body).await.unwrap();
+    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    let account = world.openrouter.account();
+    account.set_usage(hash.as_str().unwrap(), 4.5).unwrap();
+    world.read("usage/ci").await.unwrap();
+    world.quiet().await;
+    assert_eq!(alerts(&world), one("nearly_spent", "4.5"));
+}
+
+#[tokio::test]
 async fn a_deposed_node_reports_nothing() {
     let world = World::connected().await;
     world.write(ROLE, role()).await.unwrap();

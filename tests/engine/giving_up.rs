@@ -142,9 +142,9 @@ async fn a_deletion_goes_on_without_its_caller() {
     assert!(world.role("app").await.is_none());
 }
 
-/// The last moment at which that can be noticed: the key is created and verified.
-#[tokio::test]
-async fn a_reader_that_gives_up_while_the_lease_is_being_stored_leaves_no_key() {
+/// A reader of a role with one lease at most, who gives up at the last moment at which that can be noticed: the
+/// key is created and verified. OpenRouter deletes no key meanwhile if it `is_away`.
+async fn with_reader_that_gives_up_last(is_away: bool) -> World {
     let world = World::with_dynamic_role().await;
     world.write(CI, json!({"max_leases": 1})).await.unwrap();
     let (node, faults) = (world.node(), world.openrouter.faults());
@@ -156,13 +156,40 @@ async fn a_reader_that_gives_up_while_the_lease_is_being_stored_leaves_no_key() 
         // The intent is stored. The next entry is the record of the lease.
         node.storage.gone_when_putting("wal/", gone.clone());
         faults.clear();
+        if is_away {
+            faults.add(Fault::status(503).on("DELETE", "/keys/*").forever());
+        }
     };
     let (answer, ()) = tokio::join!(call, gives_up);
     assert!(gone.is_cancelled());
     answer.unwrap_err();
     world.quiet().await;
     assert_eq!(world.orders(), 1);
+    world
+}
+
+#[tokio::test]
+async fn a_reader_that_gives_up_while_the_lease_is_being_stored_leaves_no_key() {
+    let world = with_reader_that_gives_up_last(false).await;
     assert!(world.openrouter.account().keys().is_empty());
     assert!(world.intents().is_empty());
     world.lease().await.unwrap();
+}
+
+/// Nobody has the key, so its end does not wait for the time when the lease would have been over.
+#[tokio::test]
+async fn the_key_of_such_a_reader_is_deleted_as_soon_as_openrouter_is_back() {
+    for restarted in [false, true] {
+        let world = with_reader_that_gives_up_last(true).await;
+        assert_eq!(world.openrouter.account().keys().len(), 1);
+        assert_eq!(world.records().await.len(), 1);
+        world.openrouter.faults().clear();
+        if restarted {
+            world.restart().await;
+        }
+        world.pass(30).await;
+        assert!(world.openrouter.account().keys().is_empty(), "{restarted}");
+        assert!(world.intents().is_empty());
+        world.lease().await.unwrap();
+    }
 }

@@ -26,6 +26,8 @@ mod budget_keys;
 #[cfg(test)]
 mod budget_leases;
 #[cfg(test)]
+mod budget_leases_early;
+#[cfg(test)]
 mod budget_leases_ends;
 #[cfg(test)]
 mod budget_revocations;
@@ -67,6 +69,8 @@ mod hanging;
 mod harness;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod lease_terms;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{
-    Data, Error, LeasedSecret, Operation, Request, Storage,
+    Data, Error, LeasedSecret, Operation, Request, Response, Storage,
 };
 
 use super::invariants::Promise;
@@ -65,21 +65,26 @@ impl World {
 
     /// Renews the server's first lease, if there is one.
     pub(crate) async fn renew(&self, increment: u64) -> Result<Duration, Error> {
-        let Some(lease) = self.server_leases().into_iter().next() else {
+        if self.server_leases().is_empty() {
             return Ok(Duration::ZERO);
-        };
+        }
+        let answer = self.renewed(increment).await?;
+        Ok(answer.secret.expect("there is a lease").lease.ttl)
+    }
+
+    /// The same, with the whole answer. There is a lease.
+    pub(crate) async fn renewed(&self, increment: u64) -> Result<Response, Error> {
+        let lease = self.server_leases().remove(0);
         let increment = Duration::from_secs(increment);
         let answer = self.give_back(Operation::Renew, &lease, increment).await?;
-        let secret = answer
-            .expect("there is an answer")
-            .secret
-            .expect("there is a lease");
+        let answer = answer.expect("there is an answer");
+        let secret = answer.secret.as_ref().expect("there is a lease");
         let ttl = secret.lease.ttl;
         self.promise(&lease.key_hash, ttl);
         let mut leases = self.leases.lock().unwrap();
-        leases[0].internal_data = secret.internal_data;
+        leases[0].internal_data = secret.internal_data.clone();
         leases[0].until = self.after(ttl.as_secs().cast_signed());
-        Ok(ttl)
+        Ok(answer)
     }
 
     /// Revokes the server's first lease. From now on it has ended. It is forgotten when that has succeeded.
