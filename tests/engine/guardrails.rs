@@ -1,10 +1,12 @@
 //! Keys have their role's guardrail before anybody gets them, and keep it.
 
 mod changes;
+mod compared;
 mod doubt;
 mod leases;
 mod moved;
 mod proof;
+
 mod written;
 
 use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, Rule};

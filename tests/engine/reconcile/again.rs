@@ -87,3 +87,24 @@ async fn a_superseded_or_held_key_that_is_renamed_is_reported_and_left_as_it_is(
         assert_eq!(drift(&world, "app").await, found("key_renamed", &old));
     }
 }
+
+#[tokio::test]
+async fn a_held_key_that_somebody_enables_costs_one_write() {
+    let body = json!({"rotation_grace_period": "1h", "revocation_hold": "10d"});
+    let world = monthly(body).await;
+    let old = superseded(&world).await;
+    world.pass(2 * HOUR).await;
+    world
+        .openrouter
+        .account()
+        .set_disabled(&old, false)
+        .unwrap();
+    world.effects.record(Harm::Crash, None);
+    world.pass(HOUR).await;
+    let effects = world.effects.stop();
+    let writes = effects
+        .iter()
+        .filter(|effect| *effect == "before put roles/app");
+    assert_eq!(writes.count(), 1, "the proof that the node leads");
+    assert!(world.seen(&old).disabled);
+}
