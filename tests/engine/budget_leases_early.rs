@@ -84,3 +84,15 @@ async fn a_server_is_asked_about_the_mount_only_while_keys_wait_for_their_final_
     }
     assert_eq!(calls[1], calls[0] + 1, "{calls:?}");
 }
+
+#[tokio::test]
+async fn a_budget_that_is_taken_away_and_written_again_begins_with_nothing_spent() {
+    let (world, _) = with_lease().await;
+    world.revoke().await.unwrap();
+    world.pass(601).await;
+    assert_eq!(available(&world).await, 9.75);
+    for body in [json!({"budget": null}), json!({"budget": 10})] {
+        world.write(CI, body).await.unwrap();
+    }
+    assert_eq!(available(&world).await, 10.0);
+}

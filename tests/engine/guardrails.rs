@@ -6,7 +6,7 @@ mod doubt;
 mod leases;
 mod moved;
 mod proof;
-
+mod retried;
 mod written;
 
 use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, Rule};

@@ -1,9 +1,51 @@
-//! What readers and writers of a dynamic role are told, and how patiently a lease's key is deleted.
+//! The name of a lease's key, what readers and writers of a dynamic role are told, and how patiently a key is
+//! deleted.
 
 use openrouter_simulator::Fault;
 use serde_json::json;
+use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Request};
 
 use crate::harness::{CI, World};
+
+/// Reads a key for this entity, and returns the key's name and how often the server was asked for something.
+async fn named(world: &World, entity_id: &str) -> (String, usize) {
+    let node = world.node();
+    let mut request = Request::new(Operation::Read, "creds/ci");
+    request.display_name = "token-alice".to_owned();
+    request.entity_id = entity_id.to_owned();
+    // The first read after a write asks for more.
+    let first = node.backend.handle_request(request.clone());
+    first.await.unwrap();
+    let before = node.system.calls();
+    let answer = node.backend.handle_request(request).await.unwrap().unwrap();
+    let data = answer.unfolded().data;
+    let name = data["key_name"].as_str().unwrap().to_owned();
+    (name, node.system.calls() - before)
+}
+
+#[tokio::test]
+async fn a_key_is_named_after_its_reader_and_the_server_is_asked_only_for_a_name_that_is_needed() {
+    let world = World::with_dynamic_role().await;
+    let system = FixedSystemView {
+        entity_name: Some("alice".to_owned()),
+        ..FixedSystemView::default()
+    };
+    world.fail_over(system).await;
+    world.quiet().await;
+    let body = json!({"key_name": "{{display_name}}"});
+    world.write(CI, body).await.unwrap();
+    let (name, calls) = named(&world, "entity-1").await;
+    assert!(name.starts_with("token-alice 20"), "{name}");
+    let body = json!({"key_name": "{{display_name}} {{entity_name}}"});
+    world.write(CI, body).await.unwrap();
+    let (name, more) = named(&world, "entity-1").await;
+    assert!(name.starts_with("token-alice alice 20"), "{name}");
+    assert_eq!(more, calls + 1);
+    // The root token has no entity.
+    let (name, as_many) = named(&world, "").await;
+    assert!(name.starts_with("token-alice none 20"), "{name}");
+    assert_eq!(as_many, calls);
+}
 
 /// The server warns itself if it shortens what the caller asked for.
 #[tokio::test]
@@ -61,6 +103,8 @@ async fn a_write_says_what_it_does_not_do_and_is_silent_where_there_is_nothing_t
             json!({"credential_type": "dynamic", "max_ttl": "32d"}),
             vec![],
         ),
+        (json!({"limit": 5, "budget": 50}), vec![]),
+        (json!({"budget": null, "limit": null}), vec![]),
         (json!({"limit": 5}), vec![per_lease]),
         (json!({"description": "the same limit"}), vec![]),
         (json!({"max_ttl": "33d"}), vec![shortened]),
@@ -99,4 +143,21 @@ async fn a_write_says_what_it_does_not_do_and_is_silent_where_there_is_nothing_t
 async fn warnings(world: &World, body: serde_json::Value) -> Vec<String> {
     let answer = world.write(CI, body).await.unwrap();
     answer.map_or_else(Vec::new, |answer| answer.warnings)
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_role_says_what_it_leaves_behind() {
+    let world = World::with_dynamic_role().await;
+    let deletion = world.delete(CI, json!({})).await.unwrap();
+    assert!(deletion.is_none(), "{deletion:?}");
+    let body = json!({"credential_type": "dynamic", "ttl": 300});
+    world.write(CI, body).await.unwrap();
+    world.lease().await.unwrap();
+    let deletion = world.delete(CI, json!({})).await.unwrap();
+    let warnings = deletion.unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("1 leases of the role are alive"),
+        "{warnings:?}"
+    );
 }

@@ -252,6 +252,24 @@ async fn leases_are_counted_and_a_later_budget_begins_with_nothing_spent() {
 }
 
 #[tokio::test]
+async fn what_leases_have_spent_is_kept_through_any_write_and_forgotten_with_track_usage() {
+    let world = World::with_dynamic_role().await;
+    world.write(CI, json!({"track_usage": true})).await.unwrap();
+    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    has_spent(&world, hash.as_str().unwrap(), 3.0);
+    world.revoke().await.unwrap();
+    world.pass(601).await;
+    for (body, expected) in [
+        (json!({"description": "the same"}), 3.0),
+        (json!({"track_usage": false}), 0.0),
+        (json!({"track_usage": true}), 0.0),
+    ] {
+        world.write(CI, body.clone()).await.unwrap();
+        assert_eq!(spent(&world, "ci").await.0, expected, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_lease_without_it_is_deleted_at_once_and_on_a_mount_that_is_disabled_too() {
     let world = World::with_dynamic_role().await;
     world.lease().await.unwrap();

@@ -311,6 +311,8 @@ mod tests {
         };
         assert_eq!(within(7_200), (3_600, 7_200, false));
         assert_eq!(within(7_199), (3_600, 6_899, false));
+        // What is left is exactly the ttl, so there is nothing to warn of.
+        assert_eq!(within(3_900), (3_600, 3_600, false));
         assert_eq!(within(1_800), (1_500, 1_500, true));
         assert_eq!(within(60), (0, 0, true));
         let endless = span().within(None, now);
