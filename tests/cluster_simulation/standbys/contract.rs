@@ -118,7 +118,15 @@ impl World {
         if let Standing::TooOld(replaced) = standing {
             let name = self.story.name(hash);
             let since = replaced.map_or("never".to_owned(), |at| format!("not since {at}"));
-            let what = format!("S{server} hands out {name} of {role}, which it sees {since}");
+            let told = handout.told.map_or("never".to_owned(), |at| at.to_string());
+            let (begun, from) = (
+                handout.begun,
+                if handout.is_kept { "memory" } else { "storage" },
+            );
+            let what = format!(
+                "S{server} hands out {name} of {role} from {from}, which it sees {since}; asked at \
+                 {begun}, told of a change at {told}"
+            );
             self.violated(&what, &[hash]);
         }
         self.witness_standby(server, hash, handout.ttl);

@@ -43,6 +43,10 @@ struct Committed {
 struct Follower {
     leads: bool,
     lag: SignedDuration,
+    /// Since when it is behind by that: it saw nothing that it sees because of that before.
+    lags_since: Option<Timestamp>,
+    /// Until when it led.
+    led_until: Option<Timestamp>,
     /// When each place of the log came to be seen.
     seen: Vec<Timestamp>,
     /// Of so many places the engine was told what changed, or was to be told.
@@ -135,8 +139,10 @@ impl Followers {
 
     /// A server leads no more, if it did.
     pub(crate) fn follow(&mut self, server: usize) {
+        let now = self.now();
         let follower = &mut self.servers[server];
         if std::mem::take(&mut follower.leads) {
+            follower.led_until = Some(now);
             let since = follower.seen.len();
             let meanwhile = self.log.iter().skip(since).map(|committed| committed.at);
             follower.seen.extend(meanwhile);
@@ -144,10 +150,19 @@ impl Followers {
         }
     }
 
+    /// Whether a server has led at any time since then.
+    pub(crate) fn led_since(&self, server: usize, since: Timestamp) -> bool {
+        let follower = &self.servers[server];
+        follower.leads || follower.led_until.is_some_and(|until| until >= since)
+    }
+
     /// So far behind is a server from now on.
     pub(crate) fn delay(&mut self, server: usize, lag: SignedDuration) {
+        self.catch_up(server);
+        let now = self.now();
         let follower = &mut self.servers[server];
         follower.lag = lag;
+        follower.lags_since = Some(now);
         follower.changed.notify_one();
     }
 
@@ -231,7 +246,8 @@ impl Followers {
         }
         while let Some(next) = self.log.get(follower.seen.len()) {
             let before = follower.seen.last().copied();
-            let due = (next.at + follower.lag).max(before.unwrap_or(Timestamp::MIN));
+            let earliest = before.max(follower.lags_since).unwrap_or(Timestamp::MIN);
+            let due = (next.at + follower.lag).max(earliest);
             if due > now {
                 break;
             }

@@ -97,7 +97,7 @@ impl Storage for StandbyStorage {
         sleep(Duration::from_millis(dice.number(0, 3))).await;
         life.checkpoint().await;
         let key = format!("{MOUNT}{key}");
-        if !is_replicated(&key) {
+        if !is_replicated(&key) && !world.has_led_lately(*server, world.now()) {
             world.violated(&format!("S{server}, a standby, reads {key}"), &[]);
         }
         if dice.chance(world.weather().lost_reads) {
@@ -123,8 +123,10 @@ impl Storage for StandbyStorage {
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let Place { world, server, .. } = &self.place;
-        world.violated(&format!("S{server}, a standby, lists {prefix}"), &[]);
-        Ok(Vec::new())
+        if !world.has_led_lately(*server, world.now()) {
+            world.violated(&format!("S{server}, a standby, lists {prefix}"), &[]);
+        }
+        Err(StorageError::Failed("the server is no leader".to_owned()))
     }
 }
 
@@ -177,9 +179,12 @@ impl Network for NoRequests {
 #[async_trait]
 impl Http for NoRequests {
     async fn send(&self, request: HttpRequest, _: usize) -> Result<HttpAnswer, Failure> {
-        let (server, method, url) = (self.0.server, request.method, request.url);
-        let told = format!("S{server}, a standby, sends {method} {url}");
-        self.0.world.violated(&told, &[]);
+        let (world, server) = (&self.0.world, self.0.server);
+        if !world.has_led_lately(server, world.now()) {
+            let (method, url) = (request.method, request.url);
+            let told = format!("S{server}, a standby, sends {method} {url}");
+            world.violated(&told, &[]);
+        }
         Err(Failure::NotSent("a standby has no network".to_owned()))
     }
 }

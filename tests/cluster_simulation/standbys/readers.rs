@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 use vault_plugin_secrets_openrouter::logical::{Operation, Request};
 
@@ -60,13 +61,15 @@ impl World {
     async fn read_role_from(self: &Arc<Self>, standby: &Arc<Standby>, role: &'static str) {
         let (server, leased) = (standby.node.server, self.standbys.dice.chance(0.1));
         let path = if leased { "creds" } else { "static-creds" };
-        let was_standby = self.raft.leader() != Some(server);
         let (begun, asked) = (self.now(), standby.asked());
         let told_at = || standby.told_at(&format!("roles/{role}"));
         let told = told_at();
         let request = Request::new(Operation::Read, format!("{path}/{role}"));
         let answer = self.ask_node(&standby.node, request, None).await;
-        if leased && was_standby {
+        let has_led = self
+            .raft
+            .followers(|followers| followers.led_since(server, begun));
+        if leased && !has_led {
             if answer.is_ok() {
                 let what = format!("S{server}, a standby, leases the key of {role}");
                 self.violated(&what, &[]);
@@ -86,6 +89,14 @@ impl World {
             };
             self.judge_standby(&handout);
         }
+    }
+
+    /// Whether an engine may believe, or have believed since then, that its server leads: it asks again after a
+    /// second, and its server may have led for a moment only.
+    pub(super) fn has_led_lately(&self, server: usize, since: Timestamp) -> bool {
+        let since = since - SignedDuration::from_secs(2);
+        self.raft
+            .followers(|followers| followers.led_since(server, since))
     }
 
     /// When everything has been calm for hours, each standby hands out what is stored.
