@@ -7,13 +7,12 @@ mod combinations;
 #[cfg(test)]
 mod thief;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::Storage;
 
 use crate::harness::{ROLE, ROTATE, World};
-use thief::Thief;
+use thief::{Certificate, Thief};
 
 /// What else a write may contain, to get around a refusal.
 fn around() -> [Value; 4] {
@@ -61,10 +60,7 @@ async fn a_key_of_ones_own_with_an_address_of_ones_own_brings_no_roles_secret_th
             let world = World::with_role().await;
             let secrets = [
                 world.openrouter.management_key().to_owned(),
-                world.key("app").await.unwrap()["api_key"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned(),
+                world.secret("app").await,
             ];
             let thief = Thief::listening().await;
             let own = json!({"management_key": "sk-or-v1-the-thiefs-own"});
@@ -150,7 +146,5 @@ async fn a_key_that_was_found_to_be_gone_is_not_handed_out_again_at_a_new_addres
 
 /// The account does not matter: nothing is sent.
 fn certificate() -> String {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let text = BASE64_STANDARD.encode(certified.cert.der());
-    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    Certificate::new().pem
 }

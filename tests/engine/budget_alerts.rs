@@ -208,21 +208,21 @@ async fn the_leases_of_a_dynamic_role_are_added_up() {
     });
     world.write(CI, body).await.unwrap();
     let account = world.openrouter.account();
-    let first = world.lease().await.unwrap()["key_hash"].clone();
-    account.set_usage(first.as_str().unwrap(), 4.5).unwrap();
-    let second = world.lease().await.unwrap()["key_hash"].clone();
-    account.set_usage(second.as_str().unwrap(), 3.0).unwrap();
+    let first = world.lease_hash().await;
+    account.set_usage(&first, 4.5).unwrap();
+    let second = world.lease_hash().await;
+    account.set_usage(&second, 3.0).unwrap();
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), []);
     // The final reading of an ended lease is taken.
-    account.set_usage(first.as_str().unwrap(), 5.0).unwrap();
+    account.set_usage(&first, 5.0).unwrap();
     world.revoke().await.unwrap();
     world.pass(601).await;
     assert_eq!(alerts(&world), one("nearly_spent", "8"));
     let told = "the role's budget is nearly spent: 8 of 10 US dollars";
     let warned = warnings(&world, CI).await;
     assert!(warned[0].contains(told), "{warned:?}");
-    account.set_usage(second.as_str().unwrap(), 5.0).unwrap();
+    account.set_usage(&second, 5.0).unwrap();
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("spent", "10"));
     // Nothing else happens to the role at the end of the window.
@@ -237,9 +237,9 @@ async fn a_read_of_what_leases_have_spent_reports_what_it_read() {
     let world = World::with_dynamic_role().await;
     let body = json!({"limit": 5, "budget": 5, "budget_reset": "daily"});
     world.write(CI, body).await.unwrap();
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    let hash = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(hash.as_str().unwrap(), 4.5).unwrap();
+    account.set_usage(&hash, 4.5).unwrap();
     world.read("usage/ci").await.unwrap();
     world.quiet().await;
     assert_eq!(alerts(&world), one("nearly_spent", "4.5"));

@@ -8,7 +8,7 @@ use vault_plugin_secrets_openrouter::logical::{Error, FixedSystemView, Operation
 use crate::harness::{CI, Harm, World};
 
 /// A world with a dynamic role at noon. Its budget is 10 a day, and each lease takes 1 of it.
-async fn with_budget() -> World {
+pub(crate) async fn with_budget() -> World {
     let world = World::with_dynamic_role().await;
     let body = json!({"limit": 1, "budget": 10, "budget_reset": "daily", "max_ttl": "5h"});
     world.write(CI, body).await.unwrap();
@@ -60,9 +60,9 @@ async fn a_hundred_readers_at_once_get_what_there_is_and_no_more() {
 #[tokio::test]
 async fn a_lease_that_ends_gives_back_what_it_did_not_spend_when_it_was_read() {
     let world = with_budget().await;
-    let key = world.lease().await.unwrap()["key_hash"].clone();
+    let key = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(key.as_str().unwrap(), 0.25).unwrap();
+    account.set_usage(&key, 0.25).unwrap();
     assert_eq!(reads(&world, 10).await.0, 9);
     world.effects.record(Harm::Crash, None);
     world.revoke().await.unwrap();
@@ -72,7 +72,7 @@ async fn a_lease_that_ends_gives_back_what_it_did_not_spend_when_it_was_read() {
         effects.iter().all(|effect| !effect.contains("DELETE")),
         "{effects:?}"
     );
-    let key = account.key(key.as_str().unwrap()).unwrap();
+    let key = account.key(&key).unwrap();
     assert!(key.disabled);
     assert_eq!(reads(&world, 1).await.0, 0, "it may have calls in flight");
     world.pass(601).await;
@@ -100,9 +100,9 @@ async fn the_end_of_a_lease_continues_after_a_restart() {
 #[tokio::test]
 async fn what_was_spent_counts_until_the_window_ends() {
     let world = with_budget().await;
-    let key = world.lease().await.unwrap()["key_hash"].clone();
+    let key = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(key.as_str().unwrap(), 1.0).unwrap();
+    account.set_usage(&key, 1.0).unwrap();
     world.revoke().await.unwrap();
     world.pass(601).await;
     world.restart().await;
@@ -191,9 +191,9 @@ async fn a_role_that_is_written_anew_has_all_of_its_budget() {
         let world = World::with_dynamic_role().await;
         let body = json!({"credential_type": "dynamic", "limit": 1, "budget": 1});
         world.write(CI, body.clone()).await.unwrap();
-        let key = world.lease().await.unwrap()["key_hash"].clone();
+        let key = world.lease_hash().await;
         let account = world.openrouter.account();
-        account.set_usage(key.as_str().unwrap(), 1.0).unwrap();
+        account.set_usage(&key, 1.0).unwrap();
         world.revoke().await.unwrap();
         world.pass(601).await;
         assert_eq!(reads(&world, 1).await.0, 0, "it is spent");
@@ -211,9 +211,9 @@ async fn a_role_that_is_written_anew_has_all_of_its_budget() {
 async fn the_first_lease_that_leaves_just_enough_makes_room() {
     let world = with_budget().await;
     world.write(CI, json!({"budget": 2})).await.unwrap();
-    let key = world.lease().await.unwrap()["key_hash"].clone();
+    let key = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(key.as_str().unwrap(), 1.0).unwrap();
+    account.set_usage(&key, 1.0).unwrap();
     world.revoke().await.unwrap();
     world.pass(601).await;
     assert_eq!(reads(&world, 1).await.0, 1);

@@ -3,15 +3,14 @@
 use openrouter_simulator::Fault;
 use serde_json::json;
 
+use crate::budget_leases::with_budget;
+use crate::budget_leases_ends::available;
 use crate::harness::{CI, World};
 
 /// A world with a dynamic role at noon, whose budget is 10 a day, and the key of a lease that takes 1 of it.
 async fn with_lease() -> (World, String) {
-    let world = World::with_dynamic_role().await;
-    let body = json!({"limit": 1, "budget": 10, "budget_reset": "daily", "max_ttl": "5h"});
-    world.write(CI, body).await.unwrap();
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
-    let hash = hash.as_str().unwrap().to_owned();
+    let world = with_budget().await;
+    let hash = world.lease_hash().await;
     spend(&world, &hash, 0.25);
     (world, hash)
 }
@@ -19,12 +18,6 @@ async fn with_lease() -> (World, String) {
 fn spend(world: &World, hash: &str, dollars: f64) {
     let account = world.openrouter.account();
     account.set_usage(hash, dollars).unwrap();
-}
-
-/// What new leases may take.
-async fn available(world: &World) -> f64 {
-    let usage = world.read("usage/ci").await.unwrap().unwrap();
-    usage.data["available"].as_f64().unwrap()
 }
 
 #[tokio::test]

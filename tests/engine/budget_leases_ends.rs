@@ -7,27 +7,19 @@ use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Storage};
 
+use crate::budget_leases::with_budget;
 use crate::harness::{CI, World};
-
-/// A world with a dynamic role at noon. Its budget is 10 a day, and each lease takes 1 of it.
-async fn with_budget() -> World {
-    let world = World::with_dynamic_role().await;
-    let body = json!({"limit": 1, "budget": 10, "budget_reset": "daily", "max_ttl": "5h"});
-    world.write(CI, body).await.unwrap();
-    world
-}
 
 /// Leases a key that spends this much, and revokes the lease. Returns the key's hash.
 async fn ended(world: &World, spent: f64) -> String {
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
-    let hash = hash.as_str().unwrap().to_owned();
+    let hash = world.lease_hash().await;
     world.openrouter.account().set_usage(&hash, spent).unwrap();
     world.revoke().await.unwrap();
     hash
 }
 
 /// What new leases may take.
-async fn available(world: &World) -> f64 {
+pub(crate) async fn available(world: &World) -> f64 {
     let usage = world.read("usage/ci").await.unwrap().unwrap();
     usage.data["available"].as_f64().unwrap()
 }
@@ -88,9 +80,9 @@ async fn a_role_without_a_budget_stores_nothing_about_budgets() {
 async fn what_leases_have_spent_can_be_read() {
     let world = with_budget().await;
     ended(&world, 0.25).await;
-    let living = world.lease().await.unwrap()["key_hash"].clone();
+    let living = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(living.as_str().unwrap(), 0.5).unwrap();
+    account.set_usage(&living, 0.5).unwrap();
     let usage = || async { world.read("usage/ci").await.unwrap().unwrap().data };
     let before = usage().await;
     let states = |data: &Value| -> Vec<(String, f64)> {
@@ -162,12 +154,11 @@ async fn a_key_without_a_final_reading_counts_for_its_whole_limit() {
 #[tokio::test]
 async fn a_key_that_openrouter_refuses_to_disable_is_deleted_and_counts_for_its_whole_limit() {
     let world = with_budget().await;
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
-    let hash = hash.as_str().unwrap();
+    let hash = world.lease_hash().await;
     let refused = Fault::status(400).on("PATCH", "/keys/*").forever();
     world.openrouter.faults().add(refused);
     world.revoke().await.unwrap();
-    assert!(world.seen(hash).deleted_at.is_some());
+    assert!(world.seen(&hash).deleted_at.is_some());
     assert_eq!(available(&world).await, 9.0);
     world.pass(601).await;
     assert!(world.intents().is_empty());
@@ -179,11 +170,11 @@ async fn a_key_that_openrouter_refuses_to_disable_is_deleted_and_counts_for_its_
 #[tokio::test]
 async fn a_key_that_somebody_deletes_under_a_lease_counts_for_its_whole_limit() {
     let world = with_budget().await;
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    let hash = world.lease_hash().await;
     // So that the comparison can see the account.
     world.lease().await.unwrap();
     let account = world.openrouter.account();
-    account.delete_key(hash.as_str().unwrap()).unwrap();
+    account.delete_key(&hash).unwrap();
     world.restart().await;
     world.pass(650).await;
     assert!(!world.records().await.iter().any(|(_, key)| *key == hash));
@@ -238,9 +229,9 @@ async fn keys_that_wait_for_their_final_readings_die_with_the_mount() {
 async fn what_leases_spent_before_a_teardown_counts_after_it() {
     let world = with_budget().await;
     ended(&world, 0.25).await;
-    let living = world.lease().await.unwrap()["key_hash"].clone();
+    let living = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(living.as_str().unwrap(), 0.5).unwrap();
+    account.set_usage(&living, 0.5).unwrap();
     world.write("teardown", json!({})).await.unwrap();
     world.quiet().await;
     assert_eq!(alive(&world), 0);

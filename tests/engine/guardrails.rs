@@ -40,6 +40,11 @@ fn guardrail_of(world: &World, name: &str, workspace: &str) -> String {
     })
 }
 
+/// How many requests to assign keys OpenRouter got.
+fn assignments(world: &World) -> usize {
+    world.openrouter.requests().to("POST", ASSIGN).len()
+}
+
 /// The hashes of all living keys, oldest first.
 fn hashes(world: &World) -> Vec<String> {
     let keys = world.openrouter.account().keys().into_iter();

@@ -176,7 +176,7 @@ async fn a_lease_of_the_first_format_is_in_the_workspace_that_its_role_had() {
         let here = account.add_guardrail(NewGuardrail::named("here"));
         let body = json!({"credential_type": "dynamic", "workspace_id": team, "ttl": 3_000});
         world.write(CI, body).await.unwrap();
-        let old = world.lease().await.unwrap()["key_hash"].clone();
+        let old = world.lease_hash().await;
         let record = world.intents().remove(0);
         rewrite(&world, &record, |entry| {
             entry["version"] = json!(1);
@@ -185,15 +185,15 @@ async fn a_lease_of_the_first_format_is_in_the_workspace_that_its_role_had() {
         })
         .await;
         world.restart().await;
-        let held = || account.guardrail_of(old.as_str().unwrap());
+        let held = || account.guardrail_of(&old);
         if is_moved {
             let away = json!({"workspace_id": "", "guardrail": "here"});
             world.write(CI, away).await.unwrap();
             world.restart().await;
             world.pass(60).await;
             assert_eq!(held(), None, "it is not there");
-            let new = world.lease().await.unwrap()["key_hash"].clone();
-            let new = account.guardrail_of(new.as_str().unwrap());
+            let new = world.lease_hash().await;
+            let new = account.guardrail_of(&new);
             assert_eq!(new, Some(here));
             let back = json!({"workspace_id": team, "guardrail": "there"});
             world.write(CI, back).await.unwrap();

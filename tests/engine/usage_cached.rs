@@ -70,9 +70,9 @@ async fn the_last_readings_of_leases_are_told_without_a_request() {
     let world = World::with_dynamic_role().await;
     let body = json!({"ttl": "3h", "max_ttl": "5h", "limit": 5, "budget": 10});
     world.write(CI, body).await.unwrap();
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
+    let hash = world.lease_hash().await;
     let account = world.openrouter.account();
-    account.set_usage(hash.as_str().unwrap(), 2.0).unwrap();
+    account.set_usage(&hash, 2.0).unwrap();
     let cached = async || {
         let query = json!({"cached": true});
         let read = world.node().call(Operation::Read, "usage/ci", query).await;

@@ -222,8 +222,8 @@ async fn leases_are_counted_and_a_later_budget_begins_with_nothing_spent() {
     let world = World::with_dynamic_role().await;
     world.write(CI, json!({"track_usage": true})).await.unwrap();
     let lease = async |usd: f64| {
-        let hash = world.lease().await.unwrap()["key_hash"].clone();
-        has_spent(&world, hash.as_str().unwrap(), usd);
+        let hash = world.lease_hash().await;
+        has_spent(&world, &hash, usd);
     };
     lease(3.0).await;
     world.revoke().await.unwrap();
@@ -255,8 +255,8 @@ async fn leases_are_counted_and_a_later_budget_begins_with_nothing_spent() {
 async fn what_leases_have_spent_is_kept_through_any_write_and_forgotten_with_track_usage() {
     let world = World::with_dynamic_role().await;
     world.write(CI, json!({"track_usage": true})).await.unwrap();
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
-    has_spent(&world, hash.as_str().unwrap(), 3.0);
+    let hash = world.lease_hash().await;
+    has_spent(&world, &hash, 3.0);
     world.revoke().await.unwrap();
     world.pass(601).await;
     for (body, expected) in [

@@ -78,6 +78,16 @@ struct Place {
     life: Arc<Life>,
 }
 
+impl Place {
+    /// The engine does what none on a standby does. It may, if its server has led a moment ago.
+    fn does(&self, what: &str) {
+        let (world, server) = (&self.world, self.server);
+        if !world.has_led_lately(server, world.now()) {
+            world.violated(&format!("S{server}, a standby, {what}"), &[]);
+        }
+    }
+}
+
 struct StandbyStorage {
     place: Place,
     asked: Arc<AtomicU64>,
@@ -97,8 +107,8 @@ impl Storage for StandbyStorage {
         sleep(Duration::from_millis(dice.number(0, 3))).await;
         life.checkpoint().await;
         let key = format!("{MOUNT}{key}");
-        if !is_replicated(&key) && !world.has_led_lately(*server, world.now()) {
-            world.violated(&format!("S{server}, a standby, reads {key}"), &[]);
+        if !is_replicated(&key) {
+            self.place.does(&format!("reads {key}"));
         }
         if dice.chance(world.weather().lost_reads) {
             return Err(StorageError::Failed("the read timed out".to_owned()));
@@ -122,10 +132,7 @@ impl Storage for StandbyStorage {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
-        let Place { world, server, .. } = &self.place;
-        if !world.has_led_lately(*server, world.now()) {
-            world.violated(&format!("S{server}, a standby, lists {prefix}"), &[]);
-        }
+        self.place.does(&format!("lists {prefix}"));
         Err(StorageError::Failed("the server is no leader".to_owned()))
     }
 }
@@ -179,12 +186,8 @@ impl Network for NoRequests {
 #[async_trait]
 impl Http for NoRequests {
     async fn send(&self, request: HttpRequest, _: usize) -> Result<HttpAnswer, Failure> {
-        let (world, server) = (&self.0.world, self.0.server);
-        if !world.has_led_lately(server, world.now()) {
-            let (method, url) = (request.method, request.url);
-            let told = format!("S{server}, a standby, sends {method} {url}");
-            world.violated(&told, &[]);
-        }
+        let (method, url) = (request.method, request.url);
+        self.0.does(&format!("sends {method} {url}"));
         Err(Failure::NotSent("a standby has no network".to_owned()))
     }
 }

@@ -230,7 +230,7 @@ impl Scene {
 /// Makes keys of every kind, and returns the secrets that are stored: the current keys first.
 async fn keys_of_roles(world: &World) -> Vec<String> {
     world.write(ROLE, role()).await.unwrap();
-    let superseded = secret_of(world, "app").await;
+    let superseded = world.secret("app").await;
     world.write(ROTATE, json!({})).await.unwrap();
     let mut spender = role();
     spender["limit"] = Value::Null;
@@ -241,16 +241,11 @@ async fn keys_of_roles(world: &World) -> Vec<String> {
     let lease = world.lease().await.unwrap()["api_key"].clone();
     world.quiet().await;
     vec![
-        secret_of(world, "app").await,
-        secret_of(world, "spender").await,
+        world.secret("app").await,
+        world.secret("spender").await,
         superseded,
         lease.as_str().unwrap().to_owned(),
     ]
-}
-
-async fn secret_of(world: &World, role: &str) -> String {
-    let key = world.key(role).await.unwrap();
-    key["api_key"].as_str().unwrap().to_owned()
 }
 
 fn management_key_of_another(openrouter: &Simulator) -> String {

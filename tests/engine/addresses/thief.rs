@@ -235,13 +235,13 @@ async fn travel(listener: TcpListener, state: Arc<RoadState>) {
 }
 
 /// A self-signed certificate for this machine, and the server's side of TLS with it.
-struct Certificate {
-    pem: String,
+pub(super) struct Certificate {
+    pub(super) pem: String,
     acceptor: TlsAcceptor,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
         let text = BASE64_STANDARD.encode(cert.der());

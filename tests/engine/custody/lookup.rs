@@ -58,10 +58,7 @@ async fn every_kind_of_key_is_traced_to_its_owner_with_what_to_do_about_it() {
 #[tokio::test]
 async fn a_key_is_looked_up_by_itself_and_nothing_of_it_leaves_but_its_hash() {
     let world = World::with_role().await;
-    let key = world.key("app").await.unwrap()["api_key"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let key = world.secret("app").await;
     world.openrouter.requests().reset();
     let found = world
         .told("lookup", json!({"api_key": format!("{key}\n")}))

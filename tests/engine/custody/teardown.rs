@@ -284,13 +284,7 @@ async fn a_deposed_node_ends_no_key_that_was_made_after_the_teardown_was_cancell
     world.write(CI, json!({"ttl": 3_000})).await.unwrap();
     world.quiet().await;
     world.write(ROTATE, json!({})).await.unwrap();
-    let made = [
-        world.current().await,
-        world.lease().await.unwrap()["key_hash"]
-            .as_str()
-            .unwrap()
-            .to_owned(),
-    ];
+    let made = [world.current().await, world.lease_hash().await];
     for seconds in [30, 120, 300] {
         world.time.set(world.after(seconds));
         old.life.quiet().await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
-use super::{ASSIGN, all_held_to, guardrail, hashes, with_guarded_role};
+use super::{all_held_to, assignments, guardrail, hashes, with_guarded_role};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// The messages in the role's status about guardrails that were changed, by the hashes of the keys.
@@ -17,10 +17,6 @@ async fn repaired(world: &World, role: &str) -> BTreeMap<String, String> {
     drift
         .map(|noted| (text(&noted["key_hash"]), text(&noted["message"])))
         .collect()
-}
-
-fn assignments(world: &World) -> usize {
-    world.openrouter.requests().to("POST", ASSIGN).len()
 }
 
 /// It has lost its guardrail with its life.

@@ -5,7 +5,7 @@ use openrouter_simulator::{Fault, NewGuardrail, Rule};
 use serde_json::{Value, json};
 
 use super::leases::with_guarded_leases;
-use super::{ASSIGN, all_held_to, faults, guardrail, with_guarded_role};
+use super::{ASSIGN, all_held_to, assignments, faults, guardrail, with_guarded_role};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 const LIST: &str = "/guardrails/*/assignments/keys";
@@ -301,7 +301,7 @@ async fn a_pending_change_is_tried_at_once_when_it_is_written_again() {
         }
         let again = at_once(&world, path, json!({"guardrail": "other"})).await;
         assert_eq!(again.unwrap(), [""; 0]);
-        assert_eq!(world.openrouter.requests().to("POST", ASSIGN).len(), {
+        assert_eq!(assignments(&world), {
             let made = if path == ROLE { 1 } else { 2 };
             made + 3
         });

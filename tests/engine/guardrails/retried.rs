@@ -1,35 +1,16 @@
 //! Changes of the guardrail of keys under leases that fail at first: what is retried, in which order, and what
 //! is not undone.
 
-use openrouter_simulator::{Fault, NewGuardrail};
+use openrouter_simulator::Fault;
 use serde_json::json;
 
-use super::leases::with_guarded_leases;
-use super::{ASSIGN, all_held_to, guardrail};
+use super::proof::with_lost_reply;
+use super::{ASSIGN, all_held_to, assignments, guardrail, guardrail_of};
 use crate::harness::{CI, Harm, World};
 
 fn nothing_can_be_assigned(world: &World) {
     let fault = Fault::status(503).on("POST", ASSIGN).forever();
     world.openrouter.faults().add(fault);
-}
-
-fn assignments(world: &World) -> usize {
-    world.openrouter.requests().to("POST", ASSIGN).len()
-}
-
-/// Two keys that are assigned to `other`, which nobody knows: the reply was lost. By their records they have
-/// `strict`. Nothing is compared.
-async fn with_lost_reply() -> (World, String) {
-    let (world, strict) = with_guarded_leases().await;
-    let never = json!({"reconcile_interval": 0});
-    world.write("config", never).await.unwrap();
-    let other = guardrail(&world, "other");
-    let lost = Fault::LostReply.on("POST", ASSIGN);
-    world.openrouter.faults().add(lost);
-    let change = json!({"guardrail": "other"});
-    world.node().write(CI, change).await.unwrap();
-    assert_eq!(all_held_to(&world), vec![Some(other); 2]);
-    (world, strict)
 }
 
 #[tokio::test]
@@ -56,10 +37,7 @@ async fn with_keys_left_behind() -> (World, String) {
     let account = world.openrouter.account();
     let team = account.add_named_workspace("Team", "team").unwrap();
     for name in ["there", "stricter"] {
-        account.add_guardrail(NewGuardrail {
-            workspace_id: Some(team.clone()),
-            ..NewGuardrail::named(name)
-        });
+        guardrail_of(&world, name, &team);
     }
     nothing_can_be_assigned(&world);
     let elsewhere = json!({"workspace": "team", "guardrail": "there"});

@@ -63,6 +63,12 @@ impl World {
         self.leases.lock().unwrap().clone()
     }
 
+    /// The hash of the key of another lease, as with [`World::lease`].
+    pub(crate) async fn lease_hash(&self) -> String {
+        let key = self.lease().await.unwrap();
+        key["key_hash"].as_str().unwrap().to_owned()
+    }
+
     /// Renews the server's first lease, if there is one.
     pub(crate) async fn renew(&self, increment: u64) -> Result<Duration, Error> {
         if self.server_leases().is_empty() {

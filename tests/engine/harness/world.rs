@@ -179,6 +179,12 @@ impl World {
         key["key_hash"].as_str().unwrap().to_owned()
     }
 
+    /// The same key itself.
+    pub(crate) async fn secret(&self, role: &str) -> String {
+        let key = self.key(role).await.unwrap();
+        key["api_key"].as_str().unwrap().to_owned()
+    }
+
     /// Reads a role's key as an application that relies on it from then on.
     pub(crate) async fn key(&self, role: &str) -> Result<Data, String> {
         let (node, path) = (self.node(), format!("creds/{role}"));

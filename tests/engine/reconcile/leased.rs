@@ -92,11 +92,11 @@ async fn a_key_of_another_workspace_shows_too_that_the_account_is_seen() {
     let body = json!({"credential_type": "dynamic", "ttl": "5h", "max_ttl": "5h",
         "workspace_id": account.add_workspace()});
     world.write(CI, body).await.unwrap();
-    let hash = world.lease().await.unwrap()["key_hash"].clone();
-    account.delete_key(hash.as_str().unwrap()).unwrap();
+    let hash = world.lease_hash().await;
+    account.delete_key(&hash).unwrap();
     world.pass(HOUR).await;
     assert_eq!(world.role("ci").await.unwrap()["living_leases"], 0);
-    let gone = found("leased_key_gone", hash.as_str().unwrap());
+    let gone = found("leased_key_gone", &hash);
     assert_eq!(drift(&world, "ci").await, gone);
 }
 

@@ -105,28 +105,39 @@ async fn with_places() -> (World, Account, [Value; 4]) {
     (world, other, fields)
 }
 
+/// The same with a role that was made at one place and has moved to another one.
+async fn with_moved_role(from: usize, to: usize) -> (World, Account, [Value; 4]) {
+    let (world, other, fields) = with_places().await;
+    let mut role = role();
+    let first = fields[from].as_object().unwrap().clone();
+    role.as_object_mut().unwrap().extend(first);
+    world.write(ROLE, role).await.unwrap();
+    world.write(ROLE, fields[to].clone()).await.unwrap();
+    (world, other, fields)
+}
+
+/// The account that a place is in.
+fn account_of<'a>(world: &'a World, other: &'a Account, place: usize) -> &'a Account {
+    match PLACES[place].0 {
+        "other" => other,
+        _ => world.openrouter.account(),
+    }
+}
+
 /// The snapshot is taken right after the change, or after the next rotation.
 #[tokio::test]
 async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved() {
     for from in 0..4 {
         for to in (0..4).filter(|to| *to != from) {
             for is_rotated_before in [false, true] {
-                let (world, other, fields) = with_places().await;
-                let mut role = role();
-                let first = fields[from].as_object().unwrap().clone();
-                role.as_object_mut().unwrap().extend(first);
-                world.write(ROLE, role).await.unwrap();
-                world.write(ROLE, fields[to].clone()).await.unwrap();
+                let (world, other, fields) = with_moved_role(from, to).await;
                 if is_rotated_before {
                     world.write(ROTATE, Value::Null).await.unwrap();
                 }
                 let forgotten = forget_a_rotation(&world).await;
-                let account = match PLACES[to].0 {
-                    "other" => &other,
-                    _ => world.openrouter.account(),
-                };
+                let account = account_of(&world, &other, to);
                 is_taken_in_and_dies_at_its_time(&world, account, &forgotten).await;
-                let moved = (PLACES[from], PLACES[to], is_rotated_before);
+                let moved = (&fields[from], &fields[to], is_rotated_before);
                 assert_living_are_known(&world, &other, &format!("{moved:?}")).await;
             }
         }
@@ -138,12 +149,7 @@ async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved() {
 async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved_back() {
     for from in 0..4 {
         for to in (0..4).filter(|to| *to != from) {
-            let (world, other, fields) = with_places().await;
-            let mut role = role();
-            let first = fields[from].as_object().unwrap().clone();
-            role.as_object_mut().unwrap().extend(first);
-            world.write(ROLE, role).await.unwrap();
-            world.write(ROLE, fields[to].clone()).await.unwrap();
+            let (world, other, fields) = with_moved_role(from, to).await;
             world.write(ROTATE, Value::Null).await.unwrap();
             let snapshot = world.snapshot();
             world.write(ROLE, fields[from].clone()).await.unwrap();
@@ -152,10 +158,7 @@ async fn keys_that_storage_forgets_are_found_wherever_a_role_has_moved_back() {
             world.restore(snapshot).await;
             world.restart().await;
             world.quiet().await;
-            let account = match PLACES[from].0 {
-                "other" => &other,
-                _ => world.openrouter.account(),
-            };
+            let account = account_of(&world, &other, from);
             is_taken_in_and_dies_at_its_time(&world, account, &forgotten).await;
             assert_living_are_known(&world, &other, &format!("{from} to {to}")).await;
         }

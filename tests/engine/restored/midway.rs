@@ -8,20 +8,29 @@ use vault_plugin_secrets_openrouter::logical::Entry;
 use crate::budget::with_budget;
 use crate::harness::{Answer, CI, ROLE, ROTATE, World};
 
-/// Carries out a request that orders a key, and takes a snapshot while OpenRouter has the order.
-async fn snapshot_during(
+/// Carries out a request, and takes a snapshot while OpenRouter has this one of its own and does not answer.
+async fn snapshot_while_held(
     world: &World,
+    (method, path): (&str, &str),
     request: impl Future<Output = Answer>,
 ) -> (Answer, Vec<Entry>) {
     let faults = world.openrouter.faults();
-    faults.add(Fault::held().on("POST", "/keys"));
+    faults.add(Fault::held().on(method, path));
     let taken = async {
         world.holding(1).await;
         let snapshot = world.snapshot();
         faults.clear();
         snapshot
     };
-    let (answer, snapshot) = tokio::join!(request, taken);
+    tokio::join!(request, taken)
+}
+
+/// The same for a request that orders a key.
+async fn snapshot_during(
+    world: &World,
+    request: impl Future<Output = Answer>,
+) -> (Answer, Vec<Entry>) {
+    let (answer, snapshot) = snapshot_while_held(world, ("POST", "/keys"), request).await;
     let has_intent = snapshot.iter().any(|entry| entry.key.starts_with("wal/"));
     assert!(has_intent, "the intent is in it");
     (answer, snapshot)
@@ -190,16 +199,9 @@ async fn a_key_under_a_budget_that_is_gone_since_a_rotation_was_under_way_is_rep
     for grace in [0, 600] {
         let world = with_budget().await;
         let old = world.key_hash("app").await;
-        let (node, faults) = (world.node(), world.openrouter.faults());
-        faults.add(Fault::held().on("PATCH", "/keys/*"));
+        let node = world.node();
         let rotate = node.write(ROTATE, json!({"rotation_grace_period": grace}));
-        let taken = async {
-            world.holding(1).await;
-            let snapshot = world.snapshot();
-            faults.clear();
-            snapshot
-        };
-        let (answer, snapshot) = tokio::join!(rotate, taken);
+        let (answer, snapshot) = snapshot_while_held(&world, ("PATCH", "/keys/*"), rotate).await;
         answer.unwrap();
         if grace == 0 {
             world.forgive_deaths();

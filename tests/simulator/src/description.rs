@@ -4,6 +4,7 @@
 //! rejects an answer without a required field.
 
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -191,7 +192,5 @@ pub(crate) fn merge(object: &mut Value, more: Value) {
 
 /// Microseconds and `+00:00`: the second of the two formats in OpenRouter's examples.
 fn offset_notation(instant: Timestamp) -> String {
-    let mut text = format!("{instant:.6}");
-    text.truncate(text.len() - 1);
-    text + "+00:00"
+    format!("{:.6}", instant.display_with_offset(Offset::UTC))
 }

@@ -1,7 +1,5 @@
 //! Where stored keys may be sent after a write of a connection.
 
-use secrecy::ExposeSecret;
-
 use crate::engine::connection::Connection;
 use crate::engine::context::Engine;
 use crate::engine::error::Error;
@@ -39,14 +37,14 @@ pub(super) fn written(
     if after.has_address_of(before) {
         return Ok(before.address.clone());
     }
-    let Some(brought) = fields.secret("management_key") else {
+    if fields.secret("management_key").is_none() {
         return Err(Error::invalid(
             "management_key is required to change api_url, proxy_url or ca_certificate: a stored \
              key is sent only to the address it was written for",
         ));
-    };
-    let is_stored = brought.expose_secret() == before.management_key.expose_secret();
-    Ok(before.address.moved(is_stored, &*engine.randomness))
+    }
+    let with_stored_key = after.has_key_of(before);
+    Ok(before.address.moved(with_stored_key, &*engine.randomness))
 }
 
 /// The address of a connection after a write that was checked. If the management key was replaced, and was not
