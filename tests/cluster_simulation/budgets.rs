@@ -5,6 +5,7 @@
 //!
 //! - [`people`]: which roles have budgets, and who changes them. [`applications`]: who spends.
 //! - [`windows`]: the outcome of each window. [`rest`]: what can be spent when everything is calm again.
+//! - [`restored`]: what a restored snapshot does not know.
 //!
 //! # What must hold
 //! - **In each window the keys of a role spend at most its budget and what they had in flight**: the largest
@@ -17,7 +18,9 @@
 //!
 //! # Exceptions, and why
 //! - **A restored snapshot**: what keys spend that are not in service according to the snapshot, until
-//!   storage knows them again; and what older keys may spend beyond what the snapshot says.
+//!   storage knows them again; what older keys may spend beyond what the snapshot says; and what keys that
+//!   were deleted since had spent in the window beyond the limit that the snapshot says. OpenRouter reports
+//!   nothing about deleted keys, so the engine counts them with that limit.
 //! - **Limits that are raised, and keys that are enabled, outside the engine**: in the dashboard, by a
 //!   request that arrives a second time, and by one that was sent before a snapshot was restored. A request
 //!   that was sent cannot be called back, and OpenRouter's API has no conditional changes.
@@ -30,6 +33,7 @@
 mod applications;
 mod people;
 mod rest;
+mod restored;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +50,6 @@ use crate::dice::Dice;
 use crate::in_force::Entry;
 use crate::node::MOUNT;
 use crate::openrouter::hash_in;
-use crate::raft::Map;
-use crate::truth::Truth;
 use crate::witness::Sent;
 use crate::world::World;
 
@@ -94,6 +96,8 @@ struct Held {
     is_busy: bool,
     is_dead: bool,
     calls: Vec<Call>,
+    /// How much of its spending nobody can know since a snapshot was restored then.
+    forgotten: Option<(Timestamp, Money)>,
 }
 
 /// A call to a model.
@@ -264,38 +268,6 @@ impl World {
                 seen.excused.push(Excused { at, life, amount });
             }
         });
-    }
-
-    /// A snapshot is about to be restored in which this is true.
-    pub(crate) fn forget_spending(&self, snapshot: &Map, after: &Truth) {
-        let is_in_service = |hash: &str| {
-            let of_role = after.rotating.values().any(|role| {
-                let superseded = role.superseded.iter().map(|(key, _)| key);
-                superseded.chain([&role.current]).any(|key| key == hash)
-            });
-            let nonce = self.witness.whose(hash).map(|(_, nonce)| nonce);
-            of_role || nonce.is_some_and(|nonce| after.log.get(&nonce) == Some(&true))
-        };
-        self.budgets.seen(|seen| {
-            let unknown = seen.keys.keys().filter(|hash| !is_in_service(hash));
-            let unknown: Vec<String> = unknown.cloned().collect();
-            seen.unknown.extend(unknown);
-        });
-        for role in self.budgets.plan.keys() {
-            let stored = snapshot.get(&format!("{MOUNT}roles/{role}"));
-            let stored = stored.and_then(|stored| serde_json::from_slice::<Value>(stored).ok());
-            let entry = &stored.unwrap_or_default()["entry"]["rotating"];
-            let current = &entry["current"]["hash"];
-            let grants = entry["ledger"]["grants"].as_array().into_iter().flatten();
-            for grant in grants.filter(|grant| grant["hash"] != *current) {
-                let hash = grant["hash"].as_str().unwrap_or_default();
-                let now = self.key(hash).filter(|key| key.deleted_at.is_none());
-                if let (Some(mut key), Some(then)) = (now, grant["limit"].as_u64()) {
-                    key.limit = Some(then as f64 / 1e6);
-                    self.excuse_change(&key);
-                }
-            }
-        }
     }
 
     /// A key as OpenRouter has it, living or deleted.

@@ -197,9 +197,12 @@ impl World {
                 if spent > 0 {
                     sum.keys.push(hash.clone());
                 }
-                if seen.unknown.contains(hash) {
-                    sum.excused += spent;
-                }
+                let forgotten = key.forgotten.filter(|(at, _)| start <= *at && *at < end);
+                sum.excused += match forgotten {
+                    _ if seen.unknown.contains(hash) => spent,
+                    Some((_, amount)) => amount,
+                    None => 0,
+                };
             }
             let excused = seen.excused.iter().filter(|excused| {
                 excused.life == *window.life && start <= excused.at && excused.at < end

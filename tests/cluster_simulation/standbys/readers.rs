@@ -66,10 +66,7 @@ impl World {
         let told = told_at();
         let request = Request::new(Operation::Read, format!("{path}/{role}"));
         let answer = self.ask_node(&standby.node, request, None).await;
-        let has_led = self
-            .raft
-            .followers(|followers| followers.led_since(server, begun));
-        if leased && !has_led {
+        if leased && !self.has_led_lately(server, begun) {
             if answer.is_ok() {
                 let what = format!("S{server}, a standby, leases the key of {role}");
                 self.violated(&what, &[]);
