@@ -126,12 +126,12 @@ impl<'a> Teardown<'a> {
     /// Deletes the keys that unreadable roles mention, through the connections that they mention. A role
     /// stays in the list unless every mentioned key was found: it may have other keys, and a key that was not
     /// found may still exist.
-    async fn end_mentioned(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
+    async fn end_mentioned(&mut self) -> Result<Option<Error>, Error> {
         let mut again = None;
         for (name, mut role) in std::mem::take(&mut self.mentioned) {
             for hash in role.hashes.difference(&role.deleted.clone()) {
                 for connection in &role.connections {
-                    let (deletion, failure) = self.end_key(books, connection, hash, None).await?;
+                    let (deletion, failure) = self.end_key(connection, hash).await?;
                     again = again.or(failure);
                     if deletion == Some(Deletion::Deleted) {
                         role.deleted.insert(hash.clone());
@@ -177,7 +177,7 @@ impl<'a> Teardown<'a> {
     /// Deletes the remaining keys of the mount at OpenRouter, whether or not storage knows them.
     async fn sweep(&mut self, books: &OpenBooks) -> Result<Option<Error>, Error> {
         let engine = self.run.engine;
-        let mut again = self.end_mentioned(books).await?;
+        let mut again = self.end_mentioned().await?;
         let names = engine.storage.list(CONNECTIONS).await?;
         for name in names
             .iter()
@@ -187,8 +187,8 @@ impl<'a> Teardown<'a> {
             match self.marked_keys(&name).await {
                 Ok(marked) => {
                     self.tally.succeeded(&what);
-                    for (hash, nonce) in marked {
-                        let (_, failure) = self.end_key(books, &name, &hash, Some(&nonce)).await?;
+                    for (nonce, hashes) in marked {
+                        let failure = self.end_order(books, &name, &nonce, hashes).await?;
                         again = again.or(failure);
                     }
                 }
@@ -198,14 +198,14 @@ impl<'a> Teardown<'a> {
         Ok(again)
     }
 
-    /// The keys with this mount's mark that a connection can see.
+    /// The keys with this mount's mark that a connection can see, by their orders.
     async fn marked_keys(
         &mut self,
         connection: &ConnectionName,
-    ) -> Result<Vec<(KeyHash, Nonce)>, Error> {
+    ) -> Result<BTreeMap<Nonce, Vec<KeyHash>>, Error> {
         let engine = self.run.engine;
         let link = engine.links.open(&*engine.storage, connection).await?;
-        let (mut marked, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut marked, mut unreadable) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());
         // A mount without a UUID cannot distinguish its keys from those of others.
         let is_ours = |nonce: &Nonce| {
             let origin = nonce.origin();
@@ -216,7 +216,7 @@ impl<'a> Teardown<'a> {
                 return;
             };
             match key.hash {
-                Some(hash) => marked.push((hash, nonce)),
+                Some(hash) => marked.entry(nonce).or_default().push(hash),
                 None => unreadable.push(key.shown_name()),
             }
         };
@@ -228,16 +228,35 @@ impl<'a> Teardown<'a> {
         Ok(marked)
     }
 
-    /// Returns the outcome, or why the deletion must be retried.
-    async fn end_key(
+    /// Deletes the keys of an order, and its intent if there is one. An order that arrived twice has two keys,
+    /// and nothing but the intent leads to the one whose deletion has failed.
+    async fn end_order(
         &mut self,
         books: &OpenBooks,
         connection: &ConnectionName,
+        nonce: &Nonce,
+        hashes: Vec<KeyHash>,
+    ) -> Result<Option<Error>, Error> {
+        let (mut again, mut are_ended) = (None, true);
+        for hash in hashes {
+            let (deletion, failure) = self.end_key(connection, &hash).await?;
+            are_ended &= deletion.is_some();
+            again = again.or(failure);
+        }
+        if are_ended && books.intents.is_known(nonce) {
+            let storage = &*self.run.engine.storage;
+            books.intents.delete(storage, nonce).await?;
+        }
+        Ok(again)
+    }
+
+    /// Returns the outcome, or why the deletion must be retried.
+    async fn end_key(
+        &mut self,
+        connection: &ConnectionName,
         hash: &KeyHash,
-        nonce: Option<&Nonce>,
     ) -> Result<(Option<Deletion>, Option<Error>), Error> {
         let engine = self.run.engine;
-        let storage = &*engine.storage;
         if !self.run.is_on() {
             return Ok((None, None));
         }
@@ -252,10 +271,6 @@ impl<'a> Teardown<'a> {
         match retired {
             Ok(deletion) => {
                 self.tally.succeeded(&what);
-                // The key of an order whose outcome was unknown.
-                if let Some(nonce) = nonce.filter(|nonce| books.intents.is_known(nonce)) {
-                    books.intents.delete(storage, nonce).await?;
-                }
                 Ok((Some(deletion), None))
             }
             Err(reason) => Ok((None, self.tally.failed(what, reason)?)),

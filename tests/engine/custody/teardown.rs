@@ -171,6 +171,37 @@ async fn a_key_whose_order_was_lost_dies_too_and_before_its_time() {
     assert_eq!(world.intents(), [""; 0]);
 }
 
+/// Storage must lead to the key that could not be deleted, in case the teardown is cancelled. A key of a
+/// dynamic role would otherwise live until a person removes it.
+#[tokio::test]
+async fn an_order_that_arrived_twice_stays_known_until_both_its_keys_are_dead() {
+    for refused in [0, 1] {
+        let world = World::with_dynamic_role().await;
+        let reading = world.read("creds/ci");
+        world.die_during("after POST /keys", reading).await;
+        let account = world.openrouter.account();
+        let lost = account.keys().pop().unwrap();
+        let twin = account.create_key(NewKey::named(&lost.name));
+        let keys = [lost.hash, twin.hash];
+        let left = &keys[refused];
+        world.restart().await;
+        let intents = world.intents();
+        assert_eq!(intents.len(), 1);
+        let fault = Fault::status(500).on("DELETE", &format!("/keys/{left}"));
+        world.openrouter.faults().add(fault.forever());
+        let told = world.told(PATH, json!({})).await;
+        assert_eq!(told["state"], "running");
+        assert!(told["left_alive"][left].is_string(), "{told:?}");
+        assert_eq!(world.living(), [left.clone()]);
+        assert_eq!(world.intents(), intents);
+        world.delete(PATH, Value::Null).await.unwrap();
+        world.openrouter.faults().clear();
+        world.pass(600).await;
+        assert_eq!(world.living(), [""; 0]);
+        assert_eq!(world.intents(), [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn an_order_that_may_take_effect_late_is_waited_for() {
     let world = World::with_role().await;
