@@ -30,6 +30,9 @@
 //!   The contract requires the next comparison to find them, when the work begins; so each life ends with
 //!   one. Those of another life of the role, or of a role that does not exist, are left alone.
 //! - **Runs**: what an emergency of a whole connection, a tidy or a teardown may do to keys, see [`runs`].
+//! - **Keys out of a teardown's sight**: keys that storage does not know, in an account whose connection is
+//!   gone. A restored snapshot can lack the connection together with every key that was made through it. Only
+//!   the connection has a management key, so nothing can list those keys until someone writes it again.
 //! - **What standbys hand out**: see [`standbys`](crate::standbys).
 //! - **A key that `forget-role` left behind**: it belongs to the operator. If the answer is lost, only the
 //!   engine's log names it.

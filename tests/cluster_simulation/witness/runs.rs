@@ -11,6 +11,7 @@ use vault_plugin_secrets_openrouter::logical::Data;
 use super::{Witness, nonce_of};
 use crate::node::MOUNT;
 use crate::runs::began;
+use crate::truth::Truth;
 use crate::world::World;
 
 impl Witness {
@@ -58,7 +59,8 @@ impl World {
             .any(|connection| is_tidied(connection) || is_replaced(connection))
     }
 
-    /// A teardown was answered. If it has finished, every key from before its start is dead or named.
+    /// A teardown was answered. If it has finished, every key from before its start is dead or named, except
+    /// those that are [out of sight](Self::is_out_of_sight).
     pub(crate) fn witness_teardown(&self, answer: &Data) {
         if answer["state"] != "finished" || answer["left_alive"] != serde_json::json!({}) {
             return;
@@ -70,13 +72,29 @@ impl World {
         };
         let left: Vec<String> = self
             .living()
-            .filter(|key| key.created_at < began && is_the_mounts(key))
+            .filter(|key| {
+                let is_older = key.created_at < began;
+                is_older && is_the_mounts(key) && !self.is_out_of_sight(&truth, key)
+            })
             .map(|key| key.hash)
             .collect();
         for hash in left {
             let name = self.story.name(&hash);
             self.violated(&format!("{name} has survived a teardown"), &[&hash]);
         }
+    }
+
+    /// Whether storage has lost the key, and has no connection with which the engine could list it.
+    fn is_out_of_sight(&self, truth: &Truth, key: &Key) -> bool {
+        let nonce = nonce_of(&key.name).unwrap_or_default();
+        let is_lost = self.witness.seen(|seen| seen.strays.contains(&key.hash));
+        let [_, other] = &self.openrouter.accounts;
+        let connection = match other.key(&key.hash) {
+            Some(_) => "other",
+            None => "default",
+        };
+        let entry = format!("{MOUNT}config/{connection}");
+        is_lost && !truth.leads_to(&key.hash, nonce) && self.raft.stored(&entry).is_none()
     }
 
     fn run(&self, id: &str) -> Option<Value> {
