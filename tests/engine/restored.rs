@@ -6,6 +6,8 @@ mod elsewhere;
 #[cfg(test)]
 mod midway;
 #[cfg(test)]
+mod runs;
+#[cfg(test)]
 mod strays;
 
 use openrouter_simulator::{Fault, NewKey};

@@ -37,7 +37,7 @@ async fn rotate_now(engine: Arc<Engine>, call: Call) -> Outcome {
     let asked_grace = call.fields.seconds("rotation_grace_period");
     let (guard, role) = take_turn(&engine, &name, asked_grace).await?;
     let caller_gone = &call.request.caller_gone;
-    let mut role = rotate_manually(&guard, role, asked_grace, caller_gone).await?;
+    let mut role = rotate_manually(&guard, role, asked_grace, Timestamp::MAX, caller_gone).await?;
     if asked_grace == Some(0) {
         let unrevoked;
         (role, unrevoked) = revoke_all(&guard, role).await?;

@@ -37,14 +37,14 @@ impl Trigger<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
-            Self::Manual(Grace::Emergency, _) => "emergency",
+            Self::Manual(Grace::Emergency { .. }, _) => "emergency",
             Self::Manual(Grace::Seconds(_), _) => "manual",
         }
     }
 
     fn urgency(&self) -> Urgency {
         match self {
-            Self::Manual(Grace::Emergency, _) => Urgency::Emergency,
+            Self::Manual(Grace::Emergency { .. }, _) => Urgency::Emergency,
             Self::Manual(..) | Self::Schedule => Urgency::Ordinary,
         }
     }
@@ -139,7 +139,7 @@ pub async fn rotate(
             return Ok(Rotation::Failed(role, reason));
         }
     };
-    let is_emergency = grace == Grace::Emergency;
+    let is_emergency = grace.is_emergency();
     let (mut role, refused) = budget::divide(guard, role, &mut key, is_emergency).await?;
     if let Some(reason) = refused {
         if reject(engine, &key.connection, &key.hash, in_flight).await {
@@ -234,14 +234,14 @@ async fn ask_again(guard: &RoleGuard<'_>, mut role: RotatingRole) -> Result<Rota
         // An answer that says nothing is no sign that the key works again.
         Ok(Presence::Unseen) | Err(_) => role.mismatch.map(|mismatch| mismatch.reason),
     };
-    let since = role
+    let before = role
         .mismatch
         .filter(|mismatch| Some(mismatch.reason) == found);
-    let since = since.map_or(now, |mismatch| mismatch.since);
     role.mismatch = found.map(|reason| Mismatch {
         reason,
-        since,
+        since: before.map_or(now, |mismatch| mismatch.since),
         asked: Some(now),
+        at_first: before.is_some_and(|mismatch| mismatch.at_first),
     });
     guard.store(&role).await?;
     if found.is_none() {

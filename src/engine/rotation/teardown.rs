@@ -50,6 +50,7 @@ pub async fn tear_down(
         reason: MismatchReason::TornDown,
         since: now,
         asked: None,
+        at_first: false,
     });
     role.mismatch = Some(mismatch);
     guard.store(&role).await?;

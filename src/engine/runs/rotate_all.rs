@@ -301,7 +301,9 @@ async fn rotate_one(
         } else {
             // A caller that stops waiting does not cancel the run.
             let nobody = CancellationToken::new();
-            role = rotate_manually(&guard, role, grace, &nobody).await?;
+            // A key that is younger than the run may be superseded all the same: a restored snapshot had the run
+            // in progress, and has lost a later rotation.
+            role = rotate_manually(&guard, role, grace, run.began, &nobody).await?;
         }
     }
     let undead = match grace {

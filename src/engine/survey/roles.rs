@@ -138,17 +138,20 @@ impl Settling<'_> {
     /// Whether the work has just begun, and a key of an earlier process's order was found: it may have replaced
     /// the current one before storage was restored. What differs later is someone else's doing.
     fn may_have_been_replaced(&self) -> bool {
-        let books = &self.pass.books;
-        if self.pass.engine.now() > after(books.since, OUTLIVED) {
+        if !self.has_just_begun() {
             return false;
         }
-        let intents = &books.intents;
+        let intents = &self.pass.books.intents;
         let adrift = intents.adrift_of(self.guard.name());
         adrift.iter().any(|written| {
             let nonce = &written.data.nonce;
             let is_in_use = matches!(intents.searches.of(nonce).finding, Finding::InUse(_));
             is_in_use && !intents.is_own(nonce)
         })
+    }
+
+    fn has_just_begun(&self) -> bool {
+        self.pass.engine.now() <= after(self.pass.books.since, OUTLIVED)
     }
 
     /// Restores the limits of the current key. With a budget, the next step of its ledger does that.
@@ -185,7 +188,10 @@ impl Settling<'_> {
         drift: Drift,
         message: &str,
     ) -> Result<(), Error> {
-        role.mismatch = Some(Mismatch::found(reason, self.pass.engine.now()));
+        role.mismatch = Some(Mismatch {
+            at_first: self.has_just_begun(),
+            ..Mismatch::found(reason, self.pass.engine.now())
+        });
         self.guard.store(role).await?;
         self.report(drift, &role.current.hash, message).await;
         Ok(())

@@ -119,6 +119,41 @@ async fn a_rotation_that_was_under_way_is_done_again_if_its_old_key_is_held_sinc
     }
 }
 
+/// The first node finds that the old key is disabled, and dies before it has found the key in the making.
+#[tokio::test]
+async fn an_old_key_that_is_held_since_is_replaced_although_the_node_that_saw_it_first_has_died() {
+    let world = World::with_role().await;
+    let body = json!({"revocation_hold": 7_000, "rotation_period": "30d"});
+    world.write(ROLE, body).await.unwrap();
+    let stored = async || world.role("app").await.unwrap()["current_key"]["hash"].clone();
+    let old = stored().await;
+    let node = world.node();
+    let rotate = node.write(ROTATE, json!({"rotation_grace_period": 0}));
+    let (answer, snapshot) = snapshot_during(&world, rotate).await;
+    answer.unwrap();
+    let forgotten = world.key_hash("app").await;
+    world.restore(snapshot).await;
+    // The first list is that of the search.
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(503).on("GET", "/keys").nth(1));
+    world.restart().await;
+    world.quiet().await;
+    assert_eq!(stored().await, old);
+    assert!(
+        world.key("app").await.is_err(),
+        "it was found to be disabled"
+    );
+    world.pass(5).await;
+    world.restart().await;
+    world.pass(60).await;
+    let current = world.key_hash("app").await;
+    assert!(current != old && current != forgotten);
+    assert!(is_alive(&world, &forgotten), "applications hold it");
+    world.pass(700).await;
+    assert!(!is_alive(&world, &forgotten), "nobody knows of it any more");
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 /// This many orders with an unknown outcome prevent a role from ordering another key.
 #[tokio::test]
 async fn however_many_keys_are_left_alone_the_next_is_ordered() {

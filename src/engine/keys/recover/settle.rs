@@ -116,8 +116,7 @@ impl Settling<'_> {
         guard: &RoleGuard<'_>,
         mut role: RotatingRole,
     ) -> Result<(), Error> {
-        let began = self.books.since;
-        if role.found_newer_key(began..=after(began, OUTLIVED), self.engine.now()) {
+        if role.found_newer_key(self.engine.now()) {
             guard.store(&role).await?;
         }
         Ok(())

@@ -1,7 +1,5 @@
 //! How a rotating role changes from one key to the next, and from one definition to another. Pure.
 
-use std::ops::RangeInclusive;
-
 use jiff::Timestamp;
 
 use super::definition::Definition;
@@ -17,15 +15,27 @@ use crate::schedule::Due;
 /// How long a replaced key keeps working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grace {
-    /// Not at all, and neither do older keys: the key may be in the wrong hands.
-    Emergency,
+    /// Not at all, and neither do the role's other keys that were ordered before this time: they may be in
+    /// the wrong hands.
+    Emergency {
+        /// See above.
+        before: Timestamp,
+    },
     /// This long, but at least until the last lease on it has expired.
     Seconds(u64),
 }
 
+impl Grace {
+    /// Whether this is an emergency.
+    pub fn is_emergency(self) -> bool {
+        matches!(self, Self::Emergency { .. })
+    }
+}
+
 impl RotatingRole {
     /// The role with `new` as its current key. The previous key is superseded and ends after `grace`, but not
-    /// before every lease on it has expired. In an emergency it and all older keys end now.
+    /// before every lease on it has expired. In an emergency it ends now, as do the others that the
+    /// emergency is about.
     #[must_use]
     pub fn switched_to(self, new: CurrentKey, grace: Grace) -> Self {
         let now = new.since;
@@ -44,8 +54,11 @@ impl RotatingRole {
         let leased_until = after(now, self.definition.rotation.ttl)
             .max(old.promised_until.unwrap_or(Timestamp::MIN));
         let revoke_at = match grace {
-            Grace::Emergency => {
-                for key in &mut superseded {
+            Grace::Emergency { before } => {
+                for key in superseded
+                    .iter_mut()
+                    .filter(|key| key.is_older_than(before))
+                {
                     key.revoke_at = key.revoke_at.min(now);
                     key.emergency = true;
                     // An emergency retries at once, regardless of earlier failures.
@@ -79,7 +92,7 @@ impl RotatingRole {
             failure: None,
             leased_until: Some(leased_until),
             stage: Stage::Grace,
-            emergency: grace == Grace::Emergency,
+            emergency: grace.is_emergency(),
             postponed: false,
             disabled_outside,
             awaits_person: None,
@@ -152,10 +165,11 @@ impl RotatingRole {
     /// Records that an order of an earlier process has made a key that is newer than the current one, and that
     /// may have replaced it before storage was restored. If the current key is disabled, the engine has disabled
     /// it then, not someone else, and it is to be replaced again. That is only assumed if it was found to be
-    /// disabled in `at_first`, when the work began. Returns whether the role has changed.
-    pub fn found_newer_key(&mut self, at_first: RangeInclusive<Timestamp>, now: Timestamp) -> bool {
+    /// disabled when the work began, of this node or of an earlier one that found no time for the order.
+    /// Returns whether the role has changed.
+    pub fn found_newer_key(&mut self, now: Timestamp) -> bool {
         let is_disabled = self.mismatch.is_some_and(|mismatch| {
-            mismatch.reason == MismatchReason::Disabled && at_first.contains(&mismatch.since)
+            mismatch.reason == MismatchReason::Disabled && mismatch.at_first
         });
         if !is_disabled {
             return false;
@@ -164,6 +178,7 @@ impl RotatingRole {
             reason: MismatchReason::Held,
             since: now,
             asked: None,
+            at_first: false,
         });
         true
     }
@@ -189,6 +204,7 @@ impl RotatingRole {
                 reason,
                 since: now,
                 asked: None,
+                at_first: false,
             });
             self.mismatch = mismatch.or(self.mismatch);
         }

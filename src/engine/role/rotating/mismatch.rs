@@ -14,6 +14,11 @@ pub struct Mismatch {
     /// When OpenRouter was last asked about it; `None` if only when it was found.
     #[serde(default)]
     pub asked: Option<Timestamp>,
+    /// Whether it was found when a node had just begun its work: the reason may be in a time that a restored
+    /// snapshot has lost. The stored version is unchanged: without this field a disabled key only waits for a
+    /// person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_first: bool,
 }
 
 impl Mismatch {
@@ -23,6 +28,7 @@ impl Mismatch {
             reason,
             since: now,
             asked: Some(now),
+            at_first: false,
         }
     }
 }

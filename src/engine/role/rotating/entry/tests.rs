@@ -86,7 +86,12 @@ fn role() -> RotatingRole {
 fn what_is_stored_is_read_back_as_it_was() {
     let role = role()
         .switched_to(key(2, at(60)), Grace::Seconds(600))
-        .switched_to(key(3, at(120)), Grace::Emergency);
+        .switched_to(
+            key(3, at(120)),
+            Grace::Emergency {
+                before: jiff::Timestamp::MAX,
+            },
+        );
     let stored = serde_json::to_value(&role).unwrap();
     assert_eq!(
         serde_json::from_value::<RotatingRole>(stored).unwrap(),
@@ -122,7 +127,12 @@ fn a_promise_that_outlasts_the_grace_period_is_kept() {
         .switched_to(key(2, at(60)), Grace::Seconds(600));
     assert_eq!(switched.superseded[0].revoke_at, at(5_000));
     assert_eq!(switched.current.promised_until, None);
-    let broken = role.switched_to(key(2, at(60)), Grace::Emergency);
+    let broken = role.switched_to(
+        key(2, at(60)),
+        Grace::Emergency {
+            before: jiff::Timestamp::MAX,
+        },
+    );
     assert_eq!(broken.superseded[0].revoke_at, at(60));
 }
 
@@ -135,7 +145,12 @@ fn an_emergency_ends_every_grace_period_and_every_wait_for_another_try() {
         message: "503".to_owned(),
         retry_at: at(4_000),
     });
-    let role = role.switched_to(key(3, at(120)), Grace::Emergency);
+    let role = role.switched_to(
+        key(3, at(120)),
+        Grace::Emergency {
+            before: jiff::Timestamp::MAX,
+        },
+    );
     for key in &role.superseded {
         assert_eq!((key.revoke_at, &key.failure), (at(120), &None));
     }

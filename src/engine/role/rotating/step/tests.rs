@@ -85,6 +85,7 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
                     reason,
                     since: at(since),
                     asked: None,
+                    at_first: false,
                 });
                 role.deletion = deletion.map(|(since, failure)| Deletion {
                     since: at(since),
@@ -180,7 +181,7 @@ proptest! {
     ) {
         let now = at(now);
         let new = key(99, &role.definition.rotation, now);
-        let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, Grace::Emergency);
+        let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, Grace::Emergency { before: jiff::Timestamp::MAX });
         // It makes no difference that the work has just begun.
         let circumstances = Circumstances { work_began: Some(now), two_copies: true, now };
         while let Step::Revoke(hash) | Step::Hold(hash) = next_step(&role, circumstances) {
@@ -329,6 +330,7 @@ fn a_key_that_is_gone_and_not_replaced_by_itself_is_asked_about_later_and_later(
             reason: MismatchReason::Gone,
             since: at(0),
             asked: Some(now),
+            at_first: false,
         });
         let Step::Wait(Some(next)) = next_step(&role, now) else {
             panic!("it is not due at once");
@@ -485,6 +487,11 @@ fn an_emergency_deletes_a_key_that_may_be_enabled_late_and_does_not_hold_it() {
     let hash = first.current.hash.clone();
     let mut restoring = first.switched_to(key(2, &policy, at(10)), Grace::Seconds(600));
     restoring.superseded[0].stage = Stage::Restoring;
-    let role = restoring.switched_to(key(3, &policy, at(20)), Grace::Emergency);
+    let role = restoring.switched_to(
+        key(3, &policy, at(20)),
+        Grace::Emergency {
+            before: jiff::Timestamp::MAX,
+        },
+    );
     assert_eq!(next_step(&role, at(20)), Step::Revoke(hash));
 }
