@@ -29,7 +29,6 @@ pub(crate) const UUID: &str = "6d1ff9a5-4c2e-4a0b-8a06-5a3c1f0d7e11";
 /// An engine that is or was at work.
 pub(crate) struct Node {
     pub(crate) server: usize,
-    pub(crate) began: Timestamp,
     pub(crate) life: Arc<Life>,
     pub(crate) backend: Arc<dyn Backend>,
 }
@@ -76,7 +75,6 @@ impl Node {
         });
         Self {
             server,
-            began: world.now(),
             life,
             backend,
         }

@@ -212,15 +212,21 @@ impl Board {
             .sum()
     }
 
-    /// Records that a connection was compared completely, and which places it has.
-    pub fn compared(&self, connection: &ConnectionName, places: &BTreeSet<Place>, at: Timestamp) {
+    /// Records that a connection was compared completely since `begun`, and which places it has.
+    pub fn compared(
+        &self,
+        connection: &ConnectionName,
+        places: &BTreeSet<Place>,
+        begun: Timestamp,
+    ) {
         let mut posted = self.posted();
-        posted.compared.insert(connection.clone(), at);
+        posted.compared.insert(connection.clone(), begun);
         let is_there = |place: &Place| place.connection != *connection || places.contains(place);
         posted.strays.retain(|place, _| is_there(place));
     }
 
-    /// When a connection was last compared completely.
+    /// When the last complete comparison of a connection began. What was changed at OpenRouter before that was
+    /// found.
     pub fn last_compared(&self, connection: &ConnectionName) -> Option<Timestamp> {
         self.posted().compared.get(connection).copied()
     }

@@ -23,6 +23,9 @@ pub struct BegunPass {
     pub all_at: Timestamp,
     /// The places that were not compared yet.
     pub left: BTreeSet<Place>,
+    /// Whether every role could be read at the last try. If not, some keys were not compared, and some places are
+    /// unknown: the next try compares everything.
+    pub read_all: bool,
     /// Whether another copy of this storage was seen.
     pub saw_a_copy: bool,
 }

@@ -97,8 +97,8 @@ struct View {
     management_key_expires_at: Option<Timestamp>,
     /// When the management key was verified; null if it was not.
     verified_at: Option<Timestamp>,
-    /// When the keys were last compared with OpenRouter. Null before the first time, and on a node that
-    /// only serves reads.
+    /// When the last complete comparison of the keys with OpenRouter began. Null before the first time, and on
+    /// a node that only serves reads.
     last_reconciliation: Option<Timestamp>,
     /// The workspaces that the management key could see when it was verified.
     workspaces: Option<Vec<WorkspaceView>>,

@@ -70,7 +70,7 @@ struct ConnectionView<'a> {
     last_error_at: Option<Timestamp>,
     /// The last error.
     last_error: Option<&'a str>,
-    /// When the keys were last compared with OpenRouter.
+    /// When the last complete comparison of the keys with OpenRouter began.
     last_reconciliation: Option<Timestamp>,
     /// How many stray keys there are.
     stray_keys: usize,

@@ -85,6 +85,8 @@ pub async fn reconcile(
     let expected = engine.register.expectations(connection);
     let mut begun = pass.begun(&expected, interval);
     let mut outcome = engine.register.require_all_read();
+    begun.read_all = outcome.is_ok();
+    engine.passes.keep(connection, begun.clone());
     for place in begun.left.clone() {
         match pass.compare_at(&place, &expected).await {
             Ok(saw_a_copy) => {
@@ -102,7 +104,7 @@ pub async fn reconcile(
     let now = engine.now();
     engine
         .board
-        .compared(connection, &pass.places(&expected), now);
+        .compared(connection, &pass.places(&expected), begun.all_at);
     if !begun.saw_a_copy {
         pass.clear_copies();
     }
@@ -137,11 +139,15 @@ fn spread(interval: u64, randomness: &dyn Randomness) -> u64 {
 
 impl Pass<'_> {
     /// The comparison that has begun, or a new one. If one place has kept it from completing for a whole
-    /// interval, the other places are compared again.
+    /// interval, or a role could not be read, the other places are compared again.
     fn begun(&self, expected: &Expectations, interval: u64) -> BegunPass {
         let (passes, now) = (&self.engine.passes, self.engine.now());
-        let begun = match passes.of(self.connection) {
-            Some(begun) if interval == 0 || now < after(begun.all_at, interval) => return begun,
+        match passes.of(self.connection) {
+            Some(begun)
+                if begun.read_all && (interval == 0 || now < after(begun.all_at, interval)) =>
+            {
+                return begun;
+            }
             Some(begun) => BegunPass {
                 all_at: now,
                 left: self.places(expected),
@@ -151,11 +157,10 @@ impl Pass<'_> {
                 at: now,
                 all_at: now,
                 left: self.places(expected),
+                read_all: true,
                 saw_a_copy: false,
             },
-        };
-        passes.keep(self.connection, begun.clone());
-        begun
+        }
     }
 
     /// The places where keys are, or will be. For a connection without any, this is the account's default

@@ -146,8 +146,7 @@ impl World {
     }
 }
 
-/// Whether a server has compared an account completely since something was changed there. The first
-/// comparison that it shows may have begun before that, unless the server itself did not.
+/// Whether a server has completed a comparison of an account that began after something was changed there.
 async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
     let path = if is_other {
         "config/other"
@@ -160,7 +159,7 @@ async fn compared(node: &Arc<Node>, is_other: bool, since: Timestamp) -> bool {
     };
     let last = answer.data["last_reconciliation"].as_str();
     let last = last.and_then(|at| at.parse::<Timestamp>().ok());
-    last.is_some_and(|last| node.began > since || last > since + LONG_COMPARISON)
+    last.is_some_and(|last| last > since)
 }
 
 /// In seconds: an active server has read what it answers at most this long ago.
@@ -169,5 +168,3 @@ const AT_ONCE: i64 = 1;
 const LONG: i64 = 20;
 /// A request that takes longer was delayed.
 const PROMPT: SignedDuration = SignedDuration::from_millis(500);
-/// While requests fail, a comparison is retried again and again.
-const LONG_COMPARISON: SignedDuration = SignedDuration::from_mins(30);

@@ -25,6 +25,8 @@ pub(crate) struct Effects {
     plan: Mutex<Plan>,
     after_writes: Mutex<Option<AfterWrites>>,
     crashes: watch::Sender<usize>,
+    /// The key whose reads fail.
+    lost_reads: Mutex<Option<String>>,
 }
 
 type AfterWrites = Box<dyn Fn() + Send>;
@@ -68,6 +70,16 @@ impl Effects {
     /// Makes the node die at the next point with that name.
     pub(crate) fn die_at(&self, name: &str) {
         self.plan.lock().unwrap().death = Some(name.to_owned());
+    }
+
+    /// From now on every read of this key fails; of `None`, no read.
+    pub(crate) fn lose_reads_of(&self, key: Option<&str>) {
+        *self.lost_reads.lock().unwrap() = key.map(str::to_owned);
+    }
+
+    /// Whether reads of the key fail.
+    pub(super) fn loses_reads_of(&self, key: &str) -> bool {
+        self.lost_reads.lock().unwrap().as_deref() == Some(key)
     }
 
     /// Has this done after each write to storage, before anything can strike there.

@@ -224,6 +224,9 @@ impl Storage for NodeStorage {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
         self.before_read(format!("get {}", without_nonce(key)))
             .await?;
+        if self.effects.loses_reads_of(key) {
+            return Err(StorageError::Failed("cannot be read".to_owned()));
+        }
         match self.cached(key) {
             Some(value) => Ok(value),
             None => self.seen().get(key).await,

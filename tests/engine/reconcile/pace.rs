@@ -1,9 +1,9 @@
 //! How far apart comparisons are.
 
-use openrouter_simulator::Fault;
+use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::json;
 
-use super::{HOUR, monthly};
+use super::{HOUR, change, current, drift, found, monthly};
 use crate::harness::{CI, World};
 
 /// Connections that started together would otherwise always be compared together.
@@ -72,4 +72,43 @@ async fn the_others_are_compared_again_when_the_interval_has_just_ended() {
     world.pass(HOUR).await;
     assert_eq!(world.after(-HOUR), begun);
     assert_eq!(lists(&world, &workspace), [2, 2]);
+}
+
+/// What was changed at OpenRouter before the time that is shown was found.
+#[tokio::test]
+async fn the_time_of_a_comparison_is_when_its_first_place_was_compared() {
+    let (world, workspace) = with_two_places().await;
+    let busy = Fault::rate_limited(1_800).on("GET", "/keys");
+    world.openrouter.faults().add(busy.nth(2));
+    let begun = world.time.now();
+    world.restart().await;
+    world.quiet().await;
+    let shown = async || {
+        let connection = world.read("config").await.unwrap().unwrap();
+        connection.data["last_reconciliation"].clone()
+    };
+    assert_eq!(shown().await, json!(null));
+    world.pass(1_900).await;
+    assert_eq!(lists(&world, &workspace), [1, 2]);
+    assert_eq!(shown().await, begun.to_string());
+}
+
+/// The engine does not know yet where the keys of that role are.
+#[tokio::test]
+async fn a_role_that_could_not_be_read_when_the_work_began_is_compared_as_soon_as_it_can_be() {
+    let world = monthly(json!({})).await;
+    let hash = current(&world).await;
+    world.node().life.end();
+    let raised = KeyChanges {
+        limit: Some(Some(500.0)),
+        ..KeyChanges::default()
+    };
+    change(&world, &hash, raised);
+    world.effects.lose_reads_of(Some("roles/app"));
+    world.restart().await;
+    world.quiet().await;
+    world.effects.lose_reads_of(None);
+    world.pass(60).await;
+    assert_eq!(drift(&world, "app").await, found("limits_changed", &hash));
+    assert_eq!(world.violations().await, [""; 0]);
 }
