@@ -146,7 +146,7 @@ impl Pass<'_> {
             Some(begun)
                 if begun.read_all && (interval == 0 || now < after(begun.all_at, interval)) =>
             {
-                return begun;
+                begun
             }
             Some(begun) => BegunPass {
                 all_at: now,

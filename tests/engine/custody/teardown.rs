@@ -192,7 +192,7 @@ async fn an_order_that_arrived_twice_stays_known_until_both_its_keys_are_dead() 
         let told = world.told(PATH, json!({})).await;
         assert_eq!(told["state"], "running");
         assert!(told["left_alive"][left].is_string(), "{told:?}");
-        assert_eq!(world.living(), [left.clone()]);
+        assert_eq!(world.living(), std::slice::from_ref(left));
         assert_eq!(world.intents(), intents);
         world.delete(PATH, Value::Null).await.unwrap();
         world.openrouter.faults().clear();

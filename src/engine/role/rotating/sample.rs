@@ -10,7 +10,7 @@ use crate::engine::clock::after;
 use crate::engine::names::{AddressId, ConnectionName, Life};
 use crate::engine::role::Terms;
 use crate::engine::role::rotating::{
-    CurrentKey, Definition, KeyLifetime, RotatingRole, RotationPolicy,
+    CurrentKey, Definition, Grace, KeyLifetime, RotatingRole, RotationPolicy,
 };
 use crate::openrouter::{KeyHash, Limits, Usd};
 use crate::schedule::{Cron, Period, Schedule, Window};
@@ -128,3 +128,8 @@ pub fn policies() -> impl Strategy<Value = RotationPolicy> {
             role(policy.clone(), at(0)).definition.check(at(0)).is_ok()
         })
 }
+
+/// An emergency that is about all keys of a role.
+pub const EMERGENCY: Grace = Grace::Emergency {
+    before: Timestamp::MAX,
+};

@@ -7,6 +7,7 @@ use super::super::Grace;
 use super::*;
 use crate::engine::clock::after;
 use crate::engine::names::AddressId;
+use crate::engine::role::rotating::sample::EMERGENCY;
 use crate::openrouter::{Limits, WorkspaceId};
 
 const NOON: &str = "2026-11-20T12:00:00Z";
@@ -86,12 +87,7 @@ fn role() -> RotatingRole {
 fn what_is_stored_is_read_back_as_it_was() {
     let role = role()
         .switched_to(key(2, at(60)), Grace::Seconds(600))
-        .switched_to(
-            key(3, at(120)),
-            Grace::Emergency {
-                before: jiff::Timestamp::MAX,
-            },
-        );
+        .switched_to(key(3, at(120)), EMERGENCY);
     let stored = serde_json::to_value(&role).unwrap();
     assert_eq!(
         serde_json::from_value::<RotatingRole>(stored).unwrap(),
@@ -127,12 +123,7 @@ fn a_promise_that_outlasts_the_grace_period_is_kept() {
         .switched_to(key(2, at(60)), Grace::Seconds(600));
     assert_eq!(switched.superseded[0].revoke_at, at(5_000));
     assert_eq!(switched.current.promised_until, None);
-    let broken = role.switched_to(
-        key(2, at(60)),
-        Grace::Emergency {
-            before: jiff::Timestamp::MAX,
-        },
-    );
+    let broken = role.switched_to(key(2, at(60)), EMERGENCY);
     assert_eq!(broken.superseded[0].revoke_at, at(60));
 }
 
@@ -145,12 +136,7 @@ fn an_emergency_ends_every_grace_period_and_every_wait_for_another_try() {
         message: "503".to_owned(),
         retry_at: at(4_000),
     });
-    let role = role.switched_to(
-        key(3, at(120)),
-        Grace::Emergency {
-            before: jiff::Timestamp::MAX,
-        },
-    );
+    let role = role.switched_to(key(3, at(120)), EMERGENCY);
     for key in &role.superseded {
         assert_eq!((key.revoke_at, &key.failure), (at(120), &None));
     }

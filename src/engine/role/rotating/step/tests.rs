@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::clock::{after, seconds_until};
-use crate::engine::role::rotating::sample::{DAY, at, key, limits, policies, role};
+use crate::engine::role::rotating::sample::{DAY, EMERGENCY, at, key, limits, policies, role};
 use crate::engine::role::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy, Stage};
 use crate::openrouter::GuardrailId;
 use crate::schedule::{Period, Schedule};
@@ -181,7 +181,7 @@ proptest! {
     ) {
         let now = at(now);
         let new = key(99, &role.definition.rotation, now);
-        let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, Grace::Emergency { before: jiff::Timestamp::MAX });
+        let mut role = RotatingRole { deletion: None, ..role }.switched_to(new, EMERGENCY);
         // It makes no difference that the work has just begun.
         let circumstances = Circumstances { work_began: Some(now), two_copies: true, now };
         while let Step::Revoke(hash) | Step::Hold(hash) = next_step(&role, circumstances) {
@@ -487,11 +487,6 @@ fn an_emergency_deletes_a_key_that_may_be_enabled_late_and_does_not_hold_it() {
     let hash = first.current.hash.clone();
     let mut restoring = first.switched_to(key(2, &policy, at(10)), Grace::Seconds(600));
     restoring.superseded[0].stage = Stage::Restoring;
-    let role = restoring.switched_to(
-        key(3, &policy, at(20)),
-        Grace::Emergency {
-            before: jiff::Timestamp::MAX,
-        },
-    );
+    let role = restoring.switched_to(key(3, &policy, at(20)), EMERGENCY);
     assert_eq!(next_step(&role, at(20)), Step::Revoke(hash));
 }
