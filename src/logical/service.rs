@@ -202,11 +202,13 @@ impl PluginMultiplexing for Plugin {
 
 /// Handles a request, even if the call is dropped. tonic drops a call's future when the caller hangs up or a
 /// deadline passes. A handler that stops halfway can lose keys, so it runs to completion, as Go handlers do.
-/// If the caller is gone, a lease in the answer is revoked: the host has never heard of it. A panic fails
-/// only this request and leaves the other mounts alone.
+/// If the caller is gone, a new lease in the answer is revoked: the host has never heard of it. A renewed lease
+/// is the host's, whether or not it hears of the renewal. A panic fails only this request and leaves the other
+/// mounts alone.
 ///
 /// A handler that waits for something goes on in its own task. Most reads do not wait, and need no task.
 async fn run_to_completion(backend: Arc<dyn Backend>, request: Request) -> Outcome {
+    let is_renewal = request.operation == Operation::Renew;
     let mut handling = Box::pin(async move {
         let outcome = backend.handle_request(request).await;
         (backend, outcome)
@@ -223,7 +225,9 @@ async fn run_to_completion(backend: Arc<dyn Backend>, request: Request) -> Outco
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         let (backend, outcome) = handling.await;
-        if let Err(Ok(Some(undelivered))) = answer.send(outcome) {
+        if let Err(Ok(Some(undelivered))) = answer.send(outcome)
+            && !is_renewal
+        {
             revoke_undelivered(&*backend, undelivered).await;
         }
     });

@@ -1,15 +1,16 @@
 //! Callers that hang up: the server drops the call when its own client disconnects, or after 90 seconds. Work
 //! in progress is still completed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use openrouter_simulator::{Fault, Simulator};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
 
-use crate::support::vault_host::{Mount, Vault, request};
+use crate::support::vault_host::{Mount, Reply, Vault, request};
 use crate::{PATIENCE, connect, openrouter, until, with_role};
 
 /// A mount on which the next key is created at once, and the reply is held.
@@ -136,6 +137,42 @@ async fn a_key_whose_reader_hangs_up_while_it_is_made_is_deleted_at_once() {
     nothing_is_left(&openrouter, &mount).await;
     assert_eq!(openrouter.account().all_keys().len(), 1);
     mount.request("read", "creds/ci", Value::Null).await.data();
+}
+
+/// The server has the lease, whether or not it hears of the renewal.
+#[tokio::test]
+async fn a_renewal_whose_caller_hangs_up_leaves_the_lease_its_key() {
+    let openrouter = openrouter().await;
+    let (_vault, mount) = with_dynamic_role(&openrouter, 1).await;
+    let lease = mount.request("read", "creds/ci", Value::Null).await;
+    let mut lease = lease.response().secret.unwrap();
+    let options = lease.lease_options.as_mut().unwrap();
+    options.issue_time = Some(SystemTime::from(openrouter.clock().now()).into());
+    // Two hours. More than the role's ttl, so that there is something to store.
+    options.increment = 2 * 3_600 * 1_000_000_000;
+    let renewal = pb::Request {
+        secret: Some(lease),
+        ..request("renew", "creds/ci", "null")
+    };
+    let renew = || {
+        let (caller, renewal) = (mount.caller.clone(), renewal.clone());
+        async move { caller.handle(renewal).await }
+    };
+    mount.server.hold_writes(true);
+    let call = tokio::spawn(renew());
+    until("the renewal is being stored", || {
+        mount.server.held_writes() == 1
+    })
+    .await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled(), "it was not held");
+    mount.server.hold_writes(false);
+    // Whatever else the plugin does about the lease takes its turn among these.
+    for _ in 0..20 {
+        let renewed = Reply(renew().await.unwrap()).response();
+        assert!(renewed.secret.is_some());
+    }
+    assert_eq!(openrouter.account().keys().len(), 1);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::sync::watch;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::{Request, Response, Status, async_trait};
 use vault_plugin_secrets_openrouter::logical::pb::backend as pb;
@@ -56,6 +57,8 @@ struct Shared {
     mood: Mutex<Mood>,
     event_bus: Mutex<EventBus>,
     replication_state: AtomicI32,
+    /// Whether writes are held.
+    holds_writes: watch::Sender<bool>,
     storage_calls: AtomicUsize,
     system_calls: AtomicUsize,
 }
@@ -65,6 +68,16 @@ impl MountServer {
     /// Changes how the plugin's calls are handled from now on.
     pub(crate) fn set_mood(&self, mood: Mood) {
         *self.0.mood.lock().unwrap() = mood;
+    }
+
+    /// Lets writes to storage wait from now on, or lets them go.
+    pub(crate) fn hold_writes(&self, holds: bool) {
+        self.0.holds_writes.send_replace(holds);
+    }
+
+    /// The number of writes that are held.
+    pub(crate) fn held_writes(&self) -> usize {
+        self.0.holds_writes.receiver_count()
     }
 
     /// Changes how events are handled from now on.
@@ -145,8 +158,11 @@ impl MountServer {
     }
 
     /// The text of the reply, if it is an error.
-    fn writing(&self) -> Result<Option<String>, Status> {
+    async fn writing(&self) -> Result<Option<String>, Status> {
         self.reading()?;
+        let mut holds_writes = self.0.holds_writes.subscribe();
+        let released = holds_writes.wait_for(|holds| !holds).await;
+        released.map_err(|_| Status::cancelled("the server is gone"))?;
         match self.mood() {
             Mood::ReadOnly => Ok(Some(format!("1 error occurred: {READ_ONLY}"))),
             Mood::ReadOnlyByStatus => Err(Status::unknown(READ_ONLY)),
@@ -208,7 +224,7 @@ impl Storage for MountServer {
         &self,
         request: Request<pb::StoragePutArgs>,
     ) -> Result<Response<pb::StoragePutReply>, Status> {
-        let refused = self.writing()?;
+        let refused = self.writing().await?;
         if refused.is_none() {
             let entry = request.into_inner().entry.unwrap();
             self.put_entry(&entry.key, entry.value);
@@ -221,7 +237,7 @@ impl Storage for MountServer {
         &self,
         request: Request<pb::StorageDeleteArgs>,
     ) -> Result<Response<pb::StorageDeleteReply>, Status> {
-        let refused = self.writing()?;
+        let refused = self.writing().await?;
         if refused.is_none() {
             self.entries().remove(&request.into_inner().key);
         }

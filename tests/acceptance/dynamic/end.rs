@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{dynamic, no_key_is_left, renew, revoke, token};
 use crate::harness::{Mount, SOON, Vault, eventually};
@@ -171,4 +172,19 @@ async fn an_irrevocable_lease_is_cleared_once_openrouter_is_back() {
         "{:?}",
         left.json()
     );
+}
+
+/// The server has the lease, whether or not it hears of the renewal: a caller that disconnects does not revoke it.
+#[tokio::test]
+async fn a_renewal_whose_caller_disconnects_leaves_the_key_alive() {
+    let mount = dynamic(json!({})).await;
+    let lease = mount.read("creds/ci").await.ok();
+    let body = json!({"lease_id": lease.lease_id()});
+    // At every point of a renewal, which takes a few milliseconds.
+    for microseconds in (0..10_000).step_by(100) {
+        let renewal = mount.client().try_write("sys/leases/renew", body.clone());
+        let _ = timeout(Duration::from_micros(microseconds), renewal).await;
+    }
+    renew(mount.client(), &lease, json!({})).await.ok();
+    assert!(mount.openrouter.accepts(&lease.text("api_key")).await);
 }
