@@ -119,6 +119,52 @@ async fn a_revocation_that_openrouter_does_not_confirm_is_an_error_until_it_does
     assert!(world.intents().is_empty());
 }
 
+/// A renewal would promise that the key works. Only what OpenRouter has certainly not done leaves the lease alone.
+#[tokio::test]
+async fn a_lease_is_renewed_unless_its_key_may_have_been_revoked() {
+    let refused = Fault::status(403);
+    let (unclear, done) = (Fault::status(500), Fault::status(500).after_the_effect());
+    for (fault, is_renewed) in [(refused, true), (unclear, false), (done, false)] {
+        let world = World::with_dynamic_role().await;
+        world.lease().await.unwrap();
+        world.openrouter.faults().add(fault.on("DELETE", "/keys/*"));
+        world.revoke().await.unwrap_err();
+        world.pass(60).await;
+        let renewed = world.renew(0).await;
+        assert_eq!(renewed.is_ok(), is_renewed, "{renewed:?}");
+        world.revoke().await.unwrap();
+        assert!(world.openrouter.account().keys().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_lease_whose_record_outlasts_its_key_is_not_renewed() {
+    let world = World::with_dynamic_role().await;
+    world.lease().await.unwrap();
+    let faults = &world.effects;
+    faults.record(Harm::Fault, Some(point_of_revocation("delete wal/").await));
+    world.revoke().await.unwrap_err();
+    faults.stop();
+    assert!(world.openrouter.account().keys().is_empty());
+    assert_eq!(world.records().await.len(), 1);
+    world.pass(60).await;
+    let refusal = world.renew(0).await.unwrap_err().to_string();
+    assert!(refusal.contains("already deleted"), "{refusal}");
+    world.revoke().await.unwrap();
+    assert_eq!(world.records().await, []);
+}
+
+/// Which of the points at which a revocation can fail is this one.
+async fn point_of_revocation(effect: &str) -> usize {
+    let world = World::with_dynamic_role().await;
+    world.lease().await.unwrap();
+    world.effects.record(Harm::Fault, None);
+    world.revoke().await.unwrap();
+    let points = world.effects.stop();
+    let point = points.iter().position(|point| point.contains(effect));
+    point.unwrap_or_else(|| panic!("{points:?}"))
+}
+
 #[tokio::test]
 async fn an_order_with_an_unknown_outcome_leaves_no_key() {
     let world = World::with_dynamic_role().await;

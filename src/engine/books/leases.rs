@@ -3,7 +3,7 @@
 //! A record replaces the intent to make its key in the write-ahead log. This is a single write, so one of the
 //! two is stored at any moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -35,6 +35,8 @@ pub struct Leases {
     /// The guardrails of roles, as they were last stored or read to be applied. A key that was ordered with
     /// another one, or without, must not be handed out. A plain mutex, as above.
     expected: Mutex<HashMap<RoleName, GuardrailId>>,
+    /// Leases with a record whose keys are gone, or may be. A plain mutex, as above.
+    doomed: Mutex<HashSet<Nonce>>,
     /// The remaining room in budgets.
     pub(super) room: Room,
     /// Serializes the changes of each lease.
@@ -49,6 +51,7 @@ impl Default for Leases {
             log: Log::new("lease", 2),
             expected: Mutex::default(),
             coming: Mutex::default(),
+            doomed: Mutex::default(),
             room: Room::default(),
             locks: Locks::default(),
         }
@@ -65,6 +68,7 @@ impl Leases {
     pub(super) fn forget(&self) {
         self.log.forget(|_| false);
         self.expected().clear();
+        self.doomed().clear();
         self.room.forget();
     }
 
@@ -240,6 +244,10 @@ impl Leases {
 
     fn expected(&self) -> MutexGuard<'_, HashMap<RoleName, GuardrailId>> {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doomed(&self) -> MutexGuard<'_, HashSet<Nonce>> {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn coming(&self) -> MutexGuard<'_, HashMap<RoleName, usize>> {

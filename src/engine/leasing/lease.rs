@@ -65,6 +65,7 @@ async fn revoke(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
 
 /// Extends the lease by the requested increment or by the role's ttl, within max_ttl.
 async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
+    engine.require_in_service()?;
     let lease = LeaseData::of(&secret)?;
     let Some(Role::Dynamic(role)) = Role::load(&*engine.storage, &lease.key.role).await? else {
         return Err(Error::Missing(format!(

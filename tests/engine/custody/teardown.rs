@@ -45,7 +45,7 @@ async fn every_key_of_the_mount_dies_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn during_a_teardown_no_key_is_handed_out_or_created() {
+async fn during_a_teardown_no_key_is_handed_out_renewed_or_created() {
     let (world, _) = with_keys().await;
     assert_eq!(world.run("status").await["torn_down_since"], Value::Null);
     world.told(PATH, json!({})).await;
@@ -59,6 +59,8 @@ async fn during_a_teardown_no_key_is_handed_out_or_created() {
             assert!(reason.contains("torn down"), "{path}: {reason}");
             assert!(reason.contains("delete \"teardown\""), "{path}: {reason}");
         }
+        let reason = world.renew(0).await.unwrap_err().to_string();
+        assert!(reason.contains("torn down"), "{reason}");
         assert_eq!(world.node().storage.calls(), before, "it is in memory");
         for (path, body) in [
             (ROTATE, json!({})),

@@ -37,7 +37,14 @@ impl LeaseGuard {
         self.leases.living(&self.nonce)
     }
 
-    /// Postpones the end of the lease; never brings it forward. Returns `false` if there is no such lease.
+    /// From now on the lease is not [extended](Self::extend), since its key is gone or may be. Its record stays
+    /// until it is [deleted](Self::end). Another process does not know of this until it has found the key gone.
+    pub fn doom(&self) {
+        self.leases.doomed().insert(self.nonce.clone());
+    }
+
+    /// Postpones the end of the lease; never brings it forward. Returns `false` if there is no such lease, or if
+    /// its key may be gone.
     ///
     /// # Errors
     /// If it cannot be stored; the end is then unchanged.
@@ -50,7 +57,7 @@ impl LeaseGuard {
         let Some(written) = log.entry(id) else {
             return Ok(false);
         };
-        if written.data.ended.is_some() {
+        if written.data.ended.is_some() || self.leases.doomed().contains(&self.nonce) {
             return Ok(false);
         }
         if until > written.data.until {
@@ -168,6 +175,8 @@ impl LeaseGuard {
     /// # Errors
     /// If it cannot be removed; it then stays known.
     pub async fn end(&self, storage: &dyn Storage) -> Result<(), StorageError> {
-        self.leases.log.delete(storage, self.nonce.as_str()).await
+        self.leases.log.delete(storage, self.nonce.as_str()).await?;
+        self.leases.doomed().remove(&self.nonce);
+        Ok(())
     }
 }
