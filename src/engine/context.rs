@@ -197,7 +197,7 @@ impl Engine {
     /// assigned.
     fn guarding_due(&self, name: &RoleName, role: &DynamicRole) -> Option<Timestamp> {
         let Some(OpenBooks { leases, .. }) = self.books_if_open() else {
-            // Not read yet, or in use at this moment.
+            // Not read yet.
             let is_guarded = role.terms.guardrail_id.is_some();
             return is_guarded.then_some(Timestamp::MIN);
         };

@@ -220,8 +220,8 @@ impl Leases {
     }
 
     /// From now on, no key of the role that was ordered with another guardrail than that of these terms is
-    /// handed out. Called before terms with a guardrail are stored, after terms without one are stored, and
-    /// whenever terms are read to be applied.
+    /// handed out. Called before terms with a guardrail are stored, and whenever terms were read or stored under
+    /// the role's lock.
     pub fn expect_guardrail(&self, role: &RoleName, terms: &Terms) {
         match &terms.guardrail_id {
             Some(guardrail) => drop(self.expected().insert(role.clone(), guardrail.clone())),

@@ -28,10 +28,9 @@ mod runs;
 mod searches;
 mod unsure;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 
 pub use board::{Board, Copies, Drift, Noted, in_words};
 pub use intents::{InFlight, Intent, Intents, Purpose};
@@ -55,8 +54,11 @@ pub struct Books {
     intents: Arc<Intents>,
     leases: Arc<Leases>,
     runs: Runs,
-    /// When the entries of earlier processes were loaded; `None` if they are not loaded yet.
+    /// When the entries of earlier processes were loaded; `None` if they are not loaded yet. A plain mutex: it
+    /// is never held across an await.
     since: Mutex<Option<Timestamp>>,
+    /// Held while the books are opened or closed.
+    turning: tokio::sync::Mutex<()>,
 }
 
 /// The books after loading.
@@ -83,34 +85,36 @@ impl Books {
         now: impl Fn() -> Timestamp,
         unreadable: impl Fn(StorageError),
     ) -> Result<OpenBooks, StorageError> {
-        let mut opened = self.since.lock().await;
-        let since = match *opened {
-            Some(since) => since,
-            None => {
-                let logs = [self.intents.log(), self.leases.log()];
-                let left_out = wal::load(storage, &logs).await?;
-                left_out.into_iter().for_each(&unreadable);
-                self.runs.load(storage, now(), &unreadable).await?;
-                *opened.insert(now())
-            }
-        };
-        Ok(self.since(since))
+        if let Some(open) = self.if_open() {
+            return Ok(open);
+        }
+        let _turning = self.turning.lock().await;
+        if let Some(open) = self.if_open() {
+            return Ok(open);
+        }
+        let logs = [self.intents.log(), self.leases.log()];
+        let left_out = wal::load(storage, &logs).await?;
+        left_out.into_iter().for_each(&unreadable);
+        self.runs.load(storage, now(), &unreadable).await?;
+        let since = now();
+        *self.since() = Some(since);
+        Ok(self.opened(since))
     }
 
     /// The books, if they are open. A node that only serves reads does not know their content.
     pub fn if_open(&self) -> Option<OpenBooks> {
-        let since = *self.since.try_lock().ok()?;
-        Some(self.since(since?))
+        let since = *self.since();
+        Some(self.opened(since?))
     }
 
     /// Closes the books, since another node may write to them now. Orders that are in flight in this process
     /// stay.
     pub async fn close(&self) {
-        let mut opened = self.since.lock().await;
+        let _turning = self.turning.lock().await;
+        *self.since() = None;
         self.intents.forget_adrift();
         self.leases.forget();
         self.runs.forget();
-        *opened = None;
     }
 
     /// The runs that this node knows of: all of them, once the books are open.
@@ -118,7 +122,11 @@ impl Books {
         &self.runs
     }
 
-    fn since(&self, since: Timestamp) -> OpenBooks {
+    fn since(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self, since: Timestamp) -> OpenBooks {
         OpenBooks {
             intents: Arc::clone(&self.intents),
             leases: Arc::clone(&self.leases),

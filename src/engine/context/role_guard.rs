@@ -104,10 +104,17 @@ impl<'a> RoleGuard<'a> {
         Ok(())
     }
 
-    /// Updates the register with what is read and written under the lock.
+    /// Updates the register with what is read and written under the lock. Also the guardrail that is expected of
+    /// new leases: a write of another one may have failed, or been committed although it was reported as failed.
     fn enter(&self, role: &Role) {
-        let origin = self.engine.origin(&self.name, role.life());
-        self.engine.register.enter(&self.name, origin, role);
+        let (engine, name) = (self.engine, &self.name);
+        let origin = engine.origin(name, role.life());
+        engine.register.enter(name, origin, role);
+        if let Role::Dynamic(role) = role
+            && let Some(books) = engine.books_if_open()
+        {
+            books.leases.expect_guardrail(name, &role.terms);
+        }
     }
 
     /// Updates the roster.

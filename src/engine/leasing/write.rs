@@ -98,7 +98,6 @@ pub async fn write(
         leases.note_pool(name, role.pool.as_ref());
     }
     stored?;
-    leases.expect_guardrail(name, &role.terms);
     drop(bounds);
     let only_guardrail = |before: &DynamicRole| {
         let same = Terms {
@@ -186,7 +185,6 @@ async fn take_back(
     };
     match guard.store_dynamic(before).await {
         Ok(()) => {
-            leases.expect_guardrail(guard.name(), &before.terms);
             leases.note_pool(guard.name(), before.pool.as_ref());
             refusal
         }

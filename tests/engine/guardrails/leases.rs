@@ -6,7 +6,7 @@ use openrouter_simulator::{Fault, NewGuardrail};
 use serde_json::{Value, json};
 
 use super::{ASSIGN, all_held_to, assignments, guardrail, held_to};
-use crate::harness::{CI, World};
+use crate::harness::{CI, Harm, World};
 
 /// A world with the role `ci`, which has the guardrail `strict`, and two of its leases.
 pub(super) async fn with_guarded_leases() -> (World, String) {
@@ -237,3 +237,28 @@ async fn a_failure_to_reassign_keys_of_a_deleted_role_is_reported_and_retried() 
 }
 
 const CHANGED: &str = "guardrail_changed";
+
+/// Reads that went on failing would make and delete a key each.
+#[tokio::test]
+async fn a_guardrail_that_was_not_stored_is_not_expected_of_leases_after_a_teardown() {
+    let (world, strict) = with_guarded_leases().await;
+    guardrail(&world, "other");
+    world.write("teardown", json!({})).await.unwrap();
+    let is_store = |point: &String| point.contains("put roles/ci");
+    let mut points = Vec::new();
+    while !points.iter().any(is_store) {
+        world.effects.record(Harm::Fault, Some(points.len()));
+        let other = json!({"guardrail": "other"});
+        world.node().write(CI, other).await.unwrap_err();
+        points = world.effects.stop();
+    }
+    // A write that is refused resolves what became of that one: soon, and for good.
+    for _ in 0..2 {
+        let nowhere = json!({"guardrail": "nowhere"});
+        world.node().write(CI, nowhere).await.unwrap_err();
+        world.pass(200).await;
+    }
+    world.delete("teardown", Value::Null).await.unwrap();
+    let hash = world.lease_hash().await;
+    assert_eq!(held_to(&world, &hash), Some(strict));
+}
