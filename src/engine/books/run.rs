@@ -113,6 +113,16 @@ impl Run {
         self.ended.is_none() && self.cancelled().is_none()
     }
 
+    /// Whether it was to revoke the key of a lease that was requested then. It may have done so even if it was
+    /// cancelled.
+    pub(super) fn was_to_revoke(&self, requested_at: Timestamp) -> bool {
+        match self.work {
+            Work::Teardown { cancelled } => cancelled.is_none_or(|until| requested_at < until),
+            Work::RotateAll { grace } => grace == Some(0) && requested_at < self.began,
+            Work::Tidy { .. } => false,
+        }
+    }
+
     /// When it was cancelled, if it is a teardown that was.
     pub fn cancelled(&self) -> Option<Timestamp> {
         match self.work {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::leases::Record;
 use super::run::{Outcome, Run};
 use super::unsure::Unsure;
 use crate::engine::error::Error;
@@ -226,6 +227,21 @@ impl Runs {
         let known = self.known();
         let run = known.get(&RunId::Teardown)?;
         run.cancelled().is_none().then_some(run.began)
+    }
+
+    /// Whether a teardown of the mount, or an emergency about all keys of the connection, was to revoke the key
+    /// of this lease. The key may then be gone, although the record exists: the leader that revoked the key may
+    /// have been unable to delete the record. No storage call.
+    pub fn may_have_revoked(&self, record: &Record) -> bool {
+        let requested_at = record.requester.as_ref().map(|requester| requester.at);
+        let known = self.known();
+        let runs = [
+            RunId::Teardown,
+            RunId::RotateAll(record.key.connection.clone()),
+        ];
+        let mut runs = runs.iter().filter_map(|id| known.get(id));
+        // A record of the first format does not say when its key was requested.
+        runs.any(|run| run.was_to_revoke(requested_at.unwrap_or(Timestamp::MIN)))
     }
 
     /// Proves that the teardown that began at `began` is still in force, by rewriting its entry, which only

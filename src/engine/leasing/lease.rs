@@ -77,6 +77,15 @@ async fn renew(engine: Arc<Engine>, secret: LeasedSecret) -> Outcome {
     let books = engine.books().await?;
     let longest = engine.system.max_lease_ttl().await?;
     let guard = books.leases.lock(&lease.key.nonce).await;
+    let record = guard.record();
+    if record.is_some_and(|record| engine.runs().may_have_revoked(&record)) {
+        return Err(Error::Missing(
+            "the lease's key was to be revoked by a teardown or by \"rotate-all\", and may be deleted; read \
+             again for a new key"
+                .to_owned(),
+        )
+        .into());
+    }
     let now = engine.now();
     let renewal = Renewal::of(&role, &lease, &secret, longest, now)?;
     let until = after(now, renewal.ttl);

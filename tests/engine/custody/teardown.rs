@@ -329,6 +329,38 @@ async fn a_deposed_node_ends_no_key_that_was_made_after_the_teardown_was_cancell
     old.backend.cleanup().await;
 }
 
+/// The leader that revoked the key could not delete the record any more, and its successor does not know.
+#[tokio::test]
+async fn a_lease_whose_key_a_run_may_have_revoked_is_not_renewed_by_the_next_leader() {
+    let emergency = json!({"rotation_grace_period": 0});
+    for (run, body) in [("teardown", json!({})), ("rotate-all/default", emergency)] {
+        let world = World::with_dynamic_role().await;
+        let old = world.lease_hash().await;
+        world.pass(60).await;
+        let running = world.write(run, body);
+        world.die_during("after DELETE /keys/*", running).await;
+        assert!(!world.lives(&old), "{run}");
+        world.cut_off_openrouter();
+        world.restart().await;
+        if run == "teardown" {
+            world.delete(run, Value::Null).await.unwrap();
+        }
+        assert_eq!(
+            world.records().await.len(),
+            1,
+            "{run}: nobody knows that it is gone"
+        );
+        let refusal = world.renew(0).await.unwrap_err().to_string();
+        assert!(refusal.contains("read again"), "{run}: {refusal}");
+        world.openrouter.faults().clear();
+        world.pass(60).await;
+        let new = world.lease_hash().await;
+        world.revoke().await.unwrap();
+        assert_eq!(world.renew(0).await.unwrap().as_secs(), 300, "{run}");
+        assert!(world.lives(&new), "{run}");
+    }
+}
+
 #[tokio::test]
 async fn a_teardown_whose_store_failed_is_in_force_only_if_it_was_committed() {
     let world = World::with_role().await;
