@@ -77,6 +77,8 @@ struct Seen {
     reported: BTreeSet<String>,
     /// Living keys that the restored storage does not know.
     strays: BTreeSet<String>,
+    /// Keys that a run was ending when a snapshot was restored, and how many had been restored before.
+    ending_before: BTreeMap<String, u64>,
     /// The shortest time for which a key of each role was ever to be in use, in seconds.
     least_use: BTreeMap<String, u64>,
     /// Something was changed outside the engine since its work began.

@@ -128,6 +128,9 @@ impl World {
         if by_a_run {
             // Until it has completed, readers may still get the old key.
             self.witness.emergency(&made.role, Some(now));
+        } else if self.is_of_a_run_before_a_restore(hash, sent) {
+            self.witness
+                .excuse(hash, "a run from before a restore has ended it");
         } else if let Some(until) = self.broken_promise(hash, &made.role, now) {
             let what = format!("{name} is {how}, although its reader relies on it until {until}");
             self.violated(&what, &[hash]);
@@ -200,6 +203,7 @@ impl World {
         self.forget_spending(&snapshot.map, &after);
         let is_known = |promise: &Promise| promise.order < snapshot.promises;
         let living: BTreeSet<String> = self.living().map(|key| key.hash).collect();
+        self.note_ending_by_runs(living.iter());
         self.witness.seen(|seen| {
             seen.restores += 1;
             seen.standbys.restored = Some(now);

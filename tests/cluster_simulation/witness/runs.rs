@@ -1,14 +1,16 @@
 //! What runs may do to keys, and what they must have done.
 //!
 //! The entry of a run, as it is committed at that moment, determines whether the run may end a key. A deposed
-//! leader may continue a run for some minutes after it has ended.
+//! leader may continue a run for some minutes after it has ended. A restored snapshot may lack the run, but it
+//! cannot call back the run's requests that are on their way: what was committed before the restore determines
+//! for them.
 
 use jiff::{SignedDuration, Timestamp};
 use openrouter_simulator::Key;
 use serde_json::Value;
 use vault_plugin_secrets_openrouter::logical::Data;
 
-use super::{Witness, nonce_of};
+use super::{Sent, Witness, nonce_of};
 use crate::node::MOUNT;
 use crate::runs::began;
 use crate::truth::Truth;
@@ -57,6 +59,26 @@ impl World {
         ["default", "other"]
             .iter()
             .any(|connection| is_tidied(connection) || is_replaced(connection))
+    }
+
+    /// A snapshot is about to be restored: notes which of these keys a run may be ending.
+    pub(super) fn note_ending_by_runs<'a>(&self, keys: impl Iterator<Item = &'a String>) {
+        let is_torn_down = self.was_torn_down();
+        let ending = keys.filter(|hash| is_torn_down || self.is_to_end_by_a_run(hash));
+        let ending: Vec<String> = ending.cloned().collect();
+        self.witness.seen(|seen| {
+            let restores = seen.restores;
+            let ending = ending.into_iter().map(|hash| (hash, restores));
+            seen.ending_before.extend(ending);
+        });
+    }
+
+    /// Whether the request may be one of a run, and was on its way while a snapshot was restored.
+    pub(super) fn is_of_a_run_before_a_restore(&self, hash: &str, sent: &Sent) -> bool {
+        self.witness.seen(|seen| {
+            let restores = seen.ending_before.get(hash);
+            restores.is_some_and(|restores| sent.restores <= *restores)
+        })
     }
 
     /// A teardown was answered. If it has finished, every key from before its start is dead or named, except
