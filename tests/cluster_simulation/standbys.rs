@@ -30,7 +30,8 @@
 //! - **Keys that an operator has ended at once**, by an emergency, a deletion or a teardown: a standby that has
 //!   not heard of it may still hand them out, for as long as the first rule allows.
 //! - **A restored snapshot**: what a standby hands out that has not heard of it was promised before it, for the
-//!   purpose of what must be kept.
+//!   purpose of what must be kept. So is a key that the snapshot has as current too, if it is handed out for
+//!   longer than any version of its role allows from the restore on.
 //! - **A server that led a moment ago**: its standby's engine was told so, and may believe it until it is cleaned
 //!   up, although another one does the server's work. A lease that it hands out then is none: the server cannot
 //!   register it without the storage.

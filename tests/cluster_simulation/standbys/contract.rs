@@ -175,19 +175,29 @@ impl World {
 
     /// Whether this key was current by what is committed, then or since.
     pub(crate) fn was_current_since(&self, role: &str, hash: &str, since: Timestamp) -> bool {
+        self.longest_ttl_since(role, hash, since).is_some()
+    }
+
+    /// The longest `ttl` with which this key was current by what is committed, then or since; `None` if it was
+    /// not.
+    pub(crate) fn longest_ttl_since(
+        &self,
+        role: &str,
+        hash: &str,
+        since: Timestamp,
+    ) -> Option<u64> {
         self.raft.followers(|followers| {
             let key = key_of(role);
             let versions = followers.all(0, &key).rev().map(|(version, _)| version);
+            let mut longest = None;
             for version in versions {
-                let served = version.served();
-                if served.is_some_and(|served| served.hash == hash) {
-                    return true;
-                }
+                let served = version.served().filter(|served| served.hash == hash);
+                longest = longest.max(served.map(|served| served.ttl));
                 if version.written <= since {
                     break;
                 }
             }
-            false
+            longest
         })
     }
 }

@@ -55,7 +55,7 @@ impl World {
             return self.violated(&format!("{name} is handed out for too long"), &[hash]);
         }
         let (until, forgotten) = match standby {
-            Some(_) => self.left_of(hash, until),
+            Some(_) => self.left_of(hash, ttl),
             None => (until, None),
         };
         self.witness.seen(|seen| {

@@ -36,9 +36,10 @@ impl World {
         self.witness.seen(|seen| by_deletion(seen)) || self.was_torn_down()
     }
 
-    /// What is left of a promise that a standby gives until then, and since when storage has forgotten that this
-    /// key is handed out: the standby may not have heard yet of a restored snapshot.
-    pub(super) fn left_of(&self, hash: &str, until: Timestamp) -> (Timestamp, Option<Timestamp>) {
+    /// What is left of a promise that a standby gives for so many seconds, and since when storage has forgotten
+    /// that this key is handed out, or for so long: the standby may not have heard yet of a restored snapshot.
+    pub(super) fn left_of(&self, hash: &str, ttl: u64) -> (Timestamp, Option<Timestamp>) {
+        let until = self.after(ttl);
         let kept = (until, None);
         let Some(restored) = self.witness.seen(|seen| seen.standbys.restored) else {
             return kept;
@@ -47,7 +48,8 @@ impl World {
         let Some((role, _)) = self.witness.whose(hash).filter(|_| recently) else {
             return kept;
         };
-        if self.was_current_since(&role, hash, restored) {
+        let longest = self.longest_ttl_since(&role, hash, restored);
+        if longest.is_some_and(|longest| ttl <= longest) {
             return kept;
         }
         let truth = self.truth();
