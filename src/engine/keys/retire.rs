@@ -47,6 +47,16 @@ impl Warrant<'_> {
         }
     }
 
+    /// If OpenRouter has ended the key of a lease, or may have, nobody can renew the lease any more, whether or
+    /// not that can be stored.
+    fn note_outcome<T>(&self, ended: &Result<T, Error>) {
+        if let Self::OfLease(lease) = self
+            && !ended.as_ref().is_err_and(Error::is_definite)
+        {
+            lease.doom();
+        }
+    }
+
     /// As a label for counters.
     fn label(&self) -> &'static str {
         match self {
@@ -90,6 +100,7 @@ pub async fn retire(
     let deleted = deleted.map_err(Error::while_doing(format!(
         "key {hash} could not be revoked"
     )));
+    warrant.note_outcome(&deleted);
     match &deleted {
         Ok(_) => engine.meters.revoked(warrant.label()),
         Err(reason) => engine.meters.revocation_failed(reason.label()),
@@ -124,6 +135,7 @@ pub async fn hold(
     let held = switched(turn.set_disabled(hash, true).await).map_err(Error::while_doing(format!(
         "key {hash} could not be disabled"
     )));
+    warrant.note_outcome(&held);
     match &held {
         Ok(Switched::Done) => engine.meters.held(),
         Ok(Switched::Gone) => {}

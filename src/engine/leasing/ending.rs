@@ -133,9 +133,7 @@ async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result
         ..
     } = &record.key;
     let warrant = || Warrant::OfLease(lease);
-    let held = hold(engine, connection, key_hash, warrant()).await;
-    doom_if_carried_out(lease, &held);
-    match held {
+    match hold(engine, connection, key_hash, warrant()).await {
         // If the key is gone, its usage cannot be read either.
         Ok(_) => {}
         Err(reason) if reason.is_refused() => {
@@ -146,9 +144,7 @@ async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result
                 %reason,
                 "the key of an ended lease cannot be disabled, so it is deleted"
             );
-            let retired = retire(engine, connection, key_hash, warrant()).await;
-            doom_if_carried_out(lease, &retired);
-            retired?;
+            retire(engine, connection, key_hash, warrant()).await?;
         }
         Err(reason) => return Err(reason),
     }
@@ -162,21 +158,11 @@ async fn disable(engine: &Engine, lease: &LeaseGuard, record: &Record) -> Result
 async fn delete(engine: &Engine, lease: &LeaseGuard, key: &LeasedKey) -> Result<(), Error> {
     // The record is deleted last: while the key may be alive, the record leads to it.
     let warrant = Warrant::OfLease(lease);
-    let retired = retire(engine, &key.connection, &key.key_hash, warrant).await;
-    doom_if_carried_out(lease, &retired);
-    retired?;
+    retire(engine, &key.connection, &key.key_hash, warrant).await?;
     lease.end(&*engine.storage).await?;
     engine.keeper.forget(&Task::Lapse(key.nonce.clone()));
     engine.readings.forget(&key.role, &key.key_hash);
     Ok(())
-}
-
-/// If OpenRouter has ended the key of a lease, or may have, nobody can renew the lease any more, whether or not
-/// that can be stored.
-fn doom_if_carried_out<T>(lease: &LeaseGuard, ended: &Result<T, Error>) {
-    if !ended.as_ref().is_err_and(Error::is_definite) {
-        lease.doom();
-    }
 }
 
 /// Takes the final reading of a disabled key, returns the unspent amount to the budget, and deletes the key.

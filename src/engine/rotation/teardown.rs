@@ -46,12 +46,7 @@ pub async fn tear_down(
     let before = role
         .mismatch
         .filter(|mismatch| mismatch.reason == MismatchReason::TornDown);
-    let mut mismatch = before.unwrap_or(Mismatch {
-        reason: MismatchReason::TornDown,
-        since: now,
-        asked: None,
-        at_first: false,
-    });
+    let mut mismatch = before.unwrap_or(Mismatch::concluded(MismatchReason::TornDown, now));
     role.mismatch = Some(mismatch);
     guard.store(&role).await?;
     let mut left = Vec::new();

@@ -174,12 +174,7 @@ impl RotatingRole {
         if !is_disabled {
             return false;
         }
-        self.mismatch = Some(Mismatch {
-            reason: MismatchReason::Held,
-            since: now,
-            asked: None,
-            at_first: false,
-        });
+        self.mismatch = Some(Mismatch::concluded(MismatchReason::Held, now));
         true
     }
 
@@ -200,12 +195,7 @@ impl RotatingRole {
                     | MismatchReason::Outdated,
                 ) => None,
             };
-            let mismatch = reason.map(|reason| Mismatch {
-                reason,
-                since: now,
-                asked: None,
-                at_first: false,
-            });
+            let mismatch = reason.map(|reason| Mismatch::concluded(reason, now));
             self.mismatch = mismatch.or(self.mismatch);
         }
         self.budget_unknown_key(&key);

@@ -25,9 +25,17 @@ impl Mismatch {
     /// A reason that OpenRouter has just reported.
     pub fn found(reason: MismatchReason, now: Timestamp) -> Self {
         Self {
+            asked: Some(now),
+            ..Self::concluded(reason, now)
+        }
+    }
+
+    /// A reason that follows from something else: OpenRouter was not asked about the key.
+    pub fn concluded(reason: MismatchReason, now: Timestamp) -> Self {
+        Self {
             reason,
             since: now,
-            asked: Some(now),
+            asked: None,
             at_first: false,
         }
     }

@@ -81,12 +81,8 @@ fn roles() -> impl Strategy<Value = RotatingRole> {
                 }
                 role.rotation_failure = rotation;
                 role.limits_failure = patch;
-                role.mismatch = mismatch.map(|(reason, since)| Mismatch {
-                    reason,
-                    since: at(since),
-                    asked: None,
-                    at_first: false,
-                });
+                role.mismatch =
+                    mismatch.map(|(reason, since)| Mismatch::concluded(reason, at(since)));
                 role.deletion = deletion.map(|(since, failure)| Deletion {
                     since: at(since),
                     failure,
@@ -327,10 +323,8 @@ fn a_key_that_is_gone_and_not_replaced_by_itself_is_asked_about_later_and_later(
     let mut now = at(0);
     for _ in 0..9 {
         role.mismatch = Some(Mismatch {
-            reason: MismatchReason::Gone,
-            since: at(0),
             asked: Some(now),
-            at_first: false,
+            ..Mismatch::concluded(MismatchReason::Gone, at(0))
         });
         let Step::Wait(Some(next)) = next_step(&role, now) else {
             panic!("it is not due at once");
