@@ -41,11 +41,6 @@ impl World {
         account.create_key(NewKey::named(name)).hash
     }
 
-    fn lives(&self, hash: &str) -> bool {
-        let living = self.openrouter.account().keys();
-        living.iter().any(|key| key.hash == hash)
-    }
-
     /// The hash of the role's current key.
     async fn current(&self) -> String {
         let role = self.role("app").await.unwrap();

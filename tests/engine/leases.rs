@@ -141,10 +141,8 @@ async fn a_lease_is_renewed_unless_its_key_may_have_been_revoked() {
 async fn a_lease_whose_record_outlasts_its_key_is_not_renewed() {
     let world = World::with_dynamic_role().await;
     world.lease().await.unwrap();
-    let faults = &world.effects;
-    faults.record(Harm::Fault, Some(point_of_revocation("delete wal/").await));
+    world.effects.fail_at("before delete wal/*");
     world.revoke().await.unwrap_err();
-    faults.stop();
     assert!(world.openrouter.account().keys().is_empty());
     assert_eq!(world.records().await.len(), 1);
     world.pass(60).await;
@@ -152,17 +150,6 @@ async fn a_lease_whose_record_outlasts_its_key_is_not_renewed() {
     assert!(refusal.contains("already deleted"), "{refusal}");
     world.revoke().await.unwrap();
     assert_eq!(world.records().await, []);
-}
-
-/// Which of the points at which a revocation can fail is this one.
-async fn point_of_revocation(effect: &str) -> usize {
-    let world = World::with_dynamic_role().await;
-    world.lease().await.unwrap();
-    world.effects.record(Harm::Fault, None);
-    world.revoke().await.unwrap();
-    let points = world.effects.stop();
-    let point = points.iter().position(|point| point.contains(effect));
-    point.unwrap_or_else(|| panic!("{points:?}"))
 }
 
 #[tokio::test]

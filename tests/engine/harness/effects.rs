@@ -34,8 +34,8 @@ type AfterWrites = Box<dyn Fn() + Send>;
 #[derive(Default)]
 struct Plan {
     recording: Option<Recording>,
-    /// The name of a point at which to die.
-    death: Option<String>,
+    /// The name of a point, and the harm to do there once.
+    planned: Option<(String, Harm)>,
     /// Every point that was reached, and the harm that was done there.
     story: Vec<String>,
 }
@@ -69,7 +69,16 @@ impl Effects {
 
     /// Makes the node die at the next point with that name.
     pub(crate) fn die_at(&self, name: &str) {
-        self.plan.lock().unwrap().death = Some(name.to_owned());
+        self.harm_once_at(name, Harm::Crash);
+    }
+
+    /// Makes the next call at a point with that name fail.
+    pub(crate) fn fail_at(&self, name: &str) {
+        self.harm_once_at(name, Harm::Fault);
+    }
+
+    fn harm_once_at(&self, name: &str, harm: Harm) {
+        self.plan.lock().unwrap().planned = Some((name.to_owned(), harm));
     }
 
     /// From now on every read of this key fails; of `None`, no read.
@@ -155,9 +164,8 @@ impl Plan {
     }
 
     fn planned_at(&mut self, name: String) -> Option<Harm> {
-        if self.death.as_ref() == Some(&name) {
-            self.death = None;
-            return Some(Harm::Crash);
+        if let Some((_, harm)) = self.planned.take_if(|(point, _)| *point == name) {
+            return Some(harm);
         }
         let recording = self.recording.as_mut()?;
         let strikes = recording.at == Some(recording.points.len());

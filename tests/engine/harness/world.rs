@@ -173,6 +173,11 @@ impl World {
         self.openrouter.account().key(hash).unwrap()
     }
 
+    /// Whether a key that was made is not deleted.
+    pub(crate) fn lives(&self, hash: &str) -> bool {
+        self.seen(hash).deleted_at.is_none()
+    }
+
     /// The hash of the key that an application reads, as with [`World::key`].
     pub(crate) async fn key_hash(&self, role: &str) -> String {
         let key = self.key(role).await.unwrap();

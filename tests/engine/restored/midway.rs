@@ -36,11 +36,6 @@ async fn snapshot_during(
     (answer, snapshot)
 }
 
-fn is_alive(world: &World, hash: &str) -> bool {
-    let key = world.openrouter.account().key(hash).unwrap();
-    key.deleted_at.is_none()
-}
-
 #[tokio::test]
 async fn a_key_that_went_into_service_since_is_left_alone_for_the_roles_grace_period() {
     // The previous key is still in its grace period, or is already revoked.
@@ -57,10 +52,10 @@ async fn a_key_that_went_into_service_since_is_left_alone_for_the_roles_grace_pe
         world.restore(snapshot).await;
         world.restart().await;
         world.pass(599).await;
-        assert!(is_alive(&world, hash), "applications hold it");
+        assert!(world.lives(hash), "applications hold it");
         // Other tasks may have the role's lock at that time.
         world.pass(11).await;
-        assert!(!is_alive(&world, hash), "nobody knows of it any more");
+        assert!(!world.lives(hash), "nobody knows of it any more");
         assert_eq!(world.violations().await, [""; 0]);
         assert_eq!(world.broken_promises(), [""; 0]);
     }
@@ -112,9 +107,9 @@ async fn a_rotation_that_was_under_way_is_done_again_if_its_old_key_is_held_sinc
             ![&old, &forgotten].contains(&&current),
             "automated: {automated}"
         );
-        assert!(is_alive(&world, &forgotten), "applications hold it");
+        assert!(world.lives(&forgotten), "applications hold it");
         world.pass(700).await;
-        assert!(!is_alive(&world, &forgotten), "nobody knows of it any more");
+        assert!(!world.lives(&forgotten), "nobody knows of it any more");
         assert_eq!(world.broken_promises(), [""; 0]);
     }
 }
@@ -148,9 +143,9 @@ async fn an_old_key_that_is_held_since_is_replaced_although_the_node_that_saw_it
     world.pass(60).await;
     let current = world.key_hash("app").await;
     assert!(current != old && current != forgotten);
-    assert!(is_alive(&world, &forgotten), "applications hold it");
+    assert!(world.lives(&forgotten), "applications hold it");
     world.pass(700).await;
-    assert!(!is_alive(&world, &forgotten), "nobody knows of it any more");
+    assert!(!world.lives(&forgotten), "nobody knows of it any more");
     assert_eq!(world.violations().await, [""; 0]);
 }
 
@@ -190,10 +185,10 @@ async fn a_leased_key_is_left_alone_for_the_leases_ttl_and_takes_no_place() {
     world.restore(snapshot).await;
     world.restart().await;
     world.pass(299).await;
-    assert!(is_alive(&world, hash), "its reader holds it");
+    assert!(world.lives(hash), "its reader holds it");
     world.read("creds/ci").await.expect("there is a place");
     world.pass(2).await;
-    assert!(!is_alive(&world, hash));
+    assert!(!world.lives(hash));
     assert_eq!(world.broken_promises(), [""; 0]);
 }
 
@@ -242,16 +237,16 @@ async fn a_key_under_a_budget_that_is_gone_since_a_rotation_was_under_way_is_rep
             world.forgive_deaths();
         }
         world.pass(1_300).await;
-        assert!(!is_alive(&world, &old), "{grace}");
+        assert!(!world.lives(&old), "{grace}");
         let forgotten = world.key_hash("app").await;
         world.restore(snapshot).await;
         world.restart().await;
         world.quiet().await;
         let current = world.key_hash("app").await;
         assert!(![&old, &forgotten].contains(&&current), "{grace}");
-        assert!(is_alive(&world, &forgotten), "applications hold it");
+        assert!(world.lives(&forgotten), "applications hold it");
         world.pass(3_700).await;
-        assert!(!is_alive(&world, &forgotten), "nobody knows of it any more");
+        assert!(!world.lives(&forgotten), "nobody knows of it any more");
         assert_eq!(world.broken_promises(), [""; 0], "{grace}");
     }
 }

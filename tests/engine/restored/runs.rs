@@ -7,11 +7,6 @@ use crate::harness::{ROTATE, World};
 
 const ROTATE_ALL: &str = "rotate-all/default";
 
-fn lives(world: &World, hash: &str) -> bool {
-    let living = world.openrouter.account().keys();
-    living.iter().any(|key| key.hash == hash)
-}
-
 /// The key that the lost rotation has made is younger than the emergency, and its readers were promised that it
 /// works.
 #[tokio::test]
@@ -29,7 +24,7 @@ async fn an_emergency_that_is_carried_out_once_more_spares_the_keys_that_are_you
         world.openrouter.faults().clear();
         world.pass(120).await;
         let mut younger = vec![world.key_hash("app").await];
-        assert!(!lives(&world, &leaked));
+        assert!(!world.lives(&leaked));
         if is_rotated_again {
             world.write(ROTATE, json!({})).await.unwrap();
             younger.push(world.key_hash("app").await);
@@ -44,9 +39,9 @@ async fn an_emergency_that_is_carried_out_once_more_spares_the_keys_that_are_you
         assert_eq!(run.data["state"], "finished", "{run:?}");
         assert_eq!(run.data["failed"], json!({}));
         assert!(!younger.contains(&world.key_hash("app").await));
-        assert!(younger.iter().all(|hash| lives(&world, hash)));
+        assert!(younger.iter().all(|hash| world.lives(hash)));
         world.pass(610).await;
-        assert!(!younger.iter().any(|hash| lives(&world, hash)));
+        assert!(!younger.iter().any(|hash| world.lives(hash)));
         assert_eq!(world.violations().await, [""; 0]);
         // The emergency breaks those of the older key.
         let broken = world.broken_promises();

@@ -40,9 +40,9 @@ async fn a_clock_that_is_set_back_rotates_nothing_twice_and_kills_nothing_early(
         assert_eq!(world.orders(), 2, "{schedule}");
         // A day after the rotation, by the clock, the previous key dies, and not earlier.
         world.pass_until("2026-11-22T02:59:59Z").await;
-        assert!(lives(&world, &first), "{schedule}");
+        assert!(world.lives(&first), "{schedule}");
         world.pass(1).await;
-        assert!(!lives(&world, &first), "{schedule}");
+        assert!(!world.lives(&first), "{schedule}");
         assert_eq!(world.broken_promises(), [""; 0], "{schedule}");
         assert_eq!(world.violations().await, [""; 0], "{schedule}");
         assert_eq!(world.complaints().await, [""; 0], "{schedule}");
@@ -172,11 +172,6 @@ async fn a_clock_that_jumps_while_a_key_is_ordered_leads_to_one_key_that_works()
         let orders = if jump > 2 * HOUR { 3 } else { 2 };
         assert_eq!(world.orders(), orders, "{jump} s");
     }
-}
-
-fn lives(world: &World, hash: &str) -> bool {
-    let key = world.openrouter.account().key(hash).expect("it was made");
-    key.deleted_at.is_none()
 }
 
 /// The last search seems to have begun an hour from now.
