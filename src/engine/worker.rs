@@ -10,7 +10,7 @@ use super::clock::after;
 use super::context::Engine;
 use super::error::Error;
 use super::keeper::Worker;
-use super::keys::{next_search, recover};
+use super::keys::recover;
 use super::leasing;
 use super::names::{CONNECTIONS, ConnectionName, RoleName, RunId};
 use super::retry::delay_by_elapsed;
@@ -93,7 +93,7 @@ async fn tend(engine: &Engine, name: &RoleName) -> Result<Option<Timestamp>, Err
 }
 
 /// When a task is retried whose failure was not stored with a role: soon, or when OpenRouter asked for it.
-/// A recovery has its own schedule.
+/// A recovery finds out then when its next search is due.
 fn retry_at(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
     let now = engine.now();
     let retry_after = |elapsed| {
@@ -101,13 +101,9 @@ fn retry_at(engine: &Engine, task: &Task, reason: &Error) -> Timestamp {
         after(now, wait)
     };
     match task {
-        Task::Tend(_) | Task::Run(_) => retry_after(0),
+        Task::Tend(_) | Task::Run(_) | Task::Recover(_) => retry_after(0),
         Task::Reconcile(connection) => retry_after(survey::elapsed(engine, connection, now)),
         Task::Lapse(nonce) => retry_after(leasing::overdue(engine, nonce, now)),
-        Task::Recover(place) => {
-            let (soon, next) = (retry_after(0), next_search(engine, place, now));
-            next.map_or(soon, |next| next.max(soon))
-        }
     }
 }
 

@@ -50,7 +50,7 @@ pub use holdings::{Holder, Holdings, mentioned};
 pub use mint::{Minted, Order, Recipient, delete_intent, discard, mint, reject};
 pub use pin::pin;
 pub use presence::{Presence, is_there, presence, seen, sees_another};
-pub use recover::{next_search, recover};
+pub use recover::recover;
 pub use retire::{Switched, Warrant, hold, release, retire};
 pub use unclaimed::{Unclaimed, prove_unclaimed};
 pub use whose::{Known, Owner, State};

@@ -53,7 +53,7 @@ use settle::settle;
 /// nothing is adrift there any more.
 ///
 /// # Errors
-/// If OpenRouter or storage failed. The intents stay, and [`next_search`] returns when the next search is due.
+/// If OpenRouter or storage failed. The intents stay, each with the time of its next search.
 pub async fn recover(engine: &Engine, place: &Place) -> Result<Option<Timestamp>, Error> {
     let books = engine.books().await?;
     let next = || {
@@ -66,11 +66,6 @@ pub async fn recover(engine: &Engine, place: &Place) -> Result<Option<Timestamp>
         search(engine, &books, place, None).await?;
     }
     Ok(next().0)
-}
-
-/// When the next search at a place is due; `None` if nothing is adrift there.
-pub fn next_search(engine: &Engine, place: &Place, now: Timestamp) -> Option<Timestamp> {
-    engine.books_if_open()?.intents.next_search(place, now)
 }
 
 /// Makes sure that a role may order a key at this place. For each earlier order, a search must have shown
