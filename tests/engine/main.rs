@@ -107,3 +107,5 @@ mod usage_cached;
 mod usage_limits;
 #[cfg(test)]
 mod usage_tracked;
+#[cfg(test)]
+mod warnings;
