@@ -5,6 +5,8 @@ mod compared;
 mod doubt;
 mod leases;
 mod moved;
+mod other_account;
+mod pending;
 mod proof;
 mod retried;
 mod written;
@@ -161,14 +163,22 @@ async fn a_key_that_says_it_is_held_to_another_guardrail_is_not_taken() {
 
 #[tokio::test]
 async fn a_new_key_that_is_not_known_everywhere_at_once_gets_a_few_tries() {
-    let world = World::connected().await;
-    guardrail(&world, "strict");
-    let faults = world.openrouter.faults();
-    faults.add(Fault::edited_reply(json!({"assigned_count": 0})).on("POST", ASSIGN));
-    faults.add(Fault::status(404).on("GET", "/keys/*"));
-    world.write(ROLE, guarded("strict")).await.unwrap();
-    world.key("app").await.unwrap();
-    assert_eq!(world.violations().await, [""; 0]);
+    for (times, is_taken) in [(2, true), (3, false)] {
+        let world = World::connected().await;
+        guardrail(&world, "strict");
+        let faults = world.openrouter.faults();
+        let nothing = Fault::edited_reply(json!({"assigned_count": 0}));
+        faults.add(nothing.on("POST", ASSIGN).times(times));
+        faults.add(Fault::status(404).on("GET", "/keys/*").times(times));
+        let written = world.write(ROLE, guarded("strict")).await;
+        assert_eq!(written.is_ok(), is_taken, "{times}: {written:?}");
+        if let Err(refusal) = written {
+            let refusal = refusal.to_string();
+            assert!(refusal.contains("does not know it yet"), "{refusal}");
+        }
+        assert_eq!(world.key("app").await.is_ok(), is_taken);
+        assert_eq!(world.violations().await, [""; 0]);
+    }
 }
 
 #[tokio::test]
