@@ -12,6 +12,7 @@ mod rotate_all;
 pub(crate) mod status;
 mod teardown;
 mod tidy;
+mod torn_down;
 
 use std::collections::BTreeMap;
 
