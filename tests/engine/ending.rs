@@ -2,6 +2,8 @@
 //! node was active.
 
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
 mod crowded;
 #[cfg(test)]
 mod holds;
@@ -224,14 +226,22 @@ async fn a_superseded_key_works_longer_and_never_past_its_expiry() {
     let world = World::with_role().await;
     let old = superseded(&world).await;
     let expiry = world.seen(&old).expires_at.unwrap();
-    let warnings = restore(&world, json!({"key_version": 1, "duration": 60}))
-        .await
-        .unwrap();
-    assert!(warnings[0].contains("works until"), "{warnings:?}");
-    let warnings = restore(&world, json!({"key_version": 1, "duration": "1d"}))
-        .await
-        .unwrap();
-    assert!(warnings[0].contains(&expiry.to_string()), "{warnings:?}");
+    let left = expiry.duration_since(world.time.now()).as_secs();
+    let anyway = format!("works until {} anyway", world.after(600));
+    let no_longer = format!("the key expires at {expiry}");
+    for (duration, expected) in [
+        (json!(60), Some(&anyway)),
+        // Until when it works already.
+        (json!(600), Some(&anyway)),
+        (json!(left), None),
+        (json!("1d"), Some(&no_longer)),
+    ] {
+        let body = json!({"key_version": 1, "duration": duration});
+        let warnings = restore(&world, body).await.unwrap();
+        let is_warned = |warning: &String| expected.is_none_or(|text| warning.contains(text));
+        assert_eq!(warnings.is_empty(), expected.is_none(), "{warnings:?}");
+        assert!(warnings.iter().take(1).all(is_warned), "{warnings:?}");
+    }
     let role = world.role("app").await.unwrap();
     assert_eq!(
         role["superseded_keys"][0]["revoke_at"],

@@ -182,6 +182,27 @@ async fn one_lookup_that_fails_costs_only_the_key_that_it_was_about() {
     assert!(known.contains(&strays[2]), "it is asked about again");
 }
 
+/// Somebody may use it, and only OpenRouter can tell.
+#[tokio::test]
+async fn one_of_which_nobody_knows_whether_it_is_in_use_does_not_end() {
+    let world = World::with_role().await;
+    let stray = forgotten_keys(&world, 1).await.remove(0);
+    world.restart().await;
+    world.quiet().await;
+    let path = format!("/keys/{stray}");
+    let faults = world.openrouter.faults();
+    faults.add(Fault::status(503).on("GET", &path).forever());
+    world.pass(700).await;
+    assert!(world.lives(&stray));
+    let role = world.role("app").await.unwrap();
+    let why = role["superseded_keys"][0]["revocation_error"].as_str();
+    assert!(why.unwrap().contains("not known whether key"), "{why:?}");
+    faults.clear();
+    world.pass(600).await;
+    assert!(!world.lives(&stray));
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn a_hundred_of_them_hold_up_no_rotation() {
     let world = World::with_role().await;
