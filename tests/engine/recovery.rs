@@ -258,6 +258,27 @@ async fn an_order_that_was_lost_elsewhere_holds_a_role_up_no_longer() {
     assert_eq!(world.version().await, 2);
 }
 
+/// The lock that it holds says nothing about the other role.
+#[tokio::test]
+async fn a_role_that_looks_for_its_own_order_leaves_that_of_another_role_alone() {
+    let world = World::with_role().await;
+    world.write("roles/other", role()).await.unwrap();
+    let (node, faults) = (world.node(), world.openrouter.faults());
+    faults.add(Fault::LostReply.on("POST", "/keys").times(2));
+    faults.add(Fault::status(503).on("GET", "/keys").forever());
+    for path in [ROTATE, "rotate-role/other"] {
+        node.write(path, Value::Null).await.unwrap_err();
+    }
+    world.quiet().await;
+    faults.clear();
+    let before = requests(&world, "DELETE", "/keys/*");
+    node.write(ROTATE, Value::Null).await.unwrap();
+    assert_eq!(requests(&world, "DELETE", "/keys/*") - before, 1);
+    assert_eq!(world.intents().len(), 1);
+    world.pass(900).await;
+    assert_eq!(world.violations().await, [""; 0]);
+}
+
 /// Two roles have an order each whose reply is lost, the second while the first is being searched for.
 #[tokio::test]
 async fn a_listing_that_began_before_an_order_says_nothing_of_its_key() {

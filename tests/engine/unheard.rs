@@ -2,6 +2,9 @@
 //! earlier content. What this node hands out and what its successor will read must become the same again
 //! before anybody relies on the difference.
 
+#[cfg(test)]
+mod meanwhile;
+
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Error, Operation, Storage};
