@@ -11,7 +11,7 @@ use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::Storage;
 
-use crate::harness::{ROLE, ROTATE, World};
+use crate::harness::{CI, ROLE, ROTATE, World};
 use thief::{Certificate, Thief};
 
 /// What else a write may contain, to get around a refusal.
@@ -101,10 +101,16 @@ async fn the_stored_management_key_may_move_and_a_key_that_is_gone_is_noticed_th
 /// If a key must not be sent to the new address, another key that is visible there is the second sign.
 #[tokio::test]
 async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen() {
-    for has_another in [true, false] {
+    for another in ["roles/other", CI, "none"] {
         let world = World::with_role().await;
-        if has_another {
-            world.write("roles/other", json!({})).await.unwrap();
+        match another {
+            CI => {
+                let ci = json!({"credential_type": "dynamic", "ttl": 3_000});
+                world.write(CI, ci).await.unwrap();
+                world.lease().await.unwrap();
+            }
+            "none" => {}
+            path => drop(world.write(path, json!({})).await.unwrap()),
         }
         // By a caller without the stored key, to an address of the same account.
         let fresh = world.openrouter.account().add_management_key();
@@ -118,7 +124,8 @@ async fn a_key_that_is_gone_is_noticed_at_a_new_address_by_another_that_is_seen(
         world.openrouter.requests().reset();
         world.restart().await;
         world.quiet().await;
-        assert_eq!(world.key("app").await.is_err(), has_another);
+        let is_noticed = world.key("app").await.is_err();
+        assert_eq!(is_noticed, another != "none", "{another}");
         let own = world.openrouter.requests().to("GET", "/key");
         assert_eq!(own, [], "no key is sent to where it was not made");
     }

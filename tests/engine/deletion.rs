@@ -3,7 +3,7 @@
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
-use crate::harness::{FORGET, ROLE, ROTATE, World, hashes};
+use crate::harness::{CI, FORGET, ROLE, ROTATE, World, hashes};
 
 #[tokio::test]
 async fn forgetting_a_role_names_exactly_the_keys_that_it_may_leave_behind() {
@@ -85,6 +85,22 @@ async fn a_connection_with_an_unconfirmed_creation_is_not_deleted() {
     let refusal = world.delete("config", json!({})).await.unwrap_err();
     assert!(refusal.to_string().contains("recovered"), "{refusal}");
     world.pass(700).await;
+    world.delete("config", json!({})).await.unwrap();
+}
+
+/// No role uses it any more.
+#[tokio::test]
+async fn a_connection_that_is_needed_to_revoke_leases_is_not_deleted() {
+    let world = World::with_dynamic_role().await;
+    world.lease().await.unwrap();
+    world.delete(CI, json!({})).await.unwrap();
+    let refusal = world.delete("config", json!({})).await.unwrap_err();
+    let refusal = refusal.to_string();
+    assert!(
+        refusal.contains("needed to revoke 1 keys under leases"),
+        "{refusal}"
+    );
+    world.revoke().await.unwrap();
     world.delete("config", json!({})).await.unwrap();
 }
 

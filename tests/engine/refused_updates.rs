@@ -140,3 +140,29 @@ async fn a_change_that_is_taken_back_hides_no_limits_that_are_pending() {
     world.pass(60).await;
     assert_eq!(world.violations().await, [""; 0]);
 }
+
+/// The key's spending is counted before it is deleted, which fails. The change would forget that.
+#[tokio::test]
+async fn a_change_that_is_taken_back_lets_no_ended_key_be_counted_twice() {
+    let world = World::connected().await;
+    let tracked = json!({
+        "rotation_period": "30d", "rotation_grace_period": 3_600, "ttl": 300, "track_usage": true,
+    });
+    world.write(ROLE, tracked).await.unwrap();
+    let old = world.key_hash("app").await;
+    world.openrouter.account().set_usage(&old, 4.0).unwrap();
+    world.write(ROTATE, Value::Null).await.unwrap();
+    let away = Fault::status(500).on("DELETE", "/keys/*").forever();
+    world.openrouter.faults().add(away);
+    world.pass(3_600 + 601).await;
+    let spent = async || {
+        let usage = world.read("usage/app").await.unwrap().unwrap().data;
+        usage["spent_ever"].clone()
+    };
+    assert_eq!(spent().await, 4.0);
+    leaves_no_trace(&world, json!({"limit": 9, "track_usage": false})).await;
+    world.openrouter.faults().clear();
+    world.pass(2 * 3_600).await;
+    assert!(!world.lives(&old));
+    assert_eq!(spent().await, 4.0);
+}
