@@ -177,7 +177,8 @@ fn ends_of(
         None if role.is_to_be_counted(&key.hash) => Step::Hold(hash()),
         None => Step::Revoke(hash()),
     };
-    let restoring = key.stage == Stage::Restoring && at.now < key.revoke_at;
+    // From `revoke_at` on, its end comes first.
+    let restoring = key.stage == Stage::Restoring;
     let enable = restoring.then(|| (Timestamp::MIN, Step::Enable(hash())));
     [Some((key.revoke_at, end)), enable]
 }
