@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::listing::{is_foreign, origin_of};
+use super::listing::origin_of;
 use super::pass::Pass;
 use crate::engine::books::{Owner, in_words};
 use crate::engine::error::Error;
@@ -29,7 +29,7 @@ pub(super) async fn confirm_copies(
         if copies.len() == MAX_NAMED {
             break;
         }
-        let Some((nonce, origin)) = origin_of(engine, &pass.books, &key.name) else {
+        let Some((_, origin)) = origin_of(engine, &pass.books, &key.name) else {
             continue;
         };
         let owner = match engine.register.owner(&origin) {
@@ -52,9 +52,8 @@ pub(super) async fn confirm_copies(
                 continue;
             }
         }
-        let still_nobodys = origin_of(engine, &pass.books, &key.name).is_some()
-            && !engine.register.has(&key.hash)
-            && is_foreign(engine, &pass.books, &nonce, key.created_at);
+        let still_nobodys =
+            origin_of(engine, &pass.books, &key.name).is_some() && !engine.register.has(&key.hash);
         if still_nobodys {
             copies.insert(key.hash.clone());
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use openrouter_simulator::Fault;
 use serde_json::json;
 
 use super::HOUR;
@@ -176,4 +177,32 @@ async fn a_copy_that_is_gone_is_noticed_also_without_an_interval() {
     world.openrouter.requests().reset();
     world.pass(HOUR / 2).await;
     assert_eq!(world.openrouter.requests().to("GET", "/keys"), []);
+}
+
+/// Whoever made it: from then on it is a role's key.
+#[tokio::test]
+async fn a_key_that_a_role_adopts_while_the_comparison_asks_about_it_shows_no_copy() {
+    let world = World::with_role().await;
+    let often = json!({"reconcile_interval": 60});
+    world.write("config", often).await.unwrap();
+    let own = world.key("app").await.unwrap()["key_name"].clone();
+    world.restart().await;
+    world.quiet().await;
+    world.pass(121).await;
+    let own = own.as_str().unwrap();
+    let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
+    let account = world.openrouter.account();
+    let key = account.create_key(openrouter_simulator::NewKey::named(other));
+    let faults = world.openrouter.faults();
+    let path = format!("/keys/{}", key.hash);
+    faults.add(Fault::held().on("GET", &path));
+    world.time.set(world.after(60));
+    world.holding(1).await;
+    let adopted = json!({"api_key": key.secret()});
+    world.node().write("roles/other", adopted).await.unwrap();
+    faults.clear();
+    world.quiet().await;
+    let status = world.read("status").await.unwrap().unwrap().data;
+    assert!(status["two_copies"].is_null(), "{status:?}");
+    assert_eq!(world.key_hash("other").await, key.hash);
 }
