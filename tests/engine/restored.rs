@@ -2,6 +2,8 @@
 
 // All of this is test code; declaring it as such makes clippy allow what it allows in tests.
 #[cfg(test)]
+mod disabled;
+#[cfg(test)]
 mod elsewhere;
 #[cfg(test)]
 mod midway;

@@ -26,7 +26,7 @@ async fn snapshot_while_held(
 }
 
 /// The same for a request that orders a key.
-async fn snapshot_during(
+pub(super) async fn snapshot_during(
     world: &World,
     request: impl Future<Output = Answer>,
 ) -> (Answer, Vec<Entry>) {
