@@ -56,6 +56,8 @@ mod ending;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod expiry;
+#[cfg(test)]
 mod forgetting;
 #[cfg(test)]
 mod giving_up;

@@ -48,3 +48,24 @@ fn under_a_budget_a_held_key_too_many_is_deleted_only_after_its_final_reading() 
     }
     assert_eq!(next_step(&role, at(settled)), Step::Revoke(oldest));
 }
+
+/// So that the status of the role shows it, once.
+#[test]
+fn a_role_whose_key_nothing_replaces_wakes_when_the_key_expires() {
+    let policy = RotationPolicy {
+        schedule: Schedule::every(Period::new(Duration::from_secs(100_000)).unwrap()),
+        automated: false,
+        grace: 10,
+        ttl: 5,
+        key_lifetime: KeyLifetime::Seconds(5_000),
+        hold: 0,
+    };
+    let role = role(policy, at(0));
+    for (now, wake) in [
+        (0, Some(at(5_000))),
+        (4_999, Some(at(5_000))),
+        (5_000, None),
+    ] {
+        assert_eq!(next_step(&role, at(now)), Step::Wait(wake), "{now}");
+    }
+}
