@@ -47,6 +47,8 @@ async fn it_is_checked_at_growing_intervals_for_as_long_as_it_takes() {
     world.pass(24 * 60 * 60).await;
     let asked = world.openrouter.requests().to("GET", "/keys/*").len();
     assert!((20..=31).contains(&asked), "{asked} times in a day");
+    // The comparisons, of which there is one an hour, do not ask in addition.
+    world.key("app").await.unwrap_err();
     world.pass(12 * 60 * 60).await;
     let key = world.key("app").await.unwrap();
     assert_eq!(key["key_hash"], hash.as_str());
@@ -88,4 +90,20 @@ async fn a_key_that_turns_out_to_be_disabled_is_so_since_that_was_found() {
     world.pass(60).await;
     let complaints = world.complaints().await;
     assert!(complaints[0].contains(&found), "{complaints:?}");
+}
+
+/// OpenRouter contradicts itself: its list shows the key, and nothing else does.
+#[tokio::test]
+async fn a_key_that_is_denied_although_it_is_listed_is_reported_as_gone_once() {
+    let (world, hash) = denied(1_000).await;
+    let account = world.openrouter.account();
+    let listed = ListDelay::Listings(0);
+    account.hide_key_from_lists(&hash, listed).unwrap();
+    let complaints = world.complaints().await;
+    world.pass(3 * 60 * 60).await;
+    let role = world.role("app").await.unwrap();
+    let drift = role["drift"].as_array().unwrap();
+    let drift: Vec<_> = drift.iter().map(|noted| &noted["drift"]).collect();
+    assert_eq!(drift, ["current_key_gone"]);
+    assert_eq!(world.complaints().await, complaints, "since the same time");
 }

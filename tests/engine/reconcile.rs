@@ -8,6 +8,8 @@ mod copies;
 #[cfg(test)]
 mod leased;
 #[cfg(test)]
+mod moved;
+#[cfg(test)]
 mod pace;
 
 use openrouter_simulator::{Fault, KeyChanges};

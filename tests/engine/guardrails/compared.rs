@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 
-use super::{all_held_to, assignments, guardrail, hashes, with_guarded_role};
+use super::leases::with_guarded_leases;
+use super::{ASSIGN, all_held_to, assignments, guardrail, hashes, held_to, with_guarded_role};
 use crate::harness::{CI, ROLE, ROTATE, World};
 
 /// The messages in the role's status about guardrails that were changed, by the hashes of the keys.
@@ -75,4 +76,27 @@ async fn each_role_is_told_of_its_own_leases_only() {
     let told = async |role| repaired(&world, role).await.into_keys().collect::<Vec<_>>();
     assert_eq!(told("ci").await, [own]);
     assert_eq!(told("other").await, [other]);
+}
+
+/// The role has no guardrail any more, so that it cannot show what is left to do.
+#[tokio::test]
+async fn of_two_leases_only_the_one_whose_key_is_refused_is_said_to_be_without_guardrail() {
+    let (world, strict) = with_guarded_leases().await;
+    world.write(CI, json!({"guardrail": null})).await.unwrap();
+    for hash in hashes(&world) {
+        world.openrouter.account().unassign_guardrail(&hash);
+    }
+    // The two together, and then one of them.
+    let refused = Fault::status(400).on("POST", ASSIGN).times(2);
+    world.openrouter.faults().add(refused);
+    world.restart().await;
+    world.quiet().await;
+    let told = repaired(&world, "ci").await;
+    let is_held = |hash: &String| held_to(&world, hash).as_ref() == Some(&strict);
+    let (held, refused): (Vec<_>, Vec<_>) = hashes(&world).into_iter().partition(is_held);
+    let ([held], [refused]) = (&held[..], &refused[..]) else {
+        panic!("one of each: {told:?}")
+    };
+    assert!(told[held].ends_with("it is assigned again"), "{told:?}");
+    assert!(told[refused].contains("cannot be assigned"), "{told:?}");
 }
