@@ -1,6 +1,8 @@
 //! An existing key becomes a role's first key: what is taken from it, what is rejected, and that it is
 //! treated like any other key afterwards.
 
+mod reports;
+
 use openrouter_simulator::{Fault, KeyChanges, LimitReset, NewGuardrail, NewKey};
 use serde_json::{Value, json};
 
@@ -36,6 +38,8 @@ async fn an_applications_key_becomes_the_roles_and_nothing_about_it_changes() {
     world.openrouter.requests().reset();
     let warnings = adopt(&world, key.secret(), json!({})).await.unwrap();
     assert!(warnings[0].contains("rotate-role/app"), "{warnings:?}");
+    let of_guardrail = |said: &String| said.contains("guardrail");
+    assert!(!warnings.iter().any(of_guardrail), "{warnings:?}");
     let requests = world.openrouter.requests().counts();
     // The key itself, the key by its hash, and its assignment.
     let proof = [
@@ -85,10 +89,13 @@ async fn the_guardrail_of_the_key_becomes_the_roles_unless_the_write_names_anoth
         let key = account.create_key(NewKey::named("chatbot"));
         account.assign_guardrail(&key.hash, &strict).unwrap();
         let more = named.map_or(json!({}), |name| json!({"guardrail": name}));
-        adopt(&world, key.secret(), more).await.unwrap();
+        let warnings = adopt(&world, key.secret(), more).await.unwrap();
+        let stays = |said: &String| said.contains("keep their guardrail");
+        assert!(!warnings.iter().any(stays), "{warnings:?}");
         let wanted = if named.is_some() { &other } else { &strict };
         assert_eq!(account.guardrail_of(&key.hash).as_ref(), Some(wanted));
         let role = world.role("app").await.unwrap();
+        assert_eq!(role["guardrail"], named.unwrap_or(&strict), "{named:?}");
         assert_eq!(role["guardrail_id"], **wanted, "{named:?}");
         assert_eq!(role["current_key"]["guardrail_id"], **wanted);
         world.key("app").await.unwrap();

