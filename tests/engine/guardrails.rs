@@ -9,6 +9,7 @@ mod other_account;
 mod pending;
 mod proof;
 mod retried;
+mod several;
 mod written;
 
 use openrouter_simulator::{Fault, KeyChanges, NewGuardrail, Rule};
