@@ -147,16 +147,18 @@ async fn a_change_of_limits_that_is_answered_with_another_key_is_not_taken_for_d
 
 #[tokio::test]
 async fn a_change_of_limits_that_is_answered_with_other_limits_is_not_taken_for_done() {
-    let world = World::with_role().await;
-    let otherwise = Fault::edited_reply(json!({ "limit": 1_000 }));
-    let faults = world.openrouter.faults();
-    faults.add(otherwise.on("PATCH", "/keys/*"));
-    let answer = world.write(ROLE, json!({ "limit": 7 })).await.unwrap();
-    let warnings = answer.unwrap().warnings;
-    let is_said = |one: &String| one.contains("other limits than were asked for");
-    assert!(warnings.iter().any(is_said), "{warnings:?}");
-    world.pass(60).await;
-    assert_eq!(world.openrouter.requests().to("PATCH", "/keys/*").len(), 2);
-    assert_eq!(world.violations().await, [""; 0]);
-    assert_eq!(world.complaints().await, [""; 0]);
+    for change in [json!({ "limit": 7 }), json!({ "budget": 7 })] {
+        let world = World::with_role().await;
+        let otherwise = Fault::edited_reply(json!({ "limit": 1_000 }));
+        let faults = world.openrouter.faults();
+        faults.add(otherwise.on("PATCH", "/keys/*"));
+        let answer = world.write(ROLE, change).await.unwrap();
+        let warnings = answer.unwrap().warnings;
+        let is_said = |one: &String| one.contains("other limits than were asked for");
+        assert!(warnings.iter().any(is_said), "{warnings:?}");
+        world.pass(60).await;
+        assert_eq!(world.openrouter.requests().to("PATCH", "/keys/*").len(), 2);
+        assert_eq!(world.violations().await, [""; 0]);
+        assert_eq!(world.complaints().await, [""; 0]);
+    }
 }

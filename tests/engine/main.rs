@@ -18,6 +18,8 @@ mod budget;
 #[cfg(test)]
 mod budget_alerts;
 #[cfg(test)]
+mod budget_calls;
+#[cfg(test)]
 mod budget_comparison;
 #[cfg(test)]
 mod budget_ends;
