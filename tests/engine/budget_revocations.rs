@@ -31,21 +31,6 @@ async fn a_key_that_is_revoked_by_order_and_cannot_be_disabled_is_deleted_before
     assert_eq!(world.violations().await, [""; 0]);
 }
 
-/// Nothing is to be waited for any more.
-#[tokio::test]
-async fn a_key_whose_final_reading_is_due_when_it_is_ordered_to_be_revoked_is_gone_at_the_answer() {
-    let world = with_budget().await;
-    let old = superseded(&world).await;
-    let (node, revoke) = (world.node(), format!("revoke-key/default/{old}"));
-    let force = json!({"force": true});
-    node.write(&revoke, force.clone()).await.unwrap();
-    assert!(world.seen(&old).disabled && world.lives(&old));
-    node.clock.wake_nobody();
-    world.time.set(world.after(600));
-    node.write(&revoke, force).await.unwrap();
-    assert!(!world.lives(&old));
-}
-
 #[tokio::test]
 async fn a_key_is_held_at_least_until_its_final_reading() {
     let world = with_budget().await;
