@@ -211,3 +211,6 @@ fn full(
         retry_after: at.map(|at| seconds_until(wanted.now, at).saturating_add(1)),
     }
 }
+
+#[cfg(test)]
+mod tests;
