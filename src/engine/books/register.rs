@@ -372,3 +372,6 @@ fn expected(role: &RotatingRole) -> Vec<(KeyHash, Expected)> {
         .chain([(current.hash.clone(), expected)])
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
