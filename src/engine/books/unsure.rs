@@ -136,6 +136,18 @@ mod tests {
     }
 
     #[test]
+    fn every_entry_in_doubt_is_known_until_it_is_forgotten() {
+        let (unsure, other) = (Unsure::default(), RoleName::new("other").unwrap());
+        unsure.store_begins(&app(), at(0));
+        unsure.store_begins(&other, at(0));
+        assert_eq!(unsure.entries().len(), 2);
+        unsure.forget(&app());
+        assert_eq!(unsure.entries(), [other]);
+        unsure.clear();
+        assert_eq!(unsure.entries(), []);
+    }
+
+    #[test]
     fn another_failure_is_a_later_doubt() {
         let unsure = Unsure::default();
         unsure.store_begins(&app(), at(0));
