@@ -141,6 +141,29 @@ const LONGEST_TEXT: usize = 300;
 mod tests {
     use super::*;
 
+    /// A lease that was requested at the very moment was handed out after it.
+    #[test]
+    fn a_run_was_to_revoke_the_leases_that_were_requested_before_it_or_before_its_end() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let teardown = |cancelled: Option<i64>| Work::Teardown {
+            cancelled: cancelled.map(at),
+        };
+        let rotate_all = |grace| Work::RotateAll { grace };
+        for (work, requested_at, expected) in [
+            (teardown(None), 99, true),
+            (teardown(Some(20)), 19, true),
+            (teardown(Some(20)), 20, false),
+            (rotate_all(Some(0)), 9, true),
+            (rotate_all(Some(0)), 10, false),
+            (rotate_all(Some(60)), 9, false),
+            (rotate_all(None), 9, false),
+        ] {
+            let run = Run::new(work, at(10));
+            let was_to = run.was_to_revoke(at(requested_at));
+            assert_eq!(was_to, expected, "{:?} at {requested_at}", run.work);
+        }
+    }
+
     #[test]
     fn names_are_counted_and_the_first_hundred_kept_each_at_a_bounded_length() {
         let all: BTreeMap<_, _> = (0..1_000)
