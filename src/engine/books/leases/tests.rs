@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::engine::role::budget::Amount;
+use crate::engine::role::budget::{Amount, Counting, Report};
 use crate::logical::MemoryStorage;
+use crate::openrouter::LimitReset;
 
 fn record(number: u64, role: &str) -> Record {
     let nonce = format!("{number:032x}");
@@ -190,4 +191,83 @@ async fn what_a_roles_leases_add_up_to_follows_every_record() {
     later.forget();
     assert_eq!(sums(&later), (Amount::ZERO, 0));
     assert_eq!(leases.of_role(&role("other")), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_under_a_lease_as_long_as_that_has_a_record() {
+    let (leases, storage) = with(2).await;
+    let [first, second, other] = [0, 1, 2].map(|number| record(number, "ci").key);
+    assert!(leases.has(&first.key_hash) && leases.has(&second.key_hash));
+    assert!(!leases.has(&other.key_hash));
+    let lease = leases.lock(&first.nonce).await;
+    lease.end(&storage).await.unwrap();
+    assert!(!leases.has(&first.key_hash) && leases.has(&second.key_hash));
+}
+
+#[tokio::test]
+async fn only_a_roles_own_leases_without_a_grant_are_counted_as_made_without_a_budget() {
+    let (leases, storage) = with(2).await;
+    let mut granted = record(2, "ci");
+    granted.grant = Some(Amount::granted(1.0));
+    for record in [granted, record(3, "other")] {
+        let begun = leases.begin(&storage, record, Timestamp::UNIX_EPOCH);
+        begun.await.unwrap();
+    }
+    let counts = ["ci", "other", "gone"].map(|name| leases.without_grant(&role(name)));
+    assert_eq!(counts, [2, 1, 0]);
+}
+
+/// A new role with the name of one that is gone may have no guardrail.
+#[test]
+fn the_guardrail_of_a_role_that_is_gone_keeps_no_key_from_being_handed_out() {
+    let leases = Leases::default();
+    let mut guarded = record(0, "ci");
+    guarded.guardrail_id = GuardrailId::parse(GUARDRAIL).ok();
+    let without = record(1, "ci");
+    let are_guarded = || [&guarded, &without].map(|record| leases.is_guarded(record));
+    assert_eq!(are_guarded(), [true, true]);
+    leases.expect_guardrail(&role("ci"), &dynamic(None).terms);
+    assert_eq!(are_guarded(), [true, false]);
+    leases.forget_guardrail(&role("ci"));
+    assert_eq!(are_guarded(), [true, true]);
+}
+
+/// Without that, its role's workspace would be taken for its own.
+#[tokio::test]
+async fn a_record_of_the_first_format_is_known_to_be_where_its_key_was_moved() {
+    let (leases, storage) = with(1).await;
+    let (team, default) = (dynamic(Some(TEAM)), dynamic(None));
+    let lease = leases.lock(&record(0, "ci").key.nonce).await;
+    lease.note_moved(&storage, None).await.unwrap();
+    let lacks = |role: &DynamicRole| record_of(&leases).lacks_guardrail_of(&role.terms).is_some();
+    assert!(lacks(&default) && !lacks(&team));
+}
+
+/// What is missing from a key's limit was spent in the window of that limit.
+#[test]
+fn what_is_missing_from_a_leases_limit_counts_in_a_budget_with_the_same_window() {
+    let key = json!({
+        "hash": "0".repeat(64), "limit": 2, "limit_remaining": 0.5, "limit_reset": "daily",
+        "usage": 1.25, "usage_daily": 1.0, "usage_weekly": 1.25, "usage_monthly": 1.25,
+    });
+    let report = Report::of_key(&serde_json::from_value(key).unwrap(), Timestamp::UNIX_EPOCH);
+    let mut leased = record(0, "ci");
+    let granted = json!({"limit": 2, "limit_reset": "daily", "include_byok_in_limit": false});
+    leased.granted = serde_json::from_value(granted).unwrap();
+    let spent = |reset| {
+        let counting = Counting {
+            reset,
+            include_byok: false,
+        };
+        leased.spent(&report, counting).0
+    };
+    assert_eq!(spent(Some(LimitReset::Daily)), Amount::granted(1.5));
+    assert_eq!(spent(Some(LimitReset::Weekly)), Amount::granted(1.25));
+    // Of the first format: its limit is unknown.
+    leased.granted = None;
+    let counting = Counting {
+        reset: Some(LimitReset::Daily),
+        include_byok: false,
+    };
+    assert_eq!(leased.spent(&report, counting).0, Amount::granted(1.0));
 }
