@@ -339,4 +339,24 @@ mod tests {
         board.compared(&connection, &BTreeSet::new(), Timestamp::UNIX_EPOCH);
         assert_eq!(board.strays(&connection), 0);
     }
+
+    #[test]
+    fn a_connection_that_is_gone_is_forgotten_and_no_other() {
+        let (board, gone) = (Board::default(), ConnectionName::default());
+        let other = ConnectionName::parse("other").unwrap();
+        for connection in [&gone, &other] {
+            let place = Place {
+                connection: connection.clone(),
+                workspace_id: None,
+            };
+            board.post_strays(&place, [hash(1)].into());
+            board.compared(connection, &[place].into(), Timestamp::UNIX_EPOCH);
+            board.post_copies(connection, [hash(2)].into(), Timestamp::UNIX_EPOCH);
+        }
+        board.forget_connection(&gone);
+        assert_eq!((board.strays(&gone), board.strays(&other)), (0, 1));
+        assert_eq!(board.last_compared(&gone), None);
+        assert!(board.last_compared(&other).is_some());
+        assert!(board.clear_copies(&other), "it was the last one with any");
+    }
 }

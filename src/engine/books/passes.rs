@@ -55,3 +55,29 @@ impl Passes {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_is_in_progress_until_it_ends_or_another_node_continues() {
+        let (passes, first) = (Passes::default(), ConnectionName::default());
+        let second = ConnectionName::parse("second").unwrap();
+        let begun = BegunPass {
+            at: Timestamp::UNIX_EPOCH,
+            all_at: Timestamp::UNIX_EPOCH,
+            left: BTreeSet::new(),
+            read_all: true,
+            saw_a_copy: false,
+        };
+        let is_begun = |connection| passes.of(connection).is_some();
+        for connection in [&first, &second] {
+            passes.keep(connection, begun.clone());
+        }
+        passes.end(&first);
+        assert!(!is_begun(&first) && is_begun(&second));
+        passes.clear();
+        assert!(!is_begun(&second));
+    }
+}

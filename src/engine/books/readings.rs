@@ -145,4 +145,13 @@ mod tests {
         readings.forget(&role, &hash(1));
         assert!(readings.roles().is_empty());
     }
+
+    #[test]
+    fn another_node_leaves_no_old_reports_behind() {
+        let (readings, role) = (Readings::default(), RoleName::new("app").unwrap());
+        readings.note(&role, &hash(1), report(1.0, 10), || true);
+        assert!(readings.of(&role, &hash(1)).is_some());
+        readings.clear();
+        assert!(readings.of(&role, &hash(1)).is_none());
+    }
 }

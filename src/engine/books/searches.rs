@@ -177,3 +177,61 @@ const REST: u64 = 5;
 /// A server lets a deposed node work for up to 90 seconds (Vault's `max_request_duration`), and that node
 /// reads its own old state.
 pub const OUTLIVED: u64 = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::names::ConnectionName;
+
+    fn at(second: u64) -> Timestamp {
+        after(Timestamp::UNIX_EPOCH, second)
+    }
+
+    fn place() -> Place {
+        Place {
+            connection: ConnectionName::default(),
+            workspace_id: None,
+        }
+    }
+
+    fn listing(second: u64) -> Listing {
+        Listing {
+            begun: at(second),
+            sought: BTreeSet::new(),
+            keys: Vec::new(),
+            held: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_search_that_began_later_answers_a_caller() {
+        let searches = Searches::default();
+        let [early, begun, late] = [(); 3].map(|()| searches.ticket());
+        let ended = Ok(Arc::new(listing(10)));
+        searches.ended(&place(), (begun, at(10)), ended);
+        let answers = |arrived| searches.since(&place(), arrived).is_some();
+        assert!(answers(early));
+        assert!(!answers(begun) && !answers(late));
+    }
+
+    #[test]
+    fn a_place_rests_after_a_search_unless_the_clock_was_set_back() {
+        let searches = Searches::default();
+        assert_eq!(searches.rested(&place(), at(10)), Timestamp::MIN);
+        let begun = (searches.ticket(), at(10));
+        searches.ended(&place(), begun, Ok(Arc::new(listing(10))));
+        assert_eq!(searches.rested(&place(), at(10)), at(10 + REST));
+        assert_eq!(searches.rested(&place(), at(9)), Timestamp::MIN);
+    }
+
+    #[test]
+    fn what_is_known_of_an_intent_is_forgotten_with_it() {
+        let searches = Searches::default();
+        let nonce = Nonce::of_key_name(&format!("app vault-{:032x}", 1)).unwrap();
+        searches.store_begins(&nonce, at(10));
+        assert_eq!(searches.of(&nonce).store_begun, Some(at(10)));
+        searches.forget(&nonce);
+        let search = searches.of(&nonce);
+        assert_eq!((search.store_begun, search.next), (None, Timestamp::MIN));
+    }
+}
