@@ -196,7 +196,9 @@ async fn a_role_that_is_written_anew_has_all_of_its_budget() {
         account.set_usage(&key, 1.0).unwrap();
         world.revoke().await.unwrap();
         world.pass(601).await;
-        assert_eq!(reads(&world, 1).await.0, 0, "it is spent");
+        let spent = reads(&world, 1).await.1.remove(0);
+        let told = "the budget has to be raised first";
+        assert!(spent.contains(told), "{spent}");
         match path {
             CI => world.delete(CI, json!({})).await.unwrap(),
             forget => world.write(forget, json!({})).await.unwrap(),
@@ -221,4 +223,25 @@ async fn the_first_lease_that_leaves_just_enough_makes_room() {
     let told = format!("there will be room at {} at the earliest", world.after(900));
     let refusal = reads(&world, 1).await.1.remove(0);
     assert!(refusal.contains(&told), "{refusal}");
+}
+
+/// A window that begins returns only what ended leases have spent.
+#[tokio::test]
+async fn the_next_window_makes_room_only_if_ended_leases_have_spent_something() {
+    let until_tomorrow = "there will be room at 2026-11-21T00:01:00Z at the earliest";
+    for (spent, served, told) in [
+        (0.0, 1, "a lease has to end first"),
+        (1.0, 0, until_tomorrow),
+    ] {
+        let world = with_budget().await;
+        world.write(CI, json!({"budget": 1})).await.unwrap();
+        let key = world.lease_hash().await;
+        let account = world.openrouter.account();
+        account.set_usage(&key, spent).unwrap();
+        world.revoke().await.unwrap();
+        world.pass(601).await;
+        let (got, refusals) = reads(&world, 2).await;
+        assert_eq!(got, served);
+        assert!(refusals[0].contains(told), "{}", refusals[0]);
+    }
 }
