@@ -323,6 +323,9 @@ async fn a_key_that_was_found_and_is_still_used_waits_for_a_person() {
     assert_eq!(world.seen(&forgotten).deleted_at, None);
     let warnings = world.read(ROLE).await.unwrap().unwrap().warnings;
     assert!(warnings[0].contains(&forgotten), "{warnings:?}");
+    let status = world.read("status").await.unwrap().unwrap().data;
+    let overdue = &status["overdue"]["revocations"]["count"];
+    assert_eq!(*overdue, 0, "the engine has nothing to do until then");
     world
         .write(ROTATE, json!({"rotation_grace_period": 0}))
         .await

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{
-    Error, FixedSystemView, ReplicationState, SystemView, SystemViewError,
+    Error, FixedSystemView, Operation, ReplicationState, SystemView, SystemViewError,
 };
 
 use crate::harness::{CI, Harm, ROLE, ROTATE, World};
@@ -200,6 +200,10 @@ async fn a_node_that_may_write_again_goes_on_and_compares_anew() {
     let role = world.role("app").await.unwrap();
     let version = &role["current_key"]["version"];
     assert_eq!(*version, 1, "a rotation was due, and not this node's");
+    let node = world.node();
+    let listed = node.call(Operation::List, "roles/", Value::Null).await;
+    let details = listed.unwrap().unwrap().data.remove("key_info");
+    assert_eq!(details, None, "others may have changed the role");
     world.openrouter.requests().reset();
     system.step_up();
     world.pass(120).await;
