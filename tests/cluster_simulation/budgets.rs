@@ -47,7 +47,6 @@ use sha2::{Digest, Sha256};
 use vault_plugin_secrets_openrouter::openrouter::HttpRequest;
 
 use crate::dice::Dice;
-use crate::in_force::Entry;
 use crate::node::MOUNT;
 use crate::openrouter::hash_in;
 use crate::witness::Sent;
@@ -124,8 +123,8 @@ pub(crate) struct Terms {
 
 impl Terms {
     /// `None` if there is no role.
-    pub(crate) fn of(role: &str, entry: &Entry) -> Option<Self> {
-        let entry: Value = serde_json::from_slice(entry.as_ref()?).ok()?;
+    pub(crate) fn of(role: &str, entry: Option<&[u8]>) -> Option<Self> {
+        let entry: Value = serde_json::from_slice(entry?).ok()?;
         let (rotating, dynamic) = (&entry["entry"]["rotating"], &entry["entry"]["dynamic"]);
         let (life, terms) = match rotating {
             Value::Null => (&dynamic["life"], &dynamic["terms"]),
@@ -192,7 +191,7 @@ impl World {
 
     fn life_of(&self, role: &str) -> Option<Life> {
         let entry = self.raft.stored(&format!("{MOUNT}roles/{role}"));
-        Some(Terms::of(role, &entry)?.life)
+        Some(Terms::of(role, entry.as_deref())?.life)
     }
 
     /// A request that changes a key is about to take effect. Returns the key as it is before that, if that

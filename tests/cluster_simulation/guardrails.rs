@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 use openrouter_simulator::{Account, Key};
 
-use crate::in_force::Entry;
 use crate::views::View;
 use crate::world::World;
 
@@ -130,7 +129,7 @@ impl World {
     }
 
     /// What a version of a role says about a key.
-    fn wanted(&self, role: &str, entry: &Entry, placed: &Placed<'_>) -> Wanted {
+    fn wanted(&self, role: &str, entry: Option<&[u8]>, placed: &Placed<'_>) -> Wanted {
         let Some(definition) = self.definition(role, entry) else {
             return Wanted::Nothing;
         };
@@ -156,8 +155,8 @@ impl World {
         made_with.map_or(Wanted::Nothing, |id| Wanted::To(id.to_owned()))
     }
 
-    fn definition(&self, role: &str, entry: &Entry) -> Option<Arc<View>> {
-        self.view(&format!("roles/{role}"), entry.as_deref()?)
+    fn definition(&self, role: &str, entry: Option<&[u8]>) -> Option<Arc<View>> {
+        self.view(&format!("roles/{role}"), entry?)
     }
 
     fn guardrails<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {

@@ -5,7 +5,7 @@
 //! another leader begins. A deposed leader acts on what it knew.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -22,12 +22,20 @@ struct Version {
     /// Its writer was told that it is stored, or another leader has read it.
     told: bool,
     entry: Entry,
-    /// What it says about a role's budget, in a life with budgets.
-    terms: Option<Terms>,
+    /// Read when it is first asked for, since most versions are never asked.
+    terms: OnceLock<Option<Terms>>,
+}
+
+impl Version {
+    /// What it says about the budget of this role.
+    fn terms(&self, role: &str) -> &Option<Terms> {
+        self.terms
+            .get_or_init(|| Terms::of(role, self.entry.as_deref()))
+    }
 }
 
 /// A stored entry; `None` if there is none.
-pub(crate) type Entry = Option<Vec<u8>>;
+pub(crate) type Entry = Option<Arc<[u8]>>;
 
 impl World {
     /// An entry may have changed.
@@ -35,26 +43,25 @@ impl World {
         if !KINDS.iter().any(|kind| key.starts_with(kind)) {
             return;
         }
-        let (at, entry) = (self.now(), self.raft.stored(&format!("{MOUNT}{key}")));
+        let at = self.now();
         let mut known = self.in_force.0.lock().unwrap();
         let versions = known.entry(key.to_owned()).or_default();
-        match versions.last_mut() {
-            Some(last) if last.entry == entry => {
-                if told && !last.told {
-                    (last.at, last.told) = (at, true);
+        self.raft.committed_as(|map| {
+            let entry = map.get(&format!("{MOUNT}{key}"));
+            match versions.last_mut() {
+                Some(last) if last.entry.as_deref() == entry.map(Vec::as_slice) => {
+                    if told && !last.told {
+                        (last.at, last.told) = (at, true);
+                    }
                 }
-            }
-            _ => {
-                let role = key.strip_prefix(ROLES).filter(|_| self.budgets.are_there());
-                let terms = role.and_then(|role| Terms::of(role, &entry));
-                versions.push(Version {
+                _ => versions.push(Version {
                     at,
                     told,
-                    entry,
-                    terms,
-                });
+                    entry: entry.map(|entry| entry.as_slice().into()),
+                    terms: OnceLock::new(),
+                }),
             }
-        }
+        });
     }
 
     /// Another leader reads what is committed.
@@ -96,8 +103,8 @@ impl World {
         let mut found: Vec<(Timestamp, Option<Terms>)> = Vec::new();
         for version in versions.filter(|version| version.at <= until) {
             match found.last_mut() {
-                Some((at, terms)) if *terms == version.terms => *at = version.at,
-                _ => found.push((version.at, version.terms.clone())),
+                Some((at, terms)) if *terms == *version.terms(role) => *at = version.at,
+                _ => found.push((version.at, version.terms(role).clone())),
             }
             if version.told && version.at < since {
                 break;

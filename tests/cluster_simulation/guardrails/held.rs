@@ -21,7 +21,7 @@ impl World {
         };
         let (key, now, held) = (format!("roles/{role}"), self.now(), placed.held());
         let mut versions = self.in_force(&key, now, self.behind(node));
-        let newest = self.wanted(role, versions.first().unwrap_or(&None), &placed);
+        let newest = self.wanted(role, versions.first().and_then(Option::as_deref), &placed);
         if newest == Wanted::Nothing {
             return;
         }
@@ -33,7 +33,9 @@ impl World {
             self.guardrails(|seen| seen.counted.guarded += 1);
             return;
         }
-        let mut wanted = versions.iter().map(|one| self.wanted(role, one, &placed));
+        let mut wanted = versions
+            .iter()
+            .map(|one| self.wanted(role, one.as_deref(), &placed));
         if wanted.any(|wanted| wanted.accepts(held.as_ref())) {
             return;
         }
@@ -75,7 +77,7 @@ impl World {
             self.story.tell_of(&[hash], told);
             let now = self.now();
             let versions = self.in_force(&format!("roles/{role}"), now, LONG);
-            let newest = versions.first().unwrap_or(&None);
+            let newest = versions.first().and_then(Option::as_deref);
             let accepted = |entry| self.wanted(&role, entry, &placed).accepts(held.as_ref());
             if accepted(newest) {
                 self.guardrails(|seen| {
@@ -86,7 +88,7 @@ impl World {
                 self.tamper(hash);
             } else if self.is_in_use(&role, hash)
                 && self.wanted(&role, newest, &placed) != Wanted::Elsewhere
-                && !versions.iter().any(accepted)
+                && !versions.iter().map(Option::as_deref).any(accepted)
             {
                 let told = format!("{name} is assigned to a guardrail that {role} has no more");
                 self.violated(&told, &[hash]);
@@ -128,7 +130,7 @@ impl World {
             let Some(placed) = self.placed(&hash) else {
                 continue;
             };
-            let Wanted::To(guardrail) = self.wanted(&role, &entry, &placed) else {
+            let Wanted::To(guardrail) = self.wanted(&role, entry.as_deref(), &placed) else {
                 continue;
             };
             let is_there = placed

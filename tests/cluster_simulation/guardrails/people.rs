@@ -96,7 +96,7 @@ impl World {
         let truth = self.truth();
         for role in truth.roles.iter().filter(|role| *role != "bad") {
             let entry = self.raft.stored(&format!("{MOUNT}roles/{role}"));
-            let Some(definition) = self.definition(role, &entry) else {
+            let Some(definition) = self.definition(role, entry.as_deref()) else {
                 continue;
             };
             let definition = &definition.data;
