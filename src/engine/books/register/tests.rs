@@ -1,15 +1,12 @@
 //! What is known of roles, and what is unknown.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::*;
 use crate::engine::names::Life;
 use crate::engine::role::budget::{Amount, Budget};
-use crate::engine::role::rotating::{Grace, KeyLifetime, RotationPolicy, sample};
-use crate::schedule::{Period, Schedule};
-use sample::{DAY, at};
+use crate::engine::role::rotating::{Grace, sample};
+use sample::{at, daily};
 
 const TEAM: &str = "0f8fad5b-d9cb-469f-a165-708677289509";
 
@@ -21,20 +18,9 @@ fn origin(role: &str) -> Origin {
     Origin::new("mount", &name(role), &Life::default())
 }
 
-fn policy() -> RotationPolicy {
-    RotationPolicy {
-        schedule: Schedule::every(Period::new(Duration::from_secs(DAY)).unwrap()),
-        automated: true,
-        grace: 600,
-        ttl: 300,
-        key_lifetime: KeyLifetime::Unlimited,
-        hold: 0,
-    }
-}
-
 fn rotating() -> RotatingRole {
-    let role = sample::role(policy(), at(0));
-    role.switched_to(sample::key(2, &policy(), at(10)), Grace::Seconds(600))
+    let role = sample::role(daily(), at(0));
+    role.switched_to(sample::key(2, &daily(), at(10)), Grace::Seconds(600))
 }
 
 /// A dynamic role in this workspace.

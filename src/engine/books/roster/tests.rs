@@ -1,26 +1,12 @@
 //! What the roster reports of roles of every kind.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::*;
 use crate::engine::role::budget::{Amount, Budget};
-use crate::engine::role::rotating::{Failure, Grace, KeyLifetime, RotationPolicy, Stage, sample};
+use crate::engine::role::rotating::{Failure, Grace, Stage, sample};
 use crate::openrouter::LimitReset;
-use crate::schedule::{Period, Schedule};
-use sample::{DAY, at};
-
-fn policy() -> RotationPolicy {
-    RotationPolicy {
-        schedule: Schedule::every(Period::new(Duration::from_secs(DAY)).unwrap()),
-        automated: true,
-        grace: 600,
-        ttl: 300,
-        key_lifetime: KeyLifetime::Unlimited,
-        hold: 0,
-    }
-}
+use sample::{DAY, at, daily};
 
 fn name(number: usize) -> RoleName {
     RoleName::new(&format!("role-{number}")).unwrap()
@@ -33,9 +19,9 @@ fn seconds(seconds: u64) -> Timestamp {
 #[test]
 fn a_role_counts_as_it_was_seen_last_and_once() {
     let roster = Roster::default();
-    let role = sample::role(policy(), at(0));
+    let role = sample::role(daily(), at(0));
     roster.note_rotating(&name(1), &role, at(0));
-    let rotated = role.switched_to(sample::key(2, &policy(), at(10)), Grace::Seconds(600));
+    let rotated = role.switched_to(sample::key(2, &daily(), at(10)), Grace::Seconds(600));
     for _ in 0..2 {
         roster.note_rotating(&name(1), &rotated, at(10));
     }
@@ -56,7 +42,7 @@ fn a_role_counts_as_it_was_seen_last_and_once() {
 fn what_is_due_is_overdue_from_then_on_and_named_up_to_a_hundred() {
     let roster = Roster::default();
     for number in 0..150 {
-        let role = sample::role(policy(), seconds(number));
+        let role = sample::role(daily(), seconds(number));
         let number = usize::try_from(number).unwrap();
         roster.note_rotating(&name(number), &role, at(200));
     }
@@ -93,9 +79,9 @@ fn held() -> Stage {
 
 /// A role with this many superseded keys.
 fn rotated(times: u64) -> RotatingRole {
-    let role = sample::role(policy(), at(0));
+    let role = sample::role(daily(), at(0));
     (0..times).fold(role, |role, number| {
-        let key = sample::key(number + 2, &policy(), at(10));
+        let key = sample::key(number + 2, &daily(), at(10));
         role.switched_to(key, Grace::Seconds(600))
     })
 }

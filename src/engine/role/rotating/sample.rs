@@ -33,6 +33,18 @@ pub fn limits(limit: u32) -> Limits {
     }
 }
 
+/// A rotation every day, with ten minutes of grace, and keys that do not expire.
+pub fn daily() -> RotationPolicy {
+    RotationPolicy {
+        schedule: Schedule::every(Period::new(Duration::from_secs(DAY)).unwrap()),
+        automated: true,
+        grace: 600,
+        ttl: 300,
+        key_lifetime: KeyLifetime::Unlimited,
+        hold: 0,
+    }
+}
+
 /// A key that became current at this time.
 pub fn key(version: u64, policy: &RotationPolicy, now: Timestamp) -> CurrentKey {
     CurrentKey {

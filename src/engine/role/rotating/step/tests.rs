@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::clock::{after, seconds_until};
-use crate::engine::role::rotating::sample::{DAY, EMERGENCY, at, key, limits, policies, role};
+use crate::engine::role::rotating::sample::{
+    DAY, EMERGENCY, at, daily, key, limits, policies, role,
+};
 use crate::engine::role::rotating::{Deletion, Grace, KeyLifetime, RotationPolicy, Stage};
 use crate::openrouter::GuardrailId;
 use crate::schedule::{Period, Schedule};
@@ -470,12 +472,8 @@ fn a_key_that_was_found_is_left_alone_while_somebody_has_to_decide_or_another_co
 #[test]
 fn an_emergency_deletes_a_key_that_may_be_enabled_late_and_does_not_hold_it() {
     let policy = RotationPolicy {
-        schedule: Schedule::every(Period::new(Duration::from_secs(DAY)).unwrap()),
-        automated: true,
-        grace: 600,
-        ttl: 300,
-        key_lifetime: KeyLifetime::Unlimited,
         hold: DAY,
+        ..daily()
     };
     let first = role(policy.clone(), at(0));
     let hash = first.current.hash.clone();

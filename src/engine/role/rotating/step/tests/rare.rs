@@ -53,12 +53,9 @@ fn under_a_budget_a_held_key_too_many_is_deleted_only_after_its_final_reading() 
 #[test]
 fn a_role_whose_key_nothing_replaces_wakes_when_the_key_expires() {
     let policy = RotationPolicy {
-        schedule: Schedule::every(Period::new(Duration::from_secs(100_000)).unwrap()),
         automated: false,
-        grace: 10,
-        ttl: 5,
         key_lifetime: KeyLifetime::Seconds(5_000),
-        hold: 0,
+        ..daily()
     };
     let role = role(policy, at(0));
     for (now, wake) in [
