@@ -45,9 +45,20 @@ pub(crate) fn limits(world: &World) -> Vec<(f64, bool)> {
         .collect()
 }
 
-pub(crate) async fn current(world: &World) -> String {
-    let role = world.role("app").await.unwrap();
-    role["current_key"]["hash"].as_str().unwrap().to_owned()
+/// Spends 40 of 100, and rotates. The previous key has 6 more.
+pub(crate) async fn superseded(world: &World) -> String {
+    let old = world.current().await;
+    spend(world, &old, 40.0);
+    world.write(ROTATE, json!({})).await.unwrap();
+    assert_eq!(limits(world), [(46.0, false), (54.0, false)]);
+    old
+}
+
+/// The same, and the previous key spends 2 of them.
+pub(crate) async fn superseded_and_used(world: &World) -> String {
+    let old = superseded(world).await;
+    spend(world, &old, 2.0);
+    old
 }
 
 #[tokio::test]
@@ -68,13 +79,13 @@ async fn the_first_key_has_the_whole_budget() {
 #[tokio::test]
 async fn a_rotation_divides_what_is_left() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     assert_eq!(spend(&world, &old, 40.0), 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
     // 60 are left, of which the old key gets a tenth for the grace period.
     assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
     assert_eq!(spend(&world, &old, 50.0), 6.0);
-    let new = current(&world).await;
+    let new = world.current().await;
     assert_eq!(spend(&world, &new, 500.0), 54.0);
     assert_eq!(world.violations().await, [""; 0]);
 }
@@ -82,7 +93,7 @@ async fn a_rotation_divides_what_is_left() {
 #[tokio::test]
 async fn what_a_superseded_key_leaves_over_goes_to_the_current_one() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
     spend(&world, &old, 2.0);
@@ -91,7 +102,7 @@ async fn what_a_superseded_key_leaves_over_goes_to_the_current_one() {
     assert_eq!(limits(&world), [(46.0, true), (54.0, false)]);
     world.pass(601).await;
     assert_eq!(limits(&world), [(58.0, false)]);
-    assert_eq!(spend(&world, &current(&world).await, 500.0), 58.0);
+    assert_eq!(spend(&world, &world.current().await, 500.0), 58.0);
     assert_eq!(world.complaints().await, [""; 0]);
 }
 
@@ -102,7 +113,7 @@ async fn what_is_reported_late_is_not_spent_twice() {
         .openrouter
         .billing()
         .change(|rules| rules.reporting_lag_seconds = 300);
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 90.0);
     world.write(ROTATE, json!({})).await.unwrap();
     assert_eq!(limits(&world), [(91.0, false), (9.0, false)]);
@@ -114,7 +125,7 @@ async fn what_is_reported_late_is_not_spent_twice() {
 #[tokio::test]
 async fn calls_in_flight_at_the_end_of_a_key_are_counted() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     world.write(ROTATE, json!({})).await.unwrap();
     assert_eq!(limits(&world), [(10.0, false), (90.0, false)]);
     let call = world.openrouter.account().begin_call(&old, "some/model");
@@ -128,7 +139,7 @@ async fn calls_in_flight_at_the_end_of_a_key_are_counted() {
 #[tokio::test]
 async fn an_emergency_leaves_the_old_key_nothing() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
@@ -141,7 +152,7 @@ async fn an_emergency_leaves_the_old_key_nothing() {
 #[tokio::test]
 async fn at_the_reset_the_full_amount_comes_back() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 60.0);
     world.pass_until("2026-11-20T23:30:00Z").await;
     world.write(ROTATE, json!({})).await.unwrap();
@@ -160,7 +171,7 @@ async fn at_the_reset_the_full_amount_comes_back() {
 #[tokio::test]
 async fn a_reset_that_openrouter_has_not_made_yet_is_waited_for() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 60.0);
     world
         .write(ROTATE, json!({"rotation_grace_period": 0}))
@@ -182,7 +193,7 @@ async fn a_reset_that_openrouter_has_not_made_yet_is_waited_for() {
 #[tokio::test]
 async fn a_budget_that_changes_takes_effect_at_once() {
     let world = with_budget().await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     spend(&world, &hash, 40.0);
     world.write(ROLE, json!({"budget": 50})).await.unwrap();
     assert_eq!(limits(&world), [(50.0, false)]);
@@ -209,7 +220,7 @@ async fn a_budget_that_changes_takes_effect_at_once() {
 #[tokio::test]
 async fn a_role_without_a_budget_gets_one() {
     let world = World::with_role().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 2.0);
     world.write(ROTATE, json!({})).await.unwrap();
     let body = json!({"budget": 20, "budget_reset": "daily"});
@@ -228,13 +239,13 @@ async fn a_role_without_a_budget_gets_one() {
 #[tokio::test]
 async fn a_raise_whose_answer_is_lost_counts_as_granted_for_ten_minutes() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     // The second change is the raise of the new key.
     let lost = Fault::LostReply.on("PATCH", "/keys/*").nth(2);
     world.openrouter.faults().add(lost);
     world.write(ROTATE, json!({})).await.unwrap_err();
-    assert_eq!(current(&world).await, old, "it stays in service");
+    assert_eq!(world.current().await, old, "it stays in service");
     world.quiet().await;
     let living: f64 = limits(&world).iter().map(|(limit, _)| limit).sum();
     assert!(living <= 100.0, "{:?}", limits(&world));
@@ -245,12 +256,12 @@ async fn a_raise_whose_answer_is_lost_counts_as_granted_for_ten_minutes() {
 #[tokio::test]
 async fn a_key_that_was_deleted_outside_counts_in_full_until_the_window_ends() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.openrouter.account().delete_key(&old).unwrap();
     world.restart().await;
     world.pass(4_300).await;
-    assert_ne!(current(&world).await, old, "it was replaced");
+    assert_ne!(world.current().await, old, "it was replaced");
     assert_eq!(limits(&world), [(0.0, false)]);
     world.pass_until("2026-11-21T00:02:00Z").await;
     assert_eq!(limits(&world), [(100.0, false)]);
@@ -327,7 +338,7 @@ async fn a_key_is_held_to_the_guardrail_and_the_budget() {
 #[tokio::test]
 async fn a_write_that_is_refused_leaves_the_budget_as_it_was() {
     let world = with_budget().await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     spend(&world, &hash, 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
     let account = world.openrouter.account();
@@ -351,7 +362,7 @@ async fn stored(world: &World) -> Value {
 #[tokio::test]
 async fn a_superseded_key_that_is_revoked_early_is_disabled_at_once_and_read_later() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
     let path = format!("revoke-key/default/{old}");
@@ -377,7 +388,7 @@ async fn a_rotation_costs_six_requests_more_than_one_without_a_budget() {
         rotation_and_end(&world).await
     };
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 40.0);
+    spend(&world, &world.current().await, 40.0);
     let with = rotation_and_end(&world).await;
     assert_eq!(
         with - without,

@@ -6,7 +6,7 @@ use openrouter_simulator::Fault;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{Event, FixedSystemView, Storage};
 
-use crate::budget::{current, role, spend, with_budget};
+use crate::budget::{role, spend, with_budget};
 use crate::custody::status::metric;
 use crate::harness::{CI, ROLE, ROTATE, World};
 
@@ -48,11 +48,11 @@ async fn gauge(world: &World, level: &str) -> f64 {
 #[tokio::test]
 async fn a_comparison_that_sees_a_large_part_of_the_budget_spent_reports_it_once() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 79.0);
+    spend(&world, &world.current().await, 79.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), []);
     assert_eq!(attention(&world).await["count"], json!(0));
-    spend(&world, &current(&world).await, 2.0);
+    spend(&world, &world.current().await, 2.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("nearly_spent", "81"));
     let told = "the role's budget is nearly spent: 81 of 100 US dollars";
@@ -64,7 +64,7 @@ async fn a_comparison_that_sees_a_large_part_of_the_budget_spent_reports_it_once
     assert_eq!(gauge(&world, "spent").await, 0.0);
     world.pass(2 * COMPARED).await;
     assert_eq!(alerts(&world), []);
-    spend(&world, &current(&world).await, 500.0);
+    spend(&world, &world.current().await, 500.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("spent", "100"));
     assert_eq!(gauge(&world, "nearly_spent").await, 0.0);
@@ -75,7 +75,7 @@ async fn a_comparison_that_sees_a_large_part_of_the_budget_spent_reports_it_once
     assert_eq!(gauge(&world, "spent").await, 0.0);
     assert_eq!(warnings(&world, ROLE).await, [""; 0]);
     assert_eq!(alerts(&world), []);
-    spend(&world, &current(&world).await, 90.0);
+    spend(&world, &world.current().await, 90.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("nearly_spent", "90"));
 }
@@ -83,7 +83,7 @@ async fn a_comparison_that_sees_a_large_part_of_the_budget_spent_reports_it_once
 #[tokio::test]
 async fn another_node_does_not_repeat_it_and_shows_it() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 85.0);
+    spend(&world, &world.current().await, 85.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("nearly_spent", "85"));
     world.fail_over(FixedSystemView::default()).await;
@@ -99,7 +99,7 @@ async fn an_alert_costs_no_request_and_one_write() {
     let mut costs = Vec::new();
     for spent in [70.0, 85.0] {
         let world = with_budget().await;
-        spend(&world, &current(&world).await, spent);
+        spend(&world, &world.current().await, spent);
         world.openrouter.requests().reset();
         let before = world.node().storage.calls();
         world.pass(COMPARED).await;
@@ -115,15 +115,15 @@ async fn an_alert_costs_no_request_and_one_write() {
 #[tokio::test]
 async fn a_rotation_and_a_read_of_the_usage_report_what_they_read() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 80.0);
+    spend(&world, &world.current().await, 80.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.quiet().await;
     assert_eq!(alerts(&world), one("nearly_spent", "80"));
 
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 30.0);
+    spend(&world, &world.current().await, 30.0);
     world.write(ROTATE, json!({})).await.unwrap();
-    spend(&world, &current(&world).await, 55.0);
+    spend(&world, &world.current().await, 55.0);
     assert_eq!(alerts(&world), []);
     world.read("usage/app").await.unwrap();
     world.quiet().await;
@@ -134,14 +134,14 @@ async fn a_rotation_and_a_read_of_the_usage_report_what_they_read() {
 #[tokio::test]
 async fn what_ended_keys_have_spent_counts() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 50.0);
+    spend(&world, &world.current().await, 50.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(2 * 3_600).await;
     assert_eq!(world.openrouter.account().keys().len(), 1);
-    spend(&world, &current(&world).await, 29.0);
+    spend(&world, &world.current().await, 29.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), []);
-    spend(&world, &current(&world).await, 1.0);
+    spend(&world, &world.current().await, 1.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("nearly_spent", "80"));
 }
@@ -155,7 +155,7 @@ async fn a_report_that_lags_is_not_taken_for_the_next_window() {
         .billing()
         .change(|rules| rules.reporting_lag_seconds = 300);
     world.pass_until("2026-11-20T23:58:00Z").await;
-    spend(&world, &current(&world).await, 95.0);
+    spend(&world, &world.current().await, 95.0);
     drop(alerts(&world));
     world.pass_until("2026-11-21T00:02:00Z").await;
     world.read("usage/app").await.unwrap();
@@ -168,7 +168,7 @@ async fn a_report_that_lags_is_not_taken_for_the_next_window() {
 #[tokio::test]
 async fn a_change_of_the_budget_or_of_the_percentage_starts_over() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 85.0);
+    spend(&world, &world.current().await, 85.0);
     world.read("usage/app").await.unwrap();
     world.quiet().await;
     assert_eq!(alerts(&world), one("nearly_spent", "85"));
@@ -250,7 +250,7 @@ async fn a_deposed_node_reports_nothing() {
     let world = World::connected().await;
     world.write(ROLE, role()).await.unwrap();
     world.quiet().await;
-    spend(&world, &current(&world).await, 85.0);
+    spend(&world, &world.current().await, 85.0);
     drop(alerts(&world));
     world.node().storage.deposed_when_putting(ROLE);
     world.read("usage/app").await.unwrap();
@@ -261,7 +261,7 @@ async fn a_deposed_node_reports_nothing() {
 #[tokio::test]
 async fn a_write_that_is_refused_does_not_repeat_it() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 85.0);
+    spend(&world, &world.current().await, 85.0);
     world.pass(COMPARED).await;
     assert_eq!(alerts(&world), one("nearly_spent", "85"));
     let limited = Fault::rate_limited(600).on("PATCH", "/keys/*").times(4);

@@ -3,17 +3,8 @@
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::budget::{current, limits, role, spend, with_budget};
+use crate::budget::{limits, role, spend, superseded, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
-
-/// Spends 40 of 100, and rotates. The previous key has 6 more.
-async fn superseded(world: &World) -> String {
-    let old = current(world).await;
-    spend(world, &old, 40.0);
-    world.write(ROTATE, json!({})).await.unwrap();
-    assert_eq!(limits(world), [(46.0, false), (54.0, false)]);
-    old
-}
 
 #[tokio::test]
 async fn a_rotation_waits_until_the_old_key_is_read_and_lowered_and_an_emergency_does_not() {
@@ -26,7 +17,7 @@ async fn a_rotation_waits_until_the_old_key_is_read_and_lowered_and_an_emergency
         for is_emergency in [false, true] {
             let shown = format!("{fault:?}, {is_emergency}");
             let world = with_budget().await;
-            let old = current(&world).await;
+            let old = world.current().await;
             spend(&world, &old, 40.0);
             world.openrouter.faults().add(fault.clone());
             let grace = if is_emergency { 0 } else { 3_600 };
@@ -34,13 +25,13 @@ async fn a_rotation_waits_until_the_old_key_is_read_and_lowered_and_an_emergency
             let rotated = world.write(ROTATE, body).await;
             assert_eq!(rotated.is_ok(), is_emergency, "{shown}");
             if is_emergency {
-                assert_ne!(current(&world).await, old, "{shown}");
+                assert_ne!(world.current().await, old, "{shown}");
                 // Until its final reading it may have spent everything.
                 assert_eq!(limits(&world), [(100.0, true), (0.0, false)], "{shown}");
                 world.pass(601).await;
                 assert_eq!(limits(&world), [(60.0, false)], "{shown}");
             } else {
-                assert_eq!(current(&world).await, old, "{shown}");
+                assert_eq!(world.current().await, old, "{shown}");
                 world.pass(1_300).await;
                 assert_eq!(limits(&world), [(100.0, false)], "{shown}");
             }
@@ -98,7 +89,7 @@ async fn a_superseded_key_that_could_not_be_lowered_is_lowered_later() {
 #[tokio::test]
 async fn while_it_is_unclear_whether_the_old_key_was_lowered_there_is_no_rotation() {
     let world = with_budget().await;
-    spend(&world, &current(&world).await, 40.0);
+    spend(&world, &world.current().await, 40.0);
     let lost = Fault::LostReply.on("PATCH", "/keys/*");
     world.openrouter.faults().add(lost);
     let node = world.node();
@@ -132,15 +123,11 @@ async fn a_call_that_was_unclear_at_a_failover_is_unclear_for_ten_minutes_more()
 #[tokio::test]
 async fn each_key_is_lowered_and_read_through_the_connection_with_which_it_was_made() {
     let world = World::connected().await;
-    let elsewhere = world.openrouter.add_account();
-    let connection = json!({
-        "management_key": elsewhere.add_management_key(), "api_url": world.gate_url(),
-    });
-    world.write("config/other", connection).await.unwrap();
+    let elsewhere = world.other_account("other").await;
     let mut body = role();
     body["connection"] = json!("other");
     world.write(ROLE, body).await.unwrap();
-    let old = current(&world).await;
+    let old = world.current().await;
     let back = json!({"connection": "default"});
     world.write(ROLE, back).await.unwrap();
     world.write(ROTATE, json!({})).await.unwrap();

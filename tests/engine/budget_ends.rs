@@ -4,7 +4,7 @@
 use openrouter_simulator::{Fault, KeyChanges, LimitReset, NewKey};
 use serde_json::{Value, json};
 
-use crate::budget::{current, limits, role, spend, with_budget};
+use crate::budget::{limits, role, spend, superseded_and_used, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
 
 const RESTORE: &str = "restore-key/app";
@@ -15,19 +15,10 @@ async fn held() -> (World, String) {
     let world = with_budget().await;
     let body = json!({"revocation_hold": 7_200});
     world.write(ROLE, body).await.unwrap();
-    let old = superseded(&world).await;
+    let old = superseded_and_used(&world).await;
     world.pass(3_600).await;
     assert_eq!(limits(&world), [(46.0, true), (54.0, false)]);
     (world, old)
-}
-
-/// Spends 40, rotates, and spends 2 more with the previous key.
-async fn superseded(world: &World) -> String {
-    let old = current(world).await;
-    spend(world, &old, 40.0);
-    world.write(ROTATE, json!({})).await.unwrap();
-    spend(world, &old, 2.0);
-    old
 }
 
 async fn restore(world: &World) -> Result<Vec<String>, String> {
@@ -92,7 +83,7 @@ async fn a_held_key_works_again_with_a_share_for_which_the_current_one_is_lowere
 #[tokio::test]
 async fn a_key_that_waits_for_its_final_reading_can_be_restored_too() {
     let world = with_budget().await;
-    superseded(&world).await;
+    superseded_and_used(&world).await;
     world.pass(3_600).await;
     assert_eq!(held_keys(&world).await, 1);
     restore(&world).await.unwrap();
@@ -150,7 +141,7 @@ async fn a_key_that_cannot_be_enabled_gives_its_share_back() {
 async fn a_key_is_not_restored_when_nothing_is_left_of_the_budget() {
     let (world, _) = held().await;
     world.pass(601).await;
-    spend(&world, &current(&world).await, 100.0);
+    spend(&world, &world.current().await, 100.0);
     let refusal = restore(&world).await.unwrap_err();
     assert!(refusal.contains("has nothing left"), "{refusal}");
     assert_eq!(limits(&world), [(46.0, true), (58.0, false)]);
@@ -175,7 +166,7 @@ async fn a_budget_that_is_written_while_a_key_is_held_counts_what_it_has_spent()
     let world = World::with_role().await;
     let body = json!({"revocation_hold": 7_200});
     world.write(ROLE, body).await.unwrap();
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 2.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(1_300).await;
@@ -241,7 +232,7 @@ async fn a_key_that_cannot_be_held_to_the_budget_is_not_adopted() {
 #[tokio::test]
 async fn the_comparison_knows_what_a_key_was_granted_and_applies_it_again() {
     let world = with_budget().await;
-    superseded(&world).await;
+    superseded_and_used(&world).await;
     world.restart().await;
     world.quiet().await;
     let shown = world.role("app").await.unwrap();
@@ -255,7 +246,7 @@ async fn the_comparison_knows_what_a_key_was_granted_and_applies_it_again() {
         limit: Some(Some(99.0)),
         ..KeyChanges::default()
     };
-    let hash = current(&world).await;
+    let hash = world.current().await;
     world
         .openrouter
         .account()
@@ -274,8 +265,8 @@ async fn the_comparison_knows_what_a_key_was_granted_and_applies_it_again() {
 #[tokio::test]
 async fn what_was_spent_before_a_teardown_counts_after_it() {
     let world = with_budget().await;
-    superseded(&world).await;
-    spend(&world, &current(&world).await, 8.0);
+    superseded_and_used(&world).await;
+    spend(&world, &world.current().await, 8.0);
     world.write("teardown", json!({})).await.unwrap();
     world.quiet().await;
     assert!(world.openrouter.account().keys().is_empty());
@@ -290,7 +281,7 @@ async fn what_was_spent_before_a_teardown_counts_after_it() {
 #[tokio::test]
 async fn an_emergency_for_all_roles_takes_a_disabled_key_for_ended() {
     let world = with_budget().await;
-    superseded(&world).await;
+    superseded_and_used(&world).await;
     world.pass(60).await;
     let body = json!({"rotation_grace_period": 0});
     let run = world

@@ -3,7 +3,7 @@
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::budget::{current, limits, spend, with_budget};
+use crate::budget::{limits, spend, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
 
 /// The key is not known everywhere yet. The engine waits for that when it verifies the key, but not when it
@@ -23,7 +23,7 @@ async fn a_superseded_key_that_is_gone_when_a_budget_is_written_costs_the_role_n
     let world = World::connected().await;
     let body = json!({"rotation_period": "30d", "rotation_grace_period": 3_600, "ttl": 300});
     world.write(ROLE, body).await.unwrap();
-    let old = current(&world).await;
+    let old = world.current().await;
     world.write(ROTATE, json!({})).await.unwrap();
     world.openrouter.account().delete_key(&old).unwrap();
     world.write(ROLE, json!({"budget": 50})).await.unwrap();
@@ -78,10 +78,10 @@ async fn an_unclear_raise_in_an_emergency_is_sent_again_at_once() {
 #[tokio::test]
 async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
     let world = with_budget().await;
-    let first = current(&world).await;
+    let first = world.current().await;
     spend(&world, &first, 10.0);
     world.write(ROTATE, json!({})).await.unwrap();
-    let second = current(&world).await;
+    let second = world.current().await;
     world.pass(60).await;
     world.write(ROTATE, json!({})).await.unwrap();
     // Both are disabled eventually. The first cannot be read.
@@ -97,7 +97,7 @@ async fn a_key_that_cannot_be_read_does_not_keep_the_money_of_another_locked() {
 #[tokio::test]
 async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     let unclear = Fault::LostReply.on("PATCH", "/keys/*").forever();
     world.openrouter.faults().add(unclear);
@@ -106,7 +106,7 @@ async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
     world.openrouter.faults().clear();
     world.restart().await;
     world.pass(4_300).await;
-    assert_ne!(current(&world).await, old, "it was replaced");
+    assert_ne!(world.current().await, old, "it was replaced");
     // Until the window ends, the key counts for all that it may have been granted.
     assert_eq!(limits(&world), [(0.0, false)]);
     world.pass_until("2026-11-21T00:02:00Z").await;
@@ -117,7 +117,7 @@ async fn a_key_that_is_gone_while_its_raise_is_unclear_is_replaced() {
 #[tokio::test]
 async fn a_key_that_a_cancelled_teardown_left_alive_is_replaced_when_its_raise_is_settled() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     let faults = world.openrouter.faults();
     faults.add(Fault::LostReply.on("PATCH", "/keys/*").forever());
     drop(world.write(ROLE, json!({"budget": 200})).await);
@@ -128,7 +128,7 @@ async fn a_key_that_a_cancelled_teardown_left_alive_is_replaced_when_its_raise_i
     faults.clear();
     world.restart().await;
     world.pass(2 * 3_600).await;
-    assert_ne!(current(&world).await, old, "it was replaced");
+    assert_ne!(world.current().await, old, "it was replaced");
     assert_eq!(limits(&world), [(200.0, false)]);
 }
 
@@ -138,7 +138,7 @@ async fn a_key_whose_raise_is_unclear_and_of_which_nobody_knows_that_it_is_gone_
     let world = with_budget().await;
     let never = json!({"reconcile_interval": 0});
     world.write("config", never).await.unwrap();
-    let old = current(&world).await;
+    let old = world.current().await;
     let unclear = Fault::LostReply.on("PATCH", "/keys/*").forever();
     world.openrouter.faults().add(unclear);
     drop(world.write(ROLE, json!({"budget": 200})).await);

@@ -4,24 +4,14 @@
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::budget::{current, limits, spend, with_budget};
-use crate::harness::{ROLE, ROTATE, World};
-
-/// Spends 40, rotates, and spends 2 more with the previous key.
-async fn superseded(world: &World) -> String {
-    let old = current(world).await;
-    spend(world, &old, 40.0);
-    world.write(ROTATE, json!({})).await.unwrap();
-    spend(world, &old, 2.0);
-    assert_eq!(limits(world), [(46.0, false), (54.0, false)]);
-    old
-}
+use crate::budget::{limits, superseded_and_used, with_budget};
+use crate::harness::{ROLE, ROTATE};
 
 /// Its spending is unknown then, which matters less than the fact that it works.
 #[tokio::test]
 async fn a_key_that_is_revoked_by_order_and_cannot_be_disabled_is_deleted_before_the_answer() {
     let world = with_budget().await;
-    let old = superseded(&world).await;
+    let old = superseded_and_used(&world).await;
     let unclear = Fault::status(500).on("PATCH", "/keys/*");
     world.openrouter.faults().add(unclear);
     let revoke = format!("revoke-key/default/{old}");
@@ -36,7 +26,7 @@ async fn a_key_is_held_at_least_until_its_final_reading() {
     let world = with_budget().await;
     let short = json!({"revocation_hold": 60});
     world.write(ROLE, short).await.unwrap();
-    let old = superseded(&world).await;
+    let old = superseded_and_used(&world).await;
     world.pass(3_600).await;
     assert!(world.seen(&old).disabled);
     let role = world.role("app").await.unwrap();
@@ -56,7 +46,7 @@ async fn a_key_that_is_gone_at_the_end_of_its_grace_period_counts_with_all_of_it
     let world = with_budget().await;
     let never = json!({"reconcile_interval": 0});
     world.write("config", never).await.unwrap();
-    let old = superseded(&world).await;
+    let old = superseded_and_used(&world).await;
     world.openrouter.account().delete_key(&old).unwrap();
     world.pass(3_600).await;
     let role = world.role("app").await.unwrap();

@@ -3,7 +3,7 @@
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::budget::{current, limits, spend, with_budget};
+use crate::budget::{limits, spend, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
 
 fn lag(world: &World) {
@@ -18,13 +18,13 @@ fn lag(world: &World) {
 async fn what_a_disabled_key_spent_last_is_not_spent_again_by_its_successor() {
     let world = with_budget().await;
     lag(&world);
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 90.0);
     let path = format!("disable-key/default/{old}");
     let body = json!({"disabled": true, "force": true});
     world.write(&path, body).await.unwrap();
     world.write(ROTATE, json!({})).await.unwrap();
-    let new = current(&world).await;
+    let new = world.current().await;
     assert_ne!(new, old);
     let both = 90.0 + spend(&world, &new, 500.0);
     assert!(both <= 101.0, "{both} of 100");
@@ -35,12 +35,12 @@ async fn what_a_disabled_key_spent_last_is_not_spent_again_by_its_successor() {
 async fn if_openrouter_reports_no_budgets_the_lag_of_its_reports_is_not_spent_again() {
     let world = with_budget().await;
     lag(&world);
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 90.0);
     let bare = Fault::edited_reply(json!({"budgets": []})).on("GET", "/key");
     world.openrouter.faults().add(bare);
     world.write(ROTATE, json!({})).await.unwrap();
-    let new = current(&world).await;
+    let new = world.current().await;
     let both = 90.0 + spend(&world, &old, 500.0) + spend(&world, &new, 500.0);
     assert!(both <= 101.0, "{both} of 100");
 }
@@ -77,7 +77,7 @@ async fn a_deposed_leaders_comparison_raises_no_key_that_its_successor_has_lower
 #[tokio::test]
 async fn after_a_restore_the_old_key_is_not_raised_beside_the_living_new_one() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
@@ -104,14 +104,14 @@ async fn after_a_restore_the_old_key_is_not_raised_beside_the_living_new_one() {
 #[tokio::test]
 async fn after_a_restore_no_more_is_spent_again_than_what_ended_since_had_spent() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     let snapshot = world.snapshot();
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
     world.pass(601).await;
     assert_eq!(limits(&world), [(60.0, false)], "the first has ended");
-    let second = current(&world).await;
+    let second = world.current().await;
     let mut spent = 40.0 + spend(&world, &second, 20.0);
     world.restore(snapshot).await;
     world.restart().await;
@@ -119,7 +119,7 @@ async fn after_a_restore_no_more_is_spent_again_than_what_ended_since_had_spent(
     for key in world.openrouter.account().keys() {
         spent += spend(&world, &key.hash, 500.0);
     }
-    assert_ne!(current(&world).await, old, "it is gone");
+    assert_ne!(world.current().await, old, "it is gone");
     assert!(spent <= 100.0 + 40.0 + 1.0, "{spent} of 100");
 }
 
@@ -130,7 +130,7 @@ async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_agai
     for has_exact_reading in [true, false] {
         let world = with_budget().await;
         lag(&world);
-        let old = current(&world).await;
+        let old = world.current().await;
         spend(&world, &old, 40.0);
         let held = Fault::held().on("PATCH", "/keys/*");
         world.openrouter.faults().add(held);
@@ -145,7 +145,7 @@ async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_agai
             world.openrouter.faults().add(bare);
         }
         rotation.await.unwrap().unwrap();
-        let both = first + spend(&world, &current(&world).await, 500.0);
+        let both = first + spend(&world, &world.current().await, 500.0);
         assert!(both <= 101.0, "{both} of 100");
         assert_eq!(both >= 100.0, has_exact_reading, "{both} of 100");
     }
@@ -155,7 +155,7 @@ async fn what_a_key_spends_while_the_call_that_lowers_it_hangs_is_not_spent_agai
 async fn a_key_that_was_ordered_to_be_revoked_cannot_be_enabled_again() {
     let world = with_budget().await;
     lag(&world);
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
     let path = format!("revoke-key/default/{old}");
@@ -165,6 +165,6 @@ async fn a_key_that_was_ordered_to_be_revoked_cannot_be_enabled_again() {
     drop(world.write(&path, json!({"disabled": false})).await);
     let old_spent = 40.0 + spend(&world, &old, 500.0);
     world.pass(1_300).await;
-    let both = old_spent + spend(&world, &current(&world).await, 500.0);
+    let both = old_spent + spend(&world, &world.current().await, 500.0);
     assert!(both <= 101.0, "{both} of 100");
 }

@@ -3,7 +3,7 @@
 use openrouter_simulator::Fault;
 use serde_json::json;
 
-use crate::budget::{current, limits, spend, with_budget};
+use crate::budget::{limits, spend, with_budget};
 use crate::harness::{ROLE, ROTATE};
 
 /// The reset is noticed late, because the current key could not be read. Meanwhile an older key ends that has
@@ -11,7 +11,7 @@ use crate::harness::{ROLE, ROTATE};
 #[tokio::test]
 async fn what_a_key_spent_that_ended_before_the_reset_was_noticed_is_not_spent_again() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 90.0);
     world.pass_until("2026-11-20T23:01:00Z").await;
     world.write(ROTATE, json!({})).await.unwrap();
@@ -24,14 +24,14 @@ async fn what_a_key_spent_that_ended_before_the_reset_was_noticed_is_not_spent_a
     world.pass_until("2026-11-21T00:15:00Z").await;
     world.openrouter.faults().clear();
     world.pass_until("2026-11-21T02:00:00Z").await;
-    let both = first + spend(&world, &current(&world).await, 500.0);
+    let both = first + spend(&world, &world.current().await, 500.0);
     assert!(both <= 101.0, "{both} of 100");
 }
 
 #[tokio::test]
 async fn a_clock_that_was_ahead_for_a_moment_does_not_put_the_reset_off() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 60.0);
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_clock_that_was_ahead_when_the_work_began_leaves_nothing_unclear() {
 #[tokio::test]
 async fn a_longer_window_counts_what_ended_keys_have_spent_in_it() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 80.0);
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_longer_window_counts_what_a_held_key_has_spent_in_it() {
     let world = with_budget().await;
     let body = json!({"revocation_hold": "20d"});
     world.write(ROLE, body).await.unwrap();
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 80.0);
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_shorter_window_leaves_an_older_key_no_more_than_its_share_of_it() {
     let world = with_budget().await;
     let monthly = json!({"budget_reset": "monthly"});
     world.write(ROLE, monthly).await.unwrap();
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.pass(86_400).await;
     world.write(ROTATE, json!({})).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_shorter_window_leaves_an_older_key_no_more_than_its_share_of_it() {
     let first = spend(&world, &old, 500.0);
     world.pass(1_300).await;
     let both = first + spend(&world, &old, 500.0);
-    let all = both + spend(&world, &current(&world).await, 500.0);
+    let all = both + spend(&world, &world.current().await, 500.0);
     assert!(all <= 11.0, "{all} of 10");
     assert_eq!(limits(&world), [(1.0, false), (9.0, false)]);
 }
@@ -131,7 +131,7 @@ async fn after_a_change_to_a_shorter_window_a_new_key_gets_what_is_left_of_that(
     let world = with_budget().await;
     let monthly = json!({"budget_reset": "monthly"});
     world.write(ROLE, monthly).await.unwrap();
-    spend(&world, &current(&world).await, 40.0);
+    spend(&world, &world.current().await, 40.0);
     world.write(ROLE, json!({"budget": 150})).await.unwrap();
     world.pass(86_400).await;
     let daily = json!({"budget": 10, "budget_reset": "daily"});
@@ -145,13 +145,13 @@ async fn after_a_change_to_a_shorter_window_a_new_key_gets_what_is_left_of_that(
 #[tokio::test]
 async fn a_key_that_was_gone_before_the_reset_costs_the_window_after_it_nothing() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     world.pass_until("2026-11-20T23:30:00Z").await;
     world.openrouter.account().delete_key(&old).unwrap();
     world.restart().await;
     world.quiet().await;
     assert_ne!(
-        current(&world).await,
+        world.current().await,
         old,
         "it was replaced before the reset"
     );
@@ -163,7 +163,7 @@ async fn a_key_that_was_gone_before_the_reset_costs_the_window_after_it_nothing(
 #[tokio::test]
 async fn one_report_that_is_late_over_the_reset_costs_the_window_after_it_nothing() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 60.0);
     world.pass_until("2026-11-20T23:30:00Z").await;
     world.write(ROTATE, json!({})).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_scheduled_rotation_waits_until_the_reset_is_over_and_one_by_hand_does
     // Noon to two minutes before midnight.
     let body = json!({"rotation_period": 43_080});
     world.write(ROLE, body).await.unwrap();
-    spend(&world, &current(&world).await, 40.0);
+    spend(&world, &world.current().await, 40.0);
     world.pass_until("2026-11-21T00:00:59Z").await;
     assert_eq!(world.version().await, 1);
     assert_eq!(limits(&world), [(100.0, false)]);
@@ -192,13 +192,13 @@ async fn a_scheduled_rotation_waits_until_the_reset_is_over_and_one_by_hand_does
     assert_eq!(world.violations().await, [""; 0]);
 
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.pass_until("2026-11-20T23:59:30Z").await;
     world.write(ROTATE, json!({})).await.unwrap();
     assert_eq!(limits(&world), [(46.0, false), (54.0, false)]);
     world.pass_until("2026-11-21T00:15:00Z").await;
-    let both = spend(&world, &old, 500.0) + spend(&world, &current(&world).await, 500.0);
+    let both = spend(&world, &old, 500.0) + spend(&world, &world.current().await, 500.0);
     assert!((100.0..=101.0).contains(&both), "{both} of 100");
     assert_eq!(world.violations().await, [""; 0]);
 }

@@ -17,16 +17,10 @@ async fn is_refused(world: &World, reason: &str) {
     world.openrouter.faults().clear();
 }
 
-/// The hash of the role's current key.
-async fn current(world: &World) -> String {
-    let key = world.key("app").await.unwrap();
-    key["key_hash"].as_str().unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn an_order_whose_answer_is_about_another_key_is_refused_and_the_other_key_lives() {
     let world = World::with_role().await;
-    let current = current(&world).await;
+    let current = world.key_hash("app").await;
     let answer = Fault::edited_reply(json!({ "hash": current }));
     world.openrouter.faults().add(answer.on("POST", "/keys"));
     is_refused(&world, "a hash that is not that of the key").await;
@@ -102,7 +96,7 @@ async fn nonsense_that_nothing_depends_on_is_passed_over() {
 #[tokio::test]
 async fn a_list_that_gives_a_key_in_service_the_name_of_a_lost_one_costs_no_key() {
     let world = World::with_role().await;
-    let current = current(&world).await;
+    let current = world.key_hash("app").await;
     let faults = world.openrouter.faults();
     faults.add(Fault::LostReply.on("POST", "/keys"));
     world.write(ROTATE, Value::Null).await.unwrap_err();

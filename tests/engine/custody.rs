@@ -42,12 +42,6 @@ impl World {
         account.create_key(NewKey::named(name)).hash
     }
 
-    /// The hash of the role's current key.
-    async fn current(&self) -> String {
-        let role = self.role("app").await.unwrap();
-        role["current_key"]["hash"].as_str().unwrap().to_owned()
-    }
-
     /// The hash of the role's oldest superseded key.
     async fn superseded(&self) -> String {
         let role = self.role("app").await.unwrap();

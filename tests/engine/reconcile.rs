@@ -35,14 +35,9 @@ async fn monthly(more: Value) -> World {
     world
 }
 
-async fn current(world: &World) -> String {
-    let role = world.role("app").await.unwrap();
-    role["current_key"]["hash"].as_str().unwrap().to_owned()
-}
-
 /// Rotates, and returns the hash of the previous key.
 async fn superseded(world: &World) -> String {
-    let hash = current(world).await;
+    let hash = world.current().await;
     world.write(ROTATE, json!({})).await.unwrap();
     hash
 }
@@ -72,7 +67,7 @@ fn change(world: &World, hash: &str, changes: KeyChanges) {
 #[tokio::test]
 async fn findings_and_stray_keys_are_counted() {
     let world = monthly(json!({})).await;
-    let app = current(&world).await;
+    let app = world.current().await;
     let changes = KeyChanges {
         limit: Some(Some(500.0)),
         ..KeyChanges::default()
@@ -117,7 +112,7 @@ async fn findings_and_stray_keys_are_counted() {
 async fn a_current_key_that_somebody_disabled_is_not_handed_out_and_not_replaced_behind_their_back()
 {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     let account = world.openrouter.account();
     account.set_disabled(&hash, true).unwrap();
     world.pass(HOUR).await;
@@ -155,7 +150,7 @@ async fn a_current_key_that_somebody_disabled_is_not_handed_out_and_not_replaced
 async fn a_disabled_key_that_is_enabled_is_handed_out_again_and_rotate_role_replaces_one_that_is_not()
  {
     let world = monthly(json!({"rotation_grace_period": 600})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     let account = world.openrouter.account();
     account.set_disabled(&hash, true).unwrap();
     world.pass(HOUR).await;
@@ -181,7 +176,7 @@ async fn a_disabled_key_that_is_enabled_is_handed_out_again_and_rotate_role_repl
 #[tokio::test]
 async fn a_current_key_that_was_deleted_is_replaced_within_an_interval() {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     world.openrouter.account().delete_key(&hash).unwrap();
     world.pass(HOUR).await;
     assert_eq!(world.version().await, 2);
@@ -194,7 +189,7 @@ async fn a_current_key_that_was_deleted_is_replaced_within_an_interval() {
 #[tokio::test]
 async fn limits_that_somebody_changed_are_applied_again() {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     let changed = KeyChanges {
         limit: Some(Some(500.0)),
         include_byok_in_limit: Some(true),
@@ -257,7 +252,7 @@ async fn what_somebody_does_to_superseded_and_held_keys_is_found() {
 #[tokio::test]
 async fn keys_that_were_moved_or_renamed_stay_managed() {
     let world = monthly(json!({"rotation_grace_period": 600})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     let elsewhere = world.openrouter.account().add_workspace();
     // Another key shows which workspace is the default one.
     world.write("roles/other", json!({})).await.unwrap();
@@ -281,7 +276,7 @@ async fn keys_that_were_moved_or_renamed_stay_managed() {
     world.quiet().await;
     let lookups = world.openrouter.requests().to("GET", "/keys/*").len();
     assert_eq!(lookups, 0, "and is not looked up again");
-    assert_eq!(current(&world).await, hash);
+    assert_eq!(world.current().await, hash);
     // It is still revoked on time.
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(600).await;
@@ -308,7 +303,7 @@ async fn a_key_that_was_found_and_is_still_used_waits_for_a_person() {
     let world = World::with_role().await;
     let snapshot = world.snapshot();
     world.write(ROTATE, json!({})).await.unwrap();
-    let forgotten = current(&world).await;
+    let forgotten = world.current().await;
     world.restore(snapshot).await;
     world.restart().await;
     world.quiet().await;
@@ -371,7 +366,7 @@ async fn an_interval_costs_one_listing_and_no_storage_call_and_none_at_all_costs
 #[tokio::test]
 async fn what_is_left_behind_where_no_role_has_keys_any_more_is_counted_once_an_interval() {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     world
         .write("forget-role/app", json!({"revoke_keys": false}))
         .await
@@ -435,7 +430,7 @@ async fn one_place_that_cannot_be_listed_keeps_no_other_from_being_compared() {
         .unwrap();
     account.delete_workspace(&workspace).unwrap();
     world.pass(2 * 3_600).await;
-    let current = current(&world).await;
+    let current = world.current().await;
     account.set_disabled(&current, true).unwrap();
     world.pass(24 * 3_600).await;
     let role = world.role("app").await.unwrap();

@@ -212,7 +212,7 @@ async fn world() -> (World, Names) {
     let account = world.openrouter.account();
     account.become_organization();
     let member = |name: &str| account.add_member(name, MemberRole::Member).unwrap();
-    let other = world.openrouter.add_account();
+    let other = world.other_account("other").await;
     let names = Names {
         workspaces: ["one", "two"].map(|slug| account.add_named_workspace(slug, slug).unwrap()),
         guardrails: ["strict", "other"]
@@ -220,10 +220,6 @@ async fn world() -> (World, Names) {
         members: ["a@example.com", "b@example.com"].map(member),
         other,
     };
-    let connection = json!({
-        "management_key": names.other.add_management_key(), "api_url": world.gate_url(),
-    });
-    world.write("config/other", connection).await.unwrap();
     (world, names)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::Operation;
 
-use crate::budget::{current, spend, with_budget};
+use crate::budget::{spend, with_budget};
 use crate::harness::{CI, ROTATE, World};
 
 /// An hour. A comparison may come earlier than that by a random part.
@@ -30,13 +30,13 @@ async fn the_last_readings_are_told_without_a_request() {
     assert_eq!(of_role, [json!(null), json!(null)]);
     assert_eq!(told["complete"], json!(false));
 
-    spend(&world, &current(&world).await, 20.0);
+    spend(&world, &world.current().await, 20.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(2 * 3_600).await;
     let read_at = world.time.now().to_string();
     let asked = usage(json!({})).await;
     assert_eq!(asked["read_at"], json!(read_at));
-    spend(&world, &current(&world).await, 30.0);
+    spend(&world, &world.current().await, 30.0);
     world.openrouter.requests().reset();
     let calls = world.node().storage.calls();
     let told = cached().await;

@@ -3,7 +3,7 @@
 use openrouter_simulator::{LimitReset, NewGuardrail, WorkspaceBudget};
 use serde_json::{Value, json};
 
-use crate::budget::{current, spend, with_budget};
+use crate::budget::{spend, with_budget};
 use crate::harness::{ROLE, ROTATE, World};
 
 async fn limited_by(world: &World) -> Value {
@@ -14,7 +14,7 @@ async fn limited_by(world: &World) -> Value {
 /// Spends until the calls are rejected. Returns how much that was.
 async fn exhaust(world: &World) -> f64 {
     assert_eq!(limited_by(world).await, Value::Null);
-    spend(world, &current(world).await, 500.0)
+    spend(world, &world.current().await, 500.0)
 }
 
 #[tokio::test]
@@ -78,10 +78,10 @@ async fn the_limit_of_a_key_is_named_and_is_not_that_of_the_next_one() {
 #[tokio::test]
 async fn what_a_disabled_or_deleted_current_key_leaves_of_the_figures_can_be_read() {
     let world = with_budget().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     spend(&world, &old, 40.0);
     world.write(ROTATE, json!({})).await.unwrap();
-    let new = current(&world).await;
+    let new = world.current().await;
     spend(&world, &new, 5.0);
     let account = world.openrouter.account();
     account.set_disabled(&new, true).unwrap();

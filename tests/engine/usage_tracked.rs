@@ -5,7 +5,6 @@ use openrouter_simulator::Fault;
 use serde_json::{Map, Value, json};
 use vault_plugin_secrets_openrouter::logical::{FixedSystemView, Operation, Storage};
 
-use crate::budget::current;
 use crate::harness::{CI, Harm, ROLE, ROTATE, World};
 
 fn role() -> Value {
@@ -46,10 +45,10 @@ async fn stored(world: &World, key: &str) -> String {
 #[tokio::test]
 async fn an_ended_key_is_read_when_its_requests_have_ended_and_counts() {
     let world = tracked().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     has_spent(&world, &old, 4.0);
     world.write(ROTATE, json!({})).await.unwrap();
-    has_spent(&world, &current(&world).await, 0.5);
+    has_spent(&world, &world.current().await, 0.5);
     world.pass(3_600).await;
     // A request that was in flight.
     assert!(world.openrouter.account().key(&old).unwrap().disabled);
@@ -104,7 +103,7 @@ async fn a_key_is_counted_once_wherever_the_process_dies() {
     let mut deaths = 0;
     for at in 0.. {
         let world = tracked().await;
-        has_spent(&world, &current(&world).await, 4.0);
+        has_spent(&world, &world.current().await, 4.0);
         world.write(ROTATE, json!({})).await.unwrap();
         world.quiet().await;
         world.effects.record(Harm::Crash, Some(at));
@@ -129,7 +128,7 @@ async fn a_key_is_counted_once_wherever_the_process_dies() {
 #[tokio::test]
 async fn a_key_whose_deletion_is_retried_is_counted_once_and_is_not_restored() {
     let world = tracked().await;
-    has_spent(&world, &current(&world).await, 4.0);
+    has_spent(&world, &world.current().await, 4.0);
     world.write(ROTATE, json!({})).await.unwrap();
     let unreachable = Fault::status(500).on("DELETE", "/keys/*").forever();
     world.openrouter.faults().add(unreachable);
@@ -147,10 +146,10 @@ async fn a_key_whose_deletion_is_retried_is_counted_once_and_is_not_restored() {
 #[tokio::test]
 async fn emergencies_orders_and_holds_are_counted_too() {
     let world = tracked().await;
-    has_spent(&world, &current(&world).await, 1.0);
+    has_spent(&world, &world.current().await, 1.0);
     let body = json!({"rotation_grace_period": 0});
     world.write(ROTATE, body).await.unwrap();
-    let second = current(&world).await;
+    let second = world.current().await;
     has_spent(&world, &second, 2.0);
     world.write(ROTATE, json!({})).await.unwrap();
     let order = format!("revoke-key/default/{second}");
@@ -164,7 +163,7 @@ async fn emergencies_orders_and_holds_are_counted_too() {
         .write(ROLE, json!({"revocation_hold": 7_200}))
         .await
         .unwrap();
-    has_spent(&world, &current(&world).await, 4.0);
+    has_spent(&world, &world.current().await, 4.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(4_000).await;
     assert_eq!(spent(&world, "app").await, (7.0, true));
@@ -182,7 +181,7 @@ async fn emergencies_orders_and_holds_are_counted_too() {
 #[tokio::test]
 async fn a_key_that_is_deleted_by_somebody_is_said_to_be_missing() {
     let world = tracked().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     has_spent(&world, &old, 4.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.openrouter.account().delete_key(&old).unwrap();
@@ -194,14 +193,14 @@ async fn a_key_that_is_deleted_by_somebody_is_said_to_be_missing() {
 #[tokio::test]
 async fn what_was_counted_stays_when_a_budget_comes_and_goes() {
     let world = tracked().await;
-    has_spent(&world, &current(&world).await, 1.0);
+    has_spent(&world, &world.current().await, 1.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(3_600).await;
     world.write(ROLE, json!({"budget": 100})).await.unwrap();
     world.pass(601).await;
     assert_eq!(world.openrouter.account().keys().len(), 1);
     assert_eq!(spent(&world, "app").await, (1.0, true));
-    has_spent(&world, &current(&world).await, 2.0);
+    has_spent(&world, &world.current().await, 2.0);
     world.write(ROTATE, json!({})).await.unwrap();
     world.pass(3_600).await;
     world.write(ROLE, json!({"budget": null})).await.unwrap();
@@ -301,7 +300,7 @@ async fn the_last_readings_are_kept_of_those_who_ask_for_it() {
         let mut body = role();
         body["track_usage"] = json!(is_tracked);
         world.write(ROLE, body).await.unwrap();
-        has_spent(&world, &current(&world).await, 3.0);
+        has_spent(&world, &world.current().await, 3.0);
         world.pass(3_660).await;
         let cached = async || {
             let query = json!({"cached": true});
@@ -373,7 +372,7 @@ async fn a_current_key_that_a_teardown_has_ended_is_counted_once() {
         if is_budgeted {
             world.write(ROLE, json!({"budget": 100})).await.unwrap();
         }
-        has_spent(&world, &current(&world).await, 4.0);
+        has_spent(&world, &world.current().await, 4.0);
         assert_eq!(spent(&world, "app").await, (4.0, true));
         world.write("teardown", json!({})).await.unwrap();
         world.quiet().await;
@@ -385,7 +384,7 @@ async fn a_current_key_that_a_teardown_has_ended_is_counted_once() {
         }
         world.delete("teardown", json!({})).await.unwrap();
         world.quiet().await;
-        has_spent(&world, &current(&world).await, 0.5);
+        has_spent(&world, &world.current().await, 0.5);
         assert_eq!(spent(&world, "app").await, (4.5, true));
         assert_eq!(last_known(&world).await.0, 4.5);
         world.pass(2 * 3_600).await;
@@ -397,10 +396,10 @@ async fn a_current_key_that_a_teardown_has_ended_is_counted_once() {
 #[tokio::test]
 async fn a_teardown_that_is_repeated_counts_no_key_again() {
     let world = tracked().await;
-    let old = current(&world).await;
+    let old = world.current().await;
     has_spent(&world, &old, 4.0);
     world.write(ROTATE, json!({})).await.unwrap();
-    has_spent(&world, &current(&world).await, 2.0);
+    has_spent(&world, &world.current().await, 2.0);
     let fault = Fault::status(500).on("DELETE", &format!("/keys/{old}"));
     world.openrouter.faults().add(fault.forever());
     world.write("teardown", json!({})).await.unwrap();
@@ -423,7 +422,7 @@ async fn a_budget_that_comes_or_goes_during_a_teardown_counts_the_ended_key_once
     ] {
         let world = tracked().await;
         world.write(ROLE, first).await.unwrap();
-        has_spent(&world, &current(&world).await, 4.0);
+        has_spent(&world, &world.current().await, 4.0);
         world.write("teardown", json!({})).await.unwrap();
         let changed = world.write(ROLE, then).await;
         assert_eq!(changed.is_ok(), is_changed, "{changed:?}");

@@ -106,14 +106,10 @@ async fn storage_answers_while_openrouter_is_away() {
 #[tokio::test]
 async fn every_connection_is_asked_and_one_that_fails_hides_no_other() {
     let world = World::connected().await;
-    let other = world.openrouter.add_account();
+    let other = world.other_account("second").await;
     let hash = other
         .create_key(openrouter_simulator::NewKey::named("theirs"))
         .hash;
-    let second = json!({
-        "management_key": other.add_management_key(), "api_url": world.gate_url(),
-    });
-    world.write("config/second", second).await.unwrap();
     let gone = world.openrouter.account().add_management_key();
     let third = json!({"management_key": gone, "api_url": world.gate_url()});
     world.write("config/third", third).await.unwrap();

@@ -1,18 +1,9 @@
 //! A role that is moved to a connection of another account: what its names mean there is looked up again.
 
-use openrouter_simulator::{Account, MemberRole};
+use openrouter_simulator::MemberRole;
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World, role};
-
-/// Another account, with the connection `other`.
-async fn other_account(world: &World) -> Account {
-    let account = world.openrouter.add_account();
-    let management_key = account.add_management_key();
-    let body = json!({"management_key": management_key, "api_url": world.gate_url()});
-    world.write("config/other", body).await.unwrap();
-    account
-}
 
 /// Moves the role there, and mentions nothing else.
 async fn moved(world: &World) -> Result<(), String> {
@@ -28,7 +19,7 @@ async fn its_workspace_is_the_one_of_that_name_there() {
     let mut body = role();
     body["workspace"] = json!("team");
     world.write(ROLE, body).await.unwrap();
-    let other = other_account(&world).await;
+    let other = world.other_account("other").await;
     let refusal = moved(&world).await.unwrap_err();
     assert!(refusal.contains("has no workspace \"team\""), "{refusal}");
     let there = other.add_named_workspace("Team", "team").unwrap();
@@ -48,7 +39,7 @@ async fn the_creator_of_its_keys_has_to_be_a_member_there_too() {
     let mut body = role();
     body["creator_user_id"] = json!(member.unwrap());
     world.write(ROLE, body).await.unwrap();
-    let other = other_account(&world).await;
+    let other = world.other_account("other").await;
     other.become_organization();
     let refusal = moved(&world).await.unwrap_err();
     assert!(refusal.contains("has no member"), "{refusal}");

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
-use openrouter_simulator::{Options, Simulator};
+use openrouter_simulator::{Account, Options, Simulator};
 use serde_json::{Value, json};
 use vault_plugin_secrets_openrouter::logical::{
     Data, Entry, FixedSystemView, MemoryStorage, ReplicationState, Storage, SystemView,
@@ -132,6 +132,17 @@ impl World {
         self.gate.url()
     }
 
+    /// Another account, with this connection to it.
+    pub(crate) async fn other_account(&self, connection: &str) -> Account {
+        let account = self.openrouter.add_account();
+        let body = json!({
+            "management_key": account.add_management_key(), "api_url": self.gate_url(),
+        });
+        let path = format!("config/{connection}");
+        self.write(&path, body).await.unwrap();
+        account
+    }
+
     /// The highest number of concurrent requests to OpenRouter so far.
     pub(crate) fn most_under_way(&self) -> usize {
         self.gate.most_under_way()
@@ -166,6 +177,12 @@ impl World {
     pub(crate) async fn role(&self, name: &str) -> Option<Data> {
         let answer = self.read(&format!("roles/{name}")).await.unwrap();
         answer.map(|answer| answer.data)
+    }
+
+    /// The hash of the current key of the role `app`, which may be withheld.
+    pub(crate) async fn current(&self) -> String {
+        let role = self.role("app").await.unwrap();
+        role["current_key"]["hash"].as_str().unwrap().to_owned()
     }
 
     /// A key as OpenRouter has it, or had it.

@@ -3,7 +3,7 @@
 use openrouter_simulator::KeyChanges;
 use serde_json::json;
 
-use super::{HOUR, change, current, drift, found, monthly, superseded};
+use super::{HOUR, change, drift, found, monthly, superseded};
 use crate::harness::{Harm, World};
 
 async fn rename(world: &World, hash: &str, name: &str) {
@@ -18,7 +18,7 @@ async fn rename(world: &World, hash: &str, name: &str) {
 #[tokio::test]
 async fn a_key_that_is_renamed_back_and_again_is_reported_twice() {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     let own = world.seen(&hash).name;
     rename(&world, &hash, "by hand").await;
     rename(&world, &hash, &own).await;
@@ -57,7 +57,7 @@ async fn a_superseded_key_that_is_enabled_again_counts_as_never_disabled() {
 #[tokio::test]
 async fn a_disabled_key_that_is_renamed_is_not_handed_out_again() {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     let account = world.openrouter.account();
     account.set_disabled(&hash, true).unwrap();
     world.pass(HOUR).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use openrouter_simulator::Fault;
+use openrouter_simulator::{Fault, Key, NewKey};
 use serde_json::json;
 
 use super::HOUR;
@@ -126,21 +126,27 @@ async fn what_was_taken_in_is_not_revoked_while_another_copy_is_at_work() {
     assert_eq!(key(&newest).deleted_at, None);
 }
 
+/// A role that is compared every minute, and a key that nobody knows. It is named like the role's keys, and was
+/// made when the node had worked for this many seconds.
+async fn with_an_unknown_key(seconds: i64) -> (World, Key) {
+    let world = World::with_role().await;
+    let often = json!({"reconcile_interval": 60});
+    world.write("config", often).await.unwrap();
+    let own = world.key("app").await.unwrap()["key_name"].clone();
+    world.restart().await;
+    world.quiet().await;
+    world.pass(seconds).await;
+    let own = own.as_str().unwrap();
+    let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
+    let key = world.openrouter.account().create_key(NewKey::named(other));
+    (world, key)
+}
+
 /// A deposed leader may continue for a while, and clocks differ.
 #[tokio::test]
 async fn a_key_that_was_made_in_the_first_minutes_of_the_work_shows_no_copy() {
     for (seconds, is_a_copys) in [(60, false), (120, false), (121, true)] {
-        let world = World::with_role().await;
-        let often = json!({"reconcile_interval": 60});
-        world.write("config", often).await.unwrap();
-        let own = world.key("app").await.unwrap()["key_name"].clone();
-        world.restart().await;
-        world.quiet().await;
-        world.pass(seconds).await;
-        let own = own.as_str().unwrap();
-        let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
-        let account = world.openrouter.account();
-        let key = account.create_key(openrouter_simulator::NewKey::named(other));
+        let (world, key) = with_an_unknown_key(seconds).await;
         world.pass(60).await;
         let status = world.read("status").await.unwrap().unwrap().data;
         assert_eq!(status["two_copies"].is_object(), is_a_copys, "{seconds}");
@@ -153,23 +159,13 @@ async fn a_key_that_was_made_in_the_first_minutes_of_the_work_shows_no_copy() {
 /// Nothing but a comparison finds out that the other copy is gone, and until then no key that was found is revoked.
 #[tokio::test]
 async fn a_copy_that_is_gone_is_noticed_also_without_an_interval() {
-    let world = World::with_role().await;
-    let often = json!({"reconcile_interval": 60});
-    world.write("config", often).await.unwrap();
-    let own = world.key("app").await.unwrap()["key_name"].clone();
-    world.restart().await;
-    world.quiet().await;
-    world.pass(121).await;
-    let own = own.as_str().unwrap();
-    let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
-    let account = world.openrouter.account();
-    let key = account.create_key(openrouter_simulator::NewKey::named(other));
+    let (world, key) = with_an_unknown_key(121).await;
     world.pass(60).await;
     let status = world.read("status").await.unwrap().unwrap().data;
     assert!(status["two_copies"].is_object(), "{status:?}");
     let never = json!({"reconcile_interval": 0});
     world.write("config", never).await.unwrap();
-    account.delete_key(&key.hash).unwrap();
+    world.openrouter.account().delete_key(&key.hash).unwrap();
     world.pass(HOUR + 60).await;
     let status = world.read("status").await.unwrap().unwrap().data;
     assert!(status["two_copies"].is_null(), "{status:?}");
@@ -182,17 +178,7 @@ async fn a_copy_that_is_gone_is_noticed_also_without_an_interval() {
 /// Whoever made it: from then on it is a role's key.
 #[tokio::test]
 async fn a_key_that_a_role_adopts_while_the_comparison_asks_about_it_shows_no_copy() {
-    let world = World::with_role().await;
-    let often = json!({"reconcile_interval": 60});
-    world.write("config", often).await.unwrap();
-    let own = world.key("app").await.unwrap()["key_name"].clone();
-    world.restart().await;
-    world.quiet().await;
-    world.pass(121).await;
-    let own = own.as_str().unwrap();
-    let other = format!("{}{:016x}", &own[..own.len() - 16], 7);
-    let account = world.openrouter.account();
-    let key = account.create_key(openrouter_simulator::NewKey::named(other));
+    let (world, key) = with_an_unknown_key(121).await;
     let faults = world.openrouter.faults();
     let path = format!("/keys/{}", key.hash);
     faults.add(Fault::held().on("GET", &path));

@@ -3,7 +3,7 @@
 use openrouter_simulator::{Fault, KeyChanges};
 use serde_json::json;
 
-use super::{HOUR, change, current, drift, found, monthly};
+use super::{HOUR, change, drift, found, monthly};
 use crate::harness::{CI, World};
 
 /// Connections that started together would otherwise always be compared together.
@@ -97,7 +97,7 @@ async fn the_time_of_a_comparison_is_when_its_first_place_was_compared() {
 #[tokio::test]
 async fn a_role_that_could_not_be_read_when_the_work_began_is_compared_as_soon_as_it_can_be() {
     let world = monthly(json!({})).await;
-    let hash = current(&world).await;
+    let hash = world.current().await;
     world.node().life.end();
     let raised = KeyChanges {
         limit: Some(Some(500.0)),

@@ -2,7 +2,7 @@
 //! time that a restored snapshot has lost, or by somebody.
 
 use openrouter_simulator::Fault;
-use serde_json::{Value, json};
+use serde_json::json;
 use vault_plugin_secrets_openrouter::logical::Entry;
 
 use super::midway::snapshot_during;
@@ -25,11 +25,6 @@ async fn rotated(grace: u64) -> (World, Vec<Entry>, [String; 2]) {
     (world, snapshot, [old, new])
 }
 
-/// The stored current key, which may be withheld.
-async fn current(world: &World) -> Value {
-    world.role("app").await.unwrap()["current_key"]["hash"].clone()
-}
-
 /// The comparison finds that the old key is disabled after the search has found the key in the making.
 #[tokio::test]
 async fn a_held_key_is_replaced_at_once_if_its_successor_is_already_found() {
@@ -41,7 +36,7 @@ async fn a_held_key_is_replaced_at_once_if_its_successor_is_already_found() {
     faults.add(Fault::status(503).on("GET", "/keys").nth(2));
     world.restart().await;
     world.quiet().await;
-    assert_eq!(current(&world).await, old.as_str(), "not compared yet");
+    assert_eq!(world.current().await, old.as_str(), "not compared yet");
     world.time.set(world.after(60));
     world.quiet().await;
     let hash = world.key_hash("app").await;
@@ -71,7 +66,7 @@ async fn a_key_that_is_disabled_in_the_first_two_minutes_is_replaced_and_later_i
         account.set_disabled(&old, true).unwrap();
         faults.clear();
         world.quiet().await;
-        let is_old = current(&world).await == old.as_str();
+        let is_old = world.current().await == old.as_str();
         assert_eq!(!is_old, is_replaced, "{seconds} seconds");
         if !is_replaced {
             let refusal = world.key("app").await.unwrap_err();
@@ -100,6 +95,6 @@ async fn a_disabled_key_is_not_replaced_because_of_an_order_that_never_left() {
     assert!(refusal.contains("by somebody"), "{refusal}");
     world.pass(3_600).await;
     assert!(world.intents().is_empty());
-    assert_eq!(current(&world).await, hash.as_str());
+    assert_eq!(world.current().await, hash.as_str());
     assert_eq!(world.orders(), 1);
 }

@@ -32,9 +32,7 @@ async fn is_taken_in_and_dies_at_its_time(world: &World, account: &Account, forg
 #[tokio::test]
 async fn a_forgotten_key_of_the_connection_that_the_role_had_moved_to_is_found() {
     let world = World::with_role().await;
-    let other = world.openrouter.add_account();
-    let key = json!({"management_key": other.add_management_key(), "api_url": world.gate_url()});
-    world.write("config/other", key).await.unwrap();
+    let other = world.other_account("other").await;
     world
         .write(ROLE, json!({"connection": "other"}))
         .await
@@ -90,9 +88,7 @@ const PLACES: [(&str, bool); 4] = [
 /// A world with a second account, and the fields of each place.
 async fn with_places() -> (World, Account, [Value; 4]) {
     let world = World::connected().await;
-    let other = world.openrouter.add_account();
-    let key = json!({"management_key": other.add_management_key(), "api_url": world.gate_url()});
-    world.write("config/other", key).await.unwrap();
+    let other = world.other_account("other").await;
     let workspaces = [
         world.openrouter.account().add_workspace(),
         other.add_workspace(),
