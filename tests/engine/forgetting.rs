@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use vault_plugin_secrets_openrouter::logical::Operation;
 
-use crate::harness::{CI, FORGET, ROLE, ROTATE, Warnings, World, hashes};
+use crate::harness::{CI, FORGET, Log, ROLE, ROTATE, World, hashes};
 
 /// A role with three keys.
 async fn with_three_keys() -> (World, Vec<String>) {
@@ -51,7 +51,7 @@ async fn keys_whose_revocation_hangs_are_in_the_log_although_nobody_waits_for_th
     let (world, known) = with_three_keys().await;
     let body = json!({"request_timeout": 1});
     world.write("config", body).await.unwrap();
-    let warnings = Warnings::kept();
+    let warnings = Log::of_warnings();
     let faults = world.openrouter.faults();
     for hash in &known[..2] {
         faults.add(Fault::held().on("DELETE", &format!("/keys/{hash}")));
@@ -78,7 +78,7 @@ async fn keys_whose_revocation_hangs_are_in_the_log_although_nobody_waits_for_th
 #[tokio::test]
 async fn a_role_may_be_forgotten_without_any_request() {
     let (world, known) = with_three_keys().await;
-    let warnings = Warnings::kept();
+    let warnings = Log::of_warnings();
     world.openrouter.requests().reset();
     let body = json!({"revoke_keys": false});
     let answer = world.write(FORGET, body).await.unwrap().unwrap();
@@ -135,7 +135,7 @@ async fn a_connection_that_is_forgotten_names_the_keys_that_need_it() {
     let role = json!({"credential_type": "dynamic"});
     world.write(CI, role).await.unwrap();
     let leased = world.lease().await.unwrap();
-    let warnings = Warnings::kept();
+    let warnings = Log::of_warnings();
     let answer = world.write("forget-connection/default", json!({})).await;
     let mut expected = known;
     expected.push(leased["key_hash"].as_str().unwrap().to_owned());

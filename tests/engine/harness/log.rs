@@ -5,36 +5,40 @@ use std::sync::Once;
 
 use tracing::Level;
 use tracing::field::{Field, Visit};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// The warnings that are logged on this thread, on which the whole test runs, from when it began to keep
-/// them.
-pub(crate) struct Warnings(());
+/// The engine's messages of one level that are logged on this thread, on which the whole test runs, from when
+/// it began to keep them.
+pub(crate) struct Log(());
 
-impl Warnings {
-    pub(crate) fn kept() -> Self {
-        KEPT.with_borrow_mut(|kept| *kept = Some(Vec::new()));
+impl Log {
+    pub(crate) fn of_warnings() -> Self {
+        Self::of(Level::WARN)
+    }
+
+    pub(crate) fn of(level: Level) -> Self {
+        KEPT.with_borrow_mut(|kept| *kept = Some((level, Vec::new())));
         Self(())
     }
 
     /// Whether one of them contains all of these.
     pub(crate) fn has(&self, words: &[&str]) -> bool {
         KEPT.with_borrow(|kept| {
-            let mut lines = kept.iter().flatten();
+            let mut lines = kept.iter().flat_map(|(_, lines)| lines);
             lines.any(|line| words.iter().all(|word| line.contains(word)))
         })
     }
 }
 
-impl Drop for Warnings {
+impl Drop for Log {
     fn drop(&mut self) {
         KEPT.with_borrow_mut(|kept| *kept = None);
     }
 }
 
 thread_local! {
-    static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    static KEPT: RefCell<Option<(Level, Vec<String>)>> = const { RefCell::new(None) };
 }
 
 /// Sends the process's log to where each thread keeps it. Must be called before the first engine logs
@@ -43,9 +47,9 @@ thread_local! {
 pub(super) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let subscriber = tracing_subscriber::registry()
-            .with(LevelFilter::WARN)
-            .with(ToThread);
+        let engine =
+            Targets::new().with_target("vault_plugin_secrets_openrouter", LevelFilter::DEBUG);
+        let subscriber = tracing_subscriber::registry().with(engine).with(ToThread);
         tracing::subscriber::set_global_default(subscriber).expect("there is no other");
     });
 }
@@ -54,14 +58,14 @@ struct ToThread;
 
 impl<S: tracing::Subscriber> Layer<S> for ToThread {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() != Level::WARN {
-            return;
-        }
         KEPT.with_borrow_mut(|kept| {
-            let Some(kept) = kept else { return };
+            let Some((level, lines)) = kept else { return };
+            if event.metadata().level() != level {
+                return;
+            }
             let mut line = Line::default();
             event.record(&mut line);
-            kept.push(line.0);
+            lines.push(line.0);
         });
     }
 }
