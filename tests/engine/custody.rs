@@ -8,6 +8,7 @@ mod lookup;
 mod meanwhile;
 mod multitude;
 mod names;
+mod reasons;
 mod rotate_all;
 pub(crate) mod status;
 mod teardown;

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{ROLE, ROTATE, World, role};
 
+mod unsettled;
+
 /// This many first keys were created and never confirmed, and cannot be searched for.
 async fn lost(orders: usize) -> World {
     let world = World::connected().await;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use openrouter_simulator::{Fault, Key, NewKey};
+use openrouter_simulator::{Fault, Key, KeyChanges, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, FORGET, Node, ROLE, World};
@@ -156,6 +156,39 @@ async fn a_key_that_is_adopted_while_a_removal_is_under_way_is_kept() {
     assert!(why.contains("the current key of role app"), "{why}");
     assert!(world.lives(&hash));
     assert_eq!(world.key_hash("app").await, hash);
+}
+
+/// The removal has read all roles before the order, and looks the key up after it.
+#[tokio::test]
+async fn a_key_that_gets_the_name_of_a_later_order_is_kept() {
+    let world = World::with_role().await;
+    let hash = world.stray().await;
+    world.told("tidy/default", json!({})).await;
+    world.openrouter.requests().reset();
+    let (node, account) = (world.node(), world.openrouter.account());
+    hold(&world, "GET", "/keys/*");
+    let renaming = async {
+        arrived(&world, "GET", "/keys/*").await;
+        let faults = world.openrouter.faults();
+        faults.add(Fault::LostReply.on("POST", "/keys"));
+        faults.add(Fault::status(503).on("GET", "/keys").forever());
+        node.write("roles/other", json!({})).await.unwrap_err();
+        let ordered = account.keys().last().unwrap().name.clone();
+        let changes = KeyChanges {
+            name: Some(ordered),
+            ..KeyChanges::default()
+        };
+        account.change_key(&hash, &changes).unwrap();
+        faults.clear();
+        faults.add(Fault::status(503).on("GET", "/keys").forever());
+    };
+    let removing = node.write("tidy/default", json!({"dry_run": false}));
+    let (removed, ()) = tokio::join!(removing, renaming);
+    let told = removed.unwrap().unwrap().data;
+    assert_eq!(told["removed"], 0);
+    let why = told["kept"][&hash].as_str().unwrap();
+    assert!(why.contains("an unconfirmed key of role other"), "{why}");
+    assert!(world.lives(&hash));
 }
 
 #[tokio::test]

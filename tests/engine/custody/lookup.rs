@@ -194,3 +194,21 @@ async fn what_lookup_says_to_do_can_be_done_where_two_connections_see_the_key() 
     let done = world.write(path.unwrap(), json!({"force": true})).await;
     assert!(done.is_ok(), "{command}: {done:?}");
 }
+
+#[tokio::test]
+async fn a_held_key_that_somebody_enabled_at_openrouter_is_said_to_work() {
+    let world = World::with_role().await;
+    let hold = json!({"revocation_hold": 7_000});
+    world.write("roles/app", hold).await.unwrap();
+    let hash = world.current().await;
+    let at_once = json!({"rotation_grace_period": 0});
+    world.write(ROTATE, at_once).await.unwrap();
+    assert_eq!(looked_up(&world, &hash).await["state"], "held");
+    let account = world.openrouter.account();
+    account.set_disabled(&hash, false).unwrap();
+    let found = looked_up(&world, &hash).await;
+    assert_eq!(
+        (&found["owner"], &found["state"]),
+        (&json!("role"), &json!("active"))
+    );
+}

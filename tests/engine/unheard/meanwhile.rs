@@ -55,3 +55,24 @@ async fn a_key_that_may_still_become_current_is_not_deleted() {
     assert_eq!(world.key_hash("app").await, made[0].hash);
     assert_eq!(world.violations().await, [""; 0]);
 }
+
+/// That key is this node's own, so it says nothing about who disabled the current one.
+#[tokio::test]
+async fn a_disabled_key_waits_for_a_person_although_the_key_of_a_failed_switch_is_found() {
+    let world = World::with_role().await;
+    let body = json!({"rotation_period": "30d", "rotation_grace_period": 3_600});
+    world.write(ROLE, body).await.unwrap();
+    let disabled = world.current().await;
+    let account = world.openrouter.account();
+    account.set_disabled(&disabled, true).unwrap();
+    world.restart().await;
+    world.quiet().await;
+    world.node().storage.late_when_putting(ROLE);
+    world.write(ROTATE, Value::Null).await.unwrap_err();
+    let made = account.keys().last().unwrap().hash.clone();
+    world.pass(OUTLIVED + 60).await;
+    let refusal = world.key("app").await.unwrap_err();
+    assert!(refusal.contains("by somebody"), "{refusal}");
+    assert!(world.lives(&made), "it may have been read");
+    assert_eq!(world.orders(), 2);
+}
